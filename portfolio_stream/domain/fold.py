@@ -1,0 +1,63 @@
+"""The fold: one event and the state before it give the state after it, or a rejection.
+
+Pure, total over valid events, and the only place that says what an event does. Order of rejections: currency, then
+range. The caller has settled duplicates, and looks up the position of `event.symbol`.
+"""
+
+from decimal import getcontext
+from typing import assert_never, final
+
+import msgspec
+
+from portfolio_stream.domain.events import Adjustment, Cash, Dividend, Event, Fee, Split, Trade
+from portfolio_stream.domain.money import ARITHMETIC, arithmetic, rounded_product
+from portfolio_stream.domain.portfolios import EMPTY, Portfolio, book, count
+from portfolio_stream.domain.positions import Position, apply_adjustment, apply_split, apply_trade
+from portfolio_stream.domain.rejection import Rejected
+
+
+@final
+class Outcome(msgspec.Struct, frozen=True, gc=False):
+    portfolio: Portfolio
+    #: the new position of the event's symbol; None: the event concerns none. The output shows it
+    position: Position | None = None
+    #: whose balance the output shows; None: the event moves no cash
+    currency: str | None = None
+
+
+def fold(event: Event, portfolio: Portfolio | None, position: Position | None) -> Outcome | Rejected:
+    if getcontext() is not ARITHMETIC:
+        with arithmetic():
+            return fold(event, portfolio, position)
+    before = EMPTY if portfolio is None else portfolio
+    if type(event) is Trade:
+        return _trade(event, before, position)
+    if type(event) is Cash:
+        return _booked(event.currency, book(event, before, event.currency, event.amount, None, None))
+    if type(event) is Dividend:
+        return _booked(event.currency, book(event, before, event.currency, event.amount, None, event.amount))
+    if type(event) is Fee:
+        return _booked(event.currency, book(event, before, event.currency, -event.amount, event.amount, None))
+    if type(event) is Split:
+        return _positioned(event, before, None if position is None else apply_split(event, position))
+    if type(event) is Adjustment:
+        return _positioned(event, before, apply_adjustment(event, position))
+    assert_never(event)
+
+
+def _trade(trade: Trade, before: Portfolio, position: Position | None) -> Outcome | Rejected:
+    notional = rounded_product(trade.quantity, trade.price)
+    after = apply_trade(trade, notional, position)
+    if type(after) is Rejected:
+        return after
+    cash = -(notional + trade.fee) if trade.side == "buy" else notional - trade.fee
+    booked = book(trade, before, trade.currency, cash, trade.fee or None, None)
+    return booked if type(booked) is Rejected else Outcome(booked, after, trade.currency)
+
+
+def _booked(currency: str, after: Portfolio | Rejected) -> Outcome | Rejected:
+    return after if type(after) is Rejected else Outcome(after, None, currency)
+
+
+def _positioned(event: Event, before: Portfolio, after: Position | Rejected | None) -> Outcome | Rejected:
+    return after if type(after) is Rejected else Outcome(count(event, before), after)

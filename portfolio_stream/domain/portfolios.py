@@ -1,0 +1,70 @@
+"""What a portfolio holds besides positions: its sequence, and cash, fees and dividends by currency.
+
+The mappings are replaced, never changed: an older portfolio stays what it was. A currency appears in a mapping with the
+first event that books there (in `fees`, a trade without a fee books nothing).
+"""
+
+from decimal import Decimal
+from typing import final
+
+import msgspec
+
+from portfolio_stream.domain.events import Event, EventType
+from portfolio_stream.domain.money import ZERO, is_storable
+from portfolio_stream.domain.rejection import Rejected, out_of_range
+
+Amounts = dict[str, Decimal]
+
+
+@final
+class Portfolio(msgspec.Struct, frozen=True, gc=False):
+    #: accepted events, counted from 1 without a gap
+    sequence: int
+    cash: Amounts
+    fees: Amounts
+    dividends: Amounts
+    events: dict[EventType, int]
+    #: smallest and largest occurred_at
+    earliest: str
+    latest: str
+
+
+# occurred_at begins with a digit: any is smaller than "~" and greater than ""
+EMPTY = Portfolio(0, {}, {}, {}, {}, "~", "")
+
+
+def count(event: Event, before: Portfolio) -> Portfolio:
+    """An accepted event that moves no cash."""
+    return _next(event, before, before.cash, before.fees, before.dividends)
+
+
+def book(
+    event: Event, before: Portfolio, currency: str, cash: Decimal, fee: Decimal | None, dividend: Decimal | None
+) -> Portfolio | Rejected:
+    """Add to the currency's accounts. None books nothing, a zero opens the account."""
+    balance = before.cash.get(currency, ZERO) + cash
+    if not is_storable(balance):
+        return out_of_range("cash")
+    fees, dividends = before.fees, before.dividends
+    if fee is not None:
+        total = fees.get(currency, ZERO) + fee
+        if not is_storable(total):
+            return out_of_range("fees")
+        fees = {**fees, currency: total}
+    if dividend is not None:
+        total = dividends.get(currency, ZERO) + dividend
+        if not is_storable(total):
+            return out_of_range("dividends")
+        dividends = {**dividends, currency: total}
+    return _next(event, before, {**before.cash, currency: balance}, fees, dividends)
+
+
+def _next(event: Event, before: Portfolio, cash: Amounts, fees: Amounts, dividends: Amounts) -> Portfolio:
+    events, kind = before.events.copy(), event.type
+    events[kind] = events.get(kind, 0) + 1
+    at, earliest, latest = event.occurred_at, before.earliest, before.latest
+    if at < earliest:
+        earliest = at
+    if at > latest:
+        latest = at
+    return Portfolio(before.sequence + 1, cash, fees, dividends, events, earliest, latest)

@@ -1,0 +1,42 @@
+"""Why an event is not accepted. A rejection is a value: nothing is raised, and nothing but the dead letter changes."""
+
+from typing import Literal, final, get_args
+
+import msgspec
+
+RejectionCode = Literal[
+    "empty_value",
+    "too_large",
+    "malformed_json",
+    "missing_field",
+    "unknown_type",
+    "invalid_field",
+    "key_mismatch",
+    "wrong_partition",
+    "event_id_conflict",
+    "currency_mismatch",
+    "out_of_range",
+]
+REJECTION_CODES: tuple[RejectionCode, ...] = get_args(RejectionCode)
+
+
+@final
+class Rejected(msgspec.Struct, frozen=True, gc=False):
+    """An event that breaks the contract. `detail` is fixed words of ours (it goes into a header, replay repeats it)."""
+
+    code: RejectionCode
+    detail: str
+
+
+CURRENCY_MISMATCH = Rejected("currency_mismatch", "currency differs from the position's")
+EVENT_ID_CONFLICT = Rejected("event_id_conflict", "event_id was used by another event of the portfolio")
+KEY_MISMATCH = Rejected("key_mismatch", "the record's key is not portfolio_id")
+WRONG_PARTITION = Rejected("wrong_partition", "the record is not in the partition that murmur2 gives its key")
+
+
+def out_of_range(what: str) -> Rejected:
+    """`what` is the stored amount that would leave the range, such as `quantity`."""
+    return Rejected("out_of_range", f"{what} would be 1e24 or more")
+
+
+ROUNDED_AWAY = Rejected("out_of_range", "quantity would round to 0")

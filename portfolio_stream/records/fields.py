@@ -1,0 +1,114 @@
+"""The fields of PortfolioEvent as a table: what each type has, in the contract's order, and what each value must be.
+
+The strict reader (`classifier`) walks this table; the fast reader (`events`) uses the same patterns in one expression.
+"""
+
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Final, NamedTuple
+
+from portfolio_stream.domain.events import EventType
+from portfolio_stream.records.times import normal_form
+
+IDENTIFIER = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}"
+SYMBOL = r"[A-Z0-9._/-]{1,32}"
+CURRENCY = r"[A-Z]{3}"
+UNSIGNED = r"[0-9]{1,18}(?:\.[0-9]{1,8})?"
+SIGNED = rf"-?{UNSIGNED}"
+POSITIVE = rf"(?=[0-9.]*[1-9]){UNSIGNED}"
+REASON_LIMIT = 200  # characters (Unicode code points)
+RATIO_LIMIT = 1_000_000
+
+INVALID: Final = object()
+
+#: from a JSON value to the domain's, or INVALID
+Reader = Callable[[object], object]
+
+
+class Kind(NamedTuple):
+    read: Reader
+    #: ends the sentence "<field> must be ..."
+    description: str
+
+
+class Field(NamedTuple):
+    name: str
+    kind: Kind
+    #: the domain's value where an optional field is absent; a mandatory one has INVALID
+    default: object = INVALID
+
+
+def _text(pattern: str, description: str) -> Kind:
+    matches = re.compile(pattern).fullmatch
+    return Kind(lambda value: value if isinstance(value, str) and matches(value) else INVALID, description)
+
+
+def _amount(pattern: str, is_allowed: Callable[[Decimal], bool], description: str) -> Kind:
+    matches = re.compile(pattern).fullmatch
+
+    def read(value: object) -> object:
+        if not (isinstance(value, str) and matches(value)):
+            return INVALID
+        amount = Decimal(value)
+        return amount if is_allowed(amount) else INVALID
+
+    return Kind(read, description)
+
+
+def _read_time(value: object) -> object:
+    normal = normal_form(value) if isinstance(value, str) else None
+    return INVALID if normal is None else normal
+
+
+def _read_ratio(value: object) -> object:
+    # `type(...) is int`: JSON's true is a bool, and 1.0 is not an integer here
+    return value if type(value) is int and 1 <= value <= RATIO_LIMIT else INVALID
+
+
+def _read_reason(value: object) -> object:
+    return value if isinstance(value, str) and len(value) <= REASON_LIMIT else INVALID
+
+
+_identifier = _text(IDENTIFIER, "1 to 64 characters of A-Z, a-z, 0-9 and ._:-, the first a letter or digit")
+_time = Kind(_read_time, "an RFC 3339 time with an offset, of the years 1970 to 2100, with seconds 00 to 59")
+_side = _text("buy|sell", "buy or sell")
+_symbol = _text(SYMBOL, "1 to 32 characters of A-Z, 0-9 and ._/-")
+_currency = _text(CURRENCY, "three letters A-Z")
+_signed = _amount(SIGNED, lambda _: True, "a decimal string of up to 18 digits and 8 decimals")
+_not_negative = _amount(SIGNED, lambda amount: amount >= 0, "a decimal string of up to 18 digits and 8 decimals, >= 0")
+_positive = _amount(SIGNED, lambda amount: amount > 0, "a decimal string of up to 18 digits and 8 decimals, > 0")
+_ratio = Kind(_read_ratio, f"a JSON integer from 1 to {RATIO_LIMIT}")
+_reason = Kind(_read_reason, f"a string of up to {REASON_LIMIT} characters")
+
+_ZERO = Decimal(0)
+
+#: before and after `type`, which has a rejection code of its own
+COMMON: tuple[Field, ...] = (
+    Field("event_id", _identifier),
+    Field("portfolio_id", _identifier),
+    Field("occurred_at", _time),
+)
+OWN: dict[EventType, tuple[Field, ...]] = {
+    "trade": (
+        Field("side", _side),
+        Field("symbol", _symbol),
+        Field("quantity", _positive),
+        Field("price", _not_negative),
+        Field("currency", _currency),
+        Field("fee", _not_negative, _ZERO),
+    ),
+    "cash": (Field("amount", _signed), Field("currency", _currency)),
+    "dividend": (Field("symbol", _symbol), Field("amount", _signed), Field("currency", _currency)),
+    "fee": (Field("amount", _positive), Field("currency", _currency)),
+    "split": (Field("symbol", _symbol), Field("numerator", _ratio), Field("denominator", _ratio)),
+    "adjustment": (
+        Field("symbol", _symbol),
+        Field("quantity", _signed),
+        Field("cost_basis", _signed),
+        Field("currency", _currency),
+        Field("realised_pnl", _signed, _ZERO),
+        Field("reason", _reason, ""),
+    ),
+}
+COMMON_NAMES = ("event_id", "portfolio_id", "type", "occurred_at")  # the order in which a missing one is looked for

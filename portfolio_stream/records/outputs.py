@@ -1,0 +1,108 @@
+"""What goes out: ProcessedEvent and dead letters."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Final, NamedTuple
+
+from portfolio_stream.domain.events import Event
+from portfolio_stream.domain.money import plain
+from portfolio_stream.domain.positions import Position
+from portfolio_stream.domain.rejection import Rejected
+
+Header = tuple[str, bytes | None]
+
+ERROR_CODE: Final = "__streams.errors.exception"  # KIP-1034's names
+ERROR_MESSAGE: Final = "__streams.errors.message"
+ERROR_TOPIC: Final = "__streams.errors.topic"
+ERROR_PARTITION: Final = "__streams.errors.partition"
+ERROR_OFFSET: Final = "__streams.errors.offset"
+TRUNCATED: Final = "portfolio.truncated"
+#: what a dead letter has besides the original's headers; `dlq replay` strips them
+ADDED_HEADERS: Final = frozenset({ERROR_CODE, ERROR_MESSAGE, ERROR_TOPIC, ERROR_PARTITION, ERROR_OFFSET, TRUNCATED})
+
+DEAD_LETTER_BYTES_LIMIT = 4 * 1024 * 1024 - 64 * 1024  # max.message.bytes 4 MiB, less what the batch format adds
+TRUNCATED_BYTES = 64 * 1024
+_HEADER_OVERHEAD_BYTES = 10  # two lengths of five bytes
+
+
+def encode_processed(
+    event: Event,
+    sequence: int,
+    position: Position | None,
+    currency: str | None,
+    balance: Decimal | None,
+    partition: int,
+    offset: int,
+) -> bytes:
+    """ProcessedEvent of an accepted event. `position` is of the event's symbol, `balance` the cash in `currency`.
+
+    Written as text: no value that reaches it has a character that JSON would escape (1.4 us; 2.5 by a struct).
+    """
+    shown = "" if position is None else _position(event.symbol, position)  # type: ignore[union-attr]  # has a symbol
+    cash = "" if balance is None else f',"cash":{{"currency":"{currency}","balance":"{plain(balance)}"}}'
+    return (
+        f'{{"event_id":"{event.event_id}","type":"{event.type}","portfolio_id":"{event.portfolio_id}"'
+        f',"sequence":{sequence},"occurred_at":"{event.occurred_at}"{shown}{cash}'
+        f',"source":{{"partition":{partition},"offset":{offset}}}}}'
+    ).encode()
+
+
+def _position(symbol: str, position: Position) -> str:
+    return (
+        f',"position":{{"symbol":"{symbol}","currency":"{position.currency}","quantity":"{plain(position.quantity)}"'
+        f',"cost_basis":"{plain(position.cost_basis)}","average_cost":"{plain(position.average_cost)}"'
+        f',"realised_pnl":"{plain(position.realised_pnl)}"}}'
+    )
+
+
+class DeadLetter(NamedTuple):
+    key: bytes | None
+    value: bytes | None
+    headers: list[Header]
+
+
+def dead_letter(
+    key: bytes | None,
+    value: bytes | None,
+    headers: Sequence[Header],
+    rejected: Rejected,
+    topic: str,
+    partition: int,
+    offset: int,
+) -> DeadLetter:
+    """The original record with the reason in headers. Original headers stay first, in their order."""
+    added: list[Header] = [
+        (ERROR_CODE, rejected.code.encode()),
+        (ERROR_MESSAGE, rejected.detail.encode()),
+        (ERROR_TOPIC, topic.encode()),
+        (ERROR_PARTITION, str(partition).encode()),
+        (ERROR_OFFSET, str(offset).encode()),
+    ]
+    whole = DeadLetter(key, value, [*headers, *added])
+    if _size(whole) <= DEAD_LETTER_BYTES_LIMIT:
+        return whole
+    return _truncated(whole, added)
+
+
+def _truncated(letter: DeadLetter, added: list[Header]) -> DeadLetter:
+    """Value and key cut to 64 KiB; the original's headers go as well if it is they that don't fit.
+
+    The header names what was cut, with the original's bytes: `value=5242880`.
+    """
+    key, value, headers = letter
+    cut = [
+        f"{name}={len(part)}"
+        for name, part in (("value", value), ("key", key))
+        if part is not None and len(part) > TRUNCATED_BYTES
+    ]
+    key = None if key is None else key[:TRUNCATED_BYTES]
+    value = None if value is None else value[:TRUNCATED_BYTES]
+    if _size(DeadLetter(key, value, headers)) > DEAD_LETTER_BYTES_LIMIT:
+        cut.append(f"headers={len(headers) - len(added)}")
+        headers = added
+    return DeadLetter(key, value, [*headers, (TRUNCATED, ",".join(cut).encode())])
+
+
+def _size(letter: DeadLetter) -> int:
+    size = len(letter.key or b"") + len(letter.value or b"")
+    return size + sum(len(name.encode()) + len(value or b"") + _HEADER_OVERHEAD_BYTES for name, value in letter.headers)

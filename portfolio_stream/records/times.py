@@ -1,0 +1,43 @@
+"""occurred_at: strict RFC 3339 in, UTC with three digits of milliseconds out.
+
+Accepted as the RFC's grammar has it: `T` and `Z` in either case, any number of fraction digits, the offset -00:00.
+Refused: other separators, a missing offset, a leap second, a date that no calendar has, a year outside 1970 to 2100 in
+UTC. `datetime.fromisoformat` takes week dates, Python's `\\d` Arabic digits: neither is used.
+"""
+
+import re
+from datetime import datetime, timedelta
+
+FIRST_YEAR, LAST_YEAR = 1970, 2100
+
+_RFC_3339 = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt]([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9])"
+    r"(?:\.([0-9]+))?(?:[Zz]|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))"
+)
+
+# The form that is also the output's, with the calendar of 1970 to 2099 spelt out: 0.2 us instead of 2.3.
+is_normal_form = re.compile(
+    r"(?:(?:19[7-9][0-9]|20[0-9][0-9])-"
+    r"(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
+    r"|(?:19(?:7[26]|8[048]|9[26])|20(?:[02468][048]|[13579][26]))-02-29)"
+    r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{3}Z"
+).fullmatch
+
+
+def normal_form(text: str) -> str | None:
+    """`2026-11-23T04:30:00.123Z`, finer digits cut; None if `text` is not a time of the contract."""
+    match = _RFC_3339.fullmatch(text)
+    if match is None:
+        return None
+    year, month, day, hour, minute, second, fraction, sign, hours, minutes = match.groups()
+    try:
+        moment = datetime(int(year), int(month), int(day), int(hour), int(minute), int(second))
+        if sign is not None:
+            offset = timedelta(hours=int(hours), minutes=int(minutes))
+            moment = moment - offset if sign == "+" else moment + offset
+    except (ValueError, OverflowError):  # not in the calendar, or outside Python's
+        return None
+    if not FIRST_YEAR <= moment.year <= LAST_YEAR:
+        return None
+    milliseconds = (fraction or "")[:3].ljust(3, "0")
+    return f"{moment.isoformat(timespec='seconds')}.{milliseconds}Z"

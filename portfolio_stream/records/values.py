@@ -1,0 +1,110 @@
+"""Table keys and values, as they stand in the changelog and in the local store.
+
+A value is a msgpack array that begins with the format's version. Equal values have equal bytes, whatever made them:
+mappings are sorted, and an amount is its text with all eight decimals (msgspec writes a Decimal so, in C, and
+`domain.money` keeps them so). A key is the table's parts joined by 0x00, which no part can have; the engine puts the
+table's name before it.
+"""
+
+from decimal import Decimal
+from hashlib import blake2b
+from typing import Literal
+
+import msgspec
+
+from portfolio_stream.domain.events import EventType
+from portfolio_stream.domain.money import plain
+from portfolio_stream.domain.portfolios import Amounts, Portfolio
+from portfolio_stream.domain.positions import Position
+
+FORMAT = 1
+SEPARATOR = b"\x00"
+FINGERPRINT_BYTES = 16
+
+_pack = msgspec.msgpack.Encoder(order="deterministic").encode
+_unpack_position = msgspec.msgpack.Decoder(tuple[Literal[1], str, Decimal, Decimal, Decimal, Decimal]).decode
+_unpack_portfolio = msgspec.msgpack.Decoder(
+    tuple[Literal[1], int, Amounts, Amounts, Amounts, dict[EventType, int], str, str]
+).decode
+_unpack_seen = msgspec.msgpack.Decoder(tuple[Literal[1], int, int, bytes]).decode
+
+
+class SeenEvent(msgspec.Struct, frozen=True, gc=False):
+    """That an event_id was accepted: as which of the portfolio's events, from where, and with what bytes."""
+
+    sequence: int
+    #: of the source record
+    offset: int
+    fingerprint: bytes
+
+
+def join_key(*parts: str) -> bytes:
+    return SEPARATOR.join([part.encode() for part in parts])
+
+
+def split_key(key: bytes) -> tuple[str, ...]:
+    return tuple(part.decode() for part in key.split(SEPARATOR))
+
+
+def fingerprint(value: bytes) -> bytes:
+    """Of an event's bytes: 128 bits of BLAKE2b, so that other bytes never pass for a re-send."""
+    return blake2b(value, digest_size=FINGERPRINT_BYTES).digest()
+
+
+def encode_position(position: Position) -> bytes:
+    p = position
+    return _pack((FORMAT, p.currency, p.quantity, p.cost_basis, p.average_cost, p.realised_pnl))
+
+
+def decode_position(value: bytes) -> Position:
+    return Position(*_unpack_position(value)[1:])
+
+
+def encode_portfolio(portfolio: Portfolio) -> bytes:
+    p = portfolio
+    return _pack((FORMAT, p.sequence, p.cash, p.fees, p.dividends, p.events, p.earliest, p.latest))
+
+
+def decode_portfolio(value: bytes) -> Portfolio:
+    return Portfolio(*_unpack_portfolio(value)[1:])
+
+
+def encode_seen_event(seen: SeenEvent) -> bytes:
+    return _pack((FORMAT, seen.sequence, seen.offset, seen.fingerprint))
+
+
+def decode_seen_event(value: bytes) -> SeenEvent:
+    return SeenEvent(*_unpack_seen(value)[1:])
+
+
+def show_position(position: Position) -> dict[str, object]:
+    """For people: the contract's field names, ready for JSON."""
+    p = position
+    return {
+        "currency": p.currency,
+        "quantity": plain(p.quantity),
+        "cost_basis": plain(p.cost_basis),
+        "average_cost": plain(p.average_cost),
+        "realised_pnl": plain(p.realised_pnl),
+    }
+
+
+def show_portfolio(portfolio: Portfolio) -> dict[str, object]:
+    p = portfolio
+    return {
+        "sequence": p.sequence,
+        "cash": _plain_amounts(p.cash),
+        "fees": _plain_amounts(p.fees),
+        "dividends": _plain_amounts(p.dividends),
+        "events": dict(sorted(p.events.items())),
+        "earliest": p.earliest,
+        "latest": p.latest,
+    }
+
+
+def show_seen_event(seen: SeenEvent) -> dict[str, object]:
+    return {"sequence": seen.sequence, "offset": seen.offset, "fingerprint": seen.fingerprint.hex()}
+
+
+def _plain_amounts(amounts: Amounts) -> dict[str, str]:
+    return {currency: plain(amounts[currency]) for currency in sorted(amounts)}
