@@ -1,0 +1,261 @@
+"""A real Apache Kafka on this machine: one broker, or three.
+
+- Brokers are processes of their own in sessions of their own: they outlive the one that started them. What another
+  process needs to find them lies in the data directory (`layout`).
+- `start` returns when every broker answers and holds every other for alive; if it raises, nothing it started runs.
+- Nothing is signalled whose identity was not checked (`processes`).
+- Nodes are numbered from 0; node i listens on port + i.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Collection, Iterable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from portfolio_stream.broker import diagnosis, jars, java, probe, processes, storage
+from portfolio_stream.broker.layout import Layout, Record, as_operator_error
+from portfolio_stream.broker.server import server_properties
+from portfolio_stream.broker.status import BrokerStatus, ClusterStatus
+from portfolio_stream.errors import (
+    BrokerAlreadyRunning,
+    BrokerNotReady,
+    BrokerPortInUse,
+    ForeignDataDirectory,
+    InvalidSetting,
+    PortfolioStreamError,
+)
+
+SIZES = (1, 3)  # two brokers bear no loss either; more do not fit a laptop
+READY_SECONDS = 120.0  # a loaded two-core machine took 11 s for three
+PROBE_SECONDS = 0.05  # between two looks at a broker that starts
+STOP_SECONDS = 15.0  # a broker of a cluster that has lost its quorum waits for a controller that never answers
+KILL_SECONDS = 5.0  # SIGKILL is not refused, but writing back dirty pages can hold a process
+
+
+def ignore(_: str) -> None:
+    """A progress callback that tells nobody."""
+
+
+class Cluster:
+    """The brokers of one data directory. Also a context manager: starts on entry, stops on exit."""
+
+    def __init__(self, data_dir: Path, port: int = 9092, brokers: int = 1, profile: java.Profile = "small") -> None:
+        if brokers not in SIZES:
+            raise InvalidSetting("--brokers", str(brokers), "1 or 3")
+        if not 1 <= port <= probe.HIGHEST_PORT - brokers + 1:
+            raise InvalidSetting("--port", str(port), f"a number from 1 to {probe.HIGHEST_PORT - brokers + 1}")
+        self.data_dir = data_dir.resolve()  # processes are known by this path: it must have one name
+        self.port = port
+        self.brokers = brokers
+        self.profile: java.Profile = profile
+        self._layout = Layout(self.data_dir)
+        self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._since: dict[int, int] = {}  # each log's length before this object started its broker
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return ",".join(f"127.0.0.1:{self.port + node}" for node in range(self.brokers))
+
+    def start(self, progress: Callable[[str], None] = ignore) -> None:
+        """Fetch and format what is missing, start every broker, and return when the cluster serves.
+
+        `progress` is told each step in a sentence, from this thread. Raises any error of the embedded broker's section
+        in `portfolio_stream.errors`.
+        """
+        try:
+            self._layout.claim()
+            with self._layout.exclusive():
+                self._check_idle()
+                self._start_all(progress)
+        except OSError as error:
+            raise as_operator_error(self.data_dir, error) from error
+        progress(f"Kafka {jars.KAFKA_VERSION} serves at {self.bootstrap_servers}.")
+
+    def stop(self) -> None:
+        """Stop every broker that runs, also those that another process started. Does nothing if none does."""
+        if self._layout.is_ours():
+            with self._layout.exclusive():
+                self._end(range(self.brokers), signal.SIGTERM)
+
+    def kill(self, node: int) -> None:
+        """SIGKILL one broker and return when it is gone: what a crash of its process does."""
+        self._end((node,), signal.SIGKILL)
+
+    def start_broker(self, node: int, progress: Callable[[str], None] = ignore) -> None:
+        """Start one broker again, with the ports it had, and return when it serves."""
+        with self._layout.exclusive():
+            record = self._layout.read_record()
+            if record is None:
+                raise ForeignDataDirectory(self.data_dir, "its cluster was never started")
+            running = self._find(node)
+            if running is not None:
+                raise BrokerAlreadyRunning(self.data_dir, running.pid)
+            self._check_ports((record.port + node, record.controller_ports[node]))
+            with ExitStack() as undo:
+                undo.callback(self._end, (node,), signal.SIGKILL)
+                self._start_and_wait((node,), record, jars.provide(os.environ, progress))
+                undo.pop_all()
+
+    def wait(self) -> None:
+        """Block until `stop` or `kill`, of any process, has ended every broker that this object started.
+
+        Raises BrokerDied for the first that ends by itself.
+        """
+        while self._children:
+            for node, child in tuple(self._children.items()):
+                try:
+                    child.wait(processes.POLL_SECONDS if len(self._children) > 1 else None)
+                except subprocess.TimeoutExpired:
+                    continue
+                if self._layout.pid_file(node).exists():  # `stop` and `kill`, of any process, take it away first
+                    raise self._why_it_died(node)
+                del self._children[node]
+
+    def status(self) -> ClusterStatus:
+        """What runs now, whoever started it."""
+        record = self._layout.read_record()
+        found = {node: self._find(node) for node in range(self.brokers)}
+        running = frozenset(node for node, process in found.items() if process is not None)
+        return ClusterStatus(
+            data_dir=self.data_dir,
+            bootstrap_servers=self.bootstrap_servers,
+            cluster_id=None if record is None else record.cluster_id,
+            brokers=tuple(
+                BrokerStatus(
+                    node=node,
+                    port=self.port + node,
+                    pid=None if process is None else process.pid,
+                    is_ready=process is not None and probe.live_brokers(self.port + node, 1.0) >= running,
+                    log=self._layout.log(node),
+                )
+                for node, process in found.items()
+            ),
+        )
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    # --- start ---
+
+    def _check_idle(self) -> None:
+        running = next(filter(None, map(self._find, range(self.brokers))), None)
+        if running is not None:
+            raise BrokerAlreadyRunning(self.data_dir, running.pid)
+        record = self._layout.read_record()
+        if record is None:
+            return
+        self._layout.check_unlocked(record.brokers)
+        if record.brokers != self.brokers:
+            raise ForeignDataDirectory(self.data_dir, f"it was made for {record.brokers} broker(s), not {self.brokers}")
+        if record.is_formatted:
+            self._layout.check_formatted(record)
+
+    def _start_all(self, progress: Callable[[str], None]) -> None:
+        self._layout.check_room()
+        ports = tuple(self.port + node for node in range(self.brokers))
+        self._check_ports(ports)
+        folder = jars.provide(os.environ, progress)
+        shutil.rmtree(self._layout.tmp, ignore_errors=True)
+        self._layout.tmp.mkdir()
+        record = self._record()
+        if not record.is_formatted:
+            progress(f"Formatting {self.data_dir}.")
+            record = storage.format_all(self._layout, record, folder, self.profile)
+        progress(f"Starting {self.brokers} broker(s) at {self.bootstrap_servers}.")
+        with ExitStack() as undo:
+            undo.callback(self._end, range(self.brokers), signal.SIGKILL)
+            self._start_and_wait(range(self.brokers), record, folder)
+            undo.pop_all()
+
+    def _record(self) -> Record:
+        """The record of this start, already written: ports may change while nothing runs, the cluster's id never."""
+        found = self._layout.read_record()
+        controllers = probe.choose_controller_ports(self.port, self.brokers)
+        record = (
+            Record(
+                cluster_id=storage.new_cluster_id(),
+                brokers=self.brokers,
+                port=self.port,
+                controller_ports=controllers,
+            )
+            if found is None
+            else replace(found, port=self.port, controller_ports=controllers)
+        )
+        self._layout.write_record(record)
+        return record
+
+    def _start_and_wait(self, nodes: Collection[int], record: Record, folder: Path) -> None:
+        for node in nodes:
+            self._since[node] = diagnosis.log_length(self._layout, node)
+            self._spawn(node, record, folder)
+        expected = frozenset(nodes) | {node for node in range(self.brokers) if self._find(node) is not None}
+        deadline = time.monotonic() + READY_SECONDS
+        for node in nodes:
+            self._wait_until_ready(node, expected, deadline)
+
+    def _spawn(self, node: int, record: Record, folder: Path) -> None:
+        properties = self._layout.properties(node)
+        text = server_properties(node, record, self._layout.log_dir(node), self.profile)
+        properties.write_text(text, encoding="ascii")
+        system = storage.java_properties(self._layout, node)
+        command = java.command("kafka.Kafka", str(properties), jars=folder, profile=self.profile, properties=system)
+        with self._layout.output(node).open("wb") as output, processes.deferred_signals():
+            child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            )
+            self._children[node] = child
+        processes.write_pid_file(self._layout.pid_file(node), child.pid)
+
+    def _wait_until_ready(self, node: int, expected: frozenset[int], deadline: float) -> None:
+        while not probe.live_brokers(self.port + node, 1.0) >= expected:
+            for other, child in self._children.items():
+                if child.poll() is not None and other in expected:
+                    raise self._why_it_died(other)
+            if time.monotonic() > deadline:
+                raise BrokerNotReady(node, READY_SECONDS, self._layout.log(node))
+            time.sleep(PROBE_SECONDS)
+
+    def _why_it_died(self, node: int) -> PortfolioStreamError:
+        child = self._children[node]
+        return diagnosis.why_it_died(self._layout, node, self._since[node], child.returncode)
+
+    @staticmethod
+    def _check_ports(ports: Iterable[int]) -> None:
+        for port in ports:
+            if not probe.is_free(port):
+                raise BrokerPortInUse(port)
+
+    # --- end ---
+
+    def _find(self, node: int) -> processes.Process | None:
+        return processes.find(self._layout.pid_file(node), str(self._layout.properties(node)))
+
+    def _end(self, nodes: Iterable[int], number: signal.Signals) -> None:
+        """Signal all, then wait for each; what does not end in time is killed. The pid files go first: see `wait`."""
+        found = {node: self._find(node) for node in nodes}
+        for node, process in found.items():
+            self._layout.pid_file(node).unlink(missing_ok=True)
+            if process is not None:
+                processes.send(process, number)
+        for node, process in found.items():
+            if process is not None and not processes.wait_for_end(process, STOP_SECONDS):
+                processes.send(process, signal.SIGKILL)
+                processes.wait_for_end(process, KILL_SECONDS)
+            child = self._children.pop(node, None)
+            if child is not None:
+                if process is None:
+                    child.kill()  # it died, or the disk was too full for its pid file; our own child needs no check
+                child.wait()

@@ -1,0 +1,119 @@
+"""Processes by identity, not by number: a pid file may outlive its process, and its number be another program's.
+
+A process is ours only if it started when the pid file says and its command line names our broker's properties file;
+nothing else is ever signalled.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import NamedTuple
+
+from portfolio_stream.broker.files import write_atomically
+
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+POLL_SECONDS = 0.02  # another process's child cannot be waited for, only looked at
+
+
+class Process(NamedTuple):
+    pid: int
+    #: when it started, in the platform's own words; only compared
+    started: str
+
+
+@contextmanager
+def deferred_signals() -> Iterator[None]:
+    """Let the signals that end a command wait until the block is through: between a process's start and the record of
+    its pid, one that raises would leave the process to nobody. Handlers run in the main thread only; elsewhere nothing
+    is to be done. (Not by a signal mask: the child would inherit it.)"""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        waiting.append(number)
+
+    before = {number: signal.signal(number, note) for number in ENDING_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for arrived in dict.fromkeys(waiting):
+            signal.raise_signal(arrived)
+
+
+def write_pid_file(path: Path, pid: int) -> None:
+    """Record a process that has just been started. If it is gone already, the path is left as it is."""
+    seen = _look(pid)
+    if seen is not None:
+        write_atomically(path, json.dumps({"pid": pid, "started": seen[0]}).encode("ascii"))
+
+
+def find(pid_file: Path, argument: str) -> Process | None:
+    """The live process that the pid file means and whose command line holds the argument; None if there is none."""
+    try:
+        content = json.loads(pid_file.read_text(encoding="ascii"))
+        process = Process(int(content["pid"]), str(content["started"]))
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    seen = _look(process.pid)
+    is_same = seen is not None and seen[0] == process.started and argument in seen[1]
+    return process if is_same else None
+
+
+def is_alive(process: Process) -> bool:
+    seen = _look(process.pid)
+    return seen is not None and seen[0] == process.started
+
+
+def send(process: Process, number: signal.Signals) -> None:
+    """Signal a process, unless it has ended meanwhile."""
+    if is_alive(process):
+        try:
+            os.kill(process.pid, number)
+        except ProcessLookupError:
+            return
+
+
+def wait_for_end(process: Process, seconds: float) -> bool:
+    """True as soon as the process has ended, False if it has not within the seconds."""
+    deadline = time.monotonic() + seconds
+    while is_alive(process):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
+
+
+def _look(pid: int) -> tuple[str, str] | None:
+    """Start time and command line of a live process; None for none or a zombie."""
+    return _look_in_proc(pid) if Path("/proc/self/stat").exists() else _look_with_ps(pid)
+
+
+def _look_in_proc(pid: int) -> tuple[str, str] | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = stat.rpartition(")")[2].split()  # the name before it may hold anything
+    state, started = fields[0], fields[19]
+    return None if state in "ZX" else (started, arguments.replace(b"\0", b" ").decode("utf-8", "replace"))
+
+
+def _look_with_ps(pid: int) -> tuple[str, str] | None:
+    columns = ["ps", "-ww", "-o", "state=,lstart=,command=", "-p", str(pid)]
+    environment = {"LC_ALL": "C", "PATH": os.defpath}  # dates in one language
+    words = subprocess.run(columns, capture_output=True, text=True, check=False, env=environment)
+    state, _, rest = words.stdout.strip().partition(" ")
+    started = " ".join(rest.split()[:5])  # Mon Nov 23 10:00:00 2026
+    return (started, rest) if started and not state.startswith("Z") else None

@@ -1,0 +1,92 @@
+"""The server settings of the embedded broker, as one literal table with a reason beside each.
+
+All of it listens on loopback only and speaks PLAINTEXT.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from portfolio_stream.broker.java import Profile
+from portfolio_stream.broker.layout import Record
+
+MEBIBYTE = 1 << 20
+
+FIXED: Mapping[str, object] = {
+    "process.roles": "broker,controller",
+    "controller.listener.names": "CONTROLLER",
+    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+    # topics have a contract: a typing error must not make one
+    "auto.create.topics.enable": "false",
+    # a small machine: each partition of an internal topic costs files and start time
+    "offsets.topic.num.partitions": 4,
+    "transaction.state.log.num.partitions": 4,
+    "share.coordinator.state.topic.num.partitions": 1,
+    "log.segment.bytes": 64 * MEBIBYTE,
+    "log.index.size.max.bytes": 1 * MEBIBYTE,
+    # groups: a dead worker's partitions move within 3 s; a new group starts at once
+    "group.consumer.session.timeout.ms": 3_000,
+    "group.consumer.min.session.timeout.ms": 3_000,
+    "group.consumer.heartbeat.interval.ms": 500,
+    "group.consumer.min.heartbeat.interval.ms": 100,
+    "group.min.session.timeout.ms": 1_000,
+    "group.initial.rebalance.delay.ms": 0,
+    # offsets outlive any pause of the workers: a group without its offsets would process its input twice
+    "offsets.retention.minutes": 10 * 365 * 24 * 60,
+    # a dead producer's transaction is aborted within a second of its time-out (10 s by default)
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": 1_000,
+    # a killed broker is fenced, or registers again after its restart, within 3 s (9 s by default)
+    "broker.session.timeout.ms": 3_000,
+    "broker.heartbeat.interval.ms": 500,
+    # compaction: often enough to be seen, with buffers that a small heap has room for
+    "log.cleaner.backoff.ms": 5_000,
+    "log.cleaner.io.buffer.size": MEBIBYTE // 2,
+}
+THREADS_AND_BUFFERS: Mapping[Profile, Mapping[str, object]] = {
+    "small": {
+        "num.network.threads": 2,
+        "num.io.threads": 2,
+        "background.threads": 2,
+        "log.cleaner.dedupe.buffer.size": 8 * MEBIBYTE,
+    },
+    "benchmark": {"log.cleaner.dedupe.buffer.size": 64 * MEBIBYTE},
+}
+
+
+def server_properties(node: int, record: Record, log_dir: Path, profile: Profile) -> str:
+    """The text of one node's properties file."""
+    broker, controller = record.port + node, record.controller_ports[node]
+    voters = ",".join(f"{other}@127.0.0.1:{port}" for other, port in enumerate(record.controller_ports))
+    own: Mapping[str, object] = {
+        "node.id": node,
+        "controller.quorum.voters": voters,
+        "listeners": f"PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{broker}",
+        "log.dirs": escape(str(log_dir)),
+    }
+    table = {**FIXED, **replication(record.brokers), **THREADS_AND_BUFFERS[profile], **own}
+    return "".join(f"{name}={value}\n" for name, value in table.items())
+
+
+def replication(brokers: int) -> Mapping[str, object]:
+    """One broker can lose nobody; of three, one may die and acks=all still means two copies."""
+    factor, in_sync = (3, 2) if brokers >= 3 else (1, 1)
+    return {
+        "default.replication.factor": factor,
+        "min.insync.replicas": in_sync,
+        "offsets.topic.replication.factor": factor,
+        "transaction.state.log.replication.factor": factor,
+        "transaction.state.log.min.isr": in_sync,
+        "share.coordinator.state.topic.replication.factor": factor,
+        "share.coordinator.state.topic.min.isr": in_sync,
+    }
+
+
+def escape(value: str) -> str:
+    """A value as Java's Properties reads it: UTF-8 text and backslashes come out unchanged."""
+    plain = value.replace("\\", "\\\\")
+    return "".join(c if c.isascii() else "".join(f"\\u{u:04x}" for u in _utf16(c)) for c in plain)
+
+
+def _utf16(character: str) -> tuple[int, ...]:
+    units = character.encode("utf-16-be")
+    return tuple(int.from_bytes(units[at : at + 2], "big") for at in range(0, len(units), 2))

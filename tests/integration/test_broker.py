@@ -1,0 +1,247 @@
+"""The real broker. Each test that starts one of its own uses a free port and its own folder."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from portfolio_stream.broker import control, jars, java, probe
+from portfolio_stream.broker.cluster import Cluster, ignore
+from portfolio_stream.broker.probe import free_port
+from portfolio_stream.errors import (
+    BrokerAlreadyRunning,
+    BrokerDied,
+    BrokerPortInUse,
+    ForeignDataDirectory,
+)
+
+pytestmark = pytest.mark.kafka
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> Iterator[Cluster]:
+    """A cluster that the test starts, if it wants; stopped afterwards."""
+    cluster = Cluster(tmp_path / "broker", free_port())
+    yield cluster
+    cluster.stop()
+
+
+async def create_topic(bootstrap_servers: str, name: str, replicas: int = 1) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(name, 1, replicas)])
+    finally:
+        await admin.close()
+
+
+async def produce(bootstrap_servers: str, topic: str, value: bytes) -> None:
+    """In a transaction: this needs the transaction coordinator too."""
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, transactional_id=f"test-{topic}")
+    await producer.start()
+    try:
+        async with producer.transaction():
+            await producer.send_and_wait(topic, value)
+    finally:
+        await producer.stop()
+
+
+async def consume(bootstrap_servers: str, topic: str, count: int = 1) -> list[bytes]:
+    consumer = AIOKafkaConsumer(
+        topic, bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest", isolation_level="read_committed"
+    )
+    await consumer.start()
+    try:
+        return [(await consumer.getone()).value for _ in range(count)]
+    finally:
+        await consumer.stop()
+
+
+def tool(main_class: str, *arguments: str) -> str:
+    """Run one of Kafka's own command line tools on the locked jars."""
+    command = java.command(main_class, *arguments, jars=jars.provide(os.environ, ignore), profile="small")
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+async def test_a_record_goes_in_and_comes_out(kafka: Cluster) -> None:
+    """The session's broker serves topics, transactions and fetches."""
+    await create_topic(kafka.bootstrap_servers, "broker-round-trip")
+    await produce(kafka.bootstrap_servers, "broker-round-trip", b"hello")
+    assert await consume(kafka.bootstrap_servers, "broker-round-trip") == [b"hello"]
+
+
+def test_the_features_that_exactly_once_stands_on_are_finalised(kafka: Cluster) -> None:
+    """KIP-890's transactions and KIP-848's groups, as Kafka's own tool sees them."""
+    lines = tool("org.apache.kafka.tools.FeatureCommand", "--bootstrap-server", kafka.bootstrap_servers, "describe")
+    levels = {line.split()[1]: line for line in lines.splitlines() if line.startswith("Feature:")}
+    assert "FinalizedVersionLevel: 2" in levels["transaction.version"]
+    assert "FinalizedVersionLevel: 1" in levels["group.version"]
+
+
+@pytest.mark.parametrize(
+    "tool_and_arguments",
+    [
+        ("org.apache.kafka.tools.TopicCommand", "--list"),
+        ("org.apache.kafka.tools.BrokerApiVersionsCommand",),
+        ("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", "--list"),
+        ("org.apache.kafka.tools.TransactionsCommand", "list"),
+        ("org.apache.kafka.tools.LogDirsCommand", "--describe"),
+        ("org.apache.kafka.tools.MetadataQuorumCommand", "describe", "--status"),
+        ("kafka.admin.ConfigCommand", "--describe", "--entity-type", "brokers", "--entity-name", "0"),
+    ],
+    ids=lambda value: value[0].rpartition(".")[2],
+)
+def test_kafkas_own_tools_run_on_the_locked_jars(kafka: Cluster, tool_and_arguments: tuple[str, ...]) -> None:
+    """What was left out of the lock is not needed by them."""
+    main_class, *arguments = tool_and_arguments
+    server = ("--bootstrap-server", kafka.bootstrap_servers)
+    assert tool(main_class, *server, *arguments) is not None
+
+
+def test_status_names_the_process_and_says_that_it_serves(kafka: Cluster) -> None:
+    """Asked by the data directory alone, as another process would."""
+    status = control.status(kafka.data_dir)
+    assert status is not None
+    assert status.is_ready
+    assert status.bootstrap_servers == kafka.bootstrap_servers
+    assert [broker.pid is not None for broker in status.brokers] == [True]
+
+
+def test_a_running_brokers_directory_is_refused(kafka: Cluster) -> None:
+    """The error names the process; the running broker is not disturbed."""
+    with pytest.raises(BrokerAlreadyRunning, match="process"):
+        Cluster(kafka.data_dir, free_port()).start()
+    assert kafka.status().is_ready
+
+
+def test_a_running_broker_is_noticed_without_its_pid_file(kafka: Cluster) -> None:
+    """Kafka's own lock in the directory tells, and `reset` deletes nothing."""
+    pid_file = kafka.data_dir / "broker-0.pid"
+    hidden = pid_file.rename(pid_file.with_suffix(".hidden"))
+    try:
+        with pytest.raises(BrokerAlreadyRunning):
+            Cluster(kafka.data_dir, free_port()).start()
+        with pytest.raises(BrokerAlreadyRunning):
+            control.reset(kafka.data_dir)
+    finally:
+        hidden.rename(pid_file)
+    assert kafka.status().is_ready
+
+
+def test_a_port_in_use_is_named(stopped: Cluster) -> None:
+    """Before Java is started; the port's owner stays as it is."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", stopped.port))
+        other.listen()
+        with pytest.raises(BrokerPortInUse, match=str(stopped.port)):
+            stopped.start()
+    assert not stopped.status().is_running
+
+
+async def test_what_was_written_survives_a_stop_and_a_kill(stopped: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second start formats and fetches nothing, so that it also works offline."""
+    stopped.start()
+    await create_topic(stopped.bootstrap_servers, "kept")
+    await produce(stopped.bootstrap_servers, "kept", b"first")
+    stopped.stop()
+    assert not stopped.status().is_running
+    assert probe.is_free(stopped.port)
+
+    monkeypatch.setenv("MAVEN_MIRROR", "file:///nowhere")
+    told: list[str] = []
+    stopped.start(told.append)
+    assert [line.split()[0] for line in told] == ["Starting", "Kafka"]
+    await produce(stopped.bootstrap_servers, "kept", b"second")
+    stopped.kill(0)
+    assert not stopped.status().is_running
+    stopped.start_broker(0)
+    assert await consume(stopped.bootstrap_servers, "kept", 2) == [b"first", b"second"]
+
+
+def test_stop_from_elsewhere_ends_a_detached_broker(stopped: Cluster) -> None:
+    """Another process started it and has ended; a second stop finds nothing to do."""
+    script = (
+        "import sys, pathlib; from portfolio_stream.broker import control; "
+        "control.start(pathlib.Path(sys.argv[1]), int(sys.argv[2]))"
+    )
+    subprocess.run([sys.executable, "-c", script, str(stopped.data_dir), str(stopped.port)], check=True, timeout=120)
+    assert stopped.status().is_ready
+    assert control.stop(stopped.data_dir)
+    assert not stopped.status().is_running
+    assert not control.stop(stopped.data_dir)
+    assert control.reset(stopped.data_dir)
+    assert not stopped.data_dir.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_run_ends_with_its_broker_at_a_signal(stopped: Cluster, number: signal.Signals) -> None:
+    """In the foreground: exit 0, and no broker is left."""
+    script = (
+        "import sys, pathlib; from portfolio_stream.broker import control; "
+        "control.run(pathlib.Path(sys.argv[1]), int(sys.argv[2]), progress=lambda line: print(line, flush=True))"
+    )
+    command = [sys.executable, "-c", script, str(stopped.data_dir), str(stopped.port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as runner:
+        assert runner.stdout is not None
+        assert any("serves at" in line for line in runner.stdout)
+        assert stopped.status().is_ready
+        runner.send_signal(number)
+        assert runner.wait(30) == 0
+    assert not stopped.status().is_running
+
+
+def test_a_broker_that_dies_at_its_start_is_cited(stopped: Cluster) -> None:
+    """The error has the log's reason and path, and nothing is left running."""
+    stopped.start()
+    stopped.stop()
+    (stopped.data_dir / "broker-0" / "bootstrap.checkpoint").write_bytes(b"not a snapshot")
+    (stopped.data_dir / "broker-0" / "__cluster_metadata-0" / "quorum-state").write_bytes(b"torn")
+    with pytest.raises(BrokerDied) as caught:
+        stopped.start()
+    assert str(stopped.data_dir / "logs") in caught.value.action
+    assert "\n" not in str(caught.value)
+    assert not stopped.status().is_running
+
+
+def test_a_torn_directory_is_refused_until_it_is_reset(stopped: Cluster) -> None:
+    """Formatting it anew would lose records in silence."""
+    stopped.start()
+    stopped.stop()
+    (stopped.data_dir / "broker-0" / "meta.properties").unlink()
+    with pytest.raises(ForeignDataDirectory, match=r"meta\.properties"):
+        stopped.start()
+    control.reset(stopped.data_dir)
+    stopped.start()
+    assert stopped.status().is_ready
+
+
+def test_a_first_start_that_was_interrupted_begins_again(stopped: Cluster) -> None:
+    """Killed between format and start, nothing needs to be repaired by hand."""
+    stopped.start()
+    stopped.stop()
+    record = stopped.data_dir / "cluster.json"
+    record.write_text(record.read_text().replace("true", "false"), encoding="ascii")
+    stopped.start()
+    assert stopped.status().is_ready
+
+
+async def test_three_brokers_bear_the_loss_of_one(tmp_path: Path) -> None:
+    """With one of three killed, a transaction still commits; the dead one comes back into the cluster."""
+    with Cluster(tmp_path / "broker", free_port(3), brokers=3) as cluster:
+        await create_topic(cluster.bootstrap_servers, "replicated", replicas=3)
+        await produce(cluster.bootstrap_servers, "replicated", b"before")
+        cluster.kill(1)
+        begun = time.monotonic()
+        await produce(cluster.bootstrap_servers, "replicated", b"after")
+        assert time.monotonic() - begun < 30.0
+        assert await consume(cluster.bootstrap_servers, "replicated", 2) == [b"before", b"after"]
+        cluster.start_broker(1)
+        assert cluster.status().is_ready

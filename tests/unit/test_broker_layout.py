@@ -1,0 +1,145 @@
+from pathlib import Path
+
+import pytest
+
+from portfolio_stream.broker import control
+from portfolio_stream.broker.cluster import Cluster
+from portfolio_stream.broker.layout import MARK, Layout, Record, as_operator_error
+from portfolio_stream.errors import (
+    BrokerAlreadyRunning,
+    BrokerDiskFull,
+    ForeignDataDirectory,
+    InvalidSetting,
+)
+
+RECORD = Record(cluster_id="our-cluster", brokers=1, port=9092, controller_ports=(19092,), is_formatted=True)
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    """A data directory as a stopped one-broker cluster leaves it."""
+    made = Layout(tmp_path / "broker")
+    made.claim()
+    made.write_record(RECORD)
+    made.log_dir(0).mkdir()
+    (made.log_dir(0) / "bootstrap.checkpoint").touch()
+    write_meta(made, cluster_id=RECORD.cluster_id, node_id="0")
+    return made
+
+
+def write_meta(layout: Layout, cluster_id: str, node_id: str) -> None:
+    text = f"#\nnode.id={node_id}\ndirectory.id=x\nversion=1\ncluster.id={cluster_id}\n"
+    (layout.log_dir(0) / "meta.properties").write_text(text, encoding="ascii")
+
+
+def test_the_record_comes_back_as_it_was_written(layout: Layout) -> None:
+    """Other processes find the cluster by it."""
+    assert layout.read_record() == RECORD
+
+
+def test_a_whole_directory_is_accepted(layout: Layout) -> None:
+    """The checks below refuse nothing that is right."""
+    layout.check_formatted(RECORD)
+
+
+def test_a_directory_of_another_cluster_is_refused(layout: Layout) -> None:
+    """The error names both cluster ids."""
+    write_meta(layout, cluster_id="another", node_id="0")
+    with pytest.raises(ForeignDataDirectory, match=r"another.*our-cluster"):
+        layout.check_formatted(RECORD)
+
+
+def test_a_directory_of_another_node_is_refused(layout: Layout) -> None:
+    """Two nodes must never swap their logs."""
+    write_meta(layout, cluster_id=RECORD.cluster_id, node_id="7")
+    with pytest.raises(ForeignDataDirectory, match=r"node\.id 7"):
+        layout.check_formatted(RECORD)
+
+
+@pytest.mark.parametrize("lost", ["meta.properties", "bootstrap.checkpoint"])
+def test_a_half_formatted_directory_is_refused(layout: Layout, lost: str) -> None:
+    """Formatting it again would lose what it holds."""
+    (layout.log_dir(0) / lost).unlink()
+    with pytest.raises(ForeignDataDirectory):
+        layout.check_formatted(RECORD)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"controller_ports": [1], "colour": "red"}'])
+def test_a_damaged_record_is_an_error(layout: Layout, content: str) -> None:
+    """It is neither guessed nor overwritten."""
+    layout.record.write_text(content, encoding="ascii")
+    with pytest.raises(ForeignDataDirectory, match="damaged"):
+        layout.read_record()
+
+
+def test_somebody_elses_directory_is_neither_used_nor_deleted(tmp_path: Path) -> None:
+    """Whatever it holds, a typing error in --data-dir costs nothing."""
+    (tmp_path / "logs").mkdir()
+    with pytest.raises(ForeignDataDirectory):
+        Layout(tmp_path).claim()
+    with pytest.raises(ForeignDataDirectory):
+        control.reset(tmp_path)
+    assert [tmp_path / "logs"] == list(tmp_path.iterdir())
+
+
+def test_reset_empties_even_a_torn_directory(layout: Layout) -> None:
+    """It is the way out of every error above."""
+    layout.record.write_text("{", encoding="ascii")
+    assert control.reset(layout.data_dir)
+    assert not layout.data_dir.exists()
+
+
+def test_reset_leaves_what_is_not_the_brokers(layout: Layout) -> None:
+    """A file that somebody put beside the broker's stays."""
+    (layout.data_dir / "notes.txt").touch()
+    control.reset(layout.data_dir)
+    assert [layout.data_dir / "notes.txt"] == list(layout.data_dir.iterdir())
+
+
+def test_nothing_to_reset_stop_or_tell_is_no_error(tmp_path: Path) -> None:
+    """The commands may be given before the first start."""
+    assert not control.reset(tmp_path / "none")
+    assert not control.stop(tmp_path / "none")
+    assert control.status(tmp_path / "none") is None
+
+
+def test_one_command_at_a_time(layout: Layout) -> None:
+    """A second start while one is under way is told so."""
+    with layout.exclusive(), pytest.raises(BrokerAlreadyRunning), layout.exclusive():
+        pass
+
+
+def test_a_path_that_kafka_would_split_is_refused(tmp_path: Path) -> None:
+    """log.dirs is a list with commas."""
+    with pytest.raises(ForeignDataDirectory, match="comma"):
+        Layout(tmp_path / "a,b").claim()
+
+
+def test_another_number_of_brokers_is_refused(layout: Layout) -> None:
+    """The quorum's size is fixed by the first start."""
+    with pytest.raises(ForeignDataDirectory, match="made for 1"):
+        Cluster(layout.data_dir, brokers=3).start()
+
+
+def test_a_full_disk_is_noticed_before_the_start(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that runs out of room in its first minute helps nobody."""
+    monkeypatch.setattr("portfolio_stream.broker.layout.SMALLEST_FREE_BYTES", 1 << 62)
+    with pytest.raises(BrokerDiskFull):
+        Cluster(layout.data_dir).start()
+
+
+def test_errors_of_the_disk_get_their_meaning(tmp_path: Path) -> None:
+    """Full and forbidden are the operator's; what concerns other files is not dressed up."""
+    inside, outside = str(tmp_path / "x"), "/elsewhere/x"
+    assert isinstance(as_operator_error(tmp_path, OSError(28, "No space left on device", outside)), BrokerDiskFull)
+    assert isinstance(as_operator_error(tmp_path, PermissionError(13, "Denied", inside)), ForeignDataDirectory)
+    other = PermissionError(13, "Denied", outside)
+    assert other is as_operator_error(tmp_path, other)
+
+
+@pytest.mark.parametrize(("port", "brokers"), [(0, 1), (65_536, 1), (65_534, 3), (9092, 2)])
+def test_impossible_options_are_refused_at_once(tmp_path: Path, port: int, brokers: int) -> None:
+    """Before anything is written."""
+    with pytest.raises(InvalidSetting):
+        Cluster(tmp_path / "broker", port, brokers)
+    assert not (tmp_path / "broker" / MARK).exists()
