@@ -1,0 +1,66 @@
+"""A stream of slices: one is acknowledged only when the agent asks for the next.
+
+Faust's own iterator (compiled) acknowledges events whose agent raised, and inlines the acknowledgement, so iteration
+itself is overridden.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Any, NoReturn
+
+import faust
+from faust.events import Event
+
+from portfolio_stream.errors import NotTransactional
+from portfolio_stream.exactly_once.engine import Slice
+
+
+class SliceSchema(faust.Schema):
+    """Passes slices through: decoding belongs to the fold."""
+
+    def compile(self, app: Any, **options: Any) -> Any:
+        async def decode(message: Any, *, propagate: bool = False) -> Event:
+            return Event(app, None, message.value, None, message)
+
+        return decode
+
+
+class SliceStream(faust.Stream):
+    current_slice: Slice | None = None
+
+    def __aiter__(self) -> AsyncIterator[Slice]:
+        slices = self._slices()
+        self._active_agens.add(slices)
+        return slices
+
+    async def _slices(self) -> AsyncIterator[Slice]:
+        self._finalized = True
+        await self.maybe_start()
+        queue = self.channel.queue
+        while not self.should_stop:
+            try:
+                event = queue.get_nowait() if not queue.empty() else await self.channel.__anext__()
+            except StopAsyncIteration:  # Faust throws it into the queue when the agent stops
+                return
+            piece: Slice = event.value
+            engine = self.app.engine
+            if not engine.is_current(piece):  # fetched before a drop: it is read again
+                engine.discarded(piece)
+                continue
+            self.current_event, self.current_slice = event, piece
+            yield piece
+            self.current_slice = None
+            engine.acknowledged(piece)
+
+    def take_failed(self) -> Slice | None:
+        """The slice whose fold raised, once."""
+        piece, self.current_slice = self.current_slice, None
+        return piece
+
+    def group_by(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise NotTransactional("stream.group_by()", "a source topic that is keyed as the fold needs it")
+
+    def take(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise NotTransactional("stream.take()", "slice.records, which already are a batch")
+
+    def through(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise NotTransactional("stream.through()", "slice.appender(topic)")

@@ -1,0 +1,109 @@
+"""Who this worker is, and that it is the only one who is.
+
+A worker's member id and transactional id come from a file in its data folder, so a restart after kill -9 rejoins as the
+same member and aborts at once what its predecessor left open. Two processes with one identity would fence each other:
+the folder is locked before any broker is called. A copied folder has another inode or host: its copy of the identity is
+void, and its store is only a cache.
+"""
+
+import fcntl
+import os
+import secrets
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from portfolio_stream.errors import DataDirectoryInUse, StoreFailed
+
+
+class _Stored(msgspec.Struct, frozen=True, kw_only=True):
+    member_id: str
+    instance_id: str
+    host: str
+    device: int
+    inode: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Identity:
+    """Held for the life of the process: `lock` is the open, locked file."""
+
+    member_id: str
+    instance_id: str
+    folder: Path
+    lock: int
+
+
+def claim(root: Path, instance_id: str | None) -> Identity:
+    """The identity of the folder root/instance_id, or of the first free folder below root.
+
+    Raises DataDirectoryInUse, if the named folder is locked, and StoreFailed.
+    """
+    try:
+        if instance_id is not None:
+            return _claim(root / instance_id, instance_id)
+        return _claim_any(root)
+    except OSError as error:
+        raise StoreFailed(root, error.strerror or str(error)) from error
+
+
+def _claim_any(root: Path) -> Identity:
+    """A restart finds its old folder again: the first one that nobody holds."""
+    root.mkdir(parents=True, exist_ok=True)
+    for folder in sorted(path.parent for path in root.glob("*/identity.json")):
+        try:
+            return _claim(folder, folder.name)
+        except DataDirectoryInUse:
+            continue
+    name = f"worker-{secrets.token_hex(4)}"
+    return _claim(root / name, name)
+
+
+def _claim(folder: Path, instance_id: str) -> Identity:
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise DataDirectoryInUse(folder) from None
+    stored = _read(folder / "identity.json")
+    place = folder.stat()
+    here = (_host(), place.st_dev, place.st_ino, instance_id)
+    if stored is None or (stored.host, stored.device, stored.inode, stored.instance_id) != here:
+        stored = _Stored(
+            member_id=str(uuid.uuid4()),
+            instance_id=instance_id,
+            host=_host(),
+            device=place.st_dev,
+            inode=place.st_ino,
+        )
+        _write(folder / "identity.json", stored)
+    return Identity(member_id=stored.member_id, instance_id=instance_id, folder=folder, lock=lock)
+
+
+def _host() -> str:
+    """The machine's id: a folder that moved to another machine is a copy."""
+    for path in (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id")):
+        if path.is_file() and (text := path.read_text().strip()):
+            return text
+    return f"{uuid.getnode():012x}"
+
+
+def _read(path: Path) -> _Stored | None:
+    """None where there is no identity, or a torn one: a fresh identity costs one session time-out, a wrong one data."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Stored)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+def _write(path: Path, stored: _Stored) -> None:
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        file.write(msgspec.json.encode(stored))
+        file.flush()
+        os.fsync(file.fileno())
+    part.rename(path)

@@ -1,0 +1,200 @@
+"""The group member (KIP-848): heartbeats in a task of their own, assignment by the broker.
+
+1. A heartbeat never waits for a fold, the store or recovery; but a worker whose main loop stood still for the rebalance
+   time-out stops beating, so that others take over.
+2. A partition is given back (acknowledged) only after the engine settled what it had read of it.
+3. UNKNOWN_MEMBER_ID and FENCED_MEMBER_EPOCH break the membership: `session` changes, and everything read under an older
+   session is void, whatever epoch the member gets next.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from aiokafka import errors as kafka_errors
+from aiokafka.client import AIOKafkaClient
+from kio.schema.errors import ErrorCode as E
+
+from portfolio_stream.errors import MembershipLost, PortfolioStreamError, SourceReplaced
+from portfolio_stream.exactly_once.wire import LOST, Coordinators, Lane, call, schema
+
+log = logging.getLogger(__name__)
+
+_heartbeat = schema("consumer_group_heartbeat", 1)
+
+BEAT_SECONDS = 0.4  # a member may beat faster than it is asked to: a rebalance takes as many beats as it has steps
+REBALANCE_TIMEOUT_SECONDS = 30.0  # how long a revoked partition may be held
+FAILURE_PAUSE_SECONDS = 0.1  # a coordinator that has just moved answers at once, many times
+EXPULSION_WINDOW_SECONDS = 45.0  # Kafka's default session time-out: two expulsions within it are not an accident
+LEAVE = -1  # the member epoch that says goodbye
+FRESH_SECONDS = 2.0  # an ownership older than this is not served over HTTP; below the smallest session time-out
+
+
+class Membership:
+    def __init__(
+        self,
+        client: AIOKafkaClient,
+        coordinators: Coordinators,
+        *,
+        group: str,
+        topic: str,
+        topic_id: UUID,
+        member_id: str,
+        progress: Callable[[], float],
+        wake_engine: Callable[[], None],
+    ) -> None:
+        """`progress` gives the monotonic time of the main loop's last turn."""
+        self._client = client
+        self._coordinators = coordinators
+        self._group = group
+        self._topic = topic
+        self._topic_id = topic_id
+        self._progress = progress
+        self._wake_engine = wake_engine
+        self.member_id = member_id
+        self.epoch = 0
+        #: one unbroken membership; bumped when it breaks
+        self.session = 0
+        #: what the coordinator wants us to own
+        self.target: frozenset[int] = frozenset()
+        #: what we have told it that we own
+        self.owned: frozenset[int] = frozenset()
+        self._announce = True  # the next beat carries all fields, as after a join
+        self._acknowledge = False
+        self._wake = asyncio.Event()
+        self._lock = asyncio.Lock()
+        self._last_answer = float("-inf")
+        self._last_expulsion = float("-inf")
+        self._left = False
+        self.beats = 0
+
+    @property
+    def is_fresh(self) -> bool:
+        """The coordinator confirmed this membership so recently that nobody else can own our partitions."""
+        return self.epoch > 0 and not self._left and time.monotonic() - self._last_answer < FRESH_SECONDS
+
+    def acknowledge(self, owned: frozenset[int]) -> None:
+        """Tell the coordinator what is owned now: it hands revoked partitions on only after this."""
+        if owned != self.owned:
+            self.owned = owned
+            self._acknowledge = True
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Beat until cancelled. Raises MembershipLost or another PortfolioStreamError when beating is pointless."""
+        while True:
+            is_alive = time.monotonic() - self._progress() < REBALANCE_TIMEOUT_SECONDS
+            if is_alive:
+                await self._beat_quietly()
+            self._wake.clear()
+            if not (is_alive and (self._acknowledge or self._announce)):  # else the next beat has news
+                try:
+                    await asyncio.wait_for(self._wake.wait(), BEAT_SECONDS)
+                except TimeoutError:
+                    continue
+
+    async def beat(self) -> None:
+        """One heartbeat now, e.g. to learn the newest epoch."""
+        await self._beat(self.epoch)
+
+    async def leave(self) -> None:
+        """Give everything back at once; nothing is served from here on."""
+        self._left = True
+        await self._beat(LEAVE)
+
+    async def _beat_quietly(self) -> None:
+        try:
+            await self._beat(self.epoch)
+        except (*LOST, kafka_errors.KafkaError) as error:
+            if isinstance(error, kafka_errors.BrokerResponseError) and not error.retriable:
+                raise _refused(type(error).__name__) from error
+            log.info("heartbeat unanswered error=%s", type(error).__name__)
+            self._coordinators.forget()
+            await asyncio.sleep(FAILURE_PAUSE_SECONDS)
+
+    async def _beat(self, epoch: int) -> None:
+        async with self._lock:
+            announce, acknowledge = self._announce, self._acknowledge
+            self._announce = self._acknowledge = False
+            sent = time.monotonic()
+            try:
+                request = self._request(epoch, announce=announce, acknowledge=acknowledge)
+                reply = await call(self._client, await self._coordinators.group(), Lane.MEMBER, request)
+            except BaseException:
+                self._announce |= announce
+                self._acknowledge |= acknowledge
+                raise
+            self.beats += 1
+            if not self._digest(reply, sent, leaving=epoch == LEAVE):
+                self._announce |= announce
+                self._acknowledge |= acknowledge
+                await asyncio.sleep(FAILURE_PAUSE_SECONDS)
+
+    def _request(self, epoch: int, *, announce: bool, acknowledge: bool) -> Any:
+        held: tuple[Any, ...] = ()
+        if self.owned:
+            held = (_heartbeat.TopicPartitions(topic_id=self._topic_id, partitions=tuple(sorted(self.owned))),)
+        return _heartbeat.ConsumerGroupHeartbeatRequest(
+            group_id=self._group,
+            member_id=self.member_id,
+            member_epoch=epoch,
+            rebalance_timeout=timedelta(seconds=REBALANCE_TIMEOUT_SECONDS) if announce else timedelta(milliseconds=-1),
+            subscribed_topic_names=(self._topic,) if announce else None,
+            server_assignor="uniform" if announce else None,
+            topic_partitions=held if announce or acknowledge else None,
+        )
+
+    def _digest(self, reply: Any, sent: float, *, leaving: bool) -> bool:
+        """Take the answer in; False if the same beat must be sent again."""
+        error = reply.error_code
+        if error is E.none:
+            if not leaving:
+                self._accept(reply, sent)
+            return True
+        if error in (E.unknown_member_id, E.fenced_member_epoch):
+            if not leaving:
+                self._expelled(error)
+            return True
+        if error in (E.not_coordinator, E.coordinator_not_available):
+            self._coordinators.forget()
+            return False
+        if error is E.coordinator_load_in_progress:
+            return False
+        raise _refused(f"{error.name} {reply.error_message or ''}".strip())
+
+    def _accept(self, reply: Any, sent: float) -> None:
+        self._last_answer = sent
+        self.epoch = reply.member_epoch
+        if reply.assignment is not None:
+            if any(topic.topic_id != self._topic_id for topic in reply.assignment.topic_partitions):
+                raise SourceReplaced(self._topic)
+            target = frozenset(p for topic in reply.assignment.topic_partitions for p in topic.partitions)
+            if target != self.target:
+                self.target = target
+                self._wake_engine()
+
+    def _expelled(self, error: E) -> None:
+        now = time.monotonic()
+        log.warning("membership lost error=%s epoch=%d", error.name, self.epoch)
+        if error is E.unknown_member_id and self.epoch == 0:
+            return
+        if now - self._last_expulsion < EXPULSION_WINDOW_SECONDS:
+            raise MembershipLost
+        self._last_expulsion = now
+        self.epoch = 0
+        self.session += 1
+        self.target = self.owned = frozenset()
+        self._announce = True
+        self._wake.set()
+        self._wake_engine()
+
+
+def _refused(reason: str) -> PortfolioStreamError:
+    return PortfolioStreamError(
+        f"The group coordinator refused the heartbeat: {reason}.",
+        "Check that group portfolio-stream has no members of the classic protocol and that this user may use it.",
+    )

@@ -1,0 +1,64 @@
+"""What a fold sees of the engine: a slice of records, views of tables, appenders to topics.
+
+A fold is a plain function of a `Slice`. It reads records in offset order, reads and replaces immutable values in views,
+and appends outputs. Nothing that it does is visible to anybody before the slice's Kafka transaction has committed.
+"""
+
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+V = TypeVar("V")
+
+Headers = Sequence[tuple[str, bytes | None]]
+#: append(timestamp in ms since 1970, key, value, headers): one record for the slice's own partition of the topic
+Append = Callable[[int, bytes | None, bytes | None, Headers], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TableDefinition(Generic[V]):
+    """A changelogged table. `name` is the table's id in the changelog and the store: it never changes."""
+
+    name: str
+    encode: Callable[[V], bytes]
+    decode: Callable[[bytes], V]
+
+
+class Record(Protocol):
+    """A record of the source topic (aiokafka's C record)."""
+
+    offset: int
+    #: milliseconds since 1970
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+class View(Protocol[V]):
+    """One table in one partition. `view[key]` is the value or None (never KeyError); values are immutable.
+
+    A write goes to both the view and `dirty`: `view[key] = dirty[key] = value`, or, outside hot loops, `put`.
+    None deletes: it becomes a tombstone in the changelog.
+    """
+
+    dirty: MutableMapping[bytes, V | None]
+
+    def __getitem__(self, key: bytes, /) -> V | None: ...
+    def __setitem__(self, key: bytes, value: V | None, /) -> None: ...
+    def put(self, key: bytes, value: V | None) -> None: ...
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, V]]:
+        """All live entries whose key starts with `prefix`, in key order, this slice's writes included."""
+        ...
+
+
+class Slice(Protocol):
+    """Records of one source partition, in offset order, at most a few hundred."""
+
+    partition: int
+    #: how many partitions the source topic has
+    partition_count: int
+    records: Sequence[Record]
+
+    def view(self, table: TableDefinition[V], /) -> View[V]: ...
+    def appender(self, topic: str, /) -> Append: ...

@@ -1,0 +1,167 @@
+"""The rules of one transaction, as data: no I/O, no clock.
+
+A transaction's life, and what may be sent when:
+
+    READY --offsets--> RESERVED --produce--> WRITTEN --commit--> READY (next epoch)
+      |                   |                     |
+      +-------- any error that is not retriable: BROKEN --abort--> READY (next epoch)
+                                                   +--- a successor answers ---> DEAD
+
+1. Offsets first: accepted offsets reserve the partitions for this transaction (KIP-447), and no record of a partition
+   is produced before its offsets were accepted in the same transaction.
+2. EndTxn(commit) only from WRITTEN, that is, after every request of the transaction was answered without error for
+   every partition: the broker forgets what it refused and would commit the rest.
+3. After EndTxn(commit) was sent, the other verdict may be asked for only when the first cannot be in flight any more.
+4. The reply of EndTxn brings the next epoch, sometimes with a new producer id; sequences then restart at 0 (KIP-890).
+
+Errors decide by the step they meet, not by their type; `ACTIONS` is Kafka's Java client's table (TransactionManager,
+Sender), with the corrections that we measured.
+"""
+
+from collections.abc import Mapping
+from enum import Enum
+
+from kio.schema.errors import ErrorCode as E
+
+
+class Step(Enum):
+    INIT = "InitProducerId"
+    OFFSETS = "TxnOffsetCommit"
+    PRODUCE = "Produce"
+    COMMIT = "EndTxn(commit)"
+    ABORT = "EndTxn(abort)"
+
+
+class Action(Enum):
+    DONE = "done"
+    RETRY = "the same bytes again, after a short backoff"
+    FIND = "find the coordinator or leader again, then the same bytes"
+    RESTAMP = "the member epoch is stale: beat, drop what was lost, send offsets again"
+    REJOIN = "the membership is broken: drop everything, join again"
+    DROP = "drop what is uncommitted, EndTxn(abort) with our own pair tells the rest"
+    WON = "our own commit had won: ask for it again to get the pair"
+    REFUSED = "the broker will never take these records: their partition stops, the others go on"
+    SUPERSEDED = "a successor lives: exit"
+    FATAL = "no retry can help: exit with the broker's answer"
+
+
+class State(Enum):
+    READY = "ready"
+    RESERVED = "offsets accepted"
+    WRITTEN = "all records accepted"
+    BROKEN = "must be aborted"
+    DEAD = "superseded"
+
+
+#: what may follow what; anything else is a bug in the engine
+TRANSITIONS: Mapping[tuple[State, Step], State] = {
+    (State.READY, Step.OFFSETS): State.RESERVED,
+    (State.RESERVED, Step.PRODUCE): State.WRITTEN,
+    (State.WRITTEN, Step.COMMIT): State.READY,
+    (State.READY, Step.ABORT): State.READY,
+    (State.RESERVED, Step.ABORT): State.READY,
+    (State.WRITTEN, Step.ABORT): State.READY,
+    (State.BROKEN, Step.ABORT): State.READY,
+}
+
+_WAIT = (
+    E.concurrent_transactions, E.coordinator_load_in_progress, E.network_exception, E.request_timed_out,
+)  # fmt: skip
+_MOVED = (
+    E.not_coordinator, E.coordinator_not_available, E.not_leader_or_follower, E.fenced_leader_epoch,
+    E.leader_not_available, E.unknown_leader_epoch,
+)  # fmt: skip
+_REPLICAS = (
+    E.not_enough_replicas,  # also while the previous transaction's markers are pending
+    E.not_enough_replicas_after_append, E.kafka_storage_error, E.offset_not_available,
+)  # fmt: skip
+_UNACCEPTABLE = (
+    E.message_too_large,
+    E.record_list_too_large,
+    E.invalid_record,
+    E.invalid_timestamp,
+    E.policy_violation,
+)
+_DOUBT = (E.producer_fenced, E.invalid_producer_epoch, E.invalid_txn_state, E.invalid_producer_id_mapping)
+_DENIED = (
+    E.transactional_id_authorization_failed, E.cluster_authorization_failed, E.topic_authorization_failed,
+    E.group_authorization_failed, E.unsupported_version, E.unsupported_for_message_format,
+)  # fmt: skip
+
+_EVERYWHERE: Mapping[E, Action] = {
+    E.none: Action.DONE,
+    **dict.fromkeys(_WAIT, Action.RETRY),
+    **dict.fromkeys(_MOVED, Action.FIND),
+    **dict.fromkeys(_DOUBT, Action.DROP),
+    **dict.fromkeys(_DENIED, Action.FATAL),
+}
+
+ACTIONS: Mapping[Step, Mapping[E, Action]] = {
+    Step.INIT: _EVERYWHERE,
+    Step.OFFSETS: {
+        **_EVERYWHERE,
+        E.unknown_topic_or_partition: Action.RETRY,
+        E.illegal_generation: Action.RESTAMP,
+        E.stale_member_epoch: Action.RESTAMP,
+        E.unknown_member_id: Action.REJOIN,
+        E.fenced_instance_id: Action.REJOIN,
+    },
+    Step.PRODUCE: {
+        **_EVERYWHERE,
+        **dict.fromkeys(_REPLICAS, Action.RETRY),
+        **dict.fromkeys(_UNACCEPTABLE, Action.REFUSED),
+        E.unknown_topic_or_partition: Action.FIND,
+        E.duplicate_sequence_number: Action.DONE,  # the first try's reply was lost
+    },
+    Step.COMMIT: _EVERYWHERE,
+    Step.ABORT: {
+        **_EVERYWHERE,
+        E.invalid_txn_state: Action.WON,
+        E.producer_fenced: Action.SUPERSEDED,
+        E.invalid_producer_epoch: Action.SUPERSEDED,
+        E.invalid_producer_id_mapping: Action.SUPERSEDED,
+    },
+}
+
+
+def action_for(step: Step, error: E) -> Action:
+    """What the engine does when `error` answers `step`; an error without a rule is a doubt: drop and ask again."""
+    unknown = Action.FATAL if step in (Step.INIT, Step.ABORT) else Action.DROP
+    return ACTIONS[step].get(error, unknown)
+
+
+class IllegalTransition(AssertionError):
+    """The engine tried a step that its transaction does not allow. A bug: the process must not go on writing."""
+
+
+def after(state: State, step: Step) -> State:
+    """The state after `step` was answered without error; raises IllegalTransition before anything may be sent."""
+    following = TRANSITIONS.get((state, step))
+    if following is None:
+        raise IllegalTransition(f"{step.value} while the transaction is {state.value}")
+    return following
+
+
+class Doubt(Exception):
+    """The open work cannot be committed, or nobody knows whether it was: drop it whole and recover from Kafka."""
+
+    def __init__(self, step: Step | None, reason: str) -> None:
+        super().__init__(reason if step is None else f"{step.value}: {reason}")
+
+
+class Refused(Doubt):
+    """A record batch of one partition that no retry will get accepted."""
+
+    def __init__(self, topic: str, partition: int, reason: str) -> None:
+        super().__init__(Step.PRODUCE, f"{topic}-{partition} {reason}")
+        self.topic = topic
+        self.partition = partition
+        self.reason = reason
+
+
+class StaleEpoch(Doubt):
+    """TxnOffsetCommit was refused for its member epoch; nothing of it is pending and the transaction stays usable."""
+
+
+class MembershipBroken(Doubt):
+    """The coordinator no longer knows this member: what it read before is void."""

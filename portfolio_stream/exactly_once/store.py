@@ -1,0 +1,244 @@
+"""The local copy of committed state: one RocksDB a worker, never dirty.
+
+1. Only what Kafka has said is committed is written, in one WriteBatch with META and the changelog position.
+2. What is folded but not yet stored lives in the views; a view forgets a value only after the store has it.
+3. All writes go through one thread, in commit order; rocksdict frees the GIL meanwhile.
+4. rocksdict raises bare Exceptions: this module alone turns them into StoreFailed.
+
+Keys: partition (2 bytes, big endian), table name, 0x00, table key: without the partition, that is the changelog's key.
+"""
+
+import asyncio
+import struct
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import wraps
+from pathlib import Path
+from typing import Any, Generic, ParamSpec, TypeVar
+
+import msgspec
+from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch, WriteOptions
+
+from portfolio_stream.errors import StoreFailed
+from portfolio_stream.exactly_once.ports import TableDefinition
+
+V = TypeVar("V")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+META_KEY = b"\x00META"  # no table name is empty
+_OWN = b"\xff\xff"  # partition 65535 is ours
+_POSITION = _OWN + b"position"
+_WRITTEN_AT = _OWN + b"written_at"
+BLOCK_CACHE_BYTES = 64 << 20
+WRITE_BUFFER_BYTES = 32 << 20
+BLOOM_BITS = 10.0  # a key that is not there costs no disk read: every new event_id asks for one
+
+Item = tuple[bytes, bytes | None]
+
+
+class Meta(msgspec.Struct, frozen=True, kw_only=True):
+    """What a partition's state says of itself: which source records it holds, and how they were folded."""
+
+    topic_id: str
+    #: next source offset
+    offset: int
+    partitions: int
+    fold: str
+    version: int = 1
+
+
+class Position(msgspec.Struct, frozen=True, kw_only=True):
+    """Up to where the changelog is in the store."""
+
+    topic_id: str
+    offset: int
+
+
+encode_meta = msgspec.msgpack.Encoder().encode
+_decode_meta = msgspec.msgpack.Decoder(Meta).decode
+_decode_position = msgspec.msgpack.Decoder(Position).decode
+
+
+def prefix_of(partition: int) -> bytes:
+    return struct.pack(">H", partition)
+
+
+def _failing(method: Callable[P, R]) -> Callable[P, R]:
+    @wraps(method)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(*args, **kwargs)
+        except Exception as error:
+            store: Store = args[0]  # type: ignore[assignment]
+            raise StoreFailed(store.path, str(error)) from error
+
+    return guarded
+
+
+class Store:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._thread = ThreadPoolExecutor(1, "store")
+        self._db = self._open()
+        self._write_options = WriteOptions()
+
+    @_failing
+    def _open(self) -> Any:
+        self.path.mkdir(parents=True, exist_ok=True)
+        table = BlockBasedOptions()
+        table.set_bloom_filter(BLOOM_BITS, False)
+        table.set_block_cache(Cache(BLOCK_CACHE_BYTES))
+        options = Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.set_write_buffer_size(WRITE_BUFFER_BYTES)
+        options.set_max_background_jobs(2)
+        options.set_keep_log_file_num(3)
+        options.set_block_based_table_factory(table)
+        return Rdict(str(self.path), options)
+
+    @_failing
+    def get(self, key: bytes) -> bytes | None:
+        return self._db.get(key)  # type: ignore[no-any-return]
+
+    @_failing
+    def scan(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
+        """Entries whose store key starts with `prefix`, in key order."""
+        found: list[tuple[bytes, bytes]] = []
+        for key, value in self._db.items(from_key=prefix):
+            if not key.startswith(prefix):
+                break
+            found.append((key, value))
+        return found
+
+    @_failing
+    def read(self, partition: int, changelog_key: bytes) -> tuple[bytes | None, Meta | None]:
+        """A value and the META that it belongs to, from one moment."""
+        prefix = prefix_of(partition)
+        snapshot = self._db.snapshot()
+        meta = _at(snapshot, prefix + META_KEY)
+        return _at(snapshot, prefix + changelog_key), None if meta is None else _decode_meta(meta)
+
+    def meta(self, partition: int) -> Meta | None:
+        raw = self.get(prefix_of(partition) + META_KEY)
+        return None if raw is None else _decode_meta(raw)
+
+    def position(self, partition: int) -> Position | None:
+        raw = self.get(_POSITION + prefix_of(partition))
+        return None if raw is None else _decode_position(raw)
+
+    def seconds_since_written(self) -> float:
+        """By the wall clock: tombstones expire in the broker by its clock, however long this worker was off."""
+        raw = self.get(_WRITTEN_AT)
+        return 0.0 if raw is None else time.time() - struct.unpack(">d", raw)[0]
+
+    async def write(self, items: Sequence[Item], positions: Mapping[int, Position]) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._write, items, positions)
+
+    @_failing
+    def _write(self, items: Iterable[Item], positions: Mapping[int, Position]) -> None:
+        batch = WriteBatch(raw_mode=True)
+        put, delete = batch.put, batch.delete
+        for key, value in items:
+            if value is None:
+                delete(key)
+            else:
+                put(key, value)
+        for partition, position in positions.items():
+            put(_POSITION + prefix_of(partition), encode_meta(position))
+        put(_WRITTEN_AT, struct.pack(">d", time.time()))
+        self._db.write(batch, self._write_options)
+
+    async def wipe(self, partition: int) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._wipe, partition)
+
+    @_failing
+    def _wipe(self, partition: int) -> None:
+        batch = WriteBatch(raw_mode=True)
+        batch.delete_range(prefix_of(partition), prefix_of(partition + 1))
+        batch.delete(_POSITION + prefix_of(partition))
+        self._db.write(batch, self._write_options)
+
+    async def drained(self) -> None:
+        """Every write that was begun before is in the store."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, lambda: None)
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=True)
+        self._db.close()
+
+
+def _at(snapshot: Any, key: bytes) -> bytes | None:
+    """A snapshot has no get(), and its [] raises a bare Exception for a key that is not there."""
+    found = next(iter(snapshot.items(from_key=key)), None)
+    return found[1] if found is not None and found[0] == key else None
+
+
+_ABSENT: Any = object()
+
+
+class StoredView(dict[bytes, Any], Generic[V]):
+    """One table in one partition: what was read or written lately over what is stored.
+
+    A dict for speed: a hit costs no Python call. `generation` bounds it: when the younger half is full it becomes the
+    older one, which is dropped at the next turn if the store has all of it by then.
+    """
+
+    __slots__ = ("_aged_in", "_decode", "_older", "_prefix", "_store", "dirty", "encode")
+
+    def __init__(self, definition: TableDefinition[V], store: Store, partition: int) -> None:
+        super().__init__()
+        self._store = store
+        self._prefix = prefix_of(partition) + definition.name.encode() + b"\x00"
+        self._decode = definition.decode
+        self.encode = definition.encode
+        #: written by the open transaction; None is a deletion
+        self.dirty: dict[bytes, V | None] = {}
+        self._older: dict[bytes, V | None] = {}
+        self._aged_in = -1
+
+    def __missing__(self, key: bytes) -> V | None:
+        value = self._older.get(key, _ABSENT)
+        if value is _ABSENT:
+            raw = self._store.get(self._prefix + key)
+            value = None if raw is None else self._decode(raw)
+        self[key] = value
+        return value
+
+    def put(self, key: bytes, value: V | None) -> None:
+        self[key] = self.dirty[key] = value
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, V]]:
+        """Entries whose table key starts with `prefix`, in key order, unstored ones included. Not for the hot path."""
+        skip = len(self._prefix)
+        found: dict[bytes, Any] = {key[skip:]: _Raw(value) for key, value in self._store.scan(self._prefix + prefix)}
+        for recent in (self._older, self):
+            found.update((key, value) for key, value in recent.items() if key.startswith(prefix))
+        for key in sorted(found):
+            value = found[key]
+            if value is not None:
+                yield key, self._decode(value.bytes) if isinstance(value, _Raw) else value
+
+    def take_dirty(self) -> list[Item]:
+        """The open transaction's writes, encoded once: (store key, value)."""
+        prefix, encode = self._prefix, self.encode
+        items: list[Item] = [
+            (prefix + key, None if value is None else encode(value)) for key, value in self.dirty.items()
+        ]
+        self.dirty.clear()
+        return items
+
+    def age(self, limit: int, open_transaction: int, stored_transaction: int) -> None:
+        """Forget the least recent values when more than `limit` are held and the store has them."""
+        if len(self) > limit and self._aged_in <= stored_transaction:
+            self._older = dict(self)
+            self._aged_in = open_transaction
+            self.clear()
+
+
+class _Raw:
+    __slots__ = ("bytes",)
+
+    def __init__(self, data: bytes) -> None:
+        self.bytes = data

@@ -1,0 +1,148 @@
+"""Kafka requests as kio messages over aiokafka's own client: its connections, metadata, SASL and SSL.
+
+aiokafka speaks TxnOffsetCommit v0, OffsetFetch v3 and no KIP-848; kio carries every version of Kafka's own schemas. A
+broker answers the requests of one connection one by one, so each `lane` has a connection of its own: heartbeats must
+never queue behind a Fetch or a Produce. aiokafka's request shape is internal to it: its own
+contract test (tests/integration/test_wire.py) holds it.
+"""
+
+import io
+from collections.abc import Hashable
+from enum import Enum
+from functools import lru_cache
+from importlib import import_module
+from typing import Any, NewType
+
+from aiokafka import errors as kafka_errors
+from aiokafka.client import AIOKafkaClient, CoordinationType
+from kio.serial import entity_reader, entity_writer
+
+from portfolio_stream.errors import BrokerTooOld
+
+Node = NewType("Node", int)
+
+#: the connection failed, or its answer did not come: nobody knows whether the request took effect
+LOST = (
+    kafka_errors.KafkaConnectionError,
+    kafka_errors.NodeNotReadyError,
+    kafka_errors.RequestTimedOutError,
+    kafka_errors.StaleMetadata,
+    kafka_errors.CoordinatorNotAvailableError,
+    kafka_errors.NoBrokersAvailable,
+    kafka_errors.NotCoordinatorForGroupError,
+    kafka_errors.GroupLoadInProgressError,
+    OSError,
+)
+
+
+class Lane(Enum):
+    """Which connection a request travels on."""
+
+    TRANSACTION = "transaction"
+    OFFSETS = "offsets"
+    PRODUCE = "produce"
+    MEMBER = "member"
+    RECOVERY = "recovery"
+
+
+def schema(api: str, version: int, kind: str = "request") -> Any:
+    """kio's module of one message, e.g. schema("end_txn", 5).EndTxnRequest."""
+    return import_module(f"kio.schema.{api}.v{version}.{kind}")
+
+
+class _Encoded:
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def encode(self) -> bytes:
+        return self._data
+
+
+@lru_cache(maxsize=64)
+def _reply_type(kind: Hashable) -> Any:
+    name: str = kind.__name__  # type: ignore[attr-defined]
+    module = import_module(kind.__module__.rpartition(".")[0])
+    return getattr(module, name.removesuffix("Request") + "Response")
+
+
+def _serialized(entity: Any) -> bytes:
+    buffer = io.BytesIO()
+    entity_writer(type(entity))(buffer, entity)
+    return buffer.getvalue()
+
+
+class _Call:
+    """One kio request, shaped as AIOKafkaConnection.send() wants it."""
+
+    def __init__(self, entity: Any) -> None:
+        self._entity = entity
+        self._reply = _reply_type(type(entity))  # type: ignore[arg-type]  # mypy: a class object is hashable
+        self.RESPONSE_TYPE = self  # aiokafka calls RESPONSE_TYPE.decode(frame)
+
+    def prepare(self, versions: dict[int, tuple[int, int]]) -> "_Call":
+        kind = type(self._entity)
+        low, high = versions.get(kind.__api_key__, (-1, -1))
+        if not low <= kind.__version__ <= high:
+            raise BrokerTooOld(kind.__name__, high, kind.__version__)
+        return self
+
+    def build_request_header(self, correlation_id: int, client_id: str) -> _Encoded:
+        kind = type(self._entity)
+        header = kind.__header_schema__(
+            request_api_key=kind.__api_key__,
+            request_api_version=kind.__version__,
+            correlation_id=correlation_id,
+            client_id=client_id,
+        )
+        return _Encoded(_serialized(header))
+
+    def encode(self) -> bytes:
+        return _serialized(self._entity)
+
+    def parse_response_header(self, frame: io.BytesIO) -> Any:
+        header, size = entity_reader(self._reply.__header_schema__)(frame.getvalue(), 0)
+        frame.seek(size)
+        return header
+
+    def decode(self, frame: io.BytesIO) -> Any:
+        return entity_reader(self._reply)(frame.getvalue(), frame.tell())[0]
+
+
+async def call(client: AIOKafkaClient, node: Node, lane: Lane, request: Any) -> Any:
+    """The broker's answer; raises one of LOST if there is none."""
+    return await client.send(node, _Call(request), group=lane.value)
+
+
+class Coordinators:
+    """Where the group's and the transactional id's coordinators are, looked up once and again after they moved."""
+
+    def __init__(self, client: AIOKafkaClient, group: str, transactional_id: str) -> None:
+        self._client = client
+        self._keys = {CoordinationType.GROUP: group, CoordinationType.TRANSACTION: transactional_id}
+        self._found: dict[CoordinationType, Node] = {}
+
+    async def group(self) -> Node:
+        return await self._find(CoordinationType.GROUP)
+
+    async def transaction(self) -> Node:
+        return await self._find(CoordinationType.TRANSACTION)
+
+    def forget(self) -> None:
+        self._found.clear()
+
+    async def _find(self, kind: CoordinationType) -> Node:
+        node = self._found.get(kind)
+        if node is None:
+            node = self._found[kind] = await self._client.coordinator_lookup(kind, self._keys[kind])
+        return node
+
+
+async def require_features(client: AIOKafkaClient) -> None:
+    """Raises BrokerTooOld unless the cluster's finalized features carry transactions v2 and the new group protocol."""
+    versions = schema("api_versions", 4)
+    request = versions.ApiVersionsRequest(client_software_name="portfolio-stream", client_software_version="1")
+    reply = await call(client, Node(client.get_random_node()), Lane.TRANSACTION, request)
+    levels = {feature.name: feature.max_version_level for feature in reply.finalized_features}
+    for feature, needed in (("transaction.version", 2), ("group.version", 1)):  # KIP-890, KIP-848
+        if levels.get(feature, 0) < needed:
+            raise BrokerTooOld(feature, levels.get(feature, 0), needed)

@@ -1,0 +1,297 @@
+"""Sends one transaction: offsets, then records, then EndTxn (KIP-890 transactions v2, KIP-447 fencing).
+
+Steps, states and what each error means stand in `protocol`; this module only sends what they allow. Nothing is ever in
+flight when a method returns or raises: every request was answered, or its connection is closed and its effect unknown.
+"""
+
+import asyncio
+import logging
+import time
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
+from itertools import count
+from typing import Any
+
+from aiokafka import errors as kafka_errors
+from aiokafka.client import AIOKafkaClient
+from aiokafka.structs import TopicPartition
+from kio.schema.errors import ErrorCode as E
+
+from portfolio_stream.errors import PortfolioStreamError, Superseded
+from portfolio_stream.exactly_once.protocol import (
+    Action,
+    Doubt,
+    MembershipBroken,
+    Refused,
+    StaleEpoch,
+    State,
+    Step,
+    action_for,
+    after,
+)
+from portfolio_stream.exactly_once.transaction import Part
+from portfolio_stream.exactly_once.wire import LOST, Coordinators, Lane, Node, call, schema
+
+log = logging.getLogger(__name__)
+
+_init = schema("init_producer_id", 5)
+_offsets = schema("txn_offset_commit", 5)
+_produce = schema("produce", 12)
+_end = schema("end_txn", 5)
+
+TRANSACTION_TIMEOUT_SECONDS = 5.0  # a dead worker's open transaction hides later output for at most this long
+STEP_DEADLINE_SECONDS = 10.0  # twice the time-out: the coordinator has aborted by then, going on is pointless
+SETTLE_LOG_SECONDS = 5.0
+BACKOFF_SECONDS, BACKOFF_CAP_SECONDS = 0.001, 0.1  # markers of the last transaction are pending for 3 ms, p99 11 ms
+
+Endings = dict[TopicPartition, int]
+
+
+class Writer:
+    def __init__(
+        self, client: AIOKafkaClient, coordinators: Coordinators, *, group: str, transactional_id: str
+    ) -> None:
+        self._client = client
+        self._coordinators = coordinators
+        self._group = group
+        self.transactional_id = transactional_id
+        self.state = State.BROKEN  # until start()
+        self.producer_id, self.producer_epoch = -1, -1
+        self._commit_sent = False
+        #: retries by "step error"
+        self.retries: Counter[str] = Counter()
+
+    async def start(self) -> None:
+        """Abort what a former process of this identity left open, and fence it. Once a process, at its start."""
+        request = _init.InitProducerIdRequest(
+            transactional_id=self.transactional_id,
+            transaction_timeout=timedelta(seconds=TRANSACTION_TIMEOUT_SECONDS),
+        )
+        reply = await self._ask(Step.INIT, request, self._coordinators.transaction, _own_code, deadline=60.0)
+        self._begin(reply)
+
+    async def send_offsets(self, topic: str, parts: Sequence[Part], *, member_id: str, member_epoch: int) -> None:
+        """Step 1: the consumed offsets, refused for a member that does not own them.
+
+        Raises StaleEpoch (send again with a newer one), MembershipBroken or Doubt.
+        """
+        request = _offsets.TxnOffsetCommitRequest(
+            transactional_id=self.transactional_id,
+            group_id=self._group,
+            producer_id=self.producer_id,
+            producer_epoch=self.producer_epoch,
+            generation_id=member_epoch,
+            member_id=member_id,
+            group_instance_id=None,
+            topics=(
+                _offsets.TxnOffsetCommitRequestTopic(
+                    name=topic,
+                    partitions=tuple(
+                        _offsets.TxnOffsetCommitRequestPartition(
+                            partition_index=part.partition, committed_offset=part.position, committed_metadata=""
+                        )
+                        for part in parts
+                    ),
+                ),
+            ),
+        )
+        following = after(self.state, Step.OFFSETS)
+        await self._ask(Step.OFFSETS, request, self._coordinators.group, _worst_code, lane=Lane.OFFSETS)
+        self.state = following
+
+    async def send_records(self, parts: Sequence[Part]) -> Endings:
+        """Step 2: all record batches; the offset behind the last record of each partition, where the broker told it."""
+        following = after(self.state, Step.PRODUCE)
+        rounds: list[dict[TopicPartition, bytes]] = []  # one batch in flight a partition
+        last_count: dict[TopicPartition, int] = {}
+        for part in parts:
+            for topic, batches in part.batches.items():
+                target = TopicPartition(topic, part.partition)
+                last_count[target] = batches.last_batch_records()
+                for index, data in enumerate(batches.build(self.producer_id, self.producer_epoch)):
+                    if index == len(rounds):
+                        rounds.append({})
+                    rounds[index][target] = data
+        endings: Endings = {}
+        for batch_round in rounds:
+            for target, base in (await self._write(batch_round)).items():
+                endings[target] = -1 if base < 0 else base + last_count[target]
+        self.state = following
+        return {target: ending for target, ending in endings.items() if ending >= 0}
+
+    async def commit(self) -> None:
+        """Step 3. When it raises Doubt, only settle() can tell whether the transaction is committed."""
+        after(self.state, Step.COMMIT)
+        self._commit_sent = True
+        reply = await self._ask(
+            Step.COMMIT, self._end_request(committed=True), self._coordinators.transaction, _own_code
+        )
+        self._begin(reply)
+
+    async def settle(self) -> None:
+        """Make the coordinator say how the last transaction ended, however long it takes, and be ready for the next.
+
+        EndTxn(abort) with our own pair is idempotent. Raises Superseded if a successor lives.
+        """
+        if self.state is State.DEAD:
+            raise Superseded(self.transactional_id)
+        started = time.monotonic()
+        warned = started
+        while True:
+            try:
+                return await self._settle_once()
+            except Doubt as unanswered:
+                if time.monotonic() - warned > SETTLE_LOG_SECONDS:
+                    warned = time.monotonic()
+                    log.warning("transaction unsettled seconds=%.0f reason=%s", warned - started, unanswered)
+
+    async def _settle_once(self) -> None:
+        request = self._end_request(committed=False)
+        reply = await self._ask(Step.ABORT, request, self._coordinators.transaction, _own_code)
+        if reply is None:  # our commit had won: the same commit again brings the pair
+            if not self._commit_sent:
+                raise PortfolioStreamError("The coordinator reports a commit that this worker never sent.")
+            request = self._end_request(committed=True)
+            reply = await self._ask(Step.COMMIT, request, self._coordinators.transaction, _own_code)
+        self._begin(reply)
+
+    def _end_request(self, *, committed: bool) -> Any:
+        return _end.EndTxnRequest(
+            transactional_id=self.transactional_id,
+            producer_id=self.producer_id,
+            producer_epoch=self.producer_epoch,
+            committed=committed,
+        )
+
+    def _begin(self, reply: Any) -> None:
+        self.producer_id, self.producer_epoch = reply.producer_id, reply.producer_epoch
+        self.state = State.READY
+        self._commit_sent = False
+
+    async def _ask(
+        self,
+        step: Step,
+        request: Any,
+        find: Callable[[], Awaitable[Node]],
+        code: Callable[[Any], E],
+        *,
+        lane: Lane = Lane.TRANSACTION,
+        deadline: float = STEP_DEADLINE_SECONDS,
+    ) -> Any:
+        """A coordinator's answer, None for WON; the same bytes until it is final."""
+        until = time.monotonic() + deadline
+        for attempt in count():
+            try:
+                reply = await call(self._client, await find(), lane, request)
+                error = code(reply)
+            except (*LOST, kafka_errors.KafkaError):
+                self._coordinators.forget()
+                reply, error = None, E.coordinator_not_available
+            action = action_for(step, error)
+            if action is Action.DONE:
+                return reply
+            if action is Action.WON:
+                return None
+            if action is Action.FIND:
+                self._coordinators.forget()
+            elif action is not Action.RETRY:
+                self._raise(step, error, action)
+            await self._pause(step, error, attempt, until)
+        raise AssertionError("unreachable")
+
+    async def _pause(self, step: Step, error: E, attempt: int, until: float) -> None:
+        self.retries[f"{step.value} {error.name}"] += 1
+        if time.monotonic() > until:
+            self._raise(step, error, Action.DROP)
+        await asyncio.sleep(min(BACKOFF_SECONDS * 2 ** min(attempt, 10), BACKOFF_CAP_SECONDS))
+
+    def _raise(self, step: Step, error: E, action: Action) -> None:
+        if action is Action.RESTAMP:
+            raise StaleEpoch(step, error.name)  # nothing of it is pending: the state stays
+        self.state = State.BROKEN
+        if action is Action.SUPERSEDED:
+            self.state = State.DEAD
+            raise Superseded(self.transactional_id)
+        if action is Action.FATAL:
+            raise PortfolioStreamError(
+                f"Kafka refused {step.value} for good: {error.name}.",
+                "Check this user's rights on the transactional id, the group and the topics, then start again.",
+            )
+        if action is Action.REJOIN:
+            raise MembershipBroken(step, error.name)
+        raise Doubt(step, error.name)
+
+    async def _write(self, batches: Mapping[TopicPartition, bytes]) -> dict[TopicPartition, int]:
+        """One Produce a leader; each partition again with the same bytes until it is in the log. Base offsets or -1."""
+        written: dict[TopicPartition, int] = {}
+        until = time.monotonic() + STEP_DEADLINE_SECONDS
+        for attempt in count():
+            todo = {target: data for target, data in batches.items() if target not in written}
+            if not todo:
+                return written
+            codes = await self._write_once(todo, written)
+            refused = {target: error for target, error in codes.items() if error is not E.none}
+            for target, error in refused.items():
+                action = action_for(Step.PRODUCE, error)
+                if action is Action.REFUSED:
+                    self.state = State.BROKEN
+                    raise Refused(target.topic, target.partition, error.name)
+                if action not in (Action.RETRY, Action.FIND):
+                    log.warning("produce refused topic=%s partition=%d error=%s", *target, error.name)
+                    self._raise(Step.PRODUCE, error, action)
+            if refused:
+                if any(action_for(Step.PRODUCE, error) is Action.FIND for error in refused.values()):
+                    await self._client.force_metadata_update()
+                await self._pause(Step.PRODUCE, next(iter(refused.values())), attempt, until)
+        raise AssertionError("unreachable")
+
+    async def _write_once(
+        self, todo: Mapping[TopicPartition, bytes], written: dict[TopicPartition, int]
+    ) -> dict[TopicPartition, E]:
+        leaders: dict[int, dict[TopicPartition, bytes]] = defaultdict(dict)
+        codes: dict[TopicPartition, E] = {}
+        for target, data in todo.items():
+            leader = self._client.cluster.leader_for_partition(target)
+            if leader is None or leader < 0:
+                codes[target] = E.leader_not_available
+            else:
+                leaders[leader][target] = data
+        for replies in await asyncio.gather(*(self._produce(Node(n), share) for n, share in leaders.items())):
+            for target, (error, base) in replies.items():
+                if action_for(Step.PRODUCE, error) is Action.DONE:
+                    written[target] = base if error is E.none else -1
+                else:
+                    codes[target] = error
+        return codes
+
+    async def _produce(self, node: Node, share: Mapping[TopicPartition, bytes]) -> dict[TopicPartition, tuple[E, int]]:
+        by_topic: dict[str, list[Any]] = defaultdict(list)
+        for target, data in share.items():
+            by_topic[target.topic].append(_produce.PartitionProduceData(index=target.partition, records=data))
+        request = _produce.ProduceRequest(
+            transactional_id=self.transactional_id,
+            acks=-1,
+            timeout=timedelta(seconds=STEP_DEADLINE_SECONDS),
+            topic_data=tuple(_produce.TopicProduceData(name=t, partition_data=tuple(p)) for t, p in by_topic.items()),
+        )
+        try:
+            reply = await call(self._client, node, Lane.PRODUCE, request)
+        except (*LOST, kafka_errors.KafkaError):
+            return dict.fromkeys(share, (E.not_leader_or_follower, -1))
+        return {
+            TopicPartition(topic.name, partition.index): (partition.error_code, partition.base_offset)
+            for topic in reply.responses
+            for partition in topic.partition_responses
+        }
+
+
+def _own_code(reply: Any) -> E:
+    return reply.error_code
+
+
+def _worst_code(reply: Any) -> E:
+    """A TxnOffsetCommit's verdict over all partitions: a final error wins over one that passes."""
+    codes = {p.error_code for topic in reply.topics for p in topic.partitions} - {E.none}
+    final = {code for code in codes if action_for(Step.OFFSETS, code) not in (Action.RETRY, Action.FIND)}
+    return next(iter(final or codes), E.none)

@@ -1,0 +1,151 @@
+"""Corners of the engine's loop that no broker brings about on demand."""
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from portfolio_stream.exactly_once.engine import Configuration, Engine, Slice
+from portfolio_stream.exactly_once.identity import Identity
+from portfolio_stream.exactly_once.memory import MemoryRecord
+from portfolio_stream.exactly_once.ports import TableDefinition
+from portfolio_stream.exactly_once.protocol import MembershipBroken
+from portfolio_stream.exactly_once.store import Store
+from portfolio_stream.exactly_once.transaction import Part
+
+NUMBERS: TableDefinition[int] = TableDefinition(
+    name="numbers", encode=lambda value: b"%d" % value, decode=lambda data: int(data)
+)
+
+
+class Reader:
+    """Which partitions are read, and from where."""
+
+    def __init__(self) -> None:
+        self.reading: dict[int, int] = {}
+
+    def resume(self, partition: int, offset: int) -> None:
+        self.reading[partition] = offset
+
+    def pause(self, partitions: Iterable[int]) -> None:
+        for partition in partitions:
+            self.reading.pop(partition, None)
+
+
+class Member:
+    def __init__(self) -> None:
+        self.session, self.epoch = 0, 1
+        self.target = frozenset({0, 1})
+        self.acknowledged: list[frozenset[int]] = []
+
+    def acknowledge(self, owned: frozenset[int]) -> None:
+        self.acknowledged.append(owned)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    """Owns and runs partitions 0 and 1 of two; without a broker."""
+    store = Store(tmp_path / "store")
+    configuration = Configuration(group="g", source_topic="in", changelog_topic="log", output_topics=("out",), fold="f")
+    identity = Identity(member_id="m", instance_id="w", folder=tmp_path, lock=-1)
+    made = Engine(configuration, identity, store, [NUMBERS])
+    made._reader, made.membership = Reader(), Member()  # type: ignore[assignment]
+    made.source = SimpleNamespace(topic_id=SimpleNamespace(hex="t"), name="in")  # type: ignore[assignment]
+    made.partition_count = 2
+    made.owned = frozenset({0, 1})
+    made.running = {0, 1}
+    made._committed = {0: 10, 1: 20}
+    yield made
+    store.close()
+
+
+def records(first: int, count: int) -> list[Any]:
+    return [MemoryRecord(offset, 1, b"k", b"v") for offset in range(first, first + count)]
+
+
+async def handed_out(engine: Engine, partition: int, first: int, count: int) -> Slice:
+    """A slice that is on its way through its fold."""
+    delivered: list[Slice] = []
+
+    async def deliver(piece: Slice) -> None:
+        delivered.append(piece)
+
+    await engine._hand_out(deliver, partition, records(first, count), 0)
+    return delivered[0]
+
+
+async def test_a_dropped_slice_changes_nothing(engine: Engine) -> None:
+    """Its fold was waiting for something while everything was dropped: what it writes then is seen by nobody."""
+    piece = await handed_out(engine, 0, 10, 2)
+    before = piece.view(NUMBERS)
+    engine._let_go((0,))
+    before.put(b"x", 1)
+    piece.view(NUMBERS).put(b"x", 2)
+    piece.appender("out")(1, b"k", b"v", ())
+    engine.acknowledged(piece)
+    assert engine.view(0, NUMBERS)[b"x"] is None
+    assert ({}, {}) == (engine._open.parts, engine.view(0, NUMBERS).dirty)
+
+
+async def test_a_failed_fold_is_read_again_in_smaller_slices(engine: Engine) -> None:
+    """From the committed offset; nothing of the failed slice is left, the other partition keeps its share."""
+    other = await handed_out(engine, 1, 20, 3)
+    piece = await handed_out(engine, 0, 10, 80)
+    piece.view(NUMBERS).put(b"x", 1)
+    engine.acknowledged(other)
+    engine.failed(piece, ValueError())
+    await engine._settle()
+    assert {0: 10} == engine._reader.reading  # type: ignore[attr-defined]
+    assert 10 == engine._suspects[0].slice_records
+    assert [1] == [part.partition for part in engine._open.committable()]
+    assert engine.view(0, NUMBERS)[b"x"] is None
+    assert not engine.is_current(piece)
+
+
+async def test_a_fold_that_fails_while_its_partition_is_given_back(engine: Engine) -> None:
+    """It belongs to somebody else now: it is not read again."""
+    piece = await handed_out(engine, 0, 10, 5)
+    engine.membership.target = frozenset({1})
+    revoking = asyncio.create_task(engine._follow_assignment())
+    await asyncio.sleep(0)
+    engine.failed(piece, ValueError())
+    await revoking
+    assert {} == engine._reader.reading  # type: ignore[attr-defined]
+    assert [frozenset({1})] == engine.membership.acknowledged  # type: ignore[attr-defined]
+    assert ({1}, {}, {}) == (engine.running, engine._suspects, engine.halted)
+
+
+async def test_an_expulsion_during_a_revocation_acknowledges_nothing(engine: Engine) -> None:
+    """What was owned before is void; the coordinator refuses a join that claims partitions."""
+    piece = await handed_out(engine, 0, 10, 5)
+    engine.membership.target = frozenset({1})
+    revoking = asyncio.create_task(engine._follow_assignment())
+    await asyncio.sleep(0)
+    engine.membership.session = 1
+    engine.failed(piece, ValueError())
+    with pytest.raises(MembershipBroken):
+        await revoking
+    assert [] == engine.membership.acknowledged  # type: ignore[attr-defined]
+
+
+async def test_three_failures_of_one_record_halt_its_partition(engine: Engine) -> None:
+    """Slices get smaller until the record is alone, and alone it is tried three times."""
+    for first, count in ((10, 500), (10, 62), (10, 7), (10, 1), (10, 1)):
+        engine.failed(slice_of(engine, first, count), ValueError())
+        await engine._settle()
+        assert {} == engine.halted
+    engine.failed(slice_of(engine, 10, 1), ValueError())
+    await engine._settle()
+    assert (10, {1}, {}) == (engine.halted[0].offset, engine.running, engine._reader.reading)  # type: ignore[attr-defined]
+
+
+def slice_of(engine: Engine, first: int, count: int) -> Slice:
+    """A slice of partition 0 as `_hand_out` makes it."""
+    part: Part = engine._open_part(0)
+    engine._outstanding += 1
+    suspect = engine._suspects.get(0)
+    assert suspect is None or count == suspect.slice_records
+    return Slice(engine, part, records(first, count))

@@ -1,0 +1,395 @@
+"""The group member against a scripted coordinator, and what recovery decides."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+import pytest
+from aiokafka import errors as kafka_errors
+from kio.schema.errors import ErrorCode as E
+
+from portfolio_stream.errors import FoldMismatch, MembershipLost, PortfolioStreamError
+from portfolio_stream.exactly_once import membership as module
+from portfolio_stream.exactly_once import recovery as recovery_module
+from portfolio_stream.exactly_once.membership import Membership
+from portfolio_stream.exactly_once.recovery import NO_OFFSET, Halted, Ready, Recovery, Source
+from portfolio_stream.exactly_once.store import Meta
+
+TOPIC_ID = UUID(int=5)
+
+
+class Coordinator:
+    """Answers heartbeats from a script: an error, an exception, or (epoch, partitions)."""
+
+    def __init__(self) -> None:
+        self.script: list[Any] = []
+        self.beats: list[Any] = []
+        self.epoch = 1
+        self.beaten = asyncio.Event()
+
+    async def call(self, client: Any, node: Any, lane: Any, request: Any) -> Any:
+        await asyncio.sleep(0)
+        self.beats.append(request)
+        self.beaten.set()
+        if request.member_epoch == 0:  # as Kafka's GroupMetadataManager checks it
+            assert request.subscribed_topic_names == ("in",) and request.topic_partitions == ()
+        answer = self.script.pop(0) if self.script else (self.epoch, None)
+        if isinstance(answer, Exception):
+            raise answer
+        if isinstance(answer, E):
+            return SimpleNamespace(error_code=answer, error_message=None)
+        self.epoch, partitions = answer
+        assignment = None
+        if partitions is not None:
+            assignment = SimpleNamespace(topic_partitions=[SimpleNamespace(topic_id=TOPIC_ID, partitions=partitions)])
+        return SimpleNamespace(error_code=E.none, member_epoch=self.epoch, assignment=assignment)
+
+    async def group(self) -> int:
+        return 0
+
+    def forget(self) -> None: ...
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(module, "time", made)
+    return made
+
+
+@pytest.fixture
+def coordinator(monkeypatch: pytest.MonkeyPatch) -> Coordinator:
+    made = Coordinator()
+    monkeypatch.setattr(module, "call", made.call)
+    monkeypatch.setattr(module, "FAILURE_PAUSE_SECONDS", 0.0)
+    return made
+
+
+def make(coordinator: Coordinator, woken: list[int], progress: Callable[[], float] = time.monotonic) -> Membership:
+    return Membership(
+        None,  # type: ignore[arg-type]
+        coordinator,  # type: ignore[arg-type]
+        group="g",
+        topic="in",
+        topic_id=TOPIC_ID,
+        member_id="m",
+        progress=progress,
+        wake_engine=lambda: woken.append(1),
+    )
+
+
+@pytest.fixture
+def woken() -> list[int]:
+    return []
+
+
+@pytest.fixture
+async def member(coordinator: Coordinator, clock: Clock, woken: list[int]) -> Membership:
+    """Joined with partitions 0 and 1 as its target, at epoch 3."""
+    made = make(coordinator, woken)
+    coordinator.script = [(3, (0, 1))]
+    await made.beat()
+    return made
+
+
+async def test_a_join_says_all_and_gets_its_target(member: Membership, coordinator: Coordinator) -> None:
+    """Nothing is owned before the engine says so."""
+    assert (3, frozenset({0, 1}), frozenset(), 0) == (member.epoch, member.target, member.owned, member.session)
+    assert (0, "uniform") == (coordinator.beats[0].member_epoch, coordinator.beats[0].server_assignor)
+
+
+async def test_ownership_is_told_once(member: Membership, coordinator: Coordinator, woken: list[int]) -> None:
+    """The beat after the engine acknowledged carries it, the next carries nothing; only a change wakes the engine."""
+    member.acknowledge(frozenset({0, 1}))
+    await member.beat()
+    await member.beat()
+    told, idle = coordinator.beats[-2:]
+    assert [(0, 1)] == [topic.partitions for topic in told.topic_partitions]
+    assert (None, None) == (idle.topic_partitions, idle.subscribed_topic_names)
+    assert [1] == woken
+    coordinator.script = [(4, (0, 1)), (5, (1,))]
+    await member.beat()
+    assert [1] == woken
+    await member.beat()
+    assert ([1, 1], frozenset({1}), frozenset({0, 1})) == (woken, member.target, member.owned)
+
+
+@pytest.mark.parametrize("answer", [kafka_errors.RequestTimedOutError(), E.not_coordinator])
+async def test_an_unanswered_beat_is_told_again(member: Membership, coordinator: Coordinator, answer: Any) -> None:
+    """The coordinator may never have seen what it carried."""
+    member.acknowledge(frozenset({0, 1}))
+    coordinator.script = [answer]
+    with suppress(kafka_errors.RequestTimedOutError):
+        await member.beat()
+    await member.beat()
+    assert [(0, 1)] == [topic.partitions for topic in coordinator.beats[-1].topic_partitions]
+
+
+@pytest.mark.parametrize("error", [E.unknown_member_id, E.fenced_member_epoch])
+async def test_an_expulsion_begins_another_session(
+    member: Membership, coordinator: Coordinator, woken: list[int], error: E
+) -> None:
+    """All that was read is void: nothing is owned, and the next beat joins from epoch 0 with all fields."""
+    member.acknowledge(frozenset({0, 1}))
+    coordinator.script = [error, (9, (1,))]
+    await member.beat()
+    assert (1, 0, frozenset(), frozenset()) == (member.session, member.epoch, member.owned, member.target)
+    assert not member.is_fresh and [1, 1] == woken
+    await member.beat()
+    assert (1, 9, frozenset({1})) == (member.session, member.epoch, member.target)
+
+
+async def test_two_expulsions_are_no_accident(member: Membership, coordinator: Coordinator, clock: Clock) -> None:
+    """Within one session time-out the worker ends; later it joins again."""
+    coordinator.script = [E.fenced_member_epoch, (4, (0,)), E.fenced_member_epoch, (5, (0,)), E.unknown_member_id]
+    await member.beat()
+    await member.beat()
+    clock.now += 46
+    await member.beat()
+    await member.beat()
+    clock.now += 44
+    with pytest.raises(MembershipLost):
+        await member.beat()
+
+
+async def test_an_ownership_is_fresh_for_two_seconds(
+    member: Membership, coordinator: Coordinator, clock: Clock
+) -> None:
+    """Counted from when the beat was sent, which is the coordinator's earliest time to expel us."""
+    assert member.is_fresh
+    clock.now += 1.9
+    assert member.is_fresh
+    clock.now += 0.2
+    assert not member.is_fresh
+    coordinator.script = [kafka_errors.RequestTimedOutError()]
+    with pytest.raises(kafka_errors.RequestTimedOutError):
+        await member.beat()
+    assert not member.is_fresh
+    await member.beat()
+    assert member.is_fresh
+    await member.leave()
+    assert not member.is_fresh and -1 == coordinator.beats[-1].member_epoch
+
+
+async def test_a_refused_heartbeat_ends_the_worker(member: Membership, coordinator: Coordinator) -> None:
+    """The operator is told which error it was."""
+    coordinator.script = [E.group_authorization_failed]
+    with pytest.raises(PortfolioStreamError, match="group_authorization_failed"):
+        await member.beat()
+
+
+async def test_a_refused_look_up_ends_the_worker(member: Membership, coordinator: Coordinator) -> None:
+    """A member whose heartbeats have ended for good must not go on as if it were one."""
+    coordinator.script = [kafka_errors.GroupAuthorizationFailedError()]
+    with pytest.raises(PortfolioStreamError, match="GroupAuthorizationFailed"):
+        await member.run()
+
+
+@pytest.mark.parametrize("error", [kafka_errors.CorrelationIdError(), kafka_errors.NotCoordinatorForGroupError()])
+async def test_what_passes_does_not_end_the_heartbeats(
+    coordinator: Coordinator, woken: list[int], error: Exception
+) -> None:
+    """The next beat is sent as if nothing had been."""
+    coordinator.script = [error]
+    await beats_after(make(coordinator, woken), coordinator, 2)
+
+
+async def beats_after(member: Membership, coordinator: Coordinator, beats: int) -> None:
+    """Run until so many beats were sent."""
+    running = asyncio.create_task(member.run())
+    try:
+        async with asyncio.timeout(5):
+            while len(coordinator.beats) < beats:
+                coordinator.beaten.clear()
+                await coordinator.beaten.wait()
+            await asyncio.sleep(0)  # the answer is taken in
+            await asyncio.sleep(0)
+    finally:
+        running.cancel()
+        await asyncio.wait((running,))
+
+
+async def test_news_do_not_wait_for_the_next_beat(
+    coordinator: Coordinator, woken: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A join after an expulsion, and an acknowledgement, are sent at once."""
+    monkeypatch.setattr(module, "BEAT_SECONDS", 60.0)
+    member = make(coordinator, woken)
+    coordinator.script = [E.fenced_member_epoch, (2, (0,))]
+    await beats_after(member, coordinator, 2)
+    assert (2, 1) == (member.epoch, member.session)
+    member.acknowledge(frozenset({0}))
+    await beats_after(member, coordinator, 3)
+    assert [(0,)] == [topic.partitions for topic in coordinator.beats[-1].topic_partitions]
+
+
+@pytest.mark.timeout(10)  # a loop that spins ends no other way
+async def test_a_worker_that_stands_still_stops_beating(
+    coordinator: Coordinator, woken: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others take over; and the loop does not spin, whatever it has to tell."""
+    monkeypatch.setattr(module, "BEAT_SECONDS", 0.001)
+    member = make(coordinator, woken, progress=lambda: time.monotonic() - 31)
+    member.acknowledge(frozenset({0}))
+    running = asyncio.create_task(member.run())
+    try:
+        async with asyncio.timeout(1):
+            for _ in range(20):
+                await asyncio.sleep(0.002)
+    finally:
+        running.cancel()
+        await asyncio.wait((running,))
+    assert [] == coordinator.beats
+
+
+# --- what recovery decides
+
+
+SOURCE = Source(name="in", topic_id=TOPIC_ID, partitions=8)
+META = Meta(topic_id=TOPIC_ID.hex, offset=10, partitions=8, fold="f")
+OTHER_ID = Meta(topic_id="ff", offset=10, partitions=8, fold="f")
+OTHER_COUNT = Meta(topic_id=TOPIC_ID.hex, offset=10, partitions=4, fold="f")
+
+
+class Metas:
+    """A store that knows one META."""
+
+    def __init__(self, meta: Meta | None) -> None:
+        self._meta = meta
+
+    def meta(self, partition: int) -> Meta | None:
+        return self._meta
+
+
+def recovery(meta: Meta | None) -> Recovery:
+    return Recovery(
+        SimpleNamespace(),  # type: ignore[arg-type]
+        SimpleNamespace(),  # type: ignore[arg-type]
+        Metas(meta),  # type: ignore[arg-type]
+        SimpleNamespace(),  # type: ignore[arg-type]
+        group="g",
+        source=SOURCE,
+        changelog_topic="log",
+        changelog_topic_id=UUID(int=6),
+        fold="f",
+    )
+
+
+def decide(meta: Meta | None, group: int, first: int, end: int, *, last: bool) -> Ready | Halted | None:
+    return recovery(meta)._decide(3, group, first, end, {3: 2}, is_last_try=last)
+
+
+READY = Ready(partition=3, offset=10, replayed=2)
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_state_and_group_agree(last: bool) -> None:
+    """Go on where both say."""
+    assert READY == decide(META, 10, 0, 20, last=last)
+    assert READY == decide(META, 10, 10, 10, last=last)
+
+
+def test_no_state_and_no_offset_is_a_beginning() -> None:
+    """At the first offset that the log has."""
+    assert Ready(partition=3, offset=0, replayed=2) == decide(None, NO_OFFSET, 0, 20, last=False)
+
+
+@pytest.mark.parametrize(
+    ("meta", "group", "first", "end", "words"),
+    [
+        (META, 11, 0, 20, "the group's offset is 11, but the state's is 10"),
+        (META, 9, 0, 20, "the group's offset is 9, but the state's is 10"),
+        (None, 10, 0, 20, "the group's offset is 10, but the changelog has no state"),
+        (OTHER_ID, 10, 0, 20, "with id ff and 8 partitions"),
+        (OTHER_COUNT, 10, 0, 20, "and 4 partitions"),
+        (OTHER_ID, NO_OFFSET, 0, 20, "with id ff and 8 partitions"),
+        (META, 10, 11, 20, "the next offset 10 is outside the source log 11..20"),
+        (META, 10, 0, 9, "the next offset 10 is outside the source log 0..9"),
+    ],
+)
+def test_a_difference_is_asked_for_again_and_then_halts(
+    meta: Meta | None, group: int, first: int, end: int, words: str
+) -> None:
+    """Both values are named; nothing is guessed."""
+    assert decide(meta, group, first, end, last=False) is None
+    halted = decide(meta, group, first, end, last=True)
+    assert isinstance(halted, Halted) and words in halted.reason
+
+
+def test_an_absent_group_offset_is_waited_for_and_then_meta_decides() -> None:
+    """A broker that has just started may not know it yet; the state does."""
+    assert decide(META, NO_OFFSET, 0, 20, last=False) is None
+    assert READY == decide(META, NO_OFFSET, 0, 20, last=True)
+
+
+def test_another_fold_is_refused() -> None:
+    """At once: waiting changes nothing."""
+    with pytest.raises(FoldMismatch, match="partition 3"):
+        decide(Meta(topic_id=TOPIC_ID.hex, offset=10, partitions=8, fold="g"), 10, 0, 20, last=False)
+
+
+async def test_the_patience_begins_with_the_first_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Brokers that were away for longer than it, or a long replay, do not use it up."""
+    made = recovery(META)
+    now = 0.0
+    asked = 0
+
+    async def stable_offsets(partitions: Any) -> dict[int, int]:
+        nonlocal now, asked
+        asked += 1
+        now += 100 if asked == 1 else 1
+        if asked == 1:
+            raise kafka_errors.NodeNotReadyError
+        return {3: 10 if asked == 4 else 9}
+
+    async def nothing(*_: Any) -> dict[int, int]:
+        return {3: 0}
+
+    async def bounds(_: Any) -> dict[int, tuple[int, int]]:
+        return {3: (0, 20)}
+
+    monkeypatch.setattr(recovery_module, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(made, "_stable_offsets", stable_offsets)
+    monkeypatch.setattr(made, "_replay", nothing)
+    monkeypatch.setattr(made, "_bounds", bounds)
+    made._coordinators.forget = lambda: None  # type: ignore[method-assign]
+    made._client.force_metadata_update = nothing  # type: ignore[method-assign]
+    assert [Ready(partition=3, offset=10, replayed=0)] == [decided async for decided in made.recover({3})]
+    assert 4 == asked
+
+
+async def test_the_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A difference that stays stops the partition after 15 s."""
+    made = recovery(META)
+    now = 0.0
+
+    async def stable_offsets(partitions: Any) -> dict[int, int]:
+        nonlocal now
+        now += 1
+        return {3: 9}
+
+    async def nothing(*_: Any) -> dict[int, int]:
+        return {3: 0}
+
+    async def bounds(_: Any) -> dict[int, tuple[int, int]]:
+        return {3: (0, 20)}
+
+    monkeypatch.setattr(recovery_module, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(made, "_stable_offsets", stable_offsets)
+    monkeypatch.setattr(made, "_replay", nothing)
+    monkeypatch.setattr(made, "_bounds", bounds)
+    (halted,) = [decided async for decided in made.recover({3})]
+    assert isinstance(halted, Halted)
+    assert 15 < now < 20

@@ -1,0 +1,151 @@
+"""The rules of a transaction as tables, and what it carries: exhaustively, since they are data."""
+
+from itertools import product
+
+import pytest
+from aiokafka.record.memory_records import MemoryRecords
+from kio.schema.errors import ErrorCode as E
+
+from portfolio_stream.exactly_once.protocol import (
+    TRANSITIONS,
+    Action,
+    IllegalTransition,
+    State,
+    Step,
+    action_for,
+    after,
+)
+from portfolio_stream.exactly_once.transaction import BATCH_BYTES, Batches, Transaction
+
+LEGAL = {
+    (State.READY, Step.OFFSETS): State.RESERVED,
+    (State.RESERVED, Step.PRODUCE): State.WRITTEN,
+    (State.WRITTEN, Step.COMMIT): State.READY,
+} | {(state, Step.ABORT): State.READY for state in State if state is not State.DEAD}
+
+
+@pytest.mark.parametrize(("state", "step"), list(product(State, Step)))
+def test_only_the_life_of_a_transaction_is_legal(state: State, step: Step) -> None:
+    """Offsets, records, commit, in this order; abort from everywhere but death; all else raises."""
+    if (state, step) in LEGAL:
+        assert LEGAL[state, step] is after(state, step)
+    else:
+        with pytest.raises(IllegalTransition, match=state.value):
+            after(state, step)
+    assert LEGAL == TRANSITIONS
+
+
+def errors_of(step: Step, action: Action) -> set[E]:
+    return {error for error in E if action_for(step, error) is action}
+
+
+@pytest.mark.parametrize("step", Step)
+def test_what_passes_is_tried_again(step: Step) -> None:
+    """Time-outs, moved coordinators and pending markers never drop anything."""
+    for error in (E.concurrent_transactions, E.coordinator_load_in_progress, E.request_timed_out):
+        assert Action.RETRY is action_for(step, error)
+    for error in (E.not_coordinator, E.coordinator_not_available, E.not_leader_or_follower, E.leader_not_available):
+        assert Action.FIND is action_for(step, error)
+    assert {E.none} == errors_of(step, Action.DONE) - {E.duplicate_sequence_number}
+
+
+@pytest.mark.parametrize(
+    ("step", "error", "action"),
+    [
+        (Step.OFFSETS, E.illegal_generation, Action.RESTAMP),
+        (Step.OFFSETS, E.stale_member_epoch, Action.RESTAMP),
+        (Step.OFFSETS, E.unknown_member_id, Action.REJOIN),
+        (Step.OFFSETS, E.producer_fenced, Action.DROP),
+        (Step.PRODUCE, E.duplicate_sequence_number, Action.DONE),
+        (Step.PRODUCE, E.out_of_order_sequence_number, Action.DROP),
+        (Step.PRODUCE, E.not_enough_replicas, Action.RETRY),
+        (Step.PRODUCE, E.invalid_txn_state, Action.DROP),
+        (Step.COMMIT, E.producer_fenced, Action.DROP),
+        (Step.COMMIT, E.invalid_txn_state, Action.DROP),
+        (Step.ABORT, E.invalid_txn_state, Action.WON),
+        (Step.ABORT, E.producer_fenced, Action.SUPERSEDED),
+        (Step.ABORT, E.invalid_producer_epoch, Action.SUPERSEDED),
+        (Step.ABORT, E.invalid_producer_id_mapping, Action.SUPERSEDED),
+        (Step.INIT, E.transactional_id_authorization_failed, Action.FATAL),
+    ],
+)
+def test_an_error_decides_by_its_step(step: Step, error: E, action: Action) -> None:
+    """The same error means another thing at another step."""
+    assert action is action_for(step, error)
+
+
+@pytest.mark.parametrize("step", Step)
+def test_no_unknown_error_is_success(step: Step) -> None:
+    """Dropped where something can be settled afterwards, the end where nothing can."""
+    unknown = E.unknown_server_error
+    assert (Action.FATAL if step in (Step.INIT, Step.ABORT) else Action.DROP) is action_for(step, unknown)
+
+
+def test_only_an_abort_tells_of_a_successor_or_a_won_commit() -> None:
+    """Before the abort nobody knows whether a fenced epoch is a successor's doing or a time-out's."""
+    for step in Step:
+        verdicts = errors_of(step, Action.SUPERSEDED) | errors_of(step, Action.WON)
+        assert bool(verdicts) is (step is Step.ABORT)
+        assert bool(errors_of(step, Action.RESTAMP)) is (step is Step.OFFSETS)
+
+
+def decoded(data: bytes) -> list[tuple[int, int, int, list[tuple[int, bytes | None]]]]:
+    """(producer id, epoch, base sequence, [(offset, value)]) of each batch, as aiokafka's reader sees them."""
+    records = MemoryRecords(data)
+    found = []
+    while records.has_next():
+        batch = records.next_batch()
+        assert batch.validate_crc() and batch.is_transactional and not batch.is_control_batch
+        sequence = int.from_bytes(data[53:57], "big")
+        found.append((batch.producer_id, batch.producer_epoch, sequence, [(r.offset, r.value) for r in batch]))
+    return found
+
+
+def test_batches_grow_and_their_sequences_continue() -> None:
+    """No batch is over 900 KB, none of the records is lost, and the sequence counts on from one to the next."""
+    batches = Batches()
+    written = [b"%06d" % number + b"x" * 10_000 for number in range(200)]
+    for value in written:
+        batches.append(1, b"k", value, [("h", b"v")])
+    built = list(batches.build(7, 3))
+    assert len(built) == 3 and max(map(len, built)) <= BATCH_BYTES
+    following, found = 0, []
+    for data in built:
+        ((producer_id, epoch, sequence, records),) = decoded(data)
+        assert (7, 3, following) == (producer_id, epoch, sequence)
+        assert list(range(len(records))) == [offset for offset, _ in records]
+        following += len(records)
+        found += [value for _, value in records]
+    assert written == found
+    assert len(records) == batches.last_batch_records()
+
+
+def test_a_record_over_the_limit_gets_a_batch_of_its_own() -> None:
+    """It is the broker that refuses a record, never a silent loss here."""
+    batches = Batches()
+    for size in (10, BATCH_BYTES + 10, 10):
+        batches.append(1, None, b"x" * size, ())
+    sizes = [[len(value or b"") for _, value in decoded(data)[0][3]] for data in batches.build(1, 0)]
+    assert [[10], [BATCH_BYTES + 10], [10]] == sizes
+
+
+def test_an_appender_that_was_not_used_sends_nothing() -> None:
+    """An empty batch would be refused, and with it the transaction."""
+    assert [] == list(Batches().build(1, 0))
+
+
+def test_a_null_value_and_no_headers_survive() -> None:
+    """Tombstones."""
+    batches = Batches()
+    batches.append(1, b"k", None, ())
+    (data,) = batches.build(1, 0)
+    assert [(0, None)] == decoded(data)[0][3]
+
+
+def test_only_acknowledged_parts_are_committed() -> None:
+    """A slice that was handed out and not acknowledged has no position yet."""
+    transaction = Transaction(1)
+    transaction.part(0, 1).position = 5
+    transaction.part(1, 1)
+    assert [0] == [part.partition for part in transaction.committable()]
+    assert transaction.part(0, 1) is transaction.part(0, 1)

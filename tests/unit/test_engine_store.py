@@ -1,0 +1,263 @@
+"""What is on this worker's disk: its identity, the store, and the views in front of it."""
+
+import asyncio
+import json
+import os
+import shutil
+import struct
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from portfolio_stream.errors import DataDirectoryInUse, StoreFailed
+from portfolio_stream.exactly_once.identity import Identity, claim
+from portfolio_stream.exactly_once.ports import TableDefinition
+from portfolio_stream.exactly_once.store import (
+    META_KEY,
+    Meta,
+    Position,
+    Store,
+    StoredView,
+    encode_meta,
+    prefix_of,
+)
+
+NUMBERS: TableDefinition[int] = TableDefinition(
+    name="numbers", encode=lambda value: b"%d" % value, decode=lambda data: int(data)
+)
+
+
+def free(identity: Identity) -> None:
+    """What the end of its process does."""
+    os.close(identity.lock)
+
+
+# --- identity
+
+
+def test_a_restart_is_the_same_member(tmp_path: Path) -> None:
+    """Or it would wait for its own dead session."""
+    first = claim(tmp_path, "w1")
+    free(first)
+    again = claim(tmp_path, "w1")
+    assert first.member_id == again.member_id
+    free(again)
+
+
+def test_a_locked_folder_is_refused(tmp_path: Path) -> None:
+    """Two processes with one identity would fence each other."""
+    first = claim(tmp_path, "w1")
+    with pytest.raises(DataDirectoryInUse, match="w1"):
+        claim(tmp_path, "w1")
+    free(first)
+    free(claim(tmp_path, "w1"))
+
+
+def test_unnamed_workers_share_out_the_folders(tmp_path: Path) -> None:
+    """Each takes one of its own, and after a restart finds one of them again."""
+    first, second = claim(tmp_path, None), claim(tmp_path, None)
+    assert 2 == len({first.member_id, second.member_id}) == len({first.folder, second.folder})
+    free(first)
+    again = claim(tmp_path, None)
+    assert first.member_id == again.member_id
+    free(second)
+    free(again)
+
+
+@pytest.mark.parametrize("field", ["host", "device", "inode", "instance_id"])
+def test_an_identity_from_elsewhere_is_void(tmp_path: Path, field: str) -> None:
+    """A copied folder's: another inode, another machine, another name."""
+    first = claim(tmp_path, "w1")
+    free(first)
+    file = first.folder / "identity.json"
+    stored = json.loads(file.read_text())
+    stored[field] = stored[field] + 1 if isinstance(stored[field], int) else "other"
+    file.write_text(json.dumps(stored))
+    second = claim(tmp_path, "w1")
+    assert first.member_id != second.member_id
+    free(second)
+
+
+def test_a_copied_folder_makes_its_own(tmp_path: Path) -> None:
+    """The original is running meanwhile."""
+    first = claim(tmp_path / "a", "w1")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    second = claim(tmp_path / "b", "w1")
+    assert first.member_id != second.member_id
+    free(first)
+    free(second)
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"member_id":"x', b"[]", b'{"member_id":1}'])
+def test_a_torn_identity_is_made_anew(tmp_path: Path, torn: bytes) -> None:
+    """A fresh one costs one session time-out, a wrong one data."""
+    first = claim(tmp_path, "w1")
+    free(first)
+    (first.folder / "identity.json").write_bytes(torn)
+    second = claim(tmp_path, "w1")
+    assert first.member_id != second.member_id
+    free(second)
+    third = claim(tmp_path, "w1")
+    assert second.member_id == third.member_id
+    free(third)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    """Not a traceback."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreFailed, match="file"):
+        claim(tmp_path / "file", "w1")
+
+
+# --- store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = Store(tmp_path / "store")
+    yield made
+    made.close()
+
+
+def meta(offset: int) -> Meta:
+    return Meta(topic_id="t", offset=offset, partitions=8, fold="f")
+
+
+async def put(store: Store, partition: int, offset: int, **values: bytes | None) -> None:
+    prefix = prefix_of(partition)
+    items = [(prefix + b"numbers\x00" + key.encode(), value) for key, value in values.items()]
+    items.append((prefix + META_KEY, encode_meta(meta(offset))))
+    await store.write(items, {partition: Position(topic_id="c", offset=offset * 10)})
+
+
+async def test_values_meta_and_position_are_written_together(tmp_path: Path) -> None:
+    """And are there after the process has gone."""
+    store = Store(tmp_path / "store")
+    await put(store, 3, 7, a=b"1", b=b"2")
+    await put(store, 3, 8, a=None)
+    store.close()
+    store = Store(tmp_path / "store")
+    assert (None, meta(8)) == store.read(3, b"numbers\x00a")
+    assert (b"2", meta(8)) == store.read(3, b"numbers\x00b")
+    assert (meta(8), Position(topic_id="c", offset=80)) == (store.meta(3), store.position(3))
+    assert (None, None, (None, None)) == (store.meta(4), store.position(4), store.read(4, b"numbers\x00b"))
+    assert 0 <= store.seconds_since_written() < 60
+    store.close()
+
+
+async def test_a_wipe_takes_one_partition(store: Store) -> None:
+    """Its neighbours keep theirs, also the last and the first key."""
+    for partition in (4, 5, 6):
+        await put(store, partition, 1, a=b"1", **{"\U0010ffff": b"2"})
+    await store.wipe(5)
+    assert [] == store.scan(prefix_of(5))
+    assert (None, None) == (store.meta(5), store.position(5))
+    for partition in (4, 6):
+        assert 3 == len(store.scan(prefix_of(partition)))
+        assert store.position(partition) is not None
+
+
+async def test_the_store_is_written_in_order_of_calls(store: Store) -> None:
+    """A later commit's value is never overwritten by an earlier one's; drained() waits for all."""
+    writes = [asyncio.create_task(put(store, 0, number, a=b"%d" % number)) for number in range(50)]
+    await asyncio.sleep(0)
+    await store.drained()
+    assert (b"49", meta(49)) == store.read(0, b"numbers\x00a")
+    await asyncio.gather(*writes)
+
+
+def test_a_store_that_fails_names_its_path(tmp_path: Path) -> None:
+    """rocksdict raises bare Exceptions."""
+    store = Store(tmp_path / "store")
+    store.close()
+    with pytest.raises(StoreFailed, match=str(store.path)):
+        store.get(b"x")
+
+
+def test_the_absence_is_counted_from_the_last_write(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """0 for a store that was never written."""
+    assert 0.0 == store.seconds_since_written()
+    store._db[b"\xff\xffwritten_at"] = struct.pack(">d", 1_000.0)
+    monkeypatch.setattr("portfolio_stream.exactly_once.store.time.time", lambda: 1_060.0)
+    assert 60.0 == store.seconds_since_written()
+
+
+# --- views
+
+
+@pytest.fixture
+async def view(store: Store) -> StoredView[int]:
+    """a=1, b=2, c=3 are stored, in partition 2."""
+    await put(store, 2, 1, a=b"1", b=b"2", c=b"3")
+    await put(store, 3, 1, a=b"33")
+    return StoredView(NUMBERS, store, 2)
+
+
+def test_a_view_reads_through(view: StoredView[int]) -> None:
+    """Its own partition and table; None for what is not there."""
+    assert [1, 2, None] == [view[b"a"], view[b"b"], view[b"x"]]
+    assert {} == view.dirty
+
+
+def test_writes_are_taken_once(view: StoredView[int]) -> None:
+    """As (store key, value), None for a deletion; the values stay visible."""
+    view.put(b"a", 10)
+    view.put(b"a", 11)
+    view.put(b"b", None)
+    prefix = prefix_of(2) + b"numbers\x00"
+    assert [(prefix + b"a", b"11"), (prefix + b"b", None)] == view.take_dirty()
+    assert [] == view.take_dirty()
+    assert [11, None, 3] == [view[b"a"], view[b"b"], view[b"c"]]
+
+
+def test_a_scan_merges_stored_older_and_new(view: StoredView[int]) -> None:
+    """The newest of each key, deletions left out, in key order, by prefix."""
+    view.put(b"a", 10)
+    view.put(b"b", None)
+    view.age(0, open_transaction=1, stored_transaction=0)
+    view.put(b"a", 100)
+    view.put(b"aa", 5)
+    assert view[b"zz"] is None  # a miss is remembered, and is no entry
+    assert [(b"a", 100), (b"aa", 5), (b"c", 3)] == list(view.scan(b""))
+    assert [(b"a", 100), (b"aa", 5)] == list(view.scan(b"a"))
+
+
+def test_nothing_is_forgotten_before_it_is_stored(view: StoredView[int]) -> None:
+    """The store lags behind: however often a view ages, a value that only it knows stays."""
+    view.put(b"a", 10)
+    view.take_dirty()
+    view.age(0, open_transaction=2, stored_transaction=0)
+    for _ in range(3):
+        view[b"b"]  # a read is held as well
+        view.age(0, open_transaction=3, stored_transaction=1)
+        assert 10 == view[b"a"]
+
+
+async def test_a_stored_value_is_forgotten_and_read_again(view: StoredView[int], store: Store) -> None:
+    """Two generations on, the view holds neither."""
+    view.put(b"a", 10)
+    view.take_dirty()
+    view.age(0, open_transaction=2, stored_transaction=0)
+    await put(store, 2, 2, a=b"10")
+    view[b"b"]
+    view.age(0, open_transaction=3, stored_transaction=2)
+    await put(store, 2, 3, a=b"99")  # not how the engine writes; it shows where the value comes from
+    assert 99 == view[b"a"]
+
+
+def test_a_small_view_does_not_age(view: StoredView[int]) -> None:
+    """Up to the limit all is kept."""
+    view.put(b"a", 10)
+    view.age(1, open_transaction=1, stored_transaction=9)
+    assert {b"a": 10} == dict(view)
+
+
+def test_an_identity_is_a_value(tmp_path: Path) -> None:
+    """Nobody changes who a process is."""
+    identity = claim(tmp_path, "w1")
+    with pytest.raises(AttributeError):
+        identity.member_id = "x"  # type: ignore[misc]
+    assert replace(identity) == identity
+    free(identity)
