@@ -1,0 +1,60 @@
+"""Who may ask. On loopback the Host header is checked, so that no web page can reach us by DNS rebinding; anywhere else
+a token is needed. With a token set, everything but /health asks for it, on loopback too.
+"""
+
+import secrets
+from http import HTTPStatus
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from portfolio_stream.errors import WebTokenMissing
+from portfolio_stream.settings import Settings
+from portfolio_stream.web.problem import Handler, Problem
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+OPEN_PREFIX = "/health/"
+
+
+class Access:
+    """Raises WebTokenMissing for an address that others can reach without a token."""
+
+    def __init__(self, settings: Settings, bound_host: str) -> None:
+        self._token = None if settings.web_token is None else settings.web_token.encode()
+        is_loopback = ip_address(bound_host).is_loopback
+        if not is_loopback and self._token is None:
+            raise WebTokenMissing(bound_host)
+        own = host_of(settings.web_advertised or bound_host)
+        #: None: any Host will do
+        self._hosts = LOOPBACK_NAMES | {own, bound_host} if is_loopback else None
+
+    def refusal(self, *, host: str | None, path: str, authorization: str | None) -> Problem | None:
+        """Why this request is not answered."""
+        if self._hosts is not None and (host is None or host_of(host) not in self._hosts):
+            return Problem(HTTPStatus.MISDIRECTED_REQUEST, "The Host header names another host than this worker.")
+        if self._token is None or path.startswith(OPEN_PREFIX):
+            return None
+        scheme, _, given = (authorization or "").partition(" ")
+        sent = given.strip().encode(errors="surrogateescape")
+        if scheme.lower() == "bearer" and secrets.compare_digest(sent, self._token):
+            return None
+        return Problem(HTTPStatus.UNAUTHORIZED, "This worker asks for PORTFOLIO_WEB_TOKEN as a bearer token.")
+
+    @web.middleware
+    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        refusal = self.refusal(
+            host=request.headers.get("Host"),
+            path=request.path,
+            authorization=request.headers.get("Authorization"),
+        )
+        return await handler(request) if refusal is None else refusal.response()
+
+
+def host_of(authority: str) -> str | None:
+    """The host of host:port, lower case and without brackets; None if there is none."""
+    is_bare_ipv6 = authority.count(":") > 1 and "[" not in authority
+    try:
+        return urlsplit(f"//[{authority}]" if is_bare_ipv6 else f"//{authority}").hostname
+    except ValueError:
+        return None

@@ -1,0 +1,85 @@
+"""What /health says: whether the main loop turns, and whether this worker answers for all partitions it was given.
+
+The engine's network parts come into being in its start(), while the web server already answers: `membership_of` is the
+one place that knows.
+"""
+
+import time
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from aiohttp import web
+
+from portfolio_stream.exactly_once.engine import Engine
+from portfolio_stream.exactly_once.membership import Membership
+from portfolio_stream.web.problem import RETRY_AFTER_SECONDS, json_response
+
+STANDSTILL_SECONDS = 30.0  # the rebalance time-out: by then the group has given our partitions to others
+STARTING = "the engine starts: it has not joined the group yet"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Readiness:
+    #: why not; empty when ready
+    reasons: tuple[str, ...]
+    #: partition: running, recovering or halted
+    partitions: dict[int, str]
+
+
+def membership_of(engine: Engine) -> Membership | None:
+    """None until the engine has started."""
+    return getattr(engine, "membership", None)
+
+
+def is_alive(engine: Engine) -> bool:
+    """A start may wait for a broker as long as it takes: killing the worker would not bring that back."""
+    return membership_of(engine) is None or time.monotonic() - engine.progress < STANDSTILL_SECONDS
+
+
+def readiness(engine: Engine) -> Readiness:
+    member = membership_of(engine)
+    if member is None:
+        return Readiness(reasons=(STARTING,), partitions={})
+    given = sorted(engine.owned | member.target)
+    partitions = {partition: state_of(engine, partition) for partition in given}
+    reasons = [] if member.is_fresh else ["not a member: the group coordinator has not confirmed this worker lately"]
+    if not is_alive(engine):
+        reasons.append("the main loop stands still")
+    if recovering := [str(partition) for partition, state in partitions.items() if state == "recovering"]:
+        reasons.append(f"recovering partitions {', '.join(recovering)}")
+    for partition, state in partitions.items():
+        if state == "halted":
+            halted = engine.halted[partition]
+            reasons.append(f"partition {partition} is halted at offset {halted.offset}: {halted.reason}")
+    return Readiness(reasons=tuple(reasons), partitions=partitions)
+
+
+def state_of(engine: Engine, partition: int) -> str:
+    """Of a partition that is given to this worker."""
+    if partition in engine.halted:
+        return "halted"
+    return "running" if partition in engine.running else "recovering"
+
+
+class Health:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def live(self, request: web.Request) -> web.Response:
+        reasons = () if is_alive(self._engine) else ("the main loop stands still",)
+        return self._answer("stuck" if reasons else "live", reasons, {})
+
+    async def ready(self, request: web.Request) -> web.Response:
+        now = readiness(self._engine)
+        return self._answer("unready" if now.reasons else "ready", now.reasons, now.partitions)
+
+    def _answer(self, status: str, reasons: tuple[str, ...], partitions: dict[int, str]) -> web.Response:
+        body = {
+            "status": status,
+            "reasons": reasons,
+            "partitions": {str(partition): state for partition, state in partitions.items()},
+            "worker": self._engine.identity.instance_id,
+        }
+        if not reasons:
+            return json_response(body)
+        return json_response(body, HTTPStatus.SERVICE_UNAVAILABLE, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})

@@ -1,0 +1,137 @@
+"""The worker's web server: it answers from before the engine's start until after its end.
+
+The port is taken before any broker is called, and the engine's client id names it: see `listen`. Paths hold portfolio
+ids: access logs are off, and a request that is not HTTP is not logged with what it said.
+"""
+
+import errno
+import logging
+import socket
+from collections.abc import Iterator
+from ipaddress import ip_address
+
+from aiohttp import web
+from aiohttp.http import HttpProcessingError
+
+from portfolio_stream.errors import InvalidSetting, WebPortInUse
+from portfolio_stream.exactly_once.engine import Engine
+from portfolio_stream.settings import Settings
+from portfolio_stream.web.access import Access
+from portfolio_stream.web.forwarding import Forwarding
+from portfolio_stream.web.health import Health
+from portfolio_stream.web.metrics import Metrics
+from portfolio_stream.web.page import Page
+from portfolio_stream.web.problem import Handler, problems
+from portfolio_stream.web.queries import Queries
+from portfolio_stream.web.routing import Routing
+
+log = logging.getLogger(__name__)
+log.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError)))
+
+DEFAULT_PORT = 6066
+LAST_PORT = 65_535
+BACKLOG = 128
+SHUTDOWN_SECONDS = 0.3  # for requests in flight; a worker has 5 s to end, and the engine needs 3 of them
+
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def listen(host: str, port: int | None) -> socket.socket:
+    """A bound, listening socket; None: 6066, or the next free port. Raises WebPortInUse and InvalidSetting."""
+    for candidate in _candidates(port):
+        try:
+            return _listen(host, candidate)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise InvalidSetting("PORTFOLIO_WEB_HOST", host, "an address this user may listen on") from error
+    raise WebPortInUse(host, DEFAULT_PORT if port is None else port)
+
+
+def _candidates(port: int | None) -> Iterator[int]:
+    yield from range(DEFAULT_PORT, LAST_PORT + 1) if port is None else (port,)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """listen() too finds a port taken: two sockets may bind to it at the same time while none listens."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
+
+
+def address_of(settings: Settings, sock: socket.socket) -> str:
+    """host:port that peers use: what the operator says, or where we listen; on all addresses, the machine's name."""
+    host, port = sock.getsockname()[:2]
+    if ip_address(host).is_unspecified:
+        host = socket.gethostname()
+    return settings.web_advertised or (f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+
+
+class WebServer:
+    def __init__(self, engine: Engine, settings: Settings, sock: socket.socket) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._sock = sock
+        self._forwarding = Forwarding(settings)
+        self.routing = Routing(engine)
+        self._runner: web.AppRunner | None = None
+        #: host:port that peers use
+        self.address = address_of(settings, sock)
+        #: where it listens
+        self.port: int = sock.getsockname()[1]
+
+    async def start(self) -> None:
+        """Before the engine's start. Raises WebTokenMissing."""
+        access = Access(self._settings, self._sock.getsockname()[0])
+        await self._forwarding.start()
+        self._runner = web.AppRunner(
+            self._application(access),
+            access_log=None,
+            logger=log,
+            shutdown_timeout=SHUTDOWN_SECONDS,
+            handler_cancellation=True,
+        )
+        await self._runner.setup()
+        await web.SockSite(self._runner, self._sock).start()
+
+    async def stop(self) -> None:
+        """Well within a second: idle connections are closed, requests in flight get SHUTDOWN_SECONDS."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+        await self._forwarding.stop()
+        self._sock.close()
+
+    def _application(self, access: Access) -> web.Application:
+        app = web.Application(middlewares=[_with_headers, problems, access.middleware])
+        queries = Queries(self._engine, self._settings, self.routing, self._forwarding)
+        health = Health(self._engine)
+        app.add_routes(
+            [
+                web.get("/", Page(self._engine).show),
+                web.get("/metrics", Metrics(self._engine).scrape),
+                web.get("/tables", queries.tables),
+                web.get("/tables/{key:.+}", queries.value),
+                web.get("/health/live", health.live),
+                web.get("/health/ready", health.ready),
+            ]
+        )
+        return app
+
+
+@web.middleware
+async def _with_headers(request: web.Request, handler: Handler) -> web.StreamResponse:
+    response = await handler(request)
+    response.headers.update(HEADERS)
+    return response

@@ -1,0 +1,122 @@
+"""The composition root: settings, engine, Faust app, agents, tables and web server meet here and nowhere else."""
+
+import gc
+import logging
+import os
+import sys
+from typing import Any
+
+import mode
+
+from agents.portfolio_events import fold_slice
+from portfolio_stream.admin import admin_client, prepare_for_worker
+from portfolio_stream.errors import PortfolioStreamError
+from portfolio_stream.exactly_once.engine import Configuration, Engine
+from portfolio_stream.exactly_once.faust.app import ExactlyOnceApp
+from portfolio_stream.exactly_once.faust.stream import SliceSchema
+from portfolio_stream.exactly_once.identity import claim
+from portfolio_stream.exactly_once.ports import TableDefinition
+from portfolio_stream.exactly_once.store import Store
+from portfolio_stream.kafka_client import client_options
+from portfolio_stream.settings import GROUP, Settings
+from portfolio_stream.web.access import Access
+from portfolio_stream.web.server import WebServer, address_of, listen
+from tables.portfolios import PORTFOLIOS
+from tables.positions import POSITIONS
+from tables.seen_events import SEEN_EVENTS
+
+log = logging.getLogger(__name__)
+
+TABLES: tuple[TableDefinition[Any], ...] = (POSITIONS, PORTFOLIOS, SEEN_EVENTS)
+GC_THRESHOLDS = (100_000, 50, 1_000)  # folded values hold no cycles: the default pace would scan the caches for nothing
+FAUST_DEFAULT_WEB_PORT = 6066
+
+
+async def make_engine(
+    settings: Settings, tables: list[TableDefinition[Any]], web_port: int | None
+) -> tuple[Engine, WebServer]:
+    """Identity, store and web port are taken before any broker is called: a doomed second process must fence nobody."""
+    identity = claim(settings.data_dir, settings.instance_id)
+    store = Store(identity.folder / "store")
+    sock = listen(settings.web_host, web_port)
+    Access(settings, sock.getsockname()[0])  # refuses an open address without a token, now rather than when it serves
+    async with admin_client(settings) as admin:
+        await prepare_for_worker(admin, settings)
+    options = client_options(settings)
+    del options["client_id"]
+    interval = settings.commit_interval_ms
+    configuration = Configuration(
+        group=GROUP,
+        source_topic=settings.input_topic,
+        changelog_topic=settings.changelog_topic,
+        output_topics=(settings.output_topic, settings.dlq_topic),
+        fold=settings.fold_signature,
+        commit_interval_seconds=None if interval is None else interval / 1000,
+        client_options=options,
+        client_id=f"{identity.instance_id}@{address_of(settings, sock)}",
+    )
+    engine = Engine(configuration, identity, store, tables)
+    return engine, WebServer(engine, settings, sock)
+
+
+def make_app(settings: Settings) -> ExactlyOnceApp:
+    """The Faust app of one worker. `--web-port` of Faust's command line beats PORTFOLIO_WEB_PORT."""
+    gc.set_threshold(*GC_THRESHOLDS)
+    servers: list[WebServer] = []
+
+    async def make(tables: list[TableDefinition[Any]]) -> Engine:
+        chosen = app.conf.web_port
+        engine, server = await make_engine(
+            settings, tables, settings.web_port if chosen == FAUST_DEFAULT_WEB_PORT else chosen
+        )
+        servers.append(server)
+        await server.start()
+        # Faust's banner knows neither
+        log.info("serving web=http://%s guarantee=%s", server.address, app.guarantee)
+        return engine
+
+    app = ExactlyOnceApp(
+        GROUP,
+        make_engine=make,
+        bootstrap_servers=settings.bootstrap_servers,
+        topic_partitions=settings.partitions,
+        topic_replication_factor=settings.replication_factor,
+    )
+    events = app.topic(settings.input_topic, schema=SliceSchema())
+    for definition in TABLES:
+        app.Table(definition.name, options={"definition": definition}, partitions=settings.partitions)
+
+    @app.agent(events, name="portfolio_events")
+    async def portfolio_events(slices: Any) -> None:
+        async for piece in slices:
+            counts = fold_slice(
+                piece,
+                input_topic=settings.input_topic,
+                output_topic=settings.output_topic,
+                dlq_topic=settings.dlq_topic,
+                deduplication_window=settings.deduplication_window,
+            )
+            piece.count(accepted=counts.accepted, duplicate=counts.duplicates)
+            if counts.rejected:
+                piece.count(**{f"rejected:{code}": n for code, n in counts.rejected.items()})
+
+    @app.web_server
+    class Web(mode.Service):
+        """The engine's web server, in Faust's place for one: it listens from the engine's start on."""
+
+        async def on_stop(self) -> None:
+            for server in servers:
+                await server.stop()
+
+    return app
+
+
+def _app_or_exit() -> ExactlyOnceApp:
+    try:
+        return make_app(Settings.from_environment(os.environ))
+    except PortfolioStreamError as error:
+        sys.stderr.write(f"{error.cause}\nOperator action: {error.action}\n")
+        raise SystemExit(error.exit_code) from None
+
+
+app = _app_or_exit()

@@ -1,0 +1,141 @@
+"""An engine without a broker: a real store and statistics, and a coordinator that says who owns what."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+from kio.schema.consumer_group_describe.v0 import response as describe
+from kio.schema.errors import ErrorCode
+
+from portfolio_stream.exactly_once.ports import TableDefinition
+from portfolio_stream.exactly_once.recovery import Halted
+from portfolio_stream.exactly_once.statistics import Statistics
+from portfolio_stream.exactly_once.store import META_KEY, Meta, Store, encode_meta, prefix_of
+from portfolio_stream.settings import GROUP, Settings
+from portfolio_stream.web.server import WebServer, listen
+
+PARTITIONS = 8
+TOPIC = "portfolio-events"
+TOPIC_ID = UUID(int=7)
+
+
+class FakeCoordinator:
+    """Answers ConsumerGroupDescribe, in place of a client and of the group's coordinator."""
+
+    def __init__(self) -> None:
+        #: client id: partitions
+        self.members: dict[str, tuple[int, ...]] = {}
+        self.failure: BaseException | None = None
+        self.error = ErrorCode.none
+        self.asked = 0
+
+    async def group(self) -> int:
+        return 1
+
+    def forget(self) -> None:
+        pass
+
+    async def send(self, node: int, request: object, group: str) -> Any:
+        self.asked += 1
+        if self.failure is not None:
+            raise self.failure
+        members = tuple(self._member(client_id, owned) for client_id, owned in self.members.items())
+        group_described = describe.DescribedGroup(
+            error_code=self.error, group_id=GROUP, group_state="Stable", group_epoch=1, assignment_epoch=1,
+            assignor_name="uniform", members=members,
+        )  # fmt: skip
+        return SimpleNamespace(groups=(group_described,))
+
+    def _member(self, client_id: str, owned: tuple[int, ...]) -> Any:
+        topics = (
+            describe.TopicPartitions(topic_id=TOPIC_ID, topic_name=TOPIC, partitions=owned),
+            describe.TopicPartitions(topic_id=UUID(int=8), topic_name="another", partitions=(0, 1, 2)),
+        )
+        assigned, none = describe.Assignment(topic_partitions=topics), describe.Assignment(topic_partitions=())
+        return describe.Member(
+            member_id=client_id, member_epoch=1, client_id=client_id, client_host="/127.0.0.1",
+            assignment=assigned, target_assignment=none,
+        )  # fmt: skip
+
+
+class FakeEngine:
+    """What the web server sees of an engine; `join` does what start() and the first heartbeats do."""
+
+    def __init__(self, folder: Path, name: str, coordinator: FakeCoordinator) -> None:
+        self.identity = SimpleNamespace(instance_id=name)
+        self.configuration = SimpleNamespace(source_topic=TOPIC)
+        self.store = Store(folder / name)
+        self.statistics = Statistics()
+        self.partition_count = 0
+        self.owned: frozenset[int] = frozenset()
+        self.running: set[int] = set()
+        self.halted: dict[int, Halted] = {}
+        self.progress = time.monotonic()
+        self.lags: dict[int, int] = {}
+        self._coordinator = coordinator
+
+    def join(self, *owned: int) -> None:
+        self.partition_count = PARTITIONS
+        self.client = self.coordinators = self._coordinator
+        self.owned = frozenset(owned)
+        self.running = set(owned)
+        self.membership = SimpleNamespace(is_fresh=True, owned=self.owned, target=self.owned)
+
+    def lag(self) -> dict[int, int]:
+        return self.lags
+
+    async def commit(
+        self, partition: int, offset: int, values: Mapping[tuple[TableDefinition[Any], bytes], Any]
+    ) -> None:
+        """Write values and META as one committed transaction does; `offset` is the last source offset included."""
+        prefix = prefix_of(partition)
+        meta = Meta(topic_id=TOPIC_ID.hex, offset=offset + 1, partitions=PARTITIONS, fold="test")
+        items = [
+            (prefix + table.name.encode() + b"\0" + key, table.encode(value)) for (table, key), value in values.items()
+        ]
+        await self.store.write([*items, (prefix + META_KEY, encode_meta(meta))], {})
+
+
+@asynccontextmanager
+async def serving(engine: FakeEngine, **settings: Any) -> AsyncIterator[WebServer]:
+    options = {"web_host": "127.0.0.1", "input_topic": TOPIC} | settings
+    server = WebServer(engine, Settings(**options), listen(options["web_host"], 0))  # type: ignore[arg-type]
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+        engine.store.close()
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+async def get(server: WebServer, path: str, host: str | None = "localhost", **headers: str) -> Answer:
+    """A request with exactly this path: no client in between that would tidy it up."""
+    lines = [f"GET {path} HTTP/1.1", "Connection: close", *([] if host is None else [f"Host: {host}"])]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write("\r\n".join([*lines, "", ""]).encode())
+    received = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    head, _, body = received.partition(b"\r\n\r\n")
+    status, *fields = head.decode().split("\r\n")
+    named = {name.lower(): value for name, _, value in (line.partition(": ") for line in fields)}
+    return Answer(int(status.split()[1]), named, body)
