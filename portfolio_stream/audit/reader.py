@@ -1,0 +1,143 @@
+"""Reading whole topics with a stock consumer, a partition at a time.
+
+- An end is stable: it is taken as the last stable offset, but not before that has reached the high watermark of the
+  call. So all that was committed before the call lies below it, no transaction lies across it, and reading to it never
+  waits.
+- Progress is the consumer's position, not the last record: markers, aborted and compacted records leave gaps, also at
+  the end.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    KafkaError,
+    NotCoordinatorForGroupError,
+)
+
+from portfolio_stream.errors import CannotVerify
+from portfolio_stream.kafka_client import client_options, connected
+from portfolio_stream.settings import Settings
+
+PATIENCE_SECONDS = 60.0  # without progress; six times what a broker takes to abort a dead worker's transaction
+FETCH_BYTES = 8 << 20  # a partition: fewer answers, and above any record that a topic of the contract can hold
+WAIT_MILLISECONDS = 50  # for records; positions also move without any
+AGREEMENT_SECONDS = 15.0  # a commit's last marker is there within milliseconds; a broker that starts may take longer
+POLL_SECONDS = 0.02  # a stable offset tells nobody when it moves
+#: a broker that has just started, or never had a group; it comes by itself
+COORDINATOR_MOVES: tuple[type[KafkaError], ...] = (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    NotCoordinatorForGroupError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Two consumers outside any group: one sees what is committed, one knows where the log ends."""
+
+    committed: Any
+    uncommitted: Any
+
+    async def log_starts(self, topic: str, partitions: int) -> Mapping[int, int]:
+        """The first offset that each partition still has."""
+        all_of_it = [TopicPartition(topic, partition) for partition in range(partitions)]
+        starts: Mapping[TopicPartition, int] = await self.uncommitted.beginning_offsets(all_of_it)
+        return {partition: starts[TopicPartition(topic, partition)] for partition in range(partitions)}
+
+    async def stable_end(self, topic: str, partition: int) -> int:
+        """Raises CannotVerify if a transaction stays open."""
+        at = TopicPartition(topic, partition)
+        high_watermark = (await self.uncommitted.end_offsets([at]))[at]
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            stable: int = (await self.committed.end_offsets([at]))[at]
+            if stable >= high_watermark:
+                return stable
+            if time.monotonic() > deadline:
+                raise CannotVerify(
+                    f"a transaction in partition {partition} of {topic} has been open for {PATIENCE_SECONDS:g} s",
+                    "Find the producer that holds it (`kafka-transactions find-hanging`) and run verify again.",
+                )
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def read(self, topic: str, partition: int, start: int, end: int) -> AsyncIterator[Sequence[Any]]:
+        """The committed records of [start, end), in order, in pieces. `end` must be stable."""
+        at = TopicPartition(topic, partition)
+        self.committed.seek(at, start)
+        self.committed.resume(at)
+        async for records in self._read_resumed(at, start, end):
+            yield records
+        self.committed.pause(at)
+
+    async def _read_resumed(self, at: TopicPartition, start: int, end: int) -> AsyncIterator[Sequence[Any]]:
+        position, moved = start, time.monotonic()
+        while position < end:
+            fetched = await self.committed.getmany(at, timeout_ms=WAIT_MILLISECONDS)
+            records = fetched.get(at, ())
+            if records:
+                yield records if records[-1].offset < end else [record for record in records if record.offset < end]
+            before, position = position, await self.committed.position(at)
+            now = time.monotonic()
+            if position != before:
+                moved = now
+            elif now - moved > PATIENCE_SECONDS:
+                raise CannotVerify(
+                    f"partition {at.partition} of {at.topic} cannot be read past offset {position}",
+                    "Check the broker's log for this partition and run verify again.",
+                )
+
+
+@asynccontextmanager
+async def open_reader(settings: Settings, topics: Sequence[str], partitions: int) -> AsyncIterator[Reader]:
+    """Everything is assigned once, paused: each new assignment would cost the client its metadata, and us 0.1 s."""
+    places = [TopicPartition(topic, partition) for topic in topics for partition in range(partitions)]
+
+    def consumer(isolation_level: str) -> Any:
+        return AIOKafkaConsumer(
+            **client_options(settings),
+            isolation_level=isolation_level,
+            enable_auto_commit=False,
+            auto_offset_reset="none",  # a record that is gone is an error, not a place to jump from
+            max_partition_fetch_bytes=FETCH_BYTES,
+            fetch_max_wait_ms=WAIT_MILLISECONDS,
+        )
+
+    async with (
+        connected(settings, consumer("read_committed")) as committed,
+        connected(settings, consumer("read_uncommitted")) as uncommitted,
+    ):
+        for each in (committed, uncommitted):
+            each.assign(places)
+            for place in places:
+                each.seek(place, 0)
+            each.pause(*places)
+        yield Reader(committed, uncommitted)
+
+
+async def committed_offset(
+    admin: AIOKafkaAdminClient, group: str, topic: str, partition: int, reached: int = 0
+) -> int | None:
+    """The group's next offset, None if it has none. Asks until it has come to `reached`, for a while."""
+    at = TopicPartition(topic, partition)
+    deadline = time.monotonic() + AGREEMENT_SECONDS
+    while True:
+        is_late = time.monotonic() > deadline
+        try:
+            found = await admin.list_consumer_group_offsets(group, partitions=[at])
+        except COORDINATOR_MOVES:
+            if is_late:
+                raise
+        else:
+            offset = found[at].offset if at in found and found[at].offset >= 0 else None
+            if is_late or (offset or 0) >= reached:
+                return offset
+        await asyncio.sleep(POLL_SECONDS)

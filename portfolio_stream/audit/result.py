@@ -1,0 +1,108 @@
+"""What a verification found, as data; and as text and JSON for people and programs."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from portfolio_stream.audit.anomalies import Anomaly
+
+LISTED = 100  # anomalies named one by one; all are counted
+FIGURES = ("records", "accepted", "duplicates", "rejected", "outputs", "dead_letters", "keys")
+
+
+class PartitionResult(msgspec.Struct, frozen=True, kw_only=True):
+    partition: int
+    #: next source offset of its state: everything below it was compared
+    cut: int
+    #: source offsets from the cut to the end, not yet folded
+    lag: int
+    #: FIGURES: source records and what they are, effects and table keys found
+    figures: Mapping[str, int]
+
+
+class Verification(msgspec.Struct, frozen=True, kw_only=True):
+    partitions: tuple[PartitionResult, ...]
+    #: all anomalies by kind
+    anomaly_counts: Mapping[str, int]
+    #: the first LISTED of them
+    anomalies: tuple[Anomaly, ...]
+    seconds: float
+
+    @property
+    def holds(self) -> bool:
+        return not self.anomaly_counts
+
+    @property
+    def exit_code(self) -> int:
+        return 0 if self.holds else 1
+
+    @property
+    def figures(self) -> dict[str, int]:
+        return {name: sum(one.figures.get(name, 0) for one in self.partitions) for name in FIGURES}
+
+    @property
+    def lag(self) -> int:
+        return sum(one.lag for one in self.partitions)
+
+
+class Findings:
+    """Counts every anomaly, keeps the first LISTED."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.listed: list[Anomaly] = []
+
+    def add(self, anomalies: Iterable[Anomaly]) -> None:
+        for anomaly in anomalies:
+            self.counts[anomaly.kind] += 1
+            if len(self.listed) < LISTED:
+                self.listed.append(anomaly)
+
+
+def conclude(partitions: Sequence[PartitionResult], findings: Findings, seconds: float) -> Verification:
+    return Verification(
+        partitions=tuple(sorted(partitions, key=lambda one: one.partition)),
+        anomaly_counts=dict(sorted(findings.counts.items())),
+        anomalies=tuple(findings.listed),
+        seconds=seconds,
+    )
+
+
+def as_json(result: Verification) -> str:
+    members = {
+        "holds": result.holds,
+        **result.figures,
+        "lag": result.lag,
+        "seconds": round(result.seconds, 3),
+        "anomaly_counts": result.anomaly_counts,
+        "anomalies": result.anomalies,
+        "partitions": result.partitions,
+    }
+    return msgspec.json.encode(members).decode()
+
+
+def as_text(result: Verification) -> str:
+    figures = result.figures
+    lines = [
+        f"{figures['records']:,} source records in {len(result.partitions)} partitions: "
+        f"{figures['accepted']:,} accepted, {figures['duplicates']:,} duplicates, {figures['rejected']:,} rejected.",
+        f"{figures['outputs']:,} outputs, {figures['dead_letters']:,} dead letters and {figures['keys']:,} table keys "
+        f"compared in {result.seconds:.1f} s.",
+    ]
+    if result.lag:
+        lines.append(f"{result.lag:,} source offsets are not folded yet: lag, not compared.")
+    lines += [_line(anomaly) for anomaly in result.anomalies]
+    total = sum(result.anomaly_counts.values())
+    if total > len(result.anomalies):
+        lines.append(f"... and {total - len(result.anomalies):,} more.")
+    lines += [f"{kind}: {count:,}" for kind, count in result.anomaly_counts.items()]
+    lines.append("Exactly-once holds." if result.holds else f"Exactly-once is VIOLATED: {total:,} anomalies.")
+    return "\n".join(lines)
+
+
+def _line(anomaly: Anomaly) -> str:
+    names = (("offset", anomaly.offset), ("source_offset", anomaly.source_offset), ("event_id", anomaly.event_id))
+    where = " ".join(f"{name}={value}" for name, value in names if value is not None)
+    place = f"{anomaly.kind} topic={anomaly.topic} partition={anomaly.partition} {where}".rstrip()
+    return f"{place}: expected {anomaly.expected}, found {anomaly.found}"

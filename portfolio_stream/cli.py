@@ -1,0 +1,56 @@
+"""portfolio-stream: every command but the worker.
+
+An error ends with one or two lines on stderr and an exit code, never with a traceback: a bad argument in one line (2),
+a PortfolioStreamError as its cause and `Operator action:` (the error's own code). Anything else is a bug, and is shown.
+"""
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from portfolio_stream.commands.broker import broker
+from portfolio_stream.commands.consume import consume
+from portfolio_stream.commands.produce import produce
+from portfolio_stream.commands.run import run as run_command
+from portfolio_stream.commands.tables import tables
+from portfolio_stream.commands.topics import topics
+from portfolio_stream.commands.verify import verify
+from portfolio_stream.errors import PortfolioStreamError
+
+INTERRUPTED = 130  # what a shell gives for SIGINT
+
+COMMANDS = (broker, consume, produce, run_command, tables, topics, verify)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="portfolio-stream")
+def portfolio_stream() -> None:
+    """Exactly-once stream processing of portfolio events. The worker is `faust -A portfolio_stream worker`."""
+
+
+for _command in COMMANDS:
+    portfolio_stream.add_command(_command)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    try:
+        code = portfolio_stream.main(arguments, prog_name="portfolio-stream", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
+    except click.UsageError as error:
+        path = "portfolio-stream" if error.ctx is None else error.ctx.command_path
+        click.echo(f"Error: {error.format_message()} (see `{path} --help`)", err=True)
+        return error.exit_code
+    except click.Abort:
+        return INTERRUPTED
+    except PortfolioStreamError as error:
+        click.echo(f"Error: {error.cause}\nOperator action: {error.action}", err=True)
+        return error.exit_code
+    return code if isinstance(code, int) else 0
+
+
+def main() -> None:
+    sys.exit(run())

@@ -1,0 +1,66 @@
+"""What the commands share: options, settings, a coroutine's run, printing."""
+
+import json
+import os
+import re
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal, TypeVar
+
+import click
+
+from portfolio_stream.settings import Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+OutputFormat = Literal["text", "json"]
+
+_ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[^\s,:\[\]]+):[0-9]{1,5}")
+
+
+def _addresses(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not all(_ADDRESS.fullmatch(address) for address in value.split(",")):
+        raise click.BadParameter(f"{value!r} is not host:port, or several joined by commas.")
+    return value
+
+
+def bootstrap_option(command: F) -> F:
+    return click.option(
+        "--bootstrap-servers",
+        metavar="HOST:PORT[,...]",
+        callback=_addresses,
+        help="Kafka's address. Default: PORTFOLIO_BOOTSTRAP_SERVERS, or 127.0.0.1:9092.",
+    )(command)
+
+
+def output_option(command: F) -> F:
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="How to print.",
+    )(command)
+
+
+def read_settings(**options: object) -> Settings:
+    """The environment, and over it the options that are not None."""
+    return Settings.from_environment(os.environ, **options)
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run to the end. The client library's own log is silenced: an error reaches the terminal as one of ours."""
+    import asyncio
+    import logging
+
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)
+    return asyncio.run(coroutine)
+
+
+def print_json(value: object) -> None:
+    click.echo(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+def note(line: str) -> None:
+    """Progress, on stderr: stdout is the command's answer alone."""
+    click.echo(line, err=True)

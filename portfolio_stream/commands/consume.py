@@ -1,0 +1,93 @@
+"""portfolio-stream consume: what a read_committed reader sees of a topic."""
+
+import base64
+import json
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+import click
+
+from portfolio_stream.commands.common import OutputFormat, bootstrap_option, output_option, read_settings, run
+from portfolio_stream.settings import Settings
+
+
+@click.command()
+@click.option("--topic", help="Default: the output topic.")
+@click.option("--from-beginning", is_flag=True, help="Read what is there first. Default: only what comes.")
+@click.option("--max-messages", type=click.IntRange(min=1), help="End after so many. Default: go on until stopped.")
+@bootstrap_option
+@output_option
+def consume(
+    topic: str | None,
+    from_beginning: bool,
+    max_messages: int | None,
+    bootstrap_servers: str | None,
+    output: OutputFormat,
+) -> None:
+    """Print a topic's committed records, a line each: values, or with -o json everything."""
+    settings = read_settings(bootstrap_servers=bootstrap_servers)
+    run(_consume(settings, topic or settings.output_topic, from_beginning, max_messages, output))
+
+
+async def _consume(
+    settings: Settings, topic: str, from_beginning: bool, max_messages: int | None, output: OutputFormat
+) -> None:
+    line = _json_line if output == "json" else _value_line
+    left = max_messages
+    async with aclosing(_committed(settings, topic, from_beginning)) as batches:
+        async for records in batches:
+            shown = records if left is None else records[:left]
+            sys.stdout.buffer.write(b"".join(map(line, shown)))
+            sys.stdout.buffer.flush()
+            if left is not None:
+                left -= len(shown)
+                if not left:
+                    return
+
+
+async def _committed(settings: Settings, topic: str, from_beginning: bool) -> AsyncGenerator[list[Any], None]:
+    from aiokafka import AIOKafkaConsumer, TopicPartition
+
+    from portfolio_stream.admin import admin_client, partition_count
+    from portfolio_stream.kafka_client import client_options, connected
+
+    async with admin_client(settings) as admin:
+        partitions = await partition_count(admin, topic)
+    consumer = AIOKafkaConsumer(**client_options(settings), isolation_level="read_committed", enable_auto_commit=False)
+    async with connected(settings, consumer):
+        assigned = [TopicPartition(topic, partition) for partition in range(partitions)]
+        consumer.assign(assigned)
+        await (consumer.seek_to_beginning() if from_beginning else consumer.seek_to_end())
+        while True:
+            fetched = await consumer.getmany(
+                timeout_ms=1_000
+            )  # a bound for nothing: it returns as soon as records come
+            for records in fetched.values():
+                yield records
+
+
+def _value_line(record: Any) -> bytes:
+    return (record.value or b"") + b"\n"
+
+
+def _json_line(record: Any) -> bytes:
+    shown = {
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "timestamp": record.timestamp,
+        **_text("key", record.key),
+        **_text("value", record.value),
+        "headers": [{"name": name, **_text("value", value)} for name, value in record.headers],
+    }
+    return json.dumps(shown, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def _text(name: str, content: bytes | None) -> dict[str, str | None]:
+    """`name` as text, or `name`_base64 where the bytes are not UTF-8."""
+    try:
+        return {name: None if content is None else content.decode()}
+    except UnicodeDecodeError:
+        return {f"{name}_base64": base64.b64encode(content or b"").decode()}

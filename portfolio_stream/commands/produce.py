@@ -1,0 +1,191 @@
+"""portfolio-stream produce: generated events, or those of a file, into a topic.
+
+A record's timestamp is the time of its sending, so that latencies can be taken from it. With --start-time it is the
+generator's clock instead: the whole topic can then be made again bit for bit.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from portfolio_stream.commands.common import (
+    OutputFormat,
+    bootstrap_option,
+    note,
+    output_option,
+    print_json,
+    read_settings,
+    run,
+)
+from portfolio_stream.settings import Settings
+
+if TYPE_CHECKING:
+    from portfolio_stream.generator import Generated
+
+PROGRESS_SECONDS = 1.0
+SHARE = click.FloatRange(0.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """What to produce."""
+
+    topic: str
+    rate: float
+    events: int | None
+    seed: int
+    #: milliseconds since 1970; None: now, and records carry the time of their sending
+    start_time: int | None
+    portfolios: int
+    symbols: int
+    duplicates: float
+    invalid: float
+    file: Path | None
+
+
+def _milliseconds(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
+    from portfolio_stream.records.times import normal_form
+
+    if value is None:
+        return None
+    normal = normal_form(value)
+    if normal is None:
+        raise click.BadParameter(f"{value!r} is not an RFC 3339 time, such as 2026-11-23T04:30:00Z.")
+    return round(datetime.fromisoformat(normal).timestamp() * 1000)
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_EVENT_OPTIONS = (
+    click.option("--events", type=click.IntRange(min=1), help="End after so many. Default: the file's end, or Ctrl-C."),
+    click.option(
+        "--rate", type=click.FloatRange(min=0.0), default=1000.0, show_default=True, help="A second; 0: unlimited."
+    ),
+    click.option(
+        "--from-file",
+        type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path),
+        help="One JSON event a line, sent as it is, instead of generated ones.",
+    ),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of the generated events."),
+    click.option("--portfolios", type=click.IntRange(1, 99_999_999), default=1_000, show_default=True),
+    click.option("--symbols", type=click.IntRange(1, 9_999), default=50, show_default=True),
+    click.option("--duplicates", type=SHARE, default=0.0, show_default=True, help="Share of identical re-sends."),
+    click.option("--invalid", type=SHARE, default=0.0, show_default=True, help="Share that must be rejected."),
+)
+
+
+def event_options(command: F) -> F:
+    """What to produce: of `produce`, and of `run`."""
+    for option in reversed(_EVENT_OPTIONS):
+        command = option(command)
+    return command
+
+
+def check_shares(duplicates: float, invalid: float) -> None:
+    if duplicates + invalid > 1:
+        raise click.BadParameter("--duplicates and --invalid are more than 1 together.")
+
+
+@click.command()
+@click.option("--topic", help="Default: the input topic.")
+@event_options
+@click.option(
+    "--start-time", callback=_milliseconds, metavar="TIME", help="Of the first event, RFC 3339. Default: now."
+)
+@bootstrap_option
+@output_option
+def produce(
+    topic: str | None,
+    rate: float,
+    events: int | None,
+    seed: int,
+    start_time: int | None,
+    portfolios: int,
+    symbols: int,
+    duplicates: float,
+    invalid: float,
+    from_file: Path | None,
+    bootstrap_servers: str | None,
+    output: OutputFormat,
+) -> None:
+    """Send events. Their bytes depend on the seed, the start time and the mixture alone."""
+    check_shares(duplicates, invalid)
+    settings = read_settings(bootstrap_servers=bootstrap_servers)
+    order = Order(
+        topic=topic or settings.input_topic,
+        rate=rate,
+        events=events,
+        seed=seed,
+        start_time=start_time,
+        portfolios=portfolios,
+        symbols=symbols,
+        duplicates=duplicates,
+        invalid=invalid,
+        file=from_file,
+    )
+    sent, seconds = run(_produce(settings, order))
+    if output == "json":
+        print_json({"topic": order.topic, "events": sent, "seconds": round(seconds, 3)})
+    else:
+        click.echo(f"Produced {sent:,} events to {order.topic} in {seconds:.1f} s ({sent / seconds:,.0f}/s).")
+
+
+async def _produce(settings: Settings, order: Order) -> tuple[int, float]:
+    """The records sent, all acknowledged, and the seconds it took."""
+    from portfolio_stream import producer
+    from portfolio_stream.admin import admin_client, partition_count
+    from portfolio_stream.kafka_client import connected
+
+    async with admin_client(settings) as admin:
+        partitions = await partition_count(admin, order.topic)
+    async with connected(settings, producer.make_producer(settings)) as client:
+        with ExitStack() as files:
+            records = _records(order, partitions, files)
+            if order.start_time is None:
+                records = stamped(records)
+            batches = producer.BatchedTopic(client, order.topic, partitions)
+            start = reported = time.monotonic()
+            sent = 0
+            async for sent in producer.produce(batches, records, order.rate):
+                now = time.monotonic()
+                if now - reported >= PROGRESS_SECONDS:
+                    reported = now
+                    note(f"{sent:,} events sent, {sent / (now - start):,.0f}/s")
+            return sent, max(time.monotonic() - start, 1e-9)
+
+
+def stamped(records: "Iterable[Generated]") -> "Iterator[Generated]":
+    """Each with the time at which it is taken to be sent."""
+    for record in records:
+        yield record._replace(timestamp=_now())
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _records(order: Order, partitions: int, files: ExitStack) -> "Iterable[Generated]":
+    from itertools import islice
+
+    from portfolio_stream.generator import Mixture, generate
+    from portfolio_stream.producer import read_events
+
+    start_time = _now() if order.start_time is None else order.start_time
+    if order.file is not None:
+        return islice(read_events(files.enter_context(order.file.open("rb")), start_time), order.events)
+    mixture = Mixture(
+        seed=order.seed,
+        start_time=start_time,
+        portfolios=order.portfolios,
+        symbols=order.symbols,
+        duplicates=order.duplicates,
+        invalid=order.invalid,
+        partitions=partitions,
+    )
+    return generate(mixture, order.events)

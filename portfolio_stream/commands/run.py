@@ -1,0 +1,221 @@
+"""portfolio-stream run: broker, topics, workers, producer and verdict in one command.
+
+Exit code 0: exactly-once held and every worker ended well. 1: it was violated, a worker failed, or the run could not be
+carried out. 2: it cannot be verified, or a bad argument. 130: Ctrl-C before the end of a bounded run; an endless run is
+meant to be ended by Ctrl-C, and has 0.
+
+A temporary folder is deleted if all went well, and kept as evidence otherwise.
+"""
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+from portfolio_stream.broker.processes import ENDING_SIGNALS
+from portfolio_stream.commands import common
+from portfolio_stream.commands.common import OutputFormat, bootstrap_option, output_option
+from portfolio_stream.commands.produce import check_shares, event_options
+from portfolio_stream.commands.run_status import Display, Plain, Terminal
+from portfolio_stream.errors import BrokerUnreachable
+from portfolio_stream.settings import Security, Settings
+
+if TYPE_CHECKING:
+    from portfolio_stream.broker.cluster import Cluster
+    from portfolio_stream.commands.run_flow import Outcome
+
+FIRST_WEB_PORT = 6066
+INTERRUPTED = 130
+BROKER_SECONDS = 2.0  # between two looks at the broker's process
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    workers: int
+    #: arguments of `portfolio-stream produce`
+    produce: tuple[str, ...]
+    #: it ends by itself
+    is_bounded: bool
+    #: the run's own: everything but a broker that was there before
+    folder: Path
+    output: OutputFormat
+
+    @property
+    def logs(self) -> Path:
+        return self.folder / "logs"
+
+
+@click.command()
+@event_options
+@click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True)
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep broker, state and logs there; the next run goes on with them. Default: a temporary folder.",
+)
+@bootstrap_option
+@output_option
+@click.pass_context
+def run(
+    context: click.Context,
+    /,
+    events: int | None,
+    rate: float,
+    workers: int,
+    from_file: Path | None,
+    data_dir: Path | None,
+    bootstrap_servers: str | None,
+    output: OutputFormat,
+    **mixture: float,
+) -> None:
+    """Broker, topics, workers and producer in one command, with live status.
+
+    With --events or --from-file it ends by itself after `verify`, with exit code 0 only if exactly-once held. With
+    --bootstrap-servers it uses that Kafka instead of one of its own.
+    """
+    check_shares(mixture["duplicates"], mixture["invalid"])
+    options = {"rate": rate, "events": events, "from-file": from_file and from_file.resolve(), **mixture}
+    settings = common.read_settings(bootstrap_servers=bootstrap_servers)
+    plan = Plan(
+        workers=workers,
+        produce=tuple(f"--{name}={value}" for name, value in options.items() if value is not None),
+        is_bounded=events is not None or from_file is not None,
+        folder=Path(tempfile.mkdtemp(prefix="portfolio-stream-")) if data_dir is None else data_dir.resolve(),
+        output=output,
+    )
+    code = 1
+    try:
+        with _signals(signal.default_int_handler):
+            code = _run(plan, settings, has_own_broker=bootstrap_servers is None)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    finally:
+        if data_dir is None:
+            _delete_unless_evidence(plan.folder, code)
+    context.exit(code)
+
+
+def _run(plan: Plan, settings: Settings, has_own_broker: bool) -> int:
+    display: Display = Terminal() if plan.output == "text" and sys.stdout.isatty() else Plain(plan.output == "json")
+    settings = replace(settings, data_dir=plan.folder / "workers")
+    plan.logs.mkdir(parents=True, exist_ok=True)
+    if not has_own_broker:
+        return _conclude(plan, common.run(_play(plan, settings, display, None)), display)
+    from portfolio_stream.broker.cluster import Cluster
+    from portfolio_stream.broker.probe import free_port
+
+    cluster = Cluster(plan.folder / "broker", free_port())
+    settings = replace(settings, bootstrap_servers=cluster.bootstrap_servers, replication_factor=1, security=Security())
+    try:
+        cluster.start(display.say)
+        return _conclude(plan, common.run(_play(plan, settings, display, cluster)), display)
+    finally:
+        with _signals(signal.SIG_IGN):
+            cluster.stop()
+
+
+async def _play(plan: Plan, settings: Settings, display: Display, cluster: "Cluster | None") -> "Outcome":
+    from portfolio_stream.commands.run_flow import Run
+    from portfolio_stream.commands.run_processes import Child, Fleet, Worker
+
+    environment = child_environment(os.environ, settings)
+    worker = (sys.executable, "-m", "faust", "-A", "portfolio_stream", "worker", "-l", "info")
+    ports, host = _web_ports(settings), _reachable(settings.web_host)
+    names = [f"w{number + 1}" for number in range(plan.workers)]
+    workers = [Worker(name, worker, environment, plan.logs / f"{name}.log", host=host, ports=ports) for name in names]
+    command = (sys.executable, "-m", "portfolio_stream", "produce", *plan.produce)
+    attempt = Run(
+        settings=settings,
+        fleet=Fleet(workers, display.say),
+        producer=Child("producer", command, environment, plan.logs / "producer.log"),
+        is_bounded=plan.is_bounded,
+        display=display,
+        logs=plan.logs,
+    )
+    if cluster is not None:
+        attempt.watch(_watch_broker(cluster))
+
+    def announce() -> None:
+        for one in workers:
+            display.say(f"{one.name}: process {one.pid}, {one.address}, log {one.log}")
+        display.say("Try in another terminal:")
+        display.say(f"  portfolio-stream tables get positions P00000001 S0001 --web-address {workers[0].address}")
+        display.say(f"  portfolio-stream verify --bootstrap-servers {settings.bootstrap_servers}")
+        display.say(f"  kill -9 {workers[-1].pid}   (it is started again; nothing is lost, nothing doubled)")
+
+    return await attempt.play(announce)
+
+
+def _conclude(plan: Plan, outcome: "Outcome", display: Display) -> int:
+    from portfolio_stream.audit.result import as_json, as_text
+
+    for sentence in outcome.failures:
+        display.say(f"{sentence} Operator action: read its log in {plan.logs}.")
+    result = outcome.verification
+    if result is not None:
+        click.echo(as_json(result) if plan.output == "json" else as_text(result))
+    if outcome.failures or (result is not None and not result.holds):
+        return 1
+    return INTERRUPTED if plan.is_bounded and not outcome.is_finished else 0
+
+
+def child_environment(environment: Mapping[str, str], settings: Settings) -> dict[str, str]:
+    """What every child gets: ours, with this run's broker and folder; nothing that would make two workers one."""
+    dropped = {"PORTFOLIO_INSTANCE_ID", "PORTFOLIO_WEB_PORT", "PORTFOLIO_WEB_ADVERTISED"}
+    if settings.security == Security():
+        dropped |= {name for name in environment if name.startswith("PORTFOLIO_KAFKA_")}
+    return {name: value for name, value in environment.items() if name not in dropped} | {
+        "PORTFOLIO_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
+        "PORTFOLIO_DATA_DIR": str(settings.data_dir),
+        "PORTFOLIO_REPLICATION_FACTOR": str(settings.replication_factor),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _web_ports(settings: Settings) -> Iterator[int]:
+    """Free ones from 6066 on, or from PORTFOLIO_WEB_PORT."""
+    from portfolio_stream.broker.probe import HIGHEST_PORT, is_free
+
+    return (port for port in range(settings.web_port or FIRST_WEB_PORT, HIGHEST_PORT + 1) if is_free(port))
+
+
+def _reachable(host: str) -> str:
+    """Where a server that listens on `host` is asked from this machine."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+
+
+async def _watch_broker(cluster: "Cluster") -> None:
+    """Raises BrokerDied, or BrokerUnreachable if somebody stopped it."""
+    import asyncio  # 30 ms of `--help`
+
+    while (await asyncio.to_thread(cluster.status)).is_running:  # noqa: ASYNC110  # a process sets no event
+        await asyncio.sleep(BROKER_SECONDS)
+    cluster.wait()
+    raise BrokerUnreachable(cluster.bootstrap_servers)
+
+
+@contextmanager
+def _signals(action: Callable[[int, FrameType | None], object] | signal.Handlers) -> Iterator[None]:
+    """A closed terminal and SIGTERM too must end what was started."""
+    previous = {number: signal.signal(number, action) for number in ENDING_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, before in previous.items():
+            signal.signal(number, before)
+
+
+def _delete_unless_evidence(folder: Path, code: int) -> None:
+    if code in (0, INTERRUPTED):
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        common.note(f"Kept with all logs: {folder}")

@@ -1,0 +1,300 @@
+"""One run, from the workers' start to the verdict.
+
+1. Make the topics, start the workers, wait until they process every partition.
+2. Start the producer. A bounded run waits for its end and until the group has committed all of the source; an endless
+   one waits for Ctrl-C.
+3. Stop the producer, then the workers.
+4. Verify what is committed.
+
+Whatever happens meanwhile, 3 is done: no child outlives `play`.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from portfolio_stream.broker.processes import ENDING_SIGNALS
+from portfolio_stream.commands.run_measure import Meter, Sample, parse
+from portfolio_stream.commands.run_offsets import Offsets, Ruler, open_ruler
+from portfolio_stream.commands.run_processes import Child, Ending, Fleet, Worker, name_of_end
+from portfolio_stream.commands.run_status import Display, Status, WorkerStatus, milliseconds
+from portfolio_stream.errors import ProducerFailed, RunStalled
+from portfolio_stream.settings import Settings
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from portfolio_stream.audit.result import Verification
+
+PATIENCE_SECONDS = 60.0  # without any progress; a dead worker's partitions are given away after 45 s at the latest
+POLL_SECONDS = 0.2  # neither Kafka nor a worker tells when its offset moves
+SCRAPE_SECONDS = 1.0  # a worker that takes longer is shown as silent
+QUICK_EVENTS = 200_000  # verified within seconds: as much as Ctrl-C waits for
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    is_finished: bool
+    #: None: too much to verify, or interrupted a second time
+    verification: "Verification | None"
+    #: children that did not end as they should, a sentence each
+    failures: tuple[str, ...]
+
+
+class Run:
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        fleet: Fleet,
+        producer: Child,
+        is_bounded: bool,
+        display: Display,
+        logs: Path,
+    ) -> None:
+        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._settings = settings
+        self._fleet = fleet
+        self._producer = producer
+        self._is_bounded = is_bounded
+        self._display = display
+        self._logs = logs
+        self._interrupted = asyncio.Event()
+        self._meter = Meter()
+        self._start = time.monotonic()
+        self._phase = "starting"
+        self._verdict = "at the end"
+        self._producing = (0.0, 0.0)  # from when to when the source was worked off
+        self._samples: dict[str, Sample] = {}
+        self._first: Offsets | None = None
+        self._last: Offsets | None = None
+
+    async def play(self, announce: Callable[[], None]) -> Outcome:
+        """Raises what made the run impossible; `announce` is called once the workers are started."""
+        loop = asyncio.get_running_loop()
+        for number in ENDING_SIGNALS:
+            loop.add_signal_handler(number, self._interrupted.set)
+        async with AsyncExitStack() as stack:
+            ruler = await stack.enter_async_context(open_ruler(self._settings))
+            self._first = self._last = await ruler.read()
+            with self._display.open():
+                try:
+                    is_finished = await self._until_interrupted(self._work(ruler, announce))
+                finally:
+                    self._phase = "stopping"
+                    endings = await self._stop()
+            self._last = await ruler.read()
+        self._display.say(self._summary())
+        verification = await self._verify()
+        return Outcome(is_finished=is_finished, verification=verification, failures=self._failures(endings))
+
+    # --- 1 and 2 ---
+
+    async def _work(self, ruler: Ruler, announce: Callable[[], None]) -> None:
+        import aiohttp
+
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=SCRAPE_SECONDS)) as http:
+            await self._fleet.start()
+            announce()
+            tasks = [self.watch(self._fleet.keep(worker)) for worker in self._fleet.workers]
+            tasks.append(self.watch(self._show(ruler, http)))
+            try:
+                await self._be_ready(ruler, http)
+                await self._produce(ruler)
+                await self._look(ruler, http)  # the last one, for the summary
+            finally:
+                await _cancel(tasks)
+
+    async def _be_ready(self, ruler: Ruler, http: "aiohttp.ClientSession") -> None:
+        wanted = frozenset(range(ruler.partitions))
+
+        async def look() -> tuple[bool, object]:
+            samples = (await self._scrape(http)).values()
+            busy = sum(1 for sample in samples if sample.running)
+            running = frozenset[int]().union(*(sample.running for sample in samples))
+            is_ready = running == wanted and busy >= min(len(self._fleet.workers), ruler.partitions)
+            return is_ready, [(sample.running, sample.replayed) for sample in samples]
+
+        await self._await(look, lambda: "The workers do not process every partition")
+
+    async def _produce(self, ruler: Ruler) -> None:
+        begin = time.monotonic()
+        await self._producer.start()
+        self._phase = "running"
+        code = await self._producer.wait()
+        if code or not self._is_bounded:
+            raise ProducerFailed(name_of_end(code), *self._producer.why())
+        self._phase = "working off the lag"
+
+        async def look() -> tuple[bool, object]:
+            offsets = await self._measure(ruler)
+            return not offsets.behind, offsets
+
+        await self._await(look, lambda: f"The group does not commit: lag by partition {self._behind()}")
+        self._producing = (begin, time.monotonic())
+
+    async def _await(self, look: Callable[[], Awaitable[tuple[bool, object]]], what: Callable[[], str]) -> None:
+        """Until `look` says so. Raises RunStalled if what it sees stays the same for PATIENCE_SECONDS."""
+        seen: object = None
+        moved = time.monotonic()
+        while True:
+            is_done, now = await look()
+            if is_done:
+                return
+            if now != seen:
+                seen, moved = now, time.monotonic()
+            elif time.monotonic() - moved > PATIENCE_SECONDS:
+                raise RunStalled(what(), PATIENCE_SECONDS, self._logs)
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _until_interrupted(self, work: Coroutine[Any, Any, None]) -> bool:
+        """True if the work ended, False if Ctrl-C came first. Raises what the work or a background task raises."""
+        task = asyncio.create_task(work)
+        interrupt = asyncio.create_task(self._interrupted.wait())
+        try:
+            await asyncio.wait((task, interrupt, self._failure), return_when=asyncio.FIRST_COMPLETED)
+            if self._failure.done():
+                self._failure.result()
+            if task.done():
+                task.result()
+            return task.done()
+        finally:
+            await _cancel([task, interrupt])
+            if self._failure.done():
+                self._failure.exception()  # seen, also where something else was raised first
+
+    def watch(self, beside: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """Go on with this beside the work; its error ends the run. The first one counts."""
+        task = asyncio.create_task(beside)
+        task.add_done_callback(self._notice)
+        return task
+
+    def _notice(self, task: "asyncio.Task[None]") -> None:
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if not self._failure.done():
+            self._failure.set_exception(error)
+
+    # --- what is seen meanwhile ---
+
+    async def _show(self, ruler: Ruler, http: "aiohttp.ClientSession") -> None:
+        while True:
+            await self._look(ruler, http)
+            self._display.show(self._status())
+            await asyncio.sleep(self._display.interval)
+
+    async def _look(self, ruler: Ruler, http: "aiohttp.ClientSession") -> None:
+        self._samples = await self._scrape(http)
+        offsets = await self._measure(ruler)
+        pids = {worker.name: worker.pid for worker in self._fleet.workers}
+        samples = {pids[name]: sample for name, sample in self._samples.items()}
+        self._meter.feed(time.monotonic(), offsets.processed, samples)
+
+    async def _measure(self, ruler: Ruler) -> Offsets:
+        """The last known ones while Kafka does not answer: a broker that comes back is no reason to end."""
+        from aiokafka.errors import KafkaError
+
+        try:
+            self._last = await ruler.read()
+        except KafkaError:
+            if self._last is None:
+                raise
+        return self._last
+
+    async def _scrape(self, http: "aiohttp.ClientSession") -> dict[str, Sample]:
+        """A sample of each worker that answers, by name."""
+        workers = self._fleet.workers
+        found = await asyncio.gather(*(self._ask(http, worker.address) for worker in workers))
+        return {worker.name: sample for worker, sample in zip(workers, found, strict=True) if sample is not None}
+
+    async def _ask(self, http: "aiohttp.ClientSession", address: str) -> Sample | None:
+        import aiohttp
+
+        token = self._settings.web_token
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        try:
+            async with http.get(f"{address}/metrics", headers=headers) as answer:
+                return parse(await answer.text()) if answer.status == 200 else None
+        except (aiohttp.ClientError, TimeoutError):
+            return None
+
+    def _status(self) -> Status:
+        first, last, meter = self._first, self._last, self._meter
+        assert first is not None and last is not None  # noqa: S101  # for mypy: read before anything is shown
+        return Status(
+            seconds=time.monotonic() - self._start,
+            phase=self._phase,
+            produced=last.produced - first.produced,
+            processed=last.processed - first.processed,
+            rate=meter.events_rate,
+            p99=meter.p99,
+            lag=sum(last.behind.values()),
+            transactions=meter.commits_rate,
+            drops=meter.totals.drops,
+            halted=sum(sample.halted for sample in self._samples.values()),
+            verdict=self._verdict,
+            workers=tuple(map(self._worker_status, self._fleet.workers)),
+        )
+
+    def _worker_status(self, worker: Worker) -> WorkerStatus:
+        sample = self._samples.get(worker.name)
+        return WorkerStatus(
+            name=worker.name,
+            pid=worker.pid,
+            address=worker.address,
+            partitions=None if sample is None else sample.running,
+            restarts=self._fleet.restarts[worker.name],
+        )
+
+    def _behind(self) -> str:
+        behind = {} if self._last is None else self._last.behind
+        return ", ".join(f"{partition}: {lag:,}" for partition, lag in behind.items())
+
+    # --- 3 and 4 ---
+
+    async def _stop(self) -> list[Ending]:
+        say = self._display.say
+        await self._producer.stop(say)
+        return await self._fleet.stop()
+
+    def _failures(self, endings: list[Ending]) -> tuple[str, ...]:
+        stopped = [
+            f"Worker {one.name} {name_of_end(one.code)} when it was stopped." for one in endings if not one.is_well
+        ]
+        return (*(f"Worker {name} failed during the run." for name in dict.fromkeys(self._fleet.failed)), *stopped)
+
+    def _summary(self) -> str:
+        status = self._status()
+        begin, end = self._producing
+        took = f" in {end - begin:.1f} s ({status.processed / (end - begin):,.0f}/s)" if end else ""
+        restarts = sum(self._fleet.restarts.values())
+        return (
+            f"Processed {status.processed:,} of {status.produced:,} events{took}, "
+            f"p99 {milliseconds(self._meter.p99_of_all)}, {status.drops} drops, {restarts} restarts."
+        )
+
+    async def _verify(self) -> "Verification | None":
+        from portfolio_stream.audit.verify import verify
+
+        if self._interrupted.is_set() and self._last is not None and self._last.produced > QUICK_EVENTS:
+            self._display.say(f"Not verified: the source has {self._last.produced:,} events.")
+            return None
+        self._display.say("Verifying exactly-once.")
+        self._interrupted.clear()
+        result: list[Verification] = []
+
+        async def judge() -> None:
+            result.append(await verify(self._settings))
+
+        await self._until_interrupted(judge())
+        return result[0] if result else None
+
+
+async def _cancel(tasks: "list[asyncio.Task[Any]]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,153 @@
+"""How a run looks in a terminal: a live table, or a plain line now and then."""
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import click
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
+
+PLAIN_SECONDS = 2.0
+LIVE_SECONDS = 1.0  # a look costs the workers and Kafka a request each: a millisecond of two cores
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerStatus:
+    name: str
+    pid: int
+    address: str
+    #: partitions that it processes; None: it does not answer
+    partitions: frozenset[int] | None
+    restarts: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Status:
+    #: since the first worker was started
+    seconds: float
+    #: what the run does now, in one or two words
+    phase: str
+    #: source records since the start, and those of them whose transaction has committed
+    produced: int
+    processed: int
+    #: committed source records a second
+    rate: float
+    #: seconds from a record's timestamp to its commit; None: nothing came
+    p99: float | None
+    lag: int
+    #: transactions a second
+    transactions: float
+    drops: int
+    halted: int
+    #: of exactly-once
+    verdict: str
+    workers: tuple[WorkerStatus, ...]
+
+
+class Display(Protocol):
+    interval: float
+
+    def open(self) -> AbstractContextManager[object]: ...
+    def say(self, text: str) -> None: ...
+    def show(self, status: Status) -> None: ...
+
+
+class Plain:
+    """One line a look; on stderr where stdout is for a program."""
+
+    def __init__(self, to_stderr: bool) -> None:
+        self.interval = PLAIN_SECONDS
+        self._to_stderr = to_stderr
+
+    def open(self) -> AbstractContextManager[object]:
+        return nullcontext()
+
+    def say(self, text: str) -> None:
+        click.echo(text, err=self._to_stderr)
+
+    def show(self, status: Status) -> None:
+        self.say(line(status))
+
+
+class Terminal:
+    """A table that stays at the bottom; what is said scrolls above it."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self.interval = LIVE_SECONDS
+        self._console = Console(highlight=False)
+        self._live: Live | None = None
+
+    def open(self) -> AbstractContextManager[object]:
+        from rich.live import Live
+
+        self._live = Live(console=self._console, auto_refresh=False)
+        return self._live
+
+    def say(self, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def show(self, status: Status) -> None:
+        if self._live is not None:
+            self._live.update(table(status), refresh=True)
+
+
+def rows(status: Status) -> list[tuple[str, str]]:
+    """Name and value of everything but the workers."""
+    shown = [
+        ("produced", f"{status.produced:,}"),
+        ("processed", f"{status.processed:,}"),
+        ("events/s", f"{status.rate:,.0f}"),
+        ("p99", milliseconds(status.p99)),
+        ("lag", f"{status.lag:,}"),
+        ("transactions/s", f"{status.transactions:,.0f}"),
+        ("drops", f"{status.drops:,}"),
+        ("exactly-once", status.verdict),
+    ]
+    return shown if not status.halted else [*shown, ("halted partitions", f"{status.halted}: see /health/ready")]
+
+
+def line(status: Status) -> str:
+    numbers = " ".join(f"{name}={value}" for name, value in rows(status) if name != "exactly-once")
+    workers = " ".join(f"{worker.name}={_partitions(worker)}" for worker in status.workers)
+    return f"{status.seconds:.0f} s, {status.phase}: {numbers} {workers}"
+
+
+def table(status: Status) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    made = Table(
+        title=f"portfolio-stream: {status.phase}, {status.seconds:.0f} s", box=box.SIMPLE_HEAD, show_header=False
+    )
+    for name, value in rows(status):
+        made.add_row(name, value)
+    made.add_section()
+    for worker in status.workers:
+        restarts = f", {worker.restarts} restarts" if worker.restarts else ""
+        made.add_row(worker.name, f"partitions {_partitions(worker)}, process {worker.pid}, {worker.address}{restarts}")
+    return made
+
+
+def milliseconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds * 1000:,.0f} ms"
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """0-3,6 for 0, 1, 2, 3 and 6; - for none."""
+    spans: list[list[int]] = []
+    for number in sorted(numbers):
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in spans) or "-"
+
+
+def _partitions(worker: WorkerStatus) -> str:
+    return "silent" if worker.partitions is None else ranges(worker.partitions)

@@ -1,0 +1,135 @@
+"""portfolio-stream topics: make, list and describe the topics of the contract."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from portfolio_stream.commands.common import (
+    OutputFormat,
+    bootstrap_option,
+    output_option,
+    print_json,
+    read_settings,
+    run,
+)
+from portfolio_stream.settings import Settings
+
+if TYPE_CHECKING:
+    from portfolio_stream.admin import TopicDescription
+
+
+@click.group()
+def topics() -> None:
+    """Make, list and describe topics."""
+
+
+@topics.command()
+@bootstrap_option
+@output_option
+@click.option("--partitions", type=click.IntRange(1, 10_000), help="Default: PORTFOLIO_PARTITIONS, or 8.")
+@click.option("--replication-factor", type=click.IntRange(1, 100), help="Default: PORTFOLIO_REPLICATION_FACTOR, or 1.")
+def create(
+    bootstrap_servers: str | None, output: OutputFormat, partitions: int | None, replication_factor: int | None
+) -> None:
+    """Make the topics that are missing and check the others."""
+    settings = read_settings(
+        bootstrap_servers=bootstrap_servers, partitions=partitions, replication_factor=replication_factor
+    )
+    made = run(_create(settings))
+    if output == "json":
+        print_json([{"topic": name, "created": is_made} for name, is_made in made.items()])
+    else:
+        for name, is_made in made.items():
+            click.echo(f"{name}: {'created' if is_made else 'exists'}")
+
+
+@topics.command("list")
+@bootstrap_option
+@output_option
+def list_topics(bootstrap_servers: str | None, output: OutputFormat) -> None:
+    """All topics of the cluster but its internal ones."""
+    found = run(_describe(read_settings(bootstrap_servers=bootstrap_servers), None))
+    shown = [topic for topic in found.values() if not topic.is_internal]
+    if output == "json":
+        print_json([_summary(topic) for topic in shown])
+    else:
+        for topic in shown:
+            click.echo(f"{topic.name}  {_sizes(topic)}")
+
+
+@topics.command()
+@click.argument("names", nargs=-1, metavar="[TOPIC]...")
+@bootstrap_option
+@output_option
+def describe(names: tuple[str, ...], bootstrap_servers: str | None, output: OutputFormat) -> None:
+    """Topics with the settings that the contract gives, and where they differ from it. Default: all of the contract."""
+    from portfolio_stream.admin import differences
+    from portfolio_stream.errors import TopicMissing
+    from portfolio_stream.topics import all_topics
+
+    settings = read_settings(bootstrap_servers=bootstrap_servers)
+    contract = {topic.name: topic for topic in all_topics(settings)}
+    wanted = names or tuple(contract)
+    found = run(_describe(settings, wanted))
+    for name in names:
+        if name not in found:
+            raise TopicMissing(name)
+    described = []
+    for name in wanted:
+        if name not in found:
+            described.append({"topic": name, "exists": False})
+            continue
+        expected = contract.get(name)
+        wrong = {} if expected is None else differences(expected, found[name])
+        shown = sorted({"cleanup.policy", *({} if expected is None else expected.configuration)})
+        settings_of_topic = {key: found[name].configuration.get(key) for key in shown}
+        differing = {key: {"found": pair[0], "expected": pair[1]} for key, pair in wrong.items()}
+        described.append(
+            {"exists": True, **_summary(found[name]), "configuration": settings_of_topic, "differences": differing}
+        )
+    if output == "json":
+        print_json(described)
+    else:
+        for topic in described:
+            _print(topic)
+
+
+def _print(topic: dict[str, object]) -> None:
+    if not topic["exists"]:
+        click.echo(f"{topic['topic']}: does not exist")
+        return
+    click.echo(f"{topic['topic']}: partitions {topic['partitions']}, replication factor {topic['replication_factor']}")
+    configuration, differing = topic["configuration"], topic["differences"]
+    assert isinstance(configuration, dict) and isinstance(differing, dict)  # noqa: S101  # for mypy: made above
+    for name, value in configuration.items():
+        click.echo(f"  {name} = {value}")
+    for name, pair in differing.items():
+        click.echo(f"  ! {name} is {pair['found']}, the contract says {pair['expected']}")
+
+
+def _summary(topic: "TopicDescription") -> dict[str, object]:
+    return {
+        "topic": topic.name,
+        "partitions": topic.partitions,
+        "replication_factor": topic.replication_factor,
+        "cleanup_policy": topic.configuration["cleanup.policy"],
+    }
+
+
+def _sizes(topic: "TopicDescription") -> str:
+    policy = topic.configuration["cleanup.policy"]
+    return f"partitions {topic.partitions}, replication factor {topic.replication_factor}, {policy}"
+
+
+async def _create(settings: Settings) -> dict[str, bool]:
+    from portfolio_stream.admin import admin_client, create_all
+
+    async with admin_client(settings) as admin:
+        return await create_all(admin, settings)
+
+
+async def _describe(settings: Settings, names: tuple[str, ...] | None) -> "dict[str, TopicDescription]":
+    from portfolio_stream.admin import admin_client, describe_topics
+
+    async with admin_client(settings) as admin:
+        return await describe_topics(admin, names)

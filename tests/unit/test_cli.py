@@ -1,0 +1,150 @@
+"""The command line's answers to wrong arguments, wrong environments and absent servers."""
+
+import json
+import subprocess
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from portfolio_stream import cli
+from portfolio_stream.broker.probe import free_port
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No PORTFOLIO_* of the machine reaches a test."""
+    import os
+
+    for name in tuple(os.environ):
+        if name.startswith("PORTFOLIO_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["bogus"],
+        ["topics", "bogus"],
+        ["topics", "create", "--partitions", "0"],
+        ["topics", "create", "--bootstrap-servers", "no-port"],
+        ["topics", "list", "-o", "xml"],
+        ["produce", "--rate", "-1"],
+        ["produce", "--events", "many"],
+        ["produce", "--start-time", "yesterday"],
+        ["produce", "--duplicates", "0.6", "--invalid", "0.6"],
+        ["produce", "--from-file", "does-not-exist.jsonl"],
+        ["consume", "--max-messages", "0"],
+        ["tables", "get", "positions"],
+        ["broker", "start", "--brokers", "2"],
+        ["verify", "--bogus"],
+    ],
+)
+def test_a_bad_argument_is_answered_in_one_line_and_code_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No usage text, no traceback: one line on stderr, nothing on stdout."""
+    code = cli.run(arguments)
+    captured = capsys.readouterr()
+    assert (2, "", 1) == (code, captured.out, captured.err.count("\n"))
+    assert captured.err.startswith("Error: ")
+
+
+def test_a_wrong_environment_names_the_variable(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Cause and operator action, a line each, with the code of a bad argument."""
+    monkeypatch.setenv("PORTFOLIO_PARTITIONS", "eight")
+    assert 2 == cli.run(["topics", "create"])
+    cause, action = capsys.readouterr().err.splitlines()
+    assert "Error: PORTFOLIO_PARTITIONS is 'eight', but must be a whole number from 1 to 10000." == cause
+    assert action.startswith("Operator action: ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["topics", "list"], ["topics", "create"], ["produce", "--events", "1"], ["consume"], ["verify"]],
+)
+def test_an_absent_broker_is_an_error_in_two_lines(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Every command that talks to Kafka says where it looked and how to start one."""
+    address = f"127.0.0.1:{free_port()}"
+    assert 1 == cli.run([*arguments, "--bootstrap-servers", address])
+    cause, action = capsys.readouterr().err.splitlines()
+    assert f"Error: No Kafka broker answers at {address}." == cause
+    assert "portfolio-stream broker start" in action
+
+
+def test_an_absent_worker_is_an_error_in_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """`tables get` names the web address that it asked."""
+    address = f"http://127.0.0.1:{free_port()}"
+    assert 1 == cli.run(["tables", "get", "positions", "P1", "ACME", "--web-address", address])
+    cause, action = capsys.readouterr().err.splitlines()
+    assert f"No worker answers at {address}" in cause
+    assert "--web-address" in action
+
+
+class _Worker(BaseHTTPRequestHandler):
+    """Answers one key, and records what it was asked."""
+
+    asked: list[tuple[str, str | None]] = []  # noqa: RUF012  # the class is the only handle that a test has
+
+    def do_GET(self) -> None:
+        self.asked.append((self.path, self.headers["Authorization"]))
+        is_known = self.path == "/tables/positions/P%2F1/A%20B"
+        content: dict[str, object] = (
+            {"key": ["P/1", "A B"], "value": {"quantity": "1"}, "partition": 3, "offset": 41, "worker": "w1"}
+            if is_known
+            else {"title": "Not Found", "detail": "positions has no such key."}
+        )
+        self.send_response(200 if is_known else 404)
+        self.end_headers()
+        self.wfile.write(json.dumps(content).encode())
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def worker() -> object:
+    _Worker.asked = []
+    with HTTPServer(("127.0.0.1", 0), _Worker) as server:
+        thread = Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_tables_get_encodes_each_part_and_sends_the_token(
+    worker: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A slash or a space inside a part stays inside it."""
+    monkeypatch.setenv("PORTFOLIO_WEB_TOKEN", "secret")
+    assert 0 == cli.run(["tables", "get", "positions", "P/1", "A B", "--web-address", worker])
+    assert [("/tables/positions/P%2F1/A%20B", "Bearer secret")] == _Worker.asked
+    assert "quantity = 1\n(partition 3, offset 41, worker w1)\n" == capsys.readouterr().out
+
+
+def test_a_workers_refusal_shows_its_words(worker: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The problem's detail reaches the terminal, without a traceback."""
+    assert 1 == cli.run(["tables", "get", "positions", "P2", "--web-address", worker])
+    assert "Error: The worker answered 404: positions has no such key." == capsys.readouterr().err.splitlines()[0]
+
+
+def test_help_is_quick() -> None:
+    """Nothing heavy is imported before a command runs."""
+    heavy = "{'aiokafka', 'asyncio', 'faust', 'msgspec'}"
+    code = f"import sys, portfolio_stream.cli; print(sorted({heavy} & set(sys.modules)))"
+    start = time.monotonic()
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "[]\n" == answer.stdout
+    assert time.monotonic() - start < 2.0  # 0.1 s alone; the bound is for a loaded machine
+
+
+def test_broker_status_of_an_unused_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing was ever started there: said so, with code 1."""
+    assert 1 == cli.run(["broker", "status", "--data-dir", str(tmp_path / "none")])
+    assert "No broker was ever started there.\n" == capsys.readouterr().out

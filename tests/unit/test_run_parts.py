@@ -1,0 +1,222 @@
+"""The parts of `portfolio-stream run` that need no process."""
+
+import io
+import math
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from portfolio_stream import cli
+from portfolio_stream.commands.produce import stamped
+from portfolio_stream.commands.run import child_environment
+from portfolio_stream.commands.run_measure import Meter, Sample, parse, quantile
+from portfolio_stream.commands.run_offsets import Offsets
+from portfolio_stream.commands.run_processes import Ending, explain, name_of_end
+from portfolio_stream.commands.run_status import Status, WorkerStatus, line, milliseconds, ranges, table
+from portfolio_stream.generator import Generated
+from portfolio_stream.settings import Security, Settings
+
+METRICS = """\
+# TYPE portfolio_stream_events_total counter
+portfolio_stream_events_total 12.0
+# TYPE portfolio_stream_commits_total counter
+portfolio_stream_commits_total 3.0
+# TYPE portfolio_stream_drops_total counter
+portfolio_stream_drops_total{reason="fenced"} 1.0
+portfolio_stream_drops_total{reason="expelled"} 2.0
+# TYPE portfolio_stream_partitions_halted gauge
+portfolio_stream_partitions_halted 1.0
+# TYPE portfolio_stream_lag_records gauge
+portfolio_stream_lag_records{partition="0"} 0.0
+portfolio_stream_lag_records{partition="5"} 7.0
+# TYPE portfolio_stream_event_latency_seconds histogram
+portfolio_stream_event_latency_seconds_bucket{le="0.05"} 10.0
+portfolio_stream_event_latency_seconds_bucket{le="+Inf"} 12.0
+portfolio_stream_event_latency_seconds_count 12.0
+portfolio_stream_event_latency_seconds_sum 1.0
+# TYPE process_cpu_seconds_total counter
+process_cpu_seconds_total 1.5
+"""
+
+INFINITE = math.inf
+
+
+def buckets(*counts: float) -> tuple[tuple[float, float], ...]:
+    """Cumulative counts up to 10 ms, 50 ms, 100 ms, and in all."""
+    return tuple(zip((0.01, 0.05, 0.1, INFINITE), counts, strict=True))
+
+
+def status(**changed: object) -> Status:
+    members: dict[str, object] = {
+        "seconds": 12.4,
+        "phase": "running",
+        "produced": 12_000,
+        "processed": 11_990,
+        "rate": 1000.4,
+        "p99": 0.042,
+        "lag": 10,
+        "transactions": 23.0,
+        "drops": 0,
+        "halted": 0,
+        "verdict": "at the end",
+        "workers": (
+            WorkerStatus(
+                name="w1", pid=41, address="http://127.0.0.1:6066", partitions=frozenset({0, 1, 2, 6}), restarts=0
+            ),
+            WorkerStatus(name="w2", pid=42, address="http://127.0.0.1:6067", partitions=None, restarts=3),
+        ),
+    }
+    return Status(**(members | changed))  # type: ignore[arg-type]
+
+
+def test_a_workers_metrics_become_a_sample() -> None:
+    """Labelled counters are summed, lag names the running partitions, other families are passed over."""
+    assert parse(METRICS) == Sample(
+        events=12,
+        commits=3,
+        drops=3,
+        halted=1,
+        running=frozenset({0, 5}),
+        latencies=((0.05, 10.0), (INFINITE, 12.0)),
+    )
+    assert Sample() == parse("")
+
+
+@pytest.mark.parametrize(
+    ("share", "before", "after", "expected"),
+    [
+        (0.99, (), (), None),
+        (0.99, buckets(1, 2, 3, 4), buckets(1, 2, 3, 4), None),
+        (0.5, (), buckets(0, 100, 100, 100), 0.03),  # half of the way from 10 to 50 ms
+        (0.99, (), buckets(100, 100, 100, 100), 0.0099),
+        (0.99, buckets(0, 0, 1000, 1000), buckets(100, 100, 1100, 1100), 0.0099),  # the slow past does not count
+        (0.99, (), buckets(90, 90, 90, 100), 0.1),  # above every bound: the highest one
+        (1.0, (), buckets(0, 7, 7, 7), 0.05),
+    ],
+)
+def test_a_quantile_is_of_what_came_between_two_looks(
+    share: float, before: object, after: object, expected: float | None
+) -> None:
+    """Linear within a bucket; None where nothing came."""
+    found = quantile(share, before, after)  # type: ignore[arg-type]
+    assert expected == (None if found is None else pytest.approx(found))
+
+
+def test_rates_are_of_the_last_seconds() -> None:
+    """What is older than the window has no part in them."""
+    meter = Meter()
+    assert (0.0, 0.0, None) == (meter.events_rate, meter.commits_rate, meter.p99)
+    for second in range(20):
+        processed = 0 if second < 10 else (second - 9) * 500
+        meter.feed(float(second), processed, {1: Sample(events=processed, commits=second * 10)})
+    assert (500.0, 10.0) == (meter.events_rate, meter.commits_rate)
+
+
+def test_a_killed_workers_counts_stay_in_the_totals() -> None:
+    """Its successor is another process and begins at zero: no total falls, no rate is negative."""
+    meter = Meter()
+    meter.feed(0.0, 100, {1: Sample(events=100, commits=10, drops=1, latencies=buckets(100, 100, 100, 100))})
+    meter.feed(1.0, 100, {})
+    meter.feed(2.0, 150, {2: Sample(events=50, commits=4, latencies=buckets(0, 50, 50, 50))})
+    assert (150, 14, 1) == meter.totals[:3]
+    assert (25.0, 2.0) == (meter.events_rate, meter.commits_rate)
+    assert meter.p99 is not None
+    assert 0.01 < meter.p99 <= 0.05
+
+
+def test_lag_is_of_the_partitions_behind() -> None:
+    """A partition without a committed offset is behind by all it holds."""
+    offsets = Offsets(ends={0: 5, 1: 7, 2: 0}, committed={0: 5, 1: 0, 2: 0})
+    assert ({1: 7}, 12, 5) == (offsets.behind, offsets.produced, offsets.processed)
+
+
+def test_the_plain_line_holds_everything() -> None:
+    """One line; a worker that does not answer is silent; halted partitions appear only where there are some."""
+    assert (
+        "12 s, running: produced=12,000 processed=11,990 events/s=1,000 p99=42 ms lag=10 transactions/s=23 drops=0 "
+        "w1=0-2,6 w2=silent"
+    ) == line(status())
+    assert "halted partitions=2" in line(status(halted=2))
+
+
+def test_the_table_names_workers_and_verdict() -> None:
+    """What the plain line says, and addresses, processes and restarts."""
+    out = io.StringIO()
+    Console(file=out, width=120).print(table(status(verdict="holds")))
+    text = out.getvalue()
+    for part in ("11,990", "42 ms", "holds", "partitions 0-2,6, process 41", "http://127.0.0.1:6067, 3 restarts"):
+        assert part in text
+
+
+def test_numbers_are_shown_short() -> None:
+    """Spans of partitions, and milliseconds or nothing."""
+    assert ["-", "3", "0-7", "0-1,3,5-6"] == [ranges(x) for x in ((), (3,), range(8), (6, 5, 3, 1, 0))]
+    assert ["-", "1,500 ms"] == [milliseconds(None), milliseconds(1.5)]
+
+
+def test_the_cause_of_an_end_is_found_in_the_log() -> None:
+    """Our own sentences before any other error, the last before the first; an innocent log has none."""
+    assert ("Kafka is gone.", "Start it.") == explain(["x", "Kafka is gone.", "Operator action: Start it.", "bye"])
+    assert ("Kafka is gone.", "Start it.") == explain(["[12:00] [4] [ERROR] Kafka is gone. Operator action: Start it."])
+    assert ("ValueError: no", "Read the log.") == explain(["Error: first", "ValueError: no", "[INFO] stopped"])
+    assert explain(["[INFO] ready", "[INFO] stopped"]) is None
+    assert ["was killed by SIGKILL", "ended by itself with exit code 1"] == [name_of_end(-9), name_of_end(1)]
+
+
+def test_an_ending_is_well_or_a_failure() -> None:
+    """Exit code 0 alone, but for a worker that SIGTERM met while it was starting."""
+    endings = [(0, 60.0), (-15, 1.0), (-15, 60.0), (-9, 1.0), (1, 1.0)]
+    assert [True, True, False, False, False] == [Ending(name="w1", code=c, age=a).is_well for c, a in endings]
+
+
+def test_records_carry_the_time_of_their_sending() -> None:
+    """Nothing else of them changes, and none is taken before it is sent."""
+    record = Generated(b"P1", b"{}", 5, partition=3)
+    (sent,) = stamped([record])
+    assert sent.timestamp > 1_700_000_000_000
+    assert record == sent._replace(timestamp=5)
+
+
+def test_children_share_the_broker_and_no_identity() -> None:
+    """The run's broker and folder beat the environment; security is of another Kafka, so it is left out."""
+    environment = {
+        "PATH": "/bin",
+        "PORTFOLIO_BOOTSTRAP_SERVERS": "elsewhere:9092",
+        "PORTFOLIO_INSTANCE_ID": "one",
+        "PORTFOLIO_WEB_ADVERTISED": "here:1",
+        "PORTFOLIO_KAFKA_SASL_MECHANISM": "PLAIN",
+        "PORTFOLIO_OUTPUT_TOPIC": "mine",
+    }
+    settings = Settings(bootstrap_servers="127.0.0.1:5", data_dir=Path("/w"))
+    expected = {
+        "PATH": "/bin",
+        "PORTFOLIO_OUTPUT_TOPIC": "mine",
+        "PORTFOLIO_BOOTSTRAP_SERVERS": "127.0.0.1:5",
+        "PORTFOLIO_DATA_DIR": "/w",
+        "PORTFOLIO_REPLICATION_FACTOR": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    assert expected == child_environment(environment, settings)
+    secured = Settings(security=Security(protocol="SASL_PLAINTEXT"))
+    assert "PORTFOLIO_KAFKA_SASL_MECHANISM" in child_environment(environment, secured)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--events", "0"],
+        ["--rate", "-1"],
+        ["--workers", "0"],
+        ["--from-file", "does-not-exist.jsonl"],
+        ["--duplicates", "0.6", "--invalid", "0.6"],
+        ["--bootstrap-servers", "no-port"],
+        ["bogus"],
+    ],
+)
+def test_a_bad_argument_is_answered_in_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2 before anything is started."""
+    assert 2 == cli.run(["run", *arguments])
+    captured = capsys.readouterr()
+    assert ("", 1) == (captured.out, captured.err.count("\n"))
+    assert captured.err.startswith("Error: ")
