@@ -1,0 +1,187 @@
+"""`portfolio-stream run` as a user has it: one process, and nothing left behind."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+COMMAND = Path(sys.executable).with_name("portfolio-stream")
+PATIENCE_SECONDS = 120.0
+HOLDS = "Exactly-once holds."
+
+
+class Running:
+    """A run as a child process. Every process that it starts has `folder` in its environment or command line."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.folder = folder
+        self.lines: list[str] = []
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PORTFOLIO_")}
+        self.process = subprocess.Popen(
+            [str(COMMAND), "run", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment | {"TMPDIR": str(folder)},
+            start_new_session=True,
+        )
+        self._changed = threading.Condition()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for text in self.process.stdout:
+            with self._changed:
+                self.lines.append(text.rstrip("\n"))
+                self._changed.notify_all()
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """The first line that matches, also one that was printed before."""
+
+        def found() -> re.Match[str] | None:
+            return next(filter(None, (re.search(pattern, text) for text in self.lines)), None)
+
+        with self._changed:
+            match = self._changed.wait_for(found, PATIENCE_SECONDS)
+        assert match, self.text
+        return match
+
+    def end(self) -> int:
+        code = self.process.wait(PATIENCE_SECONDS)
+        self._reader.join()
+        return code
+
+    def close(self) -> None:
+        """Whatever a failed test left running is ended here, children first known by their environment."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            self.end()
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.end()
+        for process in self.left_behind():
+            process.kill()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    def left_behind(self) -> list[psutil.Process]:
+        """Its children wherever they are now: they inherit TMPDIR."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("TMPDIR") == str(self.folder):
+                    found.append(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+                continue
+        return found
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[object]:
+    runs: list[Running] = []
+
+    def make(*arguments: str) -> Running:
+        folder = tmp_path / f"tmp{len(runs)}"
+        folder.mkdir()
+        runs.append(Running(folder, *arguments))
+        return runs[-1]
+
+    yield make
+    for one in runs:
+        one.close()
+
+
+def is_clean(one: Running) -> bool:
+    """No process, and nothing in the temporary folder (Java's own scratch aside)."""
+    left = [path.name for path in one.folder.iterdir() if path.name.startswith("portfolio-stream-")]
+    return not one.left_behind() and not left
+
+
+def test_a_bounded_run_ends_with_the_verdict(start: type[Running]) -> None:
+    """5,000 events, two workers: exit 0, exactly-once holds, nothing left behind."""
+    one = start("--events", "5000", "--rate", "0", "--workers", "2")
+    code = one.end()
+    assert 0 == code, one.text
+    assert HOLDS == one.lines[-1]
+    assert "5,000 outputs, 0 dead letters" in one.text
+    assert "Processed 5,000 of 5,000 events" in one.text
+    assert is_clean(one)
+
+
+def test_a_file_with_bad_lines_is_worked_off(start: type[Running], tmp_path: Path) -> None:
+    """Good lines become outputs, bad ones dead letters, and both count as exactly once; JSON stands alone on stdout."""
+    event = {"type": "cash", "occurred_at": "2026-11-23T04:30:00Z", "amount": "5", "currency": "USD"}
+    good = [json.dumps(event | {"event_id": f"e{number}", "portfolio_id": f"P{number % 7}"}) for number in range(40)]
+    bad = ["not json", '{"portfolio_id":"P1"}', json.dumps(event | {"event_id": "f", "portfolio_id": "P1", "type": 1})]
+    file = tmp_path / "events.jsonl"
+    file.write_text("\n".join([*good, "", *bad, good[0]]), encoding="utf-8")
+    one = start("--from-file", str(file), "--rate", "0", "--workers", "1", "-o", "json")
+    code = one.end()
+    assert 0 == code, one.text
+    verdict = json.loads(next(text for text in one.lines if text.startswith("{")))
+    assert (True, 44, 40, 1, 3) == tuple(
+        verdict[name] for name in ("holds", "records", "accepted", "duplicates", "rejected")
+    )
+
+
+def test_ctrl_c_stops_everything(start: type[Running]) -> None:
+    """An endless run is meant to be ended so: exit 0 within 15 s, verdict printed, no process left."""
+    one = start("--rate", "500")
+    one.wait_for("running: produced=[1-9]")
+    assert one.left_behind()
+    begin = time.monotonic()
+    one.process.send_signal(signal.SIGINT)
+    code = one.end()
+    assert 0 == code, one.text
+    assert time.monotonic() - begin < 15
+    assert HOLDS == one.lines[-1]
+    assert is_clean(one)
+
+
+def test_ctrl_c_while_it_starts_leaves_nothing(start: type[Running]) -> None:
+    """Also before the broker serves."""
+    one = start("--events", "10")
+    one.wait_for("Starting 1 broker")
+    one.process.send_signal(signal.SIGINT)
+    assert 130 == one.end()
+    assert is_clean(one)
+
+
+def test_a_killed_worker_heals(start: type[Running]) -> None:
+    """kill -9 of one of two: it comes back under its name, the run ends well and exactly-once held."""
+    one = start("--events", "12000", "--rate", "2000", "--workers", "2")
+    pid = int(one.wait_for(r"w2: process (\d+)")[1])
+    one.wait_for("running: produced=[1-9]")
+    os.kill(pid, signal.SIGKILL)
+    code = one.end()
+    assert 0 == code, one.text
+    assert f"w2 (process {pid}) was killed by SIGKILL; it was started again" in one.text
+    assert "1 restarts" in one.text
+    assert HOLDS == one.lines[-1]
+    assert is_clean(one)
+
+
+def test_a_kept_folder_goes_on(start: type[Running], tmp_path: Path) -> None:
+    """Two runs with one --data-dir: the second verifies the history of both."""
+    folder = str(tmp_path / "kept")
+    for events in ("300", "200"):
+        one = start("--events", events, "--rate", "0", "--workers", "1", "--data-dir", folder)
+        code = one.end()
+        assert 0 == code, one.text
+    assert "500 source records in 8 partitions: 500 accepted" in one.text
+    assert (tmp_path / "kept" / "logs" / "w1.log").exists()

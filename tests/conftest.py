@@ -1,0 +1,22 @@
+"""What all tests share: one real Kafka for the whole session, started by the first test that asks for it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from portfolio_stream.broker.cluster import Cluster
+from portfolio_stream.broker.probe import free_port
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`-m "not kafka"` leaves out whatever needs a broker: no test has to say so itself."""
+    for item in items:
+        if "kafka" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.kafka)
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A running one-broker cluster on a free port; its topics are the tests' own: give each a name of its own."""
+    with Cluster(tmp_path_factory.mktemp("kafka") / "broker", free_port()) as cluster:
+        yield cluster

@@ -1,0 +1,127 @@
+"""The command line against a real broker, each test with topics of its own."""
+
+import json
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from portfolio_stream import cli
+from portfolio_stream.broker.cluster import Cluster
+from portfolio_stream.generator import Mixture, generate
+from portfolio_stream.partitioning import partition_of
+
+
+@pytest.fixture
+def name(kafka: Cluster, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The prefix of this test's topics; the environment names them and the broker."""
+    prefix = f"cli-{uuid4().hex[:8]}"
+    monkeypatch.setenv("PORTFOLIO_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
+    monkeypatch.setenv("PORTFOLIO_PARTITIONS", "4")
+    for variable in ("INPUT", "OUTPUT", "DLQ", "PRICES"):
+        monkeypatch.setenv(f"PORTFOLIO_{variable}_TOPIC", f"{prefix}-{variable.lower()}")
+    # the changelog has one name for all: these topics must not meet the other tests'
+    monkeypatch.setattr("portfolio_stream.settings.GROUP", prefix)
+    return prefix
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().out.splitlines()
+
+
+def test_topics_create_twice(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first makes all of the contract, the second nothing; describe finds no difference."""
+    assert 0 == cli.run(["topics", "create", "-o", "json"])
+    first = {topic["topic"]: topic["created"] for topic in json.loads(lines(capsys)[0])}
+    assert 0 == cli.run(["topics", "create", "-o", "json"])
+    second = {topic["topic"]: topic["created"] for topic in json.loads(lines(capsys)[0])}
+    assert (dict.fromkeys(first, True), dict.fromkeys(first, False)) == (first, second)
+    assert {f"{name}-{topic}" for topic in ("input", "output", "dlq", "prices", "changelog")} == set(first)
+
+    assert 0 == cli.run(["topics", "describe", "-o", "json"])
+    described = json.loads(lines(capsys)[0])
+    assert {} == {topic["topic"]: topic["differences"] for topic in described if topic["differences"]}
+    assert {4, 1} == {topic["partitions"] for topic in described}
+
+
+def test_a_wrong_partition_count_or_policy_is_named(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The topic, what it has and what it must have; nothing is changed."""
+    assert 0 == cli.run(["topics", "create"])
+    assert 1 == cli.run(["topics", "create", "--partitions", "5"])
+    assert f"Topic {name}-input has partition count 4, but must have 5." in capsys.readouterr().err
+
+    monkeypatch.setenv("PORTFOLIO_OUTPUT_TOPIC", f"{name}-changelog")  # compacted, as an output must not be
+    assert 1 == cli.run(["topics", "create"])
+    assert f"Topic {name}-changelog has cleanup.policy compact, but must have delete." in capsys.readouterr().err
+
+
+def test_produce_and_consume_are_the_same_records(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the generator makes of seed and start time stands in the topic, in order, in its keys' partitions."""
+    assert 0 == cli.run(["topics", "create"])
+    mixture = ["--duplicates", "0.2", "--invalid", "0.2", "--portfolios", "20", "--seed", "7"]
+    time = ["--start-time", "2026-11-23T04:30:00Z"]
+    assert 0 == cli.run(["produce", "--rate", "0", "--events", "3000", *mixture, *time])
+    capsys.readouterr()
+    assert 0 == cli.run(
+        ["consume", "--topic", f"{name}-input", "--from-beginning", "--max-messages", "3000", "-o", "json"]
+    )
+    found: dict[int, list[tuple[object, ...]]] = {}
+    for line in lines(capsys):
+        record = json.loads(line)
+        found.setdefault(record["partition"], []).append((record["key"], record.get("value"), record["timestamp"]))
+
+    expected: dict[int, list[tuple[object, ...]]] = {}
+    start = 1_795_408_200_000
+    turn = 0
+    for record in generate(
+        Mixture(seed=7, start_time=start, portfolios=20, duplicates=0.2, invalid=0.2, partitions=4), 3000
+    ):
+        assert record.key is not None or record.partition is not None, turn
+        partition = record.partition if record.partition is not None else partition_of(record.key or b"", 4)
+        key = None if record.key is None else record.key.decode()
+        value = _text(record.value)
+        expected.setdefault(partition, []).append((key, value, record.timestamp))
+    assert expected == found
+
+
+def _text(value: bytes | None) -> str | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return None  # shown as value_base64
+
+
+def test_a_file_is_sent_as_it_is(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Bytes unchanged, portfolio_id as the key where it can be read, empty lines passed over."""
+    assert 0 == cli.run(["topics", "create"])
+    file = tmp_path / "events.jsonl"
+    file.write_bytes(b'{ "portfolio_id": "P1" }\n\nnot json\n{"portfolio_id":7}\n{"portfolio_id":"P1","x":1}')
+    assert 0 == cli.run(["produce", "--rate", "0", "--from-file", str(file)])
+    capsys.readouterr()
+    assert 0 == cli.run(
+        ["consume", "--topic", f"{name}-input", "--from-beginning", "--max-messages", "4", "-o", "json"]
+    )
+    records = [json.loads(line) for line in lines(capsys)]
+    assert [("P1", '{ "portfolio_id": "P1" }'), ("P1", '{"portfolio_id":"P1","x":1}')] == [
+        (record["key"], record["value"]) for record in records if record["key"] is not None
+    ]
+    assert {"not json", '{"portfolio_id":7}'} == {record["value"] for record in records if record["key"] is None}
+
+
+def test_produce_keeps_a_steady_rate(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Never faster than asked: 400 events at 1,000 a second take 0.4 s."""
+    assert 0 == cli.run(["topics", "create"])
+    capsys.readouterr()
+    assert 0 == cli.run(["produce", "--rate", "1000", "--events", "400", "-o", "json"])
+    answer = json.loads(lines(capsys)[0])
+    assert 400 == answer["events"]
+    assert answer["seconds"] >= 0.39
+
+
+@pytest.mark.parametrize("command", [["produce", "--events", "1"], ["consume"]])
+def test_a_missing_topic_is_named(name: str, command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody waits for a topic that is not there, and nobody makes one by a typing error."""
+    assert 1 == cli.run([*command, "--topic", f"{name}-typo"])
+    assert f"Error: Topic {name}-typo does not exist." in capsys.readouterr().err

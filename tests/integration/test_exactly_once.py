@@ -1,0 +1,67 @@
+"""Exactly-once as anybody can see it from outside, while workers are killed, added and stopped.
+
+Faults come at moments that the seed chooses; what was sent, and where, is compared with what stock readers find.
+"""
+
+from random import Random
+from signal import SIGTERM
+
+import pytest
+
+from portfolio_stream.audit import verify as audit
+from tests.integration.histories import Load, anomalies, check, wait_for_no_lag
+from tests.integration.workers import Stage
+
+CATCH_UP_SECONDS = 20.0  # a few seconds of backlog, and a dead worker's transaction ends after at most 6 s
+
+
+async def test_kill_9_under_load(stage: Stage) -> None:
+    """Three kill -9 with restart, a worker added, one stopped: every event has its effect once, in order."""
+    random = Random(1)
+    load = Load.of(stage.settings, 60_000, 3_500, seed=1, duplicates=0.03, invalid=0.03)
+    workers = await stage.started("w1", "w2")
+    load.start()
+    faults = ["kill", "kill", "kill", "add", "stop"]
+    random.shuffle(faults)
+    moments = sorted(random.sample(range(5_000, 55_000), len(faults)))
+    for fault, moment in zip(faults, moments, strict=True):
+        await load.reached(moment)
+        if fault == "add":
+            added = stage.worker("w3")
+            added.start()
+            workers.append(added)
+            continue
+        victim = workers[random.randrange(len(workers))]
+        if fault == "kill":
+            victim.kill()
+            victim.start()
+        else:
+            workers.remove(victim)
+            await stage.serving(victim)  # a process that has not installed its signal handlers yet just dies
+            victim.signal(SIGTERM)
+            assert 0 == await victim.ended(5), victim.text[-3000:]
+    await load.done()
+    await wait_for_no_lag(stage.settings, CATCH_UP_SECONDS)
+
+    counted = await check(stage.settings, load)
+    assert 60_000 == counted["source"] and min(counted.values()) > 1_000
+    result = await audit.verify(stage.settings)
+    assert (0, {}, 0) == (result.exit_code, result.anomaly_counts, result.lag)
+    for worker in workers:
+        worker.signal(SIGTERM)
+    assert [0] * len(workers) == [await worker.ended(5) for worker in workers]
+
+
+@pytest.mark.parametrize(
+    ("found", "named"),
+    [
+        ([1, 2, 3], []),
+        ([1, 3], ["missing output: (2,)"]),
+        ([1, 2, 2, 3], ["unexpected or duplicate output: (2,)"]),
+        ([1, 2, 3, 4], ["unexpected or duplicate output: (4,)"]),
+        ([2, 1, 3], ["output out of order: (2,) where (1,) belongs", "output out of order: (1,) where (2,) belongs"]),
+    ],
+)
+def test_the_checker_sees_each_anomaly(found: list[int], named: list[str]) -> None:
+    """A broken history is caught, or the tests above could not fail."""
+    assert named == anomalies("output", [(1,), (2,), (3,)], [(number,) for number in found])

@@ -1,0 +1,253 @@
+"""What a worker does when it, its folder, its fold or its topics are not as they should be."""
+
+import shutil
+import time
+from pathlib import Path
+from signal import SIGCONT, SIGSTOP, SIGTERM
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from portfolio_stream.broker.probe import free_port
+from tests.integration.histories import Load, check, wait_for_no_lag
+from tests.integration.word_count import CHANGELOG, COUNTS, GROUP, WORDS
+from tests.integration.workers import Stage, Worker, until
+
+ROOT = Path(__file__).parents[2]
+RETURN_SECONDS = 5.0  # after the fault is gone; Python's start is 1 to 2 of them
+SESSION_SECONDS = 3.0  # of the embedded broker
+
+
+async def make(stage: Stage, *topics: NewTopic) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=stage.settings.bootstrap_servers)
+    await admin.start()
+    try:
+        answer = await admin.create_topics(list(topics))
+    finally:
+        await admin.close()
+    assert [0] * len(topics) == [error[1] for error in answer.topic_errors]
+
+
+async def run_to_the_end(worker: Worker) -> str:
+    """Of a worker that cannot run: its log. It ends by itself, with exit code 1 and without a traceback."""
+    worker.start()
+    assert 1 == await worker.ended(20), worker.text
+    assert "Traceback" not in worker.text, worker.text
+    return worker.text
+
+
+async def test_a_killed_worker_returns_and_replays_the_tail(stage: Stage) -> None:
+    """Its partitions are back and new output flows within 5 s; of the changelog only what its store lacked is read."""
+    load = Load.of(stage.settings, 40_000, 4_000)
+    (worker,) = await stage.started("w1")
+    load.start()
+    await load.reached(25_000)
+    worker.kill()
+    killed = time.monotonic()
+    places = [TopicPartition(stage.settings.output_topic, p) for p in range(stage.settings.partitions)]
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=stage.settings.bootstrap_servers, isolation_level="read_committed", enable_auto_commit=False
+    )
+    async with consumer:
+        consumer.assign(places)
+        await consumer.seek_to_end()
+        worker.start()
+        sources = [TopicPartition(stage.settings.input_topic, place.partition) for place in places]
+        ends = await consumer.end_offsets(sources)
+        fresh: set[int] = set()
+
+        async def every_partition_gives_new_output() -> bool:
+            for place, records in (await consumer.getmany(timeout_ms=20)).items():
+                end = ends[TopicPartition(stage.settings.input_topic, place.partition)]
+                if any(b'"source":{' in r.value and int(r.value[:-2].rpartition(b":")[2]) >= end for r in records):
+                    fresh.add(place.partition)
+            return len(fresh) == len(places)
+
+        await until(every_partition_gives_new_output, RETURN_SECONDS, "new output", worker)
+    assert time.monotonic() - killed < RETURN_SECONDS + 0.5
+
+    await load.done()
+    await wait_for_no_lag(stage.settings, 15)
+    counted = await check(stage.settings, load)
+    recovered = worker.events("recovered")
+    assert set(range(stage.settings.partitions)) == {int(event["partition"]) for event in recovered}
+    replayed = sum(int(event["replayed"]) for event in recovered)
+    assert replayed < counted["changelog"] / 10, f"replayed {replayed} of {counted['changelog']}"
+
+
+async def test_a_stopped_process_that_wakes_writes_nothing(stage: Stage) -> None:
+    """SIGSTOP past the session time-out: its partitions move on; after SIGCONT it is expelled, and joins again."""
+    load = Load.of(stage.settings, 36_000, 3_000)
+    (other,) = await stage.started("w1")
+    (zombie,) = await stage.started("w2")
+    half = stage.settings.partitions // 2
+    await until(lambda: len(zombie.events("recovered")) == half, 10, "each has its half", zombie)
+    load.start()
+    await load.reached(4_000)
+    mine = len(other.events("recovered"))
+    zombie.signal(SIGSTOP)
+    await until(
+        lambda: len(other.events("recovered")) == mine + half,
+        SESSION_SECONDS + 10,
+        "the other worker has all partitions",
+        other,
+    )
+    zombie.signal(SIGCONT)
+    await until(
+        lambda: "membership lost" in zombie.text and len(zombie.events("recovered")) > half,
+        RETURN_SECONDS + SESSION_SECONDS,
+        "the zombie is a member again",
+        zombie,
+    )
+    await load.done()
+    await wait_for_no_lag(stage.settings, 15)
+    await check(stage.settings, load)
+    for worker in (zombie, other):
+        worker.signal(SIGTERM)
+    assert [0, 0] == [await worker.ended(5) for worker in (zombie, other)]
+
+
+async def test_a_second_process_of_an_identity_is_refused(stage: Stage) -> None:
+    """It exits with both sentences before it calls any broker; the first is not disturbed."""
+    load = Load.of(stage.settings, 9_000, 3_000)
+    (first,) = await stage.started("w1")
+    load.start()
+    recovered = len(first.events("recovered"))
+    text = await run_to_the_end(stage.worker("w1"))
+    assert f"Another process uses the data directory {stage.folder / 'data' / 'w1'}." in text
+    assert "Operator action: Stop that process" in text
+    await load.done()
+    await wait_for_no_lag(stage.settings, 10)
+    await check(stage.settings, load)
+    assert recovered == len(first.events("recovered")), "a rebalance"
+    assert "dropping" not in first.text
+
+
+async def test_a_copied_folder_is_another_member(stage: Stage) -> None:
+    """Two machines with one image: the copy makes an identity of its own, keeps the store, and nobody is fenced."""
+    load = Load.of(stage.settings, 12_000, 4_000)
+    (first,) = await stage.started("w1")
+    load.start()
+    await load.reached(6_000)
+    first.signal(SIGTERM)
+    assert 0 == await first.ended(5), first.text
+    shutil.copytree(stage.folder / "data", stage.folder / "copy")
+    first.start()
+    copy = stage.worker("w1", PORTFOLIO_DATA_DIR=str(stage.folder / "copy"))
+    copy.start()
+    await stage.serving(first, copy)
+    await load.done()
+    await wait_for_no_lag(stage.settings, 15)
+    await check(stage.settings, load)
+    identities = {(stage.folder / root / "w1" / "identity.json").read_text() for root in ("data", "copy")}
+    assert 2 == len(identities)
+    assert "fenced" not in (first.text + copy.text).lower()
+    assert "successor" not in first.text + copy.text
+
+
+async def test_a_wrong_topic_stops_the_worker(stage: Stage) -> None:
+    """A compacted output loses events, another partition count scatters them: the error names topic and setting."""
+    await make(
+        stage,
+        NewTopic("compacted", stage.settings.partitions, 1, topic_configs={"cleanup.policy": "compact"}),
+        NewTopic("narrow", 4, 1),
+    )
+    text = await run_to_the_end(stage.worker("w1", PORTFOLIO_OUTPUT_TOPIC="compacted"))
+    assert "Topic compacted has cleanup.policy compact, but must have delete." in text
+    text = await run_to_the_end(stage.worker("w1", PORTFOLIO_OUTPUT_TOPIC="narrow"))
+    assert "Topic narrow has partition count 4, but must have 8." in text
+    text = await run_to_the_end(stage.worker("w1", PORTFOLIO_INPUT_TOPIC="absent"))
+    assert "Topic absent does not exist. Operator action: Create it" in text
+
+
+async def test_without_a_broker_there_is_one_clear_error(tmp_path: Path) -> None:
+    """The address that does not answer, and what to do."""
+    port = free_port()
+    environment = {
+        "PORTFOLIO_BOOTSTRAP_SERVERS": f"127.0.0.1:{port}",
+        "PORTFOLIO_DATA_DIR": str(tmp_path / "data"),
+        "PORTFOLIO_WEB_PORT": str(free_port()),
+    }
+    worker = Worker("w1", environment, tmp_path / "w1.log")
+    try:
+        text = await run_to_the_end(worker)
+    finally:
+        worker.end()
+    assert 1 == text.count(f"No Kafka broker answers at 127.0.0.1:{port}. Operator action: Start it")
+
+
+async def words(stage: Stage, sent: dict[int, list[bytes]]) -> None:
+    """Send words to their partitions, those of each in one batch after the other."""
+    async with AIOKafkaProducer(
+        bootstrap_servers=stage.settings.bootstrap_servers, enable_idempotence=True
+    ) as producer:
+        for partition, values in sent.items():
+            for value in values:
+                await producer.send(WORDS, value, partition=partition)
+
+
+async def word_counter(stage: Stage) -> Worker:
+    """A worker of another domain, with its topics of three partitions, not started."""
+    await make(
+        stage,
+        NewTopic(WORDS, 3, 1),
+        NewTopic(COUNTS, 3, 1),
+        NewTopic(CHANGELOG, 3, 1, topic_configs={"cleanup.policy": "compact"}),
+    )
+    return stage.worker("w1", app="tests.integration.word_count", PYTHONPATH=str(ROOT))
+
+
+async def counted(stage: Stage, partition: int) -> list[bytes]:
+    """The words that were counted in a partition, in order."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=stage.settings.bootstrap_servers, isolation_level="read_committed")
+    place = TopicPartition(COUNTS, partition)
+    found: list[bytes] = []
+    async with consumer:
+        consumer.assign([place])
+        await consumer.seek_to_beginning()
+        end = (await consumer.end_offsets([place]))[place]
+        while await consumer.position(place) < end:
+            for records in (await consumer.getmany(timeout_ms=50)).values():
+                found += [record.key for record in records]
+    return found
+
+
+async def test_a_fold_that_raises_halts_its_partition_alone(stage: Stage) -> None:
+    """After three tries at the record; all before it is committed, nothing is skipped, the others go on."""
+    worker = await word_counter(stage)
+    before = [b"a%d" % number for number in range(1_207)]
+    await words(stage, {0: [b"zero"] * 50, 1: [*before, b"poison", b"behind"], 2: [b"two"] * 50})
+    worker.start()
+    await until(lambda: bool(worker.events("partition stopped")), 20, "the partition stops", worker)
+    (stopped,) = worker.events("partition stopped")
+    assert ("1", "1207") == (stopped["partition"], stopped["offset"])
+    tries = [event for event in worker.events("fold failed") if event["offsets"] == "1207..1207"]
+    assert ["1", "2", "3"] == [event["try"] for event in tries]
+
+    await words(stage, {0: [b"more"] * 20, 2: [b"more"] * 20})
+
+    async def others_went_on() -> bool:
+        return [70, 70] == [len(await counted(stage, partition)) for partition in (0, 2)]
+
+    await until(others_went_on, 10, "the other partitions go on")
+    assert before == await counted(stage, 1)
+    admin = AIOKafkaAdminClient(bootstrap_servers=stage.settings.bootstrap_servers)
+    await admin.start()
+    try:
+        offsets = await admin.list_consumer_group_offsets(GROUP)
+    finally:
+        await admin.close()
+    assert {0: 70, 1: 1207, 2: 70} == {place.partition: meta.offset for place, meta in offsets.items()}
+    worker.signal(SIGTERM)
+    assert 0 == await worker.ended(5), worker.text
+
+
+async def test_an_error_outside_the_fold_ends_the_worker(stage: Stage) -> None:
+    """A value that its table cannot encode breaks the transaction: exit 1 with the error, nothing of it is visible."""
+    worker = await word_counter(stage)
+    worker.start()
+    await stage.serving(worker)
+    await words(stage, {0: [b"unencodable"]})
+    assert 1 == await worker.ended(10), worker.text
+    assert "OverflowError" in worker.text
+    assert [] == await counted(stage, 0)

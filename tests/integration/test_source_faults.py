@@ -1,0 +1,78 @@
+"""Faults of topics under a running worker: what the broker refuses, a source that is replaced or grows."""
+
+from signal import SIGTERM
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import NewPartitions
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from portfolio_stream.admin import admin_client, create_all
+from tests.integration.histories import Load
+from tests.integration.workers import Stage, group_offsets, until
+
+REFUSED = 5  # the partition that gets a record which its dead-letter topic cannot hold
+OVER_DEFAULT_LIMIT = b"x" * 2_000_000  # 2 KB compressed in the source, 2 MB as a dead letter
+
+
+async def ends(stage: Stage, topic: str) -> dict[int, int]:
+    places = [TopicPartition(topic, partition) for partition in range(stage.settings.partitions)]
+    async with AIOKafkaConsumer(bootstrap_servers=stage.settings.bootstrap_servers) as consumer:
+        return {place.partition: end for place, end in (await consumer.end_offsets(places)).items()}
+
+
+async def test_a_refused_record_stops_its_partition_alone(stage: Stage) -> None:
+    """The dead-letter topic is too small for one record: its partition stops by name, the others lose nothing."""
+    small = {"cleanup.policy": "delete", "retention.ms": "-1", "max.message.bytes": "1048588"}
+    async with admin_client(stage.settings) as admin:
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, stage.settings.dlq_topic, small)])
+    async with AIOKafkaProducer(
+        bootstrap_servers=stage.settings.bootstrap_servers, compression_type="gzip", max_request_size=4 << 20
+    ) as producer:
+        await producer.send_and_wait(stage.settings.input_topic, OVER_DEFAULT_LIMIT, partition=REFUSED)
+    load = Load.of(stage.settings, 8_000, 0)
+    load.start()
+    await load.done()
+    (worker,) = await stage.started("w1")
+    source = await ends(stage, stage.settings.input_topic)
+    healthy = {partition: end for partition, end in source.items() if partition != REFUSED}
+
+    async def others_are_done() -> bool:
+        async with admin_client(stage.settings) as admin:
+            committed = {place[1]: offset for place, offset in (await group_offsets(admin)).items()}
+        return healthy == {partition: committed.get(partition) for partition in healthy}
+
+    await until(others_are_done, 20, f"the other partitions are done\n{worker.text[-3000:]}")
+    assert [str(REFUSED)] == [event["partition"] for event in worker.events("partition stopped")]
+    assert "message_too_large" in worker.text and stage.settings.dlq_topic in worker.text
+    worker.signal(SIGTERM)
+    assert 0 == await worker.ended(5)
+
+
+async def test_a_replaced_source_ends_the_worker(stage: Stage) -> None:
+    """Deleted and made again, the topic's offsets mean other records: nothing of it is read, and a restart says why."""
+    load = Load.of(stage.settings, 2_000, 0)
+    load.start()
+    await load.done()
+    (worker,) = await stage.started("w1")
+    async with admin_client(stage.settings) as admin:
+        await admin.delete_topics([stage.settings.input_topic])
+        await until(lambda: _gone(admin, stage.settings.input_topic), 10, "the topic is deleted")
+        await create_all(admin, stage.settings)
+    assert 1 == await worker.ended(20), worker.text[-3000:]
+    assert "was deleted and made again" in worker.text and "Traceback" not in worker.text
+
+
+async def _gone(admin: Any, topic: str) -> bool:
+    return topic not in await admin.list_topics()
+
+
+async def test_a_grown_source_ends_the_worker(stage: Stage) -> None:
+    """Keys hash to other partitions then: the worker ends and names the topic, rather than dead-letter good events."""
+    (worker,) = await stage.started("w1")
+    grown = stage.settings.partitions + 1
+    async with admin_client(stage.settings) as admin:
+        await admin.create_partitions({stage.settings.input_topic: NewPartitions(grown)})
+    assert 1 == await worker.ended(20), worker.text[-3000:]
+    assert f"Topic {stage.settings.input_topic} has partition count" in worker.text
+    assert "Traceback" not in worker.text

@@ -1,0 +1,201 @@
+"""The contract test of the aiokafka internals that `wire` and `reader` stand on: a new aiokafka must pass it first."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import errors as kafka_errors
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.client import AIOKafkaClient
+
+from portfolio_stream.broker.cluster import Cluster
+from portfolio_stream.errors import BrokerTooOld
+from portfolio_stream.exactly_once.reader import BatchReader, CorruptBatch
+from portfolio_stream.exactly_once.wire import LOST, Coordinators, Lane, Node, call, require_features, schema
+from tests.integration.workers import until
+
+_metadata = schema("metadata", 12)
+_fetch = schema("fetch", 13)
+
+
+@pytest.fixture
+async def client(kafka: Cluster) -> AsyncIterator[AIOKafkaClient]:
+    made = AIOKafkaClient(bootstrap_servers=kafka.bootstrap_servers, request_timeout_ms=2_000)
+    await made.bootstrap()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def topic(kafka: Cluster) -> str:
+    name = f"wire-{uuid4().hex[:8]}"
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(name, 2, 1)])
+    finally:
+        await admin.close()
+    return name
+
+
+def metadata_request(topic: str) -> Any:
+    return _metadata.MetadataRequest(
+        topics=(_metadata.MetadataRequestTopic(topic_id=None, name=topic),),
+        allow_auto_topic_creation=False,
+        include_topic_authorized_operations=False,
+    )
+
+
+async def send(kafka: Cluster, topic: str, partition: int, *batches: list[bytes], **options: Any) -> None:
+    """Each list as one record batch."""
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, **options) as producer:
+        for values in batches:
+            batch = producer.create_batch()
+            for value in values:
+                assert batch.append(key=None, value=value, timestamp=1) is not None
+            await (await producer.send_batch(batch, topic, partition=partition))
+
+
+def values(batches: list[list[Any]]) -> list[list[bytes]]:
+    return [[record.value for record in batch] for batch in batches]
+
+
+async def test_a_kio_message_travels_over_aiokafka(client: AIOKafkaClient, topic: str) -> None:
+    """Request and reply of a version that aiokafka itself does not have."""
+    reply = await call(client, Node(client.get_random_node()), Lane.RECOVERY, metadata_request(topic))
+    assert [(topic, [0, 1])] == [(t.name, sorted(p.partition_index for p in t.partitions)) for t in reply.topics]
+
+
+async def test_a_version_that_the_broker_lacks_is_named(
+    client: AIOKafkaClient, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not a closed connection, which an unknown version would end in."""
+    request = metadata_request(topic)
+    monkeypatch.setattr(type(request), "__version__", 99)
+    with pytest.raises(BrokerTooOld, match="MetadataRequest"):
+        await call(client, Node(client.get_random_node()), Lane.RECOVERY, request)
+
+
+async def test_lanes_do_not_wait_for_each_other(client: AIOKafkaClient, topic: str) -> None:
+    """A fetch that the broker holds for 1.5 s keeps its own connection busy, and no other."""
+    node = Node(client.get_random_node())
+    reply = await call(client, node, Lane.RECOVERY, metadata_request(topic))
+    long_poll = _fetch.FetchRequest(
+        max_wait=timedelta(seconds=1.5),
+        min_bytes=1 << 20,
+        topics=(
+            _fetch.FetchTopic(
+                topic_id=reply.topics[0].topic_id,
+                partitions=(_fetch.FetchPartition(partition=0, fetch_offset=0, partition_max_bytes=1 << 20),),
+            ),
+        ),
+        forgotten_topics_data=(),
+        rack_id="",
+    )
+    started = time.monotonic()
+    held = asyncio.create_task(call(client, node, Lane.PRODUCE, long_poll))
+    await asyncio.gather(*(call(client, node, lane, metadata_request(topic)) for lane in Lane if lane != Lane.PRODUCE))
+    others = time.monotonic() - started
+    await call(client, node, Lane.PRODUCE, metadata_request(topic))  # the same lane stands behind it
+    same = time.monotonic() - started
+    assert (await held).responses is not None
+    assert others < 1.0 < 1.4 < same
+
+
+async def test_a_lost_connection_is_one_of_lost(client: AIOKafkaClient, topic: str) -> None:
+    """A node that is not there raises what `wire.LOST` lists, and nothing else."""
+    with pytest.raises((kafka_errors.NodeNotReadyError, kafka_errors.StaleMetadata)):
+        await call(client, Node(77), Lane.MEMBER, metadata_request(topic))
+
+
+async def test_features_and_coordinators_are_found(client: AIOKafkaClient) -> None:
+    """The embedded Kafka has transactions v2 and KIP-848; one broker coordinates everything."""
+    await require_features(client)
+    coordinators = Coordinators(client, "some-group", "some-id")
+
+    async def are_found() -> bool:
+        try:
+            return 1 == len({await coordinators.group(), await coordinators.transaction()})
+        except LOST:  # a fresh broker makes its internal topics first
+            return False
+
+    await until(are_found, 10, "both coordinators are on the one broker")
+
+
+async def test_the_reader_gives_whole_batches_and_others_stay_as_they_are(kafka: Cluster, topic: str) -> None:
+    """One list a record batch; an ordinary consumer of the same process still gets records."""
+    await send(kafka, topic, 0, [b"a", b"b"], [b"c"], compression_type="zstd")
+    reader = BatchReader(topic, 2, {"bootstrap_servers": kafka.bootstrap_servers}, fetch_min_bytes=1)
+    ordinary = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap_servers, auto_offset_reset="earliest")
+    await reader.start()
+    try:
+        async with ordinary:
+            assert {} == await reader.fetch(100)  # paused from the start
+            reader.resume(0, 0)
+            assert [[b"a", b"b"], [b"c"]] == values((await reader.fetch(5_000))[0])
+            reader.resume(0, 1)  # into the middle of a batch
+            assert [[b"b"], [b"c"]] == values((await reader.fetch(5_000))[0])
+            assert (3, 3, False) == (await reader.position(0), reader.last_stable_offset(0), reader.has_buffered(0))
+            place = TopicPartition(topic, 0)
+            ordinary.assign([place])
+            assert [b"a", b"b", b"c"] == [r.value for r in (await ordinary.getmany(timeout_ms=5_000))[place]]
+    finally:
+        await reader.stop()
+
+
+async def test_the_position_steps_over_what_is_no_record(kafka: Cluster, topic: str) -> None:
+    """Aborted records and markers are not given, and the position goes on behind them."""
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, transactional_id=topic) as producer:
+        async with producer.transaction():
+            await producer.send(topic, b"kept", partition=0)
+        await producer.begin_transaction()
+        await (await producer.send(topic, b"aborted", partition=0))
+        await producer.abort_transaction()
+    reader = BatchReader(topic, 2, {"bootstrap_servers": kafka.bootstrap_servers}, fetch_min_bytes=1)
+    await reader.start()
+    try:
+        reader.resume(0, 0)
+        assert [[b"kept"]] == values((await reader.fetch(5_000))[0])
+        deadline = time.monotonic() + 5
+        while await reader.position(0) < 4 and time.monotonic() < deadline:
+            assert {} == await reader.fetch(50)
+        assert 4 == await reader.position(0)  # two records, two markers
+    finally:
+        await reader.stop()
+
+
+@pytest.mark.parametrize("compression", [None, "lz4"])
+async def test_a_corrupt_batch_takes_nothing_along(kafka: Cluster, topic: str, compression: str | None) -> None:
+    """What precedes it and what other partitions have in the same fetch is given; then it is raised, each time."""
+    await send(kafka, topic, 0, [b"0"] * 10)
+    await send(kafka, topic, 1, [b"before"], [b"corrupt-here" * 9], [b"behind"], compression_type=compression)
+    segment = kafka.data_dir / "broker-0" / f"{topic}-1" / f"{0:020}.log"
+    data = bytearray(segment.read_bytes())
+    second = 12 + int.from_bytes(data[8:12], "big")
+    data[second + 61 + 8] ^= 0xFF
+    segment.write_bytes(data)
+
+    reader = BatchReader(topic, 2, {"bootstrap_servers": kafka.bootstrap_servers}, fetch_min_bytes=1)
+    await reader.start()
+    found: dict[int, list[bytes]] = {0: [], 1: []}
+    raised: list[int] = []
+    try:
+        reader.resume(0, 0)
+        reader.resume(1, 0)
+        await until(lambda: reader.has_buffered(0) and reader.has_buffered(1), 5, "both are fetched")
+        deadline = time.monotonic() + 10
+        while len(raised) < 3 and time.monotonic() < deadline:
+            try:
+                for partition, batches in (await reader.fetch(100)).items():
+                    found[partition] += [value for batch in values(batches) for value in batch]
+            except CorruptBatch as corrupt:
+                assert 1 == corrupt.partition
+                raised.append(corrupt.offset)
+    finally:
+        await reader.stop()
+    assert ([1, 1, 1], {0: [b"0"] * 10, 1: [b"before"]}) == (raised, found)

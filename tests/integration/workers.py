@@ -1,0 +1,164 @@
+"""Real workers as child processes on a cluster of their own, for tests that kill them.
+
+The consumer group and the changelog have one fixed name, so whoever needs another history needs another cluster: a
+`Stage` is one cluster, its topics and every worker that was started on it. Nothing outlives the test.
+"""
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from portfolio_stream.admin import admin_client, create_all
+from portfolio_stream.broker.cluster import Cluster
+from portfolio_stream.broker.probe import free_port
+from portfolio_stream.settings import Settings
+
+POLL_SECONDS = 0.02  # a condition of another process tells nobody when it comes true
+START_SECONDS = 20.0  # Python's start alone takes 1 s, and the machine has two cores
+FAUST = Path(sys.executable).with_name("faust")
+
+
+async def until(
+    condition: Callable[[], bool | Awaitable[bool]], seconds: float, what: str, worker: "Worker | None" = None
+) -> float:
+    """Return the seconds it took until the condition held; fail with `what`, and the worker's log, after `seconds`."""
+    started = time.monotonic()
+    while True:
+        held = condition()
+        if held if isinstance(held, bool) else await held:
+            return time.monotonic() - started
+        if time.monotonic() - started > seconds:
+            log = "" if worker is None else f"\n{worker.text[-4000:]}"
+            pytest.fail(f"not within {seconds:g} s: {what}{log}")
+        await asyncio.sleep(POLL_SECONDS)
+
+
+@dataclass
+class Worker:
+    """One identity: a process of it may die and be started again."""
+
+    name: str
+    environment: dict[str, str]
+    log: Path
+    app: str = "portfolio_stream"
+    process: subprocess.Popen[bytes] | None = None
+    #: where the present process began in the log
+    since: int = 0
+
+    def start(self) -> None:
+        assert self.process is None or self.process.poll() is not None, f"{self.name} runs"
+        self.since = self.log.stat().st_size if self.log.exists() else 0
+        command = [str(FAUST), "-A", self.app, "worker", "-l", "info"]
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=os.environ | self.environment
+            )
+
+    @property
+    def text(self) -> str:
+        """The log of the present process."""
+        with self.log.open("rb") as file:
+            file.seek(self.since)
+            return file.read().decode(errors="replace")
+
+    def events(self, action: str) -> list[dict[str, str]]:
+        """The fields of each of the present process's log events, e.g. events("recovered")."""
+        lines = re.findall(rf"\b{action} ((?:[a-z_]+=\S+ ?)+)", self.text)
+        return [dict(part.split("=", 1) for part in line.split()) for line in lines]
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """kill -9, and return when it is gone."""
+        self.signal(signal.SIGKILL)
+        assert self.process is not None
+        self.process.wait(5)
+
+    async def ended(self, seconds: float) -> int:
+        """Its exit code; fails if it takes longer."""
+        process = self.process
+        assert process is not None
+        await until(lambda: process.poll() is not None, seconds, f"the end of {self.name}", self)
+        return process.returncode
+
+    def end(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+
+
+@dataclass
+class Stage:
+    cluster: Cluster
+    settings: Settings
+    folder: Path
+    workers: dict[str, Worker] = field(default_factory=dict)
+
+    def worker(self, name: str, *, app: str = "portfolio_stream", **environment: str) -> Worker:
+        """A worker that is not started yet; its data folder is folder/data/name."""
+        own = {
+            "PORTFOLIO_BOOTSTRAP_SERVERS": self.settings.bootstrap_servers,
+            "PORTFOLIO_PARTITIONS": str(self.settings.partitions),
+            "PORTFOLIO_DATA_DIR": str(self.folder / "data"),
+            "PORTFOLIO_INSTANCE_ID": name,
+            "PORTFOLIO_WEB_PORT": str(free_port()),
+        }
+        log = self.folder / f"{name}-{len(self.workers)}.log"
+        worker = self.workers[log.stem] = Worker(name, own | environment, log, app)
+        return worker
+
+    async def started(self, *names: str, **environment: str) -> list[Worker]:
+        """New workers that own every partition between them."""
+        workers = [self.worker(name, **environment) for name in names]
+        for worker in workers:
+            worker.start()
+        await self.serving(*workers)
+        return workers
+
+    async def serving(self, *workers: Worker) -> None:
+        """Every one of the workers runs and has recovered a partition."""
+        for worker in workers:
+            await until(
+                lambda worker=worker: bool(worker.events("recovered")),
+                START_SECONDS,
+                f"{worker.name} recovers a partition",
+                worker,
+            )
+
+    def end(self) -> None:
+        for worker in self.workers.values():
+            worker.end()
+
+
+async def make_topics(settings: Settings) -> None:
+    async with admin_client(settings) as admin:
+        await create_all(admin, settings)
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    """A fresh cluster with the contract's topics, and no worker yet."""
+    with Cluster(tmp_path / "broker", free_port()) as cluster:
+        made = Stage(cluster, Settings(bootstrap_servers=cluster.bootstrap_servers), tmp_path)
+        asyncio.run(make_topics(made.settings))
+        try:
+            yield made
+        finally:
+            made.end()
+
+
+async def group_offsets(admin: Any) -> dict[tuple[str, int], int]:
+    """What the workers' group has committed, by topic and partition."""
+    found = await admin.list_consumer_group_offsets("portfolio-stream")
+    return {(at.topic, at.partition): meta.offset for at, meta in found.items()}
