@@ -13,7 +13,9 @@ from portfolio_stream.domain.money import arithmetic
 from portfolio_stream.domain.rejection import (
     EVENT_ID_CONFLICT,
     KEY_MISMATCH,
+    OPERATOR_DEAD_LETTER,
     WRONG_PARTITION,
+    OperatorCode,
     Rejected,
     RejectionCode,
 )
@@ -31,7 +33,7 @@ from tables.seen_events import SEEN_EVENTS, is_in_window
 class Counts:
     accepted: int = 0
     duplicates: int = 0
-    rejected: Counter[RejectionCode] = field(default_factory=Counter)
+    rejected: Counter[RejectionCode | OperatorCode] = field(default_factory=Counter)
 
 
 @arithmetic()
@@ -96,6 +98,15 @@ def fold_slice(
             _forget(seen_events, prefix, sequence, deduplication_window)
         accepted += 1
     counts.accepted = accepted
+    return counts
+
+
+def set_aside(slice: Slice, *, input_topic: str, dlq_topic: str) -> Counts:
+    """Dead-letter a slice's records by an operator's decision; no table changes."""
+    counts = Counts()
+    append = slice.appender(dlq_topic)
+    for record in slice.records:
+        _reject(record, OPERATOR_DEAD_LETTER, input_topic, slice.partition, append, counts)
     return counts
 
 

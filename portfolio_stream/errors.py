@@ -147,6 +147,39 @@ class EngineFailed(PortfolioStreamError):
         )
 
 
+class PartitionNotHalted(PortfolioStreamError):
+    """An operator's request for a partition that is not stopped, or not at the offset that it names."""
+
+    exit_code = 2
+
+    def __init__(self, partition: int, offset: int | None) -> None:
+        where = "" if offset is None else f" at offset {offset}"
+        super().__init__(
+            f"Partition {partition} is not halted{where}.",
+            "Look with `portfolio-stream partitions list` where it stands now.",
+        )
+
+
+class RecordNotMovable(PortfolioStreamError):
+    """The partition is halted, but not by a record that can be moved to the dead letters."""
+
+    def __init__(self, partition: int, offset: int) -> None:
+        super().__init__(
+            f"What halts partition {partition} at offset {offset} is not a record that could be moved.",
+            "Correct what `portfolio-stream partitions list` names, then run `portfolio-stream partitions retry`.",
+        )
+
+
+class OutcomeUnknown(PortfolioStreamError):
+    """The request met a doubt of the engine's: it was carried out whole or not at all."""
+
+    def __init__(self, partition: int) -> None:
+        super().__init__(
+            f"The engine dropped its uncommitted work while it changed partition {partition}.",
+            "Look with `portfolio-stream partitions list`, and ask again if the partition is halted as before.",
+        )
+
+
 # --- The embedded broker ---
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import mode
 
-from agents.portfolio_events import fold_slice
+from agents.portfolio_events import Counts, fold_slice, set_aside
 from portfolio_stream.admin import admin_client, prepare_for_worker
 from portfolio_stream.errors import PortfolioStreamError
-from portfolio_stream.exactly_once.engine import Configuration, Engine
+from portfolio_stream.exactly_once.engine import Configuration, Engine, Slice
 from portfolio_stream.exactly_once.faust.app import ExactlyOnceApp
 from portfolio_stream.exactly_once.faust.stream import SliceSchema
 from portfolio_stream.exactly_once.identity import claim
@@ -55,8 +55,18 @@ async def make_engine(
         client_options=options,
         client_id=f"{identity.instance_id}@{address_of(settings, sock)}",
     )
-    engine = Engine(configuration, identity, store, tables)
+
+    def move(piece: Any) -> None:
+        _count(piece, set_aside(piece, input_topic=settings.input_topic, dlq_topic=settings.dlq_topic))
+
+    engine = Engine(configuration, identity, store, tables, move)
     return engine, WebServer(engine, settings, sock)
+
+
+def _count(piece: Slice, counts: Counts) -> None:
+    piece.count(accepted=counts.accepted, duplicate=counts.duplicates)
+    if counts.rejected:
+        piece.count(**{f"rejected:{code}": n for code, n in counts.rejected.items()})
 
 
 def make_app(settings: Settings) -> ExactlyOnceApp:
@@ -96,9 +106,7 @@ def make_app(settings: Settings) -> ExactlyOnceApp:
                 dlq_topic=settings.dlq_topic,
                 deduplication_window=settings.deduplication_window,
             )
-            piece.count(accepted=counts.accepted, duplicate=counts.duplicates)
-            if counts.rejected:
-                piece.count(**{f"rejected:{code}": n for code, n in counts.rejected.items()})
+            _count(piece, counts)
 
     @app.web_server
     class Web(mode.Service):

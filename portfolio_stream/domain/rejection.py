@@ -17,6 +17,7 @@ RejectionCode = Literal[
     "currency_mismatch",
     "out_of_range",
 ]
+OperatorCode = Literal["operator_dead_letter"]  # no rule's: a person decided
 REJECTION_CODES: tuple[RejectionCode, ...] = get_args(RejectionCode)
 
 
@@ -24,12 +25,13 @@ REJECTION_CODES: tuple[RejectionCode, ...] = get_args(RejectionCode)
 class Rejected(msgspec.Struct, frozen=True, gc=False):
     """An event that breaks the contract. `detail` is fixed words of ours (it goes into a header, replay repeats it)."""
 
-    code: RejectionCode
+    code: RejectionCode | OperatorCode
     detail: str
 
 
 CURRENCY_MISMATCH = Rejected("currency_mismatch", "currency differs from the position's")
 EVENT_ID_CONFLICT = Rejected("event_id_conflict", "event_id was used by another event of the portfolio")
+OPERATOR_DEAD_LETTER = Rejected("operator_dead_letter", "An operator moved this record to the dead letters.")
 KEY_MISMATCH = Rejected("key_mismatch", "the record's key is not portfolio_id")
 WRONG_PARTITION = Rejected("wrong_partition", "the record is not in the partition that murmur2 gives its key")
 

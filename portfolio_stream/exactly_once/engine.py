@@ -11,6 +11,7 @@
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
@@ -20,7 +21,15 @@ from aiokafka import errors as kafka_errors
 from aiokafka.client import AIOKafkaClient
 from aiokafka.structs import TopicPartition
 
-from portfolio_stream.errors import BrokerUnreachable, TopicMisconfigured, TopicMissing
+from portfolio_stream.errors import (
+    BrokerUnreachable,
+    OutcomeUnknown,
+    PartitionNotHalted,
+    PortfolioStreamError,
+    RecordNotMovable,
+    TopicMisconfigured,
+    TopicMissing,
+)
 from portfolio_stream.exactly_once.identity import Identity
 from portfolio_stream.exactly_once.membership import Membership
 from portfolio_stream.exactly_once.ports import Append, TableDefinition
@@ -30,6 +39,7 @@ from portfolio_stream.exactly_once.recovery import Halted, Recovery, Source
 from portfolio_stream.exactly_once.statistics import Statistics
 from portfolio_stream.exactly_once.store import (
     META_KEY,
+    SKIP_VALUE,
     Item,
     Meta,
     Position,
@@ -37,6 +47,7 @@ from portfolio_stream.exactly_once.store import (
     StoredView,
     encode_meta,
     prefix_of,
+    skip_key,
 )
 from portfolio_stream.exactly_once.transaction import Part, Transaction
 from portfolio_stream.exactly_once.wire import LOST, Coordinators, Lane, Node, call, require_features, schema
@@ -117,12 +128,22 @@ class Slice:
 
 
 class _Failure(NamedTuple):
-    """A slice whose fold raised, by its offsets."""
+    """A slice whose fold raised."""
+
+    piece: Slice
+    error: BaseException
+
+
+class _Operation(NamedTuple):
+    """What an operator asks for: run a halted partition again, or first move the record at `offset` out of its way."""
 
     partition: int
-    first: int
-    last: int
-    error: BaseException
+    offset: int | None
+    done: "asyncio.Future[None]"
+
+    def refuse(self, error: PortfolioStreamError) -> None:
+        if not self.done.done():  # whoever asked may have gone
+            self.done.set_exception(error)
 
 
 @dataclass(slots=True)
@@ -138,11 +159,18 @@ class _Suspect:
 
 
 Deliver = Callable[[Slice], Awaitable[None]]
+#: writes the dead letter of a slice's one record
+SetAside = Callable[[Slice], None]
 
 
 class Engine:
     def __init__(
-        self, configuration: Configuration, identity: Identity, store: Store, tables: Collection[TableDefinition[Any]]
+        self,
+        configuration: Configuration,
+        identity: Identity,
+        store: Store,
+        tables: Collection[TableDefinition[Any]],
+        set_aside: SetAside | None = None,
     ) -> None:
         self.configuration = configuration
         self.identity = identity
@@ -170,6 +198,8 @@ class Engine:
         self._settled = asyncio.Event()
         self._settled.set()
         self._failures: list[_Failure] = []
+        self._set_aside = set_aside
+        self._operations: deque[_Operation] = deque()
         self._trouble: BaseException | None = None
         self._woken = False
         self._drops_since_commit = 0
@@ -275,6 +305,9 @@ class Engine:
     async def close(self) -> bool:
         """Leave the group and let go of everything; True if nothing was left in doubt."""
         self.running.clear()  # nothing is served from a store that closes
+        while self._operations:
+            operation = self._operations.popleft()
+            operation.refuse(OutcomeUnknown(operation.partition))
         if hasattr(self, "membership"):
             self._beating.remove_done_callback(self._trouble_from)
             await _cancelled(self._beating, *self._recovering)
@@ -327,6 +360,8 @@ class Engine:
         if self._woken:
             self._woken = False
             await self._follow_assignment()
+            while self._operations:
+                await self._carry_out(self._operations.popleft())
         for partition, batches in (await self._fetch()).items():
             incarnation = self._incarnations.get(partition, 0)
             for records, size in self._slices(partition, batches):
@@ -408,7 +443,7 @@ class Engine:
         """The fold raised: nothing of this slice may be committed."""
         if self.is_current(piece):
             self._bump((piece.partition,))
-            self._failures.append(_Failure(piece.partition, piece.records[0].offset, piece.records[-1].offset, error))
+            self._failures.append(_Failure(piece, error))
         self._release()
 
     def _release(self) -> None:
@@ -426,24 +461,26 @@ class Engine:
 
     async def _retry_smaller(self, failure: "_Failure") -> None:
         """Drop this partition's open share and read it again in smaller slices, so that what precedes commits."""
-        partition, error = failure.partition, failure.error
+        (partition, records), error = (failure.piece.partition, failure.piece.records), failure.error
+        first, last = records[0].offset, records[-1].offset
         self.statistics.agent_failures += 1
         self._open.parts.pop(partition, None)
         await self._await_commit()
         self._forget_views((partition,))
-        suspect = self._suspects.setdefault(partition, _Suspect(SLICE_RECORDS, failure.last))
-        if failure.first == failure.last:
-            suspect.tries = suspect.tries + 1 if suspect.offset == failure.first else 1
-            suspect.offset = failure.first
+        suspect = self._suspects.setdefault(partition, _Suspect(SLICE_RECORDS, last))
+        if first == last:
+            suspect.tries = suspect.tries + 1 if suspect.offset == first else 1
+            suspect.offset = first
         log.error(
             "fold failed partition=%d offsets=%d..%d try=%d error=%s",
-            partition, failure.first, failure.last, suspect.tries, type(error).__name__,
+            partition, first, last, suspect.tries, type(error).__name__,
             exc_info=error if suspect.tries == 1 else None,
         )  # fmt: skip
         if suspect.tries >= AGENT_TRIES:
-            self._halt(partition, f"the fold failed {suspect.tries} times: {type(error).__name__}", failure.first)
+            reason = f"the fold failed {suspect.tries} times: {type(error).__name__}"
+            self._halt(partition, reason, first, records[0])
             return
-        suspect.slice_records = max(1, (failure.last - failure.first + 1) // SLICE_SHRINK)
+        suspect.slice_records = max(1, (last - first + 1) // SLICE_SHRINK)
         if partition in self.running:  # not while it is given back
             self._reader.pause((partition,))
             self._reader.resume(partition, self._committed[partition])
@@ -460,11 +497,69 @@ class Engine:
         if suspect.tries >= AGENT_TRIES:
             self._halt(partition, str(corrupt), corrupt.offset)
 
-    def _halt(self, partition: int, reason: str, offset: int | None = None) -> None:
-        self.halted[partition] = Halted(partition=partition, offset=offset, reason=reason)
+    def _halt(self, partition: int, reason: str, offset: int | None = None, record: Any = None) -> None:
+        self.halted[partition] = Halted(partition=partition, offset=offset, reason=reason, record=record)
         self.running.discard(partition)
         self._reader.pause((partition,))
         log.error("partition stopped partition=%d offset=%s reason=%s", partition, offset, reason)
+
+    # -- what an operator asks for
+
+    async def retry(self, partition: int) -> None:
+        """Run a halted partition again from its committed offset. Raises PartitionNotHalted, OutcomeUnknown."""
+        await self._operate(partition, None)
+
+    async def dead_letter(self, partition: int, offset: int) -> None:
+        """Move the record that halts the partition to the dead letters, for good, and go on behind it.
+
+        The decision stands in the changelog, in the same transaction: replay needs it, since no rule gives it.
+        Raises PartitionNotHalted, RecordNotMovable, OutcomeUnknown.
+        """
+        await self._operate(partition, offset)
+
+    async def _operate(self, partition: int, offset: int | None) -> None:
+        operation = _Operation(partition, offset, asyncio.get_running_loop().create_future())
+        self._operations.append(operation)
+        self._wake()
+        await operation.done
+
+    async def _carry_out(self, operation: _Operation) -> None:
+        partition, offset, done = operation
+        halted = self.halted.get(partition)
+        if halted is None or offset not in (None, halted.offset):
+            operation.refuse(PartitionNotHalted(partition, offset))
+        elif offset is None:
+            self._run_again(partition)
+            self._recover((partition,))
+        elif halted.record is None or self._set_aside is None:
+            operation.refuse(RecordNotMovable(partition, offset))
+        else:
+            try:
+                await self._move(halted.record, partition, self._set_aside)
+            except BaseException:
+                operation.refuse(OutcomeUnknown(partition))
+                raise
+        if not done.done():
+            done.set_result(None)
+
+    async def _move(self, record: Any, partition: int, set_aside: SetAside) -> None:
+        """In a transaction of its own: a fold that fails must not take the operator's decision with it."""
+        await self._commit_open()
+        part = self._open_part(partition)
+        piece = Slice(self, part, [record])
+        set_aside(piece)
+        part.skipped.append(record.offset)
+        piece.acknowledge()
+        await self._commit_open()
+        await self._await_commit()
+        self._run_again(partition)
+        self._reader.resume(partition, record.offset + 1)
+        self.running.add(partition)
+        log.warning("record moved to the dead letters partition=%d offset=%d", partition, record.offset)
+
+    def _run_again(self, partition: int) -> None:
+        del self.halted[partition]
+        self._suspects.pop(partition, None)
 
     # -- transactions
 
@@ -522,6 +617,7 @@ class Engine:
             if view is not None and view.dirty:
                 items += view.take_dirty()
         assert part.position is not None  # noqa: S101  committable() has only such
+        items += [(prefix + skip_key(offset), SKIP_VALUE) for offset in part.skipped]
         meta = Meta(
             topic_id=self.source.topic_id.hex,
             offset=part.position,

@@ -66,6 +66,8 @@ class Halted:
     partition: int
     offset: int | None
     reason: str
+    #: the source record that no fold takes, where it is one
+    record: Any = None
 
 
 class Recovery:

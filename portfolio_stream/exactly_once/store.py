@@ -28,6 +28,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 META_KEY = b"\x00META"  # no table name is empty
+SKIP_KEY = b"\x00SKIP"  # and the source offset, 8 bytes big endian: a record that an operator moved to the dead letters
+SKIP_VALUE = msgspec.msgpack.encode({"version": 1, "code": "operator_dead_letter"})
 _OWN = b"\xff\xff"  # partition 65535 is ours
 _POSITION = _OWN + b"position"
 _WRITTEN_AT = _OWN + b"written_at"
@@ -63,6 +65,10 @@ _decode_position = msgspec.msgpack.Decoder(Position).decode
 
 def prefix_of(partition: int) -> bytes:
     return struct.pack(">H", partition)
+
+
+def skip_key(offset: int) -> bytes:
+    return SKIP_KEY + struct.pack(">Q", offset)
 
 
 def _failing(method: Callable[P, R]) -> Callable[P, R]:

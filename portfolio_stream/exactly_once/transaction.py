@@ -76,7 +76,7 @@ class Batches:
 class Part:
     """One source partition's share of a transaction."""
 
-    __slots__ = ("batches", "counts", "events", "incarnation", "latest_timestamps", "partition", "position")
+    __slots__ = ("batches", "counts", "events", "incarnation", "latest_timestamps", "partition", "position", "skipped")
 
     def __init__(self, partition: int, incarnation: int) -> None:
         self.partition = partition
@@ -86,6 +86,8 @@ class Part:
         self.events = 0
         self.counts: Counter[str] = Counter()
         self.batches: dict[Topic, Batches] = {}
+        #: source offsets that an operator moved to the dead letters
+        self.skipped: list[int] = []
         #: (timestamp in ms of a slice's last record, records): for the latency figures
         self.latest_timestamps: list[tuple[int, int]] = []
 

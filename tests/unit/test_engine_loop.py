@@ -1,13 +1,14 @@
 """Corners of the engine's loop that no broker brings about on demand."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from portfolio_stream.errors import OutcomeUnknown, PartitionNotHalted, RecordNotMovable
 from portfolio_stream.exactly_once.engine import Configuration, Engine, Slice
 from portfolio_stream.exactly_once.identity import Identity
 from portfolio_stream.exactly_once.memory import MemoryRecord
@@ -140,6 +141,52 @@ async def test_three_failures_of_one_record_halt_its_partition(engine: Engine) -
     engine.failed(slice_of(engine, 10, 1), ValueError())
     await engine._settle()
     assert (10, {1}, {}) == (engine.halted[0].offset, engine.running, engine._reader.reading)  # type: ignore[attr-defined]
+
+
+async def halted_engine(engine: Engine) -> None:
+    for count in (500, 62, 7, 1, 1, 1):
+        engine.failed(slice_of(engine, 10, count), ValueError())
+        await engine._settle()
+
+
+async def answer(engine: Engine, asked: Coroutine[Any, Any, None]) -> None:
+    """What an operator gets, once the loop has carried it out."""
+    waiting = asyncio.create_task(asked)
+    await asyncio.sleep(0)
+    await engine._carry_out(engine._operations.popleft())
+    await waiting
+
+
+async def test_only_what_is_halted_can_be_run_again(engine: Engine) -> None:
+    """An operator's request that came too late, or for another record, changes nothing."""
+    await halted_engine(engine)
+    with pytest.raises(PartitionNotHalted):
+        await answer(engine, engine.retry(1))
+    with pytest.raises(PartitionNotHalted):
+        await answer(engine, engine.dead_letter(0, 11))
+    with pytest.raises(RecordNotMovable):  # this app says nothing of how to
+        await answer(engine, engine.dead_letter(0, 10))
+    assert [0] == list(engine.halted)
+
+
+async def test_a_retried_partition_is_recovered(engine: Engine) -> None:
+    """It starts afresh, from what is committed."""
+    await halted_engine(engine)
+    recovered: list[tuple[int, ...]] = []
+    engine._recover = lambda partitions: recovered.append(tuple(partitions))  # type: ignore[method-assign]
+    await answer(engine, engine.retry(0))
+    assert ([(0,)], {}, {}) == (recovered, engine.halted, engine._suspects)
+
+
+async def test_a_request_that_meets_a_stop_is_answered(engine: Engine) -> None:
+    """Nobody waits for an engine that ended."""
+    del engine.membership  # it has not joined yet
+    engine.store = SimpleNamespace(close=lambda: None)  # type: ignore[assignment]  # the fixture closes it
+    waiting = asyncio.create_task(engine.retry(0))
+    await asyncio.sleep(0)
+    await engine.close()
+    with pytest.raises(OutcomeUnknown):
+        await waiting
 
 
 def slice_of(engine: Engine, first: int, count: int) -> Slice:
