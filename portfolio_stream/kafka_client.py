@@ -10,12 +10,25 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    KafkaConnectionError,
+    KafkaError,
+    NotCoordinatorForGroupError,
+)
 
 from portfolio_stream.errors import BrokerUnreachable, InvalidSetting, KafkaRefused
 from portfolio_stream.settings import GROUP, Security, Settings
 
 Client = TypeVar("Client")
+
+#: a broker that has just started, or never had a group; it comes by itself
+COORDINATOR_MOVES: tuple[type[KafkaError], ...] = (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    NotCoordinatorForGroupError,
+)
 
 
 def client_options(settings: Settings) -> dict[str, Any]:

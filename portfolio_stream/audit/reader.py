@@ -16,15 +16,9 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import (
-    GroupCoordinatorNotAvailableError,
-    GroupLoadInProgressError,
-    KafkaError,
-    NotCoordinatorForGroupError,
-)
 
 from portfolio_stream.errors import CannotVerify
-from portfolio_stream.kafka_client import client_options, connected
+from portfolio_stream.kafka_client import COORDINATOR_MOVES, client_options, connected
 from portfolio_stream.settings import Settings
 
 PATIENCE_SECONDS = 60.0  # without progress; six times what a broker takes to abort a dead worker's transaction
@@ -32,12 +26,6 @@ FETCH_BYTES = 8 << 20  # a partition: fewer answers, and above any record that a
 WAIT_MILLISECONDS = 50  # for records; positions also move without any
 AGREEMENT_SECONDS = 15.0  # a commit's last marker is there within milliseconds; a broker that starts may take longer
 POLL_SECONDS = 0.02  # a stable offset tells nobody when it moves
-#: a broker that has just started, or never had a group; it comes by itself
-COORDINATOR_MOVES: tuple[type[KafkaError], ...] = (
-    GroupCoordinatorNotAvailableError,
-    GroupLoadInProgressError,
-    NotCoordinatorForGroupError,
-)
 
 
 @dataclass(frozen=True, slots=True)
