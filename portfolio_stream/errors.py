@@ -348,9 +348,10 @@ class WorkerUnreachable(PortfolioStreamError):
 class WorkerRefused(PortfolioStreamError):
     """A worker answered a request with an error (RFC 9457)."""
 
-    def __init__(self, status: int, detail: str) -> None:
-        action = WORKER_ANSWERS.get(status, "Read the worker's log.")
-        super().__init__(f"The worker answered {status}: {detail}.", action)
+    def __init__(self, status: int, detail: str, action: str | None = None) -> None:
+        """`action` is the worker's own advice, if it gave any."""
+        advice = action or WORKER_ANSWERS.get(status, "Read the worker's log.")
+        super().__init__(f"The worker answered {status}: {detail}.", advice)
         self.status = status
 
 

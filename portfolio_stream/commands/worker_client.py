@@ -1,0 +1,57 @@
+"""Asking a worker over HTTP: of every command that does."""
+
+import json
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+
+import click
+
+from portfolio_stream.errors import WorkerRefused, WorkerUnreachable
+from portfolio_stream.settings import Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+ANSWER_SECONDS = 10.0  # a worker forwards one hop; longer than that is an error worth seeing
+
+
+def web_address_option(command: F) -> F:
+    return click.option(
+        "--web-address", metavar="URL", help="A worker's. Default: PORTFOLIO_WEB_HOST and _WEB_PORT, port 6066."
+    )(command)
+
+
+def ask(settings: Settings, web_address: str | None, path: str, method: Literal["GET", "POST"] = "GET") -> str:
+    """The answer's text. `path` is percent-encoded. Raises WorkerRefused, WorkerUnreachable."""
+    from http.client import HTTPException
+    from urllib.error import HTTPError, URLError
+    from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
+
+    address = (web_address or _address(settings)).rstrip("/")
+    headers = {} if settings.web_token is None else {"Authorization": f"Bearer {settings.web_token}"}
+    opener = build_opener(ProxyHandler({}), HTTPRedirectHandler())  # a worker is inside: no proxy stands between
+    try:
+        request = Request(address + path, headers=headers, method=method)
+        with opener.open(request, timeout=ANSWER_SECONDS) as answer:
+            content: bytes = answer.read()
+    except HTTPError as error:
+        problem = _problem(error.read())
+        detail = problem.get("detail") or problem.get("title") or error.reason
+        raise WorkerRefused(error.code, str(detail).rstrip("."), problem.get("action")) from error
+    except (URLError, HTTPException, OSError, ValueError) as error:
+        reason = error.reason if isinstance(error, URLError) else error
+        raise WorkerUnreachable(address, str(reason)) from error
+    return content.decode()
+
+
+def _address(settings: Settings) -> str:
+    host = f"[{settings.web_host}]" if ":" in settings.web_host else settings.web_host
+    return f"http://{host}:{settings.web_port or 6066}"
+
+
+def _problem(content: bytes) -> dict[str, str]:
+    """The members of an application/problem+json answer that are text; none of what is no such answer."""
+    try:
+        members = json.loads(content)
+    except ValueError:
+        return {}
+    return {k: v for k, v in members.items() if isinstance(v, str)} if isinstance(members, dict) else {}
