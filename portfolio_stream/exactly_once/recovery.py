@@ -17,21 +17,15 @@ from uuid import UUID
 
 from aiokafka import errors as kafka_errors
 from aiokafka.client import AIOKafkaClient
-from aiokafka.structs import TopicPartition
-from kio.schema.errors import ErrorCode as E
 
 from portfolio_stream.errors import FoldMismatch
+from portfolio_stream.exactly_once.offset_lookup import EARLIEST, LATEST, NO_OFFSET, group_offsets, log_offsets
 from portfolio_stream.exactly_once.reader import BatchReader
 from portfolio_stream.exactly_once.store import Meta, Position, Store, prefix_of
-from portfolio_stream.exactly_once.wire import LOST, Coordinators, Lane, Node, call, schema
+from portfolio_stream.exactly_once.wire import LOST, Coordinators
 
 log = logging.getLogger(__name__)
 
-_offset_fetch = schema("offset_fetch", 9)
-_list_offsets = schema("list_offsets", 8)
-
-EARLIEST, LATEST = -2, -1
-NO_OFFSET = -1
 UNSTABLE_POLL_SECONDS = 0.02  # the broker answers "unstable" at once, it does not wait for us
 AGREEMENT_SECONDS = 15.0  # how long META and the group may differ after a broker's restart before we believe it
 MAX_ABSENCE_SECONDS = 3.5 * 24 * 3600  # half of the changelog's delete.retention.ms: tombstones may be gone after it
@@ -170,39 +164,17 @@ class Recovery:
 
     async def _stable_offsets(self, partitions: Collection[int]) -> dict[int, int]:
         """Committed offsets (NO_OFFSET for none) of the partitions that no pending transaction holds."""
-        request = _offset_fetch.OffsetFetchRequest(
-            groups=(
-                _offset_fetch.OffsetFetchRequestGroup(
-                    group_id=self._group,
-                    member_id=None,
-                    member_epoch=-1,
-                    topics=(
-                        _offset_fetch.OffsetFetchRequestTopics(
-                            name=self._source.name, partition_indexes=tuple(sorted(partitions))
-                        ),
-                    ),
-                ),
-            ),
-            require_stable=True,
+        coordinator = await self._coordinators.group()
+        return await group_offsets(
+            self._client, coordinator, self._group, self._source.name, partitions, is_stable=True
         )
-        reply = await call(self._client, await self._coordinators.group(), Lane.RECOVERY, request)
-        group = reply.groups[0]
-        if group.error_code is not E.none:
-            self._coordinators.forget()
-            return {}
-        return {
-            partition.partition_index: partition.committed_offset
-            for topic in group.topics
-            for partition in topic.partitions
-            if partition.error_code is E.none
-        }
 
     async def _replay(self, partitions: Collection[int]) -> dict[int, int]:
         """Changelog records replayed by partition, up to the end that stood when it began."""
         if not partitions:
             return {}
         async with self._replaying:
-            ends = await self.log_ends(self._changelog_topic, partitions, LATEST)
+            ends = await log_offsets(self._client, self._changelog_topic, partitions, LATEST)
             starts = {partition: await self._usable_position(partition, ends[partition]) for partition in ends}
             todo = {partition for partition in ends if starts[partition] < ends[partition]}
             replayed = dict.fromkeys(ends, 0)
@@ -245,38 +217,6 @@ class Recovery:
     async def _bounds(self, partitions: Collection[int]) -> dict[int, tuple[int, int]]:
         if not partitions:
             return {}
-        firsts = await self.log_ends(self._source.name, partitions, EARLIEST)
-        ends = await self.log_ends(self._source.name, partitions, LATEST)
+        firsts = await log_offsets(self._client, self._source.name, partitions, EARLIEST)
+        ends = await log_offsets(self._client, self._source.name, partitions, LATEST)
         return {partition: (firsts[partition], ends[partition]) for partition in firsts.keys() & ends.keys()}
-
-    async def log_ends(self, topic: str, partitions: Collection[int], which: int) -> dict[int, int]:
-        """Log start (EARLIEST) or read_uncommitted end (LATEST) offsets; partitions without a leader are left out.
-
-        Raises one of LOST or a KafkaError.
-        """
-        by_leader: dict[int, list[int]] = {}
-        for partition in partitions:
-            leader = self._client.cluster.leader_for_partition(TopicPartition(topic, partition))
-            by_leader.setdefault(-1 if leader is None else leader, []).append(partition)
-        if by_leader.pop(-1, None):
-            await self._client.force_metadata_update()
-        found: dict[int, int] = {}
-        for leader, share in by_leader.items():
-            request = _list_offsets.ListOffsetsRequest(
-                replica_id=-1,
-                isolation_level=0,
-                topics=(
-                    _list_offsets.ListOffsetsTopic(
-                        name=topic,
-                        partitions=tuple(
-                            _list_offsets.ListOffsetsPartition(partition_index=p, timestamp=which) for p in share
-                        ),
-                    ),
-                ),
-            )
-            reply: Any = await call(self._client, Node(leader), Lane.RECOVERY, request)
-            for answer in reply.topics[0].partitions:
-                if answer.error_code is not E.none:
-                    raise kafka_errors.LeaderNotAvailableError(f"{topic}-{answer.partition_index}")
-                found[answer.partition_index] = answer.offset
-        return found

@@ -16,7 +16,8 @@ from portfolio_stream.errors import FoldMismatch, MembershipLost, PortfolioStrea
 from portfolio_stream.exactly_once import membership as module
 from portfolio_stream.exactly_once import recovery as recovery_module
 from portfolio_stream.exactly_once.membership import Membership
-from portfolio_stream.exactly_once.recovery import NO_OFFSET, Halted, Ready, Recovery, Source
+from portfolio_stream.exactly_once.offset_lookup import NO_OFFSET
+from portfolio_stream.exactly_once.recovery import Halted, Ready, Recovery, Source
 from portfolio_stream.exactly_once.store import Meta
 
 TOPIC_ID = UUID(int=5)

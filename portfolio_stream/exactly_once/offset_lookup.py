@@ -1,0 +1,77 @@
+"""What Kafka says of offsets: where logs begin and end, and how far a group has committed."""
+
+from collections.abc import Collection
+from typing import Any
+
+from aiokafka import errors as kafka_errors
+from aiokafka.client import AIOKafkaClient
+from aiokafka.structs import TopicPartition
+from kio.schema.errors import ErrorCode as E
+
+from portfolio_stream.exactly_once.wire import Lane, Node, call, schema
+
+_offset_fetch = schema("offset_fetch", 9)
+_list_offsets = schema("list_offsets", 8)
+
+EARLIEST, LATEST = -2, -1
+READ_UNCOMMITTED, READ_COMMITTED = 0, 1
+NO_OFFSET = -1
+
+
+async def log_offsets(
+    client: AIOKafkaClient,
+    topic: str,
+    partitions: Collection[int],
+    which: int,
+    isolation_level: int = READ_UNCOMMITTED,
+) -> dict[int, int]:
+    """Log starts (EARLIEST), high watermarks (LATEST), or with READ_COMMITTED last stable offsets.
+
+    Partitions without a leader are left out. Raises one of LOST or a KafkaError.
+    """
+    by_leader: dict[int, list[int]] = {}
+    for partition in partitions:
+        leader = client.cluster.leader_for_partition(TopicPartition(topic, partition))
+        by_leader.setdefault(-1 if leader is None else leader, []).append(partition)
+    if by_leader.pop(-1, None):
+        await client.force_metadata_update()
+    found: dict[int, int] = {}
+    for leader, share in by_leader.items():
+        asked = tuple(_list_offsets.ListOffsetsPartition(partition_index=p, timestamp=which) for p in share)
+        request = _list_offsets.ListOffsetsRequest(
+            replica_id=-1,
+            isolation_level=isolation_level,
+            topics=(_list_offsets.ListOffsetsTopic(name=topic, partitions=asked),),
+        )
+        reply: Any = await call(client, Node(leader), Lane.RECOVERY, request)
+        for answer in reply.topics[0].partitions:
+            if answer.error_code is not E.none:
+                raise kafka_errors.LeaderNotAvailableError(f"{topic}-{answer.partition_index}")
+            found[answer.partition_index] = answer.offset
+    return found
+
+
+async def group_offsets(
+    client: AIOKafkaClient, coordinator: Node, group: str, topic: str, partitions: Collection[int], *, is_stable: bool
+) -> dict[int, int]:
+    """The group's next offsets, NO_OFFSET where it has none.
+
+    Partitions whose offset cannot be told now are left out: with `is_stable`, those that a pending transaction holds.
+    Raises one of LOST, or the KafkaError that the coordinator answers.
+    """
+    asked = _offset_fetch.OffsetFetchRequestTopics(name=topic, partition_indexes=tuple(sorted(partitions)))
+    request = _offset_fetch.OffsetFetchRequest(
+        groups=(
+            _offset_fetch.OffsetFetchRequestGroup(group_id=group, member_id=None, member_epoch=-1, topics=(asked,)),
+        ),
+        require_stable=is_stable,
+    )
+    reply = (await call(client, coordinator, Lane.RECOVERY, request)).groups[0]
+    if reply.error_code is not E.none:
+        raise kafka_errors.for_code(reply.error_code.value)(group)
+    return {
+        partition.partition_index: partition.committed_offset
+        for found in reply.topics
+        for partition in found.partitions
+        if partition.error_code is E.none
+    }
