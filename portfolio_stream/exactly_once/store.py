@@ -4,6 +4,7 @@
 2. What is folded but not yet stored lives in the views; a view forgets a value only after the store has it.
 3. All writes go through one thread, in commit order; rocksdict frees the GIL meanwhile.
 4. rocksdict raises bare Exceptions: this module alone turns them into StoreFailed.
+5. Who reads more than a fold does takes a snapshot and reads it in a thread of its own, beside the loop.
 
 Keys: partition (2 bytes, big endian), table name, 0x00, table key: without the partition, that is the changelog's key.
 """
@@ -77,8 +78,8 @@ def _failing(method: Callable[P, R]) -> Callable[P, R]:
         try:
             return method(*args, **kwargs)
         except Exception as error:
-            store: Store = args[0]  # type: ignore[assignment]
-            raise StoreFailed(store.path, str(error)) from error
+            owner: Store | Snapshot = args[0]  # type: ignore[assignment]
+            raise StoreFailed(owner.path, str(error)) from error
 
     return guarded
 
@@ -87,6 +88,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._thread = ThreadPoolExecutor(1, "store")
+        self._readers = ThreadPoolExecutor(1, "store-reads")
         self._db = self._open()
         self._write_options = WriteOptions()
 
@@ -119,12 +121,22 @@ class Store:
         return found
 
     @_failing
-    def read(self, partition: int, changelog_key: bytes) -> tuple[bytes | None, Meta | None]:
-        """A value and the META that it belongs to, from one moment."""
-        prefix = prefix_of(partition)
-        snapshot = self._db.snapshot()
-        meta = _at(snapshot, prefix + META_KEY)
-        return _at(snapshot, prefix + changelog_key), None if meta is None else _decode_meta(meta)
+    def snapshot(self, partition: int) -> "Snapshot":
+        """What is stored of a partition now, for as long as it is held.
+
+        An iterator is a snapshot, a rocksdict Snapshot is none (0.3.29 shows iterators what was written later): two
+        iterators between which nothing was written show the same. They have no bounds: they would point into an object
+        of Python's that may be gone.
+        """
+        while True:
+            sequence = self._db.latest_sequence_number()
+            points, rows = self._db.iter(), self._db.iter()
+            if self._db.latest_sequence_number() == sequence:
+                return Snapshot(self.path, partition, points, rows)
+
+    async def read_aside(self, read: Callable[[], R]) -> R:
+        """Run `read`, which reads snapshots, in the readers' thread: one after the other, and close() waits for it."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, read)
 
     def meta(self, partition: int) -> Meta | None:
         raw = self.get(prefix_of(partition) + META_KEY)
@@ -172,13 +184,44 @@ class Store:
 
     def close(self) -> None:
         self._thread.shutdown(wait=True)
+        self._readers.shutdown(wait=True)
         self._db.close()
 
 
-def _at(snapshot: Any, key: bytes) -> bytes | None:
-    """A snapshot has no get(), and its [] raises a bare Exception for a key that is not there."""
-    found = next(iter(snapshot.items(from_key=key)), None)
-    return found[1] if found is not None and found[0] == key else None
+class Snapshot:
+    """A partition at one moment, by the changelog's keys. Any thread may read it, one at a time; one scan at a time."""
+
+    def __init__(self, path: Path, partition: int, points: Any, rows: Any) -> None:
+        self.path = path
+        self.partition = partition
+        self._prefix = prefix_of(partition)
+        self._points = points
+        self._rows = rows
+
+    @_failing
+    def get(self, key: bytes) -> bytes | None:
+        wanted, points = self._prefix + key, self._points
+        points.seek(wanted)
+        if points.valid() and points.key() == wanted:
+            return points.value()  # type: ignore[no-any-return]
+        points.status()
+        return None
+
+    def meta(self) -> Meta | None:
+        raw = self.get(META_KEY)
+        return None if raw is None else _decode_meta(raw)
+
+    def scan(self, lower: bytes, upper: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Entries of [lower, upper), in key order, each read when it is asked for."""
+        rows, end, skip = self._rows, self._prefix + upper, len(self._prefix)
+        try:
+            rows.seek(self._prefix + lower)
+            while rows.valid() and (key := rows.key()) < end:
+                yield key[skip:], rows.value()
+                rows.next()
+            rows.status()
+        except Exception as error:
+            raise StoreFailed(self.path, str(error)) from error
 
 
 _ABSENT: Any = object()

@@ -20,6 +20,7 @@ from portfolio_stream.web.access import Access
 from portfolio_stream.web.forwarding import Forwarding
 from portfolio_stream.web.health import Health
 from portfolio_stream.web.metrics import Metrics
+from portfolio_stream.web.owners import Owners
 from portfolio_stream.web.page import Page
 from portfolio_stream.web.problem import Handler, problems
 from portfolio_stream.web.queries import Queries
@@ -115,7 +116,8 @@ class WebServer:
 
     def _application(self, access: Access) -> web.Application:
         app = web.Application(middlewares=[_with_headers, problems, access.middleware])
-        queries = Queries(self._engine, self._settings, self.routing, self._forwarding)
+        owners = Owners(self._engine, self._settings, self.routing, self._forwarding)
+        queries = Queries(self._engine, owners)
         health = Health(self._engine)
         app.add_routes(
             [

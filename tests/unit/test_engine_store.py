@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import struct
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -139,10 +140,10 @@ async def test_values_meta_and_position_are_written_together(tmp_path: Path) -> 
     await put(store, 3, 8, a=None)
     store.close()
     store = Store(tmp_path / "store")
-    assert (None, meta(8)) == store.read(3, b"numbers\x00a")
-    assert (b"2", meta(8)) == store.read(3, b"numbers\x00b")
+    prefix = prefix_of(3) + b"numbers\x00"
+    assert (None, b"2") == (store.get(prefix + b"a"), store.get(prefix + b"b"))
     assert (meta(8), Position(topic_id="c", offset=80)) == (store.meta(3), store.position(3))
-    assert (None, None, (None, None)) == (store.meta(4), store.position(4), store.read(4, b"numbers\x00b"))
+    assert (None, None) == (store.meta(4), store.position(4))
     assert 0 <= store.seconds_since_written() < 60
     store.close()
 
@@ -159,12 +160,66 @@ async def test_a_wipe_takes_one_partition(store: Store) -> None:
         assert store.position(partition) is not None
 
 
+async def test_a_snapshot_stays_what_it_was(store: Store) -> None:
+    """Values and META of one moment, whatever is written, deleted or wiped meanwhile; only what is in the range."""
+    await put(store, 3, 7, a=b"1", b=b"2", c=b"3")
+    before = store.snapshot(3)
+    await put(store, 3, 8, a=b"9", b=None, d=b"4")
+    await store.wipe(3)
+    assert (b"1", None, meta(7)) == (before.get(b"numbers\x00a"), before.get(b"numbers\x00d"), before.meta())
+    assert [(b"numbers\x00b", b"2")] == list(before.scan(b"numbers\x00a\x00", b"numbers\x00c"))
+    after = store.snapshot(3)
+    assert (None, None, []) == (after.get(b"numbers\x00a"), after.meta(), list(after.scan(b"numbers\x00", b"o")))
+
+
+async def test_a_snapshot_ends_with_its_partition(store: Store) -> None:
+    """Neither a scan nor a key reaches into the neighbours."""
+    for partition in (4, 5, 6):
+        await put(store, partition, partition, a=b"%d" % partition)
+    assert [(META_KEY, encode_meta(meta(5))), (b"numbers\x00a", b"5")] == list(store.snapshot(5).scan(b"", b"\xff"))
+    assert store.snapshot(5).get(b"") is None
+
+
+async def test_a_snapshot_is_of_one_moment_while_the_store_is_written(store: Store) -> None:
+    """Value, META and scanned rows all belong to the same transaction."""
+    writing = asyncio.create_task(_write_numbers(store))
+    seen = set()
+    while not writing.done():
+        snapshot = store.snapshot(3)
+        found = snapshot.meta()
+        if found is not None:
+            number = b"%d" % found.offset
+            assert [number, number] == [snapshot.get(b"numbers\x00a"), *dict(snapshot.scan(b"numbers", b"o")).values()]
+            seen.add(number)
+        await asyncio.sleep(0)
+    await writing
+    assert len(seen) > 10
+
+
+async def _write_numbers(store: Store) -> None:
+    for number in range(500):
+        await put(store, 3, number, a=b"%d" % number)
+
+
+async def test_a_long_read_runs_beside_the_loop(tmp_path: Path) -> None:
+    """In a thread of its own, while writes go on; closing waits for it."""
+    store = Store(tmp_path / "own")
+    release = threading.Event()
+    reading = asyncio.create_task(store.read_aside(lambda: release.wait(10) and threading.current_thread().name))
+    await put(store, 0, 1, a=b"1")
+    assert b"1" == store.get(prefix_of(0) + b"numbers\x00a")
+    threading.Timer(0.05, release.set).start()
+    store.close()
+    assert release.is_set()
+    assert "store-reads" in str(await reading)
+
+
 async def test_the_store_is_written_in_order_of_calls(store: Store) -> None:
     """A later commit's value is never overwritten by an earlier one's; drained() waits for all."""
     writes = [asyncio.create_task(put(store, 0, number, a=b"%d" % number)) for number in range(50)]
     await asyncio.sleep(0)
     await store.drained()
-    assert (b"49", meta(49)) == store.read(0, b"numbers\x00a")
+    assert (b"49", meta(49)) == (store.get(prefix_of(0) + b"numbers\x00a"), store.meta(0))
     await asyncio.gather(*writes)
 
 

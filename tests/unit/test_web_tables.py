@@ -13,8 +13,8 @@ from portfolio_stream.domain.positions import Position
 from portfolio_stream.exactly_once.recovery import Halted
 from portfolio_stream.partitioning import partition_of
 from portfolio_stream.records.values import SeenEvent
+from portfolio_stream.web.catalog import parse
 from portfolio_stream.web.problem import Problem
-from portfolio_stream.web.queries import parse
 from tables import portfolios, positions, seen_events
 from tables.portfolios import PORTFOLIOS
 from tables.positions import POSITIONS

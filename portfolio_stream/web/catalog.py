@@ -1,0 +1,86 @@
+"""The tables that HTTP shows, and how a key stands in a path: each part percent-encoded, between slashes."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from portfolio_stream.exactly_once.ports import TableDefinition
+from portfolio_stream.records.values import SeenEvent, show_portfolio, show_position, show_seen_event
+from portfolio_stream.web.moment import Moment
+from portfolio_stream.web.problem import Problem
+from tables.portfolios import PORTFOLIOS
+from tables.positions import POSITIONS
+from tables.seen_events import SEEN_EVENTS, is_in_window
+
+TABLES_PATH = "/tables/"
+_WRONG_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+#: in_window(moment, key, value): whether an entry is part of its table at that moment
+InWindow = Callable[[Moment, tuple[str, ...], Any], bool]
+
+
+def _always(_moment: Moment, _key: tuple[str, ...], _value: Any) -> bool:
+    return True
+
+
+def _is_seen(moment: Moment, key: tuple[str, ...], seen: SeenEvent) -> bool:
+    portfolio = moment.value(PORTFOLIOS, key[0])
+    sequence = 0 if portfolio is None else portfolio.sequence
+    return is_in_window(seen, sequence, moment.settings.deduplication_window)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A table that HTTP shows."""
+
+    definition: TableDefinition[Any]
+    #: names of the key's parts; the first decides the partition
+    key: tuple[str, ...]
+    show: Callable[[Any], dict[str, object]]
+    in_window: InWindow = _always
+
+
+SERVED = {
+    served.definition.name: served
+    for served in (
+        Served(POSITIONS, ("portfolio_id", "symbol"), show_position),
+        Served(PORTFOLIOS, ("portfolio_id",), show_portfolio),
+        Served(SEEN_EVENTS, ("portfolio_id", "event_id"), show_seen_event, _is_seen),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    served: Served
+    parts: tuple[str, ...]
+
+
+def parse(raw_path: str) -> Lookup | Problem:
+    """The table and the key of /tables/{table}/{part}/{part}, each percent-encoded."""
+    decoded = [decode(raw) for raw in raw_path.removeprefix(TABLES_PATH).split("/")]
+    parts = [part for part in decoded if part is not None]
+    if len(parts) < len(decoded):
+        return Problem(HTTPStatus.BAD_REQUEST, "The path is not percent-encoded UTF-8.")
+    table, *key = parts
+    served = SERVED.get(table)
+    if served is None:
+        return Problem(HTTPStatus.NOT_FOUND, "There is no such table; GET /tables lists them.")
+    if len(key) != len(served.key) or not all(key):
+        return Problem(HTTPStatus.BAD_REQUEST, f"A key of {table} is {'/'.join(served.key)}, each percent-encoded.")
+    if any("\0" in part for part in key):
+        return Problem(HTTPStatus.BAD_REQUEST, "No part of a key can hold a zero byte.")
+    return Lookup(served, tuple(key))
+
+
+def decode(raw: str) -> str | None:
+    """A percent-encoded part of a path, or None if it is not percent-encoded UTF-8."""
+    if _WRONG_ESCAPE.search(raw):
+        return None
+    try:
+        return unquote_to_bytes(raw.encode(errors="surrogateescape")).decode()
+    except UnicodeDecodeError:
+        return None

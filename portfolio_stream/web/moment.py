@@ -1,0 +1,51 @@
+"""A partition's tables at one moment: values, META and what a table's window depends on, of one snapshot."""
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any, TypeVar
+
+from portfolio_stream.exactly_once.ports import TableDefinition
+from portfolio_stream.exactly_once.store import Meta, Snapshot
+from portfolio_stream.records.values import SEPARATOR, join_key
+from portfolio_stream.settings import Settings
+
+V = TypeVar("V")
+
+_AFTER_SEPARATOR = bytes([SEPARATOR[0] + 1])
+
+
+class Moment:
+    """Any thread may read it, one at a time; `entries` of one table at a time."""
+
+    def __init__(self, snapshot: Snapshot, settings: Settings) -> None:
+        self.partition = snapshot.partition
+        self.settings = settings
+        self._snapshot = snapshot
+        self._read: dict[bytes, Any] = {}
+
+    @cached_property
+    def offset(self) -> int | None:
+        return last_offset(self._snapshot.meta())
+
+    def value(self, table: TableDefinition[V], *parts: str) -> V | None:
+        """Read once: the entries of one portfolio ask for it again and again."""
+        key = table.name.encode() + SEPARATOR + join_key(*parts)
+        if key not in self._read:
+            raw = self._snapshot.get(key)
+            self._read[key] = None if raw is None else table.decode(raw)
+        return self._read[key]  # type: ignore[no-any-return]
+
+    def entries(
+        self, table: TableDefinition[Any], lower: bytes = b"", upper: bytes | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Table keys in [lower, upper) and their encoded values, in key order; None: to the table's end."""
+        name = table.name.encode()
+        start = name + SEPARATOR
+        end = name + _AFTER_SEPARATOR if upper is None else start + upper
+        skip = len(start)
+        return ((key[skip:], value) for key, value in self._snapshot.scan(start + lower, end))
+
+
+def last_offset(meta: Meta | None) -> int | None:
+    """The last source offset that a partition's state includes; None before the first."""
+    return meta.offset - 1 if meta is not None and meta.offset > 0 else None

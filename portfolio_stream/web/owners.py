@@ -1,0 +1,78 @@
+"""Who answers for a partition: this worker from one moment of its store, or the partition's owner, one hop away.
+
+1. A moment is taken only while this worker surely owns the partition: its membership is fresh, the coordinator was told
+   that we own it, and it runs. No await stands between that check and the snapshot.
+2. The store holds nothing uncommitted; all that an answer says of a partition comes from one snapshot.
+3. A request is forwarded once at most: a worker that was forwarded a request and is not the owner answers 503.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+
+from aiohttp import web
+
+from portfolio_stream.exactly_once.engine import Engine
+from portfolio_stream.partitioning import partition_of
+from portfolio_stream.settings import Settings
+from portfolio_stream.web.forwarding import FORWARDED, Forwarding
+from portfolio_stream.web.health import STARTING, membership_of, state_of
+from portfolio_stream.web.moment import Moment
+from portfolio_stream.web.problem import Problem, unavailable
+from portfolio_stream.web.routing import Routing
+
+
+class Owners:
+    def __init__(self, engine: Engine, settings: Settings, routing: Routing, forwarding: Forwarding) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._routing = routing
+        self._forwarding = forwarding
+        self.worker = engine.identity.instance_id
+
+    async def answer(
+        self, request: web.Request, key: str, local: Callable[[Moment], Awaitable[web.Response]]
+    ) -> web.Response:
+        """The answer of the owner of `key`: `local` of its moment here, or the request forwarded."""
+        if membership_of(self._engine) is None:
+            return self._unavailable(f"The worker is not ready: {STARTING}.").response()
+        partition = partition_of(key.encode(), self._engine.partition_count)
+        if partition in self._engine.owned:
+            moment = self.moment(partition)
+            if isinstance(moment, str):
+                return self._unavailable(moment, partition).response()
+            return await local(moment)
+        if FORWARDED in request.headers:
+            return self._unavailable("This worker does not own the partition.", partition).response()
+        return await self._remote(request.rel_url.raw_path, partition)
+
+    def moment(self, partition: int) -> Moment | str:
+        """What this worker has of a partition now, or why it is not read."""
+        member = membership_of(self._engine)
+        if member is None or not member.is_fresh:
+            return "The worker's membership of the group is not fresh."
+        if partition not in member.owned:  # expelled and back: what the engine still holds may be another's
+            return "The worker does not own the partition any more."
+        if partition not in self._engine.running:
+            return f"The partition is {state_of(self._engine, partition)}."
+        return Moment(self._engine.store.snapshot(partition), self._settings)
+
+    def origin(self, partition: int | None, offset: int | None = None) -> Mapping[str, object]:
+        """What every answer says of itself."""
+        return {"partition": partition, "offset": offset, "worker": self.worker}
+
+    async def _remote(self, raw_path: str, partition: int) -> web.Response:
+        owner = await self._routing.owner(partition)
+        if owner is None:
+            return self._unavailable("The partition has no owner at the moment.", partition).response()
+        if owner.instance_id == self.worker:
+            return self._unavailable("The partition is being handed over.", partition).response()
+        answer = await self._forwarding.get(owner, raw_path)
+        if isinstance(answer, Problem):
+            self._routing.forget()
+            return Problem(answer.status, answer.detail, self.origin(partition)).response()
+        if answer.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            self._routing.forget()
+        return answer
+
+    def _unavailable(self, detail: str, partition: int | None = None) -> Problem:
+        return unavailable(detail, **self.origin(partition))
