@@ -326,6 +326,16 @@ class KafkaRefused(PortfolioStreamError):
         )
 
 
+class GroupMissing(PortfolioStreamError):
+    """Nobody has ever joined the workers' consumer group, or Kafka has forgotten it."""
+
+    def __init__(self, group: str) -> None:
+        super().__init__(
+            f"The consumer group {group} does not exist: no worker has joined it.",
+            "Start a worker (`faust -A portfolio_stream worker`).",
+        )
+
+
 class CannotVerify(PortfolioStreamError):
     """What `verify` would compare is not there any more, or does not come; nothing is said about exactly-once."""
 

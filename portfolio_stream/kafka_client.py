@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
     GroupCoordinatorNotAvailableError,
     GroupLoadInProgressError,
@@ -52,15 +53,16 @@ def client_options(settings: Settings) -> dict[str, Any]:
 
 @asynccontextmanager
 async def connected(settings: Settings, client: Client) -> AsyncIterator[Client]:
-    """Start `client` (consumer, producer or admin) and stop it in the end.
+    """Start `client` (consumer, producer, admin or a bare AIOKafkaClient) and stop it in the end.
 
     Raises BrokerUnreachable, or KafkaRefused for any error of Kafka's that the body does not handle.
     """
     started: Any = client
-    stop = started.close if isinstance(client, AIOKafkaAdminClient) else started.stop
+    start = started.bootstrap if isinstance(client, AIOKafkaClient) else started.start
+    stop = started.close if isinstance(client, AIOKafkaClient | AIOKafkaAdminClient) else started.stop
     try:
         try:
-            await started.start()
+            await start()
             yield client
         finally:
             await stop()

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Literal, TypeVar
 
 import click
@@ -59,6 +59,17 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
 def print_json(value: object) -> None:
     click.echo(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+def print_columns(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Columns as wide as their widest cell, numbers to the right, two spaces between."""
+    table = [header, *rows]
+    columns = [list(column) for column in zip(*table, strict=True)]
+    sides = [">" if any(isinstance(cell, int) for cell in column) else "<" for column in columns]
+    widths = [max(len(str(cell)) for cell in column) for column in columns]
+    for row in table:
+        cells = [f"{cell!s:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)]
+        click.echo("  ".join(cells).rstrip())
 
 
 def note(line: str) -> None:

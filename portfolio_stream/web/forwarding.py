@@ -7,9 +7,9 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
+from portfolio_stream.group import Owner
 from portfolio_stream.settings import Settings
 from portfolio_stream.web.problem import Problem, unavailable
-from portfolio_stream.web.routing import Owner
 
 log = logging.getLogger(__name__)
 

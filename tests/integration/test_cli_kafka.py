@@ -21,7 +21,8 @@ def name(kafka: Cluster, monkeypatch: pytest.MonkeyPatch) -> str:
     for variable in ("INPUT", "OUTPUT", "DLQ", "PRICES"):
         monkeypatch.setenv(f"PORTFOLIO_{variable}_TOPIC", f"{prefix}-{variable.lower()}")
     # the changelog has one name for all: these topics must not meet the other tests'
-    monkeypatch.setattr("portfolio_stream.settings.GROUP", prefix)
+    for module in ("settings", "group", "commands.lag"):
+        monkeypatch.setattr(f"portfolio_stream.{module}.GROUP", prefix)
     return prefix
 
 
@@ -118,6 +119,17 @@ def test_produce_keeps_a_steady_rate(name: str, capsys: pytest.CaptureFixture[st
     answer = json.loads(lines(capsys)[0])
     assert 400 == answer["events"]
     assert answer["seconds"] >= 0.39
+
+
+def test_lag_of_a_group_that_nobody_joined(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The topic is named first where it is what is missing; then the group."""
+    assert 1 == cli.run(["lag"])
+    assert f"Error: Topic {name}-input does not exist." in capsys.readouterr().err
+    assert 0 == cli.run(["topics", "create"])
+    assert 1 == cli.run(["lag"])
+    cause, action = capsys.readouterr().err.splitlines()
+    assert f"Error: The consumer group {name} does not exist: no worker has joined it." == cause
+    assert "faust -A portfolio_stream worker" in action
 
 
 @pytest.mark.parametrize("command", [["produce", "--events", "1"], ["consume"]])

@@ -11,8 +11,9 @@ from kio.schema.errors import ErrorCode
 from portfolio_stream.broker.cluster import Cluster
 from portfolio_stream.exactly_once.membership import Membership
 from portfolio_stream.exactly_once.wire import Coordinators, Lane, Node, call, schema
+from portfolio_stream.group import Owner
 from portfolio_stream.settings import GROUP
-from portfolio_stream.web.routing import Owner, Routing
+from portfolio_stream.web.routing import Routing
 
 TOPIC = "web-routing"
 PARTITIONS = 4

@@ -40,6 +40,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ["consume", "--max-messages", "0"],
         ["tables", "get", "positions"],
         ["broker", "start", "--brokers", "2"],
+        ["lag", "--watch", "0"],
         ["verify", "--bogus"],
     ],
 )
@@ -66,7 +67,7 @@ def test_a_wrong_environment_names_the_variable(
 
 @pytest.mark.parametrize(
     "arguments",
-    [["topics", "list"], ["topics", "create"], ["produce", "--events", "1"], ["consume"], ["verify"]],
+    [["topics", "list"], ["topics", "create"], ["produce", "--events", "1"], ["consume"], ["verify"], ["lag"]],
 )
 def test_an_absent_broker_is_an_error_in_two_lines(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Every command that talks to Kafka says where it looked and how to start one."""

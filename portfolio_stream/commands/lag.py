@@ -1,0 +1,134 @@
+"""portfolio-stream lag: how far the workers are behind, by partition, and who has it."""
+
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from portfolio_stream.commands.common import (
+    OutputFormat,
+    bootstrap_option,
+    note,
+    output_option,
+    print_columns,
+    print_json,
+    read_settings,
+    run,
+)
+from portfolio_stream.settings import GROUP, Settings
+
+if TYPE_CHECKING:
+    from portfolio_stream.group import Group, Offsets, Owner
+
+COORDINATOR_SECONDS, POLL_SECONDS = 10.0, 0.05  # a fresh broker makes its offsets topic when it is first asked
+COLUMNS = ("PARTITION", "LOG-START", "COMMITTED", "STABLE-END", "LOG-END", "LAG", "OWNER")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look at the group saw."""
+
+    offsets: "Mapping[int, Offsets]"
+    owners: "Mapping[int, Owner]"
+
+    @property
+    def lag(self) -> int:
+        return sum(offsets.lag for offsets in self.offsets.values())
+
+
+@click.command()
+@click.option("--watch", type=click.FloatRange(min=0.1), metavar="SECONDS", help="Look again every so many, for ever.")
+@bootstrap_option
+@output_option
+def lag(watch: float | None, bootstrap_servers: str | None, output: OutputFormat) -> None:
+    """How far the workers are behind the input topic, by partition, and which worker has it.
+
+    LAG counts from COMMITTED (a group without one begins at LOG-START) to STABLE-END, the last stable offset: what lies
+    above it, up to LOG-END (the high watermark), belongs to transactions that are still open.
+    """
+    run(_lag(read_settings(bootstrap_servers=bootstrap_servers), watch, output))
+
+
+async def _lag(settings: Settings, watch: float | None, output: OutputFormat) -> None:
+    import asyncio
+
+    from portfolio_stream.group import open_group
+
+    async with open_group(settings) as (group, partitions):
+        if watch is None:
+            _print(settings, await _look(group, partitions), output)
+            return
+        while True:
+            await _print_next(settings, group, partitions, output)
+            await asyncio.sleep(watch)
+
+
+async def _look(group: "Group", partitions: int) -> Look:
+    """Raises GroupMissing."""
+    import asyncio
+
+    from aiokafka.errors import GroupIdNotFound
+
+    from portfolio_stream.errors import GroupMissing
+    from portfolio_stream.kafka_client import COORDINATOR_MOVES
+
+    deadline = time.monotonic() + COORDINATOR_SECONDS
+    while True:
+        try:
+            owners = await group.owners()
+            return Look(await group.offsets(range(partitions)), owners)
+        except GroupIdNotFound as error:
+            raise GroupMissing(GROUP) from error
+        except COORDINATOR_MOVES:
+            if time.monotonic() > deadline:
+                raise
+        await group.forget()
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def _print_next(settings: Settings, group: "Group", partitions: int, output: OutputFormat) -> None:
+    """A broker that restarts, or a group that is still to come, is no reason to stop watching."""
+    from aiokafka.errors import KafkaError
+
+    from portfolio_stream.errors import GroupMissing
+
+    try:
+        look = await _look(group, partitions)
+    except GroupMissing as missing:
+        note(missing.cause)
+        return
+    except (KafkaError, OSError) as error:
+        note(f"No answer from Kafka ({type(error).__name__}); looking again.")
+        await group.forget()
+        return
+    if output == "text" and sys.stdout.isatty():
+        click.clear()
+    _print(settings, look, output)
+
+
+def _print(settings: Settings, look: Look, output: OutputFormat) -> None:
+    if output == "json":
+        print_json(_as_json(settings, look))
+        return
+    rows = [(partition, *_row(offsets, look.owners.get(partition))) for partition, offsets in look.offsets.items()]
+    print_columns(COLUMNS, [*rows, ("total", "", "", "", "", look.lag, "")])
+    if not look.owners:
+        note(f"The group {GROUP} has no active members.")
+
+
+def _row(offsets: "Offsets", owner: "Owner | None") -> tuple[object, ...]:
+    committed = "-" if offsets.committed is None else offsets.committed
+    shown = "-" if owner is None else f"{owner.instance_id}@{owner.address}"
+    return offsets.log_start, committed, offsets.last_stable_offset, offsets.high_watermark, offsets.lag, shown
+
+
+def _as_json(settings: Settings, look: Look) -> dict[str, object]:
+    partitions = []
+    for partition, offsets in look.offsets.items():
+        owner = look.owners.get(partition)
+        names = {"worker": owner and owner.instance_id, "address": owner and owner.address}
+        partitions.append({"partition": partition, **offsets._asdict(), "lag": offsets.lag, **names})
+    return {"group": GROUP, "topic": settings.input_topic, "lag": look.lag, "partitions": partitions}

@@ -1,0 +1,119 @@
+"""The workers' group as Kafka has it: who owns which partition, how far it has committed, where the source's logs end.
+
+It asks through any AIOKafkaClient: a worker's own, or a command's.
+"""
+
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from aiokafka import errors as kafka_errors
+from aiokafka.client import AIOKafkaClient
+from kio.schema.errors import ErrorCode
+
+from portfolio_stream.admin import admin_client, partition_count
+from portfolio_stream.exactly_once.offset_lookup import (
+    EARLIEST,
+    LATEST,
+    NO_OFFSET,
+    READ_COMMITTED,
+    group_offsets,
+    log_offsets,
+)
+from portfolio_stream.exactly_once.wire import Coordinators, Lane, call, schema
+from portfolio_stream.kafka_client import client_options, connected
+from portfolio_stream.settings import GROUP, Settings
+
+_describe = schema("consumer_group_describe", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A worker, as its client id `<instance>@host:port` says."""
+
+    instance_id: str
+    address: str
+
+
+class Offsets(NamedTuple):
+    """Of one partition of the source."""
+
+    log_start: int
+    #: the group's next offset; None where it has none, and a worker begins at the log's start
+    committed: int | None
+    last_stable_offset: int
+    high_watermark: int
+
+    @property
+    def lag(self) -> int:
+        """Records (and markers) that could be read and are not committed."""
+        begin = self.log_start if self.committed is None else self.committed
+        return max(0, self.last_stable_offset - begin)
+
+
+class Group:
+    """Every method raises a KafkaError or OSError where Kafka gives no answer; asking again helps."""
+
+    def __init__(self, client: AIOKafkaClient, coordinators: Coordinators, topic: str) -> None:
+        self._client = client
+        self._coordinators = coordinators
+        self._topic = topic
+
+    async def owners(self) -> dict[int, Owner]:
+        """By partition, of those that have one. Raises GroupIdNotFound before the first member has joined."""
+        request = _describe.ConsumerGroupDescribeRequest(group_ids=(GROUP,), include_authorized_operations=False)
+        reply = await call(self._client, await self._coordinators.group(), Lane.RECOVERY, request)
+        group = reply.groups[0]
+        if group.error_code is not ErrorCode.none:
+            raise kafka_errors.for_code(group.error_code.value)(GROUP)
+        return owners_in(group, self._topic)
+
+    async def offsets(self, partitions: Collection[int]) -> dict[int, Offsets]:
+        """The group's first: what comes meanwhile is lag, and lag is never negative."""
+        client, topic = self._client, self._topic
+        coordinator = await self._coordinators.group()
+        committed = await group_offsets(client, coordinator, GROUP, topic, partitions, is_stable=False)
+        starts = await log_offsets(client, topic, partitions, EARLIEST)
+        stable = await log_offsets(client, topic, partitions, LATEST, READ_COMMITTED)
+        high = await log_offsets(client, topic, partitions, LATEST)
+        known = committed.keys() & starts.keys() & stable.keys() & high.keys()
+        if unknown := set(partitions) - known:
+            raise kafka_errors.LeaderNotAvailableError(f"{topic}-{min(unknown)}")
+        return {
+            partition: Offsets(
+                log_start=starts[partition],
+                committed=None if committed[partition] == NO_OFFSET else committed[partition],
+                last_stable_offset=stable[partition],
+                high_watermark=high[partition],
+            )
+            for partition in sorted(known)
+        }
+
+    async def forget(self) -> None:
+        """Look for coordinator and leaders anew: after an error they may have moved."""
+        self._coordinators.forget()
+        await self._client.force_metadata_update()
+
+
+def owners_in(group: Any, topic: str) -> dict[int, Owner]:
+    """By the members' current assignment; members that say no address own nothing here."""
+    owners: dict[int, Owner] = {}
+    for member in group.members:
+        instance_id, separator, address = member.client_id.rpartition("@")
+        if not separator:
+            continue
+        for assigned in member.assignment.topic_partitions:
+            if assigned.topic_name == topic:
+                owners |= dict.fromkeys(assigned.partitions, Owner(instance_id, address))
+    return owners
+
+
+@asynccontextmanager
+async def open_group(settings: Settings) -> AsyncIterator[tuple[Group, int]]:
+    """With the source's partition count. Raises TopicMissing, and what `connected` raises."""
+    async with admin_client(settings) as admin:
+        partitions = await partition_count(admin, settings.input_topic)
+    async with connected(settings, AIOKafkaClient(**client_options(settings))) as client:
+        await client.set_topics([settings.input_topic])
+        yield Group(client, Coordinators(client, GROUP, GROUP), settings.input_topic), partitions
