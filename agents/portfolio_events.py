@@ -7,9 +7,11 @@ For each record exactly one of three things happens: an output with table writes
 from collections import Counter
 from dataclasses import dataclass, field
 
+from portfolio_stream.domain.activity import NOTHING, add, latest_in_time, open_window, window_of
 from portfolio_stream.domain.events import Adjustment, Split, Trade
 from portfolio_stream.domain.fold import fold
 from portfolio_stream.domain.money import arithmetic
+from portfolio_stream.domain.portfolios import with_windows
 from portfolio_stream.domain.rejection import (
     EVENT_ID_CONFLICT,
     KEY_MISMATCH,
@@ -24,6 +26,7 @@ from portfolio_stream.partitioning import partition_of
 from portfolio_stream.records.events import decode_event
 from portfolio_stream.records.outputs import dead_letter, encode_processed
 from portfolio_stream.records.values import SEPARATOR, SeenEvent, fingerprint
+from tables.activity import ACTIVITY
 from tables.portfolios import PORTFOLIOS
 from tables.positions import POSITIONS
 from tables.seen_events import SEEN_EVENTS, is_in_window
@@ -34,6 +37,9 @@ class Counts:
     accepted: int = 0
     duplicates: int = 0
     rejected: Counter[RejectionCode | OperatorCode] = field(default_factory=Counter)
+    #: accepted, but not added to activity
+    late: int = 0
+    early: int = 0
 
 
 @arithmetic()
@@ -45,11 +51,13 @@ def fold_slice(
     One body: it runs for every event, and a call for each step would add 1 us to its 10 (benchmarks/fold.py).
     """
     counts = Counts()
-    accepted = 0
+    accepted = late = early = 0
     partition, partition_count = slice.partition, slice.partition_count
     append_output, append_dead_letter = slice.appender(output_topic), slice.appender(dlq_topic)
     positions, portfolios, seen_events = slice.view(POSITIONS), slice.view(PORTFOLIOS), slice.view(SEEN_EVENTS)
     dirty_positions, dirty_portfolios, dirty_seen = positions.dirty, portfolios.dirty, seen_events.dirty
+    activity = slice.view(ACTIVITY)
+    in_time = latest_in_time(min((record.timestamp for record in slice.records), default=0))
 
     for record in slice.records:
         value, key = record.value or b"", record.key
@@ -86,6 +94,23 @@ def fold_slice(
             continue
 
         after, position, currency = outcome.portfolio, outcome.position, outcome.currency
+        occurred_at = event.occurred_at
+        if occurred_at > in_time and occurred_at > latest_in_time(record.timestamp):
+            early += 1
+        elif (opening := open_window(after.windows, start := window_of(occurred_at))) is None:
+            late += 1
+        else:
+            window_key = prefix + start.encode()
+            before = activity[window_key] if opening.is_known else None
+            window = add(before or NOTHING, currency, outcome.notional)
+            if type(window) is Rejected:
+                _reject(record, window, input_topic, partition, append_dead_letter, counts)
+                continue
+            activity.put(window_key, window)
+            for leaving in opening.leaving:
+                activity.put(prefix + leaving.encode(), None)
+            after = with_windows(after, opening.windows)
+
         sequence = after.sequence
         balance = None if currency is None else after.cash[currency]
         output = encode_processed(event, sequence, position, currency, balance, partition, record.offset)
@@ -97,7 +122,7 @@ def fold_slice(
         if sequence % deduplication_window == 0:
             _forget(seen_events, prefix, sequence, deduplication_window)
         accepted += 1
-    counts.accepted = accepted
+    counts.accepted, counts.late, counts.early = accepted, late, early
     return counts
 
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.throughput [--events 500000]
 
-The full contract: three tables, outputs, dead letters, deduplication, one transaction after another. The worker's CPU
+The full contract: four tables, outputs, dead letters, deduplication, one transaction after another. The worker's CPU
 includes its start. The clock runs from the first committed event that is seen to the last.
 """
 

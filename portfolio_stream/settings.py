@@ -10,7 +10,7 @@ from pathlib import Path
 from portfolio_stream.errors import InvalidSetting
 
 GROUP = "portfolio-stream"  # consumer group, Faust app id, and prefix of transactional ids and of the changelog topic
-FOLD_VERSION = 1  # bump when the fold of equal records gives other bytes: an older state is then refused
+FOLD_VERSION = 2  # bump when the fold of equal records gives other bytes: an older state is then refused
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -21,13 +21,14 @@ from portfolio_stream.kafka_client import client_options
 from portfolio_stream.settings import GROUP, Settings
 from portfolio_stream.web.access import Access
 from portfolio_stream.web.server import WebServer, address_of, listen
+from tables.activity import ACTIVITY
 from tables.portfolios import PORTFOLIOS
 from tables.positions import POSITIONS
 from tables.seen_events import SEEN_EVENTS
 
 log = logging.getLogger(__name__)
 
-TABLES: tuple[TableDefinition[Any], ...] = (POSITIONS, PORTFOLIOS, SEEN_EVENTS)
+TABLES: tuple[TableDefinition[Any], ...] = (POSITIONS, PORTFOLIOS, ACTIVITY, SEEN_EVENTS)
 GC_THRESHOLDS = (100_000, 50, 1_000)  # folded values hold no cycles: the default pace would scan the caches for nothing
 FAUST_DEFAULT_WEB_PORT = 6066
 
@@ -65,6 +66,7 @@ async def make_engine(
 
 def _count(piece: Slice, counts: Counts) -> None:
     piece.count(accepted=counts.accepted, duplicate=counts.duplicates)
+    piece.count(**{"activity_skipped:late": counts.late, "activity_skipped:early": counts.early})
     if counts.rejected:
         piece.count(**{f"rejected:{code}": n for code, n in counts.rejected.items()})
 

@@ -11,10 +11,11 @@ from typing import Any
 import msgspec
 
 from portfolio_stream.audit.history import SEPARATOR, Effect, Entry
+from portfolio_stream.domain.activity import NOTHING, Activity, add, latest_in_time, open_window, window_of
 from portfolio_stream.domain.events import Adjustment, Event, Split, Trade
 from portfolio_stream.domain.fold import Outcome, fold
 from portfolio_stream.domain.money import arithmetic
-from portfolio_stream.domain.portfolios import Portfolio
+from portfolio_stream.domain.portfolios import Portfolio, with_windows
 from portfolio_stream.domain.positions import Position
 from portfolio_stream.domain.rejection import EVENT_ID_CONFLICT, KEY_MISMATCH, WRONG_PARTITION, Rejected
 from portfolio_stream.partitioning import partition_of
@@ -22,6 +23,7 @@ from portfolio_stream.records.events import decode_event
 from portfolio_stream.records.outputs import dead_letter, encode_processed
 from portfolio_stream.records.values import (
     SeenEvent,
+    decode_activity,
     decode_portfolio,
     decode_position,
     decode_seen_event,
@@ -29,6 +31,7 @@ from portfolio_stream.records.values import (
 )
 
 DECODERS: Mapping[bytes, Callable[[bytes], Any]] = {
+    b"activity": decode_activity,
     b"portfolios": decode_portfolio,
     b"positions": decode_position,
     b"seen_events": decode_seen_event,
@@ -48,6 +51,7 @@ class Replay:
         self._window = deduplication_window
         self._portfolios: dict[bytes, Portfolio] = {}
         self._positions: dict[bytes, Position] = {}
+        self._activity: dict[bytes, Activity] = {}
         self._seen: dict[bytes, SeenEvent] = {}
 
     @arithmetic()  # entered once for all, not by each fold: 1.5 of 19 us
@@ -79,7 +83,26 @@ class Replay:
             return None if seen.fingerprint == fingerprint(record.value) else EVENT_ID_CONFLICT
         has_position = isinstance(event, Trade | Split | Adjustment)
         position = self._positions.get(_key(key, event.symbol)) if has_position else None  # type: ignore[union-attr]
-        return fold(event, portfolio, position)
+        outcome = fold(event, portfolio, position)
+        return outcome if isinstance(outcome, Rejected) else self._with_activity(record, event, outcome)
+
+    def _with_activity(self, record: Any, event: Event, outcome: Outcome) -> Outcome | Rejected:
+        """The last check of all, so activity is changed at once."""
+        key, start = record.key, window_of(event.occurred_at)
+        if event.occurred_at > latest_in_time(record.timestamp):
+            self.counts["early"] += 1
+            return outcome
+        opening = open_window(outcome.portfolio.windows, start)
+        if opening is None:
+            self.counts["late"] += 1
+            return outcome
+        after = add(self._activity.get(_key(key, start), NOTHING), outcome.currency, outcome.notional)
+        if isinstance(after, Rejected):
+            return after
+        self._activity[_key(key, start)] = after
+        for leaving in opening.leaving:
+            del self._activity[_key(key, leaving)]
+        return msgspec.structs.replace(outcome, portfolio=with_windows(outcome.portfolio, opening.windows))
 
     def _output(self, record: Any, event: Event, outcome: Outcome) -> None:
         key, portfolio, position, currency = record.key, outcome.portfolio, outcome.position, outcome.currency
@@ -119,6 +142,7 @@ class Replay:
     def tables(self) -> dict[bytes, Any]:
         """Every table's values by changelog key, without what is out of its window."""
         values: dict[bytes, Any] = {_key(b"portfolios", key): value for key, value in self._portfolios.items()}
+        values |= {_key(b"activity", key): value for key, value in self._activity.items()}
         values |= {_key(b"positions", key): value for key, value in self._positions.items()}
         values |= {
             _key(b"seen_events", key): seen

@@ -4,7 +4,7 @@ Pure, total over valid events, and the only place that says what an event does. 
 range. The caller has settled duplicates, and looks up the position of `event.symbol`.
 """
 
-from decimal import getcontext
+from decimal import Decimal, getcontext
 from typing import assert_never, final
 
 import msgspec
@@ -23,6 +23,8 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     position: Position | None = None
     #: whose balance the output shows; None: the event moves no cash
     currency: str | None = None
+    #: of a trade
+    notional: Decimal | None = None
 
 
 def fold(event: Event, portfolio: Portfolio | None, position: Position | None) -> Outcome | Rejected:
@@ -52,7 +54,7 @@ def _trade(trade: Trade, before: Portfolio, position: Position | None) -> Outcom
         return after
     cash = -(notional + trade.fee) if trade.side == "buy" else notional - trade.fee
     booked = book(trade, before, trade.currency, cash, trade.fee or None, None)
-    return booked if type(booked) is Rejected else Outcome(booked, after, trade.currency)
+    return booked if type(booked) is Rejected else Outcome(booked, after, trade.currency, notional)
 
 
 def _booked(currency: str, after: Portfolio | Rejected) -> Outcome | Rejected:

@@ -21,6 +21,8 @@ from decimal import (
     setcontext,
 )
 
+Amounts = dict[str, Decimal]  # by currency
+
 QUANTUM = Decimal("0.00000001")
 ZERO = Decimal("0.00000000")
 #: a stored amount is smaller than 10 to this power

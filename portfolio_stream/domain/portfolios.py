@@ -1,4 +1,4 @@
-"""What a portfolio holds besides positions: its sequence, and cash, fees and dividends by currency.
+"""What a portfolio holds besides positions: its sequence, cash, fees and dividends by currency, and its windows.
 
 The mappings are replaced, never changed: an older portfolio stays what it was. A currency appears in a mapping with the
 first event that books there (in `fees`, a trade without a fee books nothing).
@@ -9,11 +9,10 @@ from typing import final
 
 import msgspec
 
+from portfolio_stream.domain.activity import NO_WINDOWS, Windows
 from portfolio_stream.domain.events import Event, EventType
-from portfolio_stream.domain.money import ZERO, is_storable
+from portfolio_stream.domain.money import ZERO, Amounts, is_storable
 from portfolio_stream.domain.rejection import Rejected, out_of_range
-
-Amounts = dict[str, Decimal]
 
 
 @final
@@ -27,6 +26,8 @@ class Portfolio(msgspec.Struct, frozen=True, gc=False):
     #: smallest and largest occurred_at
     earliest: str
     latest: str
+    #: which windows the table activity has of it
+    windows: Windows = NO_WINDOWS
 
 
 # occurred_at begins with a digit: any is smaller than "~" and greater than ""
@@ -59,6 +60,10 @@ def book(
     return _next(event, before, {**before.cash, currency: balance}, fees, dividends)
 
 
+def with_windows(portfolio: Portfolio, windows: Windows) -> Portfolio:
+    return portfolio if windows is portfolio.windows else msgspec.structs.replace(portfolio, windows=windows)
+
+
 def _next(event: Event, before: Portfolio, cash: Amounts, fees: Amounts, dividends: Amounts) -> Portfolio:
     events, kind = before.events.copy(), event.type
     events[kind] = events.get(kind, 0) + 1
@@ -67,4 +72,4 @@ def _next(event: Event, before: Portfolio, cash: Amounts, fees: Amounts, dividen
         earliest = at
     if at > latest:
         latest = at
-    return Portfolio(before.sequence + 1, cash, fees, dividends, events, earliest, latest)
+    return Portfolio(before.sequence + 1, cash, fees, dividends, events, earliest, latest, before.windows)

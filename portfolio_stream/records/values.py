@@ -12,21 +12,23 @@ from typing import Literal
 
 import msgspec
 
+from portfolio_stream.domain.activity import Activity, Windows
 from portfolio_stream.domain.events import EventType
-from portfolio_stream.domain.money import plain
-from portfolio_stream.domain.portfolios import Amounts, Portfolio
+from portfolio_stream.domain.money import Amounts, plain
+from portfolio_stream.domain.portfolios import Portfolio
 from portfolio_stream.domain.positions import Position
 
-FORMAT = 1
+FORMAT = 2
 SEPARATOR = b"\x00"
 FINGERPRINT_BYTES = 16
 
 _pack = msgspec.msgpack.Encoder(order="deterministic").encode
-_unpack_position = msgspec.msgpack.Decoder(tuple[Literal[1], str, Decimal, Decimal, Decimal, Decimal]).decode
+_unpack_position = msgspec.msgpack.Decoder(tuple[Literal[2], str, Decimal, Decimal, Decimal, Decimal]).decode
 _unpack_portfolio = msgspec.msgpack.Decoder(
-    tuple[Literal[1], int, Amounts, Amounts, Amounts, dict[EventType, int], str, str]
+    tuple[Literal[2], int, Amounts, Amounts, Amounts, dict[EventType, int], str, str, str, bytes]
 ).decode
-_unpack_seen = msgspec.msgpack.Decoder(tuple[Literal[1], int, int, bytes]).decode
+_unpack_activity = msgspec.msgpack.Decoder(tuple[Literal[2], int, Amounts]).decode
+_unpack_seen = msgspec.msgpack.Decoder(tuple[Literal[2], int, int, bytes]).decode
 
 
 class SeenEvent(msgspec.Struct, frozen=True, gc=False):
@@ -61,12 +63,23 @@ def decode_position(value: bytes) -> Position:
 
 
 def encode_portfolio(portfolio: Portfolio) -> bytes:
-    p = portfolio
-    return _pack((FORMAT, p.sequence, p.cash, p.fees, p.dividends, p.events, p.earliest, p.latest))
+    p, w = portfolio, portfolio.windows
+    present = w.present.to_bytes((w.present.bit_length() + 7) // 8, "big")
+    return _pack((FORMAT, p.sequence, p.cash, p.fees, p.dividends, p.events, p.earliest, p.latest, w.newest, present))
 
 
 def decode_portfolio(value: bytes) -> Portfolio:
-    return Portfolio(*_unpack_portfolio(value)[1:])
+    members = _unpack_portfolio(value)
+    newest, present = members[-2:]
+    return Portfolio(*members[1:-2], Windows(newest, int.from_bytes(present, "big")))
+
+
+def encode_activity(activity: Activity) -> bytes:
+    return _pack((FORMAT, activity.events, activity.notional))
+
+
+def decode_activity(value: bytes) -> Activity:
+    return Activity(*_unpack_activity(value)[1:])
 
 
 def encode_seen_event(seen: SeenEvent) -> bytes:
@@ -100,6 +113,10 @@ def show_portfolio(portfolio: Portfolio) -> dict[str, object]:
         "earliest": p.earliest,
         "latest": p.latest,
     }
+
+
+def show_activity(activity: Activity) -> dict[str, object]:
+    return {"events": activity.events, "notional": _plain_amounts(activity.notional)}
 
 
 def show_seen_event(seen: SeenEvent) -> dict[str, object]:

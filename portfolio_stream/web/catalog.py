@@ -8,9 +8,10 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from portfolio_stream.exactly_once.ports import TableDefinition
-from portfolio_stream.records.values import SeenEvent, show_portfolio, show_position, show_seen_event
+from portfolio_stream.records.values import SeenEvent, show_activity, show_portfolio, show_position, show_seen_event
 from portfolio_stream.web.moment import Moment
 from portfolio_stream.web.problem import Problem
+from tables.activity import ACTIVITY
 from tables.portfolios import PORTFOLIOS
 from tables.positions import POSITIONS
 from tables.seen_events import SEEN_EVENTS, is_in_window
@@ -48,6 +49,7 @@ SERVED = {
     for served in (
         Served(POSITIONS, ("portfolio_id", "symbol"), show_position),
         Served(PORTFOLIOS, ("portfolio_id",), show_portfolio),
+        Served(ACTIVITY, ("portfolio_id", "window"), show_activity),
         Served(SEEN_EVENTS, ("portfolio_id", "event_id"), show_seen_event, _is_seen),
     )
 }

@@ -19,6 +19,8 @@ from portfolio_stream.web.health import is_alive, membership_of
 PREFIX = "portfolio_stream_"
 #: statistics.counts has the codes of rejections behind this
 REJECTED = "rejected:"
+#: and the reasons why an accepted event is not in the table activity behind this
+ACTIVITY_SKIPPED = "activity_skipped:"
 
 
 class Metrics:
@@ -72,10 +74,20 @@ class _Engine(Collector):
         for reason, times in sorted(statistics.drops.items()):
             drops.add_metric((reason,), times)
         yield drops
+        skipped = CounterMetricFamily(
+            f"{PREFIX}activity_skipped",
+            "Accepted events that are not in the table activity: late, or early.",
+            labels=("reason",),
+        )
+        for reason in ("late", "early"):
+            skipped.add_metric((reason,), statistics.counts[ACTIVITY_SKIPPED + reason])
+        yield skipped
         records = CounterMetricFamily(
             f"{PREFIX}records", "What became of committed source records.", labels=("outcome", "code")
         )
         for outcome, times in sorted(({"accepted": 0, "duplicate": 0} | statistics.counts).items()):
+            if outcome.startswith(ACTIVITY_SKIPPED):
+                continue
             labels = ("rejected", outcome.removeprefix(REJECTED)) if outcome.startswith(REJECTED) else (outcome, "")
             records.add_metric(labels, times)
         yield records

@@ -24,11 +24,16 @@ from portfolio_stream.broker.cluster import Cluster
 from portfolio_stream.errors import CannotVerify
 from portfolio_stream.generator import Mixture, generate
 from portfolio_stream.producer import BatchedTopic, make_producer, produce
-from portfolio_stream.records.values import encode_portfolio, encode_position, encode_seen_event
+from portfolio_stream.records.values import encode_activity, encode_portfolio, encode_position, encode_seen_event
 from portfolio_stream.settings import Settings
 
 PARTITIONS = 2
-ENCODERS = {"Portfolio": encode_portfolio, "Position": encode_position, "SeenEvent": encode_seen_event}
+ENCODERS = {
+    "Activity": encode_activity,
+    "Portfolio": encode_portfolio,
+    "Position": encode_position,
+    "SeenEvent": encode_seen_event,
+}
 TOPIC_ID = "00112233445566778899aabbccddeeff"
 
 

@@ -4,6 +4,7 @@ States are plain dictionaries, amounts are Fractions, a rejection is its code as
 """
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
@@ -55,6 +56,44 @@ class Holding:
 
 
 @dataclass
+class Minutes:
+    """Activity of one portfolio. `add` an accepted event; `table` is what must be there then."""
+
+    #: every window that was ever counted in, by its start: [events, {currency: notional}]
+    windows: dict[datetime, list[Any]] = field(default_factory=dict)
+    late: int = 0
+    early: int = 0
+
+    def add(self, event: dict[str, Any], timestamp: int) -> str | None:
+        """The code of a rejection, or None."""
+        occurred_at = datetime.fromisoformat(event["occurred_at"].upper()).astimezone(UTC)
+        occurred_at = occurred_at.replace(microsecond=occurred_at.microsecond // 1000 * 1000)
+        start = occurred_at.replace(second=0, microsecond=0)
+        if occurred_at - (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=timestamp)) > timedelta(hours=24):
+            self.early += 1
+            return None
+        if self.windows and start < max(self.windows) - timedelta(minutes=1439):
+            self.late += 1
+            return None
+        events, notional = self.windows.get(start, [0, {}])
+        if event["type"] == "trade":
+            traded = rounded(Fraction(event["quantity"]) * Fraction(event["price"]))
+            notional = notional | {event["currency"]: notional.get(event["currency"], Fraction(0)) + traded}
+            if notional[event["currency"]] >= LIMIT:
+                return "out_of_range"
+        self.windows[start] = [events + 1, notional]
+        return None
+
+    def table(self) -> dict[str, dict[str, Any]]:
+        oldest = max(self.windows) - timedelta(minutes=1439) if self.windows else None
+        return {
+            f"{start:%Y-%m-%dT%H:%M}:00Z": {"events": events, "notional": {c: text(a) for c, a in notional.items()}}
+            for start, (events, notional) in self.windows.items()
+            if oldest is not None and start >= oldest
+        }
+
+
+@dataclass
 class Account:
     """One portfolio. `apply` gives the output's `position` and `cash` members, or the code of a rejection."""
 
@@ -63,8 +102,10 @@ class Account:
     fees: dict[str, Fraction] = field(default_factory=dict)
     dividends: dict[str, Fraction] = field(default_factory=dict)
     holdings: dict[str, Holding] = field(default_factory=dict)
+    minutes: Minutes = field(default_factory=Minutes)
 
-    def apply(self, event: dict[str, Any]) -> dict[str, Any] | str:
+    def apply(self, event: dict[str, Any], timestamp: int | None = None) -> dict[str, Any] | str:
+        """Without a timestamp no activity is kept."""
         kind = event["type"]
         holding = self._moved(event) if kind in ("trade", "split", "adjustment") else None
         if isinstance(holding, str):
@@ -74,6 +115,8 @@ class Account:
         booked = self._booked(event)
         if any(abs(amount) >= LIMIT for amounts in booked.values() for amount in amounts.values()):
             return "out_of_range"
+        if timestamp is not None and (code := self.minutes.add(event, timestamp)):
+            return code
         self.cash, self.fees, self.dividends = booked["cash"], booked["fees"], booked["dividends"]
         self.sequence += 1
         shown: dict[str, Any] = {}

@@ -11,6 +11,7 @@ from portfolio_stream.audit.replay import Replay
 from portfolio_stream.exactly_once.memory import MemoryPartition, MemoryRecord
 from portfolio_stream.generator import Mixture, generate
 from portfolio_stream.partitioning import partition_of
+from tables.activity import ACTIVITY
 from tables.portfolios import PORTFOLIOS
 from tables.positions import POSITIONS
 from tables.seen_events import SEEN_EVENTS, is_in_window
@@ -61,7 +62,7 @@ def test_the_auditor_and_the_agent_agree(partition: int, window: int) -> None:
     view = memory.slice([]).view
     tables = {
         table.name.encode() + b"\x00" + key: value
-        for table in (PORTFOLIOS, POSITIONS, SEEN_EVENTS)
+        for table in (ACTIVITY, PORTFOLIOS, POSITIONS, SEEN_EVENTS)
         for key, value in view(table).scan(b"")
         if table is not SEEN_EVENTS or is_in_window(value, _sequence(view(PORTFOLIOS), key), window)
     }

@@ -193,7 +193,7 @@ async def test_metrics(engine: FakeEngine) -> None:
     engine.lags = {0: 5}
     statistics = engine.statistics
     statistics.events = 4
-    statistics.counts.update({"accepted": 3, "rejected:invalid_field": 1})
+    statistics.counts.update({"accepted": 3, "rejected:invalid_field": 1, "activity_skipped:late": 2})
     statistics.drops["Doubt"] += 1
     statistics.latencies.observe(0.03, 2)
     statistics.latencies.observe(-1.0)
@@ -213,6 +213,9 @@ async def test_metrics(engine: FakeEngine) -> None:
         ("records_total", "", "accepted"): 3,
         ("records_total", "", "duplicate"): 0,
         ("records_total", "invalid_field", "rejected"): 1,
+        ("records_total", "", "activity_skipped:late"): None,
+        ("activity_skipped_total", "late"): 2,
+        ("activity_skipped_total", "early"): 0,
         ("partitions_owned",): 2,
         ("lag_records", "0"): 5,
         ("event_latency_seconds_bucket", "0.02"): 1,

@@ -8,6 +8,7 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 from kio.schema.errors import ErrorCode
 
+from portfolio_stream.domain.activity import Activity
 from portfolio_stream.domain.portfolios import Portfolio
 from portfolio_stream.domain.positions import Position
 from portfolio_stream.exactly_once.recovery import Halted
@@ -15,7 +16,8 @@ from portfolio_stream.partitioning import partition_of
 from portfolio_stream.records.values import SeenEvent
 from portfolio_stream.web.catalog import parse
 from portfolio_stream.web.problem import Problem
-from tables import portfolios, positions, seen_events
+from tables import activity, portfolios, positions, seen_events
+from tables.activity import ACTIVITY
 from tables.portfolios import PORTFOLIOS
 from tables.positions import POSITIONS
 from tables.seen_events import SEEN_EVENTS
@@ -54,6 +56,17 @@ async def test_value_of_an_owned_partition(engine: FakeEngine) -> None:
         answer = await get(server, "/tables/positions/P1/ACME")
     expected = {"key": ["P1", "ACME"], "value": SHOWN, "partition": PARTITION, "offset": 1041, "worker": "w1"}
     assert (200, "application/json", expected) == (answer.status, answer.headers["content-type"], answer.json)
+
+
+async def test_a_minutes_activity(engine: FakeEngine) -> None:
+    """The window is asked for by its start, as it stands in the key."""
+    engine.join(*range(PARTITIONS))
+    window = Activity(3, {"USD": Decimal("8.00000000")})
+    await engine.commit(PARTITION, 7, {(ACTIVITY, activity.key("P1", "2026-11-23T04:30:00Z")): window})
+    async with serving(engine) as server:
+        answer = await get(server, "/tables/activity/P1/2026-11-23T04:30:00Z")
+        assert 404 == (await get(server, "/tables/activity/P1/2026-11-23T04:31:00Z")).status
+    assert {"events": 3, "notional": {"USD": "8"}} == answer.json["value"]
 
 
 async def test_key_is_taken_from_the_raw_path(engine: FakeEngine) -> None:
@@ -212,6 +225,6 @@ async def test_tables_lists_what_this_worker_answers_for(engine: FakeEngine) -> 
         engine.running.discard(1)
         await engine.commit(0, 41, {})
         listed = (await get(server, "/tables")).json
-    assert ["portfolios", "positions", "seen_events"] == [table["table"] for table in listed["tables"]]
+    assert ["activity", "portfolios", "positions", "seen_events"] == [table["table"] for table in listed["tables"]]
     assert [{"partition": 0, "offset": 41, "worker": "w1"}] == listed["tables"][1]["partitions"]
-    assert ["portfolio_id", "symbol"] == listed["tables"][1]["key"]
+    assert ["portfolio_id", "window"] == listed["tables"][0]["key"]
