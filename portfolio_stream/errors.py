@@ -336,6 +336,50 @@ class GroupMissing(PortfolioStreamError):
         )
 
 
+class PartitionMissing(PortfolioStreamError):
+    """A partition number that the topic does not have."""
+
+    exit_code = 2
+
+    def __init__(self, topic: str, partition: int, partitions: int) -> None:
+        super().__init__(
+            f"Topic {topic} has no partition {partition}.", f"Give a partition from 0 to {partitions - 1}."
+        )
+
+
+class PartitionUnreadable(PortfolioStreamError):
+    """A partition gives no more records though it has some. For `verify`: it cannot be verified."""
+
+    exit_code = 2
+
+    def __init__(self, topic: str, partition: int, offset: int) -> None:
+        super().__init__(
+            f"Partition {partition} of {topic} cannot be read past offset {offset}.",
+            "Check the broker's log for this partition and run the command again.",
+        )
+
+
+class DeadLetterNotReplayable(PortfolioStreamError):
+    """The one dead letter that was to be sent back is not there, or would not be sent as it was."""
+
+    def __init__(self, partition: int, offset: int, reason: str) -> None:
+        super().__init__(
+            f"The dead letter at offset {offset} of partition {partition} cannot be replayed: {reason}.",
+            "Look at it with `portfolio-stream dlq list`, and have its producer send the event again.",
+        )
+
+
+class ReplayStopped(PortfolioStreamError):
+    """Kafka refused a replayed record, or did not answer: those before it are in the source topic."""
+
+    def __init__(self, sent: int, selected: int, reason: str) -> None:
+        super().__init__(
+            f"The replay stopped after {sent:,} of {selected:,} dead letters: {reason}.",
+            "Correct the cause and replay again: what is sent twice is a duplicate, without effect, while it is in the "
+            "deduplication window.",
+        )
+
+
 class CannotVerify(PortfolioStreamError):
     """What `verify` would compare is not there any more, or does not come; nothing is said about exactly-once."""
 

@@ -25,9 +25,10 @@ STEP_SECONDS = 0.01  # of the pace: no burst is longer than this
 STEP_RECORDS = 2_000  # at an unlimited rate: how often others get a turn
 
 
-def make_producer(settings: Settings) -> AIOKafkaProducer:
+def make_producer(settings: Settings, **options: Any) -> AIOKafkaProducer:
+    """`options` are more of aiokafka's own."""
     return AIOKafkaProducer(
-        **client_options(settings), enable_idempotence=True, max_batch_size=BATCH_BYTES, linger_ms=5
+        **client_options(settings), enable_idempotence=True, max_batch_size=BATCH_BYTES, linger_ms=5, **options
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from portfolio_stream.errors import CannotVerify
+from portfolio_stream.errors import CannotVerify, PartitionUnreadable
 from portfolio_stream.kafka_client import COORDINATOR_MOVES, client_options, connected
 from portfolio_stream.settings import Settings
 
@@ -40,6 +40,13 @@ class Reader:
         all_of_it = [TopicPartition(topic, partition) for partition in range(partitions)]
         starts: Mapping[TopicPartition, int] = await self.uncommitted.beginning_offsets(all_of_it)
         return {partition: starts[TopicPartition(topic, partition)] for partition in range(partitions)}
+
+    async def ends(self, topic: str, partitions: int) -> Mapping[int, int]:
+        """The last stable offsets of this moment: whatever was committed before lies below, and reading to them never
+        waits."""
+        all_of_it = [TopicPartition(topic, partition) for partition in range(partitions)]
+        ends: Mapping[TopicPartition, int] = await self.committed.end_offsets(all_of_it)
+        return {partition: ends[TopicPartition(topic, partition)] for partition in range(partitions)}
 
     async def stable_end(self, topic: str, partition: int) -> int:
         """Raises CannotVerify if a transaction stays open."""
@@ -78,10 +85,7 @@ class Reader:
             if position != before:
                 moved = now
             elif now - moved > PATIENCE_SECONDS:
-                raise CannotVerify(
-                    f"partition {at.partition} of {at.topic} cannot be read past offset {position}",
-                    "Check the broker's log for this partition and run verify again.",
-                )
+                raise PartitionUnreadable(at.topic, at.partition, position)
 
 
 @asynccontextmanager

@@ -1,5 +1,6 @@
 """What the commands share: options, settings, a coroutine's run, printing."""
 
+import base64
 import json
 import os
 import re
@@ -59,6 +60,22 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
 def print_json(value: object) -> None:
     click.echo(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+def as_text(name: str, content: bytes | None) -> dict[str, str | None]:
+    """A member of a JSON object: `name` as text, or `name`_base64 where the bytes are not UTF-8."""
+    try:
+        return {name: None if content is None else content.decode()}
+    except UnicodeDecodeError:
+        return {f"{name}_base64": base64.b64encode(content or b"").decode()}
+
+
+def printable(content: bytes | None) -> str:
+    """For a terminal: no byte of a record can move its cursor; - for none."""
+    if content is None:
+        return "-"
+    text = content.decode(errors="backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def print_columns(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -1,6 +1,5 @@
 """portfolio-stream consume: what a read_committed reader sees of a topic."""
 
-import base64
 import json
 import sys
 from collections.abc import AsyncGenerator
@@ -9,7 +8,7 @@ from typing import Any
 
 import click
 
-from portfolio_stream.commands.common import OutputFormat, bootstrap_option, output_option, read_settings, run
+from portfolio_stream.commands.common import OutputFormat, as_text, bootstrap_option, output_option, read_settings, run
 from portfolio_stream.settings import Settings
 
 
@@ -78,16 +77,8 @@ def _json_line(record: Any) -> bytes:
         "partition": record.partition,
         "offset": record.offset,
         "timestamp": record.timestamp,
-        **_text("key", record.key),
-        **_text("value", record.value),
-        "headers": [{"name": name, **_text("value", value)} for name, value in record.headers],
+        **as_text("key", record.key),
+        **as_text("value", record.value),
+        "headers": [{"name": name, **as_text("value", value)} for name, value in record.headers],
     }
     return json.dumps(shown, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-
-
-def _text(name: str, content: bytes | None) -> dict[str, str | None]:
-    """`name` as text, or `name`_base64 where the bytes are not UTF-8."""
-    try:
-        return {name: None if content is None else content.decode()}
-    except UnicodeDecodeError:
-        return {f"{name}_base64": base64.b64encode(content or b"").decode()}

@@ -17,8 +17,9 @@ ERROR_TOPIC: Final = "__streams.errors.topic"
 ERROR_PARTITION: Final = "__streams.errors.partition"
 ERROR_OFFSET: Final = "__streams.errors.offset"
 TRUNCATED: Final = "portfolio.truncated"
+_REASON: Final = (ERROR_CODE, ERROR_MESSAGE, ERROR_TOPIC, ERROR_PARTITION, ERROR_OFFSET)  # in this order
 #: what a dead letter has besides the original's headers; `dlq replay` strips them
-ADDED_HEADERS: Final = frozenset({ERROR_CODE, ERROR_MESSAGE, ERROR_TOPIC, ERROR_PARTITION, ERROR_OFFSET, TRUNCATED})
+ADDED_HEADERS: Final = frozenset({*_REASON, TRUNCATED})
 
 DEAD_LETTER_BYTES_LIMIT = 4 * 1024 * 1024 - 64 * 1024  # max.message.bytes 4 MiB, less what the batch format adds
 TRUNCATED_BYTES = 64 * 1024
@@ -82,6 +83,36 @@ def dead_letter(
     if _size(whole) <= DEAD_LETTER_BYTES_LIMIT:
         return whole
     return _truncated(whole, added)
+
+
+class Origin(NamedTuple):
+    """What a dead letter's headers say of the record that it was."""
+
+    code: str
+    message: str
+    topic: str
+    partition: int
+    offset: int
+    #: the original's own
+    headers: list[Header]
+    #: what was cut, as `value=5242880`; None: nothing
+    truncated: str | None
+
+
+def origin_of(headers: Sequence[Header]) -> Origin | None:
+    """The inverse of `dead_letter`; None if it made no such headers. An original may have brought some of these names
+    itself: only what was added behind its own is taken off."""
+    *kept, (last, cut) = headers or [("", None)]
+    if last != TRUNCATED:
+        kept, cut = list(headers), None
+    own, added = kept[: -len(_REASON)], kept[-len(_REASON) :]
+    if tuple(name for name, _ in added) != _REASON:
+        return None
+    code, message, topic, partition, offset = [(value or b"").decode(errors="replace") for _, value in added]
+    if not (partition.isdecimal() and offset.isdecimal()):
+        return None
+    truncated = None if cut is None else cut.decode(errors="replace")
+    return Origin(code, message, topic, int(partition), int(offset), own, truncated)
 
 
 def _truncated(letter: DeadLetter, added: list[Header]) -> DeadLetter:

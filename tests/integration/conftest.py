@@ -1,6 +1,10 @@
-"""The stage of real workers, for every integration test that asks for it."""
+"""The stage of real workers, and a command line with topics of its own, for every integration test that asks."""
+
+from uuid import uuid4
 
 import pytest
+
+from portfolio_stream.broker.cluster import Cluster
 
 pytest.register_assert_rewrite("tests.integration.workers", "tests.integration.histories")
 
@@ -14,3 +18,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "stage" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.kafka)
+
+
+@pytest.fixture
+def name(kafka: Cluster, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The prefix of this test's topics; the environment names them and the broker."""
+    prefix = f"cli-{uuid4().hex[:8]}"
+    monkeypatch.setenv("PORTFOLIO_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
+    monkeypatch.setenv("PORTFOLIO_PARTITIONS", "4")
+    for variable in ("INPUT", "OUTPUT", "DLQ", "PRICES"):
+        monkeypatch.setenv(f"PORTFOLIO_{variable}_TOPIC", f"{prefix}-{variable.lower()}")
+    # the changelog has one name for all: these topics must not meet the other tests'
+    for module in ("settings", "group", "commands.lag"):
+        monkeypatch.setattr(f"portfolio_stream.{module}.GROUP", prefix)
+    return prefix

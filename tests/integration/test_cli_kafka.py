@@ -2,28 +2,12 @@
 
 import json
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
 from portfolio_stream import cli
-from portfolio_stream.broker.cluster import Cluster
 from portfolio_stream.generator import Mixture, generate
 from portfolio_stream.partitioning import partition_of
-
-
-@pytest.fixture
-def name(kafka: Cluster, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The prefix of this test's topics; the environment names them and the broker."""
-    prefix = f"cli-{uuid4().hex[:8]}"
-    monkeypatch.setenv("PORTFOLIO_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
-    monkeypatch.setenv("PORTFOLIO_PARTITIONS", "4")
-    for variable in ("INPUT", "OUTPUT", "DLQ", "PRICES"):
-        monkeypatch.setenv(f"PORTFOLIO_{variable}_TOPIC", f"{prefix}-{variable.lower()}")
-    # the changelog has one name for all: these topics must not meet the other tests'
-    for module in ("settings", "group", "commands.lag"):
-        monkeypatch.setattr(f"portfolio_stream.{module}.GROUP", prefix)
-    return prefix
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:

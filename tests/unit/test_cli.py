@@ -41,6 +41,10 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ["tables", "get", "positions"],
         ["broker", "start", "--brokers", "2"],
         ["lag", "--watch", "0"],
+        ["dlq", "list", "--limit", "0"],
+        ["dlq", "replay"],
+        ["dlq", "replay", "--offset", "7"],
+        ["dlq", "replay", "--all", "--partition", "1"],
         ["verify", "--bogus"],
     ],
 )
@@ -67,7 +71,16 @@ def test_a_wrong_environment_names_the_variable(
 
 @pytest.mark.parametrize(
     "arguments",
-    [["topics", "list"], ["topics", "create"], ["produce", "--events", "1"], ["consume"], ["verify"], ["lag"]],
+    [
+        ["topics", "list"],
+        ["topics", "create"],
+        ["produce", "--events", "1"],
+        ["consume"],
+        ["verify"],
+        ["lag"],
+        ["dlq", "list"],
+        ["dlq", "replay", "--all"],
+    ],
 )
 def test_an_absent_broker_is_an_error_in_two_lines(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Every command that talks to Kafka says where it looked and how to start one."""

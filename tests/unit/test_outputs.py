@@ -1,6 +1,8 @@
 """Bytes out: ProcessedEvent, dead letters, table values and keys, the partitioner."""
 
+from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -79,6 +81,30 @@ def test_dead_letter_that_does_not_fit_is_cut() -> None:
     assert (b"k" * 65536, None) == (key.key, key.value)
     assert (outputs.TRUNCATED, b"key=5000000,headers=1") == key.headers[-1]
     assert {name for name, _ in key.headers} == outputs.ADDED_HEADERS
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([*sorted(outputs.ADDED_HEADERS), "trace", ""]), st.none() | st.binary())),
+    st.booleans(),
+)
+def test_the_origin_of_a_dead_letter_is_what_it_was_made_of(
+    original: list[tuple[str, bytes | None]], is_cut: bool
+) -> None:
+    """Also where the original came with headers of the same names, or was a dead letter itself."""
+    value = b"v" * (5_000_000 if is_cut else 1)
+    letter = outputs.dead_letter(b"k", value, original, KEY_MISMATCH, "portfolio-events", 3, 1041)
+    cut = "value=5000000" if is_cut else None
+    assert outputs.Origin(
+        "key_mismatch", "the record's key is not portfolio_id", "portfolio-events", 3, 1041, original, cut
+    ) == outputs.origin_of(letter.headers)
+
+
+@pytest.mark.parametrize("change", [lambda h: [], lambda h: h[1:], lambda h: h[::-1], lambda h: [*h, ("x", b"")]])
+def test_headers_of_no_dead_letter(change: Callable[[list[Any]], list[Any]]) -> None:
+    """Something else stands in the topic: nothing is guessed."""
+    letter = outputs.dead_letter(b"k", b"v", (), KEY_MISMATCH, "t", 0, 0)
+    assert outputs.origin_of(change(letter.headers)) is None
+    assert outputs.origin_of([*letter.headers[:4], (outputs.ERROR_OFFSET, b"-1")]) is None
 
 
 def test_keys() -> None:

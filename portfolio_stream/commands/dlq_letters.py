@@ -1,0 +1,94 @@
+"""Dead letters as they stand in their topic: which ones are meant, and reading them up to where the topic ended.
+
+The end is taken once, before anything is read: what becomes a dead letter since is not seen, or a replay of records
+that are still bad would meet its own results and never end.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from portfolio_stream.admin import admin_client, partition_count
+from portfolio_stream.audit.reader import Reader, open_reader
+from portfolio_stream.errors import PartitionMissing
+from portfolio_stream.records.outputs import Origin, origin_of
+from portfolio_stream.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Selection:
+    """Which dead letters are meant; offsets are those of the dead-letter topic."""
+
+    #: empty: any
+    codes: frozenset[str] = frozenset()
+    #: None: every
+    partition: int | None = None
+    #: of each partition
+    from_offset: int = 0
+    #: the first that is not meant any more; None: all that there are
+    until: int | None = None
+
+
+class Letter(NamedTuple):
+    partition: int
+    offset: int
+    #: milliseconds since 1970, the source record's
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    #: None: its headers are no dead letter's
+    origin: Origin | None
+
+
+Bounds = Mapping[int, tuple[int, int]]
+
+
+class Letters:
+    """Read the selection, as often as needed: it is the same each time."""
+
+    def __init__(self, reader: Reader, topic: str, codes: frozenset[str], bounds: Bounds) -> None:
+        self._reader = reader
+        self._topic = topic
+        self._codes = codes
+        self.bounds = bounds
+
+    async def read(self) -> AsyncGenerator[Letter, None]:
+        """By partition, in order."""
+        for partition, (start, end) in self.bounds.items():
+            async for records in self._reader.read(self._topic, partition, start, end):
+                for letter in map(_letter, records):
+                    if not self._codes or (letter.origin is not None and letter.origin.code in self._codes):
+                        yield letter
+
+
+@asynccontextmanager
+async def open_letters(settings: Settings, selection: Selection, known: Bounds | None = None) -> AsyncIterator[Letters]:
+    """`known`: an earlier look's bounds, to see the same again. Raises TopicMissing, PartitionMissing."""
+    topic = settings.dlq_topic
+    async with admin_client(settings) as admin:
+        partitions = await partition_count(admin, topic)
+    if selection.partition is not None and selection.partition >= partitions:
+        raise PartitionMissing(topic, selection.partition, partitions)
+    async with open_reader(settings, (topic,), partitions) as reader:
+        if known is None:
+            starts, ends = await reader.log_starts(topic, partitions), await reader.ends(topic, partitions)
+            known = _bounds(selection, starts, ends)
+        yield Letters(reader, topic, selection.codes, known)
+
+
+def _bounds(selection: Selection, starts: Mapping[int, int], ends: Mapping[int, int]) -> Bounds:
+    """Where to read from and to, of the partitions that hold anything of the selection."""
+    bounds = {}
+    for partition in sorted(starts) if selection.partition is None else (selection.partition,):
+        start, end = max(selection.from_offset, starts[partition]), ends[partition]
+        if selection.until is not None:
+            end = min(end, selection.until)
+        if start < end:
+            bounds[partition] = (start, end)
+    return bounds
+
+
+def _letter(record: Any) -> Letter:
+    origin = origin_of(record.headers)
+    return Letter(record.partition, record.offset, record.timestamp, record.key, record.value, origin)

@@ -1,0 +1,132 @@
+"""Sending dead letters back to where they came from: first a plan of what would be sent, then the sending.
+
+1. Both read the same bounded part of the topic (see dlq_letters) and judge each dead letter alike.
+2. What is sent has the original's key, bytes and headers, goes to the partition that murmur2 gives its key, and is new:
+   its timestamp is the time of its sending.
+3. Of records that are equal in all of that, one is sent: a record that stayed bad through earlier replays has a dead
+   letter of each, and each replay would double it.
+"""
+
+from collections import Counter, deque
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, Literal
+
+import msgspec
+from aiokafka.errors import KafkaError
+
+from portfolio_stream.admin import admin_client, partition_count
+from portfolio_stream.commands.dlq_letters import Bounds, Letter, Selection, open_letters
+from portfolio_stream.errors import ReplayStopped
+from portfolio_stream.kafka_client import connected
+from portfolio_stream.partitioning import partition_of
+from portfolio_stream.producer import make_producer
+from portfolio_stream.records.outputs import DEAD_LETTER_BYTES_LIMIT
+from portfolio_stream.settings import Settings
+
+#: what becomes of a dead letter; all but `send` stays where it is
+Fate = Literal["send", "no_key", "truncated", "copy", "stranger"]
+
+#: "it is ..."
+WHY_NOT: dict[Fate, str] = {
+    "no_key": "without a key, so that its partition would be a guess",
+    "truncated": "truncated, so that it is not the record that came (--include-truncated sends what is left)",
+    "copy": "equal to another that is sent",
+    "stranger": "not from the input topic",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What of the selection would be sent."""
+
+    bounds: Bounds
+    fates: Counter[Fate]
+
+    @property
+    def selected(self) -> int:
+        return self.fates.total()
+
+    @property
+    def to_send(self) -> int:
+        return self.fates["send"]
+
+
+class _Judge:
+    def __init__(self, settings: Settings, include_truncated: bool) -> None:
+        self._topic = settings.input_topic
+        self._include_truncated = include_truncated
+        self._seen: set[bytes] = set()
+
+    def fate(self, letter: Letter) -> Fate:
+        origin = letter.origin
+        if origin is None or origin.topic != self._topic:
+            return "stranger"
+        if letter.key is None:
+            return "no_key"
+        if origin.truncated is not None and not self._include_truncated:
+            return "truncated"
+        content = msgspec.msgpack.encode((letter.key, letter.value, origin.headers))
+        digest = blake2b(content, digest_size=16).digest()
+        if digest in self._seen:
+            return "copy"
+        self._seen.add(digest)
+        return "send"
+
+
+async def make_plan(settings: Settings, selection: Selection, include_truncated: bool) -> Plan:
+    judge = _Judge(settings, include_truncated)
+    fates: Counter[Fate] = Counter()
+    async with open_letters(settings, selection) as letters:
+        async for letter in letters.read():
+            fates[judge.fate(letter)] += 1
+        return Plan(letters.bounds, fates)
+
+
+async def carry_out(settings: Settings, selection: Selection, include_truncated: bool, plan: Plan) -> int:
+    """How many were sent, each acknowledged. Raises ReplayStopped, TopicMissing."""
+    async with admin_client(settings) as admin:
+        partitions = await partition_count(admin, settings.input_topic)
+    # room for what a dead letter can hold; whether the input topic takes it, the broker says
+    producer = make_producer(settings, max_request_size=DEAD_LETTER_BYTES_LIMIT)
+    async with connected(settings, producer), open_letters(settings, selection, plan.bounds) as letters:
+        sender = _Sender(producer, settings.input_topic, partitions)
+        try:
+            judge = _Judge(settings, include_truncated)
+            async for letter in letters.read():
+                if judge.fate(letter) == "send":
+                    await sender.send(letter)
+            return await sender.settled()
+        except KafkaError as error:
+            raise ReplayStopped(sender.sent, plan.to_send, str(error).rstrip(".")) from error
+
+
+class _Sender:
+    def __init__(self, producer: Any, topic: str, partitions: int) -> None:
+        self._producer = producer
+        self._topic = topic
+        self._partitions = partitions
+        self._open: deque[Any] = deque()
+        #: acknowledged
+        self.sent = 0
+
+    async def send(self, letter: Letter) -> None:
+        assert letter.key is not None and letter.origin is not None  # noqa: S101  # its fate says so
+        partition = partition_of(letter.key, self._partitions)
+        headers = letter.origin.headers
+        self._open.append(
+            await self._producer.send(self._topic, letter.value, letter.key, partition=partition, headers=headers)
+        )
+        while self._open and self._open[0].done():
+            self._take()
+
+    async def settled(self) -> int:
+        await self._producer.flush()
+        while self._open:
+            await self._open[0]
+            self._take()
+        return self.sent
+
+    def _take(self) -> None:
+        self._open.popleft().result()
+        self.sent += 1
