@@ -6,6 +6,7 @@ It asks through any AIOKafkaClient: a worker's own, or a command's.
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple
 
 from aiokafka import errors as kafka_errors
@@ -36,6 +37,13 @@ class Owner:
     address: str
 
 
+@dataclass(frozen=True, slots=True)
+class Member:
+    worker: Owner
+    #: of the source; empty for one that stands by
+    partitions: tuple[int, ...]
+
+
 class Offsets(NamedTuple):
     """Of one partition of the source."""
 
@@ -62,12 +70,16 @@ class Group:
 
     async def owners(self) -> dict[int, Owner]:
         """By partition, of those that have one. Raises GroupIdNotFound before the first member has joined."""
+        return owners_among(await self.members())
+
+    async def members(self) -> tuple[Member, ...]:
+        """Those that say where they listen. Raises GroupIdNotFound before the first one has joined."""
         request = _describe.ConsumerGroupDescribeRequest(group_ids=(GROUP,), include_authorized_operations=False)
         reply = await call(self._client, await self._coordinators.group(), Lane.RECOVERY, request)
         group = reply.groups[0]
         if group.error_code is not ErrorCode.none:
             raise kafka_errors.for_code(group.error_code.value)(GROUP)
-        return owners_in(group, self._topic)
+        return members_in(group, self._topic)
 
     async def offsets(self, partitions: Collection[int]) -> dict[int, Offsets]:
         """The group's first: what comes meanwhile is lag, and lag is never negative."""
@@ -96,17 +108,19 @@ class Group:
         await self._client.force_metadata_update()
 
 
-def owners_in(group: Any, topic: str) -> dict[int, Owner]:
-    """By the members' current assignment; members that say no address own nothing here."""
-    owners: dict[int, Owner] = {}
+def members_in(group: Any, topic: str) -> tuple[Member, ...]:
+    """By their current assignment; members that say no address own nothing here."""
+    members = []
     for member in group.members:
         instance_id, separator, address = member.client_id.rpartition("@")
-        if not separator:
-            continue
-        for assigned in member.assignment.topic_partitions:
-            if assigned.topic_name == topic:
-                owners |= dict.fromkeys(assigned.partitions, Owner(instance_id, address))
-    return owners
+        if separator:
+            assigned = [held.partitions for held in member.assignment.topic_partitions if held.topic_name == topic]
+            members.append(Member(Owner(instance_id, address), tuple(sorted(chain.from_iterable(assigned)))))
+    return tuple(members)
+
+
+def owners_among(members: Collection[Member]) -> dict[int, Owner]:
+    return {partition: member.worker for member in members for partition in member.partitions}
 
 
 @asynccontextmanager

@@ -45,6 +45,8 @@ class Settings:
     #: host:port that peers use
     web_advertised: str | None = None
     web_token: str | None = field(default=None, repr=False)
+    #: host:port of `portfolio-stream verify --follow`, whose verdict the web view shows
+    auditor: str = "127.0.0.1:6060"
     #: milliseconds; None: adaptive, at most 100
     commit_interval_ms: int | None = None
     #: accepted events of a portfolio that a duplicate is looked for in; part of the fold
@@ -81,6 +83,7 @@ class Settings:
             "web_port": read.integer("WEB_PORT", 1, 65_535),
             "web_advertised": read.text("WEB_ADVERTISED"),
             "web_token": read.text("WEB_TOKEN"),
+            "auditor": read.text("AUDITOR"),
             "commit_interval_ms": read.integer("COMMIT_INTERVAL_MS", 1, 10_000),
             "deduplication_window": read.integer("DEDUPLICATION_WINDOW", 1, 10_000_000),
         }

@@ -4,18 +4,15 @@ A process counts from its own zero, so samples are kept by process id: the last 
 totals, and its successor begins anew beside it.
 """
 
-import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
-PREFIX = "portfolio_stream_"
-WINDOW_SECONDS = 5.0  # long enough for a hundred commits, short enough to see a fault come and go
+from portfolio_stream.web.rates import WINDOW_SECONDS, quantile
 
-#: cumulative counts by upper bound in seconds, the last bound is infinite
-Buckets = Sequence[tuple[float, float]]
+PREFIX = "portfolio_stream_"
 
 
 class Sample(NamedTuple):
@@ -76,26 +73,6 @@ def add(samples: Sequence[Sample]) -> Totals:
         drops=sum(sample.drops for sample in samples),
         latencies=tuple(sorted(buckets.items())),
     )
-
-
-def quantile(share: float, before: Buckets, after: Buckets) -> float | None:
-    """Seconds below which `share` of what came between two looks lies; None if nothing came.
-
-    As Prometheus' histogram_quantile: linear within a bucket, and what is above all bounds counts as the highest one.
-    """
-    earlier = dict(before)
-    grown = [(bound, count - earlier.get(bound, 0)) for bound, count in after]
-    if not grown or grown[-1][1] <= 0:
-        return None
-    wanted = share * grown[-1][1]
-    low, below = 0.0, 0.0
-    for bound, count in grown:
-        if math.isinf(bound):
-            return low
-        if count >= wanted:
-            return low + (bound - low) * (wanted - below) / (count - below) if count > below else bound
-        low, below = bound, count
-    return low
 
 
 class Meter:

@@ -20,9 +20,10 @@ PASSED_ON = frozenset({HTTPStatus.OK, HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_U
 
 class Forwarding:
     def __init__(self, settings: Settings) -> None:
-        self._headers = {FORWARDED: "1"}
+        #: what a worker that asks another one says: one hop, and our token
+        self.headers = {FORWARDED: "1"}
         if settings.web_token is not None:
-            self._headers["Authorization"] = f"Bearer {settings.web_token}"
+            self.headers["Authorization"] = f"Bearer {settings.web_token}"
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
@@ -39,7 +40,7 @@ class Forwarding:
             return unavailable("The worker stops.")
         try:
             url = URL(f"http://{owner.address}{raw_path}", encoded=True)
-            async with self._session.get(url, headers=self._headers, allow_redirects=False) as reply:
+            async with self._session.get(url, headers=self.headers, allow_redirects=False) as reply:
                 body = await reply.read()
         except (TimeoutError, aiohttp.ClientError, ValueError) as error:  # ValueError: not an address
             log.info("owner did not answer worker=%s error=%s", owner.instance_id, type(error).__name__)

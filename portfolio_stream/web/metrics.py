@@ -17,6 +17,7 @@ from portfolio_stream.exactly_once.statistics import Histogram
 from portfolio_stream.web.health import is_alive, membership_of
 
 PREFIX = "portfolio_stream_"
+VERSION = version("portfolio-stream")
 #: statistics.counts has the codes of rejections behind this
 REJECTED = "rejected:"
 #: and the reasons why an accepted event is not in the table activity behind this
@@ -37,7 +38,6 @@ class Metrics:
 class _Engine(Collector):
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._version = version("portfolio-stream")
 
     def describe(self) -> Iterable[Metric]:
         return ()
@@ -56,7 +56,7 @@ class _Engine(Collector):
 
     def _worker(self, engine: Engine) -> Iterator[Metric]:
         info = GaugeMetricFamily(f"{PREFIX}worker_info", "This worker.", labels=("worker", "version"))
-        info.add_metric((engine.identity.instance_id, self._version), 1)
+        info.add_metric((engine.identity.instance_id, VERSION), 1)
         yield info
         yield _gauge("up", "1 unless the main loop stands still.", is_alive(engine))
         member = membership_of(engine)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from aiokafka.errors import KafkaError
 
 from portfolio_stream.exactly_once.engine import Engine
-from portfolio_stream.group import Group, Owner
+from portfolio_stream.group import Group, Member, Owner, owners_among
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class Routing:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._owners: Mapping[int, Owner] = {}
+        self._members: tuple[Member, ...] | None = None
         self._asked = float("-inf")
         self._lock = asyncio.Lock()
 
@@ -35,22 +35,26 @@ class Routing:
 
     async def owners(self) -> Mapping[int, Owner]:
         """By partition, of those that have one; nothing while the coordinator does not answer."""
+        return owners_among(await self.members() or ())
+
+    async def members(self) -> tuple[Member, ...] | None:
+        """None while the coordinator does not answer."""
         async with self._lock:
             if time.monotonic() - self._asked >= KEPT_SECONDS:
-                self._owners = await self._ask()
+                self._members = await self._ask()
                 self._asked = time.monotonic()
-        return self._owners
+        return self._members
 
     def forget(self) -> None:
         self._asked = float("-inf")
 
-    async def _ask(self) -> Mapping[int, Owner]:
+    async def _ask(self) -> tuple[Member, ...] | None:
         engine = self._engine
         group = Group(engine.client, engine.coordinators, engine.configuration.source_topic)
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                return await group.owners()
+                return await group.members()
         except (TimeoutError, KafkaError, OSError) as error:
             engine.coordinators.forget()
             log.info("owners unknown error=%s", type(error).__name__)
-            return {}
+            return None

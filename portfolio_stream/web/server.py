@@ -19,12 +19,16 @@ from portfolio_stream.settings import Settings
 from portfolio_stream.web.access import Access
 from portfolio_stream.web.forwarding import Forwarding
 from portfolio_stream.web.health import Health
+from portfolio_stream.web.live import Live
 from portfolio_stream.web.metrics import Metrics
 from portfolio_stream.web.owners import Owners
 from portfolio_stream.web.page import Page
-from portfolio_stream.web.problem import Handler, problems
+from portfolio_stream.web.problem import problems
 from portfolio_stream.web.queries import Queries
 from portfolio_stream.web.routing import Routing
+from portfolio_stream.web.status import PATH as WORKER_PATH
+from portfolio_stream.web.status import Status
+from portfolio_stream.web.watch import Watch
 
 log = logging.getLogger(__name__)
 log.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError)))
@@ -115,13 +119,22 @@ class WebServer:
         self._sock.close()
 
     def _application(self, access: Access) -> web.Application:
-        app = web.Application(middlewares=[_with_headers, problems, access.middleware])
+        app = web.Application(middlewares=[problems, access.middleware])
         owners = Owners(self._engine, self._settings, self.routing, self._forwarding)
         queries = Queries(self._engine, owners)
         health = Health(self._engine)
+        page = Page()
+        status = Status(self._engine, self.address)
+        watch = Watch(self._engine, self._settings, self.routing, status, self._forwarding, self.address)
+        live = Live(watch)
+        app.on_response_prepare.append(_with_headers)
+        app.on_shutdown.append(live.close)
         app.add_routes(
             [
-                web.get("/", Page(self._engine).show),
+                web.get("/", page.show),
+                web.get("/static/{name}", page.file),
+                web.get("/live", live.stream),
+                web.get(WORKER_PATH, status.show),
                 web.get("/metrics", Metrics(self._engine).scrape),
                 web.get("/tables", queries.tables),
                 web.get("/tables/{key:.+}", queries.value),
@@ -132,8 +145,7 @@ class WebServer:
         return app
 
 
-@web.middleware
-async def _with_headers(request: web.Request, handler: Handler) -> web.StreamResponse:
-    response = await handler(request)
-    response.headers.update(HEADERS)
-    return response
+async def _with_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    """What a handler has said itself stands."""
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)

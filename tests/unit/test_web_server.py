@@ -227,20 +227,6 @@ async def test_metrics(engine: FakeEngine) -> None:
     assert expected == {key: samples.get(key) for key in expected}
 
 
-async def test_page_escapes_and_runs_nothing(engine: FakeEngine) -> None:
-    """A halted partition's reason is text, whatever it holds."""
-    engine.join(3)
-    engine.running.clear()
-    engine.halted[3] = Halted(partition=3, offset=1, reason="<script>alert(1)</script>")
-    async with serving(engine) as server:
-        page = await get(server, "/")
-    assert page.headers["content-type"].startswith("text/html")
-    assert "default-src 'none'" in page.headers["content-security-policy"]
-    assert b"<script" not in page.body
-    assert b"&lt;script" in page.body
-    assert b'href="/metrics"' in page.body
-
-
 async def test_stop_does_not_wait_for_open_connections(engine: FakeEngine) -> None:
     """Idle connections, and requests that a client never ends, keep no worker alive."""
     async with serving(engine) as server:

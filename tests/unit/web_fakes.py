@@ -11,14 +11,18 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from kio.schema.consumer_group_describe.v0 import response as describe
 from kio.schema.errors import ErrorCode
 
+from portfolio_stream.exactly_once.offset_lookup import LATEST
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.recovery import Halted
 from portfolio_stream.exactly_once.statistics import Statistics
 from portfolio_stream.exactly_once.store import META_KEY, Meta, Store, encode_meta, prefix_of
 from portfolio_stream.settings import GROUP, Settings
+from portfolio_stream.web.problem import Handler
 from portfolio_stream.web.server import WebServer, listen
 
 PARTITIONS = 8
@@ -27,11 +31,15 @@ TOPIC_ID = UUID(int=7)
 
 
 class FakeCoordinator:
-    """Answers ConsumerGroupDescribe, in place of a client and of the group's coordinator."""
+    """A client and what it is connected to: the group's coordinator, and the leader of every partition."""
 
     def __init__(self) -> None:
         #: client id: partitions
         self.members: dict[str, tuple[int, ...]] = {}
+        #: of the source, by partition
+        self.committed: dict[int, int] = {}
+        self.ends: dict[int, int] = {}
+        self.cluster = SimpleNamespace(leader_for_partition=lambda partition: 1)
         self.failure: BaseException | None = None
         self.error = ErrorCode.none
         self.asked = 0
@@ -42,10 +50,36 @@ class FakeCoordinator:
     def forget(self) -> None:
         pass
 
-    async def send(self, node: int, request: object, group: str) -> Any:
+    async def send(self, node: int, request: Any, group: str) -> Any:
         self.asked += 1
         if self.failure is not None:
             raise self.failure
+        entity = request._entity
+        answer = {"OffsetFetchRequest": self._committed, "ListOffsetsRequest": self._ends}.get(type(entity).__name__)
+        return self._group() if answer is None else answer(entity)
+
+    def _committed(self, request: Any) -> Any:
+        asked = request.groups[0].topics[0].partition_indexes
+        partitions = [
+            SimpleNamespace(partition_index=p, committed_offset=self.committed.get(p, -1), error_code=ErrorCode.none)
+            for p in asked
+        ]
+        topics = [SimpleNamespace(partitions=partitions)]
+        return SimpleNamespace(groups=[SimpleNamespace(error_code=ErrorCode.none, topics=topics)])
+
+    def _ends(self, request: Any) -> Any:
+        """Every log starts at 0."""
+        partitions = [
+            SimpleNamespace(
+                partition_index=asked.partition_index,
+                offset=self.ends.get(asked.partition_index, 0) if asked.timestamp == LATEST else 0,
+                error_code=ErrorCode.none,
+            )
+            for asked in request.topics[0].partitions
+        ]
+        return SimpleNamespace(topics=[SimpleNamespace(partitions=partitions)])
+
+    def _group(self) -> Any:
         members = tuple(self._member(client_id, owned) for client_id, owned in self.members.items())
         group_described = describe.DescribedGroup(
             error_code=self.error, group_id=GROUP, group_state="Stable", group_epoch=1, assignment_epoch=1,
@@ -113,6 +147,15 @@ async def serving(engine: FakeEngine, **settings: Any) -> AsyncIterator[WebServe
     finally:
         await server.stop()
         engine.store.close()
+
+
+@asynccontextmanager
+async def listening(handler: Handler) -> AsyncIterator[str]:
+    """The host:port of a server that is no worker: `handler` answers every request."""
+    server = TestServer(web.Application())
+    server.app.router.add_route("*", "/{any:.*}", handler)
+    async with server:
+        yield f"127.0.0.1:{server.port}"
 
 
 @dataclass(frozen=True)

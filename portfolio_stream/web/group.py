@@ -1,0 +1,275 @@
+"""The whole group as one value: workers, partitions, rates, lag. Pure: `Ledger` is fed looks, and tells the state.
+
+1. Who owns a partition says the worker that works on it; where none says so, the group's coordinator. So a partition
+   whose owner died shows it until the coordinator has given it to another.
+2. A process counts from its own zero: what came is the growth between two looks at one process, so that neither a
+   restart nor a worker seen for the first time makes a peak.
+3. Lag is Kafka's own word (ends and committed offsets), never a worker's: the dead have lag too.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+
+import msgspec
+
+from portfolio_stream.group import Offsets, Owner
+from portfolio_stream.web.rates import WINDOW_SECONDS, Counted, Meter
+from portfolio_stream.web.status import WorkerStatus
+from portfolio_stream.web.verdict import NOT_AUDITED, Audit
+
+FORGOTTEN_SECONDS = 600.0  # how long a worker that is gone is shown
+#: whose word counts if two claim a partition, as they may for a moment of a rebalance
+CLAIMS = ("running", "halted", "recovering")
+LEFT = "it left the group, or the group gave it up"
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """A worker that was asked and did not tell its status."""
+
+    #: silent: it may be there; gone: it is not
+    state: str
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Look:
+    """One worker, at one moment."""
+
+    worker: Owner
+    is_member: bool
+    #: as the group's coordinator has it
+    assigned: tuple[int, ...]
+    answer: WorkerStatus | Silence
+
+
+class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
+    worker: str
+    address: str
+    #: ready, unready, silent or gone
+    state: str
+    detail: str
+    version: str | None
+    uptime_seconds: float | None
+    #: seconds since it last told its status; None: never
+    seen_seconds_ago: float | None
+    partitions: dict[int, str]
+    events_per_second: float | None
+    transactions_per_second: float | None
+    #: of this process
+    drops: int | None
+    #: seen by the worker that serves the page
+    restarts: int
+
+
+class PartitionRow(msgspec.Struct, frozen=True, kw_only=True):
+    partition: int
+    owner: str | None
+    #: running, recovering, halted; silent: its owner does not answer; unowned
+    state: str
+    detail: str
+    lag: int | None
+    committed: int | None
+    end: int | None
+
+
+class Totals(msgspec.Struct, frozen=True, kw_only=True):
+    """Of the last five seconds; null while there is nothing to measure."""
+
+    events_per_second: float | None
+    transactions_per_second: float | None
+    rejected_per_second: float | None
+    p50: float | None
+    p95: float | None
+    p99: float | None
+    #: null if that of any partition is unknown
+    lag: int | None
+    #: of the processes that run
+    drops: int
+    restarts: int
+
+
+class GroupState(msgspec.Struct, frozen=True, kw_only=True):
+    served_by: str
+    #: what cannot be told at the moment, a sentence each
+    problems: tuple[str, ...]
+    workers: tuple[WorkerRow, ...]
+    partitions: tuple[PartitionRow, ...]
+    totals: Totals
+    audit: Audit
+
+
+@dataclass(slots=True)
+class _Known:
+    look: Look
+    status: WorkerStatus | None = None
+    #: monotonic seconds of its last status
+    answered: float | None = None
+    #: of its last status, or when it was last a member
+    seen: float = 0.0
+    restarts: int = 0
+    meter: Meter = field(default_factory=Meter)
+
+    def feed(self, now: float, look: Look) -> Counted:
+        """What came since the last look."""
+        before, self.look = self.status, look
+        if look.is_member:
+            self.seen = now
+        if isinstance(look.answer, Silence):
+            self.meter = Meter()
+            return Counted()
+        self.status, self.answered, self.seen = look.answer, now, now
+        is_same = before is not None and before.process == look.answer.process
+        self.restarts += before is not None and not is_same
+        came = _counted(look.answer).since(_counted(before)) if before is not None and is_same else Counted()
+        self.meter.feed(now, came)
+        return came
+
+    def forget_counts(self) -> None:
+        self.status, self.meter = None, Meter()
+
+
+class Ledger:
+    """What is known of the group, from looks a second or so apart."""
+
+    def __init__(self, served_by: str) -> None:
+        self._served_by = served_by
+        self._known: dict[str, _Known] = {}
+        self._meter = Meter()
+        self._fed = float("-inf")
+
+    @property
+    def workers(self) -> tuple[Owner, ...]:
+        """All that are not forgotten."""
+        return tuple(known.look.worker for known in self._known.values())
+
+    def feed(
+        self,
+        now: float,
+        looks: Sequence[Look],
+        *,
+        partition_count: int,
+        offsets: Mapping[int, Offsets] | None,
+        problems: tuple[str, ...] = (),
+        audit: Audit = NOT_AUDITED,
+    ) -> GroupState:
+        """`now` is monotonic. A worker without a look keeps its last row."""
+        if now - self._fed > WINDOW_SECONDS:  # nobody looked: what came meanwhile belongs to no window
+            self._meter = Meter()
+            for known in self._known.values():
+                known.forget_counts()
+        self._fed = now
+        came = Counted()
+        for look in looks:
+            known = self._known.setdefault(look.worker.instance_id, _Known(look))
+            came += known.feed(now, look)
+        self._known = {name: known for name, known in self._known.items() if now - known.seen < FORGOTTEN_SECONDS}
+        self._meter.feed(now, came)
+        partitions = self._partition_rows(partition_count, offsets)
+        return GroupState(
+            served_by=self._served_by,
+            problems=problems,
+            workers=tuple(_worker_row(now, known) for _, known in sorted(self._known.items())),
+            partitions=tuple(partitions),
+            totals=self._totals([row.lag for row in partitions]),
+            audit=audit,
+        )
+
+    def _partition_rows(self, count: int, offsets: Mapping[int, Offsets] | None) -> list[PartitionRow]:
+        owners = owners_of([known.look for known in self._known.values()])
+        count = max(count, 1 + max(owners, default=-1))
+        return [_partition_row(partition, owners.get(partition), offsets) for partition in range(count)]
+
+    def _totals(self, lags: Sequence[int | None]) -> Totals:
+        meter = self._meter
+        running = [answer for known in self._known.values() if isinstance(answer := known.look.answer, WorkerStatus)]
+        return Totals(
+            events_per_second=meter.rate(lambda came: came.events),
+            transactions_per_second=meter.rate(lambda came: came.commits),
+            rejected_per_second=meter.rate(lambda came: came.rejected),
+            p50=meter.latency(0.5),
+            p95=meter.latency(0.95),
+            p99=meter.latency(0.99),
+            lag=None if None in lags or not lags else sum(lag for lag in lags if lag is not None),
+            drops=sum(answer.drops for answer in running),
+            restarts=sum(known.restarts for known in self._known.values()),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A partition, by its owner."""
+
+    owner: str
+    state: str
+    detail: str
+
+
+def owners_of(looks: Sequence[Look]) -> Mapping[int, Held]:
+    claims: dict[int, list[Held]] = {}
+    assigned: dict[int, Held] = {}
+    for look in looks:
+        name, answer = look.worker.instance_id, look.answer
+        if isinstance(answer, Silence):
+            silent = Held(name, "silent", f"its owner {name} does not answer: {answer.detail}")
+            assigned |= dict.fromkeys(look.assigned, silent)
+            continue
+        assigned |= dict.fromkeys(look.assigned, Held(name, "recovering", "its owner takes it over"))
+        for partition, told in answer.partitions.items():
+            at = "" if told.offset is None else f"at offset {told.offset}: "
+            claims.setdefault(partition, []).append(Held(name, told.state, at + told.reason if told.reason else ""))
+    ranked = {
+        partition: min(held, key=lambda one: CLAIMS.index(one.state) if one.state in CLAIMS else len(CLAIMS))
+        for partition, held in claims.items()
+    }
+    return assigned | ranked
+
+
+def _partition_row(partition: int, held: Held | None, offsets: Mapping[int, Offsets] | None) -> PartitionRow:
+    at = None if offsets is None else offsets.get(partition)
+    held_by = Held("", "unowned", "no worker has it") if held is None else held
+    return PartitionRow(
+        partition=partition,
+        owner=held_by.owner or None,
+        state=held_by.state,
+        detail=held_by.detail,
+        lag=None if at is None else at.lag,
+        committed=None if at is None else at.committed,
+        end=None if at is None else at.last_stable_offset,
+    )
+
+
+def _worker_row(now: float, known: _Known) -> WorkerRow:
+    look = known.look
+    here = look.answer if isinstance(look.answer, WorkerStatus) else None
+    state, detail = _state(look)
+    return WorkerRow(
+        worker=look.worker.instance_id,
+        address=look.worker.address,
+        state=state,
+        detail=detail,
+        version=None if known.status is None else known.status.version,
+        uptime_seconds=None if here is None else here.uptime_seconds,
+        seen_seconds_ago=None if known.answered is None else round(now - known.answered, 1),
+        partitions={} if here is None else {number: told.state for number, told in here.partitions.items()},
+        events_per_second=known.meter.rate(lambda came: came.events),
+        transactions_per_second=known.meter.rate(lambda came: came.commits),
+        drops=None if here is None else here.drops,
+        restarts=known.restarts,
+    )
+
+
+def _state(look: Look) -> tuple[str, str]:
+    answer = look.answer
+    if isinstance(answer, WorkerStatus):
+        return ("unready", "; ".join(answer.reasons)) if answer.reasons else ("ready", "")
+    return (answer.state, answer.detail) if look.is_member else ("gone", LEFT)
+
+
+def _counted(status: WorkerStatus) -> Counted:
+    bounds = chain(status.latency_bounds, (math.inf,))
+    return Counted(
+        status.events, status.commits, status.rejected, dict(zip(bounds, status.latency_counts, strict=False))
+    )

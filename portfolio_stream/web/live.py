@@ -1,0 +1,147 @@
+"""GET /live: server-sent events, the same for every listener (docs/live.md lists them).
+
+1. Nothing runs without a listener: the first one starts the looks and the tail of Kafka, the last one ends them.
+2. A slow listener holds nobody up: it has a queue of its own, out of which the oldest events fall.
+3. The number of listeners is bounded, and a stop ends every stream at once.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+
+import aiohttp
+import msgspec
+from aiohttp import web
+
+from portfolio_stream.web.problem import Problem
+from portfolio_stream.web.watch import Watch
+
+log = logging.getLogger(__name__)
+
+MAX_LISTENERS = 32  # open pages of one worker; each costs a connection and 64 events at most
+QUEUE_EVENTS = 64  # half a minute's worth; a page that reads slower gets the newest
+RETRY_MS = 1_000  # a browser's pause before it connects again
+HEARTBEAT_SECONDS = 5.0  # without an event: proxies and pages see that the stream lives
+WRITE_SECONDS = 15.0  # a listener that takes nothing for so long has gone
+GROUP_SECONDS = 1.0
+CLOSE_SECONDS = 0.5  # a worker has 5 s to end, and this is the least of it
+
+
+def frame(event: str, value: object) -> bytes:
+    """JSON of ours has no line ends: one data line is enough."""
+    return b"event: " + event.encode() + b"\ndata: " + msgspec.json.encode(value) + b"\n\n"
+
+
+class Listener:
+    """Frames on their way to one client."""
+
+    def __init__(self) -> None:
+        self._frames: deque[bytes] = deque(maxlen=QUEUE_EVENTS)
+        self._news = asyncio.Event()
+        self._is_closed = False
+
+    def put(self, data: bytes) -> None:
+        """The oldest falls out of a full queue."""
+        self._frames.append(data)
+        self._news.set()
+
+    def close(self) -> None:
+        self._is_closed = True
+        self._news.set()
+
+    async def frames(self) -> AsyncIterator[bytes]:
+        """Until it is closed; a comment when nothing comes."""
+        while not self._is_closed:
+            if self._frames:
+                yield self._frames.popleft()
+                continue
+            self._news.clear()
+            try:
+                await asyncio.wait_for(self._news.wait(), HEARTBEAT_SECONDS)
+            except TimeoutError:
+                yield b": heartbeat\n\n"
+
+
+class Live:
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._listeners: set[Listener] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        #: the newest frame of what a new listener must not wait for
+        self._newest: dict[str, bytes] = {}
+        self._is_closed = False
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        if self._is_closed or len(self._listeners) >= MAX_LISTENERS:
+            return Problem(
+                HTTPStatus.SERVICE_UNAVAILABLE, "This worker has as many live views as it serves."
+            ).response()
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
+        with self._listening() as listener:
+            try:
+                await response.prepare(request)
+                await response.write(f"retry: {RETRY_MS}\n\n".encode())
+                async for data in listener.frames():
+                    async with asyncio.timeout(WRITE_SECONDS):
+                        await response.write(data)
+            except (ConnectionError, TimeoutError):
+                log.debug("live view gone")
+        return response
+
+    async def close(self, _app: web.Application | None = None) -> None:
+        self._is_closed = True
+        for listener in self._listeners:
+            listener.close()
+        self._rest()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
+
+    def publish(self, event: str, value: object) -> None:
+        data = frame(event, value)
+        self._newest[event] = data
+        for listener in self._listeners:
+            listener.put(data)
+
+    @contextmanager
+    def _listening(self) -> Iterator[Listener]:
+        listener = Listener()
+        for data in self._newest.values():
+            listener.put(data)
+        self._listeners.add(listener)
+        if len(self._listeners) == 1:
+            self._work()
+        try:
+            yield listener
+        finally:
+            self._listeners.discard(listener)
+            if not self._listeners:
+                self._rest()
+
+    def _work(self) -> None:
+        self._tasks = [asyncio.create_task(self._group(), name="live group")]
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A bug: the streams end too, so that pages say so and connect again."""
+        if task.cancelled() or task.exception() is None:
+            return
+        log.error("live view failed", exc_info=task.exception())
+        for listener in self._listeners:
+            listener.close()
+
+    def _rest(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        self._newest.clear()
+
+    async def _group(self) -> None:
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+            while True:
+                started = time.monotonic()
+                self.publish("group", await self._watch.look(session))
+                await asyncio.sleep(max(0.0, started + GROUP_SECONDS - time.monotonic()))

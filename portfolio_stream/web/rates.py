@@ -1,0 +1,86 @@
+"""Rates and quantiles from counters that only grow: pure, of what came between looks."""
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+WINDOW_SECONDS = 5.0  # long enough for a hundred commits, short enough to see a fault come and go
+
+#: cumulative counts by upper bound in seconds, the last bound is infinite
+Buckets = Sequence[tuple[float, float]]
+
+
+def quantile(share: float, before: Buckets, after: Buckets) -> float | None:
+    """Seconds below which `share` of what came between two looks lies; None if nothing came.
+
+    As Prometheus' histogram_quantile: linear within a bucket, and what is above all bounds counts as the highest one.
+    """
+    earlier = dict(before)
+    grown = [(bound, count - earlier.get(bound, 0)) for bound, count in after]
+    if not grown or grown[-1][1] <= 0:
+        return None
+    wanted = share * grown[-1][1]
+    low, below = 0.0, 0.0
+    for bound, count in grown:
+        if math.isinf(bound):
+            return low
+        if count >= wanted:
+            return low + (bound - low) * (wanted - below) / (count - below) if count > below else bound
+        low, below = bound, count
+    return low
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What a worker, or the group, has done between two looks."""
+
+    events: int = 0
+    commits: int = 0
+    rejected: int = 0
+    #: events by the upper bound of their latency in seconds; every bound stands there, for they delimit each other
+    latencies: Mapping[float, int] = field(default_factory=dict)
+
+    def __add__(self, other: "Counted") -> "Counted":
+        return self._with(other, 1)
+
+    def since(self, before: "Counted") -> "Counted":
+        return self._with(before, -1)
+
+    def _with(self, other: "Counted", sign: int) -> "Counted":
+        bounds = self.latencies.keys() | other.latencies.keys()
+        return Counted(
+            self.events + sign * other.events,
+            self.commits + sign * other.commits,
+            self.rejected + sign * other.rejected,
+            {bound: self.latencies.get(bound, 0) + sign * other.latencies.get(bound, 0) for bound in bounds},
+        )
+
+
+class Meter:
+    """Rates over the last WINDOW_SECONDS. The first look only says from when on is measured."""
+
+    def __init__(self) -> None:
+        self._looks: deque[tuple[float, Counted]] = deque()
+
+    def feed(self, now: float, came: Counted) -> None:
+        """`came` since the look before."""
+        self._looks.append((now, came))
+        while len(self._looks) > 2 and now - self._looks[1][0] >= WINDOW_SECONDS:
+            self._looks.popleft()
+
+    def rate(self, of: Callable[[Counted], int]) -> float | None:
+        """A second; None until there are two looks."""
+        if len(self._looks) < 2:
+            return None
+        return sum(of(came) for came in self._in_window()) / (self._looks[-1][0] - self._looks[0][0])
+
+    def latency(self, share: float) -> float | None:
+        """Seconds; None while nothing comes."""
+        latencies = sorted(sum(self._in_window(), Counted()).latencies.items())
+        totals = accumulate(count for _, count in latencies)
+        return quantile(share, (), [(bound, total) for (bound, _), total in zip(latencies, totals, strict=True)])
+
+    def _in_window(self) -> list[Counted]:
+        return [came for _, came in self._looks][1:]

@@ -1,0 +1,63 @@
+// Elements without markup: all data becomes text nodes or plain properties, never HTML.
+
+export const byId = (id) => document.getElementById(id);
+
+/** An element with properties (className, scope, title ...) and children: nodes, or anything shown as text. */
+export function el(tag, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+/** Only what differs is touched: a screen reader is not told twice, a selection survives. */
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+export function setState(element, state) {
+  if (element.dataset.state !== state) element.dataset.state = state;
+}
+
+/**
+ * Table rows by key, kept across updates so that focus and selection stay. `cells(item)` gives one {text, ...} or
+ * node-updating function a column; with no items `empty` is said in one cell.
+ */
+export function updateRows(body, items, { key, columns, empty }) {
+  const rows = new Map([...body.children].filter((row) => row.dataset.key).map((row) => [row.dataset.key, row]));
+  if (items.length === 0) {
+    if (rows.size || !body.querySelector(".empty")) {
+      body.replaceChildren(el("tr", {}, el("td", { colSpan: columns.length, className: "empty" }, empty)));
+    }
+    return;
+  }
+  const wanted = items.map((item) => {
+    const name = key(item);
+    const row = rows.get(name) ?? newRow(name, columns);
+    columns.forEach((column, index) => column.update(row.children[index], item));
+    return row;
+  });
+  if (wanted.length !== body.children.length || wanted.some((row, index) => body.children[index] !== row)) {
+    body.replaceChildren(...wanted);
+  }
+}
+
+function newRow(name, columns) {
+  const row = el("tr", {}, ...columns.map(({ isHeader, isNumber }) =>
+    el(isHeader ? "th" : "td", { ...(isHeader && { scope: "row" }), className: isNumber ? "number" : "" })));
+  row.dataset.key = name;
+  return row;
+}
+
+/** A column that shows text; `of(item)` may give {text, title, state} too. */
+export function column(of, options = {}) {
+  return {
+    ...options,
+    update(cell, item) {
+      const shown = of(item);
+      const { text, title = "", state } = typeof shown === "object" ? shown : { text: shown };
+      setText(cell, text);
+      if (cell.title !== title) cell.title = title;
+      if (state) setState(cell, state);
+    },
+  };
+}

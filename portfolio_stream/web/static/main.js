@@ -1,0 +1,57 @@
+// Puts the parts together: one stream of events, what shows them, and the reader's controls.
+
+import { byId, el, setState, setText } from "./dom.js";
+import { clock } from "./format.js";
+import { Group, workerUrl } from "./group.js";
+import { Live } from "./live.js";
+import { setUpTheme } from "./theme.js";
+
+const group = new Group();
+const newest = {};
+let isPaused = false;
+let heard = null;
+
+const SHOW = {
+  group: (state) => group.show(state),
+};
+
+function receive(name, value) {
+  heard = new Date();
+  newest[name] = value;
+  if (name === "group") group.record(value);
+  if (!isPaused) SHOW[name](value);
+}
+
+function connected(isOpen) {
+  const chip = byId("connection");
+  const state = isOpen ? (isPaused ? "paused" : "live") : "lost";
+  if (chip.dataset.state === state) return;
+  setState(chip, state);
+  setText(chip, { live: "Live", paused: "Paused", lost: "Connection lost, reconnecting" }[state]);
+  document.body.classList.toggle("stale", !isOpen);
+  byId("lost").hidden = isOpen;
+  if (!isOpen) showLost();
+}
+
+function showLost() {
+  setText(byId("lost-since"), heard ? `What you see is of ${clock(heard)}.` : "Nothing was received yet.");
+  const others = (newest.group?.workers ?? [])
+    .filter((worker) => worker.worker !== newest.group.served_by && worker.state !== "gone" && workerUrl(worker))
+    .map((worker) => el("a", { href: workerUrl(worker) }, `${worker.worker} at ${worker.address}`));
+  const text = others.length ? "Other workers show the same view: " : "No other worker is known.";
+  byId("others").replaceChildren(text, ...others.flatMap((link, index) => (index ? [", ", link] : [link])));
+}
+
+function setUpPause(button) {
+  button.addEventListener("click", () => {
+    isPaused = !isPaused;
+    button.setAttribute("aria-pressed", String(isPaused));
+    document.body.classList.toggle("paused", isPaused);
+    if (byId("connection").dataset.state !== "lost") connected(true);
+    if (!isPaused) for (const [name, value] of Object.entries(newest)) SHOW[name](value);
+  });
+}
+
+setUpTheme(byId("theme"));
+setUpPause(byId("pause"));
+new Live(Object.fromEntries(Object.keys(SHOW).map((name) => [name, (value) => receive(name, value)])), connected).open();

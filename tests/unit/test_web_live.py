@@ -1,0 +1,175 @@
+"""The live view's stream and files: who gets what, how many, how fast, and what a stop does to it."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from portfolio_stream.web import live
+from portfolio_stream.web.live import Listener, frame
+from portfolio_stream.web.server import WebServer
+from tests.unit.web_fakes import FakeCoordinator, FakeEngine, get, serving
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> FakeEngine:
+    made = FakeEngine(tmp_path, "w1", FakeCoordinator())
+    made.join(0)
+    return made
+
+
+@dataclass
+class Stream:
+    """One open GET /live, as an EventSource reads it."""
+
+    response: aiohttp.ClientResponse
+    comments: list[str] = field(default_factory=list)
+
+    async def next(self, name: str) -> Any:
+        """The value of the next event of that name."""
+        async with asyncio.timeout(5):
+            event = ""
+            while line := (await self.response.content.readline()).decode():
+                key, _, value = line.rstrip("\n").partition(": ")
+                if not key:
+                    self.comments.append(value)
+                elif key == "event":
+                    event = value
+                elif key == "data" and event == name:
+                    return json.loads(value)
+        raise EOFError
+
+
+@asynccontextmanager
+async def opened(server: WebServer) -> AsyncIterator[Stream]:
+    url = f"http://127.0.0.1:{server.port}/live"
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        yield Stream(response)
+
+
+async def test_stream_tells_the_group(engine: FakeEngine) -> None:
+    """At once for whoever comes, then every second; as a stream that nothing keeps."""
+    async with serving(engine) as server, opened(server) as first:
+        headers = first.response.headers
+        assert ("text/event-stream", "no-store") == (headers["Content-Type"], headers["Cache-Control"])
+        assert "nosniff" == headers["X-Content-Type-Options"]
+        state = await first.next("group")
+        assert ("w1", ["w1"]) == (state["served_by"], [row["worker"] for row in state["workers"]])
+        started = time.monotonic()
+        async with opened(server) as second:
+            await second.next("group")
+            assert time.monotonic() - started < 0.5
+        engine.statistics.events += 100
+        assert (await first.next("group"))["totals"]["events_per_second"] > 0
+
+
+async def test_nothing_runs_without_a_listener(engine: FakeEngine) -> None:
+    """The last one who leaves ends the work; the next one starts it again."""
+    async with serving(engine) as server:
+        for _ in range(2):
+            async with opened(server) as stream:
+                await stream.next("group")
+                work = [task for task in asyncio.all_tasks() if task.get_name().startswith("live ")]
+            assert work
+            assert set() == (await asyncio.wait(work, timeout=5))[1]
+
+
+async def test_listeners_are_bounded(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One too many is told so, and is served once another has gone."""
+    monkeypatch.setattr(live, "MAX_LISTENERS", 1)
+    async with serving(engine) as server:
+        async with opened(server) as stream:
+            await stream.next("group")
+            refused = await get(server, "/live")
+            assert (503, "application/problem+json") == (refused.status, refused.headers["content-type"])
+        async with asyncio.timeout(5):
+            while True:
+                async with opened(server) as stream:
+                    if stream.response.status == 200:
+                        return
+
+
+async def test_slow_listener_loses_the_oldest() -> None:
+    """Nobody waits for it, and it does not grow."""
+    listener = Listener()
+    for number in range(live.QUEUE_EVENTS + 5):
+        listener.put(frame("group", number))
+    assert frame("group", 5) == await anext(listener.frames())
+
+
+async def test_silence_is_filled_with_comments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proxies and pages see that the stream lives; a closed listener ends."""
+    monkeypatch.setattr(live, "HEARTBEAT_SECONDS", 0.01)
+    listener = Listener()
+    frames = listener.frames()
+    assert (await anext(frames)).startswith(b":")
+    listener.close()
+    assert [] == [data async for data in frames]
+
+
+def test_frames_hold_any_text() -> None:
+    """Line ends within a value cannot end the event: they are escaped."""
+    assert b'event: x\ndata: "a\\n\\nevent: y"\n\n' == frame("x", "a\n\nevent: y")
+
+
+async def test_stop_ends_open_streams_at_once(engine: FakeEngine) -> None:
+    """A worker must end within 5 s, and pages know that it has gone."""
+    async with serving(engine) as server, opened(server) as stream:
+        await stream.next("group")
+        started = time.monotonic()
+        await server.stop()
+        assert time.monotonic() - started < 0.5
+        with pytest.raises((EOFError, aiohttp.ClientError)):
+            while True:
+                await stream.next("group")
+
+
+async def test_bug_in_the_work_ends_the_streams(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A page that hears nothing would show old numbers as if they were new."""
+    async with serving(engine) as server, opened(server) as stream:
+        await stream.next("group")
+        monkeypatch.delattr(engine, "statistics")
+        with pytest.raises(EOFError):
+            while True:
+                await stream.next("group")
+    assert "AttributeError" in caplog.text
+
+
+async def test_page_and_its_files(engine: FakeEngine) -> None:
+    """Right types, nothing from elsewhere, nothing inline, asked for again and answered by 304."""
+    async with serving(engine) as server:
+        page = await get(server, "/")
+        script = await get(server, "/static/main.js")
+        again = await get(server, "/static/main.js", If_None_Match=script.headers["etag"])
+        style = await get(server, "/static/view.css")
+        missing = [await get(server, f"/static/{name}") for name in ("nothing.js", "..%2Fpage.py", "__init__.py")]
+    assert "text/html; charset=utf-8" == page.headers["content-type"]
+    assert "text/javascript; charset=utf-8" == script.headers["content-type"]
+    assert "text/css; charset=utf-8" == style.headers["content-type"]
+    assert (304, b"") == (again.status, again.body)
+    assert [404, 404, 404] == [answer.status for answer in missing]
+    for answer in (page, script, style, again):
+        policy = answer.headers["content-security-policy"]
+        assert "unsafe" not in policy
+        assert "script-src 'self'; style-src 'self'" in policy
+        assert ("no-cache", "nosniff") == (answer.headers["cache-control"], answer.headers["x-content-type-options"])
+    for forbidden in (b"http://", b"https://", b"style=", b"<style", b"onclick"):
+        assert forbidden not in page.body
+
+
+def test_scripts_never_write_markup() -> None:
+    """Data is text: no script of ours has a way to make HTML, or code, of a string."""
+    folder = Path(live.__file__).parent / "static"
+    scripts = {path.name: path.read_text() for path in folder.glob("*.js")}
+    assert "main.js" in scripts
+    for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "srcdoc"):
+        assert [] == [name for name, text in scripts.items() if word in text]
