@@ -59,10 +59,10 @@ class _Encoded:
 
 
 @lru_cache(maxsize=64)
-def _reply_type(kind: Hashable) -> Any:
+def _reply_type(kind: Hashable) -> "_Reply":
     name: str = kind.__name__  # type: ignore[attr-defined]
     module = import_module(kind.__module__.rpartition(".")[0])
-    return getattr(module, name.removesuffix("Request") + "Response")
+    return _Reply(getattr(module, name.removesuffix("Request") + "Response"))
 
 
 def _serialized(entity: Any) -> bytes:
@@ -71,13 +71,22 @@ def _serialized(entity: Any) -> bytes:
     return buffer.getvalue()
 
 
+class _Reply:
+    """How a request's answer is read; aiokafka calls its request's RESPONSE_TYPE.decode(frame)."""
+
+    def __init__(self, kind: Any) -> None:
+        self.kind = kind
+
+    def decode(self, frame: io.BytesIO) -> Any:
+        return entity_reader(self.kind)(frame.getvalue(), frame.tell())[0]
+
+
 class _Call:
-    """One kio request, shaped as AIOKafkaConnection.send() wants it."""
+    """One kio request, shaped as AIOKafkaConnection.send() wants it. No cycle: it may hold a megabyte."""
 
     def __init__(self, entity: Any) -> None:
         self._entity = entity
-        self._reply = _reply_type(type(entity))  # type: ignore[arg-type]  # mypy: a class object is hashable
-        self.RESPONSE_TYPE = self  # aiokafka calls RESPONSE_TYPE.decode(frame)
+        self.RESPONSE_TYPE = _reply_type(type(entity))  # type: ignore[arg-type]  # mypy: a class object is hashable
 
     def prepare(self, versions: dict[int, tuple[int, int]]) -> "_Call":
         kind = type(self._entity)
@@ -100,12 +109,9 @@ class _Call:
         return _serialized(self._entity)
 
     def parse_response_header(self, frame: io.BytesIO) -> Any:
-        header, size = entity_reader(self._reply.__header_schema__)(frame.getvalue(), 0)
+        header, size = entity_reader(self.RESPONSE_TYPE.kind.__header_schema__)(frame.getvalue(), 0)
         frame.seek(size)
         return header
-
-    def decode(self, frame: io.BytesIO) -> Any:
-        return entity_reader(self._reply)(frame.getvalue(), frame.tell())[0]
 
 
 async def call(client: AIOKafkaClient, node: Node, lane: Lane, request: Any) -> Any:
