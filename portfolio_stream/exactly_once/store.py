@@ -10,6 +10,7 @@ Keys: partition (2 bytes, big endian), table name, 0x00, table key: without the 
 """
 
 import asyncio
+import logging
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,6 +24,8 @@ from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch, Writ
 
 from portfolio_stream.errors import StoreFailed
 from portfolio_stream.exactly_once.ports import TableDefinition
+
+log = logging.getLogger(__name__)
 
 V = TypeVar("V")
 P = ParamSpec("P")
@@ -185,6 +188,13 @@ class Store:
     def close(self) -> None:
         self._thread.shutdown(wait=True)
         self._readers.shutdown(wait=True)
+        try:
+            self._close()
+        except StoreFailed as failed:  # the disk is full: the changelog has what could not be flushed
+            log.warning("store not flushed reason=%s", failed.cause)
+
+    @_failing
+    def _close(self) -> None:
         self._db.close()
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import shutil
 import struct
 import threading
@@ -229,6 +230,19 @@ def test_a_store_that_fails_names_its_path(tmp_path: Path) -> None:
     store.close()
     with pytest.raises(StoreFailed, match=str(store.path)):
         store.get(b"x")
+
+
+def test_a_full_disk_fails_the_write_and_not_the_close(tmp_path: Path) -> None:
+    """A worker that ends because of it still leaves the group and exits as every other does."""
+    store = Store(tmp_path / "store")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+    try:
+        with pytest.raises(StoreFailed, match=str(store.path)):
+            asyncio.run(store.write([(prefix_of(0) + b"numbers\x00a", b"1" * (2 << 20))], {}))
+        store.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_the_absence_is_counted_from_the_last_write(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
