@@ -13,6 +13,7 @@ from portfolio_stream.commands.broker import broker
 from portfolio_stream.commands.consume import consume
 from portfolio_stream.commands.dlq import dlq
 from portfolio_stream.commands.lag import lag
+from portfolio_stream.commands.partitions import partitions
 from portfolio_stream.commands.produce import produce
 from portfolio_stream.commands.run import run as run_command
 from portfolio_stream.commands.tables import tables
@@ -22,7 +23,7 @@ from portfolio_stream.errors import PortfolioStreamError
 
 INTERRUPTED = 130  # what a shell gives for SIGINT
 
-COMMANDS = (broker, consume, dlq, lag, produce, run_command, tables, topics, verify)
+COMMANDS = (broker, consume, dlq, lag, partitions, produce, run_command, tables, topics, verify)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,5 +1,7 @@
 """Who may ask. On loopback the Host header is checked, so that no web page can reach us by DNS rebinding; anywhere else
 a token is needed. With a token set, everything but /health asks for it, on loopback too.
+
+What changes something needs the token everywhere: no web page can send that header, so none can make a browser do it.
 """
 
 import secrets
@@ -15,6 +17,8 @@ from portfolio_stream.web.problem import Handler, Problem
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 OPEN_PREFIX = "/health/"
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110, 9.2.1: they change nothing
+SET_TOKEN = "Start the workers with PORTFOLIO_WEB_TOKEN set to a long random secret, and give it with the request."
 
 
 class Access:
@@ -29,12 +33,15 @@ class Access:
         #: None: any Host will do
         self._hosts = LOOPBACK_NAMES | {own, bound_host} if is_loopback else None
 
-    def refusal(self, *, host: str | None, path: str, authorization: str | None) -> Problem | None:
+    def refusal(self, *, host: str | None, path: str, authorization: str | None, method: str = "GET") -> Problem | None:
         """Why this request is not answered."""
         if self._hosts is not None and (host is None or host_of(host) not in self._hosts):
             return Problem(HTTPStatus.MISDIRECTED_REQUEST, "The Host header names another host than this worker.")
-        if self._token is None or path.startswith(OPEN_PREFIX):
+        if method in SAFE_METHODS and (self._token is None or path.startswith(OPEN_PREFIX)):
             return None
+        if self._token is None:
+            detail = "This worker has no PORTFOLIO_WEB_TOKEN, and without one it changes nothing."
+            return Problem(HTTPStatus.FORBIDDEN, detail, {"action": SET_TOKEN})
         scheme, _, given = (authorization or "").partition(" ")
         sent = given.strip().encode(errors="surrogateescape")
         if scheme.lower() == "bearer" and secrets.compare_digest(sent, self._token):
@@ -47,6 +54,7 @@ class Access:
             host=request.headers.get("Host"),
             path=request.path,
             authorization=request.headers.get("Authorization"),
+            method=request.method,
         )
         return await handler(request) if refusal is None else refusal.response()
 

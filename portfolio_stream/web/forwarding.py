@@ -15,7 +15,8 @@ log = logging.getLogger(__name__)
 
 FORWARDED = "X-Portfolio-Forwarded"
 TIMEOUT_SECONDS = 2.0
-PASSED_ON = frozenset({HTTPStatus.OK, HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE})
+CHANGE_SECONDS = 8.0  # a change waits for the transaction before it; a command waits 10 s for us
+PASSED_ON = frozenset({HTTPStatus.OK, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE})
 
 
 class Forwarding:
@@ -27,20 +28,22 @@ class Forwarding:
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
-        timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
-        self._session = aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar())
+        self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
 
     async def stop(self) -> None:
         if self._session is not None:
             await self._session.close()
 
-    async def get(self, owner: Owner, raw_path: str) -> web.Response | Problem:
+    async def ask(self, owner: Owner, raw_path: str, method: str = "GET") -> web.Response | Problem:
         """The owner's answer as it is; a Problem if it gave none that means anything to our client."""
         if self._session is None:
             return unavailable("The worker stops.")
         try:
             url = URL(f"http://{owner.address}{raw_path}", encoded=True)
-            async with self._session.get(url, headers=self.headers, allow_redirects=False) as reply:
+            timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS if method == "GET" else CHANGE_SECONDS)
+            async with self._session.request(
+                method, url, headers=self.headers, timeout=timeout, allow_redirects=False
+            ) as reply:
                 body = await reply.read()
         except (TimeoutError, aiohttp.ClientError, ValueError) as error:  # ValueError: not an address
             log.info("owner did not answer worker=%s error=%s", owner.instance_id, type(error).__name__)

@@ -70,6 +70,8 @@ class PartitionRow(msgspec.Struct, frozen=True, kw_only=True):
     #: running, recovering, halted; silent: its owner does not answer; unowned
     state: str
     detail: str
+    #: of a halted one: the record that an operator must look at
+    halted_at: int | None
     lag: int | None
     committed: int | None
     end: int | None
@@ -205,6 +207,7 @@ class Held:
     owner: str
     state: str
     detail: str
+    halted_at: int | None = None
 
 
 def owners_of(looks: Sequence[Look]) -> Mapping[int, Held]:
@@ -219,7 +222,8 @@ def owners_of(looks: Sequence[Look]) -> Mapping[int, Held]:
         assigned |= dict.fromkeys(look.assigned, Held(name, "recovering", "its owner takes it over"))
         for partition, told in answer.partitions.items():
             at = "" if told.offset is None else f"at offset {told.offset}: "
-            claims.setdefault(partition, []).append(Held(name, told.state, at + told.reason if told.reason else ""))
+            detail = at + told.reason if told.reason else ""
+            claims.setdefault(partition, []).append(Held(name, told.state, detail, told.offset))
     ranked = {
         partition: min(held, key=lambda one: CLAIMS.index(one.state) if one.state in CLAIMS else len(CLAIMS))
         for partition, held in claims.items()
@@ -235,6 +239,7 @@ def _partition_row(partition: int, held: Held | None, offsets: Mapping[int, Offs
         owner=held_by.owner or None,
         state=held_by.state,
         detail=held_by.detail,
+        halted_at=held_by.halted_at,
         lag=None if at is None else at.lag,
         committed=None if at is None else at.committed,
         end=None if at is None else at.last_stable_offset,

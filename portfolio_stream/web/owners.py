@@ -33,17 +33,27 @@ class Owners:
         self, request: web.Request, key: str, local: Callable[[Moment], Awaitable[web.Response]]
     ) -> web.Response:
         """The answer of the owner of `key`: `local` of its moment here, or the request forwarded."""
-        if membership_of(self._engine) is None:
-            return self._unavailable(f"The worker is not ready: {STARTING}.").response()
+        if (starting := self.starting()) is not None:
+            return starting.response()
         partition = partition_of(key.encode(), self._engine.partition_count)
         if partition in self._engine.owned:
             moment = self.moment(partition)
             if isinstance(moment, str):
                 return self._unavailable(moment, partition).response()
             return await local(moment)
+        return await self.forward(request, partition)
+
+    def starting(self) -> Problem | None:
+        """Why nothing can be answered yet."""
+        if membership_of(self._engine) is not None:
+            return None
+        return self._unavailable(f"The worker is not ready: {STARTING}.")
+
+    async def forward(self, request: web.Request, partition: int) -> web.Response:
+        """The request to the owner of a partition that is not ours, one hop at most."""
         if FORWARDED in request.headers:
             return self._unavailable("This worker does not own the partition.", partition).response()
-        return await self._remote(request.rel_url.raw_path, partition)
+        return await self._remote(request, partition)
 
     def moment(self, partition: int) -> Moment | str:
         """What this worker has of a partition now, or why it is not read."""
@@ -60,13 +70,13 @@ class Owners:
         """What every answer says of itself."""
         return {"partition": partition, "offset": offset, "worker": self.worker}
 
-    async def _remote(self, raw_path: str, partition: int) -> web.Response:
+    async def _remote(self, request: web.Request, partition: int) -> web.Response:
         owner = await self._routing.owner(partition)
         if owner is None:
             return self._unavailable("The partition has no owner at the moment.", partition).response()
         if owner.instance_id == self.worker:
             return self._unavailable("The partition is being handed over.", partition).response()
-        answer = await self._forwarding.get(owner, raw_path)
+        answer = await self._forwarding.ask(owner, request.rel_url.raw_path_qs, request.method)
         if isinstance(answer, Problem):
             self._routing.forget()
             return Problem(answer.status, answer.detail, self.origin(partition)).response()

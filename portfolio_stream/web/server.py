@@ -21,6 +21,9 @@ from portfolio_stream.web.forwarding import Forwarding
 from portfolio_stream.web.health import Health
 from portfolio_stream.web.live import Live
 from portfolio_stream.web.metrics import Metrics
+from portfolio_stream.web.operations import ONE_PATH as ONE_PARTITION_PATH
+from portfolio_stream.web.operations import PATH as PARTITIONS_PATH
+from portfolio_stream.web.operations import Operations
 from portfolio_stream.web.owners import Owners
 from portfolio_stream.web.page import Page
 from portfolio_stream.web.problem import problems
@@ -118,6 +121,10 @@ class WebServer:
         await self._forwarding.stop()
         self._sock.close()
 
+    def _watch(self, status: Status) -> Watch:
+        """One for each use: its rates are between its own looks."""
+        return Watch(self._engine, self._settings, self.routing, status, self._forwarding, self.address)
+
     def _application(self, access: Access) -> web.Application:
         app = web.Application(middlewares=[problems, access.middleware])
         owners = Owners(self._engine, self._settings, self.routing, self._forwarding)
@@ -125,8 +132,8 @@ class WebServer:
         health = Health(self._engine)
         page = Page()
         status = Status(self._engine, self.address)
-        watch = Watch(self._engine, self._settings, self.routing, status, self._forwarding, self.address)
-        live = Live(watch)
+        live = Live(self._watch(status))
+        operations = Operations(self._engine, owners, self._watch(status))
         app.on_response_prepare.append(_with_headers)
         app.on_shutdown.append(live.close)
         app.add_routes(
@@ -138,6 +145,9 @@ class WebServer:
                 web.get("/metrics", Metrics(self._engine).scrape),
                 web.get("/tables", queries.tables),
                 web.get("/tables/{key:.+}", queries.value),
+                web.get(PARTITIONS_PATH, operations.partitions),
+                web.post(f"{ONE_PARTITION_PATH}/retry", operations.retry),
+                web.post(f"{ONE_PARTITION_PATH}/dead-letter", operations.dead_letter),
                 web.get("/health/live", health.live),
                 web.get("/health/ready", health.ready),
             ]

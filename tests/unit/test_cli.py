@@ -42,6 +42,8 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ["broker", "start", "--brokers", "2"],
         ["lag", "--watch", "0"],
         ["dlq", "list", "--limit", "0"],
+        ["partitions", "retry", "first"],
+        ["partitions", "dead-letter", "3"],
         ["dlq", "replay"],
         ["dlq", "replay", "--offset", "7"],
         ["dlq", "replay", "--all", "--partition", "1"],
@@ -117,6 +119,18 @@ class _Worker(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(json.dumps(content).encode())
 
+    def do_POST(self) -> None:
+        self.asked.append((self.path, self.headers["Authorization"]))
+        is_halted = self.path == "/partitions/3/dead-letter?offset=41"
+        content: dict[str, object] = (
+            {"partition": 3, "state": "running", "offset": 41, "worker": "w1"}
+            if is_halted
+            else {"title": "Conflict", "detail": "Partition 3 is not halted.", "action": "Look where it stands."}
+        )
+        self.send_response(200 if is_halted else 409)
+        self.end_headers()
+        self.wfile.write(json.dumps(content).encode())
+
     def log_message(self, format: str, *arguments: object) -> None:
         pass
 
@@ -146,6 +160,24 @@ def test_a_workers_refusal_shows_its_words(worker: str, capsys: pytest.CaptureFi
     """The problem's detail reaches the terminal, without a traceback."""
     assert 1 == cli.run(["tables", "get", "positions", "P2", "--web-address", worker])
     assert "Error: The worker answered 404: positions has no such key." == capsys.readouterr().err.splitlines()[0]
+
+
+def test_partitions_change_by_post_with_the_token(
+    worker: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The worker's own advice is the operator's."""
+    monkeypatch.setenv("PORTFOLIO_WEB_TOKEN", "secret")
+    assert 0 == cli.run(["partitions", "dead-letter", "3", "--offset", "41", "--web-address", worker])
+    assert "Moved offset 41 of partition 3 to the dead letters (now running, worker w1).\n" == capsys.readouterr().out
+    assert 1 == cli.run(["partitions", "retry", "3", "--web-address", worker])
+    assert [
+        "Error: The worker answered 409: Partition 3 is not halted.",
+        "Operator action: Look where it stands.",
+    ] == capsys.readouterr().err.splitlines()
+    assert [
+        ("/partitions/3/dead-letter?offset=41", "Bearer secret"),
+        ("/partitions/3/retry", "Bearer secret"),
+    ] == _Worker.asked
 
 
 def test_help_is_quick() -> None:

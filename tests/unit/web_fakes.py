@@ -16,6 +16,7 @@ from aiohttp.test_utils import TestServer
 from kio.schema.consumer_group_describe.v0 import response as describe
 from kio.schema.errors import ErrorCode
 
+from portfolio_stream.errors import PortfolioStreamError
 from portfolio_stream.exactly_once.offset_lookup import LATEST
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.recovery import Halted
@@ -113,6 +114,9 @@ class FakeEngine:
         self.halted: dict[int, Halted] = {}
         self.progress = time.monotonic()
         self.lags: dict[int, int] = {}
+        #: what an operator asked for: partition, offset
+        self.operations: list[tuple[int, int | None]] = []
+        self.refusal: PortfolioStreamError | None = None
         self._coordinator = coordinator
 
     def join(self, *owned: int) -> None:
@@ -121,6 +125,18 @@ class FakeEngine:
         self.owned = frozenset(owned)
         self.running = set(owned)
         self.membership = SimpleNamespace(is_fresh=True, owned=self.owned, target=self.owned)
+
+    async def retry(self, partition: int) -> None:
+        await self._operate(partition, None)
+
+    async def dead_letter(self, partition: int, offset: int) -> None:
+        await self._operate(partition, offset)
+
+    async def _operate(self, partition: int, offset: int | None) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.operations.append((partition, offset))
+        del self.halted[partition]
 
     def lag(self) -> dict[int, int]:
         return self.lags
@@ -170,8 +186,12 @@ class Answer:
 
 
 async def get(server: WebServer, path: str, host: str | None = "localhost", **headers: str) -> Answer:
+    return await request(server, "GET", path, host, **headers)
+
+
+async def request(server: WebServer, method: str, path: str, host: str | None = "localhost", **headers: str) -> Answer:
     """A request with exactly this path: no client in between that would tidy it up."""
-    lines = [f"GET {path} HTTP/1.1", "Connection: close", *([] if host is None else [f"Host: {host}"])]
+    lines = [f"{method} {path} HTTP/1.1", "Connection: close", *([] if host is None else [f"Host: {host}"])]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write("\r\n".join([*lines, "", ""]).encode())

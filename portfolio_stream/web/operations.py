@@ -1,0 +1,86 @@
+"""What an operator sees and does, by partition.
+
+1. Any worker answers for the whole group (see watch).
+2. A change is made by the owner's engine, between two of its transactions; asked for again it is refused (409), never
+   made twice.
+3. A change needs the token (see access), and a record is moved only by the offset that the operator names.
+"""
+
+import re
+from http import HTTPStatus
+
+import aiohttp
+from aiohttp import web
+
+from portfolio_stream.errors import OutcomeUnknown, PartitionNotHalted, PortfolioStreamError, RecordNotMovable
+from portfolio_stream.exactly_once.engine import Engine
+from portfolio_stream.web.group import PartitionRow
+from portfolio_stream.web.health import readiness
+from portfolio_stream.web.moment import last_offset
+from portfolio_stream.web.owners import Owners
+from portfolio_stream.web.problem import Problem, json_response
+from portfolio_stream.web.watch import Watch
+
+PATH = "/partitions"
+ONE_PATH = PATH + "/{partition:[0-9]{1,9}}"
+_OFFSET = re.compile(r"[0-9]{1,18}")
+
+
+class Operations:
+    def __init__(self, engine: Engine, owners: Owners, watch: Watch) -> None:
+        self._engine = engine
+        self._owners = owners
+        self._watch = watch
+
+    async def partitions(self, request: web.Request) -> web.Response:
+        """Every partition of the group."""
+        if (starting := self._owners.starting()) is not None:
+            return starting.response()
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+            group = await self._watch.look(session)
+        partitions = [_shown(row) for row in group.partitions]
+        return json_response({"partitions": partitions, "problems": group.problems, "worker": self._owners.worker})
+
+    async def retry(self, request: web.Request) -> web.Response:
+        """Run a halted partition again from its committed offset."""
+        return await self._change(request, None)
+
+    async def dead_letter(self, request: web.Request) -> web.Response:
+        """Move the record at `?offset=`, which halts the partition, to the dead letters."""
+        offset = request.query.get("offset", "")
+        if not _OFFSET.fullmatch(offset):
+            return Problem(HTTPStatus.BAD_REQUEST, "Name the record that halts the partition: ?offset=N.").response()
+        return await self._change(request, int(offset))
+
+    async def _change(self, request: web.Request, offset: int | None) -> web.Response:
+        if (starting := self._owners.starting()) is not None:
+            return starting.response()
+        engine, partition = self._engine, int(request.match_info["partition"])
+        if partition >= engine.partition_count:
+            return Problem(HTTPStatus.NOT_FOUND, f"There are {engine.partition_count} partitions, from 0.").response()
+        if partition not in engine.owned:
+            return await self._owners.forward(request, partition)
+        try:
+            await (engine.retry(partition) if offset is None else engine.dead_letter(partition, offset))
+        except (PartitionNotHalted, RecordNotMovable) as refused:
+            return self._problem(HTTPStatus.CONFLICT, refused, partition).response()
+        except OutcomeUnknown as unknown:
+            return self._problem(HTTPStatus.SERVICE_UNAVAILABLE, unknown, partition).response()
+        state = readiness(engine).partitions.get(partition, "unowned")
+        origin = self._owners.origin(partition, last_offset(engine.store.meta(partition)))
+        return json_response({"state": state, **origin})
+
+    def _problem(self, status: HTTPStatus, error: PortfolioStreamError, partition: int) -> Problem:
+        return Problem(status, error.cause, {"action": error.action, **self._owners.origin(partition)})
+
+
+def _shown(row: PartitionRow) -> dict[str, object]:
+    return {
+        "partition": row.partition,
+        "state": row.state,
+        "worker": row.owner,
+        "offset": row.committed - 1 if row.committed else None,
+        "lag": row.lag,
+        "halted_at": row.halted_at,
+        "detail": row.detail,
+    }
