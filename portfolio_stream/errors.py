@@ -389,6 +389,10 @@ class CannotVerify(PortfolioStreamError):
         super().__init__(f"Exactly-once cannot be verified: {reason}.", action)
 
 
+class CannotVerifyYet(CannotVerify):
+    """The same, and it may pass by itself: `verify --follow` goes on trying."""
+
+
 class WorkerUnreachable(PortfolioStreamError):
     """No worker answers at the web address."""
 

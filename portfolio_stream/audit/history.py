@@ -3,7 +3,7 @@
 Nothing here reads a topic, and nothing judges: that is `reader` and `anomalies`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -14,9 +14,31 @@ from portfolio_stream.records.outputs import ERROR_OFFSET, ERROR_PARTITION
 Noun = Literal["output", "dead_letter"]
 Headers = tuple[tuple[str, bytes | None], ...]
 
-META_KEY = b"\x00META"  # the changelog's reserved key: no table has an empty name
+META_KEY = b"\x00META"  # the changelog's reserved keys: no table has an empty name
+DECISION_KEY = b"\x00SKIP"  # and a source offset, 8 bytes big-endian: an operator moved that record to the dead letters
+DECISION_OFFSET_BYTES = 8
 SEPARATOR = b"\x00"
 META_VERSION = 1
+
+
+class Offsets:
+    """A set of offsets, a bit each: all of a million are 125 KB."""
+
+    __slots__ = ("_bits",)
+
+    def __init__(self) -> None:
+        self._bits = bytearray()
+
+    def add(self, offset: int) -> None:
+        at = offset >> 3
+        if at >= len(self._bits):
+            self._bits.extend(bytes(at + 1 - len(self._bits)))
+        self._bits[at] |= 1 << (offset & 7)
+
+    def __contains__(self, offset: object) -> bool:
+        if not isinstance(offset, int) or not 0 <= offset >> 3 < len(self._bits):
+            return False
+        return bool(self._bits[offset >> 3] >> (offset & 7) & 1)
 
 
 class Effect(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -38,8 +60,19 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     offset: int | None = None
 
 
+class Earlier(msgspec.Struct, kw_only=True):
+    """What a comparison must know of the effects that were compared before."""
+
+    #: source offsets
+    sources: Offsets = msgspec.field(default_factory=Offsets)
+    #: the largest of them
+    newest: int = -1
+    #: each portfolio's last, by record key
+    sequences: dict[bytes | None, int] = msgspec.field(default_factory=dict)
+
+
 class Comparison(msgspec.Struct, frozen=True, kw_only=True, dict=True):
-    """Outputs, or dead letters, of one partition: expected and found, for all source records below the cut."""
+    """Outputs, or dead letters, of one partition: expected and found, for source records below a cut."""
 
     noun: Noun
     topic: str
@@ -48,11 +81,22 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     expected: Mapping[int, Effect]
     #: in log order
     found: Sequence[Effect]
+    #: found, too, but for source records that the replay has not reached
+    ahead: Sequence[Effect] = ()
+    earlier: Earlier = msgspec.field(default_factory=Earlier)
+    #: False: more may be found for these source records
+    is_complete: bool = True
+    #: source records that an operator moved to the dead letters, as the changelog says
+    moved: Container[int] = ()
 
     @cached_property
     def first_found(self) -> Mapping[int, Effect]:
         """By source offset, the first of each; those of other source partitions are not among them."""
-        return {effect.source: effect for effect in reversed(self.found) if effect.source_partition == self.partition}
+        return {
+            effect.source: effect
+            for effect in reversed(self.found)
+            if effect.source_partition == self.partition and effect.source not in self.earlier.sources
+        }
 
 
 class Meta(msgspec.Struct, frozen=True):
@@ -73,8 +117,12 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     value: bytes
 
 
+#: a value's offset in the changelog, and the value
+Found = tuple[int | None, Any]
+
+
 class TableComparison(msgspec.Struct, frozen=True, kw_only=True):
-    """All tables of one partition: the replay's values, and the changelog's, both by changelog key.
+    """Table values of one partition: the replay's, and the changelog's, both by changelog key.
 
     What is out of a table's window is in neither.
     """
@@ -82,8 +130,23 @@ class TableComparison(msgspec.Struct, frozen=True, kw_only=True):
     topic: str
     partition: int
     expected: Mapping[bytes, Any]
-    #: the value is None if its bytes cannot be decoded, or no table has that name
-    found: Mapping[bytes, tuple[int, Any]]
+    #: with its offset, None if it was not written in this pass; the value is None if its bytes cannot be decoded, or no
+    #: table has that name
+    found: Mapping[bytes, Found]
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """An operator's, as it stands in the changelog: a source record goes to the dead letters, whatever it is."""
+
+    topic: str
+    partition: int
+    entry: Entry
+    #: source offset; None: the key holds none
+    source: int | None
+    #: next source offset of the state that includes it
+    cut: int
+    #: the replay met such a record, and had the decision by then
+    is_met: bool
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,10 +156,12 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     partition: int
     #: how many the source topic has
     partitions: int
-    #: of the source partition
+    #: of the source partition: last stable offset
     source_end: int
     #: as it stands in the changelog; None: there is none
     meta: Entry | None
+    #: any META with a smaller offset than one before it, and that offset
+    went_back: Sequence[tuple[Entry, int]] = ()
     #: of the other partitions; all must have the same
     topic_id: str | None = None
     #: the group's offset before META was read, and after; None: none is committed
@@ -119,12 +184,34 @@ _decode_output = msgspec.json.Decoder(_Output).decode
 _decode_meta = msgspec.msgpack.Decoder(Meta).decode
 
 
+class _Decided(msgspec.Struct):
+    version: Literal[1]
+    code: Literal["operator_dead_letter"]
+
+
+_decode_decision = msgspec.msgpack.Decoder(_Decided).decode
+
+
 def read_meta(value: bytes) -> Meta | None:
     """None if it is not a META."""
     try:
         return _decode_meta(value)
     except msgspec.MsgspecError:
         return None
+
+
+def decided_source(key: bytes) -> int | None:
+    """The source offset of a decision's key."""
+    number = key.removeprefix(DECISION_KEY)
+    return int.from_bytes(number, "big") if len(number) == DECISION_OFFSET_BYTES else None
+
+
+def is_decision(value: bytes) -> bool:
+    try:
+        _decode_decision(value)
+    except msgspec.MsgspecError:
+        return False
+    return True
 
 
 def read_output(record: Any) -> Effect:

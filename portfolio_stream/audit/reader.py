@@ -9,7 +9,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +17,13 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from portfolio_stream.errors import CannotVerify, PartitionUnreadable
+from portfolio_stream.errors import CannotVerifyYet, PartitionUnreadable
 from portfolio_stream.kafka_client import COORDINATOR_MOVES, client_options, connected
 from portfolio_stream.settings import Settings
 
 PATIENCE_SECONDS = 60.0  # without progress; six times what a broker takes to abort a dead worker's transaction
-FETCH_BYTES = 8 << 20  # a partition: fewer answers, and above any record that a topic of the contract can hold
+FETCH_BYTES = 2 << 20  # a partition, all of them are held at once while they wait for their turn
+PIECE_RECORDS = 2_000  # 40 ms of replay, then others have the event loop
 WAIT_MILLISECONDS = 50  # for records; positions also move without any
 AGREEMENT_SECONDS = 15.0  # a commit's last marker is there within milliseconds; a broker that starts may take longer
 POLL_SECONDS = 0.02  # a stable offset tells nobody when it moves
@@ -49,7 +50,7 @@ class Reader:
         return {partition: ends[TopicPartition(topic, partition)] for partition in range(partitions)}
 
     async def stable_end(self, topic: str, partition: int) -> int:
-        """Raises CannotVerify if a transaction stays open."""
+        """Raises CannotVerifyYet if a transaction stays open."""
         at = TopicPartition(topic, partition)
         high_watermark = (await self.uncommitted.end_offsets([at]))[at]
         deadline = time.monotonic() + PATIENCE_SECONDS
@@ -58,28 +59,34 @@ class Reader:
             if stable >= high_watermark:
                 return stable
             if time.monotonic() > deadline:
-                raise CannotVerify(
+                raise CannotVerifyYet(
                     f"a transaction in partition {partition} of {topic} has been open for {PATIENCE_SECONDS:g} s",
                     "Find the producer that holds it (`kafka-transactions find-hanging`) and run verify again.",
                 )
             await asyncio.sleep(POLL_SECONDS)
 
-    async def read(self, topic: str, partition: int, start: int, end: int) -> AsyncIterator[Sequence[Any]]:
-        """The committed records of [start, end), in order, in pieces. `end` must be stable."""
+    async def read(self, topic: str, partition: int, start: int, end: int) -> AsyncGenerator[Sequence[Any], None]:
+        """The committed records of [start, end), in order, in pieces. `end` must be stable. To be closed."""
         at = TopicPartition(topic, partition)
-        self.committed.seek(at, start)
+        if await self.committed.position(at) != start:
+            self.committed.seek(at, start)  # throws away what was fetched
         self.committed.resume(at)
-        async for records in self._read_resumed(at, start, end):
-            yield records
-        self.committed.pause(at)
+        try:
+            async for records in self._read_resumed(at, start, end):
+                yield records
+        finally:
+            self.committed.pause(at)
 
     async def _read_resumed(self, at: TopicPartition, start: int, end: int) -> AsyncIterator[Sequence[Any]]:
         position, moved = start, time.monotonic()
         while position < end:
-            fetched = await self.committed.getmany(at, timeout_ms=WAIT_MILLISECONDS)
+            fetched = await self.committed.getmany(at, timeout_ms=WAIT_MILLISECONDS, max_records=PIECE_RECORDS)
             records = fetched.get(at, ())
+            if records and records[-1].offset >= end:
+                records = [record for record in records if record.offset < end]
             if records:
-                yield records if records[-1].offset < end else [record for record in records if record.offset < end]
+                yield records
+                await asyncio.sleep(0)  # what is fetched already comes without a turn of the loop
             before, position = position, await self.committed.position(at)
             now = time.monotonic()
             if position != before:

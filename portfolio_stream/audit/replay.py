@@ -4,20 +4,25 @@ A plain loop over plain dicts. It shares the domain and the wire format with the
 slices, no engine.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
 
-from portfolio_stream.audit.history import SEPARATOR, Effect, Entry
-from portfolio_stream.domain.activity import NOTHING, Activity, add, latest_in_time, open_window, window_of
+from portfolio_stream.audit.history import SEPARATOR, Effect
+from portfolio_stream.domain.activity import NOTHING, add, latest_in_time, open_window, window_of
 from portfolio_stream.domain.events import Adjustment, Event, Split, Trade
 from portfolio_stream.domain.fold import Outcome, fold
 from portfolio_stream.domain.money import arithmetic
 from portfolio_stream.domain.portfolios import Portfolio, with_windows
-from portfolio_stream.domain.positions import Position
-from portfolio_stream.domain.rejection import EVENT_ID_CONFLICT, KEY_MISMATCH, WRONG_PARTITION, Rejected
+from portfolio_stream.domain.rejection import (
+    EVENT_ID_CONFLICT,
+    KEY_MISMATCH,
+    OPERATOR_DEAD_LETTER,
+    WRONG_PARTITION,
+    Rejected,
+)
 from portfolio_stream.partitioning import partition_of
 from portfolio_stream.records.events import decode_event
 from portfolio_stream.records.outputs import dead_letter, encode_processed
@@ -36,39 +41,57 @@ DECODERS: Mapping[bytes, Callable[[bytes], Any]] = {
     b"positions": decode_position,
     b"seen_events": decode_seen_event,
 }
+ACTIVITY, PORTFOLIOS, POSITIONS, SEEN_EVENTS = b"activity\x00", b"portfolios\x00", b"positions\x00", b"seen_events\x00"
 
 
 class Replay:
-    """One partition, from its first record on. `feed` it in offset order; the attributes are what must exist then."""
+    """One partition, from its first record on; `feed` it in offset order. What it holds is what must exist then."""
 
     def __init__(self, partition: int, partitions: int, input_topic: str, deduplication_window: int) -> None:
         self.partition = partition
+        #: next source offset
+        self.position = 0
+        #: by source offset; whoever has compared them takes them away
         self.outputs: dict[int, Effect] = {}
         self.dead_letters: dict[int, Effect] = {}
         self.counts: Counter[str] = Counter()
+        #: all tables, by changelog key
+        self.values: dict[bytes, Any] = {}
+        #: what the keys that were written had before, None for nothing, since somebody last cleared it
+        self.before: dict[bytes, Any] = {}
+        #: source offsets of records that an operator moved to the dead letters: all, and those that came
+        self.moved: set[int] = set()
+        self.met: set[int] = set()
         self._partitions = partitions
         self._input_topic = input_topic
         self._window = deduplication_window
-        self._portfolios: dict[bytes, Portfolio] = {}
-        self._positions: dict[bytes, Position] = {}
-        self._activity: dict[bytes, Activity] = {}
-        self._seen: dict[bytes, SeenEvent] = {}
+        #: keys of seen_events by portfolio, oldest first
+        self._accepted: dict[bytes, deque[bytes]] = {}
 
     @arithmetic()  # entered once for all, not by each fold: 1.5 of 19 us
     def feed(self, records: Iterable[Any]) -> None:
-        """Records of a stock consumer."""
+        """Records of a stock consumer. What an operator moved to the dead letters is not even decoded."""
         for record in records:
             self.counts["records"] += 1
-            event = decode_event(record.value)
-            outcome = event if isinstance(event, Rejected) else self._outcome(record, event)
-            if isinstance(outcome, Rejected):
-                self.counts["rejected"] += 1
-                self._dead_letter(record, outcome, None if isinstance(event, Rejected) else event.event_id)
-            elif outcome is None:
-                self.counts["duplicates"] += 1
-            elif not isinstance(event, Rejected):
-                self.counts["accepted"] += 1
-                self._output(record, event, outcome)
+            if record.offset in self.moved:
+                self.met.add(record.offset)
+                self._reject(record, OPERATOR_DEAD_LETTER, None)
+            else:
+                self._fold(record)
+            self.position = record.offset + 1
+
+    def _fold(self, record: Any) -> None:
+        event = decode_event(record.value)
+        if isinstance(event, Rejected):
+            self._reject(record, event, None)
+            return
+        outcome = self._outcome(record, event)
+        if outcome is None:
+            self.counts["duplicates"] += 1
+        elif isinstance(outcome, Rejected):
+            self._reject(record, outcome, event.event_id)
+        else:
+            self._accept(record, event, outcome)
 
     def _outcome(self, record: Any, event: Event) -> Outcome | Rejected | None:
         """None for a duplicate."""
@@ -77,18 +100,18 @@ class Replay:
             return KEY_MISMATCH
         if partition_of(key, self._partitions) != self.partition:
             return WRONG_PARTITION
-        portfolio = self._portfolios.get(key)
-        seen = self._seen.get(_key(key, event.event_id))
-        if seen is not None and portfolio is not None and self._is_in_window(seen, portfolio):
+        values = self.values
+        portfolio = values.get(PORTFOLIOS + key)
+        seen = values.get(_seen_key(key, event))
+        if seen is not None:
             return None if seen.fingerprint == fingerprint(record.value) else EVENT_ID_CONFLICT
         has_position = isinstance(event, Trade | Split | Adjustment)
-        position = self._positions.get(_key(key, event.symbol)) if has_position else None  # type: ignore[union-attr]
-        outcome = fold(event, portfolio, position)
+        outcome = fold(event, portfolio, values.get(_position_key(key, event)) if has_position else None)
         return outcome if isinstance(outcome, Rejected) else self._with_activity(record, event, outcome)
 
     def _with_activity(self, record: Any, event: Event, outcome: Outcome) -> Outcome | Rejected:
         """The last check of all, so activity is changed at once."""
-        key, start = record.key, window_of(event.occurred_at)
+        prefix, start = ACTIVITY + record.key + SEPARATOR, window_of(event.occurred_at)
         if event.occurred_at > latest_in_time(record.timestamp):
             self.counts["early"] += 1
             return outcome
@@ -96,22 +119,19 @@ class Replay:
         if opening is None:
             self.counts["late"] += 1
             return outcome
-        after = add(self._activity.get(_key(key, start), NOTHING), outcome.currency, outcome.notional)
+        key = prefix + start.encode()
+        after = add(self.values.get(key, NOTHING), outcome.currency, outcome.notional)
         if isinstance(after, Rejected):
             return after
-        self._activity[_key(key, start)] = after
+        self._put(key, after)
         for leaving in opening.leaving:
-            del self._activity[_key(key, leaving)]
+            self._delete(prefix + leaving.encode())
         return msgspec.structs.replace(outcome, portfolio=with_windows(outcome.portfolio, opening.windows))
 
-    def _output(self, record: Any, event: Event, outcome: Outcome) -> None:
+    def _accept(self, record: Any, event: Event, outcome: Outcome) -> None:
         key, portfolio, position, currency = record.key, outcome.portfolio, outcome.position, outcome.currency
         balance = None if currency is None else portfolio.cash[currency]
         value = encode_processed(event, portfolio.sequence, position, currency, balance, self.partition, record.offset)
-        self._portfolios[key] = portfolio
-        self._seen[_key(key, event.event_id)] = SeenEvent(portfolio.sequence, record.offset, fingerprint(record.value))
-        if position is not None:
-            self._positions[_key(key, event.symbol)] = position  # type: ignore[union-attr]
         self.outputs[record.offset] = Effect(
             source=record.offset,
             source_partition=self.partition,
@@ -121,8 +141,31 @@ class Replay:
             key=key,
             value=value,
         )
+        self.counts["accepted"] += 1
+        self._put(PORTFOLIOS + key, portfolio)
+        if position is not None:
+            self._put(_position_key(key, event), position)
+        seen_key = _seen_key(key, event)
+        self._put(seen_key, SeenEvent(portfolio.sequence, record.offset, fingerprint(record.value)))
+        self._forget(key, seen_key)
 
-    def _dead_letter(self, record: Any, rejected: Rejected, event_id: str | None) -> None:
+    def _put(self, key: bytes, value: Any) -> None:
+        if key not in self.before:
+            self.before[key] = self.values.get(key)
+        self.values[key] = value
+
+    def _delete(self, key: bytes) -> None:
+        value = self.values.pop(key)
+        self.before.setdefault(key, value)
+
+    def _forget(self, portfolio_key: bytes, accepted: bytes) -> None:
+        """An event was accepted: the oldest leaves a full window."""
+        keys = self._accepted.setdefault(portfolio_key, deque())
+        keys.append(accepted)
+        if len(keys) > self._window:
+            self._delete(keys.popleft())
+
+    def _reject(self, record: Any, rejected: Rejected, event_id: str | None) -> None:
         letter = dead_letter(
             record.key, record.value, record.headers, rejected, self._input_topic, self.partition, record.offset
         )
@@ -135,44 +178,28 @@ class Replay:
             value=letter.value,
             headers=tuple(letter.headers),
         )
+        self.counts["rejected"] += 1
 
-    def _is_in_window(self, seen: SeenEvent, portfolio: Portfolio) -> bool:
-        return seen.sequence > portfolio.sequence - self._window
-
-    def tables(self) -> dict[bytes, Any]:
-        """Every table's values by changelog key, without what is out of its window."""
-        values: dict[bytes, Any] = {_key(b"portfolios", key): value for key, value in self._portfolios.items()}
-        values |= {_key(b"activity", key): value for key, value in self._activity.items()}
-        values |= {_key(b"positions", key): value for key, value in self._positions.items()}
-        values |= {
-            _key(b"seen_events", key): seen
-            for key, seen in self._seen.items()
-            if self._is_in_window(seen, self._portfolios[key.partition(SEPARATOR)[0]])
-        }
-        return values
-
-    def read_changelog(self, entries: Mapping[bytes, Entry]) -> dict[bytes, tuple[int, Any]]:
-        """The changelog's values decoded, without what is out of its table's window."""
-        found: dict[bytes, tuple[int, Any]] = {}
-        for changelog_key, entry in entries.items():
-            name, _, key = changelog_key.partition(SEPARATOR)
-            value = _decode(name, entry.value)
-            if isinstance(value, SeenEvent):
-                portfolio = self._portfolios.get(key.partition(SEPARATOR)[0])
-                if portfolio is not None and not self._is_in_window(value, portfolio):
-                    continue
-            found[changelog_key] = (entry.offset, value)
-        return found
+    def is_current(self, key: bytes, value: Any) -> bool:
+        """False for what has left its table's window: it is no part of the table, removed or not."""
+        if not isinstance(value, SeenEvent):
+            return True
+        portfolio: Portfolio | None = self.values.get(PORTFOLIOS + key.split(SEPARATOR, 2)[1])
+        return portfolio is None or value.sequence > portfolio.sequence - self._window
 
 
-def _decode(table: bytes, value: bytes) -> Any:
-    """None if there is no such table, or the bytes are not its value."""
-    decode = DECODERS.get(table)
+def decode_value(key: bytes, value: bytes) -> Any:
+    """A table's value as it stands in the changelog; None if there is no such table, or the bytes are not its value."""
+    decode = DECODERS.get(key.partition(SEPARATOR)[0])
     try:
         return None if decode is None else decode(value)
     except msgspec.MsgspecError:
         return None
 
 
-def _key(first: bytes, second: str | bytes) -> bytes:
-    return first + SEPARATOR + (second.encode() if isinstance(second, str) else second)
+def _position_key(key: bytes, event: Event) -> bytes:
+    return POSITIONS + key + SEPARATOR + event.symbol.encode()  # type: ignore[union-attr]  # has a symbol
+
+
+def _seen_key(key: bytes, event: Event) -> bytes:
+    return SEEN_EVENTS + key + SEPARATOR + event.event_id.encode()

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from portfolio_stream.audit.anomalies import Anomaly
+from portfolio_stream.audit.anomaly import Anomaly
 
 LISTED = 100  # anomalies named one by one; all are counted
 FIGURES = ("records", "accepted", "duplicates", "rejected", "outputs", "dead_letters", "keys")

@@ -16,25 +16,20 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import RecordsToDelete
 
 from portfolio_stream.admin import admin_client, create_all
+from portfolio_stream.audit import partition as partition_audit
 from portfolio_stream.audit import verify as audit
 from portfolio_stream.audit.history import META_KEY
+from portfolio_stream.audit.partition import PartitionAudit
 from portfolio_stream.audit.replay import Replay
 from portfolio_stream.audit.result import Verification
 from portfolio_stream.broker.cluster import Cluster
 from portfolio_stream.errors import CannotVerify
 from portfolio_stream.generator import Mixture, generate
 from portfolio_stream.producer import BatchedTopic, make_producer, produce
-from portfolio_stream.records.values import encode_activity, encode_portfolio, encode_position, encode_seen_event
 from portfolio_stream.settings import Settings
+from tests.unit.audit_histories import TOPIC_ID, encode
 
 PARTITIONS = 2
-ENCODERS = {
-    "Activity": encode_activity,
-    "Portfolio": encode_portfolio,
-    "Position": encode_position,
-    "SeenEvent": encode_seen_event,
-}
-TOPIC_ID = "00112233445566778899aabbccddeeff"
 
 
 @pytest.fixture
@@ -42,7 +37,7 @@ async def settings(kafka: Cluster, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Topics and a group of this test's own, empty."""
     prefix = f"verify-{uuid4().hex[:8]}"
     monkeypatch.setattr("portfolio_stream.settings.GROUP", prefix)  # names the changelog
-    monkeypatch.setattr("portfolio_stream.audit.verify.GROUP", prefix)
+    monkeypatch.setattr("portfolio_stream.audit.partition.GROUP", prefix)
     made = Settings(
         bootstrap_servers=kafka.bootstrap_servers,
         input_topic=f"{prefix}-in",
@@ -75,7 +70,6 @@ class Writer:
     producer: AIOKafkaProducer
     replays: dict[int, Replay] = field(default_factory=dict)
     offsets: dict[int, int] = field(default_factory=dict)
-    stored: dict[int, dict[bytes, Any]] = field(default_factory=dict)
     #: source offset -> how often its effect is written
     copies: dict[int, int] = field(default_factory=dict)
     meta_shift: int = 0
@@ -97,7 +91,7 @@ class Writer:
         if not commit:
             await self.producer.abort_transaction()
             return
-        await self.producer.send_offsets_to_transaction(offsets, audit.GROUP)
+        await self.producer.send_offsets_to_transaction(offsets, partition_audit.GROUP)
         await self.producer.commit_transaction()
 
     async def _write(self, partition: int, piece: list[Any], next_offset: int) -> None:
@@ -105,17 +99,17 @@ class Writer:
         replay = self.replays.setdefault(
             partition, Replay(partition, PARTITIONS, settings.input_topic, settings.deduplication_window)
         )
-        known = replay.outputs.keys() | replay.dead_letters.keys()
         replay.feed(piece)
         for topic, effects in ((settings.output_topic, replay.outputs), (settings.dlq_topic, replay.dead_letters)):
             for source, effect in effects.items():
-                for _ in range(self.copies.get(source, 1) if source not in known else 0):
+                for _ in range(self.copies.get(source, 1)):
                     await self._put(topic, partition, effect.key, effect.value, effect.timestamp, list(effect.headers))
-        stored = self.stored.setdefault(partition, {})
-        for key, value in replay.tables().items():
-            if stored.get(key) != value and not (self.lost_table and key.startswith(self.lost_table)):
-                await self._put(settings.changelog_topic, partition, key, ENCODERS[type(value).__name__](value), 0)
-                stored[key] = value
+            effects.clear()
+        for key in replay.before:
+            if not (self.lost_table and key.startswith(self.lost_table)):
+                value = encode(replay.values[key]) if key in replay.values else None
+                await self._put(settings.changelog_topic, partition, key, value, 0)
+        replay.before.clear()
         meta = {
             "topic_id": TOPIC_ID,
             "offset": next_offset + self.meta_shift,
@@ -197,15 +191,15 @@ async def test_a_live_system_holds(settings: Settings, writer: Writer, monkeypat
     await send(settings, 200)
     records = await source(settings)
     await writer.step(records[:100])
-    read_effects = audit._Auditor._read_effects
+    stable_end = PartitionAudit._stable_end
     rest = [records[100:150], records[150:]]
 
-    async def commit_first(auditor: Any, topic: str, read: Any) -> Any:
-        if rest:
+    async def commit_first(one: PartitionAudit, topic: str) -> int:
+        if rest and topic == settings.output_topic:
             await writer.step(rest.pop(0))
-        return await read_effects(auditor, topic, read)
+        return await stable_end(one, topic)
 
-    monkeypatch.setattr(audit._Auditor, "_read_effects", commit_first)
+    monkeypatch.setattr(PartitionAudit, "_stable_end", commit_first)
     result = await audit.verify(settings)
     assert ({}, []) == (result.anomaly_counts, rest)
     assert result.figures["outputs"] + result.figures["dead_letters"] > 0

@@ -217,7 +217,7 @@ def test_agent_and_auditor_agree_with_the_oracle(history: list[Any], size: int, 
     expected.update(late=minutes.late, early=minutes.early)
     assert +expected == +fold.counts
     assert minutes.table() == fold.table()
-    found = {key: show_activity(value) for key, value in replay.tables().items() if key.startswith(b"activity\0")}
+    found = {key: show_activity(value) for key, value in replay.values.items() if key.startswith(b"activity\0")}
     assert {b"activity\0P1\0" + start.encode(): window for start, window in minutes.table().items()} == found
     assert (minutes.late, minutes.early) == (replay.counts["late"], replay.counts["early"])
     assert {k: decode_activity(v) for k, v in fold.partition.state().get("activity", {}).items()} == dict(

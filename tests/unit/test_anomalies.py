@@ -1,86 +1,50 @@
 """The checker is checked: a tiny broken history for each anomaly, each named; of a good one nothing is said."""
 
-from types import SimpleNamespace
+from collections import Counter
 from typing import Any
 
-import msgspec
 import pytest
 
-from portfolio_stream.audit.anomalies import EFFECT_CHECKS, PLACE_CHECKS, TABLE_CHECKS, Anomaly
-from portfolio_stream.audit.history import (
-    Comparison,
-    Effect,
-    Entry,
-    Meta,
-    Noun,
-    Place,
-    TableComparison,
-    read_dead_letter,
-    read_output,
-)
-from portfolio_stream.audit.replay import Replay
-from portfolio_stream.audit.result import LISTED, Findings, as_json, as_text, conclude
-from portfolio_stream.domain.activity import NOTHING
-from portfolio_stream.records.values import encode_activity, encode_portfolio, encode_seen_event
+from portfolio_stream.audit.anomalies import EFFECT_CHECKS
+from portfolio_stream.audit.anomaly import Anomaly
+from portfolio_stream.audit.history import Comparison, Effect, Noun, read_dead_letter, read_output
+from portfolio_stream.audit.matching import Matching
+from tests.unit.audit_histories import changed, kinds, record, replayed, written
 
 Change = dict[str, Any]
 
-SECRETS = ("P1", "101.25", "1216")  # a portfolio and amounts of the history below: no anomaly may show one
-TOPIC_ID = "00112233445566778899aabbccddeeff"
-NOON = 1_795_435_200_000  # of the day on which the events below occurred
-
-
-def record(offset: int, value: bytes | None, key: bytes | None = b"P1", **other: Any) -> Any:
-    """A record as a stock consumer gives it."""
-    return SimpleNamespace(
-        **({"offset": offset, "timestamp": NOON + offset, "key": key, "value": value, "headers": ()} | other)
-    )
-
-
-def cash(event_id: str, amount: str = "101.25") -> bytes:
-    return (
-        f'{{"event_id":"{event_id}","type":"cash","portfolio_id":"P1","occurred_at":"2026-11-23T04:30:00Z"'
-        f',"amount":"{amount}","currency":"USD"}}'
-    ).encode()
-
-
-def replayed() -> Replay:
-    """Three accepted events, one duplicate, two rejected, in the only partition."""
-    replay = Replay(0, 1, "in", 10_000)
-    replay.feed(
-        [
-            record(0, cash("e-0")),
-            record(1, cash("e-1")),
-            record(2, b"not json"),
-            record(4, cash("e-1")),  # 3 was a transaction's marker
-            record(5, cash("e-5")),
-            record(6, cash("e-0", "7"), headers=(("trace", b"x"),)),
-        ]
-    )
-    return replay
-
-
-def written(expected: dict[int, Effect]) -> list[Effect]:
-    """What a correct system would have written: each effect once, in order, with offsets of its own topic."""
-    return [msgspec.structs.replace(effect, offset=10 + at) for at, effect in enumerate(expected.values())]
-
-
-def changed(effect: Effect, **change: Any) -> Effect:
-    return msgspec.structs.replace(effect, **change)
-
 
 def effect_anomalies(noun: Noun, expected: dict[int, Effect], found: list[Effect]) -> list[Anomaly]:
+    """Of the whole history at once; read in pieces it must have the same."""
     comparison = Comparison(noun=noun, topic="out", partition=0, expected=expected, found=found)
-    return [anomaly for check in EFFECT_CHECKS for anomaly in check(comparison)]
+    anomalies = [anomaly for check in EFFECT_CHECKS for anomaly in check(comparison)]
+    for piece in (1, 2, len(found)):
+        assert places(anomalies) == places(in_pieces(noun, expected, found, piece)), f"in pieces of {piece}"
+    return anomalies
 
 
-def kinds(anomalies: list[Anomaly]) -> set[str]:
-    shown = "".join(map(str, anomalies))
-    assert not [secret for secret in SECRETS if secret in shown]
-    return {anomaly.kind for anomaly in anomalies}
+def in_pieces(noun: Noun, expected: dict[int, Effect], found: list[Effect], piece: int) -> list[Anomaly]:
+    """What is found comes in pieces, and each is judged at once."""
+    matching = Matching(noun, "out", 0, lambda record: record.effect)  # type: ignore[no-any-return]
+    matching.expect(expected.values())
+    good = written(expected)
+    anomalies: list[Anomaly] = []
+    for start in range(0, len(found), max(1, piece)):
+        matching.feed([as_record(effect, effect in good) for effect in found[start : start + piece]])
+        anomalies += matching.judge(100, is_complete=False)
+    return anomalies + matching.judge(100, is_complete=True)
 
 
-# --- Outputs and dead letters ---
+def as_record(effect: Effect, is_good: bool) -> Any:
+    """A record that is read as this effect; another source than the good one's would show in its bytes."""
+    value = effect.value if is_good else b"other"
+    return record(
+        effect.offset or 0, value, effect.key, timestamp=effect.timestamp, headers=effect.headers, effect=effect
+    )
+
+
+def places(anomalies: list[Anomaly]) -> Counter[tuple[str, int | None, int | None]]:
+    return Counter((anomaly.kind, anomaly.offset, anomaly.source_offset) for anomaly in anomalies)
 
 
 def test_the_replay_says_what_each_record_is() -> None:
@@ -175,6 +139,87 @@ def test_what_a_wrong_output_differs_in_is_named_without_its_amount() -> None:
     assert ({"wrong_value_output"}, "other cash.balance") == (kinds(anomalies), anomalies[0].found)
 
 
+def test_a_lost_output_far_behind_is_named_once() -> None:
+    """What comes later is compared as before, piece by piece."""
+    matching = Matching("output", "out", 0, read_output)
+    replay = replayed()
+    found = [as_record(effect, True) for effect in written(replay.outputs)]
+    matching.expect(replay.outputs.values())
+    matching.feed(found[1:2])
+    assert {"sequence_gap"} == kinds(matching.judge(7, is_complete=False))
+    matching.feed(found[2:])
+    assert [] == matching.judge(7, is_complete=False)
+    assert {"missing_output"} == kinds(matching.judge(7, is_complete=True))
+    assert [] == matching.judge(7, is_complete=True)
+    matching.feed(found[1:2])
+    assert {"duplicate_output", "sequence_gap"} == kinds(matching.judge(7, is_complete=True))
+
+
+def test_what_is_ahead_of_the_replay_waits_for_it() -> None:
+    """Committed since the cut: no anomaly; when the replay comes there, it is compared."""
+    matching = Matching("output", "out", 0, read_output)
+    replay = replayed()
+    outputs = list(replay.outputs.values())
+    matching.feed([as_record(effect, True) for effect in written(replay.outputs)])
+    matching.expect(outputs[:1])
+    assert ([], True) == (matching.judge(1, is_complete=True), matching.waits)
+    matching.expect(outputs[1:])
+    assert ([], False) == (matching.judge(7, is_complete=True), matching.waits)
+
+
+def test_what_no_state_accounts_for_is_unexpected() -> None:
+    """It was there before the state's end was looked up, and is for a source record beyond that state."""
+    matching = Matching("output", "out", 0, read_output)
+    replay = replayed()
+    found = written(replay.outputs)
+    matching.feed([as_record(effect, True) for effect in found])
+    matching.expect(list(replay.outputs.values())[:1])
+    visible = (found[1].offset or 0) + 1
+    anomalies = matching.judge(1, visible, is_complete=True)
+    assert ({"unexpected_output"}, [found[1].offset]) == (kinds(anomalies), [anomaly.offset for anomaly in anomalies])
+    assert matching.waits
+
+
+def test_an_older_effect_behind_one_that_waits_is_out_of_order() -> None:
+    """Also where the later one is beyond the cut."""
+    matching = Matching("output", "out", 0, read_output)
+    replay = replayed()
+    first, second, third = (as_record(effect, True) for effect in written(replay.outputs))
+    second.offset, third.offset = third.offset, second.offset
+    matching.feed([first, third, second])
+    matching.expect(list(replay.outputs.values())[:2])
+    assert {"out_of_order_output"} == kinds(matching.judge(5, is_complete=True))
+
+
+def test_a_dead_letter_by_an_operator_needs_the_decision() -> None:
+    """With it, it is what the replay expects; without it, nobody decided."""
+    decided, plain = replayed(1), replayed()
+    assert ([0, 4, 5], [1, 2, 6]) == (list(decided.outputs), list(decided.dead_letters))
+    for expecting, expected in ((decided, set()), (plain, {"undecided_dead_letter", "unexpected_dead_letter"})):
+        matching = Matching("dead_letter", "dlq", 0, read_dead_letter)
+        matching.expect(expecting.dead_letters.values())
+        matching.feed([as_record(effect, True) for effect in written(decided.dead_letters)])
+        assert expected == kinds(matching.judge(7, moved=expecting.moved, is_complete=True))
+
+
+def test_a_decision_without_its_dead_letter_is_named() -> None:
+    """The output of an event that an operator moved away, in place of its dead letter."""
+    decided, plain = replayed(1), replayed()
+    outputs, letters = (
+        Matching("output", "out", 0, read_output),
+        Matching("dead_letter", "dlq", 0, read_dead_letter),
+    )
+    found: set[str] = set()
+    for matching, expected, there in (
+        (outputs, decided.outputs, plain.outputs),
+        (letters, decided.dead_letters, plain.dead_letters),
+    ):
+        matching.expect(expected.values())
+        matching.feed([as_record(effect, True) for effect in written(there)])
+        found |= kinds(matching.judge(7, moved={1}, is_complete=True))
+    assert {"missing_dead_letter", "unexpected_output"} <= found
+
+
 def test_records_are_read_as_effects() -> None:
     """Outputs name their source in the value, dead letters in headers; what names none is kept, as naming none."""
     outputs, letters = replayed().outputs, replayed().dead_letters
@@ -186,133 +231,3 @@ def test_records_are_read_as_effects() -> None:
         read = read_dead_letter(record(7, effect.value, effect.key, **at))
         assert changed(effect, offset=7, event_id=None) == read, source
     assert [-1, -1, -1] == [read(record(7, b"{}")).source for read in (read_output, read_dead_letter, read_output)]
-
-
-# --- Tables ---
-
-
-def table_anomalies(change: dict[bytes, Entry | None]) -> list[Anomaly]:
-    replay = replayed()
-    entries = {key: Entry(at, encode(value)) for at, (key, value) in enumerate(replay.tables().items())}
-    for key, entry in change.items():
-        if entry is None:
-            del entries[key]
-        else:
-            entries[key] = entry
-    comparison = TableComparison(
-        topic="changelog", partition=0, expected=replay.tables(), found=replay.read_changelog(entries)
-    )
-    return [anomaly for check in TABLE_CHECKS for anomaly in check(comparison)]
-
-
-def encode(value: Any) -> bytes:
-    encoders = {"Activity": encode_activity, "Portfolio": encode_portfolio, "SeenEvent": encode_seen_event}
-    return encoders[type(value).__name__](value)
-
-
-def test_a_good_changelog_has_no_anomaly() -> None:
-    """Every key with the replay's value."""
-    assert [] == table_anomalies({})
-
-
-@pytest.mark.parametrize(
-    ("kind", "change"),
-    [
-        ("changelog_key_missing", {b"portfolios\x00P1": None}),
-        ("changelog_key_missing", {b"activity\x00P1\x002026-11-23T04:30:00Z": None}),
-        ("changelog_key_missing", {b"seen_events\x00P1\x00e-1": None}),
-        ("changelog_key_unexpected", {b"portfolios\x00P2": Entry(9, encode_portfolio(replayed()._portfolios[b"P1"]))}),
-        ("changelog_key_unexpected", {b"activity\x00P1\x002026-11-22T04:30:00Z": Entry(9, encode_activity(NOTHING))}),
-        ("changelog_key_unexpected", {b"unknown\x00P1": Entry(9, b"")}),
-        ("changelog_value_wrong", {b"portfolios\x00P1": Entry(9, b"not msgpack")}),
-        ("changelog_value_wrong", {b"seen_events\x00P1\x00e-1": Entry(9, encode(replayed()._seen[b"P1\x00e-0"]))}),
-    ],
-)
-def test_a_broken_changelog_is_named(kind: str, change: dict[bytes, Entry | None]) -> None:
-    """A key lost, invented, or with another value."""
-    assert {kind} == kinds(table_anomalies(change))
-
-
-def test_what_left_the_window_is_no_part_of_the_table() -> None:
-    """Whether or not its tombstone was written."""
-    replay = Replay(0, 1, "in", 2)
-    replay.feed([record(0, cash("e-0")), record(1, cash("e-1")), record(2, cash("e-2"))])
-    keys = {key for key in replay.tables() if key.startswith(b"seen_events")}
-    assert {b"seen_events\x00P1\x00e-1", b"seen_events\x00P1\x00e-2"} == keys
-    old = Entry(3, encode(replay._seen[b"P1\x00e-0"]))
-    assert {} == replay.read_changelog({b"seen_events\x00P1\x00e-0": old})
-
-
-# --- META and the group ---
-
-
-def meta(**change: Any) -> Entry:
-    good = Meta(topic_id=TOPIC_ID, offset=7, partitions=1, fold="version=1", version=1)
-    return Entry(40, msgspec.msgpack.encode(msgspec.structs.replace(good, **change)))
-
-
-def place_anomalies(**change: Any) -> list[Anomaly]:
-    good: Change = {
-        "topic": "changelog",
-        "partition": 0,
-        "partitions": 1,
-        "source_end": 7,
-        "meta": meta(),
-        "topic_id": TOPIC_ID,
-        "committed_before": 7,
-        "committed_after": 7,
-    }
-    place = Place(**(good | change))
-    return [anomaly for check in PLACE_CHECKS for anomaly in check(place)]
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {},
-        {"meta": None, "committed_before": None, "committed_after": None},  # nothing was ever processed
-        {"committed_before": 5, "committed_after": 9},  # live: the group was read before and after META
-    ],
-)
-def test_a_good_place_has_no_anomaly(change: Change) -> None:
-    """META and the group agree."""
-    assert [] == place_anomalies(**change)
-
-
-@pytest.mark.parametrize(
-    ("kind", "change"),
-    [
-        ("meta_wrong", {"meta": meta(version=2)}),
-        ("meta_wrong", {"meta": meta(partitions=2)}),
-        ("meta_wrong", {"meta": meta(offset=8), "committed_before": 8, "committed_after": 8}),
-        ("meta_wrong", {"meta": meta(topic_id="ff")}),
-        ("meta_wrong", {"meta": Entry(40, b"not msgpack"), "committed_before": None, "committed_after": None}),
-        ("group_offset_differs", {"committed_before": 6, "committed_after": 6}),
-        ("group_offset_differs", {"committed_before": 8, "committed_after": 8}),
-        ("group_offset_differs", {"committed_before": 8, "committed_after": 9}),
-        ("group_offset_differs", {"committed_before": None, "committed_after": None}),
-        ("group_offset_differs", {"meta": None}),
-    ],
-)
-def test_a_broken_place_is_named(kind: str, change: Change) -> None:
-    """Each with the changelog offset of META, where there is one."""
-    assert {kind} == kinds(place_anomalies(**change))
-
-
-# --- The result ---
-
-
-def test_every_anomaly_is_counted_and_the_first_are_listed() -> None:
-    """A flood of one kind stays readable, and its size is known."""
-    findings = Findings()
-    findings.add(place_anomalies(meta=meta(version=2)) * (LISTED + 1))
-    result = conclude([], findings, 1.0)
-    assert ({"meta_wrong": LISTED + 1}, LISTED, 1) == (result.anomaly_counts, len(result.anomalies), result.exit_code)
-    assert "... and 1 more." in as_text(result)
-    assert '"holds":false' in as_json(result)
-
-
-def test_no_anomaly_is_exit_code_0() -> None:
-    """And says so in words."""
-    result = conclude([], Findings(), 1.0)
-    assert (0, "Exactly-once holds.") == (result.exit_code, as_text(result).splitlines()[-1])

@@ -66,7 +66,7 @@ def test_the_auditor_and_the_agent_agree(partition: int, window: int) -> None:
         for key, value in view(table).scan(b"")
         if table is not SEEN_EVENTS or is_in_window(value, _sequence(view(PORTFOLIOS), key), window)
     }
-    assert tables == replay.tables()
+    assert tables == replay.values
 
 
 def _sequence(portfolios: Any, seen_key: bytes) -> int:

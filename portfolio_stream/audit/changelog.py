@@ -1,0 +1,138 @@
+"""One partition's changelog, read on and on: META, operators' decisions, and tables; compared at each cut.
+
+Only what changed is compared: at the last cut everything else was what the replay had. So no second copy of the
+tables is held, just the keys of one pass, and those that differed.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Set
+from typing import Any
+
+from portfolio_stream.audit.anomaly import Anomaly
+from portfolio_stream.audit.history import (
+    DECISION_KEY,
+    META_KEY,
+    Decision,
+    Entry,
+    Found,
+    TableComparison,
+    decided_source,
+    is_decision,
+    read_meta,
+)
+from portfolio_stream.audit.replay import Replay, decode_value
+from portfolio_stream.audit.state_anomalies import DECISION_CHECKS, TABLE_CHECKS
+from portfolio_stream.audit.suspects import Suspects
+
+
+class Changelog:
+    def __init__(self, topic: str, partition: int, replay: Replay) -> None:
+        self.topic = topic
+        #: the newest; None: there is none
+        self.meta: Entry | None = None
+        #: since the last comparison; see Place
+        self.went_back: list[tuple[Entry, int]] = []
+        self._partition = partition
+        self._replay = replay
+        self._highest = 0
+        #: keys and values that were not judged yet
+        self._decisions: list[tuple[bytes, Entry]] = []
+        self._waiting: list[tuple[bytes, Entry]] = []
+        self._changes: dict[bytes, Entry | None] = {}
+        #: what was found at the last cut of keys that differed there
+        self._differing: dict[bytes, Found | None] = {}
+        self._suspects: Suspects[bytes] = Suspects()
+
+    @property
+    def is_undecided(self) -> bool:
+        return self._suspects.is_undecided
+
+    def feed(self, records: Iterable[Any]) -> None:
+        """Of a stock consumer, in log order."""
+        changes = self._changes
+        for record in records:
+            key = record.key or b""
+            entry = None if record.value is None else Entry(record.offset, record.value)
+            if key == META_KEY:
+                self._read_meta(entry)
+            elif key.startswith(DECISION_KEY):
+                self._read_decision(key, entry or Entry(record.offset, b""))  # a deletion is none that can be read
+            else:
+                changes[key] = entry
+
+    def _read_meta(self, entry: Entry | None) -> None:
+        self.meta = entry
+        meta = None if entry is None else read_meta(entry.value)
+        if entry is None or meta is None:
+            return
+        if meta.offset < self._highest:
+            self.went_back.append((entry, self._highest))
+        self._highest = max(self._highest, meta.offset)
+
+    def _read_decision(self, key: bytes, entry: Entry) -> None:
+        self._decisions.append((key, entry))
+        source = decided_source(key)
+        if source is not None and is_decision(entry.value):
+            self._replay.moved.add(source)
+
+    def compare(self, cut: int) -> list[Anomaly]:
+        """What differs from the replay, which has all source records below `cut`."""
+        return [*self._compare_decisions(cut), *self._compare_tables()]
+
+    def _compare_decisions(self, cut: int) -> Iterator[Anomaly]:
+        """One for an offset that META has not reached waits once: see `suspects`."""
+        waited, self._waiting = self._waiting, []
+        for is_first, (key, entry) in [(False, one) for one in waited] + [(True, one) for one in self._decisions]:
+            source = decided_source(key)
+            decision = Decision(
+                topic=self.topic,
+                partition=self._partition,
+                entry=entry,
+                source=source,
+                cut=cut,
+                is_met=source in self._replay.met,
+            )
+            if is_first and source is not None and source >= cut:
+                self._waiting.append((key, entry))
+                continue
+            for check in DECISION_CHECKS:
+                yield from check(decision)
+        self._decisions = []
+
+    def _compare_tables(self) -> Iterator[Anomaly]:
+        replay, changes = self._replay, self._changes
+        before, differing = replay.before, self._differing
+        self._differing = {}
+        for key in changes.keys() | before.keys() | differing.keys():
+            expected = replay.values.get(key)
+            found = self._found(key, differing)
+            if found is None:
+                if expected is not None:
+                    self._differing[key] = None
+            elif found[1] != expected or expected is None:
+                is_gone = expected is None and not replay.is_current(key, found[1])
+                if not is_gone:
+                    self._differing[key] = found
+        changes.clear()
+        before.clear()
+        yield from self._name(self._suspects.confirm(frozenset(self._differing)))
+
+    def _found(self, key: bytes, differing: Mapping[bytes, Found | None]) -> Found | None:
+        """What the changelog has of a key now; what was not written since the last cut is as it was there."""
+        if key in self._changes:
+            entry = self._changes[key]
+            return None if entry is None else (entry.offset, decode_value(key, entry.value))
+        if key in differing:
+            return differing[key]
+        value = self._replay.before[key]
+        return None if value is None else (None, value)
+
+    def _name(self, keys: Set[bytes]) -> Iterator[Anomaly]:
+        values = self._replay.values
+        comparison = TableComparison(
+            topic=self.topic,
+            partition=self._partition,
+            expected={key: values[key] for key in sorted(keys) if key in values},
+            found={key: found for key in sorted(keys) if (found := self._differing[key]) is not None},
+        )
+        for check in TABLE_CHECKS:
+            yield from check(comparison)

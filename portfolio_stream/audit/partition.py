@@ -1,0 +1,173 @@
+"""The audit of one partition, pass by pass; the rule of the cut stands in docs/verify.md, its numbers in `run`.
+
+A pass reads on from where the last one ended, and one that fails midway is continued by the next: everything read is
+either judged or kept. Of the history itself only the replay's tables are held, and what waits for its counterpart.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient
+
+from portfolio_stream.audit.anomaly import Anomaly
+from portfolio_stream.audit.changelog import Changelog
+from portfolio_stream.audit.history import Meta, Place, read_dead_letter, read_meta, read_output
+from portfolio_stream.audit.matching import Matching
+from portfolio_stream.audit.reader import Reader, committed_offset
+from portfolio_stream.audit.replay import Replay
+from portfolio_stream.audit.result import PartitionResult
+from portfolio_stream.audit.state_anomalies import PLACE_CHECKS
+from portfolio_stream.audit.suspects import Suspects
+from portfolio_stream.errors import CannotVerify
+from portfolio_stream.settings import GROUP, Settings
+
+WAITING_RECORDS = 20_000  # some 10 MB; then the other side is read on
+
+
+class PartitionAudit:
+    def __init__(
+        self, settings: Settings, admin: AIOKafkaAdminClient, reader: Reader, partition: int, partitions: int
+    ) -> None:
+        self.partition = partition
+        #: of the source topic, as META says
+        self.topic_id: str | None = None
+        #: next source offset of the state that was compared last
+        self.cut = 0
+        self.replay = Replay(partition, partitions, settings.input_topic, settings.deduplication_window)
+        self._settings = settings
+        self._admin = admin
+        self._reader = reader
+        self._partitions = partitions
+        self._changelog = Changelog(settings.changelog_topic, partition, self.replay)
+        self._outputs = Matching("output", settings.output_topic, partition, read_output)
+        self._letters = Matching("dead_letter", settings.dlq_topic, partition, read_dead_letter)
+        self._place_suspects: Suspects[str] = Suspects()
+        #: next offsets to read, by topic
+        self._positions: dict[str, int] = {}
+        self._lag = 0
+
+    @property
+    def is_undecided(self) -> bool:
+        """Another pass would judge what this one left open."""
+        waits = self._outputs.waits or self._letters.waits
+        return waits or self._changelog.is_undecided or self._place_suspects.is_undecided
+
+    async def run(self, topic_id: str | None) -> list[Anomaly]:
+        """One pass. Raises CannotVerify, or an error of Kafka's; then another may go on with it."""
+        visible = {matching: self._position(matching.topic) for matching in self._effects}
+        before = await self._committed()  # 1
+        cut, end = await self._read_changelog(before or 0)  # 2
+        ends = {matching: await self._stable_end(matching.topic) for matching in self._effects}  # 3
+        after = await self._committed(reached=cut)  # 4
+        anomalies = await self._replay_to(cut, ends)  # 5
+        for matching in self._effects:  # 6
+            anomalies += await self._catch_up(matching, ends[matching])
+            anomalies += matching.judge(cut, visible[matching], self.replay.moved, is_complete=True)
+        anomalies += self._changelog.compare(cut)  # 7
+        anomalies += self._compare_place(topic_id, end, before, after)  # 8
+        self.cut, self._lag = cut, max(0, end - cut)
+        return anomalies
+
+    @property
+    def result(self) -> PartitionResult:
+        counts = {"outputs": self._outputs.count, "dead_letters": self._letters.count, "keys": len(self.replay.values)}
+        figures = {"records": 0, **self.replay.counts, **counts}
+        return PartitionResult(partition=self.partition, cut=self.cut, lag=self._lag, figures=figures)
+
+    @property
+    def _effects(self) -> tuple[Matching, Matching]:
+        return self._outputs, self._letters
+
+    async def _read_changelog(self, committed: int) -> tuple[int, int]:
+        """The cut, and the source's end, which is taken later and so cannot lie before it."""
+        topic = self._changelog.topic
+        end = await self._stable_end(topic)
+        async for records in self._read(topic, end):
+            self._changelog.feed(records)
+        source_end = (await self._reader.ends(self._settings.input_topic, self._partitions))[self.partition]
+        return self._cut(source_end, committed), source_end
+
+    def _cut(self, source_end: int, committed: int) -> int:
+        """META's offset; where META says what cannot be, another that lets the rest be compared."""
+        entry, reached = self._changelog.meta, max(self.cut, self.replay.position)
+        if entry is None:
+            return reached
+        meta = read_meta(entry.value)
+        if meta is not None:
+            self._check_fold(meta)
+            self.topic_id = self.topic_id or meta.topic_id
+        return max(reached, min(committed if meta is None else meta.offset, source_end))
+
+    def _check_fold(self, meta: Meta) -> None:
+        expected = self._settings.fold_signature
+        if meta.fold != expected:
+            raise CannotVerify(
+                f"the state of partition {self.partition} was folded with {meta.fold}, verify folds with {expected}",
+                "Run verify with the version and the PORTFOLIO_DEDUPLICATION_WINDOW of the workers.",
+            )
+
+    async def _replay_to(self, cut: int, ends: dict[Matching, int]) -> list[Anomaly]:
+        anomalies: list[Anomaly] = []
+        async for records in self._read(self._settings.input_topic, cut):
+            self._feed(records)
+            for matching in self._effects:
+                if matching.waiting > WAITING_RECORDS:
+                    anomalies += await self._catch_up(matching, ends[matching], is_all=False)
+        return anomalies
+
+    def _feed(self, records: Sequence[Any]) -> None:
+        replay = self.replay
+        replay.feed(records)
+        for matching, effects in ((self._outputs, replay.outputs), (self._letters, replay.dead_letters)):
+            matching.expect(effects.values())
+            effects.clear()
+
+    async def _catch_up(self, matching: Matching, end: int, *, is_all: bool = True) -> list[Anomaly]:
+        """Read what is found, all of it or until nothing is expected."""
+        anomalies: list[Anomaly] = []
+        async with aclosing(self._read(matching.topic, end)) as pieces:
+            async for records in pieces:
+                matching.feed(records)
+                anomalies += matching.judge(self.replay.position, moved=self.replay.moved, is_complete=False)
+                if not (is_all or matching.is_behind):
+                    break
+        return anomalies
+
+    def _compare_place(
+        self, topic_id: str | None, source_end: int, before: int | None, after: int | None
+    ) -> list[Anomaly]:
+        place = Place(
+            topic=self._changelog.topic,
+            partition=self.partition,
+            partitions=self._partitions,
+            source_end=source_end,
+            meta=self._changelog.meta,
+            went_back=tuple(self._changelog.went_back),
+            topic_id=topic_id,
+            committed_before=before,
+            committed_after=after,
+        )
+        self._changelog.went_back.clear()
+        wrong = [anomaly for check in PLACE_CHECKS for anomaly in check(place)]
+        named = self._place_suspects.confirm(frozenset(anomaly.kind for anomaly in wrong))
+        return [anomaly for anomaly in wrong if anomaly.kind in named]
+
+    # -- reading
+
+    def _position(self, topic: str) -> int:
+        return self._positions.get(topic, 0)
+
+    async def _read(self, topic: str, end: int) -> AsyncGenerator[Sequence[Any], None]:
+        """On from where the topic was read to."""
+        async with aclosing(self._reader.read(topic, self.partition, self._position(topic), end)) as pieces:
+            async for records in pieces:
+                self._positions[topic] = records[-1].offset + 1
+                yield records
+        self._positions[topic] = end
+
+    async def _stable_end(self, topic: str) -> int:
+        return await self._reader.stable_end(topic, self.partition)
+
+    async def _committed(self, reached: int = 0) -> int | None:
+        return await committed_offset(self._admin, GROUP, self._settings.input_topic, self.partition, reached)

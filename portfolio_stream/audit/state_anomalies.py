@@ -1,0 +1,144 @@
+"""What can be wrong with the changelog and the group's offset: one pure function an anomaly."""
+
+from collections.abc import Callable, Iterator
+
+from portfolio_stream.audit.anomaly import Anomaly, event_id_in, show_key
+from portfolio_stream.audit.history import (
+    META_VERSION,
+    Decision,
+    Meta,
+    Place,
+    TableComparison,
+    is_decision,
+    read_meta,
+)
+
+# --- Tables ---
+
+
+def key_missing(t: TableComparison) -> Iterator[Anomaly]:
+    for key in t.expected.keys() - t.found.keys():
+        yield _of_key(t, "changelog_key_missing", key, None, "a value", "none")
+
+
+def key_unexpected(t: TableComparison) -> Iterator[Anomaly]:
+    """A key that no event gave a value, or whose deletion was lost."""
+    for key in t.found.keys() - t.expected.keys():
+        yield _of_key(t, "changelog_key_unexpected", key, t.found[key][0], "none", "a value")
+
+
+def key_wrong(t: TableComparison) -> Iterator[Anomaly]:
+    for key in t.expected.keys() & t.found.keys():
+        offset, value = t.found[key]
+        if value != t.expected[key]:
+            what = "a value that cannot be read" if value is None else "another value"
+            yield _of_key(t, "changelog_value_wrong", key, offset, "the replay's value", what)
+
+
+# --- META and the group ---
+
+
+def meta_wrong(p: Place) -> Iterator[Anomaly]:
+    """META cannot be read, or says what cannot be."""
+    if p.meta is None:
+        return
+    meta = read_meta(p.meta.value)
+    for expected, found in _unreadable() if meta is None else _meta_faults(p, meta):
+        yield Anomaly(
+            kind="meta_wrong",
+            topic=p.topic,
+            partition=p.partition,
+            offset=p.meta.offset,
+            expected=expected,
+            found=found,
+        )
+
+
+def _unreadable() -> Iterator[tuple[str, str]]:
+    yield "topic_id, offset, partitions, fold, version", "something else"
+
+
+def _meta_faults(p: Place, meta: Meta) -> Iterator[tuple[str, str]]:
+    if meta.version != META_VERSION:
+        yield f"version {META_VERSION}", f"version {meta.version}"
+    if meta.partitions != p.partitions:
+        yield f"{p.partitions} partitions", f"{meta.partitions}"
+    if not 0 <= meta.offset <= p.source_end:
+        yield f"an offset from 0 to {p.source_end}", str(meta.offset)
+    if p.topic_id is not None and meta.topic_id != p.topic_id:
+        yield f"topic id {p.topic_id}, as the other partitions", meta.topic_id[:40]
+
+
+def meta_went_back(p: Place) -> Iterator[Anomaly]:
+    """A state that held fewer source records than one before it: two writers, or one that lost what it knew."""
+    for entry, highest in p.went_back:
+        meta = read_meta(entry.value)
+        yield Anomaly(
+            kind="meta_went_back",
+            topic=p.topic,
+            partition=p.partition,
+            offset=entry.offset,
+            expected=f"an offset from {highest} on",
+            found="none" if meta is None else str(meta.offset),
+        )
+
+
+def group_offset_differs(p: Place) -> Iterator[Anomaly]:
+    """The group says another next offset than META: they are committed in one transaction.
+
+    On a live system both move between the readings: META must then lie between the group's two.
+    """
+    meta = None if p.meta is None else read_meta(p.meta.value)
+    offset = 0 if meta is None else meta.offset
+    before, after = p.committed_before or 0, p.committed_after or 0
+    if not before <= offset <= after:
+        group = str(p.committed_after) if before == after else f"{before} to {after}"
+        yield Anomaly(
+            kind="group_offset_differs",
+            topic=p.topic,
+            partition=p.partition,
+            offset=None if p.meta is None else p.meta.offset,
+            expected=f"META's offset {'(no META)' if meta is None else offset}",
+            found=f"the group's {group}",
+        )
+
+
+# --- An operator's decisions ---
+
+
+def decision_wrong(d: Decision) -> Iterator[Anomaly]:
+    """It cannot be read, or no source record was waiting for it. That its dead letter is lost, `missing` says."""
+    if not is_decision(d.entry.value) or d.source is None:
+        fault = ("key and value of a decision", "something else")
+    elif d.source >= d.cut:
+        fault = (f"an offset below META's {d.cut}", str(d.source))
+    elif not d.is_met:
+        fault = ("the offset of a source record that was not folded yet", str(d.source))
+    else:
+        return
+    yield Anomaly(
+        kind="decision_wrong",
+        topic=d.topic,
+        partition=d.partition,
+        offset=d.entry.offset,
+        source_offset=d.source,
+        expected=fault[0],
+        found=fault[1],
+    )
+
+
+TABLE_CHECKS: tuple[Callable[[TableComparison], Iterator[Anomaly]], ...] = (key_missing, key_unexpected, key_wrong)
+PLACE_CHECKS: tuple[Callable[[Place], Iterator[Anomaly]], ...] = (meta_wrong, meta_went_back, group_offset_differs)
+DECISION_CHECKS: tuple[Callable[[Decision], Iterator[Anomaly]], ...] = (decision_wrong,)
+
+
+def _of_key(t: TableComparison, kind: str, key: bytes, offset: int | None, expected: str, found: str) -> Anomaly:
+    return Anomaly(
+        kind=kind,
+        topic=t.topic,
+        partition=t.partition,
+        offset=offset,
+        event_id=event_id_in(key),
+        expected=f"{expected} of {show_key(key)}",
+        found=found,
+    )

@@ -1,0 +1,221 @@
+"""Broken changelogs and group offsets, each named; of good ones nothing is said."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from portfolio_stream.audit.anomaly import Anomaly
+from portfolio_stream.audit.changelog import Changelog
+from portfolio_stream.audit.history import META_KEY, Entry, Meta, Place
+from portfolio_stream.audit.replay import Replay
+from portfolio_stream.audit.state_anomalies import PLACE_CHECKS
+from portfolio_stream.domain.activity import NOTHING
+from portfolio_stream.records.values import encode_activity
+from tests.unit.audit_histories import (
+    MOVED,
+    SOURCE,
+    TOPIC_ID,
+    cash,
+    changelog_of,
+    decision_key,
+    encode,
+    kinds,
+    record,
+    replayed,
+)
+
+Change = dict[str, Any]
+PORTFOLIO, SEEN = b"portfolios\x00P1", b"seen_events\x00P1\x00e-1"
+KEPT, OTHER = b"activity\x00P1\x002026-11-23T04:30:00Z", b"activity\x00P1\x002026-11-22T04:30:00Z"
+
+
+# --- Tables ---
+
+
+def compare_twice(replay: Replay, *records: Any) -> list[Anomaly]:
+    """A good changelog and then `records`; nothing is said at the first cut that only the second can prove."""
+    changelog = Changelog("changelog", 0, replay)
+    changelog.feed([*changelog_of(replay), *records])
+    assert [] == changelog.compare(7)
+    assert changelog.is_undecided is bool(records)
+    anomalies = changelog.compare(7)
+    assert ([], False) == (changelog.compare(7), changelog.is_undecided)  # named once
+    return anomalies
+
+
+def test_a_good_changelog_has_no_anomaly() -> None:
+    """Every key with the replay's value."""
+    assert [] == compare_twice(replayed())
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "value"),
+    [
+        ("changelog_key_missing", PORTFOLIO, None),
+        ("changelog_key_missing", KEPT, None),
+        ("changelog_key_missing", SEEN, None),
+        ("changelog_key_unexpected", b"portfolios\x00P2", encode(replayed().values[PORTFOLIO])),
+        ("changelog_key_unexpected", OTHER, encode_activity(NOTHING)),
+        ("changelog_key_unexpected", b"unknown\x00P1", b""),
+        ("changelog_key_unexpected", b"\x00UNKNOWN", b""),
+        ("changelog_value_wrong", PORTFOLIO, b"not msgpack"),
+        ("changelog_value_wrong", SEEN, encode(replayed().values[b"seen_events\x00P1\x00e-0"])),
+    ],
+)
+def test_a_broken_changelog_is_named(kind: str, key: bytes, value: bytes | None) -> None:
+    """A key lost, invented, or with another value."""
+    assert {kind} == kinds(compare_twice(replayed(), record(90, value, key)))
+
+
+def test_a_key_that_was_never_written_is_missing() -> None:
+    """Its first value, and one that the replay changed since the last cut."""
+    replay = replayed()
+    changelog = Changelog("changelog", 0, replay)
+    changelog.feed(one for one in changelog_of(replay) if one.key != SEEN)
+    assert [] == changelog.compare(7)
+    replay.feed([record(7, cash("e-7"))])
+    changelog.feed(one for one in changelog_of(replay) if one.key != PORTFOLIO)
+    assert [] == changelog.compare(8)  # what was missing came, what was right is old
+    assert {"changelog_value_wrong"} == kinds(changelog.compare(8))
+
+
+def test_what_is_right_by_the_next_cut_was_the_log_cleaners_work() -> None:
+    """An older value was read, since the newer one stood behind the end that we read to."""
+    replay = replayed()
+    changelog = Changelog("changelog", 0, replay)
+    records = changelog_of(replay)
+    changelog.feed([record(at, b"older", one.key) for at, one in enumerate(records)])
+    assert [] == changelog.compare(7)
+    changelog.feed(records)
+    assert ([], False) == (changelog.compare(7), changelog.is_undecided)
+
+
+def test_what_left_the_window_is_no_part_of_the_table() -> None:
+    """Whether or not its tombstone was written, and whenever."""
+    replay = Replay(0, 1, "in", 2)
+    changelog = Changelog("changelog", 0, replay)
+    for at in range(3):
+        replay.feed([record(at, cash(f"e-{at}"))])
+        changelog.feed(changelog_of(replay))
+        assert [] == changelog.compare(at + 1)
+    assert b"seen_events\x00P1\x00e-0" not in replay.values
+    changelog.feed([record(90, None, b"seen_events\x00P1\x00e-0")])
+    assert ([], False) == (changelog.compare(3), changelog.is_undecided)
+
+
+# --- An operator's decisions ---
+
+
+def decided(*decisions: Any) -> list[Anomaly]:
+    replay = Replay(0, 1, "in", 10_000)
+    changelog = Changelog("changelog", 0, replay)
+    changelog.feed(decisions)
+    replay.feed(SOURCE)
+    changelog.feed(changelog_of(replay))
+    return changelog.compare(7) + changelog.compare(7)
+
+
+@pytest.mark.parametrize("source", [1, 2, 4])
+def test_a_decision_that_a_record_meets_is_right(source: int) -> None:
+    """Whatever the record would have been: accepted, rejected, a duplicate."""
+    assert [] == decided(record(8, MOVED, decision_key(source)))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (decision_key(3), MOVED),  # a transaction's marker
+        (decision_key(7), MOVED),  # META says less
+        (decision_key(1) + b"x", MOVED),
+        (decision_key(1), b"not msgpack"),
+        (decision_key(1), msgspec.msgpack.encode({"version": 1, "code": "other"})),
+        (decision_key(1), None),
+    ],
+)
+def test_a_wrong_decision_is_named(key: bytes, value: bytes | None) -> None:
+    """It cannot be read, or no source record was there for it."""
+    assert {"decision_wrong"} == kinds(decided(record(8, value, key)))
+
+
+def test_a_decision_after_the_fold_is_wrong() -> None:
+    """It stands in the changelog in the transaction that folds its record, not later."""
+    replay = replayed()
+    changelog = Changelog("changelog", 0, replay)
+    changelog.feed([*changelog_of(replay), record(90, MOVED, decision_key(1))])
+    assert {"decision_wrong"} == kinds(changelog.compare(7))
+
+
+def test_a_decision_that_meta_has_not_reached_waits_once() -> None:
+    """META's record may have been cleaned away: the next look brings the newer one."""
+    replay = replayed()
+    changelog = Changelog("changelog", 0, replay)
+    changelog.feed([*changelog_of(replay), record(90, MOVED, decision_key(7))])
+    assert [] == changelog.compare(7)
+    replay.feed([record(7, cash("e-7"))])
+    assert [] == changelog.compare(8)
+
+
+# --- META and the group ---
+
+
+def meta(**change: Any) -> Entry:
+    good = Meta(topic_id=TOPIC_ID, offset=7, partitions=1, fold="version=1", version=1)
+    return Entry(40, msgspec.msgpack.encode(msgspec.structs.replace(good, **change)))
+
+
+def place_anomalies(**change: Any) -> list[Anomaly]:
+    good: Change = {
+        "topic": "changelog",
+        "partition": 0,
+        "partitions": 1,
+        "source_end": 7,
+        "meta": meta(),
+        "topic_id": TOPIC_ID,
+        "committed_before": 7,
+        "committed_after": 7,
+    }
+    place = Place(**(good | change))
+    return [anomaly for check in PLACE_CHECKS for anomaly in check(place)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"meta": None, "committed_before": None, "committed_after": None},  # nothing was ever processed
+        {"committed_before": 5, "committed_after": 9},  # live: the group was read before and after META
+    ],
+)
+def test_a_good_place_has_no_anomaly(change: Change) -> None:
+    """META and the group agree."""
+    assert [] == place_anomalies(**change)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("meta_wrong", {"meta": meta(version=2)}),
+        ("meta_wrong", {"meta": meta(partitions=2)}),
+        ("meta_wrong", {"meta": meta(offset=8), "committed_before": 8, "committed_after": 8}),
+        ("meta_wrong", {"meta": meta(topic_id="ff")}),
+        ("meta_wrong", {"meta": Entry(40, b"not msgpack"), "committed_before": None, "committed_after": None}),
+        ("group_offset_differs", {"committed_before": 6, "committed_after": 6}),
+        ("group_offset_differs", {"committed_before": 8, "committed_after": 8}),
+        ("group_offset_differs", {"committed_before": 8, "committed_after": 9}),
+        ("group_offset_differs", {"committed_before": None, "committed_after": None}),
+        ("group_offset_differs", {"meta": None}),
+    ],
+)
+def test_a_broken_place_is_named(kind: str, change: Change) -> None:
+    """Each with the changelog offset of META, where there is one."""
+    assert {kind} == kinds(place_anomalies(**change))
+
+
+def test_a_meta_that_goes_back_is_named() -> None:
+    """Also if a later one is right again."""
+    changelog = Changelog("changelog", 0, replayed())
+    entries = [meta(offset=offset) for offset in (5, 3, 7)]
+    changelog.feed([record(at, entry.value, META_KEY) for at, entry in enumerate(entries)])
+    anomalies = place_anomalies(went_back=tuple(changelog.went_back))
+    assert [("meta_went_back", 1)] == [(anomaly.kind, anomaly.offset) for anomaly in anomalies]

@@ -1,0 +1,23 @@
+"""What a verification says, to people and to programs."""
+
+from portfolio_stream.audit.anomaly import Anomaly
+from portfolio_stream.audit.result import LISTED, Findings, as_json, as_text, conclude
+
+
+def test_every_anomaly_is_counted_and_the_first_are_listed() -> None:
+    """A flood of one kind stays readable, and its size is known."""
+    findings = Findings()
+    findings.add(
+        Anomaly(kind="meta_wrong", topic="changelog", partition=0, offset=at, expected="one", found="another")
+        for at in range(LISTED + 1)
+    )
+    result = conclude([], findings, 1.0)
+    assert ({"meta_wrong": LISTED + 1}, LISTED, 1) == (result.anomaly_counts, len(result.anomalies), result.exit_code)
+    assert "... and 1 more." in as_text(result)
+    assert '"holds":false' in as_json(result)
+
+
+def test_no_anomaly_is_exit_code_0() -> None:
+    """And says so in words."""
+    result = conclude([], Findings(), 1.0)
+    assert (0, "Exactly-once holds.") == (result.exit_code, as_text(result).splitlines()[-1])
