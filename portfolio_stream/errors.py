@@ -73,13 +73,14 @@ class TopicMisconfigured(PortfolioStreamError):
         self.topic = topic
 
 
-class SourceReplaced(PortfolioStreamError):
-    """The source topic was deleted and made again under a running worker: its offsets mean other records now."""
+class TopicReplaced(PortfolioStreamError):
+    """A topic was deleted and made again under a running worker: offsets and state mean other records now."""
 
     def __init__(self, topic: str) -> None:
         super().__init__(
             f"Topic {topic} was deleted and made again while this worker ran.",
-            "Restart the worker; it names the partitions whose state belongs to the old topic and leaves them stopped.",
+            "Restart the worker; partitions whose state belongs to the old topic stay stopped and say so. To rebuild "
+            "everything from the source, stop all workers, delete outputs, dead letters, changelog and the group.",
         )
 
 

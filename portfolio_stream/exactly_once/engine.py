@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
-from uuid import UUID
 
 from aiokafka import errors as kafka_errors
 from aiokafka.client import AIOKafkaClient
@@ -27,8 +26,8 @@ from portfolio_stream.errors import (
     PartitionNotHalted,
     PortfolioStreamError,
     RecordNotMovable,
+    StoreFailed,
     TopicMisconfigured,
-    TopicMissing,
 )
 from portfolio_stream.exactly_once.identity import Identity
 from portfolio_stream.exactly_once.membership import Membership
@@ -36,6 +35,7 @@ from portfolio_stream.exactly_once.ports import Append, TableDefinition
 from portfolio_stream.exactly_once.protocol import Doubt, MembershipBroken, Refused, StaleEpoch
 from portfolio_stream.exactly_once.reader import BatchReader, CorruptBatch
 from portfolio_stream.exactly_once.recovery import Halted, Recovery, Source
+from portfolio_stream.exactly_once.replay import Replay
 from portfolio_stream.exactly_once.statistics import Statistics
 from portfolio_stream.exactly_once.store import (
     META_KEY,
@@ -49,15 +49,14 @@ from portfolio_stream.exactly_once.store import (
     prefix_of,
     skip_key,
 )
+from portfolio_stream.exactly_once.topic_watch import TopicWatch
 from portfolio_stream.exactly_once.transaction import Part, Transaction
-from portfolio_stream.exactly_once.wire import LOST, Coordinators, Lane, Node, call, require_features, schema
+from portfolio_stream.exactly_once.wire import LOST, Coordinators, require_features
 from portfolio_stream.exactly_once.writer import Writer
 
 log = logging.getLogger(__name__)
 
 V = TypeVar("V")
-
-_metadata = schema("metadata", 12)
 
 SLICE_RECORDS = 500  # some 5 ms of folding: heartbeats and commits get their turn in between
 SLICE_BYTES = 4 << 20  # keys and values; events are small, but a record may hold megabytes
@@ -221,15 +220,16 @@ class Engine:
             raise BrokerUnreachable(str(options.get("bootstrap_servers"))) from None
         await require_features(self.client)
         await self.client.set_topics([conf.source_topic, conf.changelog_topic, *conf.output_topics])
-        topic_id, partitions = await self._topic(conf.source_topic)
+        self._watch = TopicWatch(self.client, [conf.source_topic, conf.changelog_topic, *conf.output_topics])
+        await self._watch.start()
+        topic_id, partitions = self._watch.topics[conf.source_topic]
         self.source = Source(name=conf.source_topic, topic_id=topic_id, partitions=partitions)
-        changelog_id, _ = await self._topic(conf.changelog_topic)
         self.partition_count = self.source.partitions
         transactional_id = f"{conf.group}-{self.identity.member_id}"
         self.coordinators = Coordinators(self.client, conf.group, transactional_id)
         self.writer = Writer(self.client, self.coordinators, group=conf.group, transactional_id=transactional_id)
         await self.writer.start()
-        await self._start_readers(changelog_id, options)
+        await self._start_readers(options)
         self.membership = Membership(
             self.client,
             self.coordinators,
@@ -240,13 +240,17 @@ class Engine:
             progress=lambda: self.progress,
             wake_engine=self._wake,
         )
-        self._beating = asyncio.create_task(self.membership.run(), name="heartbeats")
-        self._beating.add_done_callback(self._trouble_from)
+        self._beside = [
+            asyncio.create_task(self.membership.run(), name="heartbeats"),
+            asyncio.create_task(self._watch.run(), name="topics"),
+        ]
+        for task in self._beside:
+            task.add_done_callback(self._trouble_from)
         log.info("engine started instance=%s partitions=%d", self.identity.instance_id, self.partition_count)
 
-    async def _start_readers(self, changelog_id: UUID, options: dict[str, Any]) -> None:
+    async def _start_readers(self, options: dict[str, Any]) -> None:
         conf = self.configuration
-        self._changelog_id = changelog_id.hex
+        self._changelog_id = self._watch.topics[conf.changelog_topic].id.hex
         self._reader = BatchReader(conf.source_topic, self.partition_count, options)
         self._changelog = BatchReader(
             conf.changelog_topic,
@@ -258,29 +262,19 @@ class Engine:
         )
         await self._reader.start()
         await self._changelog.start()
+        replay = Replay(
+            self.client, self.store, self._changelog, topic=conf.changelog_topic, topic_id=self._changelog_id
+        )
         self._recovery = Recovery(
             self.client,
             self.coordinators,
             self.store,
-            self._changelog,
+            replay,
             group=conf.group,
             source=self.source,
-            changelog_topic=conf.changelog_topic,
-            changelog_topic_id=changelog_id,
+            changelog_id=self._changelog_id,
             fold=conf.fold,
         )
-
-    async def _topic(self, name: str) -> tuple[UUID, int]:
-        request = _metadata.MetadataRequest(
-            topics=(_metadata.MetadataRequestTopic(topic_id=None, name=name),),
-            allow_auto_topic_creation=False,
-            include_topic_authorized_operations=False,
-        )
-        reply = await call(self.client, Node(self.client.get_random_node()), Lane.RECOVERY, request)
-        topic = reply.topics[0]
-        if not topic.partitions:
-            raise TopicMissing(name)
-        return topic.topic_id, len(topic.partitions)
 
     async def run(self, deliver: Deliver) -> None:
         """Until stop(). Raises PortfolioStreamError when this worker must end; nothing uncommitted is kept then."""
@@ -309,8 +303,9 @@ class Engine:
             operation = self._operations.popleft()
             operation.refuse(OutcomeUnknown(operation.partition))
         if hasattr(self, "membership"):
-            self._beating.remove_done_callback(self._trouble_from)
-            await _cancelled(self._beating, *self._recovering)
+            for task in self._beside:
+                task.remove_done_callback(self._trouble_from)
+            await _cancelled(*self._beside, *self._recovering)
             try:
                 await asyncio.wait_for(self.membership.leave(), GOODBYE_SECONDS)
             except (TimeoutError, *LOST) as error:
@@ -460,7 +455,12 @@ class Engine:
     # -- a fold that fails
 
     async def _retry_smaller(self, failure: "_Failure") -> None:
-        """Drop this partition's open share and read it again in smaller slices, so that what precedes commits."""
+        """Drop this partition's open share and read it again in smaller slices, so that what precedes commits.
+
+        Raises StoreFailed: that is the disk's fault and not the record's.
+        """
+        if isinstance(failure.error, StoreFailed):
+            raise failure.error
         (partition, records), error = (failure.piece.partition, failure.piece.records), failure.error
         first, last = records[0].offset, records[-1].offset
         self.statistics.agent_failures += 1
@@ -622,6 +622,7 @@ class Engine:
             topic_id=self.source.topic_id.hex,
             offset=part.position,
             partitions=self.partition_count,
+            changelog=self._changelog_id,
             fold=self.configuration.fold,
         )
         items.append((prefix + META_KEY, encode_meta(meta)))
@@ -641,8 +642,9 @@ class Engine:
         await self.writer.commit()
         self._count(parts, time.perf_counter() - started)
         kept = {prefix_of(part.partition) for part in parts}
+        now = time.time()
         positions = {
-            part.partition: Position(topic_id=self._changelog_id, offset=endings[target])
+            part.partition: Position(topic_id=self._changelog_id, offset=endings[target], written_at=now)
             for part in parts
             if (target := TopicPartition(self.configuration.changelog_topic, part.partition)) in endings
         }

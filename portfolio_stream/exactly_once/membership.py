@@ -19,7 +19,7 @@ from aiokafka import errors as kafka_errors
 from aiokafka.client import AIOKafkaClient
 from kio.schema.errors import ErrorCode as E
 
-from portfolio_stream.errors import MembershipLost, PortfolioStreamError, SourceReplaced
+from portfolio_stream.errors import MembershipLost, PortfolioStreamError, TopicReplaced
 from portfolio_stream.exactly_once.wire import LOST, Coordinators, Lane, call, schema
 
 log = logging.getLogger(__name__)
@@ -171,7 +171,7 @@ class Membership:
         self.epoch = reply.member_epoch
         if reply.assignment is not None:
             if any(topic.topic_id != self._topic_id for topic in reply.assignment.topic_partitions):
-                raise SourceReplaced(self._topic)
+                raise TopicReplaced(self._topic)
             target = frozenset(p for topic in reply.assignment.topic_partitions for p in topic.partitions)
             if target != self.target:
                 self.target = target

@@ -12,7 +12,6 @@ Keys: partition (2 bytes, big endian), table name, 0x00, table key: without the 
 import asyncio
 import logging
 import struct
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
@@ -36,7 +35,6 @@ SKIP_KEY = b"\x00SKIP"  # and the source offset, 8 bytes big endian: a record th
 SKIP_VALUE = msgspec.msgpack.encode({"version": 1, "code": "operator_dead_letter"})
 _OWN = b"\xff\xff"  # partition 65535 is ours
 _POSITION = _OWN + b"position"
-_WRITTEN_AT = _OWN + b"written_at"
 BLOCK_CACHE_BYTES = 64 << 20
 WRITE_BUFFER_BYTES = 32 << 20
 BLOOM_BITS = 10.0  # a key that is not there costs no disk read: every new event_id asks for one
@@ -51,6 +49,8 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True):
     #: next source offset
     offset: int
     partitions: int
+    #: id of the changelog topic that it was written to
+    changelog: str
     fold: str
     version: int = 1
 
@@ -60,6 +60,8 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
 
     topic_id: str
     offset: int
+    #: seconds since 1970, by the wall clock: tombstones expire in the broker by its clock, however long we were off
+    written_at: float
 
 
 encode_meta = msgspec.msgpack.Encoder().encode
@@ -149,11 +151,6 @@ class Store:
         raw = self.get(_POSITION + prefix_of(partition))
         return None if raw is None else _decode_position(raw)
 
-    def seconds_since_written(self) -> float:
-        """By the wall clock: tombstones expire in the broker by its clock, however long this worker was off."""
-        raw = self.get(_WRITTEN_AT)
-        return 0.0 if raw is None else time.time() - struct.unpack(">d", raw)[0]
-
     async def write(self, items: Sequence[Item], positions: Mapping[int, Position]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._write, items, positions)
 
@@ -168,7 +165,6 @@ class Store:
                 put(key, value)
         for partition, position in positions.items():
             put(_POSITION + prefix_of(partition), encode_meta(position))
-        put(_WRITTEN_AT, struct.pack(">d", time.time()))
         self._db.write(batch, self._write_options)
 
     async def wipe(self, partition: int) -> None:

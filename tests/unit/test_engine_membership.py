@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from aiokafka import errors as kafka_errors
 from kio.schema.errors import ErrorCode as E
@@ -18,6 +19,7 @@ from portfolio_stream.exactly_once import recovery as recovery_module
 from portfolio_stream.exactly_once.membership import Membership
 from portfolio_stream.exactly_once.offset_lookup import NO_OFFSET
 from portfolio_stream.exactly_once.recovery import Halted, Ready, Recovery, Source
+from portfolio_stream.exactly_once.replay import Replayed
 from portfolio_stream.exactly_once.store import Meta
 
 TOPIC_ID = UUID(int=5)
@@ -259,9 +261,10 @@ async def test_a_worker_that_stands_still_stops_beating(
 
 
 SOURCE = Source(name="in", topic_id=TOPIC_ID, partitions=8)
-META = Meta(topic_id=TOPIC_ID.hex, offset=10, partitions=8, fold="f")
-OTHER_ID = Meta(topic_id="ff", offset=10, partitions=8, fold="f")
-OTHER_COUNT = Meta(topic_id=TOPIC_ID.hex, offset=10, partitions=4, fold="f")
+META = Meta(topic_id=TOPIC_ID.hex, offset=10, partitions=8, changelog="c", fold="f")
+OTHER_ID = msgspec.structs.replace(META, topic_id="ff")
+OTHER_COUNT = msgspec.structs.replace(META, partitions=4)
+OTHER_CHANGELOG = msgspec.structs.replace(META, changelog="ee")
 
 
 class Metas:
@@ -274,22 +277,26 @@ class Metas:
         return self._meta
 
 
-def recovery(meta: Meta | None) -> Recovery:
+def recovery(meta: Meta | None, replay: Any = None) -> Recovery:
     return Recovery(
         SimpleNamespace(),  # type: ignore[arg-type]
         SimpleNamespace(),  # type: ignore[arg-type]
         Metas(meta),  # type: ignore[arg-type]
-        SimpleNamespace(),  # type: ignore[arg-type]
+        replay,
         group="g",
         source=SOURCE,
-        changelog_topic="log",
-        changelog_topic_id=UUID(int=6),
+        changelog_id="c",
         fold="f",
     )
 
 
-def decide(meta: Meta | None, group: int, first: int, end: int, *, last: bool) -> Ready | Halted | None:
-    return recovery(meta)._decide(3, group, first, end, {3: 2}, is_last_try=last)
+def decide(
+    meta: Meta | None, group: int, first: int, end: int, *, last: bool, problem: str | None = None
+) -> Ready | Halted | None:
+    """None: asked again."""
+    made, replayed = recovery(meta), Replayed(2, problem)
+    found = made._problem(3, group, (first, end), replayed)
+    return None if found and not last else made._decided(3, group, (first, end), replayed, found)
 
 
 READY = Ready(partition=3, offset=10, replayed=2)
@@ -318,6 +325,9 @@ def test_no_state_and_no_offset_is_a_beginning() -> None:
         (OTHER_ID, NO_OFFSET, 0, 20, "with id ff and 8 partitions"),
         (META, 10, 11, 20, "the next offset 10 is outside the source log 11..20"),
         (META, 10, 0, 9, "the next offset 10 is outside the source log 0..9"),
+        (META, NO_OFFSET, 0, 9, "the next offset 10 is outside the source log 0..9"),
+        (OTHER_CHANGELOG, 10, 0, 20, "a changelog with id ee, the topic has id c"),
+        (OTHER_CHANGELOG, NO_OFFSET, 0, 20, "a changelog with id ee, the topic has id c"),
     ],
 )
 def test_a_difference_is_asked_for_again_and_then_halts(
@@ -329,6 +339,14 @@ def test_a_difference_is_asked_for_again_and_then_halts(
     assert isinstance(halted, Halted) and words in halted.reason
 
 
+def test_a_replay_that_is_not_whole_halts() -> None:
+    """Also where META and the group agree: other keys are gone."""
+    halted = decide(META, 10, 0, 20, last=True, problem="the changelog begins at 7")
+    assert Halted(partition=3, offset=10, reason="the changelog begins at 7") == halted
+    halted = decide(META, NO_OFFSET, 0, 20, last=True, problem="the changelog begins at 7")
+    assert Halted(partition=3, offset=10, reason="the changelog begins at 7") == halted
+
+
 def test_an_absent_group_offset_is_waited_for_and_then_meta_decides() -> None:
     """A broker that has just started may not know it yet; the state does."""
     assert decide(META, NO_OFFSET, 0, 20, last=False) is None
@@ -338,12 +356,16 @@ def test_an_absent_group_offset_is_waited_for_and_then_meta_decides() -> None:
 def test_another_fold_is_refused() -> None:
     """At once: waiting changes nothing."""
     with pytest.raises(FoldMismatch, match="partition 3"):
-        decide(Meta(topic_id=TOPIC_ID.hex, offset=10, partitions=8, fold="g"), 10, 0, 20, last=False)
+        decide(msgspec.structs.replace(META, fold="g"), 10, 0, 20, last=False)
+
+
+async def replayed_nothing(*_: Any) -> dict[int, Replayed]:
+    return {3: Replayed(0)}
 
 
 async def test_the_patience_begins_with_the_first_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     """Brokers that were away for longer than it, or a long replay, do not use it up."""
-    made = recovery(META)
+    made = recovery(META, SimpleNamespace(run=replayed_nothing))
     now = 0.0
     asked = 0
 
@@ -355,25 +377,22 @@ async def test_the_patience_begins_with_the_first_difference(monkeypatch: pytest
             raise kafka_errors.NodeNotReadyError
         return {3: 10 if asked == 4 else 9}
 
-    async def nothing(*_: Any) -> dict[int, int]:
-        return {3: 0}
-
     async def bounds(_: Any) -> dict[int, tuple[int, int]]:
         return {3: (0, 20)}
 
     monkeypatch.setattr(recovery_module, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(recovery_module, "OUTAGE_POLL_SECONDS", 0.0)
     monkeypatch.setattr(made, "_stable_offsets", stable_offsets)
-    monkeypatch.setattr(made, "_replay", nothing)
     monkeypatch.setattr(made, "_bounds", bounds)
     made._coordinators.forget = lambda: None  # type: ignore[method-assign]
-    made._client.force_metadata_update = nothing  # type: ignore[method-assign]
+    made._client.force_metadata_update = replayed_nothing  # type: ignore[method-assign]
     assert [Ready(partition=3, offset=10, replayed=0)] == [decided async for decided in made.recover({3})]
     assert 4 == asked
 
 
 async def test_the_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """A difference that stays stops the partition after 15 s."""
-    made = recovery(META)
+    made = recovery(META, SimpleNamespace(run=replayed_nothing))
     now = 0.0
 
     async def stable_offsets(partitions: Any) -> dict[int, int]:
@@ -381,15 +400,11 @@ async def test_the_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
         now += 1
         return {3: 9}
 
-    async def nothing(*_: Any) -> dict[int, int]:
-        return {3: 0}
-
     async def bounds(_: Any) -> dict[int, tuple[int, int]]:
         return {3: (0, 20)}
 
     monkeypatch.setattr(recovery_module, "time", SimpleNamespace(monotonic=lambda: now))
     monkeypatch.setattr(made, "_stable_offsets", stable_offsets)
-    monkeypatch.setattr(made, "_replay", nothing)
     monkeypatch.setattr(made, "_bounds", bounds)
     (halted,) = [decided async for decided in made.recover({3})]
     assert isinstance(halted, Halted)

@@ -5,7 +5,6 @@ import json
 import os
 import resource
 import shutil
-import struct
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -124,14 +123,14 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def meta(offset: int) -> Meta:
-    return Meta(topic_id="t", offset=offset, partitions=8, fold="f")
+    return Meta(topic_id="t", offset=offset, partitions=8, changelog="c", fold="f")
 
 
 async def put(store: Store, partition: int, offset: int, **values: bytes | None) -> None:
     prefix = prefix_of(partition)
     items = [(prefix + b"numbers\x00" + key.encode(), value) for key, value in values.items()]
     items.append((prefix + META_KEY, encode_meta(meta(offset))))
-    await store.write(items, {partition: Position(topic_id="c", offset=offset * 10)})
+    await store.write(items, {partition: Position(topic_id="c", offset=offset * 10, written_at=1.0)})
 
 
 async def test_values_meta_and_position_are_written_together(tmp_path: Path) -> None:
@@ -143,9 +142,8 @@ async def test_values_meta_and_position_are_written_together(tmp_path: Path) -> 
     store = Store(tmp_path / "store")
     prefix = prefix_of(3) + b"numbers\x00"
     assert (None, b"2") == (store.get(prefix + b"a"), store.get(prefix + b"b"))
-    assert (meta(8), Position(topic_id="c", offset=80)) == (store.meta(3), store.position(3))
+    assert (meta(8), Position(topic_id="c", offset=80, written_at=1.0)) == (store.meta(3), store.position(3))
     assert (None, None) == (store.meta(4), store.position(4))
-    assert 0 <= store.seconds_since_written() < 60
     store.close()
 
 
@@ -243,14 +241,6 @@ def test_a_full_disk_fails_the_write_and_not_the_close(tmp_path: Path) -> None:
         store.close()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
-def test_the_absence_is_counted_from_the_last_write(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """0 for a store that was never written."""
-    assert 0.0 == store.seconds_since_written()
-    store._db[b"\xff\xffwritten_at"] = struct.pack(">d", 1_000.0)
-    monkeypatch.setattr("portfolio_stream.exactly_once.store.time.time", lambda: 1_060.0)
-    assert 60.0 == store.seconds_since_written()
 
 
 # --- views

@@ -146,7 +146,7 @@ class FakeEngine:
     ) -> None:
         """Write values and META as one committed transaction does; `offset` is the last source offset included."""
         prefix = prefix_of(partition)
-        meta = Meta(topic_id=TOPIC_ID.hex, offset=offset + 1, partitions=PARTITIONS, fold="test")
+        meta = Meta(topic_id=TOPIC_ID.hex, offset=offset + 1, partitions=PARTITIONS, changelog="c", fold="test")
         items = [
             (prefix + table.name.encode() + b"\0" + key, table.encode(value)) for (table, key), value in values.items()
         ]

@@ -1,0 +1,133 @@
+"""Replays the changelog of added partitions into the store, up to the read_uncommitted end that stood at the start.
+
+1. It goes on where the store stopped, if the store was written from this very topic, not beyond its end, and not so
+   long ago that tombstones may be gone meanwhile. Otherwise the partition is wiped and replayed from the beginning.
+2. What cannot make a whole state is said, never used: a changelog that does not begin at 0, a batch that stays
+   unreadable. An empty changelog cannot replace a store: that is kept, and `recovery` stops the partition.
+3. Progress is the fetch position, at read_committed: markers, aborted and compacted records are no records to wait for.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple
+
+from aiokafka.client import AIOKafkaClient
+
+from portfolio_stream.exactly_once.offset_lookup import EARLIEST, LATEST, NO_OFFSET, log_offsets
+from portfolio_stream.exactly_once.reader import BatchReader, CorruptBatch
+from portfolio_stream.exactly_once.store import Position, Store, prefix_of
+
+log = logging.getLogger(__name__)
+
+MAX_ABSENCE_SECONDS = 3.5 * 24 * 3600  # half of the changelog's delete.retention.ms: tombstones may be gone after it
+FETCH_WAIT_MS = 50
+CHANGELOG_END = "the changelog's end; if it lasts: kafka-transactions find-hanging, then abort"
+CORRUPT_TRIES = 3  # at one offset: bytes may be damaged on their way only
+
+Waiting = Callable[[Collection[int], str], None]
+
+
+class Replayed(NamedTuple):
+    """What became of one partition."""
+
+    #: changelog records written to the store
+    records: int
+    #: why the store does not hold the whole state; None: it does
+    problem: str | None = None
+
+
+class Replay:
+    """One long-lived reader serves all recoveries, one at a time."""
+
+    def __init__(self, client: AIOKafkaClient, store: Store, reader: BatchReader, *, topic: str, topic_id: str) -> None:
+        self._client = client
+        self._store = store
+        self._reader = reader
+        self._topic = topic
+        self._topic_id = topic_id
+        self._turn = asyncio.Lock()
+
+    async def run(self, group_offsets: Mapping[int, int], waiting: Waiting) -> dict[int, Replayed]:
+        """The named partitions that have a leader. Raises StoreFailed, one of LOST or a KafkaError.
+
+        `waiting` is called with what is still to come, whenever something has come.
+        """
+        if not group_offsets:
+            return {}
+        async with self._turn:
+            firsts = await log_offsets(self._client, self._topic, group_offsets, EARLIEST)
+            ends = await log_offsets(self._client, self._topic, firsts, LATEST)
+            starts = {
+                partition: await self._start(partition, firsts[partition], end, group_offsets[partition])
+                for partition, end in ends.items()
+            }
+            problems = {
+                partition: f"the changelog begins at {firsts[partition]}: what stood before is gone"
+                for partition, start in starts.items()
+                if start < firsts[partition]
+            }
+            todo = {partition for partition in ends.keys() - problems if starts[partition] < ends[partition]}
+            counts = dict.fromkeys(ends, 0)
+            try:
+                for partition in todo:
+                    self._reader.resume(partition, starts[partition])
+                await self._to_the_end(todo, ends, counts, problems, waiting)
+            finally:
+                self._reader.pause(ends)
+            return {partition: Replayed(counts[partition], problems.get(partition)) for partition in ends}
+
+    async def _to_the_end(
+        self,
+        todo: set[int],
+        ends: Mapping[int, int],
+        counts: dict[int, int],
+        problems: dict[int, str],
+        waiting: Waiting,
+    ) -> None:
+        tries: dict[tuple[int, int], int] = {}
+        while todo:
+            waiting(todo, CHANGELOG_END)
+            try:
+                await self._fetch(counts)
+            except CorruptBatch as corrupt:
+                place = (corrupt.partition, corrupt.offset)
+                tries[place] = tries.get(place, 0) + 1
+                log.error("changelog unreadable partition=%d offset=%d try=%d", *place, tries[place])
+                if tries[place] >= CORRUPT_TRIES:
+                    problems[corrupt.partition] = str(corrupt)
+                    self._reader.pause((corrupt.partition,))
+                    todo.discard(corrupt.partition)
+            for partition in list(todo):
+                if await self._reader.position(partition) >= ends[partition]:
+                    todo.discard(partition)
+                    self._reader.pause((partition,))
+
+    async def _fetch(self, counts: dict[int, int]) -> None:
+        for partition, batches in (await self._reader.fetch(FETCH_WAIT_MS)).items():
+            prefix = prefix_of(partition)
+            for batch in batches:
+                items = [(prefix + record.key, record.value) for record in batch]
+                position = Position(topic_id=self._topic_id, offset=batch[-1].offset + 1, written_at=time.time())
+                await self._store.write(items, {partition: position})
+                counts[partition] += len(items)
+
+    async def _start(self, partition: int, first: int, end: int, group_offset: int) -> int:
+        """Where the replay begins; what cannot be continued is wiped first."""
+        position = self._store.position(partition)
+        if position is None:
+            await self._store.wipe(partition)
+            return 0
+        is_same_topic = position.topic_id == self._topic_id
+        if not is_same_topic and end == 0 and group_offset != NO_OFFSET:
+            return 0  # nothing is to be replayed, and nothing could replace what the store holds
+        absent = time.time() - position.written_at
+        if is_same_topic and first <= position.offset <= end and absent < MAX_ABSENCE_SECONDS:
+            return position.offset
+        log.warning(
+            "store wiped partition=%d position=%d changelog=%d..%d absent=%.0f",
+            partition, position.offset, first, end, absent,
+        )  # fmt: skip
+        await self._store.wipe(partition)
+        return 0

@@ -1,0 +1,83 @@
+"""Sees that the engine's topics are still the ones that it started with.
+
+Kafka's Produce and Fetch name topics by name up to 4.0: one that was deleted and made again takes what is written for
+the old one without a word (KIP-516 gives topics ids). The writes of at most WATCH_SECONDS are in a wrong topic then;
+META keeps the changelog's id, so that no recovery takes them for a state.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Collection
+from typing import NamedTuple
+from uuid import UUID
+
+from aiokafka import errors as kafka_errors
+from aiokafka.client import AIOKafkaClient
+from kio.schema.errors import ErrorCode as E
+
+from portfolio_stream.errors import TopicMissing, TopicReplaced
+from portfolio_stream.exactly_once.wire import LOST, Lane, Node, call, schema
+
+log = logging.getLogger(__name__)
+
+_metadata = schema("metadata", 12)
+
+WATCH_SECONDS = 2.0  # one small request
+GONE_SECONDS = 15.0  # a broker that has just started may not know a topic yet
+
+
+class Topic(NamedTuple):
+    id: UUID
+    partitions: int
+
+
+async def describe(client: AIOKafkaClient, names: Collection[str]) -> dict[str, Topic]:
+    """Those that exist. Raises one of LOST or a KafkaError."""
+    request = _metadata.MetadataRequest(
+        topics=tuple(_metadata.MetadataRequestTopic(topic_id=None, name=name) for name in names),
+        allow_auto_topic_creation=False,
+        include_topic_authorized_operations=False,
+    )
+    reply = await call(client, Node(client.get_random_node()), Lane.RECOVERY, request)
+    return {
+        topic.name: Topic(topic.topic_id, len(topic.partitions))
+        for topic in reply.topics
+        if topic.error_code is not E.unknown_topic_or_partition and topic.partitions
+    }
+
+
+class TopicWatch:
+    def __init__(self, client: AIOKafkaClient, names: Collection[str]) -> None:
+        self._client = client
+        self._names = names
+        self.topics: dict[str, Topic] = {}
+
+    async def start(self) -> None:
+        """Raises TopicMissing."""
+        self.topics = await describe(self._client, self._names)
+        for name in self._names:
+            if name not in self.topics:
+                raise TopicMissing(name)
+
+    async def run(self) -> None:
+        """Until cancelled. Raises TopicReplaced, or TopicMissing after GONE_SECONDS."""
+        seen = dict.fromkeys(self._names, time.monotonic())
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            try:
+                found = await describe(self._client, self._names)
+            except (*LOST, kafka_errors.KafkaError) as error:
+                log.info("topics not looked at error=%s", type(error).__name__)
+                seen = dict.fromkeys(self._names, time.monotonic())
+                continue
+            for name in self._names:
+                if name in found:
+                    self._check(name, found[name])
+                    seen[name] = time.monotonic()
+                elif time.monotonic() - seen[name] > GONE_SECONDS:
+                    raise TopicMissing(name)
+
+    def _check(self, name: str, found: Topic) -> None:
+        if found.id != self.topics[name].id:
+            raise TopicReplaced(name)

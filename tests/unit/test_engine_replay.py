@@ -1,0 +1,169 @@
+"""Where a replay begins, what it believes, and what it says of a changelog that holds no whole state."""
+
+import time
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+
+from portfolio_stream.exactly_once import replay as module
+from portfolio_stream.exactly_once.offset_lookup import EARLIEST, NO_OFFSET
+from portfolio_stream.exactly_once.reader import CorruptBatch
+from portfolio_stream.exactly_once.replay import MAX_ABSENCE_SECONDS, Replay, Replayed
+from portfolio_stream.exactly_once.store import Position, Store, prefix_of
+
+PARTITION = 3
+KEY = prefix_of(PARTITION) + b"numbers\x00a"
+
+
+class Log:
+    """A changelog: one record a batch, the key `numbers a`, the value its offset."""
+
+    def __init__(self, first: int = 0, end: int = 5) -> None:
+        self.first, self.end = first, end
+        self.reading: dict[int, int] = {}
+        self.asked_from: list[int] = []
+        #: offset -> how often it is unreadable
+        self.corrupt: dict[int, int] = {}
+
+    def resume(self, partition: int, offset: int) -> None:
+        self.reading[partition] = offset
+        self.asked_from.append(offset)
+
+    def pause(self, partitions: Iterable[int]) -> None:
+        for partition in partitions:
+            self.reading.pop(partition, None)
+
+    async def position(self, partition: int) -> int:
+        return self.reading[partition]
+
+    async def fetch(self, timeout_ms: int) -> dict[int, list[list[Any]]]:
+        at = self.reading[PARTITION]
+        if self.corrupt.get(at, 0):
+            self.corrupt[at] -= 1
+            raise CorruptBatch(TopicPartition("log", PARTITION), at, "its CRC is wrong")
+        self.reading[PARTITION] = at + 1
+        return {PARTITION: [[SimpleNamespace(key=KEY[2:], value=b"%d" % at, offset=at)]]}
+
+
+@pytest.fixture
+def log() -> Log:
+    return Log()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = Store(tmp_path / "store")
+    yield made
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def _offsets(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def log_offsets(_: Any, topic: str, partitions: Collection[int], which: int) -> dict[int, int]:
+        return dict.fromkeys(partitions, log.first if which == EARLIEST else log.end)
+
+    monkeypatch.setattr(module, "log_offsets", log_offsets)
+
+
+async def run(store: Store, log: Log, group_offset: int = 7) -> Replayed:
+    replay = Replay(SimpleNamespace(), store, log, topic="log", topic_id="now")  # type: ignore[arg-type]
+    return (await replay.run({PARTITION: group_offset}, lambda *_: None))[PARTITION]
+
+
+async def stored(store: Store, *, topic_id: str = "now", offset: int = 2, absent: float = 0.0) -> None:
+    """What a former run left: a value, and up to where the changelog is in it."""
+    position = Position(topic_id=topic_id, offset=offset, written_at=time.time() - absent)
+    await store.write([(KEY, b"old"), (prefix_of(PARTITION) + b"numbers\x00b", b"kept")], {PARTITION: position})
+
+
+def kept(store: Store) -> bool:
+    return store.get(prefix_of(PARTITION) + b"numbers\x00b") == b"kept"
+
+
+async def test_a_store_is_continued(store: Store, log: Log) -> None:
+    """Only the tail is read."""
+    await stored(store)
+    assert Replayed(3) == await run(store, log)
+    assert ([2], b"4", True) == (log.asked_from, store.get(KEY), kept(store))
+    position = store.position(PARTITION)
+    assert position is not None
+    assert ("now", 5) == (position.topic_id, position.offset)
+
+
+async def test_an_empty_store_is_filled(store: Store, log: Log) -> None:
+    """From the beginning."""
+    assert Replayed(5) == await run(store, log)
+    assert ([0], b"4") == (log.asked_from, store.get(KEY))
+
+
+@pytest.mark.parametrize(
+    "found",
+    [{"topic_id": "before"}, {"offset": 6}, {"absent": MAX_ABSENCE_SECONDS + 1}],
+    ids=["of another topic", "beyond the end", "tombstones may be gone"],
+)
+async def test_what_cannot_be_continued_is_made_anew(store: Store, log: Log, found: dict[str, Any]) -> None:
+    """Wiped first: a key that was deleted meanwhile would stay."""
+    await stored(store, **found)
+    assert Replayed(5) == await run(store, log)
+    assert ([0], b"4", False) == (log.asked_from, store.get(KEY), kept(store))
+
+
+async def test_the_absence_is_each_partitions_own(store: Store, log: Log) -> None:
+    """A partition that was elsewhere for a week is stale, whatever else was written here meanwhile."""
+    await stored(store, absent=MAX_ABSENCE_SECONDS + 1)
+    await store.write(
+        [(prefix_of(1) + b"numbers\x00a", b"1")], {1: Position(topic_id="now", offset=9, written_at=time.time())}
+    )
+    assert Replayed(5) == await run(store, log)
+
+
+async def test_an_empty_changelog_replaces_no_store(store: Store, log: Log) -> None:
+    """The group has committed: what the store holds may be the only copy."""
+    log.end = 0
+    await stored(store, topic_id="before")
+    assert Replayed(0) == await run(store, log, group_offset=7)
+    assert kept(store)
+
+
+async def test_a_new_cluster_starts_afresh(store: Store, log: Log) -> None:
+    """Nothing was ever committed there: the store is another cluster's."""
+    log.end = 0
+    await stored(store, topic_id="before")
+    assert Replayed(0) == await run(store, log, group_offset=NO_OFFSET)
+    assert not kept(store)
+
+
+@pytest.mark.parametrize("offset", [None, 2])
+async def test_a_trimmed_changelog_is_no_state(store: Store, log: Log, offset: int | None) -> None:
+    """What stood before its beginning is gone, and nobody can say what it was."""
+    log.first = 3
+    if offset is not None:
+        await stored(store, offset=offset)
+    replayed = await run(store, log)
+    assert "begins at 3" in (replayed.problem or "") and [] == log.asked_from
+
+
+async def test_a_store_beyond_the_trim_is_continued(store: Store, log: Log) -> None:
+    """It has what is gone."""
+    log.first = 2
+    await stored(store, offset=3)
+    assert Replayed(2) == await run(store, log)
+    assert kept(store)
+
+
+async def test_damage_on_the_way_is_read_again(store: Store, log: Log) -> None:
+    """Twice; then the batch is fine."""
+    log.corrupt = {3: 2}
+    assert Replayed(5) == await run(store, log)
+
+
+async def test_an_unreadable_changelog_is_said(store: Store, log: Log) -> None:
+    """After three tries at one offset."""
+    log.corrupt = {3: 3}
+    replayed = await run(store, log)
+    assert "offset 3 of log-3 cannot be read: its CRC is wrong" in (replayed.problem or "")
+    assert {} == log.reading

@@ -1,0 +1,70 @@
+"""A topic that is not what it was."""
+
+import asyncio
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+import pytest
+from aiokafka import errors as kafka_errors
+
+from portfolio_stream.errors import TopicMissing, TopicReplaced
+from portfolio_stream.exactly_once import topic_watch as module
+from portfolio_stream.exactly_once.topic_watch import Topic, TopicWatch
+
+Answer = dict[str, Topic] | Exception
+HERE: dict[str, Topic] = {"in": Topic(UUID(int=1), 8), "log": Topic(UUID(int=2), 8)}
+REPLACED = HERE | {"log": Topic(UUID(int=3), 8)}
+GONE = {"in": HERE["in"]}
+
+
+class Cluster:
+    """Answers in turn, the last one for ever; each look takes four seconds of its clock."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.answers: Iterator[Answer] = iter(answers)
+        self.last: Answer = HERE
+        self.now = 0.0
+        self.looks = 0
+
+    async def describe(self, *_: Any) -> dict[str, Topic]:
+        self.last = next(self.answers, self.last)
+        self.looks += 1
+        self.now += 4
+        if isinstance(self.last, Exception):
+            raise self.last
+        return self.last
+
+
+async def watch(monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:
+    monkeypatch.setattr(module, "describe", cluster.describe)
+    monkeypatch.setattr(module, "WATCH_SECONDS", 0.0)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: cluster.now))
+    watched = TopicWatch(SimpleNamespace(), ["in", "log"])  # type: ignore[arg-type]
+    await watched.start()
+    async with asyncio.timeout(5):
+        await watched.run()
+
+
+async def test_a_missing_topic_is_named_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker does not begin."""
+    with pytest.raises(TopicMissing, match="log"):
+        await watch(monkeypatch, Cluster(GONE))
+
+
+async def test_a_topic_that_was_made_again_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once: every write since went astray."""
+    cluster = Cluster(HERE, HERE, REPLACED)
+    with pytest.raises(TopicReplaced, match="log"):
+        await watch(monkeypatch, cluster)
+    assert 3 == cluster.looks
+
+
+async def test_a_topic_that_is_gone_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """15 seconds; a broker that has just started may not know it yet, and one that is away says nothing."""
+    away = kafka_errors.NodeNotReadyError()
+    cluster = Cluster(HERE, GONE, GONE, HERE, away, away, away, away, away, GONE)
+    with pytest.raises(TopicMissing, match="log"):
+        await watch(monkeypatch, cluster)
+    assert 13 == cluster.looks
