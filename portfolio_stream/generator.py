@@ -52,6 +52,16 @@ class Mixture:
     partitions: int = 8
 
 
+def symbol_of(number: int) -> tuple[str, str]:
+    """A symbol of the mixture, and the currency that it is traded in."""
+    return f"S{number:04d}", CURRENCIES[number % len(CURRENCIES)]
+
+
+def first_cents(number: int) -> int:
+    """The price that a symbol starts with."""
+    return 500 + number * 7919 % 40_000
+
+
 def generate(mixture: Mixture, events: int | None = None) -> Iterator[Generated]:
     """`events` records (re-sends and invalid ones included), or without an end."""
     made = _records(mixture)
@@ -89,8 +99,8 @@ class _Source:
         self._second = -1
         self._second_text = ""
         self._keys = [b"P%08d" % number for number in range(mixture.portfolios)]
-        self._symbols = [(f"S{number:04d}", CURRENCIES[number % len(CURRENCIES)]) for number in range(mixture.symbols)]
-        self._cents = [500 + number * 7919 % 40_000 for number in range(mixture.symbols)]
+        self._symbols = [symbol_of(number) for number in range(mixture.symbols)]
+        self._cents = [first_cents(number) for number in range(mixture.symbols)]
         self._is_split: set[tuple[bytes, str]] = set()
 
     def tick(self) -> None:
@@ -127,12 +137,14 @@ class _Source:
             return self._trade(number, symbol, currency)
         if share < 0.91:
             amount = int((draw() - 0.4) * 1_000_000)
-            return f',"type":"cash","amount":"{_decimal(amount, 2)}","currency":"{currency}"'
+            return f',"type":"cash","amount":"{decimal_text(amount, 2)}","currency":"{currency}"'
         if share < 0.95:
             amount = int((draw() - 0.1) * 50_000)
-            return f',"type":"dividend","symbol":"{symbol}","amount":"{_decimal(amount, 2)}","currency":"{currency}"'
+            return (
+                f',"type":"dividend","symbol":"{symbol}","amount":"{decimal_text(amount, 2)}","currency":"{currency}"'
+            )
         if share < 0.98:
-            return f',"type":"fee","amount":"{_decimal(1 + int(draw() * 5_000), 2)}","currency":"{currency}"'
+            return f',"type":"fee","amount":"{decimal_text(1 + int(draw() * 5_000), 2)}","currency":"{currency}"'
         if share < 0.985:
             return self._split(key, symbol)
         quantity, cost, profit = int((draw() - 0.3) * 100), int(draw() * 10_000), int((draw() - 0.5) * 1_000)
@@ -150,7 +162,7 @@ class _Source:
         fee = ',"fee":"1.00"' if draw() < 0.5 else ""
         return (
             f',"type":"trade","side":"{side}","symbol":"{symbol}","quantity":"{text}"'
-            f',"price":"{_decimal(cents, 2)}","currency":"{currency}"{fee}'
+            f',"price":"{decimal_text(cents, 2)}","currency":"{currency}"{fee}'
         )
 
     def _split(self, key: bytes, symbol: str) -> str:
@@ -284,7 +296,7 @@ def _bytes(members: Members) -> bytes:
     return json.dumps(members, separators=(",", ":")).encode()
 
 
-def _decimal(number: int, places: int) -> str:
+def decimal_text(number: int, places: int) -> str:
     """`number` shifted by `places`: -105, 2 is -1.05."""
     whole, rest = divmod(abs(number), 10**places)
     return f"{'-' if number < 0 else ''}{whole}.{rest:0{places}d}"

@@ -1,4 +1,4 @@
-"""portfolio-stream produce: generated events, or those of a file, into a topic.
+"""portfolio-stream produce: generated events, or those of a file, or market prices, into a topic.
 
 A record's timestamp is the time of its sending, so that latencies can be taken from it. With --start-time it is the
 generator's clock instead: the whole topic can then be made again bit for bit.
@@ -47,6 +47,8 @@ class Order:
     duplicates: float
     invalid: float
     file: Path | None
+    #: market prices instead of events
+    prices: bool
 
 
 def _milliseconds(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
@@ -93,15 +95,20 @@ def check_shares(duplicates: float, invalid: float) -> None:
 
 
 @click.command()
-@click.option("--topic", help="Default: the input topic.")
+@click.option("--topic", help="Default: the input topic, with --prices the prices topic.")
+@click.option("--prices", is_flag=True, help="Market prices of the symbols, instead of events.")
 @event_options
 @click.option(
     "--start-time", callback=_milliseconds, metavar="TIME", help="Of the first event, RFC 3339. Default: now."
 )
 @bootstrap_option
 @output_option
+@click.pass_context
 def produce(
+    context: click.Context,
+    /,
     topic: str | None,
+    prices: bool,
     rate: float,
     events: int | None,
     seed: int,
@@ -114,11 +121,13 @@ def produce(
     bootstrap_servers: str | None,
     output: OutputFormat,
 ) -> None:
-    """Send events. Their bytes depend on the seed, the start time and the mixture alone."""
+    """Send events, or prices. Their bytes depend on the seed, the start time and the mixture alone."""
     check_shares(duplicates, invalid)
+    if prices:
+        _refuse_event_options(context)
     settings = read_settings(bootstrap_servers=bootstrap_servers)
     order = Order(
-        topic=topic or settings.input_topic,
+        topic=topic or (settings.prices_topic if prices else settings.input_topic),
         rate=rate,
         events=events,
         seed=seed,
@@ -128,12 +137,20 @@ def produce(
         duplicates=duplicates,
         invalid=invalid,
         file=from_file,
+        prices=prices,
     )
     sent, seconds = run(_produce(settings, order))
     if output == "json":
         print_json({"topic": order.topic, "events": sent, "seconds": round(seconds, 3)})
     else:
-        click.echo(f"Produced {sent:,} events to {order.topic} in {seconds:.1f} s ({sent / seconds:,.0f}/s).")
+        what = "prices" if prices else "events"
+        click.echo(f"Produced {sent:,} {what} to {order.topic} in {seconds:.1f} s ({sent / seconds:,.0f}/s).")
+
+
+def _refuse_event_options(context: click.Context) -> None:
+    for name in ("portfolios", "duplicates", "invalid", "from_file"):
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.BadParameter(f"--{name.replace('_', '-')} is of events, not of --prices.")
 
 
 async def _produce(settings: Settings, order: Order) -> tuple[int, float]:
@@ -156,7 +173,7 @@ async def _produce(settings: Settings, order: Order) -> tuple[int, float]:
                 now = time.monotonic()
                 if now - reported >= PROGRESS_SECONDS:
                     reported = now
-                    note(f"{sent:,} events sent, {sent / (now - start):,.0f}/s")
+                    note(f"{sent:,} records sent, {sent / (now - start):,.0f}/s")
             return sent, max(time.monotonic() - start, 1e-9)
 
 
@@ -174,6 +191,7 @@ def _records(order: Order, partitions: int, files: ExitStack) -> "Iterable[Gener
     from itertools import islice
 
     from portfolio_stream.generator import Mixture, generate
+    from portfolio_stream.price_generator import generate_prices
     from portfolio_stream.producer import read_events
 
     start_time = _now() if order.start_time is None else order.start_time
@@ -188,4 +206,4 @@ def _records(order: Order, partitions: int, files: ExitStack) -> "Iterable[Gener
         invalid=order.invalid,
         partitions=partitions,
     )
-    return generate(mixture, order.events)
+    return islice(generate_prices(mixture), order.events) if order.prices else generate(mixture, order.events)

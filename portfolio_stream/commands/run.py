@@ -35,14 +35,16 @@ if TYPE_CHECKING:
 
 FIRST_WEB_PORT = 6066
 INTERRUPTED = 130
+PRICES_A_SECOND = 10  # enough for valuations to move; no load
 BROKER_SECONDS = 2.0  # between two looks at the broker's process
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
     workers: int
-    #: arguments of `portfolio-stream produce`
+    #: arguments of `portfolio-stream produce`: for events, and for prices
     produce: tuple[str, ...]
+    prices: tuple[str, ...]
     #: it ends by itself
     is_bounded: bool
     #: the run's own: everything but a broker that was there before
@@ -88,6 +90,11 @@ def run(
     plan = Plan(
         workers=workers,
         produce=tuple(f"--{name}={value}" for name, value in options.items() if value is not None),
+        prices=(
+            "--prices",
+            f"--rate={PRICES_A_SECOND}",
+            *(f"--{name}={mixture[name]}" for name in ("seed", "symbols")),
+        ),
         is_bounded=events is not None or from_file is not None,
         folder=Path(tempfile.mkdtemp(prefix="portfolio-stream-")) if data_dir is None else data_dir.resolve(),
         output=output,
@@ -132,11 +139,12 @@ async def _play(plan: Plan, settings: Settings, display: Display, cluster: "Clus
     ports, host = _web_ports(settings), _reachable(settings.web_host)
     names = [f"w{number + 1}" for number in range(plan.workers)]
     workers = [Worker(name, worker, environment, plan.logs / f"{name}.log", host=host, ports=ports) for name in names]
-    command = (sys.executable, "-m", "portfolio_stream", "produce", *plan.produce)
+    command = (sys.executable, "-m", "portfolio_stream", "produce")
     attempt = Run(
         settings=settings,
         fleet=Fleet(workers, display.say),
-        producer=Child("producer", command, environment, plan.logs / "producer.log"),
+        producer=Child("producer", (*command, *plan.produce), environment, plan.logs / "producer.log"),
+        prices=Child("prices", (*command, *plan.prices), environment, plan.logs / "prices.log"),
         is_bounded=plan.is_bounded,
         display=display,
         logs=plan.logs,
@@ -149,6 +157,7 @@ async def _play(plan: Plan, settings: Settings, display: Display, cluster: "Clus
             display.say(f"{one.name}: process {one.pid}, {one.address}, log {one.log}")
         display.say("Try in another terminal:")
         display.say(f"  portfolio-stream tables get positions P00000001 S0001 --web-address {workers[0].address}")
+        display.say(f"  curl -s {workers[0].address}/portfolios/P00000001")
         display.say(f"  portfolio-stream verify --bootstrap-servers {settings.bootstrap_servers}")
         display.say(f"  kill -9 {workers[-1].pid}   (it is started again; nothing is lost, nothing doubled)")
 

@@ -1,9 +1,9 @@
 """One run, from the workers' start to the verdict.
 
-1. Make the topics, start the workers, wait until they process every partition.
+1. Make the topics, start the workers and the producer of prices, wait until every partition is processed.
 2. Start the producer. A bounded run waits for its end and until the group has committed all of the source; an endless
    one waits for Ctrl-C.
-3. Stop the producer, then the workers.
+3. Stop the producers, then the workers.
 4. Verify what is committed.
 
 Whatever happens meanwhile, 3 is done: no child outlives `play`.
@@ -53,6 +53,7 @@ class Run:
         settings: Settings,
         fleet: Fleet,
         producer: Child,
+        prices: Child,
         is_bounded: bool,
         display: Display,
         logs: Path,
@@ -61,6 +62,7 @@ class Run:
         self._settings = settings
         self._fleet = fleet
         self._producer = producer
+        self._prices = prices
         self._is_bounded = is_bounded
         self._display = display
         self._logs = logs
@@ -100,15 +102,21 @@ class Run:
 
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=SCRAPE_SECONDS)) as http:
             await self._fleet.start()
+            await self._prices.start()
             announce()
             tasks = [self.watch(self._fleet.keep(worker)) for worker in self._fleet.workers]
             tasks.append(self.watch(self._show(ruler, http)))
+            tasks.append(self.watch(self._keep_prices()))
             try:
                 await self._be_ready(ruler, http)
                 await self._produce(ruler)
                 await self._look(ruler, http)  # the last one, for the summary
             finally:
                 await _cancel(tasks)
+
+    async def _keep_prices(self) -> None:
+        code = await self._prices.wait()
+        raise ProducerFailed(f"of prices {name_of_end(code)}", *self._prices.why())
 
     async def _be_ready(self, ruler: Ruler, http: "aiohttp.ClientSession") -> None:
         wanted = frozenset(range(ruler.partitions))
@@ -259,7 +267,7 @@ class Run:
 
     async def _stop(self) -> list[Ending]:
         say = self._display.say
-        await self._producer.stop(say)
+        await asyncio.gather(self._producer.stop(say), self._prices.stop(say))
         return await self._fleet.stop()
 
     def _failures(self, endings: list[Ending]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ an integer decides, so nesting has a limit of ours, and no number is converted b
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Final, cast
 
 from portfolio_stream.domain.events import Adjustment, Cash, Dividend, Event, EventType, Fee, Split, Trade
@@ -43,15 +44,16 @@ _CLASSES: dict[EventType, type[Event]] = {
 
 def classify(value: bytes | None) -> Event | Rejected:
     """The event, or the first thing that is wrong with the value."""
+    members = read_members(value)
+    return members if isinstance(members, Rejected) else _event(members)
+
+
+def read_members(value: bytes | None) -> dict[str, object] | Rejected:
+    """The members of a strict JSON object, of equal names the last."""
     if not value:
         return _EMPTY_VALUE
     if len(value) > VALUE_BYTES_LIMIT:
         return _TOO_LARGE
-    members = _parse(value)
-    return members if isinstance(members, Rejected) else _event(members)
-
-
-def _parse(value: bytes) -> dict[str, object] | Rejected:
     try:
         text = value.decode()
     except UnicodeDecodeError:
@@ -74,18 +76,25 @@ def _event(members: dict[str, object]) -> Event | Rejected:
     kind = members["type"]
     if not isinstance(kind, str) or kind not in OWN:
         return _UNKNOWN_TYPE
-    own = OWN[kind]
-    for field in own:
+    values = read_values(members, (*COMMON, *OWN[kind]))
+    if isinstance(values, Rejected):
+        return values
+    values.pop("reason", None)
+    return _CLASSES[kind](**values)  # type: ignore[arg-type]  # the table above gives each its type
+
+
+def read_values(members: dict[str, object], fields: Sequence[Field]) -> dict[str, object] | Rejected:
+    """The domain's values by field: the first field that is missing decides, then the first that is invalid."""
+    for field in fields:
         if field.name not in members and field.default is INVALID:
             return _missing(field.name)
     values: dict[str, object] = {}
-    for field in (*COMMON, *own):
+    for field in fields:
         read = field.kind.read(members[field.name]) if field.name in members else field.default
         if read is INVALID:
             return _invalid(field)
         values[field.name] = read
-    values.pop("reason", None)
-    return _CLASSES[kind](**values)  # type: ignore[arg-type]  # the table above gives each its type
+    return values
 
 
 def _missing(name: str) -> Rejected:

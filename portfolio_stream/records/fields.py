@@ -1,4 +1,4 @@
-"""The fields of PortfolioEvent as a table: what each type has, in the contract's order, and what each value must be.
+"""The fields of PortfolioEvent and Price as tables: what each has, in the contract's order, and what a value must be.
 
 The strict reader (`classifier`) walks this table; the fast reader (`events`) uses the same patterns in one expression.
 """
@@ -73,7 +73,7 @@ def _read_reason(value: object) -> object:
 _identifier = _text(IDENTIFIER, "1 to 64 characters of A-Z, a-z, 0-9 and ._:-, the first a letter or digit")
 _time = Kind(_read_time, "an RFC 3339 time with an offset, of the years 1970 to 2100, with seconds 00 to 59")
 _side = _text("buy|sell", "buy or sell")
-_symbol = _text(SYMBOL, "1 to 32 characters of A-Z, 0-9 and ._/-")
+symbol = _text(SYMBOL, "1 to 32 characters of A-Z, 0-9 and ._/-")
 _currency = _text(CURRENCY, "three letters A-Z")
 _signed = _amount(SIGNED, lambda _: True, "a decimal string of up to 18 digits and 8 decimals")
 _not_negative = _amount(SIGNED, lambda amount: amount >= 0, "a decimal string of up to 18 digits and 8 decimals, >= 0")
@@ -92,18 +92,18 @@ COMMON: tuple[Field, ...] = (
 OWN: dict[EventType, tuple[Field, ...]] = {
     "trade": (
         Field("side", _side),
-        Field("symbol", _symbol),
+        Field("symbol", symbol),
         Field("quantity", _positive),
         Field("price", _not_negative),
         Field("currency", _currency),
         Field("fee", _not_negative, _ZERO),
     ),
     "cash": (Field("amount", _signed), Field("currency", _currency)),
-    "dividend": (Field("symbol", _symbol), Field("amount", _signed), Field("currency", _currency)),
+    "dividend": (Field("symbol", symbol), Field("amount", _signed), Field("currency", _currency)),
     "fee": (Field("amount", _positive), Field("currency", _currency)),
-    "split": (Field("symbol", _symbol), Field("numerator", _ratio), Field("denominator", _ratio)),
+    "split": (Field("symbol", symbol), Field("numerator", _ratio), Field("denominator", _ratio)),
     "adjustment": (
-        Field("symbol", _symbol),
+        Field("symbol", symbol),
         Field("quantity", _signed),
         Field("cost_basis", _signed),
         Field("currency", _currency),
@@ -111,4 +111,10 @@ OWN: dict[EventType, tuple[Field, ...]] = {
         Field("reason", _reason, ""),
     ),
 }
+PRICE: tuple[Field, ...] = (
+    Field("symbol", symbol),
+    Field("price", _not_negative),
+    Field("currency", _currency),
+    Field("as_of", _time),
+)
 COMMON_NAMES = ("event_id", "portfolio_id", "type", "occurred_at")  # the order in which a missing one is looked for

@@ -1,0 +1,101 @@
+"""Reading all of a one-partition topic into a global table, from its beginning on and for ever: read_committed, outside
+any group.
+
+1. The table is ready when the end that the topic had at the start is reached; progress is the position, as markers and
+   compaction leave gaps.
+2. No outage ends it: the client tries again by itself, and where it gives up a new one goes on from the same position.
+   The table stays ready meanwhile: what it has was committed.
+3. An offset that the topic does not have means another topic of the same name: the table is cleared and read anew.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import OffsetOutOfRangeError
+
+from portfolio_stream.errors import PortfolioStreamError
+from portfolio_stream.kafka_client import client_options, connected
+from portfolio_stream.settings import Settings
+
+log = logging.getLogger(__name__)
+
+WAIT_MILLISECONDS = 1_000  # a bound for nothing: a fetch returns as soon as there are records
+RECORDS = 200  # some 2 ms of decoding, then others get a turn
+PAUSE_SECONDS = 1.0  # after an error that the client did not get over
+
+
+class GlobalTable(Protocol):
+    is_ready: bool
+    lag: int | None
+
+    def apply(self, records: Sequence[Any], /) -> None: ...
+    def clear(self) -> None: ...
+
+
+class Follower:
+    def __init__(self, settings: Settings, topic: str, table: GlobalTable) -> None:
+        self._settings = settings
+        self._place = TopicPartition(topic, 0)
+        self._table = table
+        self._position: int | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name=f"follow {self._place.topic}")
+        self._task.add_done_callback(self._ended)
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        """A bug: what is not followed must not be served."""
+        self._table.is_ready = False
+        if not task.cancelled():
+            log.error("following ended topic=%s", self._place.topic, exc_info=task.exception())
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._follow()
+            except (PortfolioStreamError, OSError) as error:
+                log.warning("following interrupted topic=%s error=%s", self._place.topic, error)
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _follow(self) -> None:
+        """Returns only when the topic is another one now."""
+        consumer = AIOKafkaConsumer(
+            **client_options(self._settings),
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            auto_offset_reset="none",  # a record that is gone is an error, not a place to jump from
+        )
+        place = self._place
+        async with connected(self._settings, consumer):
+            consumer.assign([place])
+            start = (await consumer.beginning_offsets([place]))[place] if self._position is None else self._position
+            consumer.seek(place, start)
+            end = (await consumer.end_offsets([place]))[place]
+            try:
+                while True:
+                    await self._read(consumer, end)
+            except OffsetOutOfRangeError:
+                log.warning("offset out of range topic=%s offset=%s", place.topic, self._position)
+                self._position = None
+                self._table.clear()
+
+    async def _read(self, consumer: Any, end: int) -> None:
+        place, table = self._place, self._table
+        fetched = await consumer.getmany(place, timeout_ms=WAIT_MILLISECONDS, max_records=RECORDS)
+        table.apply(fetched.get(place, ()))
+        position = self._position = await consumer.position(place)
+        stable = consumer.last_stable_offset(place)
+        table.lag = None if stable is None else max(0, stable - position)
+        if not table.is_ready and position >= end:
+            table.is_ready = True
+            log.info("table ready topic=%s offset=%d", place.topic, position)
+        await asyncio.sleep(0)  # records that are here already come without a wait

@@ -1,0 +1,34 @@
+"""Market prices of the mixture's symbols: a function of the arguments, as `generator` is.
+
+First one price for each symbol, then a random walk, a symbol at a time, a record each STEP_MILLISECONDS of event time.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import count
+from random import Random
+
+from portfolio_stream.generator import Generated, Mixture, decimal_text, first_cents, symbol_of
+
+STEP_MILLISECONDS = 100  # at 10 a second, which `run` produces, as_of is the time of day
+LEAST_CENTS = 100
+
+
+def generate_prices(mixture: Mixture) -> Iterator[Generated]:
+    """Without an end."""
+    cents = [first_cents(number) for number in range(mixture.symbols)]
+    for number, price in enumerate(cents):
+        yield _record(number, price, mixture.start_time)
+    draw = Random(mixture.seed).random
+    for step in count(1):
+        number = int(draw() * len(cents))
+        price = cents[number] = max(LEAST_CENTS, cents[number] + int(draw() * 21) - 10)
+        yield _record(number, price, mixture.start_time + step * STEP_MILLISECONDS)
+
+
+def _record(number: int, cents: int, now: int) -> Generated:
+    symbol, currency = symbol_of(number)
+    seconds, milliseconds = divmod(now, 1000)
+    as_of = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
+    value = f'{{"symbol":"{symbol}","price":"{decimal_text(cents, 2)}","currency":"{currency}","as_of":"{as_of}"}}'
+    return Generated(symbol.encode(), value.encode(), now)
