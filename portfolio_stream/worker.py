@@ -8,6 +8,7 @@ from typing import Any
 
 import mode
 
+from agents.market_prices import read_record
 from agents.portfolio_events import Counts, fold_slice, set_aside
 from portfolio_stream.admin import admin_client, prepare_for_worker
 from portfolio_stream.errors import PortfolioStreamError
@@ -17,6 +18,7 @@ from portfolio_stream.exactly_once.faust.stream import SliceSchema
 from portfolio_stream.exactly_once.identity import claim
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.store import Store
+from portfolio_stream.follower import Follower
 from portfolio_stream.kafka_client import client_options
 from portfolio_stream.settings import GROUP, Settings
 from portfolio_stream.web.access import Access
@@ -24,6 +26,7 @@ from portfolio_stream.web.server import WebServer, address_of, listen
 from tables.activity import ACTIVITY
 from tables.portfolios import PORTFOLIOS
 from tables.positions import POSITIONS
+from tables.prices import Prices
 from tables.seen_events import SEEN_EVENTS
 
 log = logging.getLogger(__name__)
@@ -34,7 +37,7 @@ FAUST_DEFAULT_WEB_PORT = 6066
 
 
 async def make_engine(
-    settings: Settings, tables: list[TableDefinition[Any]], web_port: int | None
+    settings: Settings, tables: list[TableDefinition[Any]], web_port: int | None, prices: Prices
 ) -> tuple[Engine, WebServer]:
     """Identity, store and web port are taken before any broker is called: a doomed second process must fence nobody."""
     identity = claim(settings.data_dir, settings.instance_id)
@@ -61,7 +64,7 @@ async def make_engine(
         _count(piece, set_aside(piece, input_topic=settings.input_topic, dlq_topic=settings.dlq_topic))
 
     engine = Engine(configuration, identity, store, tables, move)
-    return engine, WebServer(engine, settings, sock)
+    return engine, WebServer(engine, settings, sock, prices)
 
 
 def _count(piece: Slice, counts: Counts) -> None:
@@ -74,15 +77,19 @@ def _count(piece: Slice, counts: Counts) -> None:
 def make_app(settings: Settings) -> ExactlyOnceApp:
     """The Faust app of one worker. `--web-port` of Faust's command line beats PORTFOLIO_WEB_PORT."""
     gc.set_threshold(*GC_THRESHOLDS)
-    servers: list[WebServer] = []
+    started: list[WebServer | Follower] = []
 
     async def make(tables: list[TableDefinition[Any]]) -> Engine:
         chosen = app.conf.web_port
+        prices = Prices(read_record)
         engine, server = await make_engine(
-            settings, tables, settings.web_port if chosen == FAUST_DEFAULT_WEB_PORT else chosen
+            settings, tables, settings.web_port if chosen == FAUST_DEFAULT_WEB_PORT else chosen, prices
         )
-        servers.append(server)
+        started.append(server)
         await server.start()
+        follower = Follower(settings, settings.prices_topic, prices)
+        started.append(follower)
+        follower.start()
         # Faust's banner knows neither
         log.info("serving web=http://%s guarantee=%s", server.address, app.guarantee)
         return engine
@@ -112,11 +119,11 @@ def make_app(settings: Settings) -> ExactlyOnceApp:
 
     @app.web_server
     class Web(mode.Service):
-        """The engine's web server, in Faust's place for one: it listens from the engine's start on."""
+        """The engine's web server, in Faust's place for one: it listens from the engine's start on. And its prices."""
 
         async def on_stop(self) -> None:
-            for server in servers:
-                await server.stop()
+            for part in started:
+                await part.stop()
 
     return app
 

@@ -17,7 +17,7 @@ from tables.positions import POSITIONS
 from tables.seen_events import SEEN_EVENTS, is_in_window
 
 TABLES_PATH = "/tables/"
-_WRONG_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+WRONG_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 #: in_window(moment, key, value): whether an entry is part of its table at that moment
 InWindow = Callable[[Moment, tuple[str, ...], Any], bool]
@@ -35,7 +35,7 @@ def _is_seen(moment: Moment, key: tuple[str, ...], seen: SeenEvent) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A table that HTTP shows."""
+    """A table of the group that HTTP shows."""
 
     definition: TableDefinition[Any]
     #: names of the key's parts; the first decides the partition
@@ -43,9 +43,13 @@ class Served:
     show: Callable[[Any], dict[str, object]]
     in_window: InWindow = _always
 
+    @property
+    def name(self) -> str:
+        return self.definition.name
+
 
 SERVED = {
-    served.definition.name: served
+    served.name: served
     for served in (
         Served(POSITIONS, ("portfolio_id", "symbol"), show_position),
         Served(PORTFOLIOS, ("portfolio_id",), show_portfolio),
@@ -53,6 +57,11 @@ SERVED = {
         Served(SEEN_EVENTS, ("portfolio_id", "event_id"), show_seen_event, _is_seen),
     )
 }
+PRICES_KEY = ("symbol",)  # prices is global: every worker has it
+
+NO_SUCH_KEY = "The table has no such key."
+NO_SUCH_TABLE = Problem(HTTPStatus.NOT_FOUND, "There is no such table; GET /tables lists them.")
+_NOT_ENCODED = Problem(HTTPStatus.BAD_REQUEST, "The path is not percent-encoded UTF-8.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,25 +71,36 @@ class Lookup:
 
 
 def parse(raw_path: str) -> Lookup | Problem:
-    """The table and the key of /tables/{table}/{part}/{part}, each percent-encoded."""
-    decoded = [decode(raw) for raw in raw_path.removeprefix(TABLES_PATH).split("/")]
+    """The table and the key of /tables/{table}/{part}/{part}."""
+    raw_table, _, raw_key = raw_path.removeprefix(TABLES_PATH).partition("/")
+    served = find(raw_table)
+    if isinstance(served, Problem):
+        return served
+    key = parse_key(served.name, served.key, raw_key)
+    return key if isinstance(key, Problem) else Lookup(served, key)
+
+
+def find(raw_table: str) -> Served | Problem:
+    table = decode(raw_table)
+    return _NOT_ENCODED if table is None else SERVED.get(table, NO_SUCH_TABLE)
+
+
+def parse_key(of: str, names: tuple[str, ...], raw_key: str) -> tuple[str, ...] | Problem:
+    """The parts of a key in a path. `of` is what the key is of."""
+    decoded = [decode(raw) for raw in raw_key.split("/")]
     parts = [part for part in decoded if part is not None]
     if len(parts) < len(decoded):
-        return Problem(HTTPStatus.BAD_REQUEST, "The path is not percent-encoded UTF-8.")
-    table, *key = parts
-    served = SERVED.get(table)
-    if served is None:
-        return Problem(HTTPStatus.NOT_FOUND, "There is no such table; GET /tables lists them.")
-    if len(key) != len(served.key) or not all(key):
-        return Problem(HTTPStatus.BAD_REQUEST, f"A key of {table} is {'/'.join(served.key)}, each percent-encoded.")
-    if any("\0" in part for part in key):
+        return _NOT_ENCODED
+    if len(parts) != len(names) or not all(parts):
+        return Problem(HTTPStatus.BAD_REQUEST, f"A key of {of} is {'/'.join(names)}, each percent-encoded.")
+    if any("\0" in part for part in parts):
         return Problem(HTTPStatus.BAD_REQUEST, "No part of a key can hold a zero byte.")
-    return Lookup(served, tuple(key))
+    return tuple(parts)
 
 
 def decode(raw: str) -> str | None:
     """A percent-encoded part of a path, or None if it is not percent-encoded UTF-8."""
-    if _WRONG_ESCAPE.search(raw):
+    if WRONG_ESCAPE.search(raw):
         return None
     try:
         return unquote_to_bytes(raw.encode(errors="surrogateescape")).decode()

@@ -1,6 +1,7 @@
 """One hop to the owner of a partition, with our token. Whatever goes wrong there is a 503 here: asking again helps."""
 
 import logging
+from collections.abc import Mapping
 from http import HTTPStatus
 
 import aiohttp
@@ -34,7 +35,9 @@ class Forwarding:
         if self._session is not None:
             await self._session.close()
 
-    async def ask(self, owner: Owner, raw_path: str, method: str = "GET") -> web.Response | Problem:
+    async def ask(
+        self, owner: Owner, raw_path: str, method: str = "GET", headers: Mapping[str, str] | None = None
+    ) -> web.Response | Problem:
         """The owner's answer as it is; a Problem if it gave none that means anything to our client."""
         if self._session is None:
             return unavailable("The worker stops.")
@@ -42,7 +45,7 @@ class Forwarding:
             url = URL(f"http://{owner.address}{raw_path}", encoded=True)
             timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS if method == "GET" else CHANGE_SECONDS)
             async with self._session.request(
-                method, url, headers=self.headers, timeout=timeout, allow_redirects=False
+                method, url, headers={**self.headers, **(headers or {})}, timeout=timeout, allow_redirects=False
             ) as reply:
                 body = await reply.read()
         except (TimeoutError, aiohttp.ClientError, ValueError) as error:  # ValueError: not an address

@@ -1,4 +1,4 @@
-"""/metrics: the engine's statistics as Prometheus families, made when they are asked for.
+"""/metrics: the statistics of engine and prices as Prometheus families, made when they are asked for.
 
 Nothing is counted here, so nothing is counted twice; before the engine has joined the group, zeros are the truth.
 """
@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.statistics import Histogram
 from portfolio_stream.web.health import is_alive, membership_of
+from tables.prices import Prices
 
 PREFIX = "portfolio_stream_"
 VERSION = version("portfolio-stream")
@@ -25,9 +26,10 @@ ACTIVITY_SKIPPED = "activity_skipped:"
 
 
 class Metrics:
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, prices: Prices) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_Engine(engine))
+        self._registry.register(_Prices(prices))
         ProcessCollector(registry=self._registry)
 
     async def scrape(self, request: web.Request) -> web.Response:
@@ -105,6 +107,26 @@ class _Engine(Collector):
             for partition, behind in engine.lag().items():
                 lag.add_metric((str(partition),), behind)
         yield lag
+
+
+class _Prices(Collector):
+    def __init__(self, prices: Prices) -> None:
+        self._prices = prices
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        prices = self._prices
+        yield _gauge("prices", "Symbols that have a market price.", len(prices.by_symbol))
+        yield _gauge("prices_ready", "1 once the prices topic was read to its end.", prices.is_ready)
+        if prices.lag is not None:
+            yield _gauge("prices_lag_records", "Committed price records that are not read yet.", prices.lag)
+        records = CounterMetricFamily(f"{PREFIX}price_records", "Price records read.", labels=("outcome", "code"))
+        for outcome, times in sorted(({"price": 0, "deletion": 0} | prices.counts).items()):
+            labels = (outcome, "") if outcome in ("price", "deletion") else ("invalid", outcome)
+            records.add_metric(labels, times)
+        yield records
 
 
 def _family(kind: Callable[..., Metric], name: str, text: str, value: float) -> Metric:

@@ -20,6 +20,9 @@ from portfolio_stream.web.moment import Moment
 from portfolio_stream.web.problem import Problem, unavailable
 from portfolio_stream.web.routing import Routing
 
+NO_OWNER = "The partition has no owner at the moment."
+HANDED_OVER = "The partition is being handed over."
+
 
 class Owners:
     def __init__(self, engine: Engine, settings: Settings, routing: Routing, forwarding: Forwarding) -> None:
@@ -73,9 +76,9 @@ class Owners:
     async def _remote(self, request: web.Request, partition: int) -> web.Response:
         owner = await self._routing.owner(partition)
         if owner is None:
-            return self._unavailable("The partition has no owner at the moment.", partition).response()
+            return self._unavailable(NO_OWNER, partition).response()
         if owner.instance_id == self.worker:
-            return self._unavailable("The partition is being handed over.", partition).response()
+            return self._unavailable(HANDED_OVER, partition).response()
         answer = await self._forwarding.ask(owner, request.rel_url.raw_path_qs, request.method)
         if isinstance(answer, Problem):
             self._routing.forget()

@@ -17,6 +17,8 @@ from portfolio_stream.errors import InvalidSetting, WebPortInUse
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.settings import Settings
 from portfolio_stream.web.access import Access
+from portfolio_stream.web.census import Census
+from portfolio_stream.web.fanout import Fanout
 from portfolio_stream.web.forwarding import Forwarding
 from portfolio_stream.web.health import Health
 from portfolio_stream.web.live import Live
@@ -27,11 +29,12 @@ from portfolio_stream.web.operations import Operations
 from portfolio_stream.web.owners import Owners
 from portfolio_stream.web.page import Page
 from portfolio_stream.web.problem import problems
-from portfolio_stream.web.queries import Queries
 from portfolio_stream.web.routing import Routing
 from portfolio_stream.web.status import PATH as WORKER_PATH
 from portfolio_stream.web.status import Status
+from portfolio_stream.web.table_routes import table_routes
 from portfolio_stream.web.watch import Watch
+from tables.prices import Prices
 
 log = logging.getLogger(__name__)
 log.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError)))
@@ -88,12 +91,15 @@ def address_of(settings: Settings, sock: socket.socket) -> str:
 
 
 class WebServer:
-    def __init__(self, engine: Engine, settings: Settings, sock: socket.socket) -> None:
+    def __init__(self, engine: Engine, settings: Settings, sock: socket.socket, prices: Prices) -> None:
         self._engine = engine
         self._settings = settings
         self._sock = sock
+        self._prices = prices
         self._forwarding = Forwarding(settings)
         self.routing = Routing(engine)
+        self._owners = Owners(engine, settings, self.routing, self._forwarding)
+        self._census = Census(engine, self._owners)
         self._runner: web.AppRunner | None = None
         #: host:port that peers use
         self.address = address_of(settings, sock)
@@ -118,6 +124,7 @@ class WebServer:
         """Well within a second: idle connections are closed, requests in flight get SHUTDOWN_SECONDS."""
         if self._runner is not None:
             await self._runner.cleanup()
+        await self._census.stop()
         await self._forwarding.stop()
         self._sock.close()
 
@@ -127,13 +134,12 @@ class WebServer:
 
     def _application(self, access: Access) -> web.Application:
         app = web.Application(middlewares=[problems, access.middleware])
-        owners = Owners(self._engine, self._settings, self.routing, self._forwarding)
-        queries = Queries(self._engine, owners)
+        fanout = Fanout(self._engine, self._owners, self.routing, self._forwarding)
         health = Health(self._engine)
         page = Page()
         status = Status(self._engine, self.address)
         live = Live(self._watch(status))
-        operations = Operations(self._engine, owners, self._watch(status))
+        operations = Operations(self._engine, self._owners, self._watch(status))
         app.on_response_prepare.append(_with_headers)
         app.on_shutdown.append(live.close)
         app.add_routes(
@@ -142,14 +148,13 @@ class WebServer:
                 web.get("/static/{name}", page.file),
                 web.get("/live", live.stream),
                 web.get(WORKER_PATH, status.show),
-                web.get("/metrics", Metrics(self._engine).scrape),
-                web.get("/tables", queries.tables),
-                web.get("/tables/{key:.+}", queries.value),
+                web.get("/metrics", Metrics(self._engine, self._prices).scrape),
                 web.get(PARTITIONS_PATH, operations.partitions),
                 web.post(f"{ONE_PARTITION_PATH}/retry", operations.retry),
                 web.post(f"{ONE_PARTITION_PATH}/dead-letter", operations.dead_letter),
                 web.get("/health/live", health.live),
                 web.get("/health/ready", health.ready),
+                *table_routes(self._engine, self._owners, fanout, self._census, self._prices),
             ]
         )
         return app

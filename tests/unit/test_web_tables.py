@@ -95,8 +95,6 @@ async def test_key_is_taken_from_the_raw_path(engine: FakeEngine) -> None:
         ("positions/P1/A%00B", 400),
         ("positions%2FP1%2FACME", 404),
         ("nothing/P1", 404),
-        ("prices/ACME", 404),
-        ("portfolios", 400),
     ],
 )
 async def test_what_is_no_key_is_refused(engine: FakeEngine, path: str, status: int) -> None:
@@ -215,16 +213,3 @@ async def test_owner_with_another_token(tmp_path: Path, coordinator: FakeCoordin
     async with serving(first) as one, serving(second, web_token="other") as two:
         coordinator.members = {f"w2@{two.address}": (PARTITION,)}
         assert "401" in str(expect_problem(await get(one, "/tables/positions/P1/ACME"), 503)["detail"])
-
-
-async def test_tables_lists_what_this_worker_answers_for(engine: FakeEngine) -> None:
-    """Each table with its running partitions and their offsets."""
-    async with serving(engine) as server:
-        expect_problem(await get(server, "/tables"), 503)
-        engine.join(0, 1)
-        engine.running.discard(1)
-        await engine.commit(0, 41, {})
-        listed = (await get(server, "/tables")).json
-    assert ["activity", "portfolios", "positions", "seen_events"] == [table["table"] for table in listed["tables"]]
-    assert [{"partition": 0, "offset": 41, "worker": "w1"}] == listed["tables"][1]["partitions"]
-    assert ["portfolio_id", "window"] == listed["tables"][0]["key"]

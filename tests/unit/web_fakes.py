@@ -16,6 +16,7 @@ from aiohttp.test_utils import TestServer
 from kio.schema.consumer_group_describe.v0 import response as describe
 from kio.schema.errors import ErrorCode
 
+from agents.market_prices import read_record
 from portfolio_stream.errors import PortfolioStreamError
 from portfolio_stream.exactly_once.offset_lookup import LATEST
 from portfolio_stream.exactly_once.ports import TableDefinition
@@ -25,6 +26,7 @@ from portfolio_stream.exactly_once.store import META_KEY, Meta, Store, encode_me
 from portfolio_stream.settings import GROUP, Settings
 from portfolio_stream.web.problem import Handler
 from portfolio_stream.web.server import WebServer, listen
+from tables.prices import Prices
 
 PARTITIONS = 8
 TOPIC = "portfolio-events"
@@ -117,6 +119,9 @@ class FakeEngine:
         #: what an operator asked for: partition, offset
         self.operations: list[tuple[int, int | None]] = []
         self.refusal: PortfolioStreamError | None = None
+        #: beside the engine, as the worker has them
+        self.prices = Prices(read_record)
+        self.prices.is_ready = True
         self._coordinator = coordinator
 
     def join(self, *owned: int) -> None:
@@ -156,7 +161,8 @@ class FakeEngine:
 @asynccontextmanager
 async def serving(engine: FakeEngine, **settings: Any) -> AsyncIterator[WebServer]:
     options = {"web_host": "127.0.0.1", "input_topic": TOPIC} | settings
-    server = WebServer(engine, Settings(**options), listen(options["web_host"], 0))  # type: ignore[arg-type]
+    sock = listen(options["web_host"], 0)
+    server = WebServer(engine, Settings(**options), sock, engine.prices)  # type: ignore[arg-type]
     await server.start()
     try:
         yield server

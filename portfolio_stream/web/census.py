@@ -1,0 +1,95 @@
+"""How many keys and bytes each table has in a partition: counted in the readers' thread, a piece at a time.
+
+A count is of one moment, whose offset it names, and is kept for a while: asking often costs nothing. Who asks waits a
+moment for a new count and then gets the last one, or none. It counts what is stored: also what has left a table's
+window and is not removed yet; bytes are those of keys and values before the store compresses them.
+"""
+
+import asyncio
+import time
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+
+from portfolio_stream.exactly_once.engine import Engine
+from portfolio_stream.web.catalog import SERVED
+from portfolio_stream.web.moment import Moment
+from portfolio_stream.web.owners import Owners
+
+KEPT_SECONDS = 15.0
+WAIT_SECONDS = 0.5  # a quarter of what the asker of another worker waits; enough for a million keys
+PIECE_ENTRIES = 4_000  # 2 ms of reading, in which others wait for Python's lock
+REST = 1.0  # of the time that a piece took, before the next one: a count takes half a core at most
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    keys: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    #: the last source offset that was counted
+    offset: int | None
+    #: by table
+    sizes: Mapping[str, Size]
+
+
+class Census:
+    def __init__(self, engine: Engine, owners: Owners) -> None:
+        self._engine = engine
+        self._owners = owners
+        self._counts: dict[int, Count] = {}
+        self._counting: asyncio.Task[None] | None = None
+        self._started = float("-inf")
+
+    async def counts(self, partitions: Collection[int]) -> Mapping[int, Count]:
+        """Of those of the partitions that are counted. Raises StoreFailed."""
+        is_old = time.monotonic() - self._started > KEPT_SECONDS or not self._counts.keys() >= set(partitions)
+        if is_old and (self._counting is None or self._counting.done()):
+            self._started = time.monotonic()
+            self._counting = asyncio.create_task(self._count_all(sorted(partitions)), name="census")
+        if self._counting is not None:
+            await asyncio.wait((self._counting,), timeout=WAIT_SECONDS)
+            if self._counting.done():
+                self._counting.result()
+        return {partition: self._counts[partition] for partition in partitions if partition in self._counts}
+
+    async def stop(self) -> None:
+        if self._counting is not None:
+            self._counting.cancel()
+            await asyncio.gather(self._counting, return_exceptions=True)
+
+    async def _count_all(self, partitions: Collection[int]) -> None:
+        for partition in partitions:
+            moment = self._owners.moment(partition)
+            count = await self._count(moment) if isinstance(moment, Moment) else None
+            if count is None:
+                self._counts.pop(partition, None)
+            else:
+                self._counts[partition] = count
+
+    async def _count(self, moment: Moment) -> Count | None:
+        """None if the partition is lost meanwhile."""
+        sizes: dict[str, Size] = {}
+        for name, served in SERVED.items():
+            entries = moment.entries(served.definition)
+            keys = size = 0
+            while moment.partition in self._engine.running:  # else the store may be closed
+                began = time.monotonic()
+                piece = await self._engine.store.read_aside(partial(_measure, entries))
+                keys, size = keys + piece.keys, size + piece.bytes
+                if piece.keys < PIECE_ENTRIES:
+                    break
+                await asyncio.sleep((time.monotonic() - began) * REST)
+            else:
+                return None
+            sizes[name] = Size(keys, size)
+        return Count(moment.offset, sizes)
+
+
+def _measure(entries: Iterator[tuple[bytes, bytes]]) -> Size:
+    lengths = [len(key) + len(value) for key, value in islice(entries, PIECE_ENTRIES)]
+    return Size(len(lengths), sum(lengths))

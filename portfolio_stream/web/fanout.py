@@ -1,0 +1,167 @@
+"""One answer of the whole group: this worker's partitions, and one request to each worker that owns others.
+
+A worker that is asked so is told which partitions are meant. It answers for those alone, and names each that it cannot
+answer for; so none is counted twice, and none is left out in silence, however ownership moves meanwhile.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from portfolio_stream.exactly_once.engine import Engine
+from portfolio_stream.group import Owner
+from portfolio_stream.web.forwarding import FORWARDED, Forwarding
+from portfolio_stream.web.moment import Moment
+from portfolio_stream.web.owners import HANDED_OVER, NO_OWNER, Owners
+from portfolio_stream.web.problem import Problem
+from portfolio_stream.web.routing import Routing
+
+PARTITIONS = "X-Portfolio-Partitions"  # beside FORWARDED: those that are meant, with commas
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Of what state a partition's share of an answer is."""
+
+    partition: int
+    #: the last source offset that it includes; null: none
+    offset: int | None
+    worker: str
+
+
+class Missing(msgspec.Struct, frozen=True):
+    """A partition that an answer does not have."""
+
+    partition: int
+    #: its owner; null: none is known
+    worker: str | None
+    detail: str
+
+
+class Part(Protocol):
+    """One worker's share of an answer."""
+
+    @property
+    def covered(self) -> Collection[int]:
+        """Its partitions."""
+        ...
+
+    @property
+    def missing(self) -> Sequence[Missing]: ...
+
+
+T = TypeVar("T", bound=Part)
+
+
+@dataclass(frozen=True, slots=True)
+class Collected(Generic[T]):
+    parts: list[T]
+    missing: list[Missing]
+
+
+class _Refusal(msgspec.Struct):
+    """A worker's 503."""
+
+    missing: list[Missing] = []
+    detail: str = ""
+
+
+_decode_refusal = msgspec.json.Decoder(_Refusal).decode
+
+
+class Fanout:
+    def __init__(self, engine: Engine, owners: Owners, routing: Routing, forwarding: Forwarding) -> None:
+        self._engine = engine
+        self._owners = owners
+        self._routing = routing
+        self._forwarding = forwarding
+
+    async def collect(
+        self,
+        request: web.Request,
+        read: Callable[[Sequence[Moment]], Awaitable[T]],
+        decode: Callable[[bytes], T],
+    ) -> Collected[T] | Problem:
+        """The shares of all workers: `read` here, `decode` what others answer to the same request."""
+        if (starting := self._owners.starting()) is not None:
+            return starting
+        here, away, missing = await self._shares(request)
+        asking = (self._ask(owner, partitions, request, decode) for owner, partitions in away.items())
+        found = await asyncio.gather(self._read(here, read), *asking)
+        parts = [part for part, _ in found if part is not None]
+        missing += [lack for _, lacks in found for lack in lacks]
+        return Collected(parts, sorted(missing, key=lambda lack: lack.partition))
+
+    async def _shares(self, request: web.Request) -> tuple[list[int], dict[Owner, list[int]], list[Missing]]:
+        """What to read here, what to ask whom, and what nobody can be asked for."""
+        here: list[int] = []
+        away: dict[Owner, list[int]] = defaultdict(list)
+        missing: list[Missing] = []
+        if FORWARDED in request.headers:
+            return _named(request), away, missing
+        owners = await self._routing.owners()
+        for partition in range(self._engine.partition_count):
+            owner = owners.get(partition)
+            if partition in self._engine.owned:
+                here.append(partition)
+            elif owner is None:
+                missing.append(Missing(partition, None, NO_OWNER))
+            elif owner.instance_id == self._owners.worker:
+                missing.append(Missing(partition, owner.instance_id, HANDED_OVER))
+            else:
+                away[owner].append(partition)
+        return here, away, missing
+
+    async def _read(
+        self, partitions: Iterable[int], read: Callable[[Sequence[Moment]], Awaitable[T]]
+    ) -> tuple[T | None, Sequence[Missing]]:
+        moments: list[Moment] = []
+        missing: list[Missing] = []
+        for partition in partitions:
+            moment = self._owners.moment(partition)
+            if isinstance(moment, Moment):
+                moments.append(moment)
+            else:
+                missing.append(Missing(partition, self._owners.worker, moment))
+        return (await read(moments) if moments else None), missing
+
+    async def _ask(
+        self, owner: Owner, partitions: list[int], request: web.Request, decode: Callable[[bytes], T]
+    ) -> tuple[T | None, Sequence[Missing]]:
+        meant = {PARTITIONS: ",".join(map(str, partitions))}
+        answer = await self._forwarding.ask(owner, request.rel_url.raw_path_qs, headers=meant)
+        part, missing, detail = _understood(answer, decode)
+        named = {lack.partition for lack in missing}
+        is_whole = part is not None and {*part.covered, *named} == set(partitions)
+        is_refusal = part is None and bool(named) and named <= set(partitions)
+        if not is_whole or named:
+            self._routing.forget()
+        if is_whole or is_refusal:
+            return part, missing
+        return None, [Missing(partition, owner.instance_id, detail) for partition in partitions]
+
+
+def _named(request: web.Request) -> list[int]:
+    """The partitions that another worker means; what is no number is no partition."""
+    return [int(text) for text in request.headers.get(PARTITIONS, "").split(",") if text.isdecimal()]
+
+
+def _understood(
+    answer: web.Response | Problem, decode: Callable[[bytes], T]
+) -> tuple[T | None, Sequence[Missing], str]:
+    """A worker's part, what it misses, and what to say if the two are not what it was asked for."""
+    if isinstance(answer, Problem):
+        return None, (), answer.detail
+    content = bytes(answer.body or b"")  # type: ignore[arg-type]  # Forwarding read it
+    try:
+        if answer.status == 200:
+            part = decode(content)
+            return part, part.missing, "The partition's owner answered for others."
+        refusal = _decode_refusal(content)
+    except msgspec.MsgspecError:
+        return None, (), "The partition's owner gave an answer of another version."
+    return None, refusal.missing, refusal.detail

@@ -1,0 +1,125 @@
+"""GET /tables: every table with its partitions: owner, offset, keys and bytes, of the whole group.
+
+`keys` and `bytes` are a recent count, as of `counted_offset` (see census). A partition that nobody answers for has its
+place all the same, with nulls, and `missing` says why.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+from aiohttp import web
+
+from portfolio_stream.web.catalog import PRICES_KEY, SERVED
+from portfolio_stream.web.census import Census, Count
+from portfolio_stream.web.fanout import Fanout, Missing
+from portfolio_stream.web.forwarding import FORWARDED
+from portfolio_stream.web.moment import Moment
+from portfolio_stream.web.prices import PriceQueries
+from portfolio_stream.web.problem import Problem, json_response
+from tables.prices import NAME, Prices
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """A table's share in one partition."""
+
+    partition: int
+    #: None: no owner is known
+    worker: str | None
+    #: the last source offset that it includes
+    offset: int | None = None
+    keys: int | None = None
+    bytes: int | None = None
+    #: the last source offset that was counted
+    counted_offset: int | None = None
+
+
+class Listed(msgspec.Struct, frozen=True):
+    table: str
+    key: Sequence[str]
+    partitions: Sequence[Held]
+
+
+class Tables(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker's tables, or the group's."""
+
+    tables: Sequence[Listed]
+    missing: Sequence[Missing]
+    worker: str
+
+    @property
+    def covered(self) -> set[int]:
+        return {held.partition for held in self.of(next(iter(SERVED)))}
+
+    def of(self, table: str) -> Sequence[Held]:
+        return next((listed.partitions for listed in self.tables if listed.table == table), ())
+
+
+_decode = msgspec.json.Decoder(Tables).decode
+
+
+class Listing:
+    def __init__(
+        self, fanout: Fanout, census: Census, prices: Prices, price_queries: PriceQueries, worker: str
+    ) -> None:
+        self._fanout = fanout
+        self._census = census
+        self._prices = prices
+        self._price_queries = price_queries
+        self._worker = worker
+
+    async def show(self, request: web.Request) -> web.Response:
+        collected = await self._fanout.collect(request, self._read, _decode)
+        if isinstance(collected, Problem):
+            return collected.response()
+        found = Tables(
+            tables=[
+                Listed(name, served.key, [held for part in collected.parts for held in part.of(name)])
+                for name, served in SERVED.items()
+            ],
+            missing=collected.missing,
+            worker=self._worker,
+        )
+        return json_response(found if FORWARDED in request.headers else self._complete(found))
+
+    async def _read(self, moments: Sequence[Moment]) -> Tables:
+        counts = await self._census.counts([moment.partition for moment in moments])
+        tables = [
+            Listed(name, served.key, [self._held(name, moment, counts.get(moment.partition)) for moment in moments])
+            for name, served in SERVED.items()
+        ]
+        return Tables(tables=tables, missing=(), worker=self._worker)
+
+    def _held(self, table: str, moment: Moment, count: Count | None) -> Held:
+        if count is None:
+            return Held(partition=moment.partition, worker=self._worker, offset=moment.offset)
+        return Held(
+            partition=moment.partition,
+            worker=self._worker,
+            offset=moment.offset,
+            keys=count.sizes[table].keys,
+            bytes=count.sizes[table].bytes,
+            counted_offset=count.offset,
+        )
+
+    def _complete(self, found: Tables) -> Tables:
+        """With a place for each partition that nobody answered for, and the global table, by name."""
+        places = [Held(partition=lack.partition, worker=lack.worker) for lack in found.missing]
+        tables = [
+            Listed(one.table, one.key, sorted((*one.partitions, *places), key=lambda held: held.partition))
+            for one in found.tables
+        ]
+        every = sorted((*tables, self._global()), key=lambda one: one.table)
+        return Tables(tables=every, missing=found.missing, worker=self._worker)
+
+    def _global(self) -> Listed:
+        """Of this worker, which has all of it in memory."""
+        origin = self._price_queries.origin()
+        keys = len(self._prices.by_symbol) if self._prices.is_ready else None
+        held = Held(
+            partition=origin.partition,
+            worker=origin.worker,
+            offset=origin.offset,
+            keys=keys,
+            counted_offset=None if keys is None else origin.offset,
+        )
+        return Listed(NAME, PRICES_KEY, [held])

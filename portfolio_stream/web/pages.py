@@ -1,0 +1,111 @@
+"""GET /tables/{table}: a page of the whole table in key order, over all partitions of the group.
+
+Each partition's rows are of one moment, whose offset the answer names. Out of the table's window is out of the page. A
+page may have fewer rows than its limit, even none, and still a cursor: the end is where the cursor is null.
+"""
+
+import heapq
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import msgspec
+from aiohttp import web
+
+from portfolio_stream.exactly_once.store import Store
+from portfolio_stream.records.values import split_key
+from portfolio_stream.web.catalog import TABLES_PATH, Served, find
+from portfolio_stream.web.fanout import Collected, Fanout, Missing, Origin
+from portfolio_stream.web.moment import Moment
+from portfolio_stream.web.paging import Asked, Row, Rows, cursor_of, key_of, merge, read_query
+from portfolio_stream.web.problem import Problem, json_response, unavailable
+
+EXAMINED_LIMIT = 5_000  # entries a worker reads for one page: some 20 ms of its readers' thread
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker's rows, or the group's."""
+
+    table: str
+    rows: Sequence[Row]
+    cursor: str | None
+    partitions: Sequence[Origin]
+    worker: str
+
+    @property
+    def covered(self) -> set[int]:
+        return {origin.partition for origin in self.partitions}
+
+    @property
+    def missing(self) -> Sequence[Missing]:
+        """None: a worker that misses a partition gives no page."""
+        return ()
+
+
+_decode = msgspec.json.Decoder(Page).decode
+
+
+def decode_page(asked: Asked, content: bytes) -> Page:
+    """Another worker's answer to the same query. Raises msgspec.ValidationError if it is none."""
+    page = _decode(content)
+    if page.cursor is not None and key_of(asked, page.cursor) is None:
+        raise msgspec.ValidationError("a cursor of another query")
+    return page
+
+
+class Pages:
+    def __init__(self, store: Store, fanout: Fanout, worker: str) -> None:
+        self._store = store
+        self._fanout = fanout
+        self._worker = worker
+
+    async def show(self, request: web.Request) -> web.Response:
+        served = find(request.rel_url.raw_path.removeprefix(TABLES_PATH))
+        if isinstance(served, Problem):
+            return served.response()
+        asked = read_query(served.name, len(served.key), request.rel_url.raw_query_string)
+        if isinstance(asked, Problem):
+            return asked.response()
+        collected = await self._fanout.collect(request, partial(self._read, served, asked), partial(decode_page, asked))
+        if isinstance(collected, Problem):
+            return collected.response()
+        if collected.missing:
+            return self._incomplete(collected.missing).response()
+        return json_response(self._joined(asked, collected))
+
+    async def _read(self, served: Served, asked: Asked, moments: Sequence[Moment]) -> Page:
+        found = await self._store.read_aside(partial(read_rows, served, asked, moments))
+        origins = [Origin(moment.partition, moment.offset, self._worker) for moment in moments]
+        return self._page(asked, found, origins)
+
+    def _joined(self, asked: Asked, collected: Collected[Page]) -> Page:
+        pages = collected.parts
+        every = [Rows(page.rows, None if page.cursor is None else key_of(asked, page.cursor)) for page in pages]
+        origins = sorted((origin for page in pages for origin in page.partitions), key=lambda one: one.partition)
+        return self._page(asked, merge(every, asked.limit), origins)
+
+    def _page(self, asked: Asked, found: Rows, origins: Sequence[Origin]) -> Page:
+        cursor = None if found.through is None else cursor_of(asked, found.through)
+        return Page(table=asked.table, rows=found.rows, cursor=cursor, partitions=origins, worker=self._worker)
+
+    def _incomplete(self, missing: Sequence[Missing]) -> Problem:
+        names = ", ".join(str(lack.partition) for lack in missing)
+        detail = f"Partitions that recover, move or have no owner at the moment: {names}."
+        return unavailable(detail, missing=missing, worker=self._worker)
+
+
+def read_rows(served: Served, asked: Asked, moments: Sequence[Moment]) -> Rows:
+    """The first rows of all moments that come after what was asked before."""
+    entries = heapq.merge(*(_entries(served, asked, moment) for moment in moments), key=lambda entry: entry[0])
+    rows: list[Row] = []
+    for examined, (key, raw, moment) in enumerate(entries, 1):
+        parts, value = split_key(key), served.definition.decode(raw)
+        if served.in_window(moment, parts, value):
+            rows.append(Row(parts, msgspec.Raw(msgspec.json.encode(served.show(value))), moment.partition))
+        if len(rows) == asked.limit or examined == EXAMINED_LIMIT:
+            return Rows(rows, None if next(entries, None) is None else key)
+    return Rows(rows, None)
+
+
+def _entries(served: Served, asked: Asked, moment: Moment) -> Iterator[tuple[bytes, bytes, Moment]]:
+    for key, raw in moment.entries(served.definition, asked.start, asked.upper):
+        yield key, raw, moment

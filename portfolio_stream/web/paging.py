@@ -1,0 +1,144 @@
+"""Pages of a table in key order: what was asked for, cursors, and one page made of several. Pure.
+
+Keys are compared as they are stored: UTF-8 parts joined by 0x00, byte by byte. In a query a key is its parts joined by
+slashes, of which only the last part may have some itself: `P1/BRK/B`. Of a key's beginning, any part may be the last:
+`from=P1`, `prefix=P1/`.
+
+A cursor names the last key of the page before, so it stays good while the table changes: a key that stays is shown
+once, whatever comes and goes around it. It has a digest of table, range and key: a cursor of another query is refused.
+"""
+
+import base64
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from http import HTTPStatus
+from itertools import takewhile
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from portfolio_stream.records.values import SEPARATOR, join_key
+from portfolio_stream.web.catalog import WRONG_ESCAPE
+from portfolio_stream.web.problem import Problem
+
+ROWS = 100
+ROWS_LIMIT = 1_000
+PARAMETERS = ("prefix", "from", "to", "limit", "cursor")
+DIGEST_BYTES = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """Keys in [lower, upper) that come after `after`, at most `limit`."""
+
+    table: str
+    lower: bytes
+    #: None: to the end
+    upper: bytes | None
+    limit: int
+    after: bytes | None = None
+
+    @property
+    def start(self) -> bytes:
+        """The smallest key that can be on the page."""
+        return self.lower if self.after is None else max(self.lower, self.after + b"\0")
+
+    def includes(self, key: bytes) -> bool:
+        return key >= self.start and (self.upper is None or key < self.upper)
+
+
+class Row(msgspec.Struct, frozen=True):
+    key: tuple[str, ...]
+    #: JSON
+    value: msgspec.Raw
+    partition: int
+
+    @property
+    def order(self) -> bytes:
+        return join_key(*self.key)
+
+
+class Rows(msgspec.Struct, frozen=True):
+    """Rows in key order: all that there are up to `through`, None: up to the end."""
+
+    rows: Sequence[Row]
+    through: bytes | None
+
+
+def read_query(table: str, key_parts: int, query: str) -> Asked | Problem:
+    """Of a raw query string. Whatever is not understood is refused: a typing error must not show the whole table."""
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query), errors="strict")
+    except ValueError:
+        pairs = []
+    if WRONG_ESCAPE.search(query) or (query and not pairs):
+        return _bad("The query is not name=value, percent-encoded UTF-8.")
+    given = dict(pairs)
+    if len(given) < len(pairs) or not given.keys() <= set(PARAMETERS):
+        return _bad(f"A page takes {', '.join(PARAMETERS)}, each once.")
+    if any("\0" in value for value in given.values()):
+        return _bad("No part of a key can hold a zero byte.")
+    limit = given.get("limit", str(ROWS))
+    if not (limit.isascii() and limit.isdigit() and len(limit) <= 4 and 1 <= int(limit) <= ROWS_LIMIT):
+        return _bad(f"limit must be a whole number from 1 to {ROWS_LIMIT}.")
+    lower, upper = _range(*(_stored(given.get(name, ""), key_parts) for name in ("prefix", "from", "to")))
+    asked = Asked(table=table, lower=lower, upper=upper, limit=int(limit))
+    return asked if "cursor" not in given else _continued(asked, given["cursor"])
+
+
+def _stored(text: str, key_parts: int) -> bytes:
+    return text.replace("/", SEPARATOR.decode(), key_parts - 1).encode()
+
+
+def _range(prefix: bytes, from_: bytes, to: bytes) -> tuple[bytes, bytes | None]:
+    """What is in both: the keys that begin with `prefix`, and [from_, to)."""
+    ends = [to] if to else []
+    if prefix:
+        ends.append(prefix[:-1] + bytes([prefix[-1] + 1]))  # no byte of UTF-8 is 255
+    return max(prefix, from_), min(ends, default=None)
+
+
+def _continued(asked: Asked, cursor: str) -> Asked | Problem:
+    after = key_of(asked, cursor)
+    if after is None:
+        return _bad("The cursor is not one of this table and range.")
+    return Asked(table=asked.table, lower=asked.lower, upper=asked.upper, limit=asked.limit, after=after)
+
+
+def cursor_of(asked: Asked, key: bytes) -> str:
+    return base64.urlsafe_b64encode(_digest(asked, key) + key).rstrip(b"=").decode()
+
+
+def key_of(asked: Asked, cursor: str) -> bytes | None:
+    """None if it is no cursor of this query."""
+    try:
+        content = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+    except ValueError:
+        return None
+    key = content[DIGEST_BYTES:]
+    return key if content == _digest(asked, key) + key else None
+
+
+def _digest(asked: Asked, key: bytes) -> bytes:
+    content = msgspec.msgpack.encode((asked.table, asked.lower, asked.upper, key))
+    return blake2b(content, digest_size=DIGEST_BYTES).digest()
+
+
+def merge(pages: Sequence[Rows], limit: int) -> Rows:
+    """The first rows of all pages: not beyond where one of them ends, for it may have more there."""
+    known = min((page.through for page in pages if page.through is not None), default=None)
+    every = heapq.merge(*(page.rows for page in pages), key=_order)
+    rows = list(takewhile(lambda row: known is None or row.order <= known, every))
+    if len(rows) <= limit:
+        return Rows(rows, known)
+    return Rows(rows[:limit], rows[limit - 1].order)
+
+
+def _order(row: Row) -> bytes:
+    return row.order
+
+
+def _bad(detail: str) -> Problem:
+    return Problem(HTTPStatus.BAD_REQUEST, detail)

@@ -1,0 +1,104 @@
+"""GET /portfolios/{portfolio_id}: all of a portfolio, with its positions valued at the market's prices.
+
+Portfolio and positions are of one moment, whose partition and offset the answer names; prices are the answering
+worker's, up to the offset that it names beside them. Unpriced positions are listed with the reason, and in no sum.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from http import HTTPStatus
+
+import msgspec
+from aiohttp import web
+
+from portfolio_stream.domain.money import plain
+from portfolio_stream.domain.portfolios import Portfolio
+from portfolio_stream.domain.positions import Position
+from portfolio_stream.domain.prices import Price
+from portfolio_stream.domain.valuation import Value, total, value
+from portfolio_stream.exactly_once.store import Store
+from portfolio_stream.records.values import SEPARATOR, join_key, show_portfolio, show_position, split_key
+from portfolio_stream.web.catalog import parse_key
+from portfolio_stream.web.moment import Moment
+from portfolio_stream.web.owners import Owners
+from portfolio_stream.web.prices import UNREAD, PriceQueries
+from portfolio_stream.web.problem import Problem, json_response, unavailable
+from tables.portfolios import PORTFOLIOS
+from tables.positions import POSITIONS
+from tables.prices import Prices
+
+PATH = "/portfolios/"
+_AFTER_SEPARATOR = bytes([SEPARATOR[0] + 1])
+
+#: by symbol, in its order
+Positions = Mapping[str, Position]
+
+
+class PortfolioQueries:
+    def __init__(self, store: Store, owners: Owners, prices: Prices, price_queries: PriceQueries) -> None:
+        self._store = store
+        self._owners = owners
+        self._prices = prices
+        self._price_queries = price_queries
+
+    async def show(self, request: web.Request) -> web.Response:
+        key = parse_key("a portfolio", ("portfolio_id",), request.rel_url.raw_path.removeprefix(PATH))
+        if isinstance(key, Problem):
+            return key.response()
+        return await self._owners.answer(request, key[0], partial(self._local, key[0]))
+
+    async def _local(self, portfolio_id: str, moment: Moment) -> web.Response:
+        origin = self._owners.origin(moment.partition, moment.offset)
+        if not self._prices.is_ready:
+            return unavailable(UNREAD, **origin).response()
+        prices, priced = dict(self._prices.by_symbol), self._price_queries.origin()
+        found = await self._store.read_aside(partial(_read, moment, portfolio_id, prices))
+        if found is None:
+            return Problem(HTTPStatus.NOT_FOUND, "There is no such portfolio.", origin).response()
+        return json_response({"portfolio_id": portfolio_id, **found, **origin, "prices": priced})
+
+
+def _read(moment: Moment, portfolio_id: str, prices: Mapping[str, Price]) -> dict[str, object] | None:
+    portfolio = moment.value(PORTFOLIOS, portfolio_id)
+    if portfolio is None:
+        return None
+    start, end = join_key(portfolio_id) + SEPARATOR, join_key(portfolio_id) + _AFTER_SEPARATOR
+    positions = {split_key(key)[1]: POSITIONS.decode(raw) for key, raw in moment.entries(POSITIONS, start, end)}
+    return show(portfolio, positions, prices)
+
+
+def show(portfolio: Portfolio, positions: Positions, prices: Mapping[str, Price]) -> dict[str, object]:
+    """Ready for JSON."""
+    values = {symbol: value(position, prices.get(symbol)) for symbol, position in positions.items()}
+    known = {symbol: one for symbol, one in values.items() if isinstance(one, Value)}
+    sums = total((positions[symbol].currency, one) for symbol, one in known.items())
+    return {
+        **show_portfolio(portfolio),
+        "positions": [_show_position(symbol, one, prices, known.get(symbol)) for symbol, one in positions.items()],
+        "valuation": {currency: _show_value(one) for currency, one in sums.items()},
+        "unpriced": [
+            {"symbol": symbol, "currency": positions[symbol].currency, "reason": reason}
+            for symbol, reason in values.items()
+            if isinstance(reason, str)
+        ],
+    }
+
+
+def _show_position(
+    symbol: str, position: Position, prices: Mapping[str, Price], known: Value | None
+) -> dict[str, object]:
+    """The price that its value stands on, and null where it has none."""
+    price = prices.get(symbol)
+    if price is not None and price.currency != position.currency:
+        price = None
+    return {
+        "symbol": symbol,
+        **show_position(position),
+        "price": None if price is None else plain(price.price),
+        "market_value": None if known is None else plain(known.market_value),
+        "unrealised_pnl": None if known is None else plain(known.unrealised_pnl),
+    }
+
+
+def _show_value(one: Value) -> dict[str, str]:
+    return {name: plain(amount) for name, amount in msgspec.structs.asdict(one).items()}

@@ -1,0 +1,62 @@
+"""/tables/prices: the global table, which every worker has and answers for itself.
+
+Here `partition` is that of market-prices, 0, and `offset` the last of its records that the answer includes. Membership
+of the group does not matter; before the topic was read once to its end, and where it is not read any more, 503.
+"""
+
+import heapq
+from http import HTTPStatus
+
+import msgspec
+from aiohttp import web
+
+from portfolio_stream.records.prices import show_price
+from portfolio_stream.web.catalog import NO_SUCH_KEY, PRICES_KEY, TABLES_PATH, parse_key
+from portfolio_stream.web.fanout import Origin
+from portfolio_stream.web.pages import Page
+from portfolio_stream.web.paging import Row, cursor_of, read_query
+from portfolio_stream.web.problem import Problem, json_response, unavailable
+from tables.prices import NAME, Prices
+
+PATH = f"{TABLES_PATH}{NAME}"
+PARTITION = 0
+UNREAD = "The worker is still reading the prices topic."
+
+
+class PriceQueries:
+    def __init__(self, prices: Prices, worker: str) -> None:
+        self._prices = prices
+        self._worker = worker
+
+    def origin(self) -> Origin:
+        return Origin(PARTITION, self._prices.offset, self._worker)
+
+    async def value(self, request: web.Request) -> web.Response:
+        key = parse_key(NAME, PRICES_KEY, request.rel_url.raw_path.removeprefix(f"{PATH}/"))
+        if isinstance(key, Problem):
+            return key.response()
+        origin = msgspec.structs.asdict(self.origin())
+        if not self._prices.is_ready:
+            return unavailable(UNREAD, **origin).response()
+        price = self._prices.by_symbol.get(key[0])
+        if price is None:
+            return Problem(HTTPStatus.NOT_FOUND, NO_SUCH_KEY, origin).response()
+        return json_response({"key": key, "value": show_price(price), **origin})
+
+    async def page(self, request: web.Request) -> web.Response:
+        asked = read_query(NAME, len(PRICES_KEY), request.rel_url.raw_query_string)
+        if isinstance(asked, Problem):
+            return asked.response()
+        if not self._prices.is_ready:
+            return unavailable(UNREAD, **msgspec.structs.asdict(self.origin())).response()
+        first = heapq.nsmallest(asked.limit + 1, filter(asked.includes, map(str.encode, self._prices.by_symbol)))
+        keys = first[: asked.limit]
+        cursor = None if len(first) <= asked.limit else cursor_of(asked, keys[-1])
+        rows = [self._row(key.decode()) for key in keys]
+        return json_response(
+            Page(table=NAME, rows=rows, cursor=cursor, partitions=[self.origin()], worker=self._worker)
+        )
+
+    def _row(self, symbol: str) -> Row:
+        shown = show_price(self._prices.by_symbol[symbol])
+        return Row((symbol,), msgspec.Raw(msgspec.json.encode(shown)), PARTITION)
