@@ -150,7 +150,9 @@ async def test_an_operator_gets_halted_partitions_going(stage: Stage, terminal: 
     scene.cure.touch()
     assert f"Partition {second} runs again" in await scene.ask("retry", second)
     await wait_for_no_lag(stage.settings, 20)
+    await terminal.run("verify")
     await check_replay(scene, first, at)
+    await terminal.run("verify")
     await check_open_transaction(scene)
 
 
