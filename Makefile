@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: setup run test check clean constraints
+.PHONY: setup run test check clean constraints browser
 .DEFAULT_GOAL := run
 
 setup: $(VENV)/ready
@@ -20,8 +20,12 @@ $(VENV)/ready: pyproject.toml constraints.txt
 run: setup
 	@$(BIN)/portfolio-stream run $(ARGS)
 
-test: setup
+test: setup browser
 	$(BIN)/python -m pytest $(ARGS)
+
+# For the web view's tests: the one that is there, or else one that can be had.
+browser: setup
+	@$(BIN)/python -m tests.web.chromium
 
 # One line runs every check that needs no broker.
 check: setup

@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from portfolio_stream.broker.processes import ENDING_SIGNALS
 from portfolio_stream.commands.run_measure import Meter, Sample, parse
-from portfolio_stream.commands.run_offsets import open_ruler
+from portfolio_stream.commands.run_offsets import Offsets, Ruler, open_ruler
 from portfolio_stream.commands.run_processes import Child, Ending, Fleet, Worker, name_of_end
 from portfolio_stream.commands.run_status import Display, Status, WorkerStatus, milliseconds
 from portfolio_stream.errors import ProducerFailed, RunStalled
-from portfolio_stream.offsets import Offsets, Ruler
 from portfolio_stream.settings import Settings
 
 if TYPE_CHECKING:

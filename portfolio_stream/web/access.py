@@ -1,5 +1,6 @@
 """Who may ask. On loopback the Host header is checked, so that no web page can reach us by DNS rebinding; anywhere else
-a token is needed. With a token set, everything but /health asks for it, on loopback too.
+a token is needed. With a token set, everything but /health asks for it, on loopback too: as a bearer token, or for what
+changes nothing by the session that a browser signed in to (sign_in.py).
 
 What changes something needs the token everywhere: no web page can send that header, so none can make a browser do it.
 """
@@ -13,12 +14,15 @@ from aiohttp import web
 
 from portfolio_stream.errors import WebTokenMissing
 from portfolio_stream.settings import Settings
+from portfolio_stream.web import sign_in
 from portfolio_stream.web.problem import Handler, Problem
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 OPEN_PREFIX = "/health/"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110, 9.2.1: they change nothing
 SET_TOKEN = "Start the workers with PORTFOLIO_WEB_TOKEN set to a long random secret, and give it with the request."
+#: they ask for the token themselves
+SIGN_IN = frozenset({("POST", sign_in.LOGIN), ("POST", sign_in.LOGOUT)})
 
 
 class Access:
@@ -26,6 +30,7 @@ class Access:
 
     def __init__(self, settings: Settings, bound_host: str) -> None:
         self._token = None if settings.web_token is None else settings.web_token.encode()
+        self._sessions = None if self._token is None else sign_in.Sessions(self._token)
         is_loopback = ip_address(bound_host).is_loopback
         if not is_loopback and self._token is None:
             raise WebTokenMissing(bound_host)
@@ -33,11 +38,19 @@ class Access:
         #: None: any Host will do
         self._hosts = LOOPBACK_NAMES | {own, bound_host} if is_loopback else None
 
-    def refusal(self, *, host: str | None, path: str, authorization: str | None, method: str = "GET") -> Problem | None:
+    def refusal(
+        self,
+        *,
+        host: str | None,
+        path: str,
+        authorization: str | None,
+        method: str = "GET",
+        session: str | None = None,
+    ) -> Problem | None:
         """Why this request is not answered."""
         if self._hosts is not None and (host is None or host_of(host) not in self._hosts):
             return Problem(HTTPStatus.MISDIRECTED_REQUEST, "The Host header names another host than this worker.")
-        if method in SAFE_METHODS and (self._token is None or path.startswith(OPEN_PREFIX)):
+        if (method, path) in SIGN_IN or (method in SAFE_METHODS and self._may_read(path, session)):
             return None
         if self._token is None:
             detail = "This worker has no PORTFOLIO_WEB_TOKEN, and without one it changes nothing."
@@ -48,6 +61,10 @@ class Access:
             return None
         return Problem(HTTPStatus.UNAUTHORIZED, "This worker asks for PORTFOLIO_WEB_TOKEN as a bearer token.")
 
+    def _may_read(self, path: str, session: str | None) -> bool:
+        """Without a bearer token."""
+        return self._sessions is None or path.startswith(OPEN_PREFIX) or self._sessions.is_valid(session)
+
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         refusal = self.refusal(
@@ -55,8 +72,12 @@ class Access:
             path=request.path,
             authorization=request.headers.get("Authorization"),
             method=request.method,
+            session=request.cookies.get(sign_in.COOKIE),
         )
-        return await handler(request) if refusal is None else refusal.response()
+        if refusal is None:
+            return await handler(request)
+        is_page = request.method == "GET" and "text/html" in request.headers.get("Accept", "")
+        return sign_in.form() if is_page and refusal.status is HTTPStatus.UNAUTHORIZED else refusal.response()
 
 
 def host_of(authority: str) -> str | None:

@@ -95,6 +95,8 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
 
 class GroupState(msgspec.Struct, frozen=True, kw_only=True):
     served_by: str
+    #: a reader has signed in, and may sign out
+    asks_for_token: bool
     #: what cannot be told at the moment, a sentence each
     problems: tuple[str, ...]
     workers: tuple[WorkerRow, ...]
@@ -136,8 +138,9 @@ class _Known:
 class Ledger:
     """What is known of the group, from looks a second or so apart."""
 
-    def __init__(self, served_by: str) -> None:
+    def __init__(self, served_by: str, *, asks_for_token: bool = False) -> None:
         self._served_by = served_by
+        self._asks_for_token = asks_for_token
         self._known: dict[str, _Known] = {}
         self._meter = Meter()
         self._fed = float("-inf")
@@ -172,6 +175,7 @@ class Ledger:
         partitions = self._partition_rows(partition_count, offsets)
         return GroupState(
             served_by=self._served_by,
+            asks_for_token=self._asks_for_token,
             problems=problems,
             workers=tuple(_worker_row(now, known) for _, known in sorted(self._known.items())),
             partitions=tuple(partitions),

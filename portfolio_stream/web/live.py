@@ -17,7 +17,12 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
+from portfolio_stream.errors import PortfolioStreamError
+from portfolio_stream.exactly_once.engine import Engine
+from portfolio_stream.settings import Settings
+from portfolio_stream.web.health import membership_of
 from portfolio_stream.web.problem import Problem
+from portfolio_stream.web.tail import open_tail
 from portfolio_stream.web.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -28,6 +33,7 @@ RETRY_MS = 1_000  # a browser's pause before it connects again
 HEARTBEAT_SECONDS = 5.0  # without an event: proxies and pages see that the stream lives
 WRITE_SECONDS = 15.0  # a listener that takes nothing for so long has gone
 GROUP_SECONDS = 1.0
+AGAIN_SECONDS = 1.0  # a broker that is away
 CLOSE_SECONDS = 0.5  # a worker has 5 s to end, and this is the least of it
 
 
@@ -67,7 +73,9 @@ class Listener:
 
 
 class Live:
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, engine: Engine, settings: Settings, watch: Watch) -> None:
+        self._engine = engine
+        self._settings = settings
         self._watch = watch
         self._listeners: set[Listener] = set()
         self._tasks: list[asyncio.Task[None]] = []
@@ -122,7 +130,10 @@ class Live:
                 self._rest()
 
     def _work(self) -> None:
-        self._tasks = [asyncio.create_task(self._group(), name="live group")]
+        self._tasks = [
+            asyncio.create_task(self._group(), name="live group"),
+            asyncio.create_task(self._tail(), name="live tail"),
+        ]
         for task in self._tasks:
             task.add_done_callback(self._ended)
 
@@ -145,3 +156,15 @@ class Live:
                 started = time.monotonic()
                 self.publish("group", await self._watch.look(session))
                 await asyncio.sleep(max(0.0, started + GROUP_SECONDS - time.monotonic()))
+
+    async def _tail(self) -> None:
+        """As long as Kafka is away, the group's state says so."""
+        while True:
+            if membership_of(self._engine) is not None:  # the topics are there, and their partitions known
+                try:
+                    async with open_tail(self._settings, self._engine.partition_count) as tail:
+                        async for event, value in tail.events():
+                            self.publish(event, value)
+                except PortfolioStreamError as error:
+                    log.info("live tail waits error=%s", type(error).__name__)
+            await asyncio.sleep(AGAIN_SECONDS)

@@ -30,6 +30,7 @@ from portfolio_stream.web.owners import Owners
 from portfolio_stream.web.page import Page
 from portfolio_stream.web.problem import problems
 from portfolio_stream.web.routing import Routing
+from portfolio_stream.web.sign_in import LOGIN, LOGOUT, SignIn
 from portfolio_stream.web.status import PATH as WORKER_PATH
 from portfolio_stream.web.status import Status
 from portfolio_stream.web.table_routes import table_routes
@@ -136,18 +137,11 @@ class WebServer:
         app = web.Application(middlewares=[problems, access.middleware])
         fanout = Fanout(self._engine, self._owners, self.routing, self._forwarding)
         health = Health(self._engine)
-        page = Page()
         status = Status(self._engine, self.address)
-        live = Live(self._watch(status))
         operations = Operations(self._engine, self._owners, self._watch(status))
         app.on_response_prepare.append(_with_headers)
-        app.on_shutdown.append(live.close)
         app.add_routes(
             [
-                web.get("/", page.show),
-                web.get("/static/{name}", page.file),
-                web.get("/live", live.stream),
-                web.get(WORKER_PATH, status.show),
                 web.get("/metrics", Metrics(self._engine, self._prices).scrape),
                 web.get(PARTITIONS_PATH, operations.partitions),
                 web.post(f"{ONE_PARTITION_PATH}/retry", operations.retry),
@@ -155,9 +149,24 @@ class WebServer:
                 web.get("/health/live", health.live),
                 web.get("/health/ready", health.ready),
                 *table_routes(self._engine, self._owners, fanout, self._census, self._prices),
+                *self._live_view(app, status),
             ]
         )
         return app
+
+    def _live_view(self, app: web.Application, status: Status) -> list[web.RouteDef]:
+        token = self._settings.web_token
+        page, sign_in = Page(), SignIn(None if token is None else token.encode())
+        live = Live(self._engine, self._settings, self._watch(status))
+        app.on_shutdown.append(live.close)
+        return [
+            web.get("/", page.show),
+            web.get("/static/{name}", page.file),
+            web.get("/live", live.stream, allow_head=False),
+            web.get(WORKER_PATH, status.show),
+            web.post(LOGIN, sign_in.login),
+            web.post(LOGOUT, sign_in.logout),
+        ]
 
 
 async def _with_headers(_request: web.Request, response: web.StreamResponse) -> None:

@@ -42,7 +42,7 @@ class Watch:
         self._auditor = settings.auditor
         self._headers = forwarding.headers
         self._self = Owner(engine.identity.instance_id, address)
-        self._ledger = Ledger(engine.identity.instance_id)
+        self._ledger = Ledger(engine.identity.instance_id, asks_for_token=settings.web_token is not None)
 
     async def look(self, session: aiohttp.ClientSession) -> GroupState:
         members, offsets, audit = await asyncio.gather(

@@ -11,10 +11,10 @@ from portfolio_stream import cli
 from portfolio_stream.commands.produce import stamped
 from portfolio_stream.commands.run import child_environment
 from portfolio_stream.commands.run_measure import Meter, Sample, parse
+from portfolio_stream.commands.run_offsets import Offsets
 from portfolio_stream.commands.run_processes import Ending, explain, name_of_end
 from portfolio_stream.commands.run_status import Status, WorkerStatus, line, milliseconds, ranges, table
 from portfolio_stream.generator import Generated
-from portfolio_stream.offsets import Offsets
 from portfolio_stream.settings import Security, Settings
 from portfolio_stream.web.rates import quantile
 

@@ -160,7 +160,8 @@ class FakeEngine:
 
 @asynccontextmanager
 async def serving(engine: FakeEngine, **settings: Any) -> AsyncIterator[WebServer]:
-    options = {"web_host": "127.0.0.1", "input_topic": TOPIC} | settings
+    nobody = {"bootstrap_servers": "127.0.0.1:1", "auditor": "127.0.0.1:1"}
+    options = {"web_host": "127.0.0.1", "input_topic": TOPIC} | nobody | settings
     sock = listen(options["web_host"], 0)
     server = WebServer(engine, Settings(**options), sock, engine.prices)  # type: ignore[arg-type]
     await server.start()

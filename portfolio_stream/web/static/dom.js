@@ -19,8 +19,8 @@ export function setState(element, state) {
 }
 
 /**
- * Table rows by key, kept across updates so that focus and selection stay. `cells(item)` gives one {text, ...} or
- * node-updating function a column; with no items `empty` is said in one cell.
+ * Table rows by key, kept across updates so that focus and selection stay. Each column has update(cell, item); with no
+ * items `empty` is said in one cell.
  */
 export function updateRows(body, items, { key, columns, empty }) {
   const rows = new Map([...body.children].filter((row) => row.dataset.key).map((row) => [row.dataset.key, row]));
@@ -42,21 +42,20 @@ export function updateRows(body, items, { key, columns, empty }) {
 }
 
 function newRow(name, columns) {
-  const row = el("tr", {}, ...columns.map(({ isHeader, isNumber }) =>
-    el(isHeader ? "th" : "td", { ...(isHeader && { scope: "row" }), className: isNumber ? "number" : "" })));
+  const row = el("tr", {}, ...columns.map(({ isHeader, isNumber, className = "" }) =>
+    el(isHeader ? "th" : "td", { ...(isHeader && { scope: "row" }), className: isNumber ? "number" : className })));
   row.dataset.key = name;
   return row;
 }
 
-/** A column that shows text; `of(item)` may give {text, title, state} too. */
+/** A column that shows text; `of(item)` may give {text, state} too. */
 export function column(of, options = {}) {
   return {
     ...options,
     update(cell, item) {
       const shown = of(item);
-      const { text, title = "", state } = typeof shown === "object" ? shown : { text: shown };
+      const { text, state } = typeof shown === "object" ? shown : { text: shown };
       setText(cell, text);
-      if (cell.title !== title) cell.title = title;
       if (state) setState(cell, state);
     },
   };

@@ -10,6 +10,9 @@ export function plural(value, one, many = `${one}s`) {
   return `${count(value)} ${value === 1 ? one : many}`;
 }
 
+/** A decimal string with its thousands apart, every digit kept: -1,216.25. */
+export const amount = (text) => String(text).replace(/^-?\d+/, (digits) => digits.replace(/\B(?=(\d{3})+$)/g, ","));
+
 /** A rate a second: 0.4, 12.5, 4,998. */
 export function rate(value) {
   if (value == null) return UNKNOWN;

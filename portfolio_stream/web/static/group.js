@@ -13,14 +13,22 @@ const VERDICTS = {
 };
 
 const WORKERS = [
-  { isHeader: true, update: updateAddress },
-  column((worker) => ({ text: worker.state, title: worker.detail, state: worker.state })),
+  {
+    isHeader: true,
+    update(cell, worker) {
+      const version = worker.version ? `, version ${worker.version}` : "";
+      const link = withNote(cell, "a", worker.worker, `${worker.address}${version}`);
+      const url = worker.state === "gone" ? null : workerUrl(worker);
+      if (url) link.href = url;
+      else link.removeAttribute("href");
+    },
+  },
+  { update: (cell, worker) => setState(withNote(cell, "span", worker.state, worker.detail), worker.state) },
   column(partitionsOf),
-  column((worker) => perSecond(worker.events_per_second), { isNumber: true }),
-  column((worker) => perSecond(worker.transactions_per_second), { isNumber: true }),
-  column(up, { isNumber: true }),
+  column((worker) => rate(worker.events_per_second), { isNumber: true }),
+  column((worker) => rate(worker.transactions_per_second), { isNumber: true }),
   column((worker) => count(worker.drops), { isNumber: true }),
-  column((worker) => worker.version ?? UNKNOWN),
+  column(up),
 ];
 
 const PARTITIONS = [
@@ -30,7 +38,7 @@ const PARTITIONS = [
   column((row) => ({ text: count(row.lag), state: row.lag > 0 && row.state !== "running" ? "stuck" : "fine" }), {
     isNumber: true,
   }),
-  column((row) => count(row.committed), { isNumber: true }),
+  column((row) => count(row.committed), { className: "number minor" }),
 ];
 
 export class Group {
@@ -43,7 +51,7 @@ export class Group {
     ].map(([id, label]) => [id, new Sparkline(byId(`${id}-spark`), label)]),
   );
 
-  /** What has to be seen whether or not the page is paused. */
+  /** Charts go on while the page is paused, or they would have a gap. */
   record(state) {
     const { totals } = state;
     const now = Date.now();
@@ -57,6 +65,7 @@ export class Group {
 
   show(state) {
     setText(byId("served-by"), state.served_by);
+    byId("sign-out").hidden = !state.asks_for_token;
     this.#showProblems(state.problems);
     this.#showFigures(state.totals);
     showAudit(state.audit);
@@ -91,13 +100,18 @@ export class Group {
     setText(byId("commits-note"), measured ? `peak ${rate(this.peaks.commits)}` : "measuring…");
     setText(byId("p99-note"), latencies(totals));
     setText(byId("lag-note"), totals.lag == null ? "unknown" : `peak ${count(this.peaks.lag)}`);
-    figure("trouble", `${count(totals.drops)}, ${count(totals.restarts)}`);
-    setState(byId("trouble"), totals.drops + totals.restarts > 0 ? "seen" : "fine");
+    figure("drops", count(totals.drops), "of uncommitted work");
+    setState(byId("drops"), totals.drops > 0 ? "seen" : "fine");
+    setText(byId("drops-note"), `by the workers that run; ${plural(totals.restarts, "restart")} seen from here`);
   }
 }
 
+/** A number with its unit in smaller letters. */
 function figure(id, text, unit = "") {
-  setText(byId(id), unit && text !== UNKNOWN ? `${text} ${unit}` : text);
+  const place = byId(id);
+  if (!place.firstElementChild) place.replaceChildren(el("span"), el("span", { className: "unit" }));
+  setText(place.firstElementChild, text);
+  setText(place.lastElementChild, unit && text !== UNKNOWN ? ` ${unit}` : "");
 }
 
 function latencies(totals) {
@@ -126,15 +140,12 @@ function auditNote(audit) {
   return `${plural(audit.records, "record")} checked, ${count(audit.lag)} behind${old}`;
 }
 
-/** The worker's name, as a link to its own view where its address is one. */
-function updateAddress(cell, worker) {
-  const link = cell.firstElementChild ?? cell.appendChild(el("a"));
-  setText(link, worker.worker);
-  const url = workerUrl(worker);
-  if (url && worker.state !== "gone") link.href = url;
-  else link.removeAttribute("href");
-  const address = cell.children[1] ?? cell.appendChild(el("span", { className: "address" }));
-  setText(address, worker.address);
+/** A cell with one thing and a smaller note under it; returns the thing. */
+function withNote(cell, tag, text, note) {
+  if (!cell.firstElementChild) cell.append(el(tag), el("span", { className: "under" }));
+  setText(cell.firstElementChild, text);
+  setText(cell.lastElementChild, note);
+  return cell.firstElementChild;
 }
 
 /** Addresses come from the group's members: only what is a plain host:port becomes a link. */
@@ -160,8 +171,6 @@ function up(worker) {
   if (worker.uptime_seconds != null) return duration(worker.uptime_seconds) + restarts;
   return worker.seen_seconds_ago == null ? "never seen" : `seen ${duration(worker.seen_seconds_ago)} ago`;
 }
-
-const perSecond = (value) => (value == null ? UNKNOWN : `${rate(value)}/s`);
 
 function updatePartitionState(cell, row) {
   setText(cell, row.detail ? `${row.state}: ${row.detail}` : row.state);

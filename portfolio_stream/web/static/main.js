@@ -4,21 +4,31 @@ import { byId, el, setState, setText } from "./dom.js";
 import { clock } from "./format.js";
 import { Group, workerUrl } from "./group.js";
 import { Live } from "./live.js";
+import { setUpLookup } from "./lookup.js";
+import { Outputs, showLetters } from "./tails.js";
 import { setUpTheme } from "./theme.js";
 
 const group = new Group();
+const outputs = new Outputs();
 const newest = {};
 let isPaused = false;
 let heard = null;
 
+/** What is kept of an event also while the page is paused. */
+const RECORD = {
+  group: (state) => group.record(state),
+  outputs: (batch) => outputs.record(batch),
+};
 const SHOW = {
   group: (state) => group.show(state),
+  outputs: () => outputs.show(),
+  "dead-letters": showLetters,
 };
 
 function receive(name, value) {
   heard = new Date();
   newest[name] = value;
-  if (name === "group") group.record(value);
+  RECORD[name]?.(value);
   if (!isPaused) SHOW[name](value);
 }
 
@@ -54,4 +64,5 @@ function setUpPause(button) {
 
 setUpTheme(byId("theme"));
 setUpPause(byId("pause"));
+setUpLookup();
 new Live(Object.fromEntries(Object.keys(SHOW).map((name) => [name, (value) => receive(name, value)])), connected).open();

@@ -1,6 +1,7 @@
-// A line of the last three minutes, in SVG, so that it follows the theme's colours and scales with the page.
+// A line of what was measured, at most of the last three minutes, in SVG, so that it follows the theme's colours and scales with the page.
 
 const SPAN_MS = 180_000;
+const LEAST_SPAN_MS = 30_000;
 const WIDTH = 180;
 const HEIGHT = 36;
 
@@ -26,12 +27,13 @@ export class Sparkline {
     while (this.#points[0][0] < now - SPAN_MS) this.#points.shift();
     const known = this.#points.filter(([, at]) => at != null).map(([, at]) => at);
     const peak = Math.max(0, ...known);
-    const x = (time) => WIDTH - ((now - time) / SPAN_MS) * WIDTH;
+    const span = Math.max(LEAST_SPAN_MS, now - this.#points[0][0]);
+    const x = (time) => WIDTH - ((now - time) / span) * WIDTH;
     const y = (at) => HEIGHT - 1 - (peak ? at / peak : 0) * (HEIGHT - 3);
     const runs = this.#runs().map((run) => run.map(([time, at]) => `${x(time).toFixed(1)},${y(at).toFixed(1)}`));
     this.#line.setAttribute("d", runs.map((run) => `M${run.join("L")}`).join(""));
     this.#area.setAttribute("d", runs.map((run) => area(run)).join(""));
-    this.#describe(known.length ? `now ${show(known.at(-1))}, peak ${show(peak)} in three minutes` : "nothing measured");
+    this.#describe(known.length ? `now ${show(known.at(-1))}, peak ${show(peak)}` : "nothing measured");
     return peak;
   }
 

@@ -1,0 +1,109 @@
+"""How a browser shows the token: a page load and an EventSource cannot send it as a header.
+
+1. GET without it is answered 401 with a form; the form POSTs the token to /login, which answers with a cookie. So
+   everything but /health still asks for the token.
+2. The cookie says until when it holds, signed with the token: every worker with the same token takes it, also after a
+   restart, and another token ends all sessions. It is HttpOnly and SameSite=Strict, and good for what changes nothing.
+"""
+
+import hmac
+import time
+from base64 import b64encode
+from hashlib import sha256
+from http import HTTPStatus
+from secrets import compare_digest
+
+from aiohttp import web
+
+COOKIE = "portfolio_session"
+LOGIN, LOGOUT = "/login", "/logout"
+SESSION_SECONDS = 12 * 3600  # a working day
+FORM_BYTES = 4096
+_PURPOSE = b"portfolio-stream web session until "
+
+_STYLE = (
+    ":root{color-scheme:light dark}"
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:26rem;margin:15vh auto;padding:0 1rem}"
+    "label,input,button{display:block;font:inherit}input,button{margin:.3rem 0 1rem;padding:.5rem;width:100%;"
+    "box-sizing:border-box}:focus-visible{outline:3px solid Highlight;outline-offset:2px}"
+)
+_FORM = """<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Sign in: portfolio-stream</title><style>{style}</style></head>
+<body><main>
+<h1>portfolio-stream</h1>
+<p role="status">{words}</p>
+<form method="post" action="/login">
+<label for="token">Token (PORTFOLIO_WEB_TOKEN)</label>
+<input id="token" name="token" type="password" autocomplete="current-password" required autofocus>
+<button>Sign in</button>
+</form>
+</main></body>
+</html>
+"""
+_POLICY = (
+    f"default-src 'none'; style-src 'sha256-{b64encode(sha256(_STYLE.encode()).digest()).decode()}'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+
+
+class Sessions:
+    """Of one token."""
+
+    def __init__(self, token: bytes) -> None:
+        self._token = token
+
+    def issue(self) -> str:
+        return self._signed(str(int(time.time()) + SESSION_SECONDS))
+
+    def is_valid(self, cookie: str | None) -> bool:
+        """Wall clock: it must mean the same on every worker."""
+        until, _, _ = (cookie or "").partition(".")
+        is_ours = compare_digest(self._signed(until).encode(), (cookie or "").encode(errors="surrogateescape"))
+        return is_ours and time.time() < int(until)
+
+    def _signed(self, until: str) -> str:
+        digest = hmac.digest(self._token, _PURPOSE + until.encode(errors="surrogateescape"), "sha256")
+        return f"{until}.{digest.hex()}"
+
+
+class SignIn:
+    """The two routes that a browser without a session may ask. None: no token is asked for."""
+
+    def __init__(self, token: bytes | None) -> None:
+        self._token = token
+
+    async def login(self, request: web.Request) -> web.Response:
+        if self._token is None:
+            return _see_page()
+        is_form = request.content_type == "application/x-www-form-urlencoded"
+        if not is_form or (request.content_length or FORM_BYTES + 1) > FORM_BYTES:
+            return form("That was no sign-in form.", HTTPStatus.BAD_REQUEST)
+        given = (await request.post()).get("token")
+        if not isinstance(given, str) or not compare_digest(given.strip().encode(errors="replace"), self._token):
+            return form("That is not the token. It is what PORTFOLIO_WEB_TOKEN is set to on the workers.")
+        response = _see_page()
+        is_secure = request.secure or request.headers.get("X-Forwarded-Proto") == "https"
+        response.set_cookie(
+            COOKIE, Sessions(self._token).issue(), httponly=True, samesite="Strict", path="/", secure=is_secure
+        )
+        return response
+
+    async def logout(self, request: web.Request) -> web.Response:
+        response = _see_page()
+        response.del_cookie(COOKIE, path="/", httponly=True, samesite="Strict")
+        return response
+
+
+def form(words: str = "This worker asks for its token.", status: HTTPStatus = HTTPStatus.UNAUTHORIZED) -> web.Response:
+    return web.Response(
+        text=_FORM.format(style=_STYLE, words=words),
+        status=status,
+        content_type="text/html",
+        headers={"Content-Security-Policy": _POLICY, "WWW-Authenticate": "Bearer"},
+    )
+
+
+def _see_page() -> web.Response:
+    return web.Response(status=HTTPStatus.SEE_OTHER, headers={"Location": "/"})

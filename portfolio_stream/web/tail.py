@@ -1,0 +1,197 @@
+"""The newest committed outputs and dead letters, for the live view; only while somebody looks.
+
+1. read_committed and outside any group: it sees what transactions have committed, and commits nothing.
+2. It does not read everything: what comes faster than it is shown is skipped, so that a look costs a busy worker
+   little: a fetch a partition and round.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from portfolio_stream.kafka_client import client_options, connected
+from portfolio_stream.records.outputs import origin_of
+from portfolio_stream.settings import Settings
+
+R = TypeVar("R")
+
+ROUND_SECONDS = 0.5
+OUTPUTS_A_ROUND = 10  # 20 a second are more than anybody reads
+LETTERS_KEPT = 25  # of all partitions; also how far back the first look goes in each
+FETCH_BYTES = 64 << 10  # a partition; a larger batch comes whole all the same
+SHOWN_CHARACTERS = 200  # of a key, which may be anything
+SHOWN_BYTES = 4096  # of an output; ours are a tenth of it
+
+
+class OutputPosition(msgspec.Struct, frozen=True):
+    symbol: str
+    currency: str
+    quantity: str
+
+
+class OutputCash(msgspec.Struct, frozen=True):
+    currency: str
+    balance: str
+
+
+class OutputSource(msgspec.Struct, frozen=True):
+    partition: int
+    offset: int
+
+
+class OutputEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """What the live view shows of a ProcessedEvent."""
+
+    event_id: str
+    type: str
+    portfolio_id: str
+    sequence: int
+    occurred_at: str
+    source: OutputSource
+    position: OutputPosition | None = None
+    cash: OutputCash | None = None
+
+
+class Output(msgspec.Struct, frozen=True, kw_only=True):
+    partition: int
+    offset: int
+    #: None: the record is no ProcessedEvent, so none of ours
+    event: OutputEvent | None
+
+
+class Outputs(msgspec.Struct, frozen=True, kw_only=True):
+    records: tuple[Output, ...]
+    #: whether some were left out
+    sampled: bool
+
+
+class ShownLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """A dead letter without its value. What its headers do not say is None."""
+
+    partition: int
+    offset: int
+    #: milliseconds since 1970, the source record's
+    timestamp: int
+    key: str | None
+    code: str | None
+    message: str | None
+    source_topic: str | None
+    source_partition: int | None
+    source_offset: int | None
+
+
+def shown_output(record: Any) -> Output:
+    event = None
+    if record.value is not None and len(record.value) <= SHOWN_BYTES:
+        try:
+            event = msgspec.json.decode(record.value, type=OutputEvent)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # somebody else's record
+            event = None
+    return Output(partition=record.partition, offset=record.offset, event=event)
+
+
+def shown_letter(record: Any) -> ShownLetter:
+    origin = origin_of(record.headers)
+    return ShownLetter(
+        partition=record.partition,
+        offset=record.offset,
+        timestamp=record.timestamp,
+        key=None if record.key is None else _cut(record.key.decode(errors="replace")),
+        code=None if origin is None else _cut(origin.code),
+        message=None if origin is None else _cut(origin.message),
+        source_topic=None if origin is None else _cut(origin.topic),
+        source_partition=None if origin is None else origin.partition,
+        source_offset=None if origin is None else origin.offset,
+    )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
+
+
+def sample(records: Sequence[R], most: int) -> Sequence[R]:
+    """At most so many, evenly spread over all."""
+    if len(records) <= most:
+        return records
+    return [records[index * len(records) // most] for index in range(most)]
+
+
+class Follower:
+    """The newest records of one topic, at most `most` a partition and round."""
+
+    def __init__(self, consumer: Any, places: Collection[TopicPartition], most: int) -> None:
+        self._consumer = consumer
+        self._places = places
+        self._most = most
+
+    async def start(self, back: int) -> None:
+        """So many records (or markers) before each partition's end."""
+        starts = await self._consumer.beginning_offsets(self._places)
+        ends = await self._consumer.end_offsets(self._places)
+        for place in self._places:
+            self._consumer.seek(place, max(starts[place], ends[place] - back))
+
+    async def round(self) -> tuple[list[Any], bool]:
+        """What came, and whether anything was skipped."""
+        records: list[Any] = []
+        is_skipped = False
+        for place in self._places:
+            fetched = await self._consumer.getmany(place, timeout_ms=0, max_records=self._most)
+            records += fetched.get(place, ())
+            end = self._consumer.last_stable_offset(place)
+            if end is not None and end - await self._consumer.position(place) > self._most:
+                self._consumer.seek(place, end - self._most)
+                is_skipped = True
+        return records, is_skipped
+
+
+@asynccontextmanager
+async def open_tail(settings: Settings, partitions: int) -> AsyncIterator["Tail"]:
+    """Raises BrokerUnreachable and KafkaRefused, also out of the body."""
+    consumer = AIOKafkaConsumer(
+        **client_options(settings),
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        auto_offset_reset="latest",
+        max_partition_fetch_bytes=FETCH_BYTES,
+    )
+    async with connected(settings, consumer):
+        outputs, letters = (
+            [TopicPartition(topic, partition) for partition in range(partitions)]
+            for topic in (settings.output_topic, settings.dlq_topic)
+        )
+        consumer.assign([*outputs, *letters])
+        tail = Tail(Follower(consumer, outputs, OUTPUTS_A_ROUND), Follower(consumer, letters, LETTERS_KEPT))
+        await tail.start()
+        yield tail
+
+
+class Tail:
+    def __init__(self, outputs: Follower, letters: Follower) -> None:
+        self._outputs = outputs
+        self._letters = letters
+        self._newest: deque[ShownLetter] = deque(maxlen=LETTERS_KEPT)
+
+    async def start(self) -> None:
+        await self._outputs.start(back=OUTPUTS_A_ROUND)
+        await self._letters.start(back=LETTERS_KEPT)
+
+    async def events(self) -> AsyncIterator[tuple[str, object]]:
+        """Outputs as they come; after each new dead letter all that are kept, newest first. Both once at the start."""
+        is_first = True
+        while True:
+            outputs, is_skipped = await self._outputs.round()
+            if outputs or is_first:
+                shown = tuple(map(shown_output, sample(outputs, OUTPUTS_A_ROUND)))
+                yield "outputs", Outputs(records=shown, sampled=is_skipped or len(shown) < len(outputs))
+            letters, _ = await self._letters.round()
+            if letters or is_first:
+                self._newest.extend(map(shown_letter, sorted(letters, key=lambda record: record.timestamp)))
+                yield "dead-letters", tuple(reversed(self._newest))
+            is_first = False
+            await asyncio.sleep(ROUND_SECONDS)

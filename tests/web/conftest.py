@@ -1,0 +1,99 @@
+"""A real Chromium that looks at real workers' pages, and hears every error that they make."""
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Error, Page, async_playwright
+
+from tests.integration.workers import until
+from tests.web import chromium
+
+#: as root there is no sandbox; nothing of the browser's own may ask the network
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+#: what a browser itself says of a worker that is gone
+NO_WORKER = re.compile(r"net::ERR_(CONNECTION_REFUSED|CONNECTION_RESET|INCOMPLETE_CHUNKED_ENCODING|EMPTY_RESPONSE)")
+
+
+@dataclass
+class Viewer:
+    """One reader's browser window."""
+
+    page: Page
+    context: BrowserContext
+    #: console errors and warnings, uncaught exceptions: policy violations are among them
+    errors: list[str] = field(default_factory=list)
+    #: requests to anybody but a worker on this machine
+    strangers: list[str] = field(default_factory=list)
+
+    def listen(self) -> None:
+        self.page.on("console", self._console)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("request", lambda request: self._request(request.url))
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.errors.append(message.text)
+
+    def _request(self, url: str) -> None:
+        if not re.match(r"http://(127\.0\.0\.1|localhost):", url):
+            self.strangers.append(url)
+
+    def complaints(self, *, worker_may_be_gone: bool = False) -> list[str]:
+        return [text for text in self.errors if not (worker_may_be_gone and NO_WORKER.search(text))] + self.strangers
+
+    async def text(self, selector: str) -> str:
+        return await self.page.inner_text(selector)
+
+    async def see(self, selector: str, text: str | re.Pattern[str], seconds: float = 10.0) -> None:
+        """Wait until one of the elements shows the text, cells of a row apart by tabs."""
+        pattern = text if isinstance(text, re.Pattern) else re.compile(re.escape(text))
+        shown: list[str] = []
+
+        async def is_seen() -> bool:
+            try:
+                shown[:] = [found for found in await self.page.locator(selector).all_inner_texts() if found]
+            except Error as error:
+                if "context was destroyed" not in error.message:  # by a navigation: the new page may show it
+                    raise
+            return any(pattern.search(found) for found in shown)
+
+        try:
+            await until(is_seen, seconds, f"{selector} shows {pattern.pattern!r}")
+        except pytest.fail.Exception as failed:
+            pytest.fail(f"{failed.msg}; it shows {shown}, and the browser said {self.errors}")
+
+
+@pytest.fixture(scope="session")
+def executable() -> Iterator[str]:
+    found = chromium.find()
+    if found is None:
+        pytest.skip(f"no browser on this machine: {chromium.HOW}")
+    yield found
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser(executable: str) -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        launched = await playwright.chromium.launch(executable_path=executable, args=list(ARGUMENTS))
+        yield launched
+        await launched.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def viewer(browser: Browser) -> AsyncIterator[Viewer]:
+    context = await browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+    made = Viewer(await context.new_page(), context)
+    made.listen()
+    yield made
+    await context.close()
