@@ -1,12 +1,20 @@
 """portfolio-stream tables: ask a worker for committed state, over HTTP."""
 
 import json
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import click
 
 from portfolio_stream.commands.common import OutputFormat, output_option, read_settings
 from portfolio_stream.commands.worker_client import ask, web_address_option
+from portfolio_stream.errors import WorkerRefused
+
+PAGE_ROWS = 1_000  # the most that a page may have
+PATIENCE_SECONDS = 15.0  # for a page while partitions move or recover: a rebalance and a recovery are over by then
+RETRY_SECONDS = 1.0  # what a worker's Retry-After says
 
 
 @click.group()
@@ -31,7 +39,70 @@ def get(table: str, parts: tuple[str, ...], web_address: str | None, output: Out
         _print(json.loads(answer))
 
 
+@tables.command()
+@click.argument("table")
+@click.option("--prefix", metavar="KEY", help="Keys that begin so, such as P1, or P1/ for all of one portfolio.")
+@click.option("--from", "from_", metavar="KEY", help="The first key, such as P1 or P1/ACME.")
+@click.option("--to", metavar="KEY", help="The first key behind the last one.")
+@click.option("--limit", type=click.IntRange(min=1), help="End after so many rows. Default: all.")
+@web_address_option
+@output_option
+def scan(
+    table: str,
+    prefix: str | None,
+    from_: str | None,
+    to: str | None,
+    limit: int | None,
+    web_address: str | None,
+    output: OutputFormat,
+) -> None:
+    """A table's rows in key order, a line each, of all partitions. With -o json as the worker gave them."""
+    settings = read_settings()
+    given = {"prefix": prefix, "from": from_, "to": to}
+    query = {name: value for name, value in given.items() if value is not None}
+    for row in _rows(partial(ask, settings, web_address), table, query, limit):
+        click.echo(json.dumps(row, ensure_ascii=False, separators=(",", ":")) if output == "json" else _line(row))
+
+
+def _rows(
+    get_page: Callable[[str], str], table: str, query: dict[str, str], limit: int | None
+) -> Iterator[dict[str, Any]]:
+    from urllib.parse import quote, urlencode
+
+    left, cursor = limit, None
+    while left is None or left > 0:
+        size = PAGE_ROWS if left is None else min(left, PAGE_ROWS)
+        parameters = {**query, "limit": str(size)} | ({} if cursor is None else {"cursor": cursor})
+        page = json.loads(_patiently(get_page, f"/tables/{quote(table, safe='')}?{urlencode(parameters)}"))
+        yield from page["rows"]
+        cursor = page["cursor"]
+        if cursor is None:
+            return
+        left = None if left is None else left - len(page["rows"])
+
+
+def _patiently(get_page: Callable[[str], str], path: str) -> str:
+    """Again while a partition has no owner that serves: a long scan goes on after a rebalance where it was."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return get_page(path)
+        except WorkerRefused as refused:
+            if refused.status != 503 or time.monotonic() > deadline:
+                raise
+        time.sleep(RETRY_SECONDS)
+
+
+def _line(row: dict[str, Any]) -> str:
+    values = (f"{name}={_shown(value)}" for name, value in row["value"].items())
+    return " ".join((*row["key"], *values))
+
+
 def _print(answer: dict[str, Any]) -> None:
     for name, value in answer["value"].items():
-        click.echo(f"{name} = {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+        click.echo(f"{name} = {_shown(value)}")
     click.echo(f"(partition {answer['partition']}, offset {answer['offset']}, worker {answer['worker']})")
+
+
+def _shown(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
