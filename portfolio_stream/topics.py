@@ -1,28 +1,11 @@
 """The topics of the contract: names, partition counts, configurations."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from portfolio_stream.kafka_topics import ANY_TIMESTAMP, WEEK_MS, Topic
 from portfolio_stream.settings import Settings
 
-FOREVER = "9223372036854775807"  # Long.MAX: a source record's odd clock must not block its partition for ever
-ANY_TIMESTAMP = {"message.timestamp.before.max.ms": FOREVER, "message.timestamp.after.max.ms": FOREVER}
-WEEK_MS = str(7 * 24 * 3600 * 1000)  # tombstones outlive any reasonable absence of a store
 PRICES_PARTITIONS = 1  # a global table: each worker reads all of it
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Topic:
-    name: str
-    partitions: int
-    replication_factor: int
-    configuration: Mapping[str, str]
-    #: a worker makes it if it is missing
-    made_by_worker: bool = True
-
-    @property
-    def cleanup_policy(self) -> str:
-        return self.configuration["cleanup.policy"]
 
 
 def all_topics(settings: Settings) -> tuple[Topic, ...]:

@@ -15,7 +15,7 @@ from portfolio_stream.commands.common import (
 from portfolio_stream.settings import Settings
 
 if TYPE_CHECKING:
-    from portfolio_stream.admin import TopicDescription
+    from portfolio_stream.kafka_topics import TopicDescription
 
 
 @click.group()
@@ -129,7 +129,8 @@ async def _create(settings: Settings) -> dict[str, bool]:
 
 
 async def _describe(settings: Settings, names: tuple[str, ...] | None) -> "dict[str, TopicDescription]":
-    from portfolio_stream.admin import admin_client, describe_topics
+    from portfolio_stream.admin import admin_client
+    from portfolio_stream.kafka_topics import describe_topics
 
     async with admin_client(settings) as admin:
         return await describe_topics(admin, names)

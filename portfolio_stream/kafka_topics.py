@@ -1,0 +1,126 @@
+"""Topics of any cluster: describe what is there, make what is missing, check a partition count and a cleanup.policy."""
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka.admin import NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import NoError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
+
+from portfolio_stream.errors import TopicMisconfigured, TopicMissing
+
+VISIBLE_SECONDS, VISIBLE_POLL_SECONDS = 10.0, 0.02  # some 50 ms on an idle machine; nothing tells when
+FOREVER = "9223372036854775807"  # Long.MAX: a source record's odd clock must not block its partition for ever
+ANY_TIMESTAMP = {"message.timestamp.before.max.ms": FOREVER, "message.timestamp.after.max.ms": FOREVER}
+WEEK_MS = str(7 * 24 * 3600 * 1000)  # tombstones outlive any reasonable absence of a store
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Topic:
+    name: str
+    partitions: int
+    replication_factor: int
+    configuration: Mapping[str, str]
+    #: a worker makes it if it is missing
+    made_by_worker: bool = True
+
+    @property
+    def cleanup_policy(self) -> str:
+        return self.configuration["cleanup.policy"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TopicDescription:
+    """A topic as the cluster has it."""
+
+    name: str
+    partitions: int
+    replication_factor: int
+    #: every setting, the broker's defaults included
+    configuration: Mapping[str, str]
+    is_internal: bool = False
+
+
+async def describe_topics(admin: Any, names: Iterable[str] | None = None) -> dict[str, TopicDescription]:
+    """The topics that exist, by name, of those named; None: all. What does not exist is left out."""
+    wanted = None if names is None else list(names)
+    found = {}
+    for topic in await admin.describe_topics(wanted):
+        error = for_code(topic["error_code"])
+        if error is NoError:
+            found[topic["topic"]] = topic
+        elif error is not UnknownTopicOrPartitionError:
+            raise error(topic["topic"])
+    configurations = await _configurations(admin, found) if found else {}
+    return {
+        name: TopicDescription(
+            name=name,
+            partitions=len(topic["partitions"]),
+            replication_factor=len(topic["partitions"][0]["replicas"]),
+            configuration=configurations[name],
+            is_internal=topic["is_internal"],
+        )
+        for name, topic in sorted(found.items())
+    }
+
+
+async def create_missing(admin: Any, topics: Iterable[Topic]) -> tuple[str, ...]:
+    """Make the topics that do not exist; returns the names of those made, also when another process races with us."""
+    wanted = tuple(topics)
+    present = await describe_topics(admin, [topic.name for topic in wanted])
+    missing = [topic for topic in wanted if topic.name not in present]
+    if not missing:
+        return ()
+    answer = await admin.create_topics([_new_topic(topic) for topic in missing])
+    made = []
+    for name, code, message in answer.topic_errors:
+        error = for_code(code)
+        if error is NoError:
+            made.append(name)
+        elif error is not TopicAlreadyExistsError:
+            raise error(f"Topic {name} cannot be created: {message}")
+    await _until_visible(admin, [topic.name for topic in missing])
+    return tuple(made)
+
+
+async def _until_visible(admin: Any, names: list[str]) -> None:
+    """The controller answers before the brokers know the topics: a command that follows would not find them."""
+    deadline = time.monotonic() + VISIBLE_SECONDS
+    while absent := set(names) - set(await describe_topics(admin, names)):
+        if time.monotonic() > deadline:
+            raise TopicMissing(min(absent))
+        await asyncio.sleep(VISIBLE_POLL_SECONDS)
+
+
+async def check_present(admin: Any, topics: Iterable[Topic]) -> None:
+    """Raises TopicMisconfigured if one of those that exist has another partition count or cleanup.policy."""
+    wanted = {topic.name: topic for topic in topics}
+    for name, found in (await describe_topics(admin, wanted)).items():
+        _check(wanted[name], found)
+
+
+def _check(topic: Topic, found: TopicDescription) -> None:
+    if found.partitions != topic.partitions:
+        raise TopicMisconfigured(topic.name, "partition count", str(found.partitions), str(topic.partitions))
+    policy = found.configuration["cleanup.policy"]
+    if policy != topic.cleanup_policy:
+        raise TopicMisconfigured(topic.name, "cleanup.policy", policy, topic.cleanup_policy)
+
+
+async def _configurations(admin: Any, names: Iterable[str]) -> dict[str, dict[str, str]]:
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    settings: dict[str, dict[str, str]] = {}
+    for answer in await admin.describe_configs(resources):
+        for code, message, _, name, entries in answer.resources:
+            error = for_code(code)
+            if error is not NoError:
+                raise error(f"The configuration of topic {name} cannot be read: {message}")
+            settings[name] = {entry[0]: entry[1] for entry in entries if entry[1] is not None}
+    return settings
+
+
+def _new_topic(topic: Topic) -> Any:
+    return NewTopic(topic.name, topic.partitions, topic.replication_factor, topic_configs=dict(topic.configuration))
