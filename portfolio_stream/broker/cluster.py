@@ -15,11 +15,12 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from portfolio_stream.broker import diagnosis, jars, java, probe, processes, storage
+from portfolio_stream.broker import controller, diagnosis, jars, java, probe, processes, storage
 from portfolio_stream.broker.layout import Layout, Record, as_operator_error
 from portfolio_stream.broker.server import server_properties
 from portfolio_stream.broker.status import BrokerStatus, ClusterStatus
@@ -198,17 +199,39 @@ class Cluster:
         return record
 
     def _start_and_wait(self, nodes: Collection[int], record: Record, folder: Path) -> None:
+        self._unregister_dead(nodes, record, folder)
         for node in nodes:
-            self._since[node] = diagnosis.log_length(self._layout, node)
             self._spawn(node, record, folder)
         expected = frozenset(nodes) | {node for node in range(self.brokers) if self._find(node) is not None}
         deadline = time.monotonic() + READY_SECONDS
         for node in nodes:
-            self._wait_until_ready(node, expected, deadline)
+            is_ready = partial(self._sees, node, expected)
+            self._wait_until(is_ready, node, expected, deadline)
 
-    def _spawn(self, node: int, record: Record, folder: Path) -> None:
+    def _unregister_dead(self, nodes: Collection[int], record: Record, folder: Path) -> None:
+        """After a crash of all brokers, let the controllers alone write first that they are gone.
+
+        A broker that starts while its registration from before the crash still counts becomes coordinator on old
+        metadata, for as long as that session lasts. When the session ends, no partition has a leader for a moment, and
+        Kafka 4.3 then skips transaction markers it is about to write (KAFKA-20734): the transaction ends without them,
+        and the last stable offset stays behind for ever. Unregistered brokers begin with nothing to skip, and need not
+        wait for the old session.
+        """
+        dead = [node for node in nodes if self._layout.ended_abruptly(node)]
+        if not dead or len(nodes) < record.brokers:
+            return  # a broker that lives leads what the dead ones led
+        for node in nodes:
+            self._spawn(node, record, folder, is_broker=False)
+        deadline = time.monotonic() + READY_SECONDS
+        for node in dead:
+            is_gone = partial(controller.unregister, node, record.controller_ports)
+            self._wait_until(is_gone, node, nodes, deadline)
+        self._end(nodes, signal.SIGKILL)  # what they answered is on disk; SIGTERM would wait for a quorum that ends too
+
+    def _spawn(self, node: int, record: Record, folder: Path, is_broker: bool = True) -> None:
+        self._since[node] = diagnosis.log_length(self._layout, node)
         properties = self._layout.properties(node)
-        text = server_properties(node, record, self._layout.log_dir(node), self.profile)
+        text = server_properties(node, record, self._layout.log_dir(node), self.profile, is_broker)
         properties.write_text(text, encoding="ascii")
         system = storage.java_properties(self._layout, node)
         command = java.command("kafka.Kafka", str(properties), jars=folder, profile=self.profile, properties=system)
@@ -219,8 +242,12 @@ class Cluster:
             self._children[node] = child
         processes.write_pid_file(self._layout.pid_file(node), child.pid)
 
-    def _wait_until_ready(self, node: int, expected: frozenset[int], deadline: float) -> None:
-        while not probe.live_brokers(self.port + node, 1.0) >= expected:
+    def _sees(self, node: int, others: frozenset[int]) -> bool:
+        return probe.live_brokers(self.port + node, 1.0) >= others
+
+    def _wait_until(self, condition: Callable[[], bool], node: int, expected: Collection[int], deadline: float) -> None:
+        """Raises BrokerDied for any of those expected to live, BrokerNotReady for the node."""
+        while not condition():
             for other, child in self._children.items():
                 if child.poll() is not None and other in expected:
                     raise self._why_it_died(other)

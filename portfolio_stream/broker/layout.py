@@ -122,6 +122,11 @@ class Layout:
             if not (folder / "bootstrap.checkpoint").exists() and not (folder / "__cluster_metadata-0").exists():
                 raise ForeignDataDirectory(self.data_dir, f"{folder.name} has lost the cluster's metadata")
 
+    def ended_abruptly(self, node: int) -> bool:
+        """The node served once, and its last end was not a controlled shutdown: its registration still stands."""
+        folder = self.log_dir(node)
+        return (folder / "__cluster_metadata-0").exists() and not (folder / ".kafka_cleanshutdown").exists()
+
     def check_unlocked(self, brokers: int) -> None:
         """No live broker holds Kafka's own lock, whatever the pid files say. Raises BrokerAlreadyRunning."""
         for node in range(brokers):

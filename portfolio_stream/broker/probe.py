@@ -21,8 +21,8 @@ def live_brokers(port: int, timeout: float) -> frozenset[int]:
     try:
         with socket.create_connection(("127.0.0.1", port), timeout) as connection:
             connection.sendall(_request())
-            (size,) = struct.unpack(">i", _receive(connection, 4))
-            return _node_ids(_receive(connection, size)) if 0 < size <= LARGEST_ANSWER else frozenset()
+            (size,) = struct.unpack(">i", receive(connection, 4))
+            return _node_ids(receive(connection, size)) if 0 < size <= LARGEST_ANSWER else frozenset()
     except (OSError, EOFError, struct.error):
         return frozenset()
 
@@ -63,7 +63,8 @@ def _request() -> bytes:
     return struct.pack(">i", len(header) + len(NO_TOPICS)) + header + NO_TOPICS
 
 
-def _receive(connection: socket.socket, size: int) -> bytes:
+def receive(connection: socket.socket, size: int) -> bytes:
+    """Exactly so many bytes. Raises EOFError if the other side closes before."""
     content = b""
     while len(content) < size:
         part = connection.recv(size - len(content))

@@ -12,7 +12,6 @@ from portfolio_stream.broker.layout import Record
 MEBIBYTE = 1 << 20
 
 FIXED: Mapping[str, object] = {
-    "process.roles": "broker,controller",
     "controller.listener.names": "CONTROLLER",
     "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
     # topics have a contract: a typing error must not make one
@@ -34,9 +33,6 @@ FIXED: Mapping[str, object] = {
     "offsets.retention.minutes": 10 * 365 * 24 * 60,
     # a dead producer's transaction is aborted within a second of its time-out (10 s by default)
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": 1_000,
-    # a killed broker is fenced, or registers again after its restart, within 3 s (9 s by default)
-    "broker.session.timeout.ms": 3_000,
-    "broker.heartbeat.interval.ms": 500,
     # compaction: often enough to be seen, with buffers that a small heap has room for
     "log.cleaner.backoff.ms": 5_000,
     "log.cleaner.io.buffer.size": MEBIBYTE // 2,
@@ -52,18 +48,22 @@ THREADS_AND_BUFFERS: Mapping[Profile, Mapping[str, object]] = {
 }
 
 
-def server_properties(node: int, record: Record, log_dir: Path, profile: Profile) -> str:
-    """The text of one node's properties file."""
-    broker, controller = record.port + node, record.controller_ports[node]
+def server_properties(node: int, record: Record, log_dir: Path, profile: Profile, is_broker: bool = True) -> str:
+    """The text of one node's properties file; a node that is no broker is a controller alone."""
+    controller = f"CONTROLLER://127.0.0.1:{record.controller_ports[node]}"
+    client = f"PLAINTEXT://127.0.0.1:{record.port + node}"
     voters = ",".join(f"{other}@127.0.0.1:{port}" for other, port in enumerate(record.controller_ports))
-    own: Mapping[str, object] = {
-        "node.id": node,
-        "controller.quorum.voters": voters,
-        "listeners": f"PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{broker}",
-        "log.dirs": escape(str(log_dir)),
-    }
-    table = {**FIXED, **replication(record.brokers), **THREADS_AND_BUFFERS[profile], **own}
+    roles: Mapping[str, object] = (
+        {
+            "process.roles": "broker,controller",
+            "listeners": f"{client},{controller}",
+            "advertised.listeners": client,
+        }
+        if is_broker
+        else {"process.roles": "controller", "listeners": controller}
+    )
+    own = {"node.id": node, "controller.quorum.voters": voters, "log.dirs": escape(str(log_dir))}
+    table = {**roles, **FIXED, **replication(record.brokers), **fencing(record.brokers), **THREADS_AND_BUFFERS[profile], **own}
     return "".join(f"{name}={value}\n" for name, value in table.items())
 
 
@@ -79,6 +79,14 @@ def replication(brokers: int) -> Mapping[str, object]:
         "share.coordinator.state.topic.replication.factor": factor,
         "share.coordinator.state.topic.min.isr": in_sync,
     }
+
+
+def fencing(brokers: int) -> Mapping[str, object]:
+    """How soon a silent broker's partitions get other leaders (9 s by default). A lone broker's have nobody to go to:
+    fencing it after a pause would only make all its coordinators start anew.
+    """
+    session, heartbeat = (3_000, 500) if brokers >= 3 else (60_000, 2_000)
+    return {"broker.session.timeout.ms": session, "broker.heartbeat.interval.ms": heartbeat}
 
 
 def escape(value: str) -> str:

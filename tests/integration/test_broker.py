@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from portfolio_stream.broker import control, jars, java, probe
@@ -22,6 +22,7 @@ from portfolio_stream.errors import (
     BrokerPortInUse,
     ForeignDataDirectory,
 )
+from tests.integration.workers import until
 
 pytestmark = pytest.mark.kafka
 
@@ -52,6 +53,25 @@ async def produce(bootstrap_servers: str, topic: str, value: bytes) -> None:
             await producer.send_and_wait(topic, value)
     finally:
         await producer.stop()
+
+
+async def leave_open(bootstrap_servers: str, topic: str, number: int, timeout_ms: int) -> None:
+    """A transaction that nobody will end."""
+    name = f"left-open-{number}"
+    producer = AIOKafkaProducer(
+        bootstrap_servers=bootstrap_servers, transactional_id=name, transaction_timeout_ms=timeout_ms
+    )
+    async with producer:
+        await producer.begin_transaction()
+        await producer.send_and_wait(topic, name.encode())
+
+
+async def end_offset(bootstrap_servers: str, topic: str, isolation_level: str) -> int:
+    """At read_committed: the last stable offset."""
+    place = TopicPartition(topic, 0)
+    async with AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, isolation_level=isolation_level) as consumer:
+        found: dict[TopicPartition, int] = await consumer.end_offsets([place])
+    return found[place]
 
 
 async def consume(bootstrap_servers: str, topic: str, count: int = 1) -> list[bytes]:
@@ -164,6 +184,27 @@ async def test_what_was_written_survives_a_stop_and_a_kill(stopped: Cluster, mon
     assert not stopped.status().is_running
     stopped.start_broker(0)
     assert await consume(stopped.bootstrap_servers, "kept", 2) == [b"first", b"second"]
+
+
+async def test_a_kill_leaves_no_transaction_hanging(stopped: Cluster) -> None:
+    """Transactions that time out while the broker comes back end with their markers, so that readers go on.
+
+    Brokers that are not unregistered before they start leave some without (KAFKA-20734), in most runs.
+    """
+    stopped.start()
+    servers = stopped.bootstrap_servers
+    await create_topic(servers, "left-open")
+    for number in range(10):
+        await leave_open(servers, "left-open", number, timeout_ms=1_500 + 400 * number)
+    stopped.kill(0)
+    stopped.start_broker(0)
+
+    async def is_stable() -> bool:
+        return await end_offset(servers, "left-open", "read_committed") == await end_offset(
+            servers, "left-open", "read_uncommitted"
+        )
+
+    await until(is_stable, 15, "every transaction has ended")
 
 
 def test_stop_from_elsewhere_ends_a_detached_broker(stopped: Cluster) -> None:
