@@ -63,7 +63,8 @@ def server_properties(node: int, record: Record, log_dir: Path, profile: Profile
         else {"process.roles": "controller", "listeners": controller}
     )
     own = {"node.id": node, "controller.quorum.voters": voters, "log.dirs": escape(str(log_dir))}
-    table = {**roles, **FIXED, **replication(record.brokers), **fencing(record.brokers), **THREADS_AND_BUFFERS[profile], **own}
+    of_size = {**replication(record.brokers), **fencing(record.brokers)}
+    table = {**roles, **FIXED, **of_size, **THREADS_AND_BUFFERS[profile], **own}
     return "".join(f"{name}={value}\n" for name, value in table.items())
 
 
