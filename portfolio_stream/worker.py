@@ -20,6 +20,7 @@ from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.follower import Follower
 from portfolio_stream.kafka_client import client_options
+from portfolio_stream.quiet_logs import quieten
 from portfolio_stream.settings import GROUP, Settings
 from portfolio_stream.web.access import Access
 from portfolio_stream.web.server import WebServer, address_of, listen
@@ -77,6 +78,7 @@ def _count(piece: Slice, counts: Counts) -> None:
 def make_app(settings: Settings) -> ExactlyOnceApp:
     """The Faust app of one worker. `--web-port` of Faust's command line beats PORTFOLIO_WEB_PORT."""
     gc.set_threshold(*GC_THRESHOLDS)
+    quieten()
     started: list[WebServer | Follower] = []
 
     async def make(tables: list[TableDefinition[Any]]) -> Engine:
