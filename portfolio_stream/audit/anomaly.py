@@ -12,14 +12,23 @@ from portfolio_stream.audit.history import SEPARATOR
 
 class Anomaly(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
-    topic: str
+    #: None: it is not in a topic, a worker serves it
+    topic: str | None = None
+    worker: str | None = None
     partition: int
     #: in `topic`; None: the record is not there
-    offset: int | None
+    offset: int | None = None
     source_offset: int | None = None
     event_id: str | None = None
     expected: str
     found: str
+
+
+def describe(anomaly: Anomaly) -> str:
+    """Where it is and what is wrong, in a line; not its kind."""
+    names = ("topic", "worker", "partition", "offset", "source_offset", "event_id")
+    where = " ".join(f"{name}={value}" for name in names if (value := getattr(anomaly, name)) is not None)
+    return f"{where}: expected {anomaly.expected}, found {anomaly.found}"
 
 
 def show_key(changelog_key: bytes) -> str:

@@ -149,6 +149,40 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     is_met: bool
 
 
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker served of one partition: all that it has between two keys, at one offset."""
+
+    worker: str
+    #: the keys' own, and the one that the answer names
+    partition: int
+    found_partition: int
+    #: next source offset after the one that the answer carries
+    offset: int
+    #: changelog keys: from `lower` on, before `upper`
+    lower: bytes
+    upper: bytes
+    #: by changelog key, as HTTP shows them
+    found: Mapping[bytes, Mapping[str, object]]
+
+
+class Moment(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer between two looks at what is committed: before it was asked for and after it was there."""
+
+    answer: Answer
+    #: next source offsets
+    committed_before: int
+    committed_after: int
+
+
+class ServedValue(msgspec.Struct, frozen=True, kw_only=True):
+    """One key of an answer, beside the replay at the same offset; None: no such key."""
+
+    answer: Answer
+    key: bytes
+    expected: Mapping[str, object] | None
+    found: Mapping[str, object] | None
+
+
 class Place(msgspec.Struct, frozen=True, kw_only=True):
     """What a partition's META and the group say about how far it is."""
 

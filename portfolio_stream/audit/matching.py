@@ -38,10 +38,9 @@ class Matching:
         """More must be found before more can be expected."""
         return bool(self._expected) and not self._found
 
-    @property
-    def waits(self) -> bool:
-        """Something was found for source records that were not replayed yet."""
-        return bool(self._found)
+    def waits(self, below: int | None = None) -> bool:
+        """Something was found, `below` that offset, for source records that were not replayed yet."""
+        return bool(self._found) and (below is None or self._found[0].offset < below)
 
     def expect(self, effects: Iterable[Effect]) -> None:
         """In source order."""

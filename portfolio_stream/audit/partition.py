@@ -4,7 +4,9 @@ A pass reads on from where the last one ended, and one that fails midway is cont
 either judged or kept. Of the history itself only the replay's tables are held, and what waits for its counterpart.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from bisect import bisect_left
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -12,11 +14,22 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from portfolio_stream.audit.anomaly import Anomaly
 from portfolio_stream.audit.changelog import Changelog
-from portfolio_stream.audit.history import Meta, Place, read_dead_letter, read_meta, read_output
+from portfolio_stream.audit.history import (
+    Answer,
+    Meta,
+    Moment,
+    Place,
+    ServedValue,
+    read_dead_letter,
+    read_meta,
+    read_output,
+)
+from portfolio_stream.audit.key_index import KeyIndex
 from portfolio_stream.audit.matching import Matching
 from portfolio_stream.audit.reader import Reader, committed_offset
-from portfolio_stream.audit.replay import Replay
+from portfolio_stream.audit.replay import Replay, show_value
 from portfolio_stream.audit.result import PartitionResult
+from portfolio_stream.audit.served_anomalies import ANSWER_CHECKS, VALUE_CHECKS
 from portfolio_stream.audit.state_anomalies import PLACE_CHECKS
 from portfolio_stream.audit.suspects import Suspects
 from portfolio_stream.errors import CannotVerify
@@ -34,6 +47,9 @@ class PartitionAudit:
         self.topic_id: str | None = None
         #: next source offset of the state that was compared last
         self.cut = 0
+        #: what workers served since the last pass; the next one compares it
+        self.answers: deque[Answer] = deque()
+        self._waited: list[Answer] = []
         self.replay = Replay(partition, partitions, settings.input_topic, settings.deduplication_window)
         self._settings = settings
         self._admin = admin
@@ -43,19 +59,29 @@ class PartitionAudit:
         self._outputs = Matching("output", settings.output_topic, partition, read_output)
         self._letters = Matching("dead_letter", settings.dlq_topic, partition, read_dead_letter)
         self._place_suspects: Suspects[str] = Suspects()
+        #: how far effects had been read when the last two passes began
+        self._seen: deque[dict[Matching, int]] = deque([dict.fromkeys(self._effects, 0)] * 2, maxlen=2)
         #: next offsets to read, by topic
         self._positions: dict[str, int] = {}
         self._lag = 0
+        self._served = 0
+        self._index: KeyIndex | None = None
 
     @property
     def is_undecided(self) -> bool:
-        """Another pass would judge what this one left open."""
-        waits = self._outputs.waits or self._letters.waits
-        return waits or self._changelog.is_undecided or self._place_suspects.is_undecided
+        """Another pass would judge what this one left open, be it only what was committed while it ran."""
+        return self.is_suspicious or any(matching.waits() for matching in self._effects)
+
+    @property
+    def is_suspicious(self) -> bool:
+        """Something waits that should not: see `suspects`. Another pass says whether it is an anomaly."""
+        overdue = any(matching.waits(self._seen[-1][matching]) for matching in self._effects)
+        suspected = self._changelog.is_undecided or self._place_suspects.is_undecided
+        return overdue or suspected or bool(self.answers)
 
     async def run(self, topic_id: str | None) -> list[Anomaly]:
         """One pass. Raises CannotVerify, or an error of Kafka's; then another may go on with it."""
-        visible = {matching: self._position(matching.topic) for matching in self._effects}
+        self._seen.append({matching: self._position(matching.topic) for matching in self._effects})
         before = await self._committed()  # 1
         cut, end = await self._read_changelog(before or 0)  # 2
         ends = {matching: await self._stable_end(matching.topic) for matching in self._effects}  # 3
@@ -63,15 +89,16 @@ class PartitionAudit:
         anomalies = await self._replay_to(cut, ends)  # 5
         for matching in self._effects:  # 6
             anomalies += await self._catch_up(matching, ends[matching])
-            anomalies += matching.judge(cut, visible[matching], self.replay.moved, is_complete=True)
+            anomalies += matching.judge(cut, self._seen[0][matching], self.replay.moved, is_complete=True)
         anomalies += self._changelog.compare(cut)  # 7
         anomalies += self._compare_place(topic_id, end, before, after)  # 8
-        self.cut, self._lag = cut, max(0, end - cut)
+        self.cut, self._lag, self._index = cut, max(0, end - cut), None
         return anomalies
 
     @property
     def result(self) -> PartitionResult:
-        counts = {"outputs": self._outputs.count, "dead_letters": self._letters.count, "keys": len(self.replay.values)}
+        counts = {"outputs": self._outputs.count, "dead_letters": self._letters.count}
+        counts |= {"keys": len(self.replay.values), "served": self._served}
         figures = {"records": 0, **self.replay.counts, **counts}
         return PartitionResult(partition=self.partition, cut=self.cut, lag=self._lag, figures=figures)
 
@@ -110,13 +137,26 @@ class PartitionAudit:
     async def _replay_to(self, cut: int, ends: dict[Matching, int]) -> list[Anomaly]:
         anomalies: list[Anomaly] = []
         async for records in self._read(self._settings.input_topic, cut):
-            self._feed(records)
+            anomalies += self._feed(records, cut)
             for matching in self._effects:
                 if matching.waiting > WAITING_RECORDS:
                     anomalies += await self._catch_up(matching, ends[matching], is_all=False)
+        return anomalies + self._compare_rest(cut)
+
+    def _feed(self, records: Sequence[Any], cut: int) -> list[Anomaly]:
+        """Replay them; what was served in between is compared where the replay is at its offset."""
+        anomalies: list[Anomaly] = []
+        start = 0
+        while self.answers and self.answers[0].offset <= records[-1].offset:
+            answer = self.answers.popleft()
+            stop = bisect_left(records, answer.offset, lo=start, key=lambda record: record.offset)
+            self._replay(records[start:stop])
+            start = stop
+            anomalies += self._compare_answer(answer, cut)
+        self._replay(records[start:])
         return anomalies
 
-    def _feed(self, records: Sequence[Any]) -> None:
+    def _replay(self, records: Sequence[Any]) -> None:
         replay = self.replay
         replay.feed(records)
         for matching, effects in ((self._outputs, replay.outputs), (self._letters, replay.dead_letters)):
@@ -152,6 +192,40 @@ class PartitionAudit:
         wrong = [anomaly for check in PLACE_CHECKS for anomaly in check(place)]
         named = self._place_suspects.confirm(frozenset(anomaly.kind for anomaly in wrong))
         return [anomaly for anomaly in wrong if anomaly.kind in named]
+
+    # -- what workers serve
+
+    def take_answers(self, answers: Iterable[Answer], index: KeyIndex | None = None) -> None:
+        """Between two passes; `index` for answers of more than one key."""
+        self.answers = deque(sorted((*self.answers, *answers), key=lambda answer: answer.offset))
+        self._index = index
+
+    def _compare_rest(self, cut: int) -> list[Anomaly]:
+        """At the end of a pass. What is beyond the cut waits once: see `suspects`."""
+        anomalies: list[Anomaly] = []
+        waited, self._waited = self._waited, []
+        for answer in self.answers:
+            if answer.offset > cut and not any(answer is one for one in waited):
+                self._waited.append(answer)
+            else:
+                anomalies += self._compare_answer(answer, cut)
+        self.answers = deque(self._waited)
+        return anomalies
+
+    def _compare_answer(self, answer: Answer, cut: int) -> list[Anomaly]:
+        """The replay stands at the answer's offset, unless that is outside this pass."""
+        moment = Moment(answer=answer, committed_before=self.cut, committed_after=cut)
+        wrong = [anomaly for check_moment in ANSWER_CHECKS for anomaly in check_moment(moment)]
+        if wrong:
+            return wrong
+        values = self.replay.values
+        keys = {answer.lower} if self._index is None else set(self._index.between(answer.lower, answer.upper))
+        for key in sorted(keys | answer.found.keys()):
+            shown = show_value(key, values[key]) if key in values else None
+            value = ServedValue(answer=answer, key=key, expected=shown, found=answer.found.get(key))
+            wrong += [anomaly for check_value in VALUE_CHECKS for anomaly in check_value(value)]
+            self._served += 1
+        return wrong
 
     # -- reading
 

@@ -33,6 +33,10 @@ from portfolio_stream.records.values import (
     decode_position,
     decode_seen_event,
     fingerprint,
+    show_activity,
+    show_portfolio,
+    show_position,
+    show_seen_event,
 )
 
 DECODERS: Mapping[bytes, Callable[[bytes], Any]] = {
@@ -40,6 +44,12 @@ DECODERS: Mapping[bytes, Callable[[bytes], Any]] = {
     b"portfolios": decode_portfolio,
     b"positions": decode_position,
     b"seen_events": decode_seen_event,
+}
+SHOW: Mapping[bytes, Callable[[Any], dict[str, object]]] = {
+    b"activity": show_activity,
+    b"portfolios": show_portfolio,
+    b"positions": show_position,
+    b"seen_events": show_seen_event,
 }
 ACTIVITY, PORTFOLIOS, POSITIONS, SEEN_EVENTS = b"activity\x00", b"portfolios\x00", b"positions\x00", b"seen_events\x00"
 
@@ -195,6 +205,11 @@ def decode_value(key: bytes, value: bytes) -> Any:
         return None if decode is None else decode(value)
     except msgspec.MsgspecError:
         return None
+
+
+def show_value(key: bytes, value: Any) -> dict[str, object]:
+    """As HTTP shows it."""
+    return SHOW[key.partition(SEPARATOR)[0]](value)
 
 
 def _position_key(key: bytes, event: Event) -> bytes:

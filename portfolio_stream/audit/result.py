@@ -2,13 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 import msgspec
 
-from portfolio_stream.audit.anomaly import Anomaly
+from portfolio_stream.audit.anomaly import Anomaly, describe
 
+Coverage = Literal["all", "sample", "none"]
 LISTED = 100  # anomalies named one by one; all are counted
-FIGURES = ("records", "accepted", "duplicates", "rejected", "outputs", "dead_letters", "keys")
+FIGURES = ("records", "accepted", "duplicates", "rejected", "outputs", "dead_letters", "keys", "served")
 
 
 class PartitionResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +30,10 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     #: the first LISTED of them
     anomalies: tuple[Anomaly, ...]
     seconds: float
+    #: how much of what workers serve was asked for
+    coverage: Coverage = "none"
+    #: requests to workers that got no answer
+    unanswered: int = 0
 
     @property
     def holds(self) -> bool:
@@ -60,12 +66,20 @@ class Findings:
                 self.listed.append(anomaly)
 
 
-def conclude(partitions: Sequence[PartitionResult], findings: Findings, seconds: float) -> Verification:
+def conclude(
+    partitions: Sequence[PartitionResult],
+    findings: Findings,
+    seconds: float,
+    coverage: Coverage = "none",
+    unanswered: int = 0,
+) -> Verification:
     return Verification(
         partitions=tuple(sorted(partitions, key=lambda one: one.partition)),
         anomaly_counts=dict(sorted(findings.counts.items())),
         anomalies=tuple(findings.listed),
         seconds=seconds,
+        coverage=coverage,
+        unanswered=unanswered,
     )
 
 
@@ -75,6 +89,8 @@ def as_json(result: Verification) -> str:
         **result.figures,
         "lag": result.lag,
         "seconds": round(result.seconds, 3),
+        "served_coverage": result.coverage,
+        "served_unanswered": result.unanswered,
         "anomaly_counts": result.anomaly_counts,
         "anomalies": result.anomalies,
         "partitions": result.partitions,
@@ -90,9 +106,11 @@ def as_text(result: Verification) -> str:
         f"{figures['outputs']:,} outputs, {figures['dead_letters']:,} dead letters and {figures['keys']:,} table keys "
         f"compared in {result.seconds:.1f} s.",
     ]
+    if result.coverage != "none":
+        lines.append(_served_line(result))
     if result.lag:
         lines.append(f"{result.lag:,} source offsets are not folded yet: lag, not compared.")
-    lines += [_line(anomaly) for anomaly in result.anomalies]
+    lines += [f"{anomaly.kind} {describe(anomaly)}" for anomaly in result.anomalies]
     total = sum(result.anomaly_counts.values())
     if total > len(result.anomalies):
         lines.append(f"... and {total - len(result.anomalies):,} more.")
@@ -101,8 +119,10 @@ def as_text(result: Verification) -> str:
     return "\n".join(lines)
 
 
-def _line(anomaly: Anomaly) -> str:
-    names = (("offset", anomaly.offset), ("source_offset", anomaly.source_offset), ("event_id", anomaly.event_id))
-    where = " ".join(f"{name}={value}" for name, value in names if value is not None)
-    place = f"{anomaly.kind} topic={anomaly.topic} partition={anomaly.partition} {where}".rstrip()
-    return f"{place}: expected {anomaly.expected}, found {anomaly.found}"
+def _served_line(result: Verification) -> str:
+    served, unanswered = result.figures["served"], result.unanswered
+    if not served:
+        return "Served values were not compared: no worker answers."
+    part = "all that the workers serve" if result.coverage == "all" else "a sample of what the workers serve"
+    lost = f" {unanswered:,} requests got no answer." if unanswered else ""
+    return f"{served:,} served values compared, {part}.{lost}"

@@ -7,13 +7,15 @@ Where a log no longer begins at offset 0 the history is trimmed and nothing can 
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from portfolio_stream.admin import admin_client, partition_count
 from portfolio_stream.audit.partition import PartitionAudit
 from portfolio_stream.audit.reader import Reader, open_reader
-from portfolio_stream.audit.result import Findings, PartitionResult, Verification, conclude
+from portfolio_stream.audit.result import Coverage, Findings, PartitionResult, Verification, conclude
+from portfolio_stream.audit.served import Workers, no_workers, open_asker
 from portfolio_stream.errors import CannotVerify
 from portfolio_stream.settings import Settings
 
@@ -22,26 +24,49 @@ def ignore(_: str) -> None:
     """A progress callback that tells nobody."""
 
 
-async def verify(settings: Settings, progress: Callable[[str], None] = ignore) -> Verification:
+async def verify(
+    settings: Settings,
+    progress: Callable[[str], None] = ignore,
+    coverage: Coverage = "none",
+    find_workers: Workers = no_workers,
+) -> Verification:
     """Every partition, one after the other. Raises CannotVerify, TopicMissing, or what `connected` raises."""
     start = time.monotonic()
     findings = Findings()
     results: list[PartitionResult] = []
+    async with open_audits(settings) as audits, open_asker(settings, coverage, find_workers) as asker:
+        topic_id: str | None = None
+        while audits:
+            together = audits[:] if coverage == "all" else audits[:1]  # a page is of all partitions
+            del audits[: len(together)]
+            for audit in together:
+                findings.add(await audit.run(topic_id))
+                topic_id = topic_id or audit.topic_id
+            await asker.ask(together)
+            for audit in together:
+                await _settle(audit, topic_id, findings)
+                results.append(audit.result)
+                progress(f"partition {audit.partition}: {results[-1].figures['records']:,} source records compared")
+    return conclude(results, findings, time.monotonic() - start, coverage, asker.unanswered)
+
+
+async def _settle(audit: PartitionAudit, topic_id: str | None, findings: Findings) -> None:
+    """Judge what the first pass left open, and what was served since."""
+    if audit.is_undecided:
+        findings.add(await audit.run(topic_id))
+    if audit.is_suspicious:
+        findings.add(await audit.run(topic_id))
+
+
+@asynccontextmanager
+async def open_audits(settings: Settings) -> AsyncIterator[list[PartitionAudit]]:
+    """One for each partition, nothing read yet."""
     topics = (settings.input_topic, settings.output_topic, settings.dlq_topic, settings.changelog_topic)
     async with admin_client(settings) as admin:
         partitions = await _check_partitions(admin, topics)
         async with open_reader(settings, topics, partitions) as reader:
             await _check_starts(reader, topics, partitions)
-            topic_id: str | None = None
-            for partition in range(partitions):
-                audit = PartitionAudit(settings, admin, reader, partition, partitions)
-                findings.add(await audit.run(topic_id))
-                if audit.is_undecided:
-                    findings.add(await audit.run(topic_id))
-                results.append(audit.result)
-                topic_id = topic_id or audit.topic_id
-                progress(f"partition {partition}: {results[-1].figures['records']:,} source records compared")
-    return conclude(results, findings, time.monotonic() - start)
+            yield [PartitionAudit(settings, admin, reader, partition, partitions) for partition in range(partitions)]
 
 
 async def _check_partitions(admin: Any, topics: Sequence[str]) -> int:

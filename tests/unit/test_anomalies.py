@@ -162,9 +162,9 @@ def test_what_is_ahead_of_the_replay_waits_for_it() -> None:
     outputs = list(replay.outputs.values())
     matching.feed([as_record(effect, True) for effect in written(replay.outputs)])
     matching.expect(outputs[:1])
-    assert ([], True) == (matching.judge(1, is_complete=True), matching.waits)
+    assert ([], True) == (matching.judge(1, is_complete=True), matching.waits())
     matching.expect(outputs[1:])
-    assert ([], False) == (matching.judge(7, is_complete=True), matching.waits)
+    assert ([], False) == (matching.judge(7, is_complete=True), matching.waits())
 
 
 def test_what_no_state_accounts_for_is_unexpected() -> None:
@@ -177,7 +177,7 @@ def test_what_no_state_accounts_for_is_unexpected() -> None:
     visible = (found[1].offset or 0) + 1
     anomalies = matching.judge(1, visible, is_complete=True)
     assert ({"unexpected_output"}, [found[1].offset]) == (kinds(anomalies), [anomaly.offset for anomaly in anomalies])
-    assert matching.waits
+    assert matching.waits()
 
 
 def test_an_older_effect_behind_one_that_waits_is_out_of_order() -> None:

@@ -52,6 +52,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ["dlq", "replay", "--offset", "7"],
         ["dlq", "replay", "--all", "--partition", "1"],
         ["verify", "--bogus"],
+        ["verify", "--served", "some"],
     ],
 )
 def test_a_bad_argument_is_answered_in_one_line_and_code_2(

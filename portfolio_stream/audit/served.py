@@ -1,0 +1,216 @@
+"""Asking workers for what they serve, so that the next pass can compare it.
+
+Any worker answers for any key: each request goes to the next of them. An answer is one state's, and names its offset.
+One that is older than what was known to be committed when it was asked for is asked for again, for a while, and kept as
+it is only if that does not help.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from itertools import islice
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from portfolio_stream.audit.history import SEPARATOR, Answer
+from portfolio_stream.audit.key_index import KeyIndex
+from portfolio_stream.audit.partition import PartitionAudit
+from portfolio_stream.audit.replay import SHOW
+from portfolio_stream.audit.result import Coverage
+from portfolio_stream.settings import Settings
+
+T = TypeVar("T")
+#: base URLs of the workers of this moment
+Workers = Callable[[], Awaitable[Sequence[str]]]
+
+SAMPLE_KEYS = 16  # a partition and pass
+PAGE_ROWS = 1_000
+REQUESTS = 4  # at a time; a worker's own work comes first
+ANSWER_SECONDS = 5.0  # a worker forwards one hop
+STALE_SECONDS, STALE_POLL_SECONDS = 30.0, 0.1  # a store follows its commit within milliseconds
+ANSWERS = frozenset({HTTPStatus.OK, HTTPStatus.NOT_FOUND})
+PAST_ALL = b"\xff"  # behind every key: they are UTF-8
+
+
+class _Origin(msgspec.Struct):
+    """Whose state an answer is."""
+
+    partition: int
+    offset: int | None
+    worker: str
+
+    @property
+    def next_offset(self) -> int:
+        return 0 if self.offset is None else self.offset + 1
+
+
+class _Value(_Origin):
+    """A worker's 200, or its 404 for a key that is not there, which has no value."""
+
+    value: dict[str, Any] | None = None
+
+
+class _Row(msgspec.Struct):
+    key: tuple[str, ...]
+    value: dict[str, Any]
+    partition: int
+
+
+class _Page(msgspec.Struct):
+    rows: list[_Row]
+    cursor: str | None
+    partitions: list[_Origin]
+
+
+_decode_value = msgspec.json.Decoder(_Value).decode
+_decode_page = msgspec.json.Decoder(_Page).decode
+
+
+@dataclass(slots=True)
+class Asker:
+    session: aiohttp.ClientSession
+    coverage: Coverage
+    find_workers: Workers
+    #: requests that got an answer, and that got none
+    answered: int = 0
+    unanswered: int = 0
+    _workers: Sequence[str] = ()
+    _turn: int = 0
+    _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REQUESTS))
+
+    async def ask(self, audits: Sequence[PartitionAudit]) -> None:
+        """Give each audit the answers for its partition. Those in the middle of a pass are left alone."""
+        between = [audit for audit in audits if not audit.replay.before]
+        if self.coverage == "none" or not between:
+            return
+        self._workers = await self.find_workers()
+        if not self._workers:
+            return
+        if self.coverage == "sample":
+            await asyncio.gather(*(self._ask_keys(audit) for audit in between))
+        else:
+            await self._ask_pages(between)
+
+    async def _ask_keys(self, audit: PartitionAudit) -> None:
+        answers = await asyncio.gather(*(self._ask_key(audit, key) for key in _sample(audit.replay.values)))
+        audit.take_answers(answer for answer in answers if answer is not None)
+
+    async def _ask_key(self, audit: PartitionAudit, key: bytes) -> Answer | None:
+        path = "/".join(quote(part, safe="") for part in key.split(SEPARATOR))
+        value = await self._fresh(f"/tables/{path}", _decode_value, lambda found: found.next_offset >= audit.cut)
+        if value is None:
+            return None
+        return Answer(
+            worker=value.worker,
+            partition=audit.partition,
+            found_partition=value.partition,
+            offset=value.next_offset,
+            lower=key,
+            upper=key + SEPARATOR,
+            found={} if value.value is None else {key: value.value},
+        )
+
+    async def _ask_pages(self, audits: Sequence[PartitionAudit]) -> None:
+        by_partition = {audit.partition: audit for audit in audits}
+        answers: dict[int, list[Answer]] = {partition: [] for partition in by_partition}
+        for table in SHOW:
+            async for answer in self._table(table, by_partition):
+                answers[answer.partition].append(answer)
+        for partition, audit in by_partition.items():
+            audit.take_answers(answers[partition], KeyIndex(audit.replay))
+
+    async def _table(self, table: bytes, audits: Mapping[int, PartitionAudit]) -> AsyncIterator[Answer]:
+        """Page by page, each from the last one's last key on: between two keys, a page has all that there is."""
+        lower: bytes | None = table + SEPARATOR
+        query: dict[str, str] = {}
+        while True:
+            page = await self._page(table, query, audits)
+            if page is None:
+                return
+            keys = [SEPARATOR.join((table, *(part.encode() for part in row.key))) for row in page.rows]
+            rows = {key: row for key, row in zip(keys, page.rows, strict=True) if lower is None or key >= lower}
+            first = min(rows, default=None) if lower is None else lower
+            upper = table + SEPARATOR + PAST_ALL if page.cursor is None else max(rows, default=b"") + SEPARATOR
+            if first is not None and (rows or page.cursor is None):
+                for origin in page.partitions:
+                    if origin.partition in audits:
+                        yield _answer(origin, first, upper, rows)
+            if page.cursor is None:
+                return
+            if rows:
+                lower, query = upper, {"from": "/".join(rows[max(rows)].key)}
+            else:  # nothing but what is out of the table's window: only the cursor leads on, to where is not known
+                lower, query = None, query | {"cursor": page.cursor}
+
+    async def _page(self, table: bytes, query: dict[str, str], audits: Mapping[int, PartitionAudit]) -> _Page | None:
+        def is_fresh(page: _Page) -> bool:
+            asked = (origin for origin in page.partitions if origin.partition in audits)
+            return all(origin.next_offset >= audits[origin.partition].cut for origin in asked)
+
+        return await self._fresh(
+            f"/tables/{table.decode()}?{urlencode({'limit': str(PAGE_ROWS)} | query)}", _decode_page, is_fresh
+        )
+
+    async def _fresh(self, path: str, decode: Callable[[bytes], T], is_fresh: Callable[[T], bool]) -> T | None:
+        """None: no worker answers, or with an error."""
+        deadline = time.monotonic() + STALE_SECONDS
+        while True:
+            async with self._slots:
+                found = await self._get(path, decode)
+            if found is None:
+                self.unanswered += 1
+                return None
+            if is_fresh(found) or time.monotonic() > deadline:
+                self.answered += 1
+                return found
+            await asyncio.sleep(STALE_POLL_SECONDS)
+
+    async def _get(self, path: str, decode: Callable[[bytes], T]) -> T | None:
+        self._turn += 1
+        worker = self._workers[self._turn % len(self._workers)]
+        try:
+            async with self.session.get(URL(worker + path, encoded=True), allow_redirects=False) as reply:
+                content = await reply.read()
+            return decode(content) if reply.status in ANSWERS else None
+        except (TimeoutError, aiohttp.ClientError, ValueError, msgspec.MsgspecError):  # ValueError: not an address
+            return None
+
+
+async def no_workers() -> Sequence[str]:
+    return ()
+
+
+@asynccontextmanager
+async def open_asker(
+    settings: Settings, coverage: Coverage, find_workers: Workers = no_workers
+) -> AsyncIterator[Asker]:
+    headers = {} if settings.web_token is None else {"Authorization": f"Bearer {settings.web_token}"}
+    timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
+    async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
+        yield Asker(session, coverage, find_workers)
+
+
+def _answer(origin: _Origin, lower: bytes, upper: bytes, rows: Mapping[bytes, _Row]) -> Answer:
+    return Answer(
+        worker=origin.worker,
+        partition=origin.partition,
+        found_partition=origin.partition,
+        offset=origin.next_offset,
+        lower=lower,
+        upper=upper,
+        found={key: row.value for key, row in rows.items() if row.partition == origin.partition},
+    )
+
+
+def _sample(values: Mapping[bytes, Any]) -> list[bytes]:
+    """Neighbours by when they were first written, from a random place on."""
+    start = random.randrange(max(1, len(values) - SAMPLE_KEYS + 1))
+    return list(islice(values, start, start + SAMPLE_KEYS))
