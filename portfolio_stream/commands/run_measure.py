@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from portfolio_stream.web.rates import WINDOW_SECONDS, quantile
 
 PREFIX = "portfolio_stream_"
+COUNTS = frozenset({"events_total", "commits_total", "drops_total", "replayed_records_total", "partitions_halted"})
 
 
 class Sample(NamedTuple):
@@ -49,13 +50,19 @@ def parse(text: str) -> Sample:
                     latencies.append((float(labels["le"]), value))
                 case "lag_records":
                     running.add(int(labels["partition"]))
-                case "events_total" | "commits_total" | "drops_total" | "replayed_total" | "partitions_halted" as kind:
+                case (
+                    "events_total"
+                    | "commits_total"
+                    | "drops_total"
+                    | "replayed_records_total"
+                    | "partitions_halted" as kind
+                ):
                     counts[kind] = counts.get(kind, 0) + int(value)
     return Sample(
         events=counts.get("events_total", 0),
         commits=counts.get("commits_total", 0),
         drops=counts.get("drops_total", 0),
-        replayed=counts.get("replayed_total", 0),
+        replayed=counts.get("replayed_records_total", 0),
         halted=counts.get("partitions_halted", 0),
         running=frozenset(running),
         latencies=tuple(sorted(latencies)),

@@ -68,7 +68,7 @@ class _Engine(Collector):
         statistics = engine.statistics
         yield _counter("events", "Source records whose transaction has committed.", statistics.events)
         yield _counter("commits", "Committed transactions.", statistics.commits)
-        yield _counter("replayed", "Changelog records replayed in recoveries.", statistics.replayed)
+        yield _counter("replayed_records", "Changelog records replayed in recoveries.", statistics.replayed)
         yield _counter("agent_failures", "Slices whose fold raised.", statistics.agent_failures)
         drops = CounterMetricFamily(
             f"{PREFIX}drops", "Times everything uncommitted was dropped and recovered.", labels=("reason",)

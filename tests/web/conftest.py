@@ -8,8 +8,10 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Error, Page, async_playwright
 
-from tests.integration.workers import until
+from tests.integration.workers import stage, until
 from tests.web import chromium
+
+__all__ = ["stage"]
 
 #: as root there is no sandbox; nothing of the browser's own may ask the network
 ARGUMENTS = (

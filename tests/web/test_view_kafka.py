@@ -1,0 +1,131 @@
+"""The web view in a real browser on a real Kafka: live numbers under load, workers killed while the page is open."""
+
+import asyncio
+import re
+
+import pytest
+from aiohttp import web
+
+from portfolio_stream.producer import make_producer
+from tests.integration.histories import Load
+from tests.integration.workers import Stage, Worker, until
+from tests.unit.web_fakes import listening
+from tests.web.conftest import Viewer
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.kafka]
+
+RATE = 400.0
+HOSTILE = b'<img src=x onerror="document.title=1">'
+VERDICT = {"verdict": "holds", "records": 12_345, "lag": 6, "anomalies": [], "updated": "2026-11-23T04:30:00Z"}
+
+
+def number(text: str) -> float:
+    """The first number of a text such as 1,234.5 events/s."""
+    found = re.search(r"\d[\d,]*(\.\d+)?", text)
+    assert found is not None, text
+    return float(found[0].replace(",", ""))
+
+
+async def test_workers_die_while_the_page_is_open(stage: Stage, viewer: Viewer) -> None:
+    """No reload: first the other worker, then the one that serves the page. Rates, lag and owners stay right."""
+
+    async def verdict(_request: web.Request) -> web.Response:
+        return web.json_response(VERDICT)
+
+    async with listening(verdict) as auditor:
+        one, two = await stage.started("w1", "w2", PORTFOLIO_AUDITOR=auditor)
+        load = Load.of(stage.settings, int(RATE * 120), RATE, invalid=0.01)
+        load.start()
+        await viewer.page.goto(address(one))
+        await viewer.see("#workers tr", re.compile(r"w1\s.*ready", re.DOTALL))
+        await viewer.see("#workers tr", re.compile(r"w2\s.*ready", re.DOTALL))
+        await see_live_numbers(viewer)
+        await see_hostile_key(stage, viewer)
+        await see_look_up(viewer)
+        assert [] == viewer.complaints()
+        await kill_the_other(viewer, two)
+        await kill_the_serving_one(viewer, one, two)
+        assert [] == viewer.complaints(worker_may_be_gone=True)
+        assert load.task is not None
+        load.task.cancel()
+        await asyncio.gather(load.task, return_exceptions=True)
+
+
+def address(worker: Worker) -> str:
+    return f"http://127.0.0.1:{worker.environment['PORTFOLIO_WEB_PORT']}/"
+
+
+async def see_rate(viewer: Viewer, seconds: float = 20.0) -> None:
+    """Of the group: what the producer sends, within a third, and a lag of less than two seconds of it."""
+
+    async def is_right() -> bool:
+        rate, lag = await viewer.text("#events"), await viewer.text("#lag")
+        if "–" in (rate + lag):
+            return False
+        return abs(number(rate) - RATE) < RATE / 3 and number(lag) < 2 * RATE
+
+    await until(is_right, seconds, f"the page shows {RATE:g} events a second and next to no lag")
+
+
+async def see_live_numbers(viewer: Viewer) -> None:
+    await see_rate(viewer)
+    for partition in range(8):
+        await viewer.see("#partitions tr", re.compile(rf"^{partition}\tw[12]\trunning\t"))
+    await viewer.see("#p99", re.compile(r"\d (ms|s)$"))
+    await viewer.see("#verdict", "Holds")
+    await viewer.see("#verdict-note", "12,345 records checked, 6 behind")
+    await viewer.see("#letters tr", re.compile(r"\d\d:\d\d:\d\d\.\d{3}\t\w+\t.+\t.*\tportfolio-events \d / \d+"))
+    before = await viewer.text("#outputs")
+    await until(lambda: _differs(viewer, before), 5, "other outputs are shown")
+
+
+async def _differs(viewer: Viewer, before: str) -> bool:
+    return before != await viewer.text("#outputs")
+
+
+async def see_hostile_key(stage: Stage, viewer: Viewer) -> None:
+    """A record whose key is markup: a dead letter like others, shown as text."""
+    async with make_producer(stage.settings) as producer:
+        await producer.send_and_wait(stage.settings.input_topic, key=HOSTILE, value=HOSTILE, partition=3)
+    await viewer.see("#letters tr", f"malformed_json\tthe value is not JSON\t{HOSTILE.decode()}\tportfolio-events 3 /")
+    assert 0 == await viewer.page.locator("img").count()
+
+
+async def see_look_up(viewer: Viewer) -> None:
+    """A portfolio that passes by is one click away, from whichever worker owns it."""
+    await viewer.page.locator("#outputs a").first.click()
+    await viewer.see("#lookup-said", re.compile(r"^\S+: [\d,]+ events?, \d+ positions?\.$"))
+    await viewer.see("#lookup-answer", re.compile(r"Partition \d, up to source offset \d+, from worker w[12]\."))
+
+
+async def kill_the_other(viewer: Viewer, two: Worker) -> None:
+    """Gone at once; its partitions show it, are taken over, and the lag that grew is worked off."""
+    two.kill()
+    await viewer.see("#workers tr", re.compile(r"w2\s.*gone", re.DOTALL), 3)
+    await viewer.see("#partitions tr", re.compile(r"\tw2\tsilent: "), 3)
+    for partition in range(8):
+        await viewer.see("#partitions tr", re.compile(rf"^{partition}\tw1\trunning\t"), 30)
+    await see_rate(viewer)
+    two.start()
+    await viewer.see("#workers tr", re.compile(r"w2\s.*ready.*1 restart", re.DOTALL), 20)
+    await viewer.see("#partitions tr", re.compile(r"\tw2\trunning\t"), 20)
+
+
+async def kill_the_serving_one(viewer: Viewer, one: Worker, two: Worker) -> None:
+    """The page says so and where else to look; when the worker is back, so is the page, by itself."""
+    one.kill()
+    await viewer.see("#connection", "Connection lost, reconnecting", 5)
+    await viewer.see("#others", re.compile(r"^Other workers show the same view: w2 at 127\.0\.0\.1:\d+$"))
+    links = await viewer.page.eval_on_selector_all("#others a", "links => links.map((link) => link.href)")
+    assert [address(two)] == links
+    elsewhere = await viewer.context.new_page()
+    await elsewhere.goto(links[0])
+    other = Viewer(elsewhere, viewer.context)
+    await other.see("#workers tr", re.compile(r"w1\s.*gone", re.DOTALL))
+    for partition in range(8):
+        await other.see("#partitions tr", re.compile(rf"^{partition}\tw2\trunning\t"), 30)
+    await elsewhere.close()
+    one.start()
+    await viewer.see("#connection", re.compile("^Live$"), 20)
+    await viewer.see("#workers tr", re.compile(r"w1\s.*ready", re.DOTALL), 20)
+    await see_rate(viewer)
