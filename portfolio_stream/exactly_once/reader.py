@@ -5,6 +5,7 @@ paused, sought and resumed by ownership: assign() would make all positions new. 
 steps over transaction markers, aborted and compacted records.
 """
 
+import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -105,6 +106,13 @@ class BatchReader:
             self._consumer.pause(target)
 
     async def stop(self) -> None:
+        """End the fetches first: aiokafka lets out the cancellation of one that waits for a lost broker."""
+        own = self._consumer._fetcher
+        for tasks in ((own._fetch_task,), own._pending_tasks):  # the first one starts the others
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        own._pending_tasks.clear()
         await self._consumer.stop()
 
     async def fetch(self, timeout_ms: int) -> Mapping[int, list[Records]]:

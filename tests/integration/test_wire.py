@@ -199,3 +199,21 @@ async def test_a_corrupt_batch_takes_nothing_along(kafka: Cluster, topic: str, c
     finally:
         await reader.stop()
     assert ([1, 1, 1], {0: [b"0"] * 10, 1: [b"before"]}) == (raised, found)
+
+
+async def test_a_reader_stops_while_its_broker_is_away(
+    kafka: Cluster, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiokafka's own stop raises CancelledError then, which looks like a cancellation of the worker's whole stop."""
+    reader = BatchReader(topic, 2, {"bootstrap_servers": kafka.bootstrap_servers}, fetch_min_bytes=1)
+    await reader.start()
+    lost = asyncio.Event()
+
+    async def send(*_: Any) -> None:
+        lost.set()
+        raise kafka_errors.KafkaConnectionError
+
+    monkeypatch.setattr(reader._consumer._client, "send", send)
+    reader.resume(0, 0)
+    await asyncio.wait_for(lost.wait(), 5)
+    await reader.stop()
