@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: setup run test check clean constraints browser
+.PHONY: setup run test check clean constraints browser screenshot
 .DEFAULT_GOAL := run
 
 setup: $(VENV)/ready
@@ -26,6 +26,10 @@ test: setup browser
 # For the web view's tests: the one that is there, or else one that can be had.
 browser: setup
 	@$(BIN)/python -m tests.web.chromium
+
+# The README's picture of the web view: takes two minutes.
+screenshot: setup browser
+	$(BIN)/python -m tests.web.screenshot
 
 # One line runs every check that needs no broker.
 check: setup

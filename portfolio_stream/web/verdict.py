@@ -7,6 +7,8 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from portfolio_stream.web.access import LOOPBACK_NAMES, host_of
+
 ANSWER_SECONDS = 0.5  # it has its answer ready
 SHOWN_ANOMALIES = 20
 HOW = "portfolio-stream verify --follow"
@@ -34,12 +36,14 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
 NOT_AUDITED = Audit(verdict="not audited", detail=f"start the auditor: {HOW}")
 
 
-async def ask(session: aiohttp.ClientSession, address: str) -> Audit:
-    """GET http://{address}/verdict, without our token: the auditor is no worker."""
+async def ask(session: aiohttp.ClientSession, address: str, token: str | None = None) -> Audit:
+    """GET http://{address}/verdict. On loopback without the token: it asks for none there, and anybody might listen."""
+    is_here = host_of(address) in LOOPBACK_NAMES
+    headers = {} if is_here or token is None else {"Authorization": f"Bearer {token}"}
     try:
         timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
         url = URL(f"http://{address}/verdict")
-        async with session.get(url, timeout=timeout, allow_redirects=False) as reply:
+        async with session.get(url, headers=headers, timeout=timeout, allow_redirects=False) as reply:
             body = await reply.read()
         if reply.status != HTTPStatus.OK:
             return Audit(verdict="not audited", detail=f"the auditor at {address} answered {reply.status}")

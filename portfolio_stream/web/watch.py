@@ -40,13 +40,14 @@ class Watch:
         self._routing = routing
         self._status = status
         self._auditor = settings.auditor
+        self._token = settings.web_token
         self._headers = forwarding.headers
         self._self = Owner(engine.identity.instance_id, address)
         self._ledger = Ledger(engine.identity.instance_id, asks_for_token=settings.web_token is not None)
 
     async def look(self, session: aiohttp.ClientSession) -> GroupState:
         members, offsets, audit = await asyncio.gather(
-            self._members(), self._offsets(), verdict.ask(session, self._auditor)
+            self._members(), self._offsets(), verdict.ask(session, self._auditor, self._token)
         )
         looks = await self._looks(session, members)
         problems = tuple(text for text, told in ((NO_OWNERS, members), (NO_LAG, offsets)) if told is None)

@@ -1,17 +1,20 @@
 """The group as one value: who owns what, what came, what is behind; and how one look asks everybody."""
 
 import asyncio
+import socket
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import msgspec
 import pytest
-from aiohttp import web
+from aiohttp import ThreadedResolver, web
 
 from portfolio_stream.exactly_once.recovery import Halted
 from portfolio_stream.group import Offsets, Owner
 from portfolio_stream.settings import Settings
+from portfolio_stream.web import verdict
 from portfolio_stream.web.forwarding import Forwarding
 from portfolio_stream.web.group import FORGOTTEN_SECONDS, GroupState, Ledger, Look, Silence, WorkerRow
 from portfolio_stream.web.routing import Routing
@@ -288,6 +291,28 @@ async def test_verdict_is_the_auditors(engine: FakeEngine, answer: object, verdi
     assert detail in audit.detail
     assert [("/verdict", None)] == seen
     engine.store.close()
+
+
+async def test_auditor_elsewhere_gets_the_token() -> None:
+    """It asks for it there; on loopback anybody might listen, and gets nothing."""
+    seen = []
+
+    async def tell(request: web.Request) -> web.Response:
+        seen.append(request.headers.get("Authorization"))
+        return web.json_response({"verdict": "holds"})
+
+    class Resolver(ThreadedResolver):
+        """Every name is this machine's."""
+
+        async def resolve(self, host: str, port: int = 0, family: Any = socket.AF_INET) -> Any:
+            return await super().resolve("127.0.0.1", port, family)
+
+    connector = aiohttp.TCPConnector(resolver=Resolver())
+    async with listening(tell) as address, aiohttp.ClientSession(connector=connector) as session:
+        port = address.rpartition(":")[2]
+        for host in ("127.0.0.1", "localhost", "auditor.example"):
+            assert "holds" == (await verdict.ask(session, f"{host}:{port}", "secret")).verdict
+    assert [None, None, "Bearer secret"] == seen
 
 
 async def test_nobody_audits(engine: FakeEngine) -> None:

@@ -66,7 +66,8 @@ def _failure(command: list[str]) -> str | None:
     if done.returncode == 0:
         return None
     lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-    return lines[-1] if lines else f"exit code {done.returncode}"
+    said = [line for line in lines if "rror" in line or line.startswith("E:")]
+    return next(iter(said or lines), f"exit code {done.returncode}")
 
 
 def main() -> None:

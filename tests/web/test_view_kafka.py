@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import signal
 
 import pytest
 from aiohttp import web
@@ -45,6 +46,7 @@ async def test_workers_die_while_the_page_is_open(stage: Stage, viewer: Viewer) 
         assert [] == viewer.complaints()
         await kill_the_other(viewer, two)
         await kill_the_serving_one(viewer, one, two)
+        await stop_the_serving_one(viewer, one)
         assert [] == viewer.complaints(worker_may_be_gone=True)
         assert load.task is not None
         load.task.cancel()
@@ -129,3 +131,10 @@ async def kill_the_serving_one(viewer: Viewer, one: Worker, two: Worker) -> None
     await viewer.see("#connection", re.compile("^Live$"), 20)
     await viewer.see("#workers tr", re.compile(r"w1\s.*ready", re.DOTALL), 20)
     await see_rate(viewer)
+
+
+async def stop_the_serving_one(viewer: Viewer, one: Worker) -> None:
+    """An open page keeps no worker from ending within 5 s, well."""
+    one.signal(signal.SIGTERM)
+    assert 0 == await one.ended(5)
+    await viewer.see("#connection", "Connection lost, reconnecting", 5)

@@ -28,7 +28,7 @@ const WORKERS = [
   column((worker) => rate(worker.events_per_second), { isNumber: true }),
   column((worker) => rate(worker.transactions_per_second), { isNumber: true }),
   column((worker) => count(worker.drops), { isNumber: true }),
-  column(up),
+  column(up, { className: "whole" }),
 ];
 
 const PARTITIONS = [

@@ -1,0 +1,69 @@
+"""Make docs/images/web-view.png: `python -m tests.web.screenshot`, two workers under load on a Kafka of its own."""
+
+import asyncio
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from playwright.async_api import async_playwright
+
+from portfolio_stream.broker.cluster import Cluster
+from portfolio_stream.broker.probe import free_port
+from portfolio_stream.settings import Settings
+from tests.integration.workers import Stage, make_topics
+from tests.web import chromium
+from tests.web.conftest import ARGUMENTS
+
+IMAGE = Path(__file__).parents[2] / "docs" / "images" / "web-view.png"
+RATE = 2_000
+SECONDS = 60  # of charts
+SYMBOLS = "--symbols=6"  # so that a portfolio's positions leave room for the rest
+COMMAND = Path(sys.executable).with_name("portfolio-stream")
+
+
+@contextmanager
+def running(*arguments: str) -> Iterator[None]:
+    process = subprocess.Popen([str(COMMAND), *arguments], stdout=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+async def take(stage: Stage, executable: str) -> None:
+    one, _ = await stage.started("w1", "w2")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=executable, args=list(ARGUMENTS))
+        page = await browser.new_page(viewport={"width": 1280, "height": 1180}, color_scheme="light")
+        await page.goto(f"http://127.0.0.1:{one.environment['PORTFOLIO_WEB_PORT']}/")
+        await asyncio.sleep(SECONDS)
+        await page.locator("#outputs a").first.click()
+        await page.locator("#lookup-answer table").first.wait_for()
+        await page.evaluate("scrollTo(0, 0); document.activeElement.blur()")
+        IMAGE.parent.mkdir(exist_ok=True)
+        await page.screenshot(path=IMAGE)
+        await browser.close()
+    print(f"{IMAGE}: {IMAGE.stat().st_size} bytes")
+
+
+def main() -> None:
+    executable = chromium.find()
+    assert executable is not None, chromium.HOW
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        cluster = stack.enter_context(Cluster(folder / "broker", free_port()))
+        kafka = f"--bootstrap-servers={cluster.bootstrap_servers}"
+        stage = Stage(cluster, Settings(bootstrap_servers=cluster.bootstrap_servers), folder)
+        stack.callback(stage.end)
+        asyncio.run(make_topics(stage.settings))
+        stack.enter_context(running("produce", kafka, "--prices", "--rate=50", SYMBOLS))
+        stack.enter_context(running("produce", kafka, f"--rate={RATE}", "--invalid=0.002", SYMBOLS))
+        asyncio.run(take(stage, executable))
+
+
+if __name__ == "__main__":
+    main()
