@@ -42,12 +42,14 @@ class Follower:
         self._table = table
         self._position: int | None = None
         self._task: asyncio.Task[None] | None = None
+        self._is_stopping = False
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name=f"follow {self._place.topic}")
         self._task.add_done_callback(self._ended)
 
     async def stop(self) -> None:
+        self._is_stopping = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -64,6 +66,11 @@ class Follower:
                 await self._follow()
             except (PortfolioStreamError, OSError) as error:
                 log.warning("following interrupted topic=%s error=%s", self._place.topic, error)
+            except asyncio.CancelledError:
+                if self._is_stopping:
+                    raise
+                # a consumer that stops while its broker is lost lets out the cancellation of its own fetch
+                log.warning("following interrupted topic=%s error=fetch cancelled", self._place.topic)
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _follow(self) -> None:
