@@ -43,6 +43,7 @@ _end = schema("end_txn", 5)
 TRANSACTION_TIMEOUT_SECONDS = 5.0  # a dead worker's open transaction hides later output for at most this long
 STEP_DEADLINE_SECONDS = 10.0  # twice the time-out: the coordinator has aborted by then, going on is pointless
 SETTLE_LOG_SECONDS = 5.0
+REQUEST_BYTES = 16 << 20  # a broker takes 100 MiB (socket.request.max.bytes), and holds each in its small heap
 BACKOFF_SECONDS, BACKOFF_CAP_SECONDS = 0.001, 0.1  # markers of the last transaction are pending for 3 ms, p99 11 ms
 
 Endings = dict[TopicPartition, int]
@@ -249,14 +250,17 @@ class Writer:
     async def _write_once(
         self, todo: Mapping[TopicPartition, bytes], written: dict[TopicPartition, int]
     ) -> dict[TopicPartition, E]:
+        """As much as one request a leader carries; what is in neither answer is for the next one."""
         leaders: dict[int, dict[TopicPartition, bytes]] = defaultdict(dict)
+        sizes: Counter[int] = Counter()
         codes: dict[TopicPartition, E] = {}
         for target, data in todo.items():
             leader = self._client.cluster.leader_for_partition(target)
             if leader is None or leader < 0:
                 codes[target] = E.leader_not_available
-            else:
+            elif not leaders[leader] or sizes[leader] + len(data) <= REQUEST_BYTES:
                 leaders[leader][target] = data
+                sizes[leader] += len(data)
         for replies in await asyncio.gather(*(self._produce(Node(n), share) for n, share in leaders.items())):
             for target, (error, base) in replies.items():
                 if action_for(Step.PRODUCE, error) is Action.DONE:

@@ -204,6 +204,20 @@ async def test_one_batch_in_flight_a_partition(writer: Writer, broker: Broker) -
     assert ([0, counts[0]], 103) == (sequences, sum(counts))
 
 
+async def test_a_request_is_bounded(writer: Writer, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many partitions share requests of at most so many bytes; a larger batch travels alone, and nothing is left out."""
+    monkeypatch.setattr(module, "REQUEST_BYTES", 25_000)
+    some = parts(*range(0, 12, 2))  # one leader's
+    for part in some:
+        part.appender("out")(1, None, b"x" * (30_000 if part.partition == 4 else 10_000), ())
+    await offsets(writer, some)
+    endings = await writer.send_records(some)
+    sent = [[p.index for p in request.topic_data[0].partition_data] for request in broker.sent("Produce")]
+    assert sorted(part.partition for part in some) == sorted(index for share in sent for index in share)
+    assert {target.partition for target in endings} == {part.partition for part in some}
+    assert [2, 2, 1, 1] == sorted(map(len, sent), reverse=True)
+
+
 @pytest.mark.parametrize("error", [E.illegal_generation, E.stale_member_epoch])
 async def test_a_stale_epoch_leaves_the_transaction_usable(writer: Writer, broker: Broker, error: E) -> None:
     """Nothing of it is pending: the same transaction goes on with a newer epoch."""
