@@ -12,11 +12,13 @@ from agents.market_prices import read_record
 from agents.portfolio_events import Counts, fold_slice, set_aside
 from portfolio_stream.admin import admin_client, prepare_for_worker
 from portfolio_stream.errors import PortfolioStreamError
-from portfolio_stream.exactly_once.engine import Configuration, Engine, Slice
+from portfolio_stream.exactly_once.configuration import Configuration
+from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.faust.app import ExactlyOnceApp
 from portfolio_stream.exactly_once.faust.stream import SliceSchema
 from portfolio_stream.exactly_once.identity import claim
 from portfolio_stream.exactly_once.ports import TableDefinition
+from portfolio_stream.exactly_once.slices import Slice
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.follower import Follower
 from portfolio_stream.kafka_client import client_options

@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from portfolio_stream.exactly_once.engine import Configuration, Engine
+from portfolio_stream.exactly_once.configuration import Configuration
+from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.faust.app import ExactlyOnceApp
 from portfolio_stream.exactly_once.faust.stream import SliceSchema
 from portfolio_stream.exactly_once.identity import claim

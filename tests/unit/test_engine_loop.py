@@ -5,15 +5,20 @@ from collections.abc import Coroutine, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from portfolio_stream.errors import OutcomeUnknown, PartitionNotHalted, RecordNotMovable
-from portfolio_stream.exactly_once.engine import Configuration, Engine, Slice
+from portfolio_stream.exactly_once.commits import Commits
+from portfolio_stream.exactly_once.configuration import Configuration
+from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.identity import Identity
 from portfolio_stream.exactly_once.memory import MemoryRecord
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.protocol import MembershipBroken
+from portfolio_stream.exactly_once.recovery import Source
+from portfolio_stream.exactly_once.slices import Slice
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.exactly_once.transaction import Part
 
@@ -54,11 +59,21 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     identity = Identity(member_id="m", instance_id="w", folder=tmp_path, lock=-1)
     made = Engine(configuration, identity, store, [NUMBERS])
     made._reader, made.membership = Reader(), Member()  # type: ignore[assignment]
-    made.source = SimpleNamespace(topic_id=SimpleNamespace(hex="t"), name="in")  # type: ignore[assignment]
+    made.source = Source(name="in", topic_id=UUID(int=5), partitions=2)
     made.partition_count = 2
-    made.owned = frozenset({0, 1})
-    made.running = {0, 1}
-    made._committed = {0: 10, 1: 20}
+    made._commits = Commits(
+        configuration,
+        made.partitions,
+        made.statistics,
+        store,
+        SimpleNamespace(),  # type: ignore[arg-type]  # nothing is committed here
+        made.membership,
+        source=made.source,
+        changelog_id="c",
+    )
+    made.partitions.owned = frozenset({0, 1})
+    made.partitions.running = {0, 1}
+    made.partitions.committed = {0: 10, 1: 20}
     yield made
     store.close()
 
@@ -87,8 +102,8 @@ async def test_a_dropped_slice_changes_nothing(engine: Engine) -> None:
     piece.view(NUMBERS).put(b"x", 2)
     piece.appender("out")(1, b"k", b"v", ())
     engine.acknowledged(piece)
-    assert engine.view(0, NUMBERS)[b"x"] is None
-    assert ({}, {}) == (engine._open.parts, engine.view(0, NUMBERS).dirty)
+    assert engine.partitions.view(0, NUMBERS)[b"x"] is None
+    assert ({}, {}) == (engine._commits.open.parts, engine.partitions.view(0, NUMBERS).dirty)
 
 
 async def test_a_failed_fold_is_read_again_in_smaller_slices(engine: Engine) -> None:
@@ -100,10 +115,10 @@ async def test_a_failed_fold_is_read_again_in_smaller_slices(engine: Engine) -> 
     engine.failed(piece, ValueError())
     await engine._settle()
     assert {0: 10} == engine._reader.reading  # type: ignore[attr-defined]
-    assert 10 == engine._suspects[0].slice_records
-    assert [1] == [part.partition for part in engine._open.committable()]
-    assert engine.view(0, NUMBERS)[b"x"] is None
-    assert not engine.is_current(piece)
+    assert 10 == engine.partitions.suspects[0].slice_records
+    assert [1] == [part.partition for part in engine._commits.open.committable()]
+    assert engine.partitions.view(0, NUMBERS)[b"x"] is None
+    assert not piece.is_current
 
 
 async def test_a_fold_that_fails_while_its_partition_is_given_back(engine: Engine) -> None:
@@ -116,7 +131,7 @@ async def test_a_fold_that_fails_while_its_partition_is_given_back(engine: Engin
     await revoking
     assert {} == engine._reader.reading  # type: ignore[attr-defined]
     assert [frozenset({1})] == engine.membership.acknowledged  # type: ignore[attr-defined]
-    assert ({1}, {}, {}) == (engine.running, engine._suspects, engine.halted)
+    assert ({1}, {}, {}) == (engine.running, engine.partitions.suspects, engine.halted)
 
 
 async def test_an_expulsion_during_a_revocation_acknowledges_nothing(engine: Engine) -> None:
@@ -175,7 +190,7 @@ async def test_a_retried_partition_is_recovered(engine: Engine) -> None:
     recovered: list[tuple[int, ...]] = []
     engine._recover = lambda partitions: recovered.append(tuple(partitions))  # type: ignore[method-assign]
     await answer(engine, engine.retry(0))
-    assert ([(0,)], {}, {}) == (recovered, engine.halted, engine._suspects)
+    assert ([(0,)], {}, {}) == (recovered, engine.halted, engine.partitions.suspects)
 
 
 async def test_a_request_that_meets_a_stop_is_answered(engine: Engine) -> None:
@@ -191,8 +206,8 @@ async def test_a_request_that_meets_a_stop_is_answered(engine: Engine) -> None:
 
 def slice_of(engine: Engine, first: int, count: int) -> Slice:
     """A slice of partition 0 as `_hand_out` makes it."""
-    part: Part = engine._open_part(0)
-    engine._outstanding += 1
-    suspect = engine._suspects.get(0)
+    part: Part = engine._commits.open_part(0)
+    engine._handout.add(count, 0)
+    suspect = engine.partitions.suspects.get(0)
     assert suspect is None or count == suspect.slice_records
-    return Slice(engine, part, records(first, count))
+    return engine._slice(part, records(first, count))

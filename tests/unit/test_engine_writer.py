@@ -205,7 +205,7 @@ async def test_one_batch_in_flight_a_partition(writer: Writer, broker: Broker) -
 
 
 async def test_a_request_is_bounded(writer: Writer, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many partitions share requests of at most so many bytes; a larger batch travels alone, and nothing is left out."""
+    """Many partitions share requests of at most so many bytes; a larger batch travels alone, nothing is left out."""
     monkeypatch.setattr(module, "REQUEST_BYTES", 25_000)
     some = parts(*range(0, 12, 2))  # one leader's
     for part in some:

@@ -11,7 +11,7 @@ import faust
 from faust.events import Event
 
 from portfolio_stream.errors import NotTransactional
-from portfolio_stream.exactly_once.engine import Slice
+from portfolio_stream.exactly_once.slices import Slice
 
 
 class SliceSchema(faust.Schema):
@@ -43,7 +43,7 @@ class SliceStream(faust.Stream):
                 return
             piece: Slice = event.value
             engine = self.app.engine
-            if not engine.is_current(piece):  # fetched before a drop: it is read again
+            if not piece.is_current:  # fetched before a drop: it is read again
                 engine.discarded(piece)
                 continue
             self.current_event, self.current_slice = event, piece

@@ -18,8 +18,8 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from portfolio_stream.errors import BrokerUnreachable, EngineFailed, PortfolioStreamError, UnsupportedTopology
-from portfolio_stream.exactly_once.engine import Slice
 from portfolio_stream.exactly_once.protocol import Doubt
+from portfolio_stream.exactly_once.slices import Slice
 
 log = logging.getLogger(__name__)
 
