@@ -6,8 +6,9 @@ For each record exactly one of three things happens: an output with table writes
 
 from collections import Counter
 from dataclasses import dataclass, field
+from operator import attrgetter
 
-from portfolio_stream.domain.activity import NOTHING, add, latest_in_time, open_window, window_of
+from portfolio_stream.domain.activity import NOTHING, add, latest_in_time, leaving, open_window, window_of
 from portfolio_stream.domain.events import Adjustment, Split, Trade
 from portfolio_stream.domain.fold import fold
 from portfolio_stream.domain.money import arithmetic
@@ -57,7 +58,8 @@ def fold_slice(
     positions, portfolios, seen_events = slice.view(POSITIONS), slice.view(PORTFOLIOS), slice.view(SEEN_EVENTS)
     dirty_positions, dirty_portfolios, dirty_seen = positions.dirty, portfolios.dirty, seen_events.dirty
     activity = slice.view(ACTIVITY)
-    in_time = latest_in_time(min((record.timestamp for record in slice.records), default=0))
+    dirty_activity = activity.dirty
+    in_time = latest_in_time(min(map(attrgetter("timestamp"), slice.records), default=0))  # of every record
 
     for record in slice.records:
         value, key = record.value or b"", record.key
@@ -97,19 +99,23 @@ def fold_slice(
         occurred_at = event.occurred_at
         if occurred_at > in_time and occurred_at > latest_in_time(record.timestamp):
             early += 1
-        elif (opening := open_window(after.windows, start := window_of(occurred_at))) is None:
-            late += 1
         else:
-            window_key = prefix + start.encode()
-            before = activity[window_key] if opening.is_known else None
-            window = add(before or NOTHING, currency, outcome.notional)
-            if type(window) is Rejected:
-                _reject(record, window, input_topic, partition, append_dead_letter, counts)
-                continue
-            activity.put(window_key, window)
-            for leaving in opening.leaving:
-                activity.put(prefix + leaving.encode(), None)
-            after = with_windows(after, opening.windows)
+            before, start = after.windows, window_of(occurred_at)
+            windows = before if start == before.newest else open_window(before, start)
+            if windows is None:
+                late += 1
+            else:
+                window_key = prefix + start.encode()
+                known = activity[window_key] if windows is before else None
+                window = add(known or NOTHING, currency, outcome.notional)
+                if type(window) is Rejected:
+                    _reject(record, window, input_topic, partition, append_dead_letter, counts)
+                    continue
+                activity[window_key] = dirty_activity[window_key] = window
+                if windows is not before:
+                    after = with_windows(after, windows)
+                    for gone in leaving(before, windows):
+                        activity.put(prefix + gone.encode(), None)
 
         sequence = after.sequence
         balance = None if currency is None else after.cash[currency]

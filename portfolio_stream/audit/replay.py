@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from portfolio_stream.audit.history import SEPARATOR, Effect
-from portfolio_stream.domain.activity import NOTHING, add, latest_in_time, open_window, window_of
+from portfolio_stream.domain.activity import NOTHING, add, latest_in_time, leaving, open_window, window_of
 from portfolio_stream.domain.events import Adjustment, Event, Split, Trade
 from portfolio_stream.domain.fold import Outcome, fold
 from portfolio_stream.domain.money import arithmetic
@@ -125,8 +125,9 @@ class Replay:
         if event.occurred_at > latest_in_time(record.timestamp):
             self.counts["early"] += 1
             return outcome
-        opening = open_window(outcome.portfolio.windows, start)
-        if opening is None:
+        before = outcome.portfolio.windows
+        windows = open_window(before, start)
+        if windows is None:
             self.counts["late"] += 1
             return outcome
         key = prefix + start.encode()
@@ -134,9 +135,9 @@ class Replay:
         if isinstance(after, Rejected):
             return after
         self._put(key, after)
-        for leaving in opening.leaving:
-            self._delete(prefix + leaving.encode())
-        return msgspec.structs.replace(outcome, portfolio=with_windows(outcome.portfolio, opening.windows))
+        for gone in leaving(before, windows):
+            self._delete(prefix + gone.encode())
+        return msgspec.structs.replace(outcome, portfolio=with_windows(outcome.portfolio, windows))
 
     def _accept(self, record: Any, event: Event, outcome: Outcome) -> None:
         key, portfolio, position, currency = record.key, outcome.portfolio, outcome.position, outcome.currency

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
-from typing import NamedTuple, final
+from typing import final
 
 import msgspec
 
@@ -43,14 +43,6 @@ class Windows(msgspec.Struct, frozen=True, gc=False):
     present: int = 0
 
 
-class Opening(NamedTuple):
-    windows: Windows
-    #: the window was there before
-    is_known: bool
-    #: starts of the windows that leave, newest first
-    leaving: tuple[str, ...] = ()
-
-
 NOTHING = Activity(0, {})
 NO_WINDOWS = Windows()
 
@@ -60,20 +52,30 @@ def window_of(occurred_at: str) -> str:
     return occurred_at[:17] + "00Z"
 
 
-def open_window(windows: Windows, start: str) -> Opening | None:
-    """The windows with that of `start` among them; None if it is too old: late."""
+def open_window(windows: Windows, start: str) -> Windows | None:
+    """With the window of `start` among them, the same object if it is already; None if it is too old: late."""
     if not windows.newest:
-        return Opening(Windows(start, 1), False)
-    newest, present = _minute(windows.newest), windows.present
-    ahead = _minute(start) - newest
+        return Windows(start, 1)
+    ahead, present = _minute(start) - _minute(windows.newest), windows.present
     if ahead <= -WINDOWS:
         return None
-    if ahead <= 0:
-        after = present | 1 << -ahead
-        return Opening(windows if after == present else Windows(windows.newest, after), after == present)
-    first = max(0, WINDOWS - ahead)
-    leaving = tuple(_start(newest - first - n) for n in _bits(present >> first))
-    return Opening(Windows(start, (present << min(ahead, WINDOWS) | 1) & _KEPT), False, leaving)
+    if ahead > 0:
+        return Windows(start, (present << min(ahead, WINDOWS) | 1) & _KEPT)
+    after = present | 1 << -ahead
+    return windows if after == present else Windows(windows.newest, after)
+
+
+def leaving(before: Windows, after: Windows) -> Iterator[str]:
+    """The starts of the windows that `after` has no room for, newest first."""
+    if after.newest == before.newest or not before.newest:
+        return
+    newest = _minute(before.newest)
+    first = max(0, newest + WINDOWS - _minute(after.newest))
+    gone = before.present >> first
+    while gone:  # a step for each, however far apart they are
+        lowest = gone & -gone
+        yield _start(newest - first - lowest.bit_length() + 1)
+        gone ^= lowest
 
 
 def add(before: Activity, currency: str | None, notional: Decimal | None) -> Activity | Rejected:
@@ -83,7 +85,9 @@ def add(before: Activity, currency: str | None, notional: Decimal | None) -> Act
     total = before.notional.get(currency, ZERO) + notional
     if not is_storable(total):
         return out_of_range("the window's notional")
-    return Activity(before.events + 1, {**before.notional, currency: total})
+    totals = before.notional.copy()
+    totals[currency] = total
+    return Activity(before.events + 1, totals)
 
 
 @lru_cache(maxsize=1 << 10)
@@ -104,11 +108,3 @@ def _minute(start: str) -> int:
 @lru_cache(maxsize=1 << 14)
 def _start(minute: int) -> str:
     return f"{(_EPOCH + minute * _MINUTE).isoformat()}Z"
-
-
-def _bits(number: int) -> Iterator[int]:
-    """Which bits are set, from the lowest: a step each."""
-    while number:
-        lowest = number & -number
-        yield lowest.bit_length() - 1
-        number ^= lowest

@@ -51,13 +51,17 @@ def book(
         total = fees.get(currency, ZERO) + fee
         if not is_storable(total):
             return out_of_range("fees")
-        fees = {**fees, currency: total}
+        fees = fees.copy()
+        fees[currency] = total
     if dividend is not None:
         total = dividends.get(currency, ZERO) + dividend
         if not is_storable(total):
             return out_of_range("dividends")
-        dividends = {**dividends, currency: total}
-    return _next(event, before, {**before.cash, currency: balance}, fees, dividends)
+        dividends = dividends.copy()
+        dividends[currency] = total
+    cash_after = before.cash.copy()  # and a store: half the time of {**before.cash, currency: balance}
+    cash_after[currency] = balance
+    return _next(event, before, cash_after, fees, dividends)
 
 
 def with_windows(portfolio: Portfolio, windows: Windows) -> Portfolio:

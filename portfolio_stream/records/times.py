@@ -15,13 +15,13 @@ _RFC_3339 = re.compile(
     r"(?:\.([0-9]+))?(?:[Zz]|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))"
 )
 
-# The form that is also the output's, with the calendar of 1970 to 2099 spelt out: 0.2 us instead of 2.3.
-is_normal_form = re.compile(
+# The form that is also the output's, with the calendar of 1970 to 2099 spelt out: 0.1 us instead of 2.3.
+NORMAL_FORM = (
     r"(?:(?:19[7-9][0-9]|20[0-9][0-9])-"
     r"(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
     r"|(?:19(?:7[26]|8[048]|9[26])|20(?:[02468][048]|[13579][26]))-02-29)"
     r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{3}Z"
-).fullmatch
+)
 
 
 def normal_form(text: str) -> str | None:

@@ -1,6 +1,7 @@
 """Values in: what is accepted, what is refused, with which code and words; both readers give one answer."""
 
 import json
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -12,7 +13,7 @@ from portfolio_stream.domain.events import Event
 from portfolio_stream.domain.rejection import Rejected
 from portfolio_stream.records.classifier import NESTING_LIMIT, VALUE_BYTES_LIMIT, classify
 from portfolio_stream.records.events import decode_event
-from portfolio_stream.records.times import is_normal_form, normal_form
+from portfolio_stream.records.times import NORMAL_FORM, normal_form
 from tests.unit.strategies import events, to_bytes
 
 COMMON = {"event_id": "e-1", "portfolio_id": "P1", "occurred_at": "2026-11-23T04:30:00.123Z"}
@@ -287,7 +288,7 @@ def test_times_are_utc_milliseconds(moment: Any, minutes: int, fraction: str) ->
     digits = f".{fraction}" if fraction else ""
     normal = normal_form(f"{moment:%Y-%m-%dT%H:%M:%S}{digits}{sign}{hours:02d}:{rest:02d}".rjust(25 + len(digits), "0"))
     if normal is not None:
-        assert is_normal_form(normal) or normal.startswith("2100")
+        assert re.fullmatch(NORMAL_FORM, normal) or normal.startswith("2100")
         assert normal == normal_form(normal)
         assert f"{fraction:0<3}"[:3] == normal[-4:-1]
 
@@ -296,8 +297,8 @@ def test_times_are_utc_milliseconds(moment: Any, minutes: int, fraction: str) ->
 def test_fast_time_pattern_is_the_calendar(day: Any, time: Any) -> None:
     """What the spelt-out calendar accepts, the strict reader gives back unchanged: all of 1970 to 2099."""
     text = f"{day.isoformat()}T{time:%H:%M:%S}.000Z"
-    assert bool(is_normal_form(text)) == (1970 <= day.year <= 2099)
-    if is_normal_form(text):
+    assert bool(re.fullmatch(NORMAL_FORM, text)) == (1970 <= day.year <= 2099)
+    if re.fullmatch(NORMAL_FORM, text):
         assert text == normal_form(text)
 
 
@@ -306,4 +307,4 @@ def test_fast_time_pattern_knows_leap_days() -> None:
     for year in range(1970, 2100):
         for month_day in ("02-29", "02-30", "04-30", "04-31", "12-31", "12-32", "01-00"):
             text = f"{year}-{month_day}T00:00:00.000Z"
-            assert (normal_form(text) is not None) == bool(is_normal_form(text)), text
+            assert (normal_form(text) is not None) == bool(re.fullmatch(NORMAL_FORM, text)), text
