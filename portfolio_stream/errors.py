@@ -118,11 +118,11 @@ class Superseded(PortfolioStreamError):
 
 
 class MembershipLost(PortfolioStreamError):
-    """The group coordinator expelled this worker twice within one session time-out."""
+    """The group coordinator expelled this worker twice within ten seconds."""
 
     def __init__(self) -> None:
         super().__init__(
-            "The group coordinator expelled this worker twice within one session time-out.",
+            "The group coordinator expelled this worker twice within ten seconds.",
             "Check the machine for long pauses and that no second worker uses the same data folder, then restart it.",
         )
 

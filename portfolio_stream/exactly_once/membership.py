@@ -29,7 +29,7 @@ _heartbeat = schema("consumer_group_heartbeat", 1)
 BEAT_SECONDS = 0.4  # a member may beat faster than it is asked to: a rebalance takes as many beats as it has steps
 REBALANCE_TIMEOUT_SECONDS = 30.0  # how long a revoked partition may be held
 FAILURE_PAUSE_SECONDS = 0.1  # a coordinator that has just moved answers at once, many times
-EXPULSION_WINDOW_SECONDS = 45.0  # Kafka's default session time-out: two expulsions within it are not an accident
+EXPULSION_WINDOW_SECONDS = 10.0  # processes of one identity expel each other within two beats; two pauses do not
 LEAVE = -1  # the member epoch that says goodbye
 FRESH_SECONDS = 2.0  # an ownership older than this is not served over HTTP; below the smallest session time-out
 
