@@ -15,7 +15,6 @@ from portfolio_stream.errors import PortfolioStreamError
 from portfolio_stream.exactly_once.configuration import Configuration
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.faust.app import ExactlyOnceApp
-from portfolio_stream.exactly_once.faust.stream import SliceSchema
 from portfolio_stream.exactly_once.identity import claim
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.slices import Slice
@@ -105,7 +104,7 @@ def make_app(settings: Settings) -> ExactlyOnceApp:
         topic_partitions=settings.partitions,
         topic_replication_factor=settings.replication_factor,
     )
-    events = app.topic(settings.input_topic, schema=SliceSchema())
+    events = app.topic(settings.input_topic)
     for definition in TABLES:
         app.Table(definition.name, options={"definition": definition}, partitions=settings.partitions)
 

@@ -5,27 +5,18 @@ import time
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP, SIGTERM
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from portfolio_stream.broker.probe import free_port
+from tests.integration import sensor_averages
 from tests.integration.histories import Load, check, wait_for_no_lag
-from tests.integration.word_count import CHANGELOG, COUNTS, GROUP, WORDS
+from tests.integration.sensor_averages import AVERAGES, GROUP, make
 from tests.integration.workers import Stage, Worker, until
 
 ROOT = Path(__file__).parents[2]
 RETURN_SECONDS = 5.0  # after the fault is gone; Python's start is 1 to 2 of them
 SESSION_SECONDS = 3.0  # of the embedded broker
-
-
-async def make(stage: Stage, *topics: NewTopic) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=stage.settings.bootstrap_servers)
-    await admin.start()
-    try:
-        answer = await admin.create_topics(list(topics))
-    finally:
-        await admin.close()
-    assert [0] * len(topics) == [error[1] for error in answer.topic_errors]
 
 
 async def run_to_the_end(worker: Worker) -> str:
@@ -176,31 +167,23 @@ async def test_without_a_broker_there_is_one_clear_error(tmp_path: Path) -> None
     assert 1 == text.count(f"No Kafka broker answers at 127.0.0.1:{port}. Operator action: Start it")
 
 
-async def words(stage: Stage, sent: dict[int, list[bytes]]) -> None:
-    """Send words to their partitions, those of each in one batch after the other."""
-    async with AIOKafkaProducer(
-        bootstrap_servers=stage.settings.bootstrap_servers, enable_idempotence=True
-    ) as producer:
-        for partition, values in sent.items():
-            for value in values:
-                await producer.send(WORDS, value, partition=partition)
+POISON, UNENCODABLE = b"poison", b"9" * 30  # no number, and one that the table's encoding does not hold
 
 
-async def word_counter(stage: Stage) -> Worker:
-    """A worker of another domain, with its topics of three partitions, not started."""
-    await make(
-        stage,
-        NewTopic(WORDS, 3, 1),
-        NewTopic(COUNTS, 3, 1),
-        NewTopic(CHANGELOG, 3, 1, topic_configs={"cleanup.policy": "compact"}),
-    )
-    return stage.worker("w1", app="tests.integration.word_count", PYTHONPATH=str(ROOT))
+def ones(sensor: bytes, count: int) -> list[tuple[bytes, bytes]]:
+    return [(sensor, b"1")] * count
+
+
+async def docs_worker(stage: Stage) -> Worker:
+    """A worker of another domain with three partitions, not started: it fails as its readings ask it to."""
+    await sensor_averages.open_stage(stage)
+    return sensor_averages.worker(stage, "w1")
 
 
 async def counted(stage: Stage, partition: int) -> list[bytes]:
-    """The words that were counted in a partition, in order."""
+    """The sensors whose readings were counted in a partition, in order."""
     consumer = AIOKafkaConsumer(bootstrap_servers=stage.settings.bootstrap_servers, isolation_level="read_committed")
-    place = TopicPartition(COUNTS, partition)
+    place = TopicPartition(AVERAGES, partition)
     found: list[bytes] = []
     async with consumer:
         consumer.assign([place])
@@ -214,9 +197,10 @@ async def counted(stage: Stage, partition: int) -> list[bytes]:
 
 async def test_a_fold_that_raises_halts_its_partition_alone(stage: Stage) -> None:
     """After three tries at the record; all before it is committed, nothing is skipped, the others go on."""
-    worker = await word_counter(stage)
+    worker = await docs_worker(stage)
     before = [b"a%d" % number for number in range(1_207)]
-    await words(stage, {0: [b"zero"] * 50, 1: [*before, b"poison", b"behind"], 2: [b"two"] * 50})
+    poisoned = [*[(sensor, b"1") for sensor in before], (b"bad", POISON), (b"behind", b"1")]
+    await sensor_averages.send(stage, {0: ones(b"zero", 50), 1: poisoned, 2: ones(b"two", 50)})
     worker.start()
     await until(lambda: bool(worker.events("partition stopped")), 20, "the partition stops", worker)
     (stopped,) = worker.events("partition stopped")
@@ -224,7 +208,7 @@ async def test_a_fold_that_raises_halts_its_partition_alone(stage: Stage) -> Non
     tries = [event for event in worker.events("fold failed") if event["offsets"] == "1207..1207"]
     assert ["1", "2", "3"] == [event["try"] for event in tries]
 
-    await words(stage, {0: [b"more"] * 20, 2: [b"more"] * 20})
+    await sensor_averages.send(stage, {0: ones(b"more", 20), 2: ones(b"more", 20)})
 
     async def others_went_on() -> bool:
         return [70, 70] == [len(await counted(stage, partition)) for partition in (0, 2)]
@@ -244,10 +228,10 @@ async def test_a_fold_that_raises_halts_its_partition_alone(stage: Stage) -> Non
 
 async def test_an_error_outside_the_fold_ends_the_worker(stage: Stage) -> None:
     """A value that its table cannot encode breaks the transaction: exit 1 with the error, nothing of it is visible."""
-    worker = await word_counter(stage)
+    worker = await docs_worker(stage)
     worker.start()
     await stage.serving(worker)
-    await words(stage, {0: [b"unencodable"]})
+    await sensor_averages.send(stage, {0: [(b"far", UNENCODABLE)]})
     assert 1 == await worker.ended(10), worker.text
     assert "OverflowError" in worker.text
     assert [] == await counted(stage, 0)

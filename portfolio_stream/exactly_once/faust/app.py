@@ -4,19 +4,24 @@ What is not transactional is refused: nothing may silently escape the transactio
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import faust
+from aiokafka.admin import AIOKafkaAdminClient
 from faust.app.base import BootStrategy
 from faust.transport.drivers import TRANSPORTS
 
 from portfolio_stream.errors import NotTransactional, PortfolioStreamError
+from portfolio_stream.exactly_once.configuration import Configuration
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.faust.agent import SliceAgent
-from portfolio_stream.exactly_once.faust.stream import SliceStream
+from portfolio_stream.exactly_once.faust.stream import SliceSchema, SliceStream
 from portfolio_stream.exactly_once.faust.tables import ExactlyOnceTable, ExactlyOnceTableManager
+from portfolio_stream.exactly_once.identity import claim
 from portfolio_stream.exactly_once.ports import TableDefinition
+from portfolio_stream.exactly_once.store import Store
+from portfolio_stream.kafka_topics import ANY_TIMESTAMP, WEEK_MS, Topic, check_present, create_missing, describe_topics
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +37,10 @@ class _Boot(BootStrategy):
 
     enable_kafka_producer = False
 
+    def web_server(self) -> tuple[()]:
+        """Not Faust's own, which listens on every address and lets everyone in; what the app brings starts later."""
+        return ()
+
 
 class _Topic(faust.Topic):
     """A topic to read, or a name to append to."""
@@ -45,6 +54,11 @@ class _Topic(faust.Topic):
 
 class _Worker(faust.Worker):
     """Ends with the code of what made the app stop: 0 only if nothing is in doubt."""
+
+    def __init__(self, app: Any, *services: Any, **options: Any) -> None:
+        if app._web_server_service is None:
+            app.conf.web_enabled = False  # or the banner names an address where nobody listens
+        super().__init__(app, *services, **options)
 
     def execute_from_commandline(self) -> None:
         try:
@@ -86,6 +100,10 @@ class ExactlyOnceApp(faust.App):
         """What the engine gives, whatever Faust's own setting says."""
         return "exactly_once"
 
+    def topic(self, *names: str, **options: Any) -> Any:
+        """What is read of it are slices: decoding belongs to the fold."""
+        return super().topic(*names, **{"schema": SliceSchema()} | options)
+
     async def make_engine(self) -> Engine:
         definitions = [table.definition for table in self.tables.values()]
         self.engine = await self._make_engine(definitions)
@@ -107,3 +125,70 @@ class ExactlyOnceApp(faust.App):
 
     async def _producer_flush(self, logger: Any) -> None:
         """There is none."""
+
+
+def exactly_once_app(
+    group: str,
+    *,
+    source: str,
+    outputs: Sequence[str],
+    tables: Sequence[TableDefinition[Any]],
+    fold: str,
+    bootstrap_servers: str,
+    client_options: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> ExactlyOnceApp:
+    """An app with nothing but a fold to write: one source topic, outputs, and tables in the changelog GROUP-changelog.
+
+    `fold` names what the state depends on besides the records: a state of another fold is refused. A worker keeps its
+    identity and its store in Faust's `datadir`. It makes the topics that are missing, as many partitions as the source
+    has, or Faust's `topic_partitions`. `client_options` are aiokafka's of every client (security), `options` Faust's.
+    """
+    client = {"bootstrap_servers": bootstrap_servers, **(client_options or {})}
+    changelog = f"{group}-changelog"
+
+    async def make_engine(definitions: list[TableDefinition[Any]]) -> Engine:
+        identity = claim(app.conf.datadir, None)
+        store = Store(identity.folder / "store")
+        await _make_topics(client, app.conf, source, outputs, changelog)
+        configuration = Configuration(
+            group=group,
+            source_topic=source,
+            changelog_topic=changelog,
+            output_topics=tuple(outputs),
+            fold=fold,
+            client_options=client,
+            client_id=identity.instance_id,
+        )
+        return Engine(configuration, identity, store, definitions)
+
+    app = ExactlyOnceApp(group, make_engine=make_engine, bootstrap_servers=bootstrap_servers, **options)
+    for definition in tables:
+        app.Table(definition.name, options={"definition": definition})
+    return app
+
+
+async def _make_topics(
+    client: Mapping[str, Any], conf: Any, source: str, outputs: Sequence[str], changelog: str
+) -> None:
+    """Make what is missing; raises TopicMisconfigured for what is there and would scatter or lose records."""
+    admin = AIOKafkaAdminClient(**client)
+    try:
+        await admin.start()
+        described = await describe_topics(admin, [source])
+        partitions = described[source].partitions if described else conf.topic_partitions
+
+        def topic(name: str, **configuration: str) -> Topic:
+            return Topic(
+                name=name,
+                partitions=partitions,
+                replication_factor=conf.topic_replication_factor,
+                configuration=configuration,
+            )
+
+        made = [topic(name, **{"cleanup.policy": "delete"} | ANY_TIMESTAMP) for name in outputs]
+        made.append(topic(changelog, **{"cleanup.policy": "compact", "delete.retention.ms": WEEK_MS} | ANY_TIMESTAMP))
+        await check_present(admin, made)
+        await create_missing(admin, [topic(source), *made])
+    finally:
+        await admin.close()
