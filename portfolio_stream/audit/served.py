@@ -100,8 +100,14 @@ class Asker:
             await self._ask_pages(between)
 
     async def _ask_keys(self, audit: PartitionAudit) -> None:
-        answers = await asyncio.gather(*(self._ask_key(audit, key) for key in _sample(audit.replay.values)))
-        audit.take_answers(answer for answer in answers if answer is not None)
+        """One by one, up to the first without an answer: a partition that moves must not hold the pass up."""
+        answers: list[Answer] = []
+        for key in _sample(audit.replay.values):
+            answer = await self._ask_key(audit, key)
+            if answer is None:
+                break
+            answers.append(answer)
+        audit.take_answers(answers)
 
     async def _ask_key(self, audit: PartitionAudit, key: bytes) -> Answer | None:
         path = "/".join(quote(part, safe="") for part in key.split(SEPARATOR))

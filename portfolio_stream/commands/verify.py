@@ -1,20 +1,34 @@
 """portfolio-stream verify: is exactly-once true of what stands in Kafka, and of what the workers serve?"""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from portfolio_stream.broker.processes import ENDING_SIGNALS
 from portfolio_stream.commands.common import OutputFormat, bootstrap_option, note, output_option, read_settings, run
 from portfolio_stream.settings import Settings
 
 if TYPE_CHECKING:
+    from portfolio_stream.audit.board import Board
     from portfolio_stream.audit.result import Coverage, Verification
     from portfolio_stream.audit.served import Workers
 
+INTERVAL_SECONDS = 2.0
+WEB_PORT = 6060  # where the workers' page looks for it (PORTFOLIO_AUDITOR)
+
 
 @click.command()
+@click.option("--follow", is_flag=True, help="Audit continuously, until a violation or Ctrl-C.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
+    help="With --follow, from pass to pass. Default: 2.",
+)
+@click.option("--keep-going", is_flag=True, help="A violation does not end it.")
+@click.option("--web-port", type=click.IntRange(1, 65_535), help="For /verdict and /metrics. Default: 6060.")
 @click.option(
     "--served",
     type=click.Choice(["sample", "all", "none"]),
@@ -28,6 +42,10 @@ if TYPE_CHECKING:
 @click.pass_context
 def verify(
     context: click.Context,
+    follow: bool,
+    interval: float | None,
+    keep_going: bool,
+    web_port: int | None,
     served: "Coverage",
     web_address: str | None,
     bootstrap_servers: str | None,
@@ -37,9 +55,16 @@ def verify(
 
     Works on a live system. Exit code 0: exactly-once holds, 1: it is violated, 2: it cannot be verified.
     """
+    given = {"--interval": interval is not None, "--keep-going": keep_going, "--web-port": web_port is not None}
+    if not follow and any(given.values()):
+        raise click.UsageError(f"{next(name for name in given if given[name])} goes with --follow.")
+    settings = read_settings(bootstrap_servers=bootstrap_servers)
+    if follow:
+        plan = _Follow(interval or INTERVAL_SECONDS, keep_going, web_port or WEB_PORT, output)
+        context.exit(run(_follow(settings, plan, served, web_address)))
     from portfolio_stream.audit.result import as_json, as_text
 
-    result = run(_verify(read_settings(bootstrap_servers=bootstrap_servers), served, web_address))
+    result = run(_verify(settings, served, web_address))
     click.echo(as_json(result) if output == "json" else as_text(result))
     context.exit(result.exit_code)
 
@@ -49,6 +74,62 @@ async def _verify(settings: Settings, served: "Coverage", web_address: str | Non
 
     async with _workers(settings, web_address) as find_workers:
         return await audit(settings, note, served, find_workers)
+
+
+class _Follow(NamedTuple):
+    interval: float
+    keep_going: bool
+    web_port: int
+    output: OutputFormat
+
+
+async def _follow(settings: Settings, plan: _Follow, served: "Coverage", web_address: str | None) -> int:
+    """The exit code that the verdict gives, when a violation or a signal ends it."""
+    import asyncio
+
+    from portfolio_stream.audit.board import Board
+    from portfolio_stream.audit.follow import Plan, follow
+    from portfolio_stream.audit.server import serving
+
+    board = Board()
+    print_pass = _printer(board, plan.output)
+    async with serving(settings, plan.web_port, board) as address, _workers(settings, web_address) as find_workers:
+        note(f"The verdict is at {address}/verdict, figures at {address}/metrics.")
+        audit = Plan(interval=plan.interval, keep_going=plan.keep_going, coverage=served, find_workers=find_workers)
+        auditing = asyncio.create_task(follow(settings, audit, board, print_pass))
+        for number in ENDING_SIGNALS:
+            asyncio.get_running_loop().add_signal_handler(number, auditing.cancel)
+        try:
+            await auditing
+        except asyncio.CancelledError:
+            note(f"Ended: {board.verdict}.")
+    return board.exit_code
+
+
+def _printer(board: "Board", output: OutputFormat) -> Callable[[], None]:
+    """Prints a line a pass, and each anomaly once."""
+    from portfolio_stream.audit.anomaly import describe
+
+    shown = records = 0
+
+    def print_pass() -> None:
+        nonlocal shown, records
+        if output == "json":
+            click.echo(board.line())
+            return
+        figures, before = board.figures, records
+        records = figures["records"]
+        click.echo(
+            f"{board.time} {board.verdict}: {records:,} records (+{records - before:,}), {figures['served']:,} served "
+            f"values, lag {board.lag:,}, {board.seconds:.1f} s"
+        )
+        if board.trouble is not None:
+            click.echo(f"  {board.trouble}")
+        for anomaly in board.findings.listed[shown:]:
+            click.echo(f"  {anomaly.kind} {describe(anomaly)}")
+        shown = len(board.findings.listed)
+
+    return print_pass
 
 
 @asynccontextmanager

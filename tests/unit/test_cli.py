@@ -53,6 +53,9 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ["dlq", "replay", "--all", "--partition", "1"],
         ["verify", "--bogus"],
         ["verify", "--served", "some"],
+        ["verify", "--interval", "1"],
+        ["verify", "--follow", "--interval", "0"],
+        ["verify", "--follow", "--web-port", "0"],
     ],
 )
 def test_a_bad_argument_is_answered_in_one_line_and_code_2(
@@ -84,6 +87,7 @@ def test_a_wrong_environment_names_the_variable(
         ["produce", "--events", "1"],
         ["consume"],
         ["verify"],
+        ["verify", "--follow", "--web-port", str(free_port())],
         ["lag"],
         ["dlq", "list"],
         ["dlq", "replay", "--all"],

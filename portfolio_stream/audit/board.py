@@ -1,0 +1,110 @@
+"""What the audit knows so far, for the terminal, for programs and for Prometheus.
+
+A violation stays: no later pass takes it back. What cannot be verified at the moment may be verified by the next pass.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+import msgspec
+
+from portfolio_stream.audit.anomaly import Anomaly, describe
+from portfolio_stream.audit.result import FIGURES, Findings, PartitionResult
+
+Verdict = Literal["holds", "violated", "unverifiable", "starting"]
+#: what a command that ends with it ends with; 130 is what a shell gives for SIGINT: nothing is said
+EXIT_CODES: dict[Verdict, int] = {"holds": 0, "violated": 1, "unverifiable": 2, "starting": 130}
+
+
+class ShownAnomaly(msgspec.Struct, frozen=True):
+    kind: str
+    partition: int
+    offset: int | None
+    detail: str
+
+
+class Statement(msgspec.Struct, frozen=True):
+    """GET /verdict, and a line of `verify --follow -o json`."""
+
+    verdict: Verdict
+    #: source records compared
+    records: int
+    #: source offsets that are not folded yet
+    lag: int
+    #: the first of them
+    anomalies: tuple[ShownAnomaly, ...]
+    #: RFC 3339: when the last pass ended
+    updated: str
+
+
+@dataclass(slots=True)
+class Board:
+    findings: Findings = field(default_factory=Findings)
+    results: dict[int, PartitionResult] = field(default_factory=dict)
+    #: requests to workers that got no answer
+    unanswered: int = 0
+    #: those that ended, and those that could not
+    passes: int = 0
+    failures: int = 0
+    #: of the last pass
+    seconds: float = 0.0
+    #: UNIX time of the last pass's end, or of the start
+    updated: float = field(default_factory=time.time)
+    #: why the last pass could not end; None: it did
+    trouble: str | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        if self.findings.counts:
+            return "violated"
+        if self.trouble is not None:
+            return "unverifiable"
+        return "holds" if self.passes else "starting"
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_CODES[self.verdict]
+
+    @property
+    def figures(self) -> dict[str, int]:
+        return {name: sum(one.figures.get(name, 0) for one in self.results.values()) for name in FIGURES}
+
+    @property
+    def lag(self) -> int:
+        return sum(one.lag for one in self.results.values())
+
+    def note(self, result: PartitionResult, anomalies: Sequence[Anomaly]) -> None:
+        """What one partition's pass said."""
+        self.results[result.partition] = result
+        self.findings.add(anomalies)
+
+    def passed(self, seconds: float) -> None:
+        """Every partition was compared."""
+        self.passes += 1
+        self.seconds, self.updated, self.trouble = seconds, time.time(), None
+
+    def failed(self, trouble: str) -> None:
+        self.failures += 1
+        self.updated, self.trouble = time.time(), trouble
+
+    @property
+    def time(self) -> str:
+        """RFC 3339."""
+        return datetime.fromtimestamp(self.updated, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    def line(self) -> str:
+        return msgspec.json.encode(self.statement()).decode()
+
+    def statement(self) -> Statement:
+        return Statement(
+            verdict=self.verdict,
+            records=self.figures["records"],
+            lag=self.lag,
+            anomalies=tuple(
+                ShownAnomaly(one.kind, one.partition, one.offset, describe(one)) for one in self.findings.listed
+            ),
+            updated=self.time,
+        )

@@ -1,0 +1,65 @@
+"""Auditing without an end: pass after pass over all partitions, each only what is new.
+
+A violation ends it, unless it is told to go on. What may pass by itself (a broker that is away, a transaction that
+stays open) does not: the verdict is `unverifiable` until a pass succeeds, which goes on where the failed one stopped.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from aiokafka.errors import KafkaError
+
+from portfolio_stream.audit.board import Board
+from portfolio_stream.audit.partition import PartitionAudit
+from portfolio_stream.audit.result import Coverage
+from portfolio_stream.audit.served import Asker, Workers, open_asker
+from portfolio_stream.audit.verify import open_audits
+from portfolio_stream.errors import CannotVerifyYet, PartitionUnreadable
+from portfolio_stream.settings import Settings
+
+#: the next pass may succeed
+PASSING = (CannotVerifyYet, PartitionUnreadable, KafkaError, OSError)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    #: seconds from one pass's start to the next one's
+    interval: float
+    #: do not end at the first violation
+    keep_going: bool
+    coverage: Coverage
+    find_workers: Workers
+
+
+async def follow(settings: Settings, plan: Plan, board: Board, report: Callable[[], None]) -> None:
+    """Until a violation ends it, or for ever. `report` is called after each pass.
+
+    Raises CannotVerify, TopicMissing, or what `connected` raises for the first connection.
+    """
+    async with open_audits(settings) as audits, open_asker(settings, plan.coverage, plan.find_workers) as asker:
+        while True:
+            start = time.monotonic()
+            try:
+                await _pass(audits, asker, plan, board)
+            except PASSING as error:
+                board.failed(str(error) or type(error).__name__)
+            else:
+                board.passed(time.monotonic() - start)
+            report()
+            if board.verdict == "violated" and not plan.keep_going:
+                return
+            await asyncio.sleep(max(0.0, start + plan.interval - time.monotonic()))
+
+
+async def _pass(audits: Sequence[PartitionAudit], asker: Asker, plan: Plan, board: Board) -> None:
+    topic_id: str | None = None
+    for audit in audits:
+        anomalies = await audit.run(topic_id)
+        topic_id = topic_id or audit.topic_id
+        board.note(audit.result, anomalies)
+        if anomalies and not plan.keep_going:
+            return
+    await asker.ask(audits)
+    board.unanswered = asker.unanswered
