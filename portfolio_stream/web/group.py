@@ -8,7 +8,7 @@
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -141,14 +141,14 @@ class Ledger:
     def __init__(self, served_by: str, *, asks_for_token: bool = False) -> None:
         self._served_by = served_by
         self._asks_for_token = asks_for_token
-        self._known: dict[str, _Known] = {}
+        self._known: dict[Owner, _Known] = {}
         self._meter = Meter()
         self._fed = float("-inf")
 
     @property
     def workers(self) -> tuple[Owner, ...]:
         """All that are not forgotten."""
-        return tuple(known.look.worker for known in self._known.values())
+        return tuple(self._known)
 
     def feed(
         self,
@@ -168,8 +168,9 @@ class Ledger:
         self._fed = now
         came = Counted()
         for look in looks:
-            known = self._known.setdefault(look.worker.instance_id, _Known(look))
+            known = self._known.setdefault(look.worker, _Known(look))
             came += known.feed(now, look)
+        self._take_over({look.worker for look in looks})
         self._known = {name: known for name, known in self._known.items() if now - known.seen < FORGOTTEN_SECONDS}
         self._meter.feed(now, came)
         partitions = self._partition_rows(partition_count, offsets)
@@ -177,11 +178,18 @@ class Ledger:
             served_by=self._served_by,
             asks_for_token=self._asks_for_token,
             problems=problems,
-            workers=tuple(_worker_row(now, known) for _, known in sorted(self._known.items())),
+            workers=tuple(_worker_row(now, known) for _, known in sorted(self._known.items(), key=_by_name)),
             partitions=tuple(partitions),
             totals=self._totals([row.lag for row in partitions]),
             audit=audit,
         )
+
+    def _take_over(self, seen: Collection[Owner]) -> None:
+        """A worker that answers at another address than before is the same one, started again."""
+        for worker in [worker for worker in self._known if worker not in seen]:
+            successor = next((other for other in seen if other.instance_id == worker.instance_id), None)
+            if successor is not None:
+                self._known[successor].restarts += self._known.pop(worker).restarts + 1
 
     def _partition_rows(self, count: int, offsets: Mapping[int, Offsets] | None) -> list[PartitionRow]:
         owners = owners_of([known.look for known in self._known.values()])
@@ -248,6 +256,10 @@ def _partition_row(partition: int, held: Held | None, offsets: Mapping[int, Offs
         committed=None if at is None else at.committed,
         end=None if at is None else at.last_stable_offset,
     )
+
+
+def _by_name(item: tuple[Owner, _Known]) -> tuple[str, str]:
+    return item[0].instance_id, item[0].address
 
 
 def _worker_row(now: float, known: _Known) -> WorkerRow:

@@ -78,7 +78,9 @@ class Live:
         self._settings = settings
         self._watch = watch
         self._listeners: set[Listener] = set()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._working: set[asyncio.Task[None]] = set()
+        #: told to end
+        self._ending: set[asyncio.Task[None]] = set()
         #: the newest frame of what a new listener must not wait for
         self._newest: dict[str, bytes] = {}
         self._is_closed = False
@@ -105,8 +107,8 @@ class Live:
         for listener in self._listeners:
             listener.close()
         self._rest()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
+        if self._ending:
+            await asyncio.wait(self._ending, timeout=CLOSE_SECONDS)
 
     def publish(self, event: str, value: object) -> None:
         data = frame(event, value)
@@ -130,25 +132,28 @@ class Live:
                 self._rest()
 
     def _work(self) -> None:
-        self._tasks = [
+        self._working = {
             asyncio.create_task(self._group(), name="live group"),
             asyncio.create_task(self._tail(), name="live tail"),
-        ]
-        for task in self._tasks:
+        }
+        for task in self._working:
             task.add_done_callback(self._ended)
 
+    def _rest(self) -> None:
+        for task in self._working:
+            task.cancel()
+        self._ending |= self._working
+        self._working = set()
+        self._newest.clear()
+
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """A bug: the streams end too, so that pages say so and connect again."""
-        if task.cancelled() or task.exception() is None:
+        """One that nobody told to: a bug. The streams end too, so that pages say so and connect again."""
+        self._ending.discard(task)
+        if task not in self._working:
             return
-        log.error("live view failed", exc_info=task.exception())
+        log.error("live view failed task=%s", task.get_name(), exc_info=None if task.cancelled() else task.exception())
         for listener in self._listeners:
             listener.close()
-
-    def _rest(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        self._newest.clear()
 
     async def _group(self) -> None:
         async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
@@ -161,10 +166,19 @@ class Live:
         """As long as Kafka is away, the group's state says so."""
         while True:
             if membership_of(self._engine) is not None:  # the topics are there, and their partitions known
-                try:
-                    async with open_tail(self._settings, self._engine.partition_count) as tail:
-                        async for event, value in tail.events():
-                            self.publish(event, value)
-                except PortfolioStreamError as error:
-                    log.info("live tail waits error=%s", type(error).__name__)
+                await self._tail_until_lost()
             await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _tail_until_lost(self) -> None:
+        try:
+            async with open_tail(self._settings, self._engine.partition_count) as tail:
+                async for event, value in tail.events():
+                    self.publish(event, value)
+        except (PortfolioStreamError, OSError) as error:
+            log.info("live tail waits error=%s", type(error).__name__)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # a consumer that stops while its broker is lost lets out the cancellation of its own fetch
+            log.info("live tail waits error=fetch cancelled")

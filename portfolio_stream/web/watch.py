@@ -85,22 +85,19 @@ class Watch:
     async def _looks(self, session: aiohttp.ClientSession, members: tuple[Member, ...] | None) -> list[Look]:
         """Of all members and of all workers that were there lately."""
         assigned = {member.worker: member.partitions for member in members or ()}
-        current = {worker.instance_id for worker in assigned}
-        asked = [*assigned, *(worker for worker in self._ledger.workers if worker.instance_id not in current)]
-        if self._self not in asked:
-            asked.append(self._self)
-        answers = await asyncio.gather(*(self._ask(session, worker) for worker in asked))
-        looks = [
+        asked = {*assigned, *self._ledger.workers, self._self}
+        answers = dict(zip(asked, await asyncio.gather(*(self._ask(session, one) for one in asked)), strict=True))
+        here = {worker.instance_id for worker, answer in answers.items() if isinstance(answer, WorkerStatus)}
+        return [
             Look(
                 worker=worker,
                 is_member=members is None or worker in assigned,
                 assigned=assigned.get(worker, ()),
                 answer=answer,
             )
-            for worker, answer in zip(asked, answers, strict=True)
+            for worker, answer in answers.items()
+            if isinstance(answer, WorkerStatus) or worker.instance_id not in here  # else an address that it left
         ]
-        looks.sort(key=lambda look: isinstance(look.answer, WorkerStatus))  # of two by one name, the one that answers
-        return list({look.worker.instance_id: look for look in looks}.values())
 
     async def _ask(self, session: aiohttp.ClientSession, worker: Owner) -> WorkerStatus | Silence:
         if worker == self._self:

@@ -135,6 +135,18 @@ def test_gone_worker_is_forgotten(feed: Feeding) -> None:
     assert (Owner("w1", "w1:1"),) == feed.ledger.workers
 
 
+def test_worker_that_comes_back_elsewhere(feed: Feeding) -> None:
+    """On another port it is the same worker, started again; two that answer by one name are two."""
+    feed(look("w1", told("w1", 0)))
+    moved = Look(worker=Owner("w1", "w1:2"), is_member=True, assigned=(0,), answer=told("w1", 0, process="2"))
+    after = feed(moved)
+    assert [("w1:2", 1)] == [(row.address, row.restarts) for row in after.workers]
+    assert [("w1:2", 1)] == [(row.address, row.restarts) for row in feed(moved).workers]
+    both = feed(moved, look("w1", told("w1", 1, process="3")))
+    assert [("w1:1", 0), ("w1:2", 1)] == [(row.address, row.restarts) for row in both.workers]
+    assert [("w1", "running"), ("w1", "running")] == owners(both)
+
+
 def test_two_claim_a_partition(feed: Feeding) -> None:
     """For a moment of a rebalance: the one that processes it has it."""
     state = feed(look("w1", told("w1", 0, state="recovering"), 0), look("w2", told("w2", 0)))
@@ -239,6 +251,17 @@ async def test_members_that_do_not_answer(engine: FakeEngine, coordinator: FakeC
         silence.set()
     expected = {"w1": "ready", "w2": "gone", "w3": "silent", "w4": "gone", "w5": "silent", "w6": "silent"}
     assert expected == states(state.workers)
+    engine.store.close()
+
+
+async def test_address_that_a_worker_left(engine: FakeEngine, other: FakeEngine, coordinator: FakeCoordinator) -> None:
+    """The group still lists the process that was killed: the worker's row is of the one that answers."""
+    engine.join(0)
+    other.join(1)
+    async with serving(other) as server:
+        coordinator.members = {"w2@127.0.0.1:1": (1,), f"w2@{server.address}": (), "w1@here:1": (0,)}
+        state = await watched(engine, "here:1")
+    assert [("here:1", "ready"), (server.address, "ready")] == [(row.address, row.state) for row in state.workers]
     engine.store.close()
 
 

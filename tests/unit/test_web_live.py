@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 import pytest
 
+from portfolio_stream.errors import BrokerUnreachable
 from portfolio_stream.web import live
 from portfolio_stream.web.live import Listener, frame
 from portfolio_stream.web.server import WebServer
@@ -142,6 +144,37 @@ async def test_bug_in_the_work_ends_the_streams(
             while True:
                 await stream.next("group")
     assert "AttributeError" in caplog.text
+
+
+async def test_cancellation_that_nobody_asked_for(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Out of the Kafka client, when a broker is lost: the tail goes on; in a look at the group it ends the streams."""
+    monkeypatch.setattr(live, "AGAIN_SECONDS", 0)
+    ends = iter([asyncio.CancelledError(), ConnectionResetError(), BrokerUnreachable("nowhere")])
+
+    @asynccontextmanager
+    async def open_tail(*_: object) -> AsyncIterator[Any]:
+        async def events() -> AsyncIterator[tuple[str, object]]:
+            for end in ends:
+                raise end
+            yield "outputs", "again"
+            await asyncio.Event().wait()
+
+        yield SimpleNamespace(events=events)
+
+    monkeypatch.setattr(live, "open_tail", open_tail)
+    async with serving(engine) as server, opened(server) as stream:
+        assert "again" == await stream.next("outputs")
+        monkeypatch.setattr(live.Watch, "look", cancelled)
+        with pytest.raises(EOFError):
+            while True:
+                await stream.next("group")
+    assert "live view failed task=live group" in caplog.text
+
+
+async def cancelled(*_: object) -> None:
+    raise asyncio.CancelledError
 
 
 async def test_page_and_its_files(engine: FakeEngine) -> None:

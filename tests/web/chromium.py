@@ -50,7 +50,7 @@ def _ways() -> list[tuple[str, list[list[str]]]]:
     """Each a name, and commands of which all must succeed."""
     ways = [("playwright", [[sys.executable, "-m", "playwright", "install", "chromium"]])]
     if shutil.which("apt-get") and os.geteuid() == 0:
-        install = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", "chromium"]
+        install = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", "chromium", "fonts-dejavu-core"]
         ways.insert(0, ("Debian", [["apt-get", "update", "--quiet"], install]))
     return ways
 

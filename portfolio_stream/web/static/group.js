@@ -70,7 +70,7 @@ export class Group {
     this.#showFigures(state.totals);
     showAudit(state.audit);
     updateRows(byId("workers"), state.workers, {
-      key: (worker) => worker.worker,
+      key: (worker) => `${worker.worker}@${worker.address}`,
       columns: WORKERS,
       empty: "No worker has answered yet.",
     });
