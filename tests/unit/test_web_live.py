@@ -106,6 +106,29 @@ async def test_slow_listener_loses_the_oldest() -> None:
     assert frame("group", 5) == await anext(listener.frames())
 
 
+async def test_listener_that_takes_nothing_is_let_go(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A phone that fell asleep keeps no place."""
+
+    async def look(*_: object) -> str:
+        return "x" * 1_000_000  # no socket holds many of these
+
+    monkeypatch.setattr(live.Watch, "look", look)
+    monkeypatch.setattr(live, "GROUP_SECONDS", 0.001)
+    monkeypatch.setattr(live, "WRITE_SECONDS", 0.1)
+    monkeypatch.setattr(live, "MAX_LISTENERS", 1)
+    async with serving(engine) as server:
+        reader, asleep = await asyncio.open_connection("127.0.0.1", server.port, limit=1_000)
+        asleep.write(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        assert 503 == (await get(server, "/live")).status
+        async with asyncio.timeout(10):
+            while True:
+                async with opened(server) as awake:
+                    if awake.response.status == 200:
+                        break
+        asleep.transport.abort()
+
+
 async def test_silence_is_filled_with_comments(monkeypatch: pytest.MonkeyPatch) -> None:
     """Proxies and pages see that the stream lives; a closed listener ends."""
     monkeypatch.setattr(live, "HEARTBEAT_SECONDS", 0.01)

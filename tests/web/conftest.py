@@ -1,8 +1,12 @@
 """A real Chromium that looks at real workers' pages, and hears every error that they make."""
 
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -25,6 +29,20 @@ ARGUMENTS = (
 )
 #: what a browser itself says of a worker that is gone
 NO_WORKER = re.compile(r"net::ERR_(CONNECTION_REFUSED|CONNECTION_RESET|INCOMPLETE_CHUNKED_ENCODING|EMPTY_RESPONSE)")
+
+
+COMMAND = Path(sys.executable).with_name("portfolio-stream")
+
+
+@contextmanager
+def running(*arguments: str) -> Iterator[None]:
+    """A command of ours beside the test."""
+    process = subprocess.Popen([str(COMMAND), *arguments], stdout=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
 
 
 @dataclass

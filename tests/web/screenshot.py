@@ -1,11 +1,8 @@
 """Make docs/images/web-view.png: `python -m tests.web.screenshot`, two workers under load on a Kafka of its own."""
 
 import asyncio
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 from playwright.async_api import async_playwright
@@ -15,27 +12,16 @@ from portfolio_stream.broker.probe import free_port
 from portfolio_stream.settings import Settings
 from tests.integration.workers import Stage, make_topics
 from tests.web import chromium
-from tests.web.conftest import ARGUMENTS
+from tests.web.conftest import ARGUMENTS, running
 
 IMAGE = Path(__file__).parents[2] / "docs" / "images" / "web-view.png"
 RATE = 2_000
 SECONDS = 60  # of charts
 SYMBOLS = "--symbols=6"  # so that a portfolio's positions leave room for the rest
-COMMAND = Path(sys.executable).with_name("portfolio-stream")
 
 
-@contextmanager
-def running(*arguments: str) -> Iterator[None]:
-    process = subprocess.Popen([str(COMMAND), *arguments], stdout=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait()
-
-
-async def take(stage: Stage, executable: str) -> None:
-    one, _ = await stage.started("w1", "w2")
+async def take(stage: Stage, executable: str, auditor: int) -> None:
+    one, _ = await stage.started("w1", "w2", PORTFOLIO_AUDITOR=f"127.0.0.1:{auditor}")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=executable, args=list(ARGUMENTS))
         page = await browser.new_page(viewport={"width": 1280, "height": 1180}, color_scheme="light")
@@ -62,7 +48,9 @@ def main() -> None:
         asyncio.run(make_topics(stage.settings))
         stack.enter_context(running("produce", kafka, "--prices", "--rate=50", SYMBOLS))
         stack.enter_context(running("produce", kafka, f"--rate={RATE}", "--invalid=0.002", SYMBOLS))
-        asyncio.run(take(stage, executable))
+        auditor = free_port()
+        stack.enter_context(running("verify", kafka, "--follow", f"--web-port={auditor}"))
+        asyncio.run(take(stage, executable, auditor))
 
 
 if __name__ == "__main__":

@@ -5,19 +5,17 @@ import re
 import signal
 
 import pytest
-from aiohttp import web
 
+from portfolio_stream.broker.probe import free_port
 from portfolio_stream.producer import make_producer
 from tests.integration.histories import Load
 from tests.integration.workers import Stage, Worker, until
-from tests.unit.web_fakes import listening
-from tests.web.conftest import Viewer
+from tests.web.conftest import Viewer, running
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.kafka]
 
 RATE = 400.0
 HOSTILE = b'<img src=x onerror="document.title=1">'
-VERDICT = {"verdict": "holds", "records": 12_345, "lag": 6, "anomalies": [], "updated": "2026-11-23T04:30:00Z"}
 
 
 def number(text: str) -> float:
@@ -29,12 +27,9 @@ def number(text: str) -> float:
 
 async def test_workers_die_while_the_page_is_open(stage: Stage, viewer: Viewer) -> None:
     """No reload: first the other worker, then the one that serves the page. Rates, lag and owners stay right."""
-
-    async def verdict(_request: web.Request) -> web.Response:
-        return web.json_response(VERDICT)
-
-    async with listening(verdict) as auditor:
-        one, two = await stage.started("w1", "w2", PORTFOLIO_AUDITOR=auditor)
+    port = free_port()
+    with running("verify", f"--bootstrap-servers={stage.settings.bootstrap_servers}", "--follow", f"--web-port={port}"):
+        one, two = await stage.started("w1", "w2", PORTFOLIO_AUDITOR=f"127.0.0.1:{port}")
         load = Load.of(stage.settings, int(RATE * 120), RATE, invalid=0.01)
         load.start()
         await viewer.page.goto(address(one))
@@ -69,13 +64,18 @@ async def see_rate(viewer: Viewer, seconds: float = 20.0) -> None:
     await until(is_right, seconds, f"the page shows {RATE:g} events a second and next to no lag")
 
 
+async def see_verdict(viewer: Viewer) -> None:
+    """Of the real auditor."""
+    await viewer.see("#verdict", re.compile("^Holds$"), 20)
+    await viewer.see("#verdict-note", re.compile(r"^[\d,]+ records checked, [\d,]+ behind"))
+
+
 async def see_live_numbers(viewer: Viewer) -> None:
     await see_rate(viewer)
     for partition in range(8):
         await viewer.see("#partitions tr", re.compile(rf"^{partition}\tw[12]\trunning\t"))
     await viewer.see("#p99", re.compile(r"\d (ms|s)$"))
-    await viewer.see("#verdict", "Holds")
-    await viewer.see("#verdict-note", "12,345 records checked, 6 behind")
+    await see_verdict(viewer)
     await viewer.see("#letters tr", re.compile(r"\d\d:\d\d:\d\d\.\d{3}\t\w+\t.+\t.*\tportfolio-events \d / \d+"))
     before = await viewer.text("#outputs")
     await until(lambda: _differs(viewer, before), 5, "other outputs are shown")
@@ -131,6 +131,7 @@ async def kill_the_serving_one(viewer: Viewer, one: Worker, two: Worker) -> None
     await viewer.see("#connection", re.compile("^Live$"), 20)
     await viewer.see("#workers tr", re.compile(r"w1\s.*ready", re.DOTALL), 20)
     await see_rate(viewer)
+    await see_verdict(viewer)
 
 
 async def stop_the_serving_one(viewer: Viewer, one: Worker) -> None:
