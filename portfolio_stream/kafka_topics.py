@@ -96,10 +96,12 @@ async def _until_visible(admin: Any, names: list[str]) -> None:
 
 
 async def check_present(admin: Any, topics: Iterable[Topic]) -> None:
-    """Raises TopicMisconfigured if one of those that exist has another partition count or cleanup.policy."""
-    wanted = {topic.name: topic for topic in topics}
-    for name, found in (await describe_topics(admin, wanted)).items():
-        _check(wanted[name], found)
+    """Raises TopicMisconfigured for the first of those that exist with another partition count or cleanup.policy."""
+    wanted = tuple(topics)
+    found = await describe_topics(admin, [topic.name for topic in wanted])
+    for topic in wanted:
+        if topic.name in found:
+            _check(topic, found[topic.name])
 
 
 def _check(topic: Topic, found: TopicDescription) -> None:
