@@ -3,6 +3,8 @@
 It asks through any AIOKafkaClient: a worker's own, or a command's.
 """
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,9 +25,10 @@ from portfolio_stream.exactly_once.offset_lookup import (
     log_offsets,
 )
 from portfolio_stream.exactly_once.wire import Coordinators, Lane, call, schema
-from portfolio_stream.kafka_client import client_options, connected
+from portfolio_stream.kafka_client import COORDINATOR_MOVES, client_options, connected
 from portfolio_stream.settings import GROUP, Settings
 
+COORDINATOR_SECONDS, POLL_SECONDS = 10.0, 0.05  # nothing tells when it is there
 _describe = schema("consumer_group_describe", 0)
 
 
@@ -130,4 +133,21 @@ async def open_group(settings: Settings) -> AsyncIterator[tuple[Group, int]]:
         partitions = await partition_count(admin, settings.input_topic)
     async with connected(settings, AIOKafkaClient(**client_options(settings))) as client:
         await client.set_topics([settings.input_topic])
-        yield Group(client, Coordinators(client, GROUP, GROUP), settings.input_topic), partitions
+        group = Group(client, Coordinators(client, GROUP, GROUP), settings.input_topic)
+        await _until_known(group)
+        yield group, partitions
+
+
+async def _until_known(group: Group) -> None:
+    """A fresh broker makes its offsets topic when it is first asked for a coordinator."""
+    deadline = time.monotonic() + COORDINATOR_SECONDS
+    while True:
+        try:
+            await group.offsets(())
+        except COORDINATOR_MOVES:
+            if time.monotonic() > deadline:
+                raise
+        else:
+            return
+        await group.forget()
+        await asyncio.sleep(POLL_SECONDS)

@@ -1,7 +1,6 @@
 """portfolio-stream lag: how far the workers are behind, by partition, and who has it."""
 
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,7 +22,6 @@ from portfolio_stream.settings import GROUP, Settings
 if TYPE_CHECKING:
     from portfolio_stream.group import Group, Offsets, Owner
 
-COORDINATOR_SECONDS, POLL_SECONDS = 10.0, 0.05  # a fresh broker makes its offsets topic when it is first asked
 COLUMNS = ("PARTITION", "LOG-START", "COMMITTED", "STABLE-END", "LOG-END", "LAG", "OWNER")
 
 
@@ -68,25 +66,15 @@ async def _lag(settings: Settings, watch: float | None, output: OutputFormat) ->
 
 async def _look(group: "Group", partitions: int) -> Look:
     """Raises GroupMissing."""
-    import asyncio
-
     from aiokafka.errors import GroupIdNotFound
 
     from portfolio_stream.errors import GroupMissing
-    from portfolio_stream.kafka_client import COORDINATOR_MOVES
 
-    deadline = time.monotonic() + COORDINATOR_SECONDS
-    while True:
-        try:
-            owners = await group.owners()
-            return Look(await group.offsets(range(partitions)), owners)
-        except GroupIdNotFound as error:
-            raise GroupMissing(GROUP) from error
-        except COORDINATOR_MOVES:
-            if time.monotonic() > deadline:
-                raise
-        await group.forget()
-        await asyncio.sleep(POLL_SECONDS)
+    try:
+        owners = await group.owners()
+    except GroupIdNotFound as error:
+        raise GroupMissing(GROUP) from error
+    return Look(await group.offsets(range(partitions)), owners)
 
 
 async def _print_next(settings: Settings, group: "Group", partitions: int, output: OutputFormat) -> None:

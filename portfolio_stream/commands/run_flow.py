@@ -208,7 +208,7 @@ class Run:
 
         try:
             self._last = await ruler.read()
-        except KafkaError:
+        except (KafkaError, OSError):
             if self._last is None:
                 raise
         return self._last

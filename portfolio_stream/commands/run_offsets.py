@@ -1,10 +1,13 @@
-"""How far the source reaches, and how far the group has committed: two requests to Kafka a look."""
+"""How far the source reaches, and how far the group has committed."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from portfolio_stream.settings import GROUP, Settings
+from portfolio_stream.settings import Settings
+
+if TYPE_CHECKING:
+    from portfolio_stream.group import Group
 
 
 class Offsets(NamedTuple):
@@ -35,38 +38,31 @@ class Offsets(NamedTuple):
 class Ruler:
     """Reads offsets. Errors of Kafka's are raised as they come: `connected` around it makes them ours."""
 
-    def __init__(self, admin: Any, consumer: Any, topic: str, partitions: int) -> None:
-        from aiokafka import TopicPartition
-
+    def __init__(self, group: "Group", partitions: int) -> None:
         self.partitions = partitions
-        self._admin = admin
-        self._consumer = consumer
-        self._places = [TopicPartition(topic, partition) for partition in range(partitions)]
+        self._group = group
 
     async def read(self) -> Offsets:
-        """Committed offsets first: what is produced meanwhile is lag, and lag is never negative."""
-        from portfolio_stream.kafka_client import COORDINATOR_MOVES
+        from aiokafka.errors import KafkaError
 
         try:
-            found = await self._admin.list_consumer_group_offsets(GROUP, partitions=self._places)
-        except COORDINATOR_MOVES:  # nobody has joined yet
-            found = {}
-        ends = await self._consumer.end_offsets(self._places)
+            found = await self._group.offsets(range(self.partitions))
+        except KafkaError:
+            await self._group.forget()
+            raise
         return Offsets(
-            ends={place.partition: ends[place] for place in self._places},
-            committed={place.partition: max(found[place].offset, 0) if place in found else 0 for place in self._places},
+            ends={partition: at.high_watermark for partition, at in found.items()},
+            committed={partition: at.committed or 0 for partition, at in found.items()},
         )
 
 
 @asynccontextmanager
 async def open_ruler(settings: Settings) -> AsyncIterator[Ruler]:
     """Makes the contract's topics first, where they are missing."""
-    from aiokafka import AIOKafkaConsumer
-
     from portfolio_stream.admin import admin_client, create_all
-    from portfolio_stream.kafka_client import client_options, connected
+    from portfolio_stream.group import open_group
 
-    consumer = AIOKafkaConsumer(**client_options(settings), enable_auto_commit=False)
-    async with admin_client(settings) as admin, connected(settings, consumer):
+    async with admin_client(settings) as admin:
         await create_all(admin, settings)
-        yield Ruler(admin, consumer, settings.input_topic, settings.partitions)
+    async with open_group(settings) as (group, partitions):
+        yield Ruler(group, partitions)
