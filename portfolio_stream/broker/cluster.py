@@ -65,7 +65,7 @@ class Cluster:
         return ",".join(f"127.0.0.1:{self.port + node}" for node in range(self.brokers))
 
     def start(self, progress: Callable[[str], None] = ignore) -> None:
-        """Fetch and format what is missing, start every broker, and return when the cluster serves.
+        """Fetch and format what is missing, start every broker that does not run, and return when the cluster serves.
 
         `progress` is told each step in a sentence, from this thread. Raises any error of the embedded broker's section
         in `portfolio_stream.errors`.
@@ -73,8 +73,11 @@ class Cluster:
         try:
             self._layout.claim()
             with self._layout.exclusive():
-                self._check_idle()
-                self._start_all(progress)
+                missing = self._check_idle()
+                if len(missing) == self.brokers:
+                    self._start_all(progress)
+                for node in missing if len(missing) < self.brokers else ():
+                    self._start_again(node, progress)
         except OSError as error:
             raise as_operator_error(self.data_dir, error) from error
         progress(f"Kafka {jars.KAFKA_VERSION} serves at {self.bootstrap_servers}.")
@@ -92,22 +95,26 @@ class Cluster:
     def start_broker(self, node: int, progress: Callable[[str], None] = ignore) -> None:
         """Start one broker again, with the ports it had, and return when it serves."""
         with self._layout.exclusive():
-            record = self._layout.read_record()
-            if record is None:
-                raise ForeignDataDirectory(self.data_dir, "its cluster was never started")
             running = self._find(node)
             if running is not None:
                 raise BrokerAlreadyRunning(self.data_dir, running.pid)
-            self._check_ports((record.port + node, record.controller_ports[node]))
-            with ExitStack() as undo:
-                undo.callback(self._end, (node,), signal.SIGKILL)
-                self._start_and_wait((node,), record, jars.provide(os.environ, progress))
-                undo.pop_all()
+            self._start_again(node, progress)
 
-    def wait(self) -> None:
+    def revive(self) -> tuple[PortfolioStreamError, ...]:
+        """Start every broker of this object again that ended though nobody stopped it; returns why each did."""
+        ended = [node for node in self._children if self._ended_by_itself(node)]
+        if not ended:  # `stop` may have the lock now
+            return ()
+        with self._layout.exclusive():
+            reasons = tuple(self._why_it_died(node) for node in ended)
+            for node in ended:
+                self._start_again(node, ignore)
+        return reasons
+
+    def wait(self, progress: Callable[[str], None] = ignore) -> None:
         """Block until `stop` or `kill`, of any process, has ended every broker that this object started.
 
-        Raises BrokerDied for the first that ends by itself.
+        One that ends by itself is told to `progress`, as long as others go on. Raises BrokerDied for the last.
         """
         while self._children:
             for node, child in tuple(self._children.items()):
@@ -115,8 +122,11 @@ class Cluster:
                     child.wait(processes.POLL_SECONDS if len(self._children) > 1 else None)
                 except subprocess.TimeoutExpired:
                     continue
-                if self._layout.pid_file(node).exists():  # `stop` and `kill`, of any process, take it away first
-                    raise self._why_it_died(node)
+                if self._ended_by_itself(node):
+                    reason = self._why_it_died(node)
+                    if not any(map(self._find, range(self.brokers))):
+                        raise reason
+                    progress(f"{reason.cause} The others go on; `portfolio-stream broker start` brings it back.")
                 del self._children[node]
 
     def status(self) -> ClusterStatus:
@@ -151,18 +161,23 @@ class Cluster:
 
     # --- start ---
 
-    def _check_idle(self) -> None:
-        running = next(filter(None, map(self._find, range(self.brokers))), None)
-        if running is not None:
-            raise BrokerAlreadyRunning(self.data_dir, running.pid)
+    def _check_idle(self) -> tuple[int, ...]:
+        """The nodes that do not run: all, or some of this very cluster. Raises BrokerAlreadyRunning for any other."""
+        found = {node: self._find(node) for node in range(max(SIZES))}
+        running = next(filter(None, found.values()), None)
         record = self._layout.read_record()
-        if record is None:
-            return
-        self._layout.check_unlocked(record.brokers)
-        if record.brokers != self.brokers:
-            raise ForeignDataDirectory(self.data_dir, f"it was made for {record.brokers} broker(s), not {self.brokers}")
-        if record.is_formatted:
-            self._layout.check_formatted(record)
+        missing = tuple(node for node in range(self.brokers) if found[node] is None)
+        if running is not None:
+            if not missing or record is None or (record.port, record.brokers) != (self.port, self.brokers):
+                raise BrokerAlreadyRunning(self.data_dir, running.pid)
+        elif record is not None:
+            self._layout.check_unlocked(record.brokers)
+            if record.brokers != self.brokers:
+                reason = f"it was made for {record.brokers} broker(s), not {self.brokers}"
+                raise ForeignDataDirectory(self.data_dir, reason)
+            if record.is_formatted:
+                self._layout.check_formatted(record)
+        return missing
 
     def _start_all(self, progress: Callable[[str], None]) -> None:
         self._layout.check_room()
@@ -179,6 +194,17 @@ class Cluster:
         with ExitStack() as undo:
             undo.callback(self._end, range(self.brokers), signal.SIGKILL)
             self._start_and_wait(range(self.brokers), record, folder)
+            undo.pop_all()
+
+    def _start_again(self, node: int, progress: Callable[[str], None]) -> None:
+        record = self._layout.read_record()
+        if record is None:
+            raise ForeignDataDirectory(self.data_dir, "its cluster was never started")
+        self._end((node,), signal.SIGKILL)  # it has ended; its pid file and our child may still be there
+        self._check_ports((record.port + node, record.controller_ports[node]))
+        with ExitStack() as undo:
+            undo.callback(self._end, (node,), signal.SIGKILL)
+            self._start_and_wait((node,), record, jars.provide(os.environ, progress))
             undo.pop_all()
 
     def _record(self) -> Record:
@@ -255,8 +281,13 @@ class Cluster:
                 raise BrokerNotReady(node, READY_SECONDS, self._layout.log(node))
             time.sleep(PROBE_SECONDS)
 
+    def _ended_by_itself(self, node: int) -> bool:
+        """`stop` and `kill`, of any process, take the pid file away first."""
+        return self._find(node) is None and self._layout.pid_file(node).exists()
+
     def _why_it_died(self, node: int) -> PortfolioStreamError:
         child = self._children[node]
+        child.wait()
         return diagnosis.why_it_died(self._layout, node, self._since[node], child.returncode)
 
     @staticmethod

@@ -1,7 +1,7 @@
 """The broker commands, each one call; any process may give them, also one that started nothing.
 
-run     serve until SIGINT, SIGTERM, `stop` from elsewhere, or the death of a broker
-start   return when the cluster serves; the brokers go on without the caller
+run     serve until SIGINT, SIGTERM, `stop` from elsewhere, or the death of the last broker
+start   return when the cluster serves, with what was missing of it started; the brokers go on without the caller
 stop    end whatever runs in the data directory
 status  what runs there
 reset   stop, then delete the data directory's content, torn or not; never what is not the broker's own
@@ -31,12 +31,12 @@ def run(
     profile: Profile = "small",
     progress: Callable[[str], None] = ignore,
 ) -> None:
-    """Serve in the foreground; must be called from the main thread. Raises BrokerDied if a broker ends by itself."""
+    """Serve in the foreground, called from the main thread. Raises BrokerDied if the last broker ends by itself."""
     cluster = Cluster(data_dir, port, brokers, profile)
     with _signals_raise():
         try:
             cluster.start(progress)
-            cluster.wait()
+            cluster.wait(progress)
         except _Signalled:
             progress("Stopping.")
         finally:

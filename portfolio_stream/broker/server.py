@@ -83,11 +83,16 @@ def replication(brokers: int) -> Mapping[str, object]:
 
 
 def fencing(brokers: int) -> Mapping[str, object]:
-    """How soon a silent broker's partitions get other leaders (9 s by default). A lone broker's have nobody to go to:
-    fencing it after a pause would only make all its coordinators start anew.
-    """
-    session, heartbeat = (3_000, 500) if brokers >= 3 else (60_000, 2_000)
-    return {"broker.session.timeout.ms": session, "broker.heartbeat.interval.ms": heartbeat}
+    """How soon a silent broker's partitions get other leaders, and a silent controller its successor."""
+    if brokers == 1:  # nobody could take over: fencing it after a pause would only make its coordinators start anew
+        return {"broker.session.timeout.ms": 60_000}
+    return {
+        "broker.session.timeout.ms": 2_000,
+        "broker.heartbeat.interval.ms": 250,
+        "controller.quorum.fetch.timeout.ms": 1_000,
+        "controller.quorum.election.timeout.ms": 500,
+        "controller.quorum.election.backoff.max.ms": 300,
+    }
 
 
 def escape(value: str) -> str:

@@ -1,15 +1,26 @@
 """portfolio-stream broker: a real Kafka on this machine."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from portfolio_stream.commands.common import OutputFormat, note, output_option, print_json, read_settings
+from portfolio_stream.commands import common
+from portfolio_stream.commands.common import (
+    OutputFormat,
+    bootstrap_option,
+    note,
+    output_option,
+    print_json,
+    read_settings,
+)
+from portfolio_stream.settings import Security, Settings
 
 if TYPE_CHECKING:
     from portfolio_stream.broker.status import ClusterStatus
+    from portfolio_stream.kafka_health import Health
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,8 +61,9 @@ def run(data_dir: Path | None, port: int, brokers: str) -> None:
 def start(data_dir: Path | None, port: int, brokers: str, output: OutputFormat) -> None:
     """Start in the background; returns when it serves."""
     from portfolio_stream.broker import control
+    from portfolio_stream.commands.broker_status import print_status
 
-    _print(control.start(_folder(data_dir), port, int(brokers), progress=note), output)
+    print_status(control.start(_folder(data_dir), port, int(brokers), progress=note), None, output)
 
 
 @broker.command()
@@ -70,15 +82,26 @@ def stop(data_dir: Path | None, output: OutputFormat) -> None:
 
 @broker.command()
 @data_dir_option
+@bootstrap_option
 @output_option
 @click.pass_context
-def status(context: click.Context, data_dir: Path | None, output: OutputFormat) -> None:
-    """What runs in the folder; exit code 0 if all brokers serve, 1 if not."""
-    from portfolio_stream.broker import control
+def status(context: click.Context, data_dir: Path | None, bootstrap_servers: str | None, output: OutputFormat) -> None:
+    """Processes, controller, leaders, and partitions that lack something; exit code 0 if all is well, 1 if not.
 
-    found = control.status(_folder(data_dir))
-    _print(found, output)
-    context.exit(0 if found is not None and found.is_ready else 1)
+    Of the brokers in the folder; with --bootstrap-servers of any Kafka cluster.
+    """
+    if bootstrap_servers is not None and data_dir is not None:
+        raise click.UsageError("Give --data-dir or --bootstrap-servers, not both.")
+    from portfolio_stream.commands.broker_status import print_status
+
+    if bootstrap_servers is not None:
+        health = common.run(_look(read_settings(bootstrap_servers=bootstrap_servers)))
+        print_status(None, health, output)
+        context.exit(0 if health.is_healthy else 1)
+    found, answer = _local(_folder(data_dir))
+    print_status(found, answer, output)
+    is_well = found is not None and found.is_ready and answer is not None and answer.is_healthy
+    context.exit(0 if is_well else 1)
 
 
 @broker.command()
@@ -99,28 +122,22 @@ def _folder(data_dir: Path | None) -> Path:
     return read_settings().data_dir / "broker" if data_dir is None else data_dir
 
 
-def _print(found: "ClusterStatus | None", output: OutputFormat) -> None:
-    if output == "json":
-        print_json(None if found is None else _members(found))
-    elif found is None:
-        click.echo("No broker was ever started there.")
-    else:
-        click.echo(f"{found.bootstrap_servers} in {found.data_dir}")
-        for one in found.brokers:
-            state = (
-                "not running" if one.pid is None else f"{'ready' if one.is_ready else 'not ready'}, process {one.pid}"
-            )
-            click.echo(f"  broker {one.node}: {state}, log {one.log}")
+def _local(folder: Path) -> "tuple[ClusterStatus | None, Health | None]":
+    """What runs in the folder, and what it says of itself, if any of it answers."""
+    from portfolio_stream.broker import control
+    from portfolio_stream.errors import BrokerUnreachable
+
+    found = control.status(folder)
+    if found is None or not found.is_running:
+        return found, None
+    try:
+        settings = read_settings(bootstrap_servers=found.bootstrap_servers)
+        return found, common.run(_look(replace(settings, security=Security())))
+    except BrokerUnreachable:
+        return found, None
 
 
-def _members(found: "ClusterStatus") -> dict[str, object]:
-    return {
-        "bootstrap_servers": found.bootstrap_servers,
-        "data_dir": str(found.data_dir),
-        "cluster_id": found.cluster_id,
-        "ready": found.is_ready,
-        "brokers": [
-            {"node": one.node, "port": one.port, "pid": one.pid, "ready": one.is_ready, "log": str(one.log)}
-            for one in found.brokers
-        ],
-    }
+async def _look(settings: Settings) -> "Health":
+    from portfolio_stream.kafka_health import look
+
+    return await look(settings)

@@ -59,6 +59,7 @@ class Plan:
 @click.command()
 @event_options
 @click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True)
+@click.option("--brokers", type=click.Choice(["1", "3"]), help="Of the Kafka of its own. Default: 1.")
 @click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
@@ -73,6 +74,7 @@ def run(
     events: int | None,
     rate: float,
     workers: int,
+    brokers: str | None,
     from_file: Path | None,
     data_dir: Path | None,
     bootstrap_servers: str | None,
@@ -85,6 +87,8 @@ def run(
     --bootstrap-servers it uses that Kafka instead of one of its own.
     """
     check_shares(mixture["duplicates"], mixture["invalid"])
+    if brokers is not None and bootstrap_servers is not None:
+        raise click.UsageError("Give --brokers or --bootstrap-servers, not both.")
     options = {"rate": rate, "events": events, "from-file": from_file and from_file.resolve(), **mixture}
     settings = common.read_settings(bootstrap_servers=bootstrap_servers)
     plan = Plan(
@@ -102,7 +106,7 @@ def run(
     code = 1
     try:
         with _signals(signal.default_int_handler):
-            code = _run(plan, settings, has_own_broker=bootstrap_servers is None)
+            code = _run(plan, settings, None if bootstrap_servers is not None else int(brokers or 1))
     except KeyboardInterrupt:
         code = INTERRUPTED
     finally:
@@ -111,17 +115,20 @@ def run(
     context.exit(code)
 
 
-def _run(plan: Plan, settings: Settings, has_own_broker: bool) -> int:
+def _run(plan: Plan, settings: Settings, brokers: int | None) -> int:
+    """`brokers` of its own; None: those of the settings."""
     display: Display = Terminal() if plan.output == "text" and sys.stdout.isatty() else Plain(plan.output == "json")
     settings = replace(settings, data_dir=plan.folder / "workers")
     plan.logs.mkdir(parents=True, exist_ok=True)
-    if not has_own_broker:
+    if brokers is None:
         return _conclude(plan, common.run(_play(plan, settings, display, None)), display)
     from portfolio_stream.broker.cluster import Cluster
     from portfolio_stream.broker.probe import free_port
 
-    cluster = Cluster(plan.folder / "broker", free_port())
-    settings = replace(settings, bootstrap_servers=cluster.bootstrap_servers, replication_factor=1, security=Security())
+    cluster = Cluster(plan.folder / "broker", free_port(brokers), brokers)
+    settings = replace(
+        settings, bootstrap_servers=cluster.bootstrap_servers, replication_factor=brokers, security=Security()
+    )
     try:
         cluster.start(display.say)
         return _conclude(plan, common.run(_play(plan, settings, display, cluster)), display)
@@ -150,7 +157,7 @@ async def _play(plan: Plan, settings: Settings, display: Display, cluster: "Clus
         logs=plan.logs,
     )
     if cluster is not None:
-        attempt.watch(_watch_broker(cluster))
+        attempt.watch(_keep_brokers(cluster, display.say))
 
     def announce() -> None:
         for one in workers:
@@ -160,6 +167,8 @@ async def _play(plan: Plan, settings: Settings, display: Display, cluster: "Clus
         display.say(f"  curl -s {workers[0].address}/portfolios/P00000001")
         display.say(f"  portfolio-stream verify --bootstrap-servers {settings.bootstrap_servers}")
         display.say(f"  kill -9 {workers[-1].pid}   (it is started again; nothing is lost, nothing doubled)")
+        if cluster is not None and cluster.brokers > 1:
+            display.say(f"  portfolio-stream broker status --data-dir {cluster.data_dir}   (kill -9 one of these, too)")
 
     return await attempt.play(announce)
 
@@ -202,11 +211,17 @@ def _reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
-async def _watch_broker(cluster: "Cluster") -> None:
-    """Raises BrokerDied, or BrokerUnreachable if somebody stopped it."""
+async def _keep_brokers(cluster: "Cluster", say: Callable[[str], None]) -> None:
+    """Start one again that ends by itself, while others go on.
+
+    Raises BrokerDied for the last, or BrokerUnreachable if somebody stopped them.
+    """
     import asyncio  # 30 ms of `--help`
 
-    while (await asyncio.to_thread(cluster.status)).is_running:  # noqa: ASYNC110  # a process sets no event
+    while (status := await asyncio.to_thread(cluster.status)).is_running:
+        if any(broker.pid is None for broker in status.brokers):
+            for reason in await asyncio.to_thread(cluster.revive):
+                say(f"{reason.cause} It was started again.")
         await asyncio.sleep(BROKER_SECONDS)
     cluster.wait()
     raise BrokerUnreachable(cluster.bootstrap_servers)

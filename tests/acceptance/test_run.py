@@ -176,6 +176,18 @@ def test_a_killed_worker_heals(start: type[Running]) -> None:
     assert is_clean(one)
 
 
+def test_a_killed_broker_of_three_heals(start: type[Running]) -> None:
+    """The others carry on, it is started again, and exactly-once holds."""
+    one = start("--brokers", "3", "--events", "9000", "--rate", "600", "--workers", "1")
+    one.wait_for("running: produced=[1-9]")
+    (broker,) = (process for process in one.left_behind() if "broker-1.properties" in " ".join(process.cmdline()))
+    broker.kill()
+    one.wait_for(r"Broker 1 ended by itself: it was killed by SIGKILL\. It was started again\.")
+    assert 0 == one.end(), one.text
+    assert HOLDS == one.lines[-1]
+    assert is_clean(one)
+
+
 def test_a_kept_folder_goes_on(start: type[Running], tmp_path: Path) -> None:
     """Two runs with one --data-dir: the second verifies the history of both."""
     folder = str(tmp_path / "kept")

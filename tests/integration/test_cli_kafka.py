@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from portfolio_stream import cli
+from portfolio_stream.broker.cluster import Cluster
 from portfolio_stream.generator import Mixture, generate
 from portfolio_stream.partitioning import partition_of
 
@@ -121,3 +122,15 @@ def test_a_missing_topic_is_named(name: str, command: list[str], capsys: pytest.
     """Nobody waits for a topic that is not there, and nobody makes one by a typing error."""
     assert 1 == cli.run([*command, "--topic", f"{name}-typo"])
     assert f"Error: Topic {name}-typo does not exist." in capsys.readouterr().err
+
+
+def test_broker_status_says_that_all_is_well(kafka: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the folder and by the address; the exit code is for scripts."""
+    assert 0 == cli.run(["broker", "status", "--data-dir", str(kafka.data_dir), "-o", "json"])
+    by_folder = json.loads(lines(capsys)[0])
+    assert 0 == cli.run(["broker", "status", "--bootstrap-servers", kafka.bootstrap_servers, "-o", "json"])
+    by_address = json.loads(lines(capsys)[0])
+    assert [(True, 0, [])] * 2 == [
+        (status["healthy"], status["controller"], status["offline"]) for status in (by_folder, by_address)
+    ]
+    assert [True] == [broker["ready"] for broker in by_folder["brokers"]]

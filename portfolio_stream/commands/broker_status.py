@@ -1,0 +1,95 @@
+"""What `broker start` and `broker status` print: the processes of a folder, and the health of a cluster."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from portfolio_stream.commands.common import OutputFormat, print_columns, print_json
+
+if TYPE_CHECKING:
+    from portfolio_stream.broker.status import BrokerStatus, ClusterStatus
+    from portfolio_stream.kafka_health import Broker, Health, Partition
+
+WORDS = {None: "-", True: "yes", False: "no"}
+SHOWN = 10  # of the partitions that lack something; JSON has them all
+
+
+def print_status(found: "ClusterStatus | None", health: "Health | None", output: OutputFormat) -> None:
+    """`found` is None for a cluster that is not of a folder here, `health` where no broker answers or was asked."""
+    status = _status(found, health)
+    if output == "json":
+        print_json(status or None)
+    elif status:
+        _print(found, health, status["brokers"])
+    else:
+        click.echo("No broker was ever started there.")
+
+
+def _print(found: "ClusterStatus | None", health: "Health | None", brokers: Sequence[dict[str, Any]]) -> None:
+    if found is not None:
+        click.echo(f"{found.bootstrap_servers} in {found.data_dir}")
+    columns = list(dict.fromkeys(name for broker in brokers for name in broker))
+    rows = [[WORDS.get(value, value) for value in map(broker.get, columns)] for broker in brokers]
+    print_columns([name.upper() for name in columns], rows)
+    if health is not None:
+        controller = "no controller" if health.controller is None else f"controller {health.controller}"
+        click.echo(f"Cluster {health.cluster_id}: {controller}, {len(health.partitions)} partitions")
+        for what, partitions in _lacking(health).items():
+            click.echo(f"  {what.replace('_', ' ')}: {_names(partitions)}")
+
+
+def _status(found: "ClusterStatus | None", health: "Health | None") -> dict[str, Any]:
+    status: dict[str, Any] = {}
+    brokers: dict[int, dict[str, Any]] = {}
+    if found is not None:
+        status |= {
+            "bootstrap_servers": found.bootstrap_servers,
+            "data_dir": str(found.data_dir),
+            "cluster_id": found.cluster_id,
+            "ready": found.is_ready,
+        }
+        brokers = {one.node: _process(one) for one in found.brokers}
+    if health is not None:
+        status |= {
+            "cluster_id": health.cluster_id,
+            "healthy": health.is_healthy,
+            "controller": health.controller,
+            "partitions": len(health.partitions),
+            **{what: [_place(one) for one in partitions] for what, partitions in _lacking(health).items()},
+        }
+        for one in health.brokers:
+            brokers[one.node] = brokers.get(one.node, {"node": one.node}) | _member(one)
+    return status | {"brokers": list(brokers.values())} if status else status
+
+
+def _lacking(health: "Health") -> dict[str, "Sequence[Partition]"]:
+    return {
+        "offline": health.offline,
+        "under_min_isr": health.under_min_isr,
+        "under_replicated": health.under_replicated,
+    }
+
+
+def _process(one: "BrokerStatus") -> dict[str, Any]:
+    return {"node": one.node, "port": one.port, "pid": one.pid, "ready": one.is_ready, "log": str(one.log)}
+
+
+def _member(one: "Broker") -> dict[str, Any]:
+    return {"address": one.address, "live": one.is_live, "leaders": one.leaders, "replicas": one.replicas}
+
+
+def _place(one: "Partition") -> dict[str, Any]:
+    return {
+        "topic": one.topic,
+        "partition": one.partition,
+        "leader": one.leader,
+        "replicas": one.replicas,
+        "in_sync": one.in_sync,
+        "min_insync_replicas": one.needed,
+    }
+
+
+def _names(partitions: "Sequence[Partition]") -> str:
+    names = [f"{one.topic}-{one.partition}" for one in partitions[:SHOWN]] or ["none"]
+    return ", ".join(names) + (f" and {len(partitions) - SHOWN} more" if len(partitions) > SHOWN else "")
