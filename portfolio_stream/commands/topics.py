@@ -1,5 +1,6 @@
 """portfolio-stream topics: make, list and describe the topics of the contract."""
 
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -12,10 +13,13 @@ from portfolio_stream.commands.common import (
     read_settings,
     run,
 )
+from portfolio_stream.errors import BrokerUnreachable
 from portfolio_stream.settings import Settings
 
 if TYPE_CHECKING:
     from portfolio_stream.kafka_topics import TopicDescription
+
+RETRY_SECONDS = 0.5  # between two looks for a Kafka that is to come
 
 
 @click.group()
@@ -28,14 +32,21 @@ def topics() -> None:
 @output_option
 @click.option("--partitions", type=click.IntRange(1, 10_000), help="Default: PORTFOLIO_PARTITIONS, or 8.")
 @click.option("--replication-factor", type=click.IntRange(1, 100), help="Default: PORTFOLIO_REPLICATION_FACTOR, or 1.")
+@click.option(
+    "--wait", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS", help="For a Kafka that does not answer yet."
+)
 def create(
-    bootstrap_servers: str | None, output: OutputFormat, partitions: int | None, replication_factor: int | None
+    bootstrap_servers: str | None,
+    output: OutputFormat,
+    partitions: int | None,
+    replication_factor: int | None,
+    wait: float,
 ) -> None:
     """Make the topics that are missing and check the others."""
     settings = read_settings(
         bootstrap_servers=bootstrap_servers, partitions=partitions, replication_factor=replication_factor
     )
-    made = run(_create(settings))
+    made = run(_create(settings, wait))
     if output == "json":
         print_json([{"topic": name, "created": is_made} for name, is_made in made.items()])
     else:
@@ -121,11 +132,20 @@ def _sizes(topic: "TopicDescription") -> str:
     return f"partitions {topic.partitions}, replication factor {topic.replication_factor}, {policy}"
 
 
-async def _create(settings: Settings) -> dict[str, bool]:
+async def _create(settings: Settings, wait: float) -> dict[str, bool]:
+    import asyncio
+
     from portfolio_stream.admin import admin_client, create_all
 
-    async with admin_client(settings) as admin:
-        return await create_all(admin, settings)
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            async with admin_client(settings) as admin:
+                return await create_all(admin, settings)
+        except BrokerUnreachable:
+            if time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(RETRY_SECONDS)
 
 
 async def _describe(settings: Settings, names: tuple[str, ...] | None) -> "dict[str, TopicDescription]":

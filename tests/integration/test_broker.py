@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from ruamel.yaml import YAML
 
 from portfolio_stream.broker import control, jars, java, probe
 from portfolio_stream.broker.cluster import Cluster, ignore
@@ -302,3 +304,17 @@ async def test_three_brokers_bear_the_loss_of_one(tmp_path: Path) -> None:
             return (await look(settings)).is_healthy
 
         await until(is_healthy, 20, "every copy is in sync again")
+
+
+async def test_the_compose_files_broker_settings_are_kafkas(kafka: Cluster) -> None:
+    """Kafka ignores a setting that it does not know, so a typing error would only show in an outage."""
+    compose = YAML(typ="safe").load(Path(__file__).parents[2] / "docker-compose.yml")
+    variables = compose["services"]["kafka-1"]["environment"].keys() - {"CLUSTER_ID", "KAFKA_HEAP_OPTS"}
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+    await admin.start()
+    try:
+        (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.BROKER, "0")])
+    finally:
+        await admin.close()
+    known = {entry[0] for entry in answer.resources[0][4]}
+    assert set() == {name.removeprefix("KAFKA_").lower().replace("_", ".") for name in variables} - known

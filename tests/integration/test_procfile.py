@@ -1,0 +1,67 @@
+"""The Procfile, run by honcho as a user would."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaConnectionError
+
+from portfolio_stream.broker.probe import free_port, is_free
+from portfolio_stream.settings import Settings
+from tests.integration.workers import until
+
+pytestmark = pytest.mark.kafka
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+START_SECONDS = 60.0  # three Pythons and a Java at once, on two cores
+
+
+@pytest.fixture
+def procfile(tmp_path: Path) -> Iterator[Settings]:
+    """All processes of the Procfile, from their own start on, with a port and a folder of their own."""
+    port = free_port()
+    text = (ROOT / "Procfile").read_text()
+    (tmp_path / "Procfile").write_text(text.replace("broker run", f"broker run --port {port}"))
+    settings = Settings(bootstrap_servers=f"127.0.0.1:{port}")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PORTFOLIO_")} | {
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "PORTFOLIO_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
+    }
+    with (tmp_path / "log").open("wb") as log:
+        honcho = subprocess.Popen([BIN / "honcho", "start"], cwd=tmp_path, env=environment, stdout=log, stderr=log)
+    try:
+        yield settings
+        assert honcho.poll() is None, (tmp_path / "log").read_text()
+    finally:
+        honcho.terminate()
+        honcho.wait(30)
+    assert is_free(port), (tmp_path / "log").read_text()
+
+
+async def test_all_processes_come_up_and_events_flow(procfile: Settings) -> None:
+    """Whichever is ready first waits for the others; a committed output shows that each does its work."""
+    outputs = AIOKafkaConsumer(
+        procfile.output_topic,
+        bootstrap_servers=procfile.bootstrap_servers,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+    )
+
+    async def has_begun() -> bool:
+        try:
+            await outputs.start()
+        except KafkaConnectionError:
+            return False
+        return True
+
+    await until(has_begun, START_SECONDS, "Kafka answers")
+    try:
+        await asyncio.wait_for(outputs.getone(), START_SECONDS)
+    finally:
+        await outputs.stop()
