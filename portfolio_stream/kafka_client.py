@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
@@ -19,6 +20,7 @@ from aiokafka.errors import (
     NotCoordinatorForGroupError,
 )
 
+from portfolio_stream.aiokafka_stop import stop_consumer
 from portfolio_stream.errors import BrokerUnreachable, InvalidSetting, KafkaRefused
 from portfolio_stream.settings import GROUP, Security, Settings
 
@@ -59,17 +61,25 @@ async def connected(settings: Settings, client: Client) -> AsyncIterator[Client]
     """
     started: Any = client
     start = started.bootstrap if isinstance(client, AIOKafkaClient) else started.start
-    stop = started.close if isinstance(client, AIOKafkaClient | AIOKafkaAdminClient) else started.stop
     try:
         try:
             await start()
             yield client
         finally:
-            await stop()
+            await _stop(started)
     except KafkaConnectionError as error:
         raise BrokerUnreachable(settings.bootstrap_servers) from error
     except KafkaError as error:
         raise KafkaRefused(_sentence(error)) from error
+
+
+async def _stop(client: Any) -> None:
+    if isinstance(client, AIOKafkaConsumer):
+        await stop_consumer(client)
+    elif isinstance(client, AIOKafkaClient | AIOKafkaAdminClient):
+        await client.close()
+    else:
+        await client.stop()
 
 
 def _sentence(error: KafkaError) -> str:

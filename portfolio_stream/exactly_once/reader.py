@@ -5,13 +5,14 @@ paused, sought and resumed by ownership: assign() would make all positions new. 
 steps over transaction markers, aborted and compacted records.
 """
 
-import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import aiokafka.consumer.fetcher as fetcher
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka import errors as kafka_errors
+
+from portfolio_stream.aiokafka_stop import stop_consumer
 
 MAX_PARTITION_FETCH_BYTES = 1 << 20
 FETCH_MIN_BYTES = 32 << 10  # a fetch for a transaction, not for a poll: reached at some 5,000 events/s
@@ -106,14 +107,7 @@ class BatchReader:
             self._consumer.pause(target)
 
     async def stop(self) -> None:
-        """End the fetches first: aiokafka lets out the cancellation of one that waits for a lost broker."""
-        own = self._consumer._fetcher
-        for tasks in ((own._fetch_task,), own._pending_tasks):  # the first one starts the others
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        own._pending_tasks.clear()
-        await self._consumer.stop()
+        await stop_consumer(self._consumer)
 
     async def fetch(self, timeout_ms: int) -> Mapping[int, list[Records]]:
         """Record batches by partition; an empty mapping when `timeout_ms` went by.

@@ -66,6 +66,9 @@ class _Worker(faust.Worker):
         except SystemExit as ended:
             raise SystemExit(ended.code or self.app.exit_code) from None
 
+    async def _sentinel_task(self) -> None:
+        """mode's last task sleeps for a second; by then every service has stopped."""
+
 
 class ExactlyOnceApp(faust.App):
     """`make_engine` is called once, when the worker starts."""
