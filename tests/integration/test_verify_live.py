@@ -1,0 +1,140 @@
+"""The audit of a system that lives: no false alarm while workers die and the broker restarts, and no fault unseen."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiokafka import AIOKafkaProducer
+
+from portfolio_stream.audit.board import Board
+from portfolio_stream.audit.follow import Plan, follow
+from portfolio_stream.audit.verify import verify
+from portfolio_stream.broker.probe import free_port
+from portfolio_stream.settings import Settings
+from tests.integration.histories import Load, read, wait_for_no_lag
+from tests.integration.workers import Stage, Worker, until
+
+COMMAND = Path(sys.executable).with_name("portfolio-stream")
+EVENTS, RATE = 32_000, 2_000
+CATCH_UP_SECONDS = 20.0
+
+
+def address(worker: Worker) -> str:
+    return f"http://127.0.0.1:{worker.environment['PORTFOLIO_WEB_PORT']}"
+
+
+async def test_a_live_system_gives_no_false_alarm(stage: Stage) -> None:
+    """Pass after pass under load, with kill -9 in between, across a broker's restart, and at rest to the very end."""
+    load = Load.of(stage.settings, EVENTS, RATE, seed=5, duplicates=0.03, invalid=0.03)
+    workers = await stage.started("w1", "w2")
+
+    async def addresses() -> Sequence[str]:
+        return [address(worker) for worker in workers]
+
+    board, verdicts = Board(), set[str]()
+    plan = Plan(interval=0.2, keep_going=False, coverage="sample", find_workers=addresses)
+    auditing = asyncio.create_task(follow(stage.settings, plan, board, lambda: verdicts.add(board.verdict)))
+    load.start()
+    for moment, victim in ((8_000, workers[0]), (15_000, workers[1]), (22_000, workers[0])):
+        await load.reached(moment)
+        victim.kill()
+        victim.start()
+    await load.done()
+    await wait_for_no_lag(stage.settings, CATCH_UP_SECONDS)
+    await until(lambda: board.figures["records"] == EVENTS and not board.lag, 20, f"all is audited: {board}")
+    assert ({"holds"}, {}) == (verdicts, board.findings.counts), board.findings.listed
+    assert board.passes > 4 and board.figures["served"] > 200
+
+    await asyncio.to_thread(stage.cluster.stop)
+    await until(lambda: board.verdict == "unverifiable", 20, "the broker is missed")
+    await asyncio.to_thread(stage.cluster.start)
+    passes = board.passes
+    await until(lambda: board.passes > passes and board.verdict == "holds", 30, f"it goes on: {board.trouble}")
+    auditing.cancel()
+
+    await stage.serving(*workers)
+    result = await verify(stage.settings, coverage="all", find_workers=addresses)
+    assert (0, 0, 0) == (result.exit_code, result.lag, result.unanswered), result.anomalies
+    assert result.figures["served"] == result.figures["keys"] > 40_000
+
+
+@dataclass(frozen=True)
+class Auditor:
+    """The command as a process."""
+
+    process: subprocess.Popen[bytes]
+    served: str
+
+    async def verdict(self) -> dict[str, Any]:
+        try:
+            async with aiohttp.ClientSession() as session, session.get(f"{self.served}/verdict") as reply:
+                return dict(await reply.json())
+        except aiohttp.ClientConnectionError:  # it starts
+            return {"verdict": None, "anomalies": []}
+
+    async def holds(self) -> bool:
+        return (await self.verdict())["verdict"] == "holds"
+
+    async def sees(self, expected: set[tuple[str, int]]) -> bool:
+        """These anomalies in these partitions, and none but them and the gaps that they leave."""
+        anomalies = (await self.verdict())["anomalies"]
+        found = {(one["kind"], one["partition"]) for one in anomalies if one["kind"] != "sequence_gap"}
+        assert found <= expected, anomalies
+        return found == expected
+
+    async def ended(self) -> int:
+        await until(lambda: self.process.poll() is not None, 10, "the auditor ends")
+        return self.process.returncode
+
+
+@contextmanager
+def following(settings: Settings, folder: Path, *options: str) -> Iterator[Auditor]:
+    """The command as a process, and where it serves."""
+    port = free_port()
+    command = [str(COMMAND), "verify", "--follow", "--interval", "0.3", "--web-port", str(port), *options]
+    environment = os.environ | {"PORTFOLIO_BOOTSTRAP_SERVERS": settings.bootstrap_servers}
+    with (folder / f"verify-{port}.log").open("wb") as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+        try:
+            yield Auditor(process, f"http://127.0.0.1:{port}")
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait(5)
+
+
+async def test_follow_catches_a_duplicate_and_foreign_records(stage: Stage) -> None:
+    """Under load, as soon as each is there; the first ends it with exit code 1 unless it is told to go on."""
+    settings, folder = stage.settings, stage.folder
+    load = Load.of(settings, 15_000, 1_500)
+    await stage.started("w1")
+    load.start()
+    await load.reached(2_000)
+    stray = AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers)
+    async with stray:
+        with following(settings, folder) as ending, following(settings, folder, "--keep-going") as going:
+            for auditor in (ending, going):
+                await until(auditor.holds, 20, "the first pass")
+            output = (await read(settings, settings.output_topic))[3][7]
+            await stray.send_and_wait(
+                output.topic, output.value, output.key, partition=3, timestamp_ms=output.timestamp
+            )
+            faults = {("duplicate_output", 3)}
+            await until(lambda: going.sees(faults), 15, "the duplicate")
+            assert (1, None) == (await ending.ended(), going.process.poll())
+
+            await stray.send_and_wait(settings.changelog_topic, b"value", b"positions\x00nobody\x00X", partition=5)
+            await stray.send_and_wait(settings.dlq_topic, b"value", b"nobody", partition=2)
+            faults |= {("changelog_key_unexpected", 5), ("unexpected_dead_letter", 2)}
+            await until(lambda: going.sees(faults), 15, "the foreign records")
+            going.process.send_signal(signal.SIGINT)
+            assert 1 == await going.ended()
+    await load.done()
