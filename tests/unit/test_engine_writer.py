@@ -1,5 +1,6 @@
 """The writer against a broker that says what a script tells it to: order, retries, verdicts."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterable
 from types import SimpleNamespace
@@ -89,10 +90,18 @@ class Broker:
 
 @pytest.fixture
 def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
+    """Its clock moves only while the writer waits."""
     made = Broker()
+    now = 0.0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        await asyncio.sleep(0)
+
     monkeypatch.setattr(module, "call", made.call)
-    monkeypatch.setattr(module, "STEP_DEADLINE_SECONDS", 0.05)
-    monkeypatch.setitem(Writer._ask.__kwdefaults__, "deadline", 0.05)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(module, "asyncio", SimpleNamespace(sleep=sleep, gather=asyncio.gather))
     return made
 
 
