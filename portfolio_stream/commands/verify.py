@@ -8,14 +8,16 @@ import click
 
 from portfolio_stream.broker.processes import ENDING_SIGNALS
 from portfolio_stream.commands.common import OutputFormat, bootstrap_option, note, output_option, read_settings, run
+from portfolio_stream.errors import PortfolioStreamError
 from portfolio_stream.settings import Settings
 
 if TYPE_CHECKING:
     from portfolio_stream.audit.board import Board
-    from portfolio_stream.audit.result import Coverage, Verification
+    from portfolio_stream.audit.result import Coverage
     from portfolio_stream.audit.served import Workers
 
 INTERVAL_SECONDS = 2.0
+CANNOT_VERIFY = 2  # whatever the error: 1 means violated and nothing else
 WEB_PORT = 6060  # where the workers' page looks for it (PORTFOLIO_AUDITOR)
 
 
@@ -53,27 +55,36 @@ def verify(
 ) -> None:
     """Replay the source and compare outputs, dead letters, changelog and served values.
 
-    Works on a live system. Exit code 0: exactly-once holds, 1: it is violated, 2: it cannot be verified.
+    Works on a live system. Exit code 0: exactly-once holds, 1: it is violated, 2: it cannot be verified (also when
+    Kafka does not answer).
     """
     given = {"--interval": interval is not None, "--keep-going": keep_going, "--web-port": web_port is not None}
     if not follow and any(given.values()):
         raise click.UsageError(f"{next(name for name in given if given[name])} goes with --follow.")
     settings = read_settings(bootstrap_servers=bootstrap_servers)
-    if follow:
-        plan = _Follow(interval or INTERVAL_SECONDS, keep_going, web_port or WEB_PORT, output)
-        context.exit(run(_follow(settings, plan, served, web_address)))
+    plan = _Follow(interval or INTERVAL_SECONDS, keep_going, web_port or WEB_PORT, output)
+    asked = _Served(served, web_address)
+    try:
+        code = run(_follow(settings, plan, asked) if follow else _verify(settings, asked, output))
+    except PortfolioStreamError as error:
+        error.exit_code = CANNOT_VERIFY
+        raise
+    context.exit(code)
+
+
+class _Served(NamedTuple):
+    coverage: "Coverage"
+    web_address: str | None
+
+
+async def _verify(settings: Settings, asked: _Served, output: OutputFormat) -> int:
     from portfolio_stream.audit.result import as_json, as_text
-
-    result = run(_verify(settings, served, web_address))
-    click.echo(as_json(result) if output == "json" else as_text(result))
-    context.exit(result.exit_code)
-
-
-async def _verify(settings: Settings, served: "Coverage", web_address: str | None) -> "Verification":
     from portfolio_stream.audit.verify import verify as audit
 
-    async with _workers(settings, web_address) as find_workers:
-        return await audit(settings, note, served, find_workers)
+    async with _workers(settings, asked.web_address) as find_workers:
+        result = await audit(settings, note, asked.coverage, find_workers)
+    click.echo(as_json(result) if output == "json" else as_text(result))
+    return result.exit_code
 
 
 class _Follow(NamedTuple):
@@ -83,7 +94,7 @@ class _Follow(NamedTuple):
     output: OutputFormat
 
 
-async def _follow(settings: Settings, plan: _Follow, served: "Coverage", web_address: str | None) -> int:
+async def _follow(settings: Settings, plan: _Follow, asked: _Served) -> int:
     """The exit code that the verdict gives, when a violation or a signal ends it."""
     import asyncio
 
@@ -93,9 +104,14 @@ async def _follow(settings: Settings, plan: _Follow, served: "Coverage", web_add
 
     board = Board()
     print_pass = _printer(board, plan.output)
-    async with serving(settings, plan.web_port, board) as address, _workers(settings, web_address) as find_workers:
+    async with (
+        serving(settings, plan.web_port, board) as address,
+        _workers(settings, asked.web_address) as find_workers,
+    ):
         note(f"The verdict is at {address}/verdict, figures at {address}/metrics.")
-        audit = Plan(interval=plan.interval, keep_going=plan.keep_going, coverage=served, find_workers=find_workers)
+        audit = Plan(
+            interval=plan.interval, keep_going=plan.keep_going, coverage=asked.coverage, find_workers=find_workers
+        )
         auditing = asyncio.create_task(follow(settings, audit, board, print_pass))
         for number in ENDING_SIGNALS:
             asyncio.get_running_loop().add_signal_handler(number, auditing.cancel)

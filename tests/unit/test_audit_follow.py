@@ -189,5 +189,5 @@ async def test_a_taken_port_is_an_error_in_words(capsys: pytest.CaptureFixture[s
         with pytest.raises(WebPortInUse):
             async with serving(Settings(), port, Board()):
                 pass
-        assert 1 == await asyncio.to_thread(cli.run, ["verify", "--follow", "--web-port", str(port)])
+        assert 2 == await asyncio.to_thread(cli.run, ["verify", "--follow", "--web-port", str(port)])
     assert f"Error: Port {port} is already in use on 127.0.0.1." == capsys.readouterr().err.splitlines()[0]

@@ -86,8 +86,6 @@ def test_a_wrong_environment_names_the_variable(
         ["topics", "create"],
         ["produce", "--events", "1"],
         ["consume"],
-        ["verify"],
-        ["verify", "--follow", "--web-port", str(free_port())],
         ["lag"],
         ["dlq", "list"],
         ["dlq", "replay", "--all"],
@@ -97,6 +95,16 @@ def test_an_absent_broker_is_an_error_in_two_lines(arguments: list[str], capsys:
     """Every command that talks to Kafka says where it looked and how to start one."""
     address = f"127.0.0.1:{free_port()}"
     assert 1 == cli.run([*arguments, "--bootstrap-servers", address])
+    cause, action = capsys.readouterr().err.splitlines()
+    assert f"Error: No Kafka broker answers at {address}." == cause
+    assert "portfolio-stream broker start" in action
+
+
+@pytest.mark.parametrize("options", [[], ["--follow", "--web-port", str(free_port())]])
+def test_without_a_broker_nothing_can_be_verified(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Code 2, as for trimmed history: 1 means violated and nothing else."""
+    address = f"127.0.0.1:{free_port()}"
+    assert 2 == cli.run(["verify", *options, "--bootstrap-servers", address])
     cause, action = capsys.readouterr().err.splitlines()
     assert f"Error: No Kafka broker answers at {address}." == cause
     assert "portfolio-stream broker start" in action
