@@ -1,6 +1,5 @@
 """The real broker. Each test that starts one of its own uses a free port and its own folder."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -15,8 +14,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from ruamel.yaml import YAML
 
-from portfolio_stream.broker import control, jars, java, probe
-from portfolio_stream.broker.cluster import Cluster, ignore
+from portfolio_stream.broker import control, probe
+from portfolio_stream.broker.cluster import Cluster
 from portfolio_stream.broker.probe import free_port
 from portfolio_stream.errors import (
     BrokerAlreadyRunning,
@@ -26,6 +25,7 @@ from portfolio_stream.errors import (
 )
 from portfolio_stream.kafka_health import look
 from portfolio_stream.settings import Settings
+from tests.integration.kafka_tools import tool
 from tests.integration.workers import until
 
 pytestmark = pytest.mark.kafka
@@ -89,12 +89,6 @@ async def consume(bootstrap_servers: str, topic: str, count: int = 1) -> list[by
         return [(await consumer.getone()).value for _ in range(count)]
     finally:
         await consumer.stop()
-
-
-def tool(main_class: str, *arguments: str) -> str:
-    """Run one of Kafka's own command line tools on the locked jars."""
-    command = java.command(main_class, *arguments, jars=jars.provide(os.environ, ignore), profile="small")
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
 async def test_a_record_goes_in_and_comes_out(kafka: Cluster) -> None:

@@ -1,0 +1,13 @@
+"""Kafka's own command line tools, on the embedded broker's locked jars."""
+
+import os
+import subprocess
+
+from portfolio_stream.broker import jars, java
+from portfolio_stream.broker.cluster import ignore
+
+
+def tool(main_class: str, *arguments: str) -> str:
+    """What it prints, e.g. of org.apache.kafka.tools.TopicCommand."""
+    command = java.command(main_class, *arguments, jars=jars.provide(os.environ, ignore), profile="small")
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout

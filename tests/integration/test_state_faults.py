@@ -1,0 +1,171 @@
+"""The group's offsets, the changelog and the disk against a worker: the behaviour that docs/operations.md tells."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from signal import SIGTERM
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from portfolio_stream.admin import admin_client, create_all
+from portfolio_stream.settings import GROUP
+from tests.integration.histories import Load, check, wait_for_no_lag
+from tests.integration.kafka_tools import tool
+from tests.integration.workers import Stage, Worker, group_offsets, until
+
+AGREEMENT_SECONDS = 15.0  # for which a worker asks again before it believes a difference
+BACK, FORTH, GONE = 1, 2, 3  # the partitions whose offsets are moved
+
+
+async def folded(stage: Stage, worker: Worker, events: int, **mixture: Any) -> Load:
+    """A worker that has folded the events and was stopped."""
+    load = Load.of(stage.settings, events, 0, **mixture)
+    await load.run()
+    worker.start()
+    await stage.serving(worker)
+    await wait_for_no_lag(stage.settings, 20)
+    worker.signal(SIGTERM)
+    assert 0 == await worker.ended(5), worker.text
+    return load
+
+
+async def commit(stage: Stage, offsets: dict[int, int]) -> None:
+    """As an operator does who resets a group that has no members."""
+    places = {TopicPartition(stage.settings.input_topic, partition): offset for partition, offset in offsets.items()}
+    servers = stage.settings.bootstrap_servers
+    async with AIOKafkaConsumer(bootstrap_servers=servers, group_id=GROUP, enable_auto_commit=False) as consumer:
+        consumer.assign(list(places))
+        await consumer.commit(places)
+
+
+async def consumer_groups(stage: Stage, *arguments: str) -> None:
+    """kafka-consumer-groups for the workers' group, which has no members now."""
+    main_class = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
+    server = ("--bootstrap-server", stage.settings.bootstrap_servers)
+    await asyncio.to_thread(tool, main_class, *server, "--group", GROUP, *arguments)
+
+
+async def committed(stage: Stage) -> dict[int, int]:
+    async with admin_client(stage.settings) as admin:
+        return {partition: offset for (_, partition), offset in (await group_offsets(admin)).items()}
+
+
+async def replace_topic(stage: Stage, name: str) -> None:
+    async with admin_client(stage.settings) as admin:
+        await admin.delete_topics([name])
+
+        async def is_gone() -> bool:
+            return name not in await admin.list_topics()
+
+        await until(is_gone, 10, f"{name} is deleted")
+        await create_all(admin, stage.settings)
+
+
+def halted(worker: Worker) -> dict[int, str]:
+    """The log's line by partition."""
+    lines = [line for line in worker.text.splitlines() if "partition stopped" in line]
+    return {
+        int(event["partition"]): line for event, line in zip(worker.events("partition stopped"), lines, strict=True)
+    }
+
+
+async def test_offsets_that_were_moved_halt_their_partitions(stage: Stage) -> None:
+    """Back would fold twice and forth would skip: both are named and nothing is folded, until the offset is put back.
+    The other partitions go on, also that whose offset is gone: its state has it."""
+    worker = stage.worker("w1")
+    load = await folded(stage, worker, 4_000)
+    right = await committed(stage)
+    await commit(stage, {BACK: right[BACK] - 10, FORTH: right[FORTH] + 10})
+    await consumer_groups(stage, "--delete-offsets", "--topic", f"{stage.settings.input_topic}:{GONE}")
+    assert GONE not in await committed(stage)
+    more = Load.of(stage.settings, 4_000, 0, seed=8)
+    await more.run()
+    worker.start()
+    await until(lambda: {BACK, FORTH} == halted(worker).keys(), 20 + AGREEMENT_SECONDS, "both halt", worker)
+    for partition, moved in ((BACK, -10), (FORTH, 10)):
+        sentence = f"the group's offset is {right[partition] + moved}, but the state's is {right[partition]}"
+        assert sentence in halted(worker)[partition]
+    others = set(map(str, range(stage.settings.partitions))) - {str(BACK), str(FORTH)}
+    await until(
+        lambda: others == {event["partition"] for event in worker.events("recovered")}, 5, "the others run", worker
+    )
+    worker.signal(SIGTERM)
+    assert 0 == await worker.ended(5), worker.text
+
+    await commit(stage, {partition: right[partition] for partition in (BACK, FORTH)})
+    worker.start()
+    await wait_for_no_lag(stage.settings, 20)
+    load.records += more.records
+    await check(stage.settings, load)
+
+
+async def test_a_changelog_that_was_replaced_is_no_state(stage: Stage) -> None:
+    """Its partitions halt and say why. Everything can be rebuilt from the source, as the documents say."""
+    worker = stage.worker("w1")
+    load = await folded(stage, worker, 4_000)
+    await replace_topic(stage, stage.settings.changelog_topic)
+    worker.start()
+    everything = set(range(stage.settings.partitions))
+    await until(lambda: everything == halted(worker).keys(), 20 + AGREEMENT_SECONDS, "all halt", worker)
+    assert [] == [line for line in halted(worker).values() if "changelog" not in line]
+    worker.signal(SIGTERM)
+    assert 0 == await worker.ended(5), worker.text
+
+    for topic in (stage.settings.output_topic, stage.settings.dlq_topic, stage.settings.changelog_topic):
+        await replace_topic(stage, topic)
+    await consumer_groups(stage, "--delete")
+    worker.start()
+    await wait_for_no_lag(stage.settings, 20)
+    await check(stage.settings, load)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 MB: enough for a worker, and soon filled."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small file system")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(disk: Path, room: int = 0) -> None:
+    """Until so many bytes are left."""
+    with (disk / "filler").open("ab") as file:
+        os.posix_fallocate(file.fileno(), 0, file.tell() + shutil.disk_usage(disk).free - room)
+
+
+async def test_a_full_disk_loses_nothing(stage: Stage, small_disk: Path) -> None:
+    """While it folds, at its start, and in a recovery: exit 1, the path is named; with room again it goes on."""
+    worker = stage.worker("w1", PORTFOLIO_DATA_DIR=str(small_disk / "data"))
+    load = Load.of(stage.settings, 30_000, 3_000)
+    worker.start()
+    await stage.serving(worker)
+    load.start()
+    await load.reached(6_000)
+    fill(small_disk)
+    await ended_for_room(worker, small_disk)
+    worker.start()
+    await ended_for_room(worker, small_disk)
+    shutil.rmtree(small_disk / "data")
+    fill(small_disk, room=1 << 20)
+    worker.start()
+    await ended_for_room(worker, small_disk)
+    assert "engine started" in worker.text
+    (small_disk / "filler").unlink()
+    worker.start()
+    await load.done()
+    await wait_for_no_lag(stage.settings, 20)
+    await check(stage.settings, load)
+
+
+async def ended_for_room(worker: Worker, disk: Path) -> None:
+    assert 1 == await worker.ended(20), worker.text
+    assert str(disk) in worker.text and "Traceback" not in worker.text, worker.text
