@@ -8,11 +8,20 @@ from typing import Any
 
 from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import NoError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
+from aiokafka.errors import (
+    KafkaConnectionError,
+    NodeNotReadyError,
+    NoError,
+    RequestTimedOutError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
+from aiokafka.protocol.metadata import MetadataRequest
 
 from portfolio_stream.errors import TopicMisconfigured, TopicMissing
 
-VISIBLE_SECONDS, VISIBLE_POLL_SECONDS = 10.0, 0.02  # some 50 ms on an idle machine; nothing tells when
+VISIBLE_SECONDS, VISIBLE_POLL_SECONDS = 60.0, 0.02  # some 50 ms on an idle machine; nothing tells when
 FOREVER = "9223372036854775807"  # Long.MAX: a source record's odd clock must not block its partition for ever
 ANY_TIMESTAMP = {"message.timestamp.before.max.ms": FOREVER, "message.timestamp.after.max.ms": FOREVER}
 WEEK_MS = str(7 * 24 * 3600 * 1000)  # tombstones outlive any reasonable absence of a store
@@ -45,7 +54,10 @@ class TopicDescription:
 
 
 async def describe_topics(admin: Any, names: Iterable[str] | None = None) -> dict[str, TopicDescription]:
-    """The topics that exist, by name, of those named; None: all. What does not exist is left out."""
+    """The topics that exist, by name, of those named; None: all. What does not exist is left out.
+
+    Two brokers are asked: a topic that one of them does not know yet, or any more, does not exist.
+    """
     wanted = None if names is None else list(names)
     found = {}
     for topic in await admin.describe_topics(wanted):
@@ -64,6 +76,7 @@ async def describe_topics(admin: Any, names: Iterable[str] | None = None) -> dic
             is_internal=topic["is_internal"],
         )
         for name, topic in sorted(found.items())
+        if name in configurations
     }
 
 
@@ -87,12 +100,24 @@ async def create_missing(admin: Any, topics: Iterable[Topic]) -> tuple[str, ...]
 
 
 async def _until_visible(admin: Any, names: list[str]) -> None:
-    """The controller answers before the brokers know the topics: a command that follows would not find them."""
+    """The controller answers before the brokers know the topics: a command that follows would not find them.
+
+    Every broker is asked, as what follows asks any of them; one that does not answer misleads nobody.
+    """
     deadline = time.monotonic() + VISIBLE_SECONDS
-    while absent := set(names) - set(await describe_topics(admin, names)):
-        if time.monotonic() > deadline:
-            raise TopicMissing(min(absent))
-        await asyncio.sleep(VISIBLE_POLL_SECONDS)
+    for node in [broker.nodeId for broker in admin._client.cluster.brokers()]:
+        while absent := set(names) - await _known_by(admin, node, names):
+            if time.monotonic() > deadline:
+                raise TopicMissing(min(absent))
+            await asyncio.sleep(VISIBLE_POLL_SECONDS)
+
+
+async def _known_by(admin: Any, node: int, names: list[str]) -> set[str]:
+    try:
+        answer = await admin._client.send(node, MetadataRequest(names))
+    except (KafkaConnectionError, NodeNotReadyError, RequestTimedOutError):
+        return set(names)
+    return {topic["topic"] for topic in answer.to_object()["topics"] if for_code(topic["error_code"]) is NoError}
 
 
 async def check_present(admin: Any, topics: Iterable[Topic]) -> None:
@@ -118,9 +143,10 @@ async def _configurations(admin: Any, names: Iterable[str]) -> dict[str, dict[st
     for answer in await admin.describe_configs(resources):
         for code, message, _, name, entries in answer.resources:
             error = for_code(code)
-            if error is not NoError:
+            if error is NoError:
+                settings[name] = {entry[0]: entry[1] for entry in entries if entry[1] is not None}
+            elif error is not UnknownTopicOrPartitionError:
                 raise error(f"The configuration of topic {name} cannot be read: {message}")
-            settings[name] = {entry[0]: entry[1] for entry in entries if entry[1] is not None}
     return settings
 
 
