@@ -100,16 +100,16 @@ class Cluster:
                 raise BrokerAlreadyRunning(self.data_dir, running.pid)
             self._start_again(node, progress)
 
-    def revive(self) -> tuple[PortfolioStreamError, ...]:
-        """Start every broker of this object again that ended though nobody stopped it; returns why each did."""
+    def revive(self, progress: Callable[[str], None]) -> None:
+        """Start every broker of this object again that ended though nobody stopped it."""
         ended = [node for node in self._children if self._ended_by_itself(node)]
         if not ended:  # `stop` may have the lock now
-            return ()
+            return
         with self._layout.exclusive():
-            reasons = tuple(self._why_it_died(node) for node in ended)
             for node in ended:
+                progress(f"{self._why_it_died(node).cause} It is started again.")
                 self._start_again(node, ignore)
-        return reasons
+                progress(f"Broker {node} serves again.")
 
     def wait(self, progress: Callable[[str], None] = ignore) -> None:
         """Block until `stop` or `kill`, of any process, has ended every broker that this object started.

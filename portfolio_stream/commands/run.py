@@ -220,8 +220,7 @@ async def _keep_brokers(cluster: "Cluster", say: Callable[[str], None]) -> None:
 
     while (status := await asyncio.to_thread(cluster.status)).is_running:
         if any(broker.pid is None for broker in status.brokers):
-            for reason in await asyncio.to_thread(cluster.revive):
-                say(f"{reason.cause} It was started again.")
+            await asyncio.to_thread(cluster.revive, say)
         await asyncio.sleep(BROKER_SECONDS)
     cluster.wait()
     raise BrokerUnreachable(cluster.bootstrap_servers)

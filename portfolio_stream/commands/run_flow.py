@@ -89,7 +89,7 @@ class Run:
                 finally:
                     self._phase = "stopping"
                     endings = await self._stop()
-            self._last = await ruler.read()
+            await self._measure(ruler)
         self._display.say(self._summary())
         verification = await self._verify()
         return Outcome(is_finished=is_finished, verification=verification, failures=self._failures(endings))
