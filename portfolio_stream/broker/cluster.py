@@ -92,6 +92,11 @@ class Cluster:
         """SIGKILL one broker and return when it is gone: what a crash of its process does."""
         self._end((node,), signal.SIGKILL)
 
+    def stop_broker(self, node: int) -> None:
+        """Stop one broker in order: it hands its partitions over first."""
+        with self._layout.exclusive():
+            self._end((node,), signal.SIGTERM)
+
     def start_broker(self, node: int, progress: Callable[[str], None] = ignore) -> None:
         """Start one broker again, with the ports it had, and return when it serves."""
         with self._layout.exclusive():

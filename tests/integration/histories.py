@@ -6,7 +6,7 @@ places that the records got in the source topic.
 
 import asyncio
 import json
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +29,7 @@ class Load:
     """A producer at a steady rate that runs beside the test; what it sent, by partition, in order."""
 
     settings: Settings
-    records: list[Generated]
+    records: Iterable[Generated]
     rate: float
     sent: int = 0
     task: "asyncio.Task[None] | None" = None
@@ -50,13 +50,14 @@ class Load:
 
     async def reached(self, sent: int) -> None:
         """So many records were sent."""
-        await until(lambda: self._check() and self.sent >= sent, 60, f"{sent} of {len(self.records)} records sent")
+        await until(lambda: self.is_well() and self.sent >= sent, 60, f"{sent} records sent")
 
     async def done(self) -> None:
         assert self.task is not None
         await self.task
 
-    def _check(self) -> bool:
+    def is_well(self) -> bool:
+        """True; raises what ended it."""
         if self.task is not None and self.task.done():
             self.task.result()
         return True
@@ -80,23 +81,28 @@ class Expected:
     """One partition's outputs and dead letters, in source order."""
 
     #: (source offset, event id, portfolio, sequence)
-    outputs: list[tuple[int, str, bytes, int]] = field(default_factory=list)
+    outputs: deque[tuple[int, str, bytes, int]] = field(default_factory=deque)
     #: (source offset, code, value)
-    dead_letters: list[tuple[int, str, bytes | None]] = field(default_factory=list)
+    dead_letters: deque[tuple[int, str, bytes | None]] = field(default_factory=deque)
+    #: by portfolio, of the last accepted event
+    sequences: Counter[bytes] = field(default_factory=Counter)
+
+    def add(self, record: Any, made: Generated) -> None:
+        """What the next source record, which was generated as `made`, gives."""
+        if made.expected_code is not None:
+            self.dead_letters.append((record.offset, made.expected_code, record.value))
+        elif not made.is_duplicate:
+            self.sequences[record.key] += 1
+            event_id = json.loads(record.value)["event_id"]
+            self.outputs.append((record.offset, event_id, record.key, self.sequences[record.key]))
 
 
 def expect(source: Sequence[Any], generated: Sequence[Generated]) -> Expected:
     """What must stand behind these source records; fails if they are not what was generated."""
     assert [(record.key, record.value) for record in generated] == [(record.key, record.value) for record in source]
     expected = Expected()
-    sequences: Counter[bytes] = Counter()
     for record, made in zip(source, generated, strict=True):
-        if made.expected_code is not None:
-            expected.dead_letters.append((record.offset, made.expected_code, record.value))
-        elif not made.is_duplicate:
-            sequences[record.key] += 1
-            event_id = json.loads(record.value)["event_id"]
-            expected.outputs.append((record.offset, event_id, record.key, sequences[record.key]))
+        expected.add(record, made)
     return expected
 
 

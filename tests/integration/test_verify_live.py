@@ -1,28 +1,18 @@
 """The audit of a system that lives: no false alarm while workers die and the broker restarts, and no fault unseen."""
 
 import asyncio
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-import aiohttp
 from aiokafka import AIOKafkaProducer
 
 from portfolio_stream.audit.board import Board
 from portfolio_stream.audit.follow import Plan, follow
 from portfolio_stream.audit.verify import verify
-from portfolio_stream.broker.probe import free_port
-from portfolio_stream.settings import Settings
+from tests.integration.auditor import following
 from tests.integration.histories import Load, read, wait_for_no_lag
 from tests.integration.workers import Stage, Worker, until
 
-COMMAND = Path(sys.executable).with_name("portfolio-stream")
 EVENTS, RATE = 32_000, 2_000
 CATCH_UP_SECONDS = 20.0
 
@@ -64,51 +54,6 @@ async def test_a_live_system_gives_no_false_alarm(stage: Stage) -> None:
     result = await verify(stage.settings, coverage="all", find_workers=addresses)
     assert (0, 0, 0) == (result.exit_code, result.lag, result.unanswered), result.anomalies
     assert result.figures["served"] == result.figures["keys"] > 40_000
-
-
-@dataclass(frozen=True)
-class Auditor:
-    """The command as a process."""
-
-    process: subprocess.Popen[bytes]
-    served: str
-
-    async def verdict(self) -> dict[str, Any]:
-        try:
-            async with aiohttp.ClientSession() as session, session.get(f"{self.served}/verdict") as reply:
-                return dict(await reply.json())
-        except aiohttp.ClientConnectionError:  # it starts
-            return {"verdict": None, "anomalies": []}
-
-    async def holds(self) -> bool:
-        return (await self.verdict())["verdict"] == "holds"
-
-    async def sees(self, expected: set[tuple[str, int]]) -> bool:
-        """These anomalies in these partitions, and none but them and the gaps that they leave."""
-        anomalies = (await self.verdict())["anomalies"]
-        found = {(one["kind"], one["partition"]) for one in anomalies if one["kind"] != "sequence_gap"}
-        assert found <= expected, anomalies
-        return found == expected
-
-    async def ended(self) -> int:
-        await until(lambda: self.process.poll() is not None, 10, "the auditor ends")
-        return self.process.returncode
-
-
-@contextmanager
-def following(settings: Settings, folder: Path, *options: str) -> Iterator[Auditor]:
-    """The command as a process, and where it serves."""
-    port = free_port()
-    command = [str(COMMAND), "verify", "--follow", "--interval", "0.3", "--web-port", str(port), *options]
-    environment = os.environ | {"PORTFOLIO_BOOTSTRAP_SERVERS": settings.bootstrap_servers}
-    with (folder / f"verify-{port}.log").open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
-        try:
-            yield Auditor(process, f"http://127.0.0.1:{port}")
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait(5)
 
 
 async def test_follow_catches_a_duplicate_and_foreign_records(stage: Stage) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ async def until(
             return time.monotonic() - started
         if time.monotonic() - started > seconds:
             log = "" if worker is None else f"\n{worker.text[-4000:]}"
-            pytest.fail(f"not within {seconds:g} s: {what}{log}")
+            raise AssertionError(f"not within {seconds:g} s: {what}{log}")
         await asyncio.sleep(POLL_SECONDS)
 
 
@@ -110,6 +111,7 @@ class Stage:
         own = {
             "PORTFOLIO_BOOTSTRAP_SERVERS": self.settings.bootstrap_servers,
             "PORTFOLIO_PARTITIONS": str(self.settings.partitions),
+            "PORTFOLIO_REPLICATION_FACTOR": str(self.settings.replication_factor),
             "PORTFOLIO_DATA_DIR": str(self.folder / "data"),
             "PORTFOLIO_INSTANCE_ID": name,
             "PORTFOLIO_WEB_PORT": str(free_port()),
@@ -146,16 +148,22 @@ async def make_topics(settings: Settings) -> None:
         await create_all(admin, settings)
 
 
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    """A fresh cluster with the contract's topics, and no worker yet."""
-    with Cluster(tmp_path / "broker", free_port()) as cluster:
-        made = Stage(cluster, Settings(bootstrap_servers=cluster.bootstrap_servers), tmp_path)
+@contextmanager
+def new_stage(folder: Path, brokers: int = 1) -> Iterator[Stage]:
+    """A fresh cluster with the contract's topics on all of its brokers, and no worker yet."""
+    with Cluster(folder / "broker", free_port(brokers), brokers) as cluster:
+        made = Stage(cluster, Settings(bootstrap_servers=cluster.bootstrap_servers, replication_factor=brokers), folder)
         asyncio.run(make_topics(made.settings))
         try:
             yield made
         finally:
             made.end()
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    with new_stage(tmp_path) as made:
+        yield made
 
 
 async def group_offsets(admin: Any) -> dict[tuple[str, int], int]:

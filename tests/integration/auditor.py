@@ -1,0 +1,65 @@
+"""`verify --follow` as a process beside what is tested."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from portfolio_stream.broker.probe import free_port
+from portfolio_stream.settings import Settings
+from tests.integration.workers import until
+
+COMMAND = Path(sys.executable).with_name("portfolio-stream")
+
+
+@dataclass(frozen=True)
+class Auditor:
+    """The command as a process."""
+
+    process: subprocess.Popen[bytes]
+    served: str
+    log: Path
+
+    async def verdict(self) -> dict[str, Any]:
+        try:
+            async with aiohttp.ClientSession() as session, session.get(f"{self.served}/verdict") as reply:
+                return dict(await reply.json())
+        except aiohttp.ClientConnectionError:  # it starts
+            return {"verdict": None, "anomalies": []}
+
+    async def holds(self) -> bool:
+        return (await self.verdict())["verdict"] == "holds"
+
+    async def sees(self, expected: set[tuple[str, int]]) -> bool:
+        """These anomalies in these partitions, and none but them and the gaps that they leave."""
+        anomalies = (await self.verdict())["anomalies"]
+        found = {(one["kind"], one["partition"]) for one in anomalies if one["kind"] != "sequence_gap"}
+        assert found <= expected, anomalies
+        return found == expected
+
+    async def ended(self) -> int:
+        await until(lambda: self.process.poll() is not None, 10, "the auditor ends")
+        return self.process.returncode
+
+
+@contextmanager
+def following(settings: Settings, folder: Path, *options: str, interval: float = 0.3) -> Iterator[Auditor]:
+    """`interval`: seconds from pass to pass."""
+    port = free_port()
+    command = [str(COMMAND), "verify", "--follow", "--interval", str(interval), "--web-port", str(port), *options]
+    environment = os.environ | {"PORTFOLIO_BOOTSTRAP_SERVERS": settings.bootstrap_servers}
+    path = folder / f"verify-{port}.log"
+    with path.open("wb") as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+        try:
+            yield Auditor(process, f"http://127.0.0.1:{port}", path)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait(5)

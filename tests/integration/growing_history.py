@@ -1,0 +1,161 @@
+"""A history that is checked while it grows, with stock clients alone: for runs too long to be read as a whole.
+
+Each record that is handed to the producer is awaited in the source topic, then what it must give in the outputs or the
+dead letters: in order, each once. What was answered is forgotten, so memory holds only what is on its way.
+"""
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from portfolio_stream.generator import Generated
+from portfolio_stream.settings import Settings
+from tests.integration.histories import Expected, partition_of, read_dead_letter, read_output
+
+LISTED = 20  # anomalies named one by one, of each partition
+POLL_MS = 50
+
+Answer = tuple[Any, ...]
+
+
+class PartitionHistory:
+    def __init__(self, partition: int) -> None:
+        self.partition = partition
+        #: records handed to the producer: where nothing is lost, the source's next offset
+        self.sent = 0
+        #: the source offset below which all was compared with what was sent
+        self.read = 0
+        #: of the newest output
+        self.newest = -1
+        #: the first LISTED of them
+        self.anomalies: list[str] = []
+        self.is_source_as_sent = True
+        self._unread: deque[Generated] = deque()
+        self._expected = Expected()
+        self._outputs: deque[Answer] = deque()
+        self._dead_letters: deque[Answer] = deque()
+
+    def add_sent(self, made: Generated) -> None:
+        self.sent += 1
+        self._unread.append(made)
+
+    def add_source(self, record: Any) -> None:
+        """The first record that is not what was sent ends the comparison: what follows it has no known answer."""
+        if not self.is_source_as_sent:
+            return
+        made = self._unread.popleft() if self._unread else None
+        if made is None or (self.read, made.key, made.value) != (record.offset, record.key, record.value):
+            self.is_source_as_sent = False
+            wanted = "nothing" if made is None else name_of(made.value)
+            self._name(f"the source holds {name_of(record.value)} at offset {record.offset} where {wanted} was sent")
+            return
+        self.read += 1
+        self._expected.add(record, made)
+        self._match()
+
+    def add_output(self, record: Any) -> None:
+        output = read_output(record)
+        self.newest = output[0]
+        self._outputs.append(output)
+        self._match()
+
+    def add_dead_letter(self, record: Any) -> None:
+        self._dead_letters.append(read_dead_letter(record))
+        self._match()
+
+    def is_answered(self, end: int) -> bool:
+        """All source records below the offset have their outputs and dead letters, or never will."""
+        if not self.is_source_as_sent:
+            return True
+        awaited = (self._expected.outputs, self._expected.dead_letters)
+        return self.read >= end and all(not answers or answers[0][0] >= end for answers in awaited)
+
+    def _match(self) -> None:
+        if self.is_source_as_sent:
+            self._compare("output", self._expected.outputs, self._outputs)
+            self._compare("dead letter", self._expected.dead_letters, self._dead_letters)
+
+    def _compare(self, noun: str, expected: deque[Answer], found: deque[Answer]) -> None:
+        while found and found[0][0] < self.read:
+            if expected and expected[0] == found[0]:
+                expected.popleft()
+                found.popleft()
+            elif expected and expected[0][0] < found[0][0]:
+                self._name(f"missing {noun}: {expected.popleft()[:2]}")
+            else:
+                self._name(f"unexpected, duplicate or misplaced {noun}: {found.popleft()[:2]}")
+
+    def _name(self, anomaly: str) -> None:
+        if len(self.anomalies) < LISTED:
+            self.anomalies.append(f"partition {self.partition}: {anomaly}")
+
+
+def name_of(value: bytes | None) -> str:
+    """An event's id, or what stands there instead."""
+    with suppress(ValueError, TypeError, KeyError):
+        return str(json.loads(value or b"")["event_id"])
+    return repr(value and value[:40])
+
+
+class GrowingHistory:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.partitions = [PartitionHistory(partition) for partition in range(settings.partitions)]
+        self._is_ending = False
+
+    def tap(self, records: Iterator[Generated]) -> Iterator[Generated]:
+        """The records, noted as they are taken to be sent, until `end`."""
+        for made in records:
+            if self._is_ending:
+                return
+            self.partitions[partition_of(made, len(self.partitions))].add_sent(made)
+            yield made
+
+    def end(self) -> None:
+        self._is_ending = True
+
+    @property
+    def anomalies(self) -> list[str]:
+        return [anomaly for one in self.partitions for anomaly in one.anomalies]
+
+    def sent(self) -> Mapping[int, int]:
+        """Records by partition."""
+        return {one.partition: one.sent for one in self.partitions}
+
+    def has_outputs_behind(self, sent: Mapping[int, int]) -> bool:
+        """Every partition has an output of a record that was sent later."""
+        return all(one.newest >= sent[one.partition] for one in self.partitions)
+
+    def is_answered(self, sent: Mapping[int, int]) -> bool:
+        return all(one.is_answered(sent[one.partition]) for one in self.partitions)
+
+    async def read(self) -> None:
+        """Follow source, outputs and dead letters from their beginnings; until cancelled."""
+        settings = self._settings
+        adders = {
+            settings.input_topic: PartitionHistory.add_source,
+            settings.output_topic: PartitionHistory.add_output,
+            settings.dlq_topic: PartitionHistory.add_dead_letter,
+        }
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=settings.bootstrap_servers,
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            auto_offset_reset="none",  # a reader that starts anew by itself would see duplicates or gaps of its own
+            max_partition_fetch_bytes=4 << 20,
+        )
+        async with consumer:
+            places = [TopicPartition(topic, one.partition) for topic in adders for one in self.partitions]
+            consumer.assign(places)
+            for place in places:
+                consumer.seek(place, 0)
+            while True:
+                for place, records in (await consumer.getmany(timeout_ms=POLL_MS)).items():
+                    for record in records:
+                        adders[place.topic](self.partitions[place.partition], record)
+                await asyncio.sleep(0)
