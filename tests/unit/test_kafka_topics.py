@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from aiokafka.errors import NodeNotReadyError
+from aiokafka.protocol.metadata import MetadataRequest_v4
 
 from portfolio_stream import kafka_topics
 from portfolio_stream.errors import TopicMissing
@@ -40,12 +41,13 @@ class Brokers:
         partitions = [{"replicas": [0]}] * 2
         return [{"topic": TOPIC.name, "error_code": code, "partitions": partitions, "is_internal": False}]
 
-    async def send(self, node: int, _request: Any) -> Any:
+    async def send(self, node: int, request: Any) -> Any:
+        assert not request.build(MetadataRequest_v4).allow_auto_topic_creation
         topics = self.topics(node)
         return SimpleNamespace(to_object=lambda: {"topics": topics})
 
-    async def describe_topics(self, _names: Any) -> list[dict[str, Any]]:
-        return self.topics(min(self.left))
+    async def _send_request(self, request: Any) -> Any:
+        return await self.send(min(self.left), request)
 
     async def describe_configs(self, _resources: Any) -> list[Any]:
         is_known = self.knows(max(self.left))
