@@ -3,9 +3,14 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from portfolio_stream.broker.cluster import Cluster
 from portfolio_stream.broker.probe import free_port
+
+# a property holds or not, however busy the machine is: neither an example's time nor that of making it is under test
+settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any-machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -191,7 +191,7 @@ def replay(cuts: list[int], restarts: bool) -> tuple[Any, ...]:
 WHOLE = replay([], restarts=False)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, len(RECORDS)), max_size=6).map(sorted), st.booleans())
 def test_slices_and_restarts_change_nothing(cuts: list[int], restarts: bool) -> None:
     """Outputs, dead letters and tables are a function of the records' order alone."""
