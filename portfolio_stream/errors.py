@@ -34,6 +34,16 @@ class InvalidSetting(PortfolioStreamError):
         self.name = name
 
 
+class SettingMissing(PortfolioStreamError):
+    """Another setting makes no sense without this one."""
+
+    exit_code = 2
+
+    def __init__(self, name: str, because: str) -> None:
+        super().__init__(f"{name} is not set, but {because}.", f"Set {name}, or correct the other, and start again.")
+        self.name = name
+
+
 class BrokerUnreachable(PortfolioStreamError):
     """No broker answers at the bootstrap address."""
 
@@ -41,6 +51,39 @@ class BrokerUnreachable(PortfolioStreamError):
         super().__init__(
             f"No Kafka broker answers at {bootstrap_servers}.",
             "Start it (`portfolio-stream broker start`), or correct --bootstrap-servers (PORTFOLIO_BOOTSTRAP_SERVERS).",
+        )
+
+
+class LoginRefused(PortfolioStreamError):
+    """Kafka knows no such user, or not with this password or mechanism. It stays so until somebody changes it."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(
+            f"Kafka at {address} refused the login: {reason.rstrip('.')}.",
+            "Correct PORTFOLIO_KAFKA_SASL_USERNAME, PORTFOLIO_KAFKA_SASL_PASSWORD and PORTFOLIO_KAFKA_SASL_MECHANISM.",
+        )
+
+
+class TlsFailed(PortfolioStreamError):
+    """The broker's certificate is not trusted, or the broker does not trust ours."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(
+            f"Kafka at {address} cannot be reached over TLS: {reason.rstrip('.')}.",
+            "Check that PORTFOLIO_KAFKA_SSL_CAFILE has the CA of the brokers' certificates, that these name this "
+            "address, and PORTFOLIO_KAFKA_SSL_CERTFILE where the brokers ask for a client's certificate.",
+        )
+
+
+class ProtocolMismatch(BrokerUnreachable):
+    """Somebody listens there and hangs up: the listener wants TLS or a login where we come without, or the reverse."""
+
+    def __init__(self, address: str, protocol: str) -> None:
+        PortfolioStreamError.__init__(
+            self,
+            f"What listens at {address} closes connections of security protocol {protocol} without an answer.",
+            "Set PORTFOLIO_KAFKA_SECURITY_PROTOCOL to that of the brokers' listener at this port; if it is, the broker "
+            "starts or stops just now: try again.",
         )
 
 

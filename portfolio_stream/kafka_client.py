@@ -7,6 +7,7 @@ never ends with a traceback of the client library.
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer
@@ -21,7 +22,8 @@ from aiokafka.errors import (
 )
 
 from portfolio_stream.aiokafka_stop import stop_consumer
-from portfolio_stream.errors import BrokerUnreachable, InvalidSetting, KafkaRefused
+from portfolio_stream.errors import InvalidSetting, KafkaRefused
+from portfolio_stream.kafka_reach import why_unreachable
 from portfolio_stream.settings import GROUP, Security, Settings
 
 Client = TypeVar("Client")
@@ -57,7 +59,7 @@ def client_options(settings: Settings) -> dict[str, Any]:
 async def connected(settings: Settings, client: Client) -> AsyncIterator[Client]:
     """Start `client` (consumer, producer, admin or a bare AIOKafkaClient) and stop it in the end.
 
-    Raises BrokerUnreachable, or KafkaRefused for any error of Kafka's that the body does not handle.
+    Raises what `why_unreachable` finds, or KafkaRefused for any error of Kafka's that the body does not handle.
     """
     started: Any = client
     start = started.bootstrap if isinstance(client, AIOKafkaClient) else started.start
@@ -68,7 +70,7 @@ async def connected(settings: Settings, client: Client) -> AsyncIterator[Client]
         finally:
             await _stop(started)
     except KafkaConnectionError as error:
-        raise BrokerUnreachable(settings.bootstrap_servers) from error
+        raise await why_unreachable(client_options(settings)) from error
     except KafkaError as error:
         raise KafkaRefused(_sentence(error)) from error
 
@@ -88,12 +90,31 @@ def _sentence(error: KafkaError) -> str:
 
 
 def _ssl_context(security: Security) -> ssl.SSLContext:
+    """Raises InvalidSetting, naming the variable."""
+    _check_readable("CAFILE", security.ssl_cafile)
+    _check_readable("CERTFILE", security.ssl_certfile)
+    _check_readable("KEYFILE", security.ssl_keyfile)
     try:
         context = ssl.create_default_context(cafile=security.ssl_cafile)
-        if security.ssl_certfile is not None:
-            context.load_cert_chain(security.ssl_certfile, security.ssl_keyfile)
-    except OSError as error:  # a missing file, and what OpenSSL makes of a wrong one
-        names = [security.ssl_cafile, security.ssl_certfile, security.ssl_keyfile]
-        given = ", ".join(name for name in names if name is not None)
-        raise InvalidSetting("PORTFOLIO_KAFKA_SSL_*", given, "readable certificate and key files in PEM") from error
+    except ssl.SSLError as error:
+        raise _not_pem("CAFILE", security.ssl_cafile, "of CA certificates in PEM") from error
+    if security.ssl_certfile is not None:
+        try:
+            context.load_cert_chain(security.ssl_certfile, security.ssl_keyfile, password="")  # or OpenSSL asks for one
+        except ssl.SSLError as error:
+            expected = "with a certificate in PEM and, here or in SSL_KEYFILE, its key without a pass phrase"
+            raise _not_pem("CERTFILE", security.ssl_certfile, expected) from error
     return context
+
+
+def _check_readable(name: str, path: str | None) -> None:
+    if path is None:
+        return
+    try:
+        Path(path).open("rb").close()
+    except OSError as error:
+        raise _not_pem(name, path, f"that this process can read ({error.strerror})") from error
+
+
+def _not_pem(name: str, path: str | None, expected: str) -> InvalidSetting:
+    return InvalidSetting(f"PORTFOLIO_KAFKA_SSL_{name}", str(path), f"a file {expected}")

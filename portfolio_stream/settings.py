@@ -3,14 +3,23 @@
 Nothing else in the project reads `os.environ`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from portfolio_stream.errors import InvalidSetting
+from portfolio_stream.errors import InvalidSetting, SettingMissing
 
 GROUP = "portfolio-stream"  # consumer group, Faust app id, and prefix of transactional ids and of the changelog topic
 FOLD_VERSION = 2  # bump when the fold of equal records gives other bytes: an older state is then refused
+
+
+PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+#: what of Security only has a meaning with a protocol that has this in its name
+MEANT_FOR = {
+    "SASL": ("sasl_mechanism", "sasl_username", "sasl_password"),
+    "SSL": ("ssl_cafile", "ssl_certfile", "ssl_keyfile"),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,8 +98,8 @@ class Settings:
         }
         values |= {name: value for name, value in options.items() if value is not None}
         security = {
-            "protocol": read.choice("KAFKA_SECURITY_PROTOCOL", ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")),
-            "sasl_mechanism": read.choice("KAFKA_SASL_MECHANISM", ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")),
+            "protocol": read.choice("KAFKA_SECURITY_PROTOCOL", PROTOCOLS),
+            "sasl_mechanism": read.choice("KAFKA_SASL_MECHANISM", MECHANISMS),
             "sasl_username": read.text("KAFKA_SASL_USERNAME"),
             "sasl_password": read.text("KAFKA_SASL_PASSWORD"),
             "ssl_cafile": read.text("KAFKA_SSL_CAFILE"),
@@ -99,7 +108,27 @@ class Settings:
         }
         given = {name: value for name, value in security.items() if value is not None}
         kept = {name: value for name, value in values.items() if value is not None}
-        return cls(security=Security(**given), **kept)  # type: ignore[arg-type]
+        return cls(security=_whole(Security(**given), given), **kept)  # type: ignore[arg-type]
+
+
+def _whole(security: Security, given: Collection[str]) -> Security:
+    """Half of it set is an error: a password that is not used is a connection that was meant to be safe and is not."""
+    for kind, names in MEANT_FOR.items():
+        for name in names:
+            if name in given and kind not in security.protocol.split("_"):
+                expected = f"one with {kind}, as {_variable(name)} is set"
+                raise InvalidSetting(_variable("security_protocol"), security.protocol, expected)
+    if security.protocol.startswith("SASL"):
+        for name in ("sasl_username", "sasl_password"):
+            if name not in given:
+                raise SettingMissing(_variable(name), f"{_variable('security_protocol')} is {security.protocol}")
+    if "ssl_keyfile" in given and "ssl_certfile" not in given:
+        raise SettingMissing(_variable("ssl_certfile"), f"{_variable('ssl_keyfile')} is set")
+    return security
+
+
+def _variable(name: str) -> str:
+    return f"PORTFOLIO_KAFKA_{name.upper()}"
 
 
 @dataclass(frozen=True, slots=True)

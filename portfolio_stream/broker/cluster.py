@@ -22,7 +22,7 @@ from typing import Self
 
 from portfolio_stream.broker import controller, diagnosis, jars, java, probe, processes, storage
 from portfolio_stream.broker.layout import Layout, Record, as_operator_error
-from portfolio_stream.broker.server import server_properties
+from portfolio_stream.broker.server import Listener, server_properties
 from portfolio_stream.broker.status import BrokerStatus, ClusterStatus
 from portfolio_stream.errors import (
     BrokerAlreadyRunning,
@@ -47,7 +47,14 @@ def ignore(_: str) -> None:
 class Cluster:
     """The brokers of one data directory. Also a context manager: starts on entry, stops on exit."""
 
-    def __init__(self, data_dir: Path, port: int = 9092, brokers: int = 1, profile: java.Profile = "small") -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        port: int = 9092,
+        brokers: int = 1,
+        profile: java.Profile = "small",
+        listener: Listener | None = None,
+    ) -> None:
         if brokers not in SIZES:
             raise InvalidSetting("--brokers", str(brokers), "1 or 3")
         if not 1 <= port <= probe.HIGHEST_PORT - brokers + 1:
@@ -56,6 +63,7 @@ class Cluster:
         self.port = port
         self.brokers = brokers
         self.profile: java.Profile = profile
+        self.listener = listener
         self._layout = Layout(self.data_dir)
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._since: dict[int, int] = {}  # each log's length before this object started its broker
@@ -262,7 +270,7 @@ class Cluster:
     def _spawn(self, node: int, record: Record, folder: Path, is_broker: bool = True) -> None:
         self._since[node] = diagnosis.log_length(self._layout, node)
         properties = self._layout.properties(node)
-        text = server_properties(node, record, self._layout.log_dir(node), self.profile, is_broker)
+        text = server_properties(node, record, self._layout.log_dir(node), self.profile, is_broker, self.listener)
         properties.write_text(text, encoding="ascii")
         system = storage.java_properties(self._layout, node)
         command = java.command("kafka.Kafka", str(properties), jars=folder, profile=self.profile, properties=system)

@@ -1,19 +1,36 @@
 """The server settings of the embedded broker, as one literal table with a reason beside each.
 
-All of it listens on loopback only and speaks PLAINTEXT.
+All of it listens on loopback only and speaks PLAINTEXT, and one more protocol where a `Listener` asks for it.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from portfolio_stream.broker.java import Profile
 from portfolio_stream.broker.layout import Record
 
 MEBIBYTE = 1 << 20
 
+
+class Listener(NamedTuple):
+    """One more address of each broker: who comes by it is told of no other."""
+
+    #: SSL, SASL_PLAINTEXT or SASL_SSL
+    protocol: str
+    #: of node 0; node i listens on port + i
+    port: int
+    #: Kafka's settings of this listener, e.g. ssl.keystore.location
+    settings: Mapping[str, str]
+
+    def properties(self) -> dict[str, object]:
+        return {f"listener.name.{self.protocol.lower()}.{name}": value for name, value in self.settings.items()}
+
+
 FIXED: Mapping[str, object] = {
     "controller.listener.names": "CONTROLLER",
-    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,"
+    "SASL_SSL:SASL_SSL",
     # topics have a contract: a typing error must not make one
     "auto.create.topics.enable": "false",
     # a small machine: each partition of an internal topic costs files and start time
@@ -48,10 +65,19 @@ THREADS_AND_BUFFERS: Mapping[Profile, Mapping[str, object]] = {
 }
 
 
-def server_properties(node: int, record: Record, log_dir: Path, profile: Profile, is_broker: bool = True) -> str:
+def server_properties(
+    node: int,
+    record: Record,
+    log_dir: Path,
+    profile: Profile,
+    is_broker: bool = True,
+    listener: Listener | None = None,
+) -> str:
     """The text of one node's properties file; a node that is no broker is a controller alone."""
     controller = f"CONTROLLER://127.0.0.1:{record.controller_ports[node]}"
     client = f"PLAINTEXT://127.0.0.1:{record.port + node}"
+    if listener is not None:
+        client += f",{listener.protocol}://127.0.0.1:{listener.port + node}"
     voters = ",".join(f"{other}@127.0.0.1:{port}" for other, port in enumerate(record.controller_ports))
     roles: Mapping[str, object] = (
         {
@@ -64,7 +90,8 @@ def server_properties(node: int, record: Record, log_dir: Path, profile: Profile
     )
     own = {"node.id": node, "controller.quorum.voters": voters, "log.dirs": escape(str(log_dir))}
     of_size = {**replication(record.brokers), **fencing(record.brokers)}
-    table = {**roles, **FIXED, **of_size, **THREADS_AND_BUFFERS[profile], **own}
+    more = {} if listener is None else listener.properties()
+    table = {**roles, **FIXED, **of_size, **THREADS_AND_BUFFERS[profile], **own, **more}
     return "".join(f"{name}={value}\n" for name, value in table.items())
 
 

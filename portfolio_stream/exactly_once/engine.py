@@ -19,7 +19,6 @@ from aiokafka import errors as kafka_errors
 from aiokafka.client import AIOKafkaClient
 
 from portfolio_stream.errors import (
-    BrokerUnreachable,
     OutcomeUnknown,
     PartitionNotHalted,
     PortfolioStreamError,
@@ -44,6 +43,7 @@ from portfolio_stream.exactly_once.topic_watch import TopicWatch
 from portfolio_stream.exactly_once.transaction import Part
 from portfolio_stream.exactly_once.wire import LOST, Coordinators, require_features
 from portfolio_stream.exactly_once.writer import Writer
+from portfolio_stream.kafka_reach import why_unreachable
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ class Engine:
             await self.client.bootstrap()
         except kafka_errors.KafkaConnectionError:
             await self.client.close()
-            raise BrokerUnreachable(str(options.get("bootstrap_servers"))) from None
+            raise await why_unreachable(options) from None
         await require_features(self.client)
         await self.client.set_topics(conf.topics)
         self._watch = TopicWatch(self.client, conf.topics)

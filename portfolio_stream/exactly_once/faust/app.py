@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import faust
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaConnectionError
 from faust.app.base import BootStrategy
 from faust.transport.drivers import TRANSPORTS
 
@@ -21,6 +22,7 @@ from portfolio_stream.exactly_once.faust.tables import ExactlyOnceTable, Exactly
 from portfolio_stream.exactly_once.identity import claim
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.store import Store
+from portfolio_stream.kafka_reach import why_unreachable
 from portfolio_stream.kafka_topics import ANY_TIMESTAMP, WEEK_MS, Topic, check_present, create_missing, describe_topics
 
 log = logging.getLogger(__name__)
@@ -193,5 +195,7 @@ async def _make_topics(
         made.append(topic(changelog, **{"cleanup.policy": "compact", "delete.retention.ms": WEEK_MS} | ANY_TIMESTAMP))
         await check_present(admin, made)
         await create_missing(admin, [topic(source), *made])
+    except KafkaConnectionError:
+        raise await why_unreachable(client) from None
     finally:
         await admin.close()

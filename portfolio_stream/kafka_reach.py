@@ -1,0 +1,75 @@
+"""Why no client can be connected: a look of its own, since aiokafka's bootstrap says only that it failed.
+
+Whoever gave the wrong password, CA or protocol is told which; nothing is told from the text of a log.
+"""
+
+import ssl
+from collections.abc import Mapping
+from typing import Any
+
+from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.errors import (
+    IllegalSaslStateError,
+    KafkaConnectionError,
+    KafkaError,
+    SaslAuthenticationFailed,
+    UnsupportedSaslMechanismError,
+)
+from aiokafka.protocol.metadata import MetadataRequest
+
+from portfolio_stream.errors import (
+    BrokerUnreachable,
+    LoginRefused,
+    PortfolioStreamError,
+    ProtocolMismatch,
+    TlsFailed,
+)
+
+ANSWER_MS = 5_000  # a handshake takes milliseconds; who waited for the bootstrap before has waited long enough
+#: of a client's options, those that a connection takes
+PER_CONNECTION = (
+    "security_protocol",
+    "ssl_context",
+    "sasl_mechanism",
+    "sasl_plain_username",
+    "sasl_plain_password",
+)
+
+
+async def why_unreachable(options: Mapping[str, Any]) -> PortfolioStreamError:
+    """The error of the first bootstrap server that answers wrongly; BrokerUnreachable if none answers at all.
+
+    `options` are an aiokafka client's.
+    """
+    servers = str(options["bootstrap_servers"])
+    for host, port, _ in collect_hosts(servers, randomize=False):
+        error = await _why(host, port, options)
+        if error is not None:
+            return error
+    return BrokerUnreachable(servers)
+
+
+async def _why(host: str, port: int, options: Mapping[str, Any]) -> PortfolioStreamError | None:
+    address = f"{host}:{port}"
+    given = {name: options[name] for name in PER_CONNECTION if name in options}
+    try:
+        connection = await create_conn(host, port, request_timeout_ms=ANSWER_MS, **given)
+        try:
+            await connection.send(MetadataRequest([]))  # a listener with SASL refuses this one, not the connection
+        finally:
+            await connection.close()
+    except SaslAuthenticationFailed as error:
+        return LoginRefused(address, str(error.args[0]))  # the broker's own words
+    except UnsupportedSaslMechanismError:
+        return LoginRefused(address, f"it does not offer the mechanism {options['sasl_mechanism']}")
+    except (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionResetError, BrokenPipeError):
+        return ProtocolMismatch(address, given.get("security_protocol", "PLAINTEXT"))
+    except ssl.SSLCertVerificationError as error:
+        return TlsFailed(address, error.verify_message)
+    except ssl.SSLError as error:
+        return TlsFailed(address, error.reason or str(error))
+    except (KafkaConnectionError, IllegalSaslStateError):
+        return ProtocolMismatch(address, given.get("security_protocol", "PLAINTEXT"))
+    except (KafkaError, OSError, TimeoutError):
+        return None
+    return None
