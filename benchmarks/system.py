@@ -16,7 +16,6 @@ from portfolio_stream.broker.cluster import Cluster
 from portfolio_stream.broker.probe import free_port
 
 COMMAND = str(Path(sys.executable).with_name("portfolio-stream"))
-WORKER = (sys.executable, "-m", "faust", "-A", "portfolio_stream", "worker", "-l", "warn")
 STOP_SECONDS = 15.0
 
 
@@ -35,13 +34,15 @@ class System:
         """One `portfolio-stream` command, beside."""
         return subprocess.Popen([COMMAND, *arguments], env=self.environment, stdout=subprocess.DEVNULL)
 
-    def start_worker(self, name: str = "w1", **environment: str) -> "Worker":
+    def start_worker(self, name: str = "w1", app: str = "portfolio_stream", **environment: str) -> "Worker":
         port = free_port()
+        command = (sys.executable, "-m", "faust", "-A", app, "worker", "-l", "warn")
         own = {"PORTFOLIO_INSTANCE_ID": name, "PORTFOLIO_WEB_PORT": str(port)} | environment
         with (self.folder / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(WORKER, env=self.environment | own, stdout=log, stderr=log)
-        self._workers.callback(_end, process)
-        return Worker(process, port)
+            process = subprocess.Popen(command, env=self.environment | own, stdout=log, stderr=log)
+        worker = Worker(process, port)
+        self._workers.callback(worker.end)
+        return worker
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,14 @@ class Worker:
             return {}
         return {n: float(value) for n, value in re.findall(r"^([a-z_]+(?:\{[^}]*\})?) (\S+)$", text, re.MULTILINE)}
 
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    def end(self) -> None:
+        """Does nothing if it has ended."""
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
 @contextmanager

@@ -1,0 +1,106 @@
+"""The two-table fold that ours and stock Faust are compared on: positions at average cost, and cash; an output a trade.
+
+Pure, and the same for both: the bytes that come in, that stand in the tables, and that go out. What differs is what
+carries them.
+"""
+
+from collections.abc import Iterator
+from decimal import Decimal
+from itertools import islice
+
+import msgspec
+
+from portfolio_stream.generator import Generated, Mixture, generate
+
+PARTITIONS = 8
+START_TIME = 1_795_408_200_000  # milliseconds since 1970: a backlog's bytes are the same in every run
+MIXTURE = Mixture(seed=1, start_time=START_TIME, portfolios=10_000, symbols=50, partitions=PARTITIONS)
+ZERO = Decimal(0)
+QUANTUM = Decimal("0.00000001")
+
+
+class Trade(msgspec.Struct, frozen=True, gc=False):
+    event_id: str
+    portfolio_id: str
+    side: str
+    symbol: str
+    quantity: Decimal
+    price: Decimal
+
+
+class Position(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    #: negative for a short
+    quantity: Decimal = ZERO
+    average_cost: Decimal = ZERO
+    realised_pnl: Decimal = ZERO
+
+
+class Cash(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    #: trades so far
+    sequence: int = 0
+    balance: Decimal = ZERO
+
+
+class Processed(msgspec.Struct, frozen=True, gc=False):
+    event_id: str
+    portfolio_id: str
+    sequence: int
+    symbol: str
+    position: Position
+    balance: Decimal
+    #: partition and offset of the trade
+    source: tuple[int, int]
+
+
+FLAT, NO_CASH = Position(), Cash()
+decode_trade = msgspec.json.Decoder(Trade).decode
+decode_position = msgspec.msgpack.Decoder(Position).decode
+decode_cash = msgspec.msgpack.Decoder(Cash).decode
+encode_value = msgspec.msgpack.Encoder().encode
+_encode_processed = msgspec.json.Encoder().encode
+
+
+def backlog(trades: int) -> Iterator[Generated]:
+    """The first so many trades of the generator's mixture."""
+    return islice((record for record in generate(MIXTURE) if b'"type":"trade"' in (record.value or b"")), trades)
+
+
+def position_key(trade: Trade) -> bytes:
+    return f"{trade.portfolio_id}/{trade.symbol}".encode()
+
+
+def fold(trade: Trade, position: Position | None, cash: Cash | None) -> tuple[Position, Cash]:
+    """The state after a trade; None is a key that the table does not have."""
+    before, held = cash or NO_CASH, position or FLAT
+    if trade.side == "buy":
+        return _trade(held, trade.quantity, trade.price), _book(before, -trade.quantity * trade.price)
+    return _trade(held, -trade.quantity, trade.price), _book(before, trade.quantity * trade.price)
+
+
+def _book(before: Cash, amount: Decimal) -> Cash:
+    return Cash(before.sequence + 1, before.balance + amount)
+
+
+def _trade(before: Position, change: Decimal, price: Decimal) -> Position:
+    held, cost, realised = before.quantity, before.average_cost, before.realised_pnl
+    quantity = held + change
+    if not held or (held > 0) is (change > 0):  # opens, or adds to what is held
+        return Position(quantity, ((held * cost + change * price) / quantity).quantize(QUANTUM), realised)
+    is_through = abs(change) > abs(held)
+    closed = held if is_through else -change
+    realised += (closed * (price - cost)).quantize(QUANTUM)
+    return Position(quantity, (price if is_through else cost) if quantity else ZERO, realised)
+
+
+def processed(trade: Trade, position: Position, cash: Cash, partition: int, offset: int) -> bytes:
+    return _encode_processed(
+        Processed(
+            trade.event_id,
+            trade.portfolio_id,
+            cash.sequence,
+            trade.symbol,
+            position,
+            cash.balance,
+            (partition, offset),
+        )
+    )

@@ -1,0 +1,50 @@
+"""The two-table fold on our engine, by slices: `faust -A benchmarks.two_tables_ours worker`."""
+
+import os
+from collections.abc import AsyncIterable
+
+from benchmarks.two_tables import (
+    Cash,
+    Position,
+    decode_cash,
+    decode_position,
+    decode_trade,
+    encode_value,
+    fold,
+    position_key,
+    processed,
+)
+from portfolio_stream.exactly_once.faust.app import exactly_once_app
+from portfolio_stream.exactly_once.ports import Slice, TableDefinition
+
+SOURCE, OUTPUT = "ours-trades", "ours-processed"
+POSITIONS: TableDefinition[Position] = TableDefinition(name="positions", encode=encode_value, decode=decode_position)
+CASH: TableDefinition[Cash] = TableDefinition(name="cash", encode=encode_value, decode=decode_cash)
+
+app = exactly_once_app(
+    "ours",
+    source=SOURCE,
+    outputs=[OUTPUT],
+    tables=[POSITIONS, CASH],
+    fold="1",
+    bootstrap_servers=os.environ.get("PORTFOLIO_BOOTSTRAP_SERVERS", "127.0.0.1:9092"),
+)
+
+
+@app.agent(app.topic(SOURCE), name="fold")
+async def fold_trades(slices: AsyncIterable[Slice]) -> None:
+    async for piece in slices:
+        fold_slice(piece)
+
+
+def fold_slice(piece: Slice) -> None:
+    positions, cash, append = piece.view(POSITIONS), piece.view(CASH), piece.appender(OUTPUT)
+    dirty_positions, dirty_cash = positions.dirty, cash.dirty
+    for record in piece.records:
+        trade = decode_trade(record.value or b"")
+        held_at, booked_at = position_key(trade), trade.portfolio_id.encode()
+        position, balance = fold(trade, positions[held_at], cash[booked_at])
+        positions[held_at] = dirty_positions[held_at] = position
+        cash[booked_at] = dirty_cash[booked_at] = balance
+        output = processed(trade, position, balance, piece.partition, record.offset)
+        append(record.timestamp, record.key, output, ())
