@@ -125,7 +125,7 @@ class Faults:
         async def is_audited() -> bool:
             assert auditor.process.poll() is None, f"verify --follow ended: {auditor.log.read_text()[-4000:]}"
             verdict = await auditor.verdict()
-            return verdict["verdict"] == "holds" and verdict["records"] >= sum(sent.values())
+            return bool(verdict["verdict"] == "holds" and verdict["records"] >= sum(sent.values()))
 
         await until(is_audited, AUDIT_SECONDS, "verify --follow holds for all that was sent")
 
