@@ -41,7 +41,6 @@ from tests.integration.producer_epochs import worker_id
 from tests.integration.workers import Stage, Worker, new_stage, until
 
 BROKERS = 3
-START_TIME = 1_795_408_200_000  # milliseconds since 1970; the generator's clock
 OUTPUT_SECONDS = 60.0  # until new output: far more than any act may take
 ANSWER_SECONDS = 60.0  # until all that was sent is answered
 AUDIT_SECONDS = 300.0  # until it is audited: a replay costs more than the fold, and a lost broker ends a pass
@@ -62,7 +61,7 @@ class Faults:
         self.history = GrowingHistory(stage.settings)
         mixture = Mixture(
             seed=seed,
-            start_time=START_TIME,
+            start_time=int(time.time() * 1000),  # a broker knows no producer again whose records are a day old
             portfolios=2_000,
             duplicates=0.02,
             invalid=0.02,

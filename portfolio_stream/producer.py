@@ -1,7 +1,10 @@
 """Send generated records fast, in order and each once: an idempotent producer that is given whole batches.
 
 Records go into one open batch a partition, so that a record costs an append (1 us) and not a future and a task (15 us).
-An idempotent producer keeps the order on a retry and writes nothing twice. `pace` spreads the sending evenly: in small
+An idempotent producer keeps the order on a retry and writes nothing twice, unless its records are older than the
+broker's producer.id.expiration.ms (a day): a broker that restarts takes a producer's last record for its last sign of
+life (ProducerStateManager.isProducerExpired), and writes a retried batch again. A transaction that is open keeps its
+producer, so the engine's old timestamps are no such danger. `produce` spreads the sending evenly: in small
 steps, each as many records as are due by then.
 """
 

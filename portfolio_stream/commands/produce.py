@@ -1,7 +1,8 @@
 """portfolio-stream produce: generated events, or those of a file, or market prices, into a topic.
 
 A record's timestamp is the time of its sending, so that latencies can be taken from it. With --start-time it is the
-generator's clock instead: the whole topic can then be made again bit for bit.
+generator's clock instead: the whole topic can then be made again bit for bit. With a time of over a day ago a batch may
+be there twice after a broker was lost (`portfolio_stream.producer` says why); the fold knows its events again.
 """
 
 import time

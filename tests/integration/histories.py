@@ -6,6 +6,7 @@ places that the records got in the source topic.
 
 import asyncio
 import json
+import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -36,7 +37,8 @@ class Load:
 
     @classmethod
     def of(cls, settings: Settings, events: int, rate: float, **mixture: Any) -> "Load":
-        options = {"seed": 7, "start_time": 1_795_408_200_000, "portfolios": 400, "partitions": settings.partitions}
+        now = int(time.time() * 1000)  # a broker that restarts knows no producer again whose records are a day old
+        options = {"seed": 7, "start_time": now, "portfolios": 400, "partitions": settings.partitions}
         return cls(settings, list(generate(Mixture(**options | mixture), events)), rate)
 
     def start(self) -> None:
