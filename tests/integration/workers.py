@@ -44,6 +44,15 @@ async def until(
         await asyncio.sleep(POLL_SECONDS)
 
 
+def starved_seconds(pid: int) -> float:
+    """For how long the process's main thread was ready to run and had no core; 0 where the system does not tell."""
+    try:
+        _, waited, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+    except OSError:
+        return 0.0
+    return int(waited) / 1e9
+
+
 @dataclass
 class Worker:
     """One identity: a process of it may die and be started again."""
@@ -88,10 +97,15 @@ class Worker:
         self.process.wait(5)
 
     async def ended(self, seconds: float) -> int:
-        """Its exit code; fails if it takes longer."""
+        """Its exit code; fails if it takes longer, not counting the time for which others had the machine's cores."""
         process = self.process
         assert process is not None
-        await until(lambda: process.poll() is not None, seconds, f"the end of {self.name}", self)
+        started, starved_before = time.monotonic(), starved_seconds(process.pid)
+        while process.poll() is None:
+            taken = time.monotonic() - started
+            if taken > seconds and taken - (starved_seconds(process.pid) - starved_before) > seconds:
+                pytest.fail(f"not within {seconds:g} s: the end of {self.name}\n{self.text[-4000:]}")
+            await asyncio.sleep(POLL_SECONDS)
         return process.returncode
 
     def end(self) -> None:
