@@ -217,7 +217,10 @@ class Cluster:
         self._check_ports((record.port + node, record.controller_ports[node]))
         with ExitStack() as undo:
             undo.callback(self._end, (node,), signal.SIGKILL)
-            self._start_and_wait((node,), record, jars.provide(os.environ, progress))
+            try:
+                self._start_and_wait((node,), record, jars.provide(os.environ, progress))
+            except OSError as error:
+                raise as_operator_error(self.data_dir, error) from error
             undo.pop_all()
 
     def _record(self) -> Record:

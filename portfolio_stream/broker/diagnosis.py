@@ -1,4 +1,4 @@
-"""Why a broker ended by itself, read from what it wrote since its start."""
+"""Why a broker ended by itself, read from what it wrote since its start; on a full disk that may be nothing."""
 
 import re
 import signal
@@ -19,7 +19,8 @@ def why_it_died(layout: Layout, node: int, since: int, exit_code: int) -> Portfo
     """The error that names the cause; `since` is the length of the log at the start (`log_length`)."""
     written = _tail(layout.log(node), since)
     printed = _tail(layout.output(node), 0)
-    if "No space left on device" in written + printed:
+    is_from_outside = exit_code == -signal.SIGKILL
+    if "No space left on device" in written + printed or (layout.is_full() and not is_from_outside):
         return BrokerDiskFull(layout.data_dir)
     if "Failed to acquire lock on file .lock" in written:
         return BrokerAlreadyRunning(layout.data_dir, None)

@@ -24,6 +24,7 @@ from portfolio_stream.errors import BrokerAlreadyRunning, BrokerDiskFull, Foreig
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 MARK = ".portfolio-stream-broker"
 SMALLEST_FREE_BYTES = 128 << 20  # two segments: with less, the broker would die at its first roll
+FULL_BYTES = 1 << 20  # with less, no index file fits, and a log may have lost the line that says so
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,6 +108,9 @@ class Layout:
         """Raises BrokerDiskFull."""
         if shutil.disk_usage(self.data_dir).free < SMALLEST_FREE_BYTES:
             raise BrokerDiskFull(self.data_dir)
+
+    def is_full(self) -> bool:
+        return shutil.disk_usage(self.data_dir).free < FULL_BYTES
 
     def check_formatted(self, record: Record) -> None:
         """Every node's directory is the one that this cluster formatted. Raises ForeignDataDirectory."""

@@ -11,10 +11,9 @@ import uuid
 from dataclasses import replace
 from pathlib import Path
 
-from portfolio_stream.broker import java
+from portfolio_stream.broker import diagnosis, java
 from portfolio_stream.broker.layout import Layout, Record
 from portfolio_stream.broker.server import server_properties
-from portfolio_stream.errors import BrokerDied
 
 UNFINISHED = ".formatting"
 
@@ -34,11 +33,12 @@ def format_all(layout: Layout, record: Record, jars: Path, profile: java.Profile
         for folder in (layout.log_dir(node), _unfinished(layout, node)):
             shutil.rmtree(folder, ignore_errors=True)
         _unfinished(layout, node).mkdir()
+    since = [diagnosis.log_length(layout, node) for node in nodes]
     processes = [_format(layout, record, node, jars, profile) for node in nodes]
     codes = [process.wait() for process in processes]
     for node, code in enumerate(codes):
         if code != 0:
-            raise BrokerDied(node, _last_line(layout.output(node)), layout.output(node))
+            raise diagnosis.why_it_died(layout, node, since[node], code)
         _unfinished(layout, node).rename(layout.log_dir(node))
     formatted = replace(record, is_formatted=True)
     layout.write_record(formatted)
@@ -67,8 +67,3 @@ def java_properties(layout: Layout, node: int) -> dict[str, str]:
         "portfolio.log": str(layout.log(node)),
         "java.io.tmpdir": str(layout.tmp),
     }
-
-
-def _last_line(path: Path) -> str:
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")

@@ -1,5 +1,7 @@
 """The real broker. Each test that starts one of its own uses a free port and its own folder."""
 
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +22,7 @@ from portfolio_stream.broker.probe import free_port
 from portfolio_stream.errors import (
     BrokerAlreadyRunning,
     BrokerDied,
+    BrokerDiskFull,
     BrokerPortInUse,
     ForeignDataDirectory,
 )
@@ -250,6 +253,31 @@ def test_a_broker_that_dies_at_its_start_is_cited(stopped: Cluster) -> None:
     assert str(stopped.data_dir / "logs") in caught.value.action
     assert "\n" not in str(caught.value)
     assert not stopped.status().is_running
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, a little larger than what a broker wants free at its start."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=192m", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_is_full_is_named(small_disk: Path) -> None:
+    """Also where one broker is started again; with room again it serves."""
+    filler = small_disk / "filler"
+    with Cluster(small_disk / "broker", free_port()) as cluster:
+        cluster.kill(0)
+        filler.write_bytes(bytes(shutil.disk_usage(small_disk).free))
+        with pytest.raises(BrokerDiskFull, match=re.escape(str(small_disk))):
+            cluster.start_broker(0)
+        filler.unlink()
+        cluster.start_broker(0)
+        assert cluster.status().is_ready
 
 
 def test_a_torn_directory_is_refused_until_it_is_reset(stopped: Cluster) -> None:

@@ -1,9 +1,10 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from portfolio_stream.broker.diagnosis import last_meaningful_line, log_length, why_it_died
-from portfolio_stream.broker.layout import Layout
+from portfolio_stream.broker.layout import FULL_BYTES, Layout
 from portfolio_stream.errors import BrokerAlreadyRunning, BrokerDied, BrokerDiskFull
 
 INFO = "2026-11-23T10:00:00.000 INFO LogManager Loading logs from log dirs\n"
@@ -74,6 +75,17 @@ def test_known_causes_get_their_own_error(layout: Layout, line: str, kind: type[
     """An operator acts differently on each."""
     layout.log(0).write_text(ERROR + line, encoding="utf-8")
     assert isinstance(why_it_died(layout, 0, 0, 1), kind)
+
+
+@pytest.mark.parametrize(("exit_code", "kind"), [(1, BrokerDiskFull), (-6, BrokerDiskFull), (-9, BrokerDied)])
+def test_a_full_disk_has_no_room_for_the_line_that_says_so(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, exit_code: int, kind: type[Exception]
+) -> None:
+    """The log ends in the middle: then the disk itself is looked at. Whoever is killed from outside is said to be."""
+    layout.log(0).write_text(INFO + ERROR[:20], encoding="utf-8")
+    full = SimpleNamespace(free=FULL_BYTES - 1)
+    monkeypatch.setattr("portfolio_stream.broker.layout.shutil.disk_usage", lambda _: full)
+    assert kind is type(why_it_died(layout, 0, 0, exit_code))
 
 
 def test_a_killed_broker_is_said_to_be_killed(layout: Layout) -> None:
