@@ -1,13 +1,13 @@
 """Faults of every kind under a steady load, on a fresh cluster of three brokers: what breaks, and how long it takes.
 
-    python -m benchmarks.faults [--rate 3000] [--rounds 20] [--seed S]
+    python -m benchmarks.faults [--rate 3000] [--rounds 20] [--seed S] [--only KIND ...]
 
-`--rounds` is how often a worker is killed; every other act comes once (of brokers: once for each role). The seconds
-count from the act until every partition has a committed output of an event that was sent after it; where all brokers
-are away, from the moment at which they serve again. After each act everything that was sent so far must be answered,
-as a reader of its own sees it (tests/integration/growing_history.py), and after each kind of act `verify --follow` must
-have compared it; in the end `verify` compares all, with all that the workers serve. Exit code 1 if anything is wrong;
-the folder with the logs then stays.
+`--rounds` is how often a worker is killed; every other kind comes once. The seconds count from the act until every
+partition has a committed output of an event that was sent after it; where all brokers are away, from the moment at
+which they serve again. After each act everything that was sent so far must be answered once and in order; after each
+kind the load rests, and the audit compares all that is new (benchmarks/trial.py). In the end `verify` compares
+everything once more, with all that the workers serve. Exit code 1 if anything is wrong; the folder with the logs and
+data then stays.
 """
 
 import argparse
@@ -17,127 +17,34 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from random import Random, SystemRandom
-from signal import SIGCONT, SIGSTOP, SIGTERM, default_int_handler, signal
+from random import SystemRandom
+from signal import SIGCONT, SIGINT, SIGSTOP, SIGTERM
 
 from aiokafka.client import AIOKafkaClient
 
+from benchmarks.trial import OUTPUT_SECONDS, Trial
 from portfolio_stream.errors import PortfolioStreamError
 from portfolio_stream.exactly_once.wire import Coordinators
-from portfolio_stream.generator import Mixture, generate
 from portfolio_stream.kafka_client import client_options, connected
 from portfolio_stream.kafka_health import look
 from portfolio_stream.quiet_logs import quieten
 from portfolio_stream.settings import GROUP
-from tests.integration.auditor import COMMAND, Auditor, following
-from tests.integration.growing_history import GrowingHistory
-from tests.integration.histories import Load
-from tests.integration.producer_epochs import worker_id
+from tests.integration.auditor import COMMAND
+from tests.integration.producer_epochs import LAST_EPOCH, transaction_log, worker_id
 from tests.integration.workers import Stage, Worker, new_stage, until
 
 BROKERS = 3
-OUTPUT_SECONDS = 60.0  # until new output: far more than any act may take
-ANSWER_SECONDS = 60.0  # until all that was sent is answered
-AUDIT_SECONDS = 300.0  # until it is audited: a replay costs more than the fold, and a lost broker ends a pass
 HEALTH_SECONDS = 60.0  # until a broker that came back holds every copy again
 STOP_SECONDS = 5.0  # of a worker after SIGTERM, by contract
-WARM_SECONDS = 5.0
+EPOCHS_LEFT = 300  # seconds of commits, at 10 to 40 a second
+CROSSING_SECONDS = 120.0
+NEAR = 20  # epochs before the last: the kill -9 there is seen in time
 
-Step = Callable[[], Awaitable[None]]
 
-
-class Faults:
-    """One run: a stage, its load, its judges, and the acts one after another."""
-
-    def __init__(self, stage: Stage, rate: float, seed: int) -> None:
-        self.stage = stage
-        self.cluster = stage.cluster
-        self.random = Random(seed)
-        self.history = GrowingHistory(stage.settings)
-        mixture = Mixture(
-            seed=seed,
-            start_time=int(time.time() * 1000),  # a broker knows no producer again whose records are a day old
-            portfolios=2_000,
-            duplicates=0.02,
-            invalid=0.02,
-            partitions=stage.settings.partitions,
-        )
-        self.load = Load(stage.settings, self.history.tap(generate(mixture)), rate)
-        self.workers: list[Worker] = []
-        #: seconds of each act, by name
-        self.seconds: dict[str, list[float]] = defaultdict(list)
-        self._reading: asyncio.Task[None] | None = None
-        self._auditor: Auditor | None = None
-
-    @asynccontextmanager
-    async def judged(self) -> AsyncIterator[None]:
-        """Workers, load and judges run; in the end everything that was sent is answered and verified."""
-        self.workers = await self.stage.started("w1", "w2")
-        self._reading = asyncio.create_task(self.history.read())
-        self.load.start()
-        try:
-            with following(self.stage.settings, self.stage.folder, interval=1.0) as self._auditor:
-                await asyncio.sleep(WARM_SECONDS)
-                yield
-                self.history.end()
-                await self.load.done()
-                await self.answered()
-                await self.audited()
-        finally:
-            self._reading.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._reading
-
-    async def act(self, name: str, fault: Step, *, cure: Step | None = None, is_over: bool = False) -> None:
-        """Do it and measure; from its end, if it is over then. `cure` is what the next act needs."""
-        begun = time.monotonic()
-        await fault()
-        if is_over:
-            begun = time.monotonic()
-        sent = self.history.sent()
-        await self._until(lambda: self.history.has_outputs_behind(sent), OUTPUT_SECONDS, f"new output after: {name}")
-        seconds = time.monotonic() - begun
-        if cure is not None:
-            await cure()
-        await self.stage.serving(*self.workers)
-        await self.answered()
-        self.seconds[name].append(seconds)
-        print(f"{name}: {seconds:.1f} s", flush=True)
-
-    async def answered(self) -> None:
-        """All that was sent so far is answered once, in order. Raises AssertionError."""
-        sent = self.history.sent()
-        await self._until(lambda: self.history.is_answered(sent), ANSWER_SECONDS, "an answer to all that was sent")
-        assert not self.history.anomalies, "\n".join(self.history.anomalies)
-
-    async def audited(self) -> None:
-        """`verify --follow` has compared all that was sent so far. Raises AssertionError."""
-        sent = self.history.sent()
-        auditor = self._auditor
-        assert auditor is not None
-
-        async def is_audited() -> bool:
-            assert auditor.process.poll() is None, f"verify --follow ended: {auditor.log.read_text()[-4000:]}"
-            verdict = await auditor.verdict()
-            return bool(verdict["verdict"] == "holds" and verdict["records"] >= sum(sent.values()))
-
-        await until(is_audited, AUDIT_SECONDS, "verify --follow holds for all that was sent")
-
-    async def _until(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
-        """Raises what ended load or reader meanwhile."""
-
-        def holds() -> bool:
-            for task in (self.load.task, self._reading):
-                if task is not None and task.done():
-                    task.result()
-            return condition()
-
-        await until(holds, seconds, what)
+class Faults(Trial):
+    """The kinds of acts."""
 
     # --- workers ---
 
@@ -202,19 +109,19 @@ class Faults:
     # --- brokers ---
 
     async def kill_any_broker(self) -> None:
-        await self.lose_broker("broker kill -9", self.random.randrange(BROKERS), self.cluster.kill)
+        await self.lose_broker("broker kill -9", self.random.randrange(BROKERS), self.stage.cluster.kill)
 
     async def kill_group_coordinator(self) -> None:
         group, _ = await self.coordinators()
-        await self.lose_broker("group coordinator kill -9", group, self.cluster.kill)
+        await self.lose_broker("group coordinator kill -9", group, self.stage.cluster.kill)
 
     async def kill_transaction_coordinator(self) -> None:
         _, transaction = await self.coordinators()
-        await self.lose_broker("transaction coordinator kill -9", transaction, self.cluster.kill)
+        await self.lose_broker("transaction coordinator kill -9", transaction, self.stage.cluster.kill)
 
     async def restart_brokers_in_turn(self) -> None:
         for node in range(BROKERS):
-            await self.lose_broker("brokers SIGTERM in turn", node, self.cluster.stop_broker)
+            await self.lose_broker("brokers SIGTERM in turn", node, self.stage.cluster.stop_broker)
 
     async def lose_broker(self, name: str, node: int, lose: Callable[[int], None]) -> None:
         """Measured while it is away; then it comes back."""
@@ -223,25 +130,30 @@ class Faults:
             await asyncio.to_thread(lose, node)
 
         async def cure() -> None:
-            await asyncio.to_thread(self.cluster.start_broker, node)
+            await asyncio.to_thread(self.stage.cluster.start_broker, node)
             await until(self.is_healthy, HEALTH_SECONDS, f"every copy of broker {node} is in sync")
 
         await self.act(name, fault, cure=cure)
 
     async def restart_all_brokers(self) -> None:
         async def fault() -> None:
-            await asyncio.to_thread(self.cluster.stop)
-            await asyncio.to_thread(self.cluster.start)
+            await self._restart_brokers(self.stage.cluster.stop)
 
         await self.act("all brokers SIGTERM, restart", fault, is_over=True)
 
     async def kill_all_brokers(self) -> None:
-        async def fault() -> None:
+        def kill() -> None:
             for node in range(BROKERS):
-                await asyncio.to_thread(self.cluster.kill, node)
-            await asyncio.to_thread(self.cluster.start)
+                self.stage.cluster.kill(node)
+
+        async def fault() -> None:
+            await self._restart_brokers(kill)
 
         await self.act("all brokers kill -9, restart", fault, is_over=True)
+
+    async def _restart_brokers(self, end: Callable[[], None]) -> None:
+        await asyncio.to_thread(end)
+        await asyncio.to_thread(self.stage.cluster.start)
 
     async def is_healthy(self) -> bool:
         try:
@@ -251,11 +163,50 @@ class Faults:
 
     async def coordinators(self) -> tuple[int, int]:
         """The nodes of the group's coordinator, and of a random worker's transactions'."""
-        transactional_id = worker_id(self.stage.folder / "data" / self.choose().name)
         settings = self.stage.settings
         async with connected(settings, AIOKafkaClient(**client_options(settings))) as client:
-            found = Coordinators(client, GROUP, transactional_id)
+            found = Coordinators(client, GROUP, self.transactional_id(self.choose()))
             return await found.group(), await found.transaction()
+
+    # --- producer epochs ---
+
+    async def cross_the_last_epoch(self) -> None:
+        """By every worker's own commits; one of them is killed just before."""
+        ids = {worker.name: self.transactional_id(worker) for worker in self.workers}
+        for worker in self.workers:
+            await stop(worker)
+        servers = self.stage.settings.bootstrap_servers
+        async with transaction_log(servers) as log:
+            await log.set_epochs(dict.fromkeys(ids.values(), LAST_EPOCH - EPOCHS_LEFT))
+        await self._restart_brokers(self.stage.cluster.stop)
+
+        async def start() -> None:
+            for worker in self.workers:
+                worker.start()
+
+        await self.act("all workers start near the last epoch", start)
+        async with transaction_log(servers) as log:
+            before = {name: (await log.pair(ids[name])).producer_id for name in ids}
+            victim = self.choose()
+
+            async def is_near() -> bool:
+                return (await log.pair(ids[victim.name])).producer_epoch > LAST_EPOCH - NEAR
+
+            await until(is_near, CROSSING_SECONDS, "a worker is near its last epoch", victim)
+
+            async def kill() -> None:
+                victim.kill()
+                victim.start()
+
+            await self.act("worker kill -9 near its last epoch", kill)
+
+            async def have_crossed() -> bool:
+                return all([(await log.pair(ids[name])).producer_id != before[name] for name in ids])
+
+            await until(have_crossed, CROSSING_SECONDS, "every worker has a new producer id", victim)
+
+    def transactional_id(self, worker: Worker) -> str:
+        return worker_id(self.stage.folder / "data" / worker.name)
 
 
 async def stop(worker: Worker) -> None:
@@ -264,26 +215,36 @@ async def stop(worker: Worker) -> None:
     assert code == 0, f"{worker.name} exited with {code} after SIGTERM\n{worker.text[-4000:]}"
 
 
-async def run(stage: Stage, rate: float, rounds: int, seed: int) -> Faults:
+#: by name, in this order
+KINDS: Mapping[str, Callable[[Faults], Awaitable[None]]] = {
+    "kill-worker": Faults.kill_worker,
+    "stop-worker": Faults.restart_worker,
+    "pause-worker": Faults.pause_worker,
+    "add-worker": Faults.add_worker,
+    "remove-worker": Faults.remove_worker,
+    "kill-broker": Faults.kill_any_broker,
+    "kill-group-coordinator": Faults.kill_group_coordinator,
+    "kill-transaction-coordinator": Faults.kill_transaction_coordinator,
+    "restart-brokers-in-turn": Faults.restart_brokers_in_turn,
+    "restart-all-brokers": Faults.restart_all_brokers,
+    "kill-all-brokers": Faults.kill_all_brokers,
+    "epochs": Faults.cross_the_last_epoch,
+}
+
+
+async def run(stage: Stage, rate: float, rounds: int, seed: int, only: Sequence[str]) -> Faults:
     faults = Faults(stage, rate, seed)
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (SIGINT, SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     await until(faults.is_healthy, HEALTH_SECONDS, "the cluster is healthy")
-    async with faults.judged():
-        for kind, times in (
-            (faults.kill_worker, rounds),
-            (faults.restart_worker, 1),
-            (faults.pause_worker, 1),
-            (faults.add_worker, 1),
-            (faults.remove_worker, 1),
-            (faults.kill_any_broker, 1),
-            (faults.kill_group_coordinator, 1),
-            (faults.kill_transaction_coordinator, 1),
-            (faults.restart_brokers_in_turn, 1),
-            (faults.restart_all_brokers, 1),
-            (faults.kill_all_brokers, 1),
-        ):
-            for _ in range(times):
-                await kind()
-            await faults.audited()
+    async with faults.judged("w1", "w2"):
+        for name, kind in KINDS.items():
+            if name in only:
+                async with faults.load():
+                    for _ in range(rounds if kind is Faults.kill_worker else 1):
+                        await kind(faults)
     verify(stage)
     for worker in faults.workers:
         await stop(worker)
@@ -298,7 +259,7 @@ def verify(stage: Stage) -> None:
     assert done.returncode == 0, "verify does not hold"
 
 
-def table(seconds: dict[str, list[float]]) -> str:
+def table(seconds: Mapping[str, Sequence[float]]) -> str:
     width = max(map(len, seconds))
     lines = [f"{'act':{width}}  times  seconds until new output on every partition: min median max"]
     for name, found in seconds.items():
@@ -312,17 +273,19 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=3_000, help="events a second")
     parser.add_argument("--rounds", type=int, default=20, help="kill -9 of workers")
     parser.add_argument("--seed", type=int, default=SystemRandom().randrange(1 << 31))
+    parser.add_argument("--only", nargs="+", choices=KINDS, default=tuple(KINDS), metavar="KIND", help=", ".join(KINDS))
     given = parser.parse_args()
     print(f"seed {given.seed}", flush=True)
     quieten()
-    signal(SIGTERM, default_int_handler)  # as Ctrl-C: what was started is ended
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
     try:
         with new_stage(folder, BROKERS) as stage:
-            faults = asyncio.run(run(stage, given.rate, given.rounds, given.seed))
+            faults = asyncio.run(run(stage, given.rate, given.rounds, given.seed, given.only))
     except AssertionError as wrong:
         print(f"{wrong}\nWRONG with --seed {given.seed}: brokers' and workers' logs and data are in {folder}")
         return 1
+    except asyncio.CancelledError:
+        return 130
     shutil.rmtree(folder)
     total = sum(faults.history.sent().values())
     print(f"{table(faults.seconds)}\n{total:,} events, no anomaly.")

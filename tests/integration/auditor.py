@@ -24,7 +24,6 @@ class Auditor:
 
     process: subprocess.Popen[bytes]
     served: str
-    log: Path
 
     async def verdict(self) -> dict[str, Any]:
         try:
@@ -49,16 +48,15 @@ class Auditor:
 
 
 @contextmanager
-def following(settings: Settings, folder: Path, *options: str, interval: float = 0.3) -> Iterator[Auditor]:
-    """`interval`: seconds from pass to pass."""
+def following(settings: Settings, folder: Path, *options: str) -> Iterator[Auditor]:
+    """The command as a process, and where it serves."""
     port = free_port()
-    command = [str(COMMAND), "verify", "--follow", "--interval", str(interval), "--web-port", str(port), *options]
+    command = [str(COMMAND), "verify", "--follow", "--interval", "0.3", "--web-port", str(port), *options]
     environment = os.environ | {"PORTFOLIO_BOOTSTRAP_SERVERS": settings.bootstrap_servers}
-    path = folder / f"verify-{port}.log"
-    with path.open("wb") as log:
+    with (folder / f"verify-{port}.log").open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
         try:
-            yield Auditor(process, f"http://127.0.0.1:{port}", path)
+            yield Auditor(process, f"http://127.0.0.1:{port}")
         finally:
             if process.poll() is None:
                 process.kill()

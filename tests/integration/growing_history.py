@@ -106,18 +106,15 @@ class GrowingHistory:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.partitions = [PartitionHistory(partition) for partition in range(settings.partitions)]
-        self._is_ending = False
+        #: nothing more is taken to be sent
+        self.is_resting = False
 
     def tap(self, records: Iterator[Generated]) -> Iterator[Generated]:
-        """The records, noted as they are taken to be sent, until `end`."""
-        for made in records:
-            if self._is_ending:
-                return
+        """The records, noted as they are taken to be sent, until it rests; another may go on with what is left."""
+        while not self.is_resting:
+            made = next(records)
             self.partitions[partition_of(made, len(self.partitions))].add_sent(made)
             yield made
-
-    def end(self) -> None:
-        self._is_ending = True
 
     @property
     def anomalies(self) -> list[str]:

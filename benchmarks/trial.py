@@ -1,0 +1,136 @@
+"""A stage under load whose every event is judged: what fault runs measure, and how they know that nothing broke.
+
+Judges: a reader of its own that follows all topics while they grow (tests/integration/growing_history.py), and the
+audit behind `verify`, which compares what is new each time the load rests.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from random import Random
+
+from portfolio_stream.audit.follow import PASSING
+from portfolio_stream.audit.partition import PartitionAudit
+from portfolio_stream.audit.verify import open_audits
+from portfolio_stream.generator import Mixture, generate
+from tests.integration.growing_history import GrowingHistory
+from tests.integration.histories import Load
+from tests.integration.workers import Stage, Worker, until
+
+OUTPUT_SECONDS = 60.0  # until new output: far more than any fault may cost
+ANSWER_SECONDS = 60.0  # until all that was sent is answered
+AUDIT_SECONDS = 300.0  # until all of it is audited: a replay costs more than the fold
+AUDIT_PAUSE_SECONDS = 0.2
+
+Step = Callable[[], Awaitable[None]]
+
+
+class Trial:
+    def __init__(self, stage: Stage, rate: float, seed: int) -> None:
+        self.stage = stage
+        self.rate = rate
+        self.random = Random(seed)
+        self.history = GrowingHistory(stage.settings)
+        self.workers: list[Worker] = []
+        #: seconds until new output, by act
+        self.seconds: dict[str, list[float]] = defaultdict(list)
+        mixture = Mixture(
+            seed=seed,
+            start_time=int(time.time() * 1000),  # a broker knows no producer again whose records are a day old
+            portfolios=2_000,
+            duplicates=0.02,
+            invalid=0.02,
+            partitions=stage.settings.partitions,
+        )
+        self._records = generate(mixture)
+        self._load: Load | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._audits: Sequence[PartitionAudit] = ()
+
+    @asynccontextmanager
+    async def judged(self, *names: str) -> AsyncIterator[None]:
+        """Workers of these names run, and the judges."""
+        self.workers = await self.stage.started(*names)
+        self._reading = asyncio.create_task(self.history.read())
+        try:
+            async with open_audits(self.stage.settings) as self._audits:
+                yield
+        finally:
+            self._reading.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._reading
+
+    @asynccontextmanager
+    async def load(self) -> AsyncIterator[None]:
+        """Events come, and every partition has outputs; in the end all is at rest and judged.
+
+        Raises AssertionError if exactly-once does not hold.
+        """
+        self.history.is_resting = False
+        self._load = Load(self.stage.settings, self.history.tap(self._records), self.rate)
+        before = self.history.sent()
+        self._load.start()
+        await self._until(lambda: self.history.has_outputs_behind(before), OUTPUT_SECONDS, "first output")
+        yield
+        self.history.is_resting = True
+        await self._load.done()
+        await self.answered()
+        await self.audited()
+
+    async def act(self, name: str, fault: Step, *, cure: Step | None = None, is_over: bool = False) -> None:
+        """Do it, and measure until every partition has an output of an event that was sent after it.
+
+        The seconds begin with `fault`, or with its end where it is over then. `cure` is what the next act needs.
+        """
+        begun = time.monotonic()
+        await fault()
+        if is_over:
+            begun = time.monotonic()
+        sent = self.history.sent()
+        await self._until(lambda: self.history.has_outputs_behind(sent), OUTPUT_SECONDS, f"new output after: {name}")
+        seconds = time.monotonic() - begun
+        if cure is not None:
+            await cure()
+        await self.stage.serving(*self.workers)
+        await self.answered()
+        self.seconds[name].append(seconds)
+        print(f"{name}: {seconds:.1f} s", flush=True)
+
+    async def answered(self) -> None:
+        """All that was sent so far has its output or dead letter, once and in order."""
+        sent = self.history.sent()
+        await self._until(lambda: self.history.is_answered(sent), ANSWER_SECONDS, "an answer to all that was sent")
+        assert not self.history.anomalies, "\n".join(self.history.anomalies)
+
+    async def audited(self) -> None:
+        """Nothing lags, and replaying the source gives what stands in outputs, dead letters and changelog."""
+        begun = time.monotonic()
+        while not await self._audit():
+            assert time.monotonic() - begun < AUDIT_SECONDS, f"not audited within {AUDIT_SECONDS:.0f} s"
+            await asyncio.sleep(AUDIT_PAUSE_SECONDS)
+
+    async def _audit(self) -> bool:
+        """Whether all was compared."""
+        topic_id: str | None = None
+        try:
+            for audit in self._audits:
+                anomalies = await audit.run(topic_id)
+                assert not anomalies, anomalies
+                topic_id = topic_id or audit.topic_id
+        except PASSING:  # a connection to a broker that was away
+            return False
+        sent = self.history.sent()
+        compared = {audit.partition: audit.result.figures["records"] for audit in self._audits}
+        return compared == sent and not any(audit.result.lag or audit.is_undecided for audit in self._audits)
+
+    async def _until(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
+        """Raises what ended load or reader meanwhile."""
+
+        def holds() -> bool:
+            if self._reading is not None and self._reading.done():
+                self._reading.result()
+            return (self._load is None or self._load.is_well()) and condition()
+
+        await until(holds, seconds, what)
