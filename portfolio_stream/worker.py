@@ -1,6 +1,5 @@
 """The composition root: settings, engine, Faust app, agents, tables and web server meet here and nowhere else."""
 
-import gc
 import logging
 import os
 import sys
@@ -34,7 +33,6 @@ from tables.seen_events import SEEN_EVENTS
 log = logging.getLogger(__name__)
 
 TABLES: tuple[TableDefinition[Any], ...] = (POSITIONS, PORTFOLIOS, ACTIVITY, SEEN_EVENTS)
-GC_THRESHOLDS = (100_000, 50, 1_000)  # folded values hold no cycles: the default pace would scan the caches for nothing
 FAUST_DEFAULT_WEB_PORT = 6066
 
 
@@ -78,7 +76,6 @@ def _count(piece: Slice, counts: Counts) -> None:
 
 def make_app(settings: Settings) -> ExactlyOnceApp:
     """The Faust app of one worker. `--web-port` of Faust's command line beats PORTFOLIO_WEB_PORT."""
-    gc.set_threshold(*GC_THRESHOLDS)
     quieten()
     started: list[WebServer | Follower] = []
 
