@@ -285,6 +285,7 @@ def main() -> int:
         print(f"{wrong}\nWRONG with --seed {given.seed}: brokers' and workers' logs and data are in {folder}")
         return 1
     except asyncio.CancelledError:
+        shutil.rmtree(folder)
         return 130
     shutil.rmtree(folder)
     total = sum(faults.history.sent().values())

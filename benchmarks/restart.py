@@ -1,0 +1,126 @@
+"""What a worker with a million positions costs, and how soon it is back after kill -9, on a fresh broker.
+
+    python -m benchmarks.restart [--keys 1000000] [--rate 1000]
+
+One worker folds a trade for each key (portfolio and symbol), so that positions and seen_events each hold that many.
+Then events come at `--rate`, and the worker is killed twice: once it keeps its data folder, once it loses it and
+replays the whole changelog. The seconds run from the start of the new process to its first committed output of an event
+that was sent after the kill, of any partition and of the last one.
+"""
+
+import argparse
+import asyncio
+import re
+import shutil
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from benchmarks.system import System, Worker, system
+from portfolio_stream.generator import symbol_of
+from portfolio_stream.settings import Settings
+
+SYMBOLS = 50
+POLL_SECONDS = 0.2
+LIMIT_SECONDS = 600.0
+WARM_SECONDS = 5.0
+LINE = (
+    '{{"event_id":"k-{serial:08d}","type":"trade","portfolio_id":"P{portfolio:08d}","occurred_at":"{at}",'
+    '"side":"buy","symbol":"{symbol}","quantity":"12","price":"101.25","currency":"{currency}"}}\n'
+)
+
+
+def measure(keys: int, rate: int) -> None:
+    with system() as made:
+        source = made.folder / "events.jsonl"
+        write_events(source, keys)
+        made.run("produce", "--from-file", str(source), "--rate", "0")
+        worker = made.start_worker()
+        await_events(worker, keys)
+        print(f"{keys:,} position keys: {memory(worker)}", flush=True)
+        load = made.start("produce", "--rate", str(rate), "--portfolios", str(keys // SYMBOLS), "--seed", "2")
+        time.sleep(WARM_SECONDS)
+        print(f"with events at {rate:,}/s: {memory(worker)}", flush=True)
+        worker = report(made, "kill -9", worker, lambda: None)
+        folder = Path(made.environment["PORTFOLIO_DATA_DIR"]) / "w1"
+        worker = report(made, "kill -9 and the data folder lost", worker, lambda: shutil.rmtree(folder))
+        load.terminate()
+        load.wait()
+
+
+def write_events(path: Path, keys: int) -> None:
+    """A trade for each key; each portfolio's are far from one another, so that nothing is cached for the next one."""
+    at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    symbols = [symbol_of(number) for number in range(SYMBOLS)]
+    portfolios = keys // SYMBOLS
+    with path.open("w") as file:
+        for serial in range(portfolios * SYMBOLS):
+            symbol, currency = symbols[serial // portfolios]
+            portfolio = serial % portfolios
+            file.write(LINE.format(serial=serial, portfolio=portfolio, at=at, symbol=symbol, currency=currency))
+
+
+def await_events(worker: Worker, events: int) -> None:
+    until = time.monotonic() + LIMIT_SECONDS
+    while worker.metrics().get("portfolio_stream_events_total", 0.0) < events:
+        if worker.process.poll() is not None or time.monotonic() > until:
+            raise SystemExit(f"the worker ended, or was not done after {LIMIT_SECONDS:.0f} s")
+        time.sleep(POLL_SECONDS)
+
+
+def memory(worker: Worker) -> str:
+    """Resident memory, as the kernel has it."""
+    status = Path(f"/proc/{worker.process.pid}/status").read_text()
+    kilobytes = {name: int(value) for name, value in re.findall(r"^(VmRSS|VmHWM):\s+(\d+) kB$", status, re.MULTILINE)}
+    return f"resident {kilobytes['VmRSS'] / 1024:.0f} MiB, at its highest {kilobytes['VmHWM'] / 1024:.0f} MiB"
+
+
+def report(made: System, name: str, worker: Worker, lose: Callable[[], None]) -> Worker:
+    """Kill, lose, start again, and print how long that took; the new process."""
+    worker.process.kill()
+    worker.process.wait()
+    lose()
+    first, last, restarted = asyncio.run(restart(made))
+    print(
+        f"{name}: first output after {first:.1f} s, of the last partition {last:.1f} s; {memory(restarted)}", flush=True
+    )
+    return restarted
+
+
+async def restart(made: System) -> tuple[float, float, Worker]:
+    settings = Settings()
+    sources = [TopicPartition(settings.input_topic, partition) for partition in range(settings.partitions)]
+    outputs = [TopicPartition(settings.output_topic, partition) for partition in range(settings.partitions)]
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=made.cluster.bootstrap_servers, isolation_level="read_committed", enable_auto_commit=False
+    )
+    found: dict[int, float] = {}
+    async with consumer:
+        consumer.assign(outputs)
+        await consumer.seek_to_end()
+        ends = {place.partition: end for place, end in (await consumer.end_offsets(sources)).items()}
+        begun = time.monotonic()
+        worker = made.start_worker()
+        while len(found) < len(outputs):
+            for place, records in (await consumer.getmany(timeout_ms=20)).items():
+                if any(source_offset(record.value) >= ends[place.partition] for record in records):
+                    found.setdefault(place.partition, time.monotonic() - begun)
+            if worker.process.poll() is not None or time.monotonic() - begun > LIMIT_SECONDS:
+                raise SystemExit(f"the worker ended, or gave no output for {LIMIT_SECONDS:.0f} s")
+    return min(found.values()), max(found.values()), worker
+
+
+def source_offset(output: bytes) -> int:
+    """The last of an output's fields."""
+    return int(output[:-2].rpartition(b":")[2])
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--keys", type=int, default=1_000_000)
+    parser.add_argument("--rate", type=int, default=1_000)
+    arguments = parser.parse_args()
+    measure(arguments.keys, arguments.rate)
