@@ -5,7 +5,7 @@
 One worker folds a trade for each key (portfolio and symbol), so that positions and seen_events each hold that many.
 Then events come at `--rate`, and the worker is killed twice: once it keeps its data folder, once it loses it and
 replays the whole changelog. The seconds run from the start of the new process to its first committed output of an event
-that was sent after the kill, of any partition and of the last one.
+that was sent after the kill, of any partition and of the last one. In the end `verify` must hold.
 """
 
 import argparse
@@ -46,9 +46,10 @@ def measure(keys: int, rate: int) -> None:
         print(f"with events at {rate:,}/s: {memory(worker)}", flush=True)
         worker = report(made, "kill -9", worker, lambda: None)
         folder = Path(made.environment["PORTFOLIO_DATA_DIR"]) / "w1"
-        worker = report(made, "kill -9 and the data folder lost", worker, lambda: shutil.rmtree(folder))
+        report(made, "kill -9 and the data folder lost", worker, lambda: shutil.rmtree(folder))
         load.terminate()
         load.wait()
+        made.run("verify")
 
 
 def write_events(path: Path, keys: int) -> None:
