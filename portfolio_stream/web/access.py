@@ -18,7 +18,7 @@ from portfolio_stream.web import sign_in
 from portfolio_stream.web.problem import Handler, Problem
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
-OPEN_PREFIX = "/health/"
+OPEN = frozenset({"/health/live", "/health/ready"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110, 9.2.1: they change nothing
 SET_TOKEN = "Start the workers with PORTFOLIO_WEB_TOKEN set to a long random secret, and give it with the request."
 #: they ask for the token themselves
@@ -63,7 +63,7 @@ class Access:
 
     def _may_read(self, path: str, session: str | None) -> bool:
         """Without a bearer token."""
-        return self._sessions is None or path.startswith(OPEN_PREFIX) or self._sessions.is_valid(session)
+        return self._sessions is None or path in OPEN or self._sessions.is_valid(session)
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -60,12 +60,17 @@ class Sessions:
     def is_valid(self, cookie: str | None) -> bool:
         """Wall clock: it must mean the same on every worker."""
         until, _, _ = (cookie or "").partition(".")
-        is_ours = compare_digest(self._signed(until).encode(), (cookie or "").encode(errors="surrogateescape"))
+        is_ours = compare_digest(_bytes(self._signed(until)), _bytes(cookie or ""))
         return is_ours and time.time() < int(until)
 
     def _signed(self, until: str) -> str:
-        digest = hmac.digest(self._token, _PURPOSE + until.encode(errors="surrogateescape"), "sha256")
+        digest = hmac.digest(self._token, _PURPOSE + _bytes(until), "sha256")
         return f"{until}.{digest.hex()}"
+
+
+def _bytes(text: str) -> bytes:
+    """As they came in a header, whatever they are."""
+    return text.encode(errors="surrogateescape")
 
 
 class SignIn:

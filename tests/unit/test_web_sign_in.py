@@ -87,6 +87,22 @@ async def test_wrong_token(server: WebServer, body: dict[str, object], status: i
     assert "text/html" == answer.content_type
 
 
+@pytest.mark.parametrize("cookie", ["a\udcff.b", "\udcff", "1.\udcff", "\u00e9.\u00e9"])
+async def test_bytes_that_are_no_text_are_no_session(server: WebServer, cookie: str) -> None:
+    """Whoever sends them is asked for the token as everyone else is."""
+    answer = await get(server, "/metrics", Cookie=f"{COOKIE}={cookie}")
+    assert (401, "application/problem+json") == (answer.status, answer.headers["content-type"])
+
+
+@pytest.mark.parametrize(
+    "path", ["/health/", "/health/../metrics", "/health/%2e%2e/metrics", "/health/live/", "/healthy"]
+)
+async def test_the_two_health_routes_alone_are_open(server: WebServer, path: str) -> None:
+    """Nothing that only begins like them."""
+    assert 401 == (await get(server, path)).status
+    assert [200, 503] == [(await get(server, f"/health/{name}")).status for name in ("live", "ready")]
+
+
 async def test_signing_in_checks_the_host(server: WebServer) -> None:
     """As every other request does."""
     assert 421 == (await post(server, "/login", data={"token": TOKEN}, headers={"Host": "evil.example"})).status

@@ -197,11 +197,14 @@ async def get(server: WebServer, path: str, host: str | None = "localhost", **he
 
 
 async def request(server: WebServer, method: str, path: str, host: str | None = "localhost", **headers: str) -> Answer:
-    """A request with exactly this path: no client in between that would tidy it up."""
+    """A request with exactly this path: no client in between that would tidy it up.
+
+    A lone surrogate of `headers` is sent as the byte that it stands for.
+    """
     lines = [f"{method} {path} HTTP/1.1", "Connection: close", *([] if host is None else [f"Host: {host}"])]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    writer.write("\r\n".join([*lines, "", ""]).encode())
+    writer.write("\r\n".join([*lines, "", ""]).encode(errors="surrogateescape"))
     received = await reader.read()
     writer.close()
     await writer.wait_closed()
