@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -16,6 +17,14 @@ T = TypeVar("T")
 OutputFormat = Literal["text", "json"]
 
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[^\s,:\[\]]+):[0-9]{1,5}")
+
+
+class FiniteRange(click.FloatRange):
+    """What `float` reads beside numbers is none: nan passes every comparison with a bound, and inf never ends."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        return number if math.isfinite(number) else self.fail(f"{value!r} is not a finite number.", param, ctx)
 
 
 def _addresses(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:

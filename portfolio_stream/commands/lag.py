@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from portfolio_stream.commands.common import (
+    FiniteRange,
     OutputFormat,
     bootstrap_option,
     note,
@@ -38,7 +39,7 @@ class Look:
 
 
 @click.command()
-@click.option("--watch", type=click.FloatRange(min=0.1), metavar="SECONDS", help="Look again every so many, for ever.")
+@click.option("--watch", type=FiniteRange(min=0.1), metavar="SECONDS", help="Look again every so many, for ever.")
 @bootstrap_option
 @output_option
 def lag(watch: float | None, bootstrap_servers: str | None, output: OutputFormat) -> None:

@@ -7,8 +7,11 @@ import click
 
 from portfolio_stream.commands.common import OutputFormat, note, output_option, print_columns, read_settings
 from portfolio_stream.commands.worker_client import ask, web_address_option
+from portfolio_stream.errors import WorkerRefused
 
 COLUMNS = ("PARTITION", "STATE", "WORKER", "OFFSET", "LAG", "DETAIL")
+PARTITION = click.IntRange(0, (1 << 31) - 1)  # what Kafka can count; how many there are, a worker says
+BAD_ARGUMENT = 2  # exit code
 
 
 @click.group()
@@ -35,17 +38,17 @@ def list_partitions(web_address: str | None, output: OutputFormat) -> None:
 
 
 @partitions.command()
-@click.argument("partition", type=click.IntRange(min=0))
+@click.argument("partition", type=PARTITION)
 @web_address_option
 @output_option
 def retry(partition: int, web_address: str | None, output: OutputFormat) -> None:
     """Run a halted PARTITION again from its committed offset, once what halted it is corrected."""
-    answer = ask(read_settings(), web_address, f"/partitions/{partition}/retry", "POST")
+    answer = _change(web_address, f"{partition}/retry")
     _print(answer, output, f"Partition {partition} runs again")
 
 
 @partitions.command("dead-letter")
-@click.argument("partition", type=click.IntRange(min=0))
+@click.argument("partition", type=PARTITION)
 @click.option("--offset", type=click.IntRange(min=0), required=True, help="Of the record that halts it, in the source.")
 @web_address_option
 @output_option
@@ -55,8 +58,18 @@ def dead_letter(partition: int, offset: int, web_address: str | None, output: Ou
     The decision is kept beside the state, in one transaction. `dlq replay` can send the record again later, as a new
     one.
     """
-    answer = ask(read_settings(), web_address, f"/partitions/{partition}/dead-letter?offset={offset}", "POST")
+    answer = _change(web_address, f"{partition}/dead-letter?offset={offset}")
     _print(answer, output, f"Moved offset {offset} of partition {partition} to the dead letters")
+
+
+def _change(web_address: str | None, path: str) -> str:
+    """Raises what `ask` does."""
+    try:
+        return ask(read_settings(), web_address, f"/partitions/{path}", "POST")
+    except WorkerRefused as refused:
+        if refused.status == 404:  # no such partition
+            refused.exit_code = BAD_ARGUMENT
+        raise
 
 
 def _print(answer: str, output: OutputFormat, done: str) -> None:

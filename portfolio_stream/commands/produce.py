@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from portfolio_stream.commands.common import (
+    FiniteRange,
     OutputFormat,
     bootstrap_option,
     note,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from portfolio_stream.generator import Generated
 
 PROGRESS_SECONDS = 1.0
-SHARE = click.FloatRange(0.0, 1.0)
+SHARE = FiniteRange(0.0, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +69,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _EVENT_OPTIONS = (
     click.option("--events", type=click.IntRange(min=1), help="End after so many. Default: the file's end, or Ctrl-C."),
     click.option(
-        "--rate", type=click.FloatRange(min=0.0), default=1000.0, show_default=True, help="A second; 0: unlimited."
+        "--rate", type=FiniteRange(min=0.0), default=1000.0, show_default=True, help="A second; 0: unlimited."
     ),
     click.option(
         "--from-file",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from portfolio_stream.commands.common import (
+    FiniteRange,
     OutputFormat,
     bootstrap_option,
     output_option,
@@ -33,7 +34,7 @@ def topics() -> None:
 @click.option("--partitions", type=click.IntRange(1, 10_000), help="Default: PORTFOLIO_PARTITIONS, or 8.")
 @click.option("--replication-factor", type=click.IntRange(1, 100), help="Default: PORTFOLIO_REPLICATION_FACTOR, or 1.")
 @click.option(
-    "--wait", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS", help="For a Kafka that does not answer yet."
+    "--wait", type=FiniteRange(min=0), default=0.0, metavar="SECONDS", help="For a Kafka that does not answer yet."
 )
 def create(
     bootstrap_servers: str | None,

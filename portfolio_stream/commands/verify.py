@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from portfolio_stream.broker.processes import ENDING_SIGNALS
-from portfolio_stream.commands.common import OutputFormat, bootstrap_option, note, output_option, read_settings, run
+from portfolio_stream.commands.common import (
+    FiniteRange,
+    OutputFormat,
+    bootstrap_option,
+    note,
+    output_option,
+    read_settings,
+    run,
+)
+from portfolio_stream.commands.worker_client import check_web_address
 from portfolio_stream.errors import PortfolioStreamError
 from portfolio_stream.settings import Settings
 
@@ -25,7 +34,7 @@ WEB_PORT = 6060  # where the workers' page looks for it (PORTFOLIO_AUDITOR)
 @click.option("--follow", is_flag=True, help="Audit continuously, until a violation or Ctrl-C.")
 @click.option(
     "--interval",
-    type=click.FloatRange(min=0.1),
+    type=FiniteRange(min=0.1),
     metavar="SECONDS",
     help="With --follow, from pass to pass. Default: 2.",
 )
@@ -38,7 +47,12 @@ WEB_PORT = 6060  # where the workers' page looks for it (PORTFOLIO_AUDITOR)
     show_default=True,
     help="How much of what the workers serve to compare: 16 keys a partition, every page of every table, nothing.",
 )
-@click.option("--web-address", metavar="URL", help="A worker to ask. Default: all that are members of the group.")
+@click.option(
+    "--web-address",
+    metavar="URL",
+    callback=check_web_address,
+    help="A worker to ask. Default: all that are members of the group.",
+)
 @bootstrap_option
 @output_option
 @click.pass_context

@@ -22,7 +22,7 @@ from portfolio_stream.web.problem import Problem, json_response
 from portfolio_stream.web.watch import Watch
 
 PATH = "/partitions"
-ONE_PATH = PATH + "/{partition:[0-9]{1,9}}"
+ONE_PATH = PATH + "/{partition:[0-9]{1,10}}"
 _OFFSET = re.compile(r"[0-9]{1,18}")
 
 
@@ -57,7 +57,8 @@ class Operations:
             return starting.response()
         engine, partition = self._engine, int(request.match_info["partition"])
         if partition >= engine.partition_count:
-            return Problem(HTTPStatus.NOT_FOUND, f"There are {engine.partition_count} partitions, from 0.").response()
+            action = f"Give a partition from 0 to {engine.partition_count - 1}."
+            return Problem(HTTPStatus.NOT_FOUND, f"There is no partition {partition}.", {"action": action}).response()
         if partition not in engine.owned:
             return await self._owners.forward(request, partition)
         try:

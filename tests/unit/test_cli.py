@@ -33,12 +33,24 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ["topics", "create", "--bootstrap-servers", "no-port"],
         ["topics", "list", "-o", "xml"],
         ["produce", "--rate", "-1"],
+        ["produce", "--rate", "nan"],
+        ["produce", "--rate", "inf"],
+        ["produce", "--duplicates", "nan"],
+        ["topics", "create", "--wait", "inf"],
+        ["topics", "create", "--wait", "nan"],
+        ["lag", "--watch", "nan"],
+        ["verify", "--follow", "--interval", "nan"],
+        ["verify", "--web-address", "localhost:6066"],
+        ["run", "--rate", "nan"],
         ["produce", "--events", "many"],
         ["produce", "--start-time", "yesterday"],
         ["produce", "--duplicates", "0.6", "--invalid", "0.6"],
         ["produce", "--from-file", "does-not-exist.jsonl"],
         ["consume", "--max-messages", "0"],
         ["tables", "get", "positions"],
+        ["tables", "get", "positions", "P1", "ACME", "--web-address", "ftp://x"],
+        ["tables", "get", "positions", "P1", "ACME", "--web-address", "http://x:port"],
+        ["tables", "scan", "positions", "--web-address", "http://"],
         ["tables", "scan"],
         ["tables", "scan", "positions", "--limit", "0"],
         ["produce", "--prices", "--duplicates", "0.1"],
@@ -47,6 +59,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ["lag", "--watch", "0"],
         ["dlq", "list", "--limit", "0"],
         ["partitions", "retry", "first"],
+        ["partitions", "retry", "99999999999"],
         ["partitions", "dead-letter", "3"],
         ["dlq", "replay"],
         ["dlq", "replay", "--offset", "7"],
@@ -139,6 +152,12 @@ class _Worker(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.asked.append((self.path, self.headers["Authorization"]))
         is_halted = self.path == "/partitions/3/dead-letter?offset=41"
+        if self.path == "/partitions/8/retry":
+            self.send_response(404)
+            self.end_headers()
+            problem = {"detail": "There is no partition 8.", "action": "Give a partition from 0 to 7."}
+            self.wfile.write(json.dumps(problem).encode())
+            return
         content: dict[str, object] = (
             {"partition": 3, "state": "running", "offset": 41, "worker": "w1"}
             if is_halted
@@ -195,6 +214,15 @@ def test_partitions_change_by_post_with_the_token(
         ("/partitions/3/dead-letter?offset=41", "Bearer secret"),
         ("/partitions/3/retry", "Bearer secret"),
     ] == _Worker.asked
+
+
+def test_a_partition_that_is_none_is_a_bad_argument(worker: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only a worker knows how many there are; its words, with the code of a bad argument."""
+    assert 2 == cli.run(["partitions", "retry", "8", "--web-address", worker])
+    assert [
+        "Error: The worker answered 404: There is no partition 8.",
+        "Operator action: Give a partition from 0 to 7.",
+    ] == capsys.readouterr().err.splitlines()
 
 
 def test_help_is_quick() -> None:

@@ -120,6 +120,7 @@ async def test_what_the_engine_refuses(engine: FakeEngine, refusal: PortfolioStr
         ("/partitions/0/dead-letter?offset=1e3", 400),
         ("/partitions/0/dead-letter?offset=", 400),
         ("/partitions/8/retry", 404),
+        ("/partitions/2147483647/retry", 404),
         ("/partitions/x/retry", 404),
         ("/partitions/0/skip", 404),
     ],
@@ -133,6 +134,15 @@ async def test_requests_that_name_nothing(engine: FakeEngine, path: str, status:
         assert status == (await post(server, path)).status
         assert 405 == (await get(server, "/partitions/0/retry", Authorization=f"Bearer {TOKEN}")).status
     assert [] == engine.operations
+
+
+@pytest.mark.parametrize("path", ["/partitions/8/retry", "/partitions/2147483647/dead-letter?offset=5"])
+async def test_a_partition_that_is_none(engine: FakeEngine, path: str) -> None:
+    """The answer says how many there are."""
+    async with serving(engine, web_token=TOKEN) as server:
+        engine.join(0)
+        answer = await post(server, path)
+    assert (404, "Give a partition from 0 to 7.") == (answer.status, answer.json["action"])
 
 
 @pytest.mark.parametrize("path", ["/partitions/0/retry", "/partitions/0/dead-letter?offset=5", "/health/live", "/"])
