@@ -13,7 +13,14 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from portfolio_stream.errors import TopicMissing
 from portfolio_stream.kafka_client import client_options, connected
-from portfolio_stream.kafka_topics import Topic, TopicDescription, check_present, create_missing, describe_topics
+from portfolio_stream.kafka_topics import (
+    Topic,
+    TopicDescription,
+    check_present,
+    create_missing,
+    describe_topics,
+    is_met,
+)
 from portfolio_stream.settings import Settings
 from portfolio_stream.topics import all_topics
 
@@ -26,10 +33,10 @@ async def admin_client(settings: Settings) -> AsyncIterator[Any]:
 
 
 def differences(topic: Topic, found: TopicDescription) -> dict[str, tuple[str, str]]:
-    """Every setting of the contract that the cluster has otherwise: name -> (found, expected)."""
+    """Every setting of the contract that the cluster does not meet: name -> (found, expected)."""
     pairs = {name: (found.configuration.get(name, "none"), value) for name, value in topic.configuration.items()}
     pairs["partition count"] = (str(found.partitions), str(topic.partitions))
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    return {name: pair for name, pair in pairs.items() if not is_met(name, *pair)}
 
 
 async def create_all(admin: Any, settings: Settings) -> dict[str, bool]:

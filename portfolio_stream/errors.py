@@ -106,7 +106,7 @@ class TopicMissing(PortfolioStreamError):
 
 
 class TopicMisconfigured(PortfolioStreamError):
-    """A topic's partition count or cleanup.policy breaks the contract."""
+    """A topic's partition count, or a setting that the code stands on, breaks the contract."""
 
     def __init__(self, topic: str, what: str, found: str, expected: str) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""Topics of any cluster: describe what is there, make what is missing, check a partition count and a cleanup.policy."""
+"""Topics of any cluster: describe what is there, make what is missing, check the settings that the code stands on."""
 
 import asyncio
 import time
@@ -23,7 +23,15 @@ from portfolio_stream.errors import TopicMisconfigured, TopicMissing
 
 VISIBLE_SECONDS, VISIBLE_POLL_SECONDS = 60.0, 0.02  # some 50 ms on an idle machine; nothing tells when
 FOREVER = "9223372036854775807"  # Long.MAX: a source record's odd clock must not block its partition for ever
-ANY_TIMESTAMP = {"message.timestamp.before.max.ms": FOREVER, "message.timestamp.after.max.ms": FOREVER}
+#: of what we write: the timestamps are ours, and none is refused
+ANY_TIMESTAMP = {
+    "message.timestamp.type": "CreateTime",
+    "message.timestamp.before.max.ms": FOREVER,
+    "message.timestamp.after.max.ms": FOREVER,
+}
+#: checked where a Topic names them: a record that Kafka refuses, or keeps otherwise, stops a partition or costs state
+CHECKED = ("cleanup.policy", "max.message.bytes", *ANY_TIMESTAMP)
+AT_LEAST = frozenset({"max.message.bytes", "message.timestamp.before.max.ms", "message.timestamp.after.max.ms"})
 WEEK_MS = str(7 * 24 * 3600 * 1000)  # tombstones outlive any reasonable absence of a store
 
 
@@ -35,10 +43,6 @@ class Topic:
     configuration: Mapping[str, str]
     #: a worker makes it if it is missing
     made_by_worker: bool = True
-
-    @property
-    def cleanup_policy(self) -> str:
-        return self.configuration["cleanup.policy"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,7 +134,7 @@ def _topics(answer: Any) -> Any:
 
 
 async def check_present(admin: Any, topics: Iterable[Topic]) -> None:
-    """Raises TopicMisconfigured for the first of those that exist with another partition count or cleanup.policy."""
+    """Raises TopicMisconfigured for the first of those that exist with another partition count, or not as CHECKED."""
     wanted = tuple(topics)
     found = await describe_topics(admin, [topic.name for topic in wanted])
     for topic in wanted:
@@ -141,9 +145,17 @@ async def check_present(admin: Any, topics: Iterable[Topic]) -> None:
 def _check(topic: Topic, found: TopicDescription) -> None:
     if found.partitions != topic.partitions:
         raise TopicMisconfigured(topic.name, "partition count", str(found.partitions), str(topic.partitions))
-    policy = found.configuration["cleanup.policy"]
-    if policy != topic.cleanup_policy:
-        raise TopicMisconfigured(topic.name, "cleanup.policy", policy, topic.cleanup_policy)
+    for name in CHECKED:
+        expected = topic.configuration.get(name)
+        value = found.configuration.get(name, "none")
+        if expected is not None and not is_met(name, value, expected):
+            wanted = f"{expected} or more" if name in AT_LEAST else expected
+            raise TopicMisconfigured(topic.name, name, value, wanted)
+
+
+def is_met(name: str, found: str, expected: str) -> bool:
+    """Whether a setting's value is as good as the one that is expected."""
+    return found == expected or (name in AT_LEAST and found.isdecimal() and int(found) >= int(expected))
 
 
 async def _configurations(admin: Any, names: Iterable[str]) -> dict[str, dict[str, str]]:

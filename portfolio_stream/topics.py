@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from portfolio_stream.kafka_topics import ANY_TIMESTAMP, WEEK_MS, Topic
 from portfolio_stream.settings import Settings
 
+#: Kafka takes 1 MB otherwise: less than a portfolio with very many currencies has, or a dead letter of many headers
+LARGE = {"max.message.bytes": str(4 << 20)}
 PRICES_PARTITIONS = 1  # a global table: each worker reads all of it
 
 
@@ -20,8 +22,8 @@ def all_topics(settings: Settings) -> tuple[Topic, ...]:
 
     return (
         topic(settings.input_topic, kept, made_by_worker=False),
-        topic(settings.output_topic, kept | ANY_TIMESTAMP),
-        topic(settings.dlq_topic, kept | ANY_TIMESTAMP | {"max.message.bytes": str(4 << 20)}),
-        topic(settings.changelog_topic, compacted | ANY_TIMESTAMP | {"delete.retention.ms": WEEK_MS}),
+        topic(settings.output_topic, kept | ANY_TIMESTAMP | LARGE),
+        topic(settings.dlq_topic, kept | ANY_TIMESTAMP | LARGE),
+        topic(settings.changelog_topic, compacted | ANY_TIMESTAMP | LARGE | {"delete.retention.ms": WEEK_MS}),
         topic(settings.prices_topic, compacted, partitions=PRICES_PARTITIONS),
     )

@@ -137,16 +137,20 @@ async def test_a_copied_folder_is_another_member(stage: Stage) -> None:
 
 
 async def test_a_wrong_topic_stops_the_worker(stage: Stage) -> None:
-    """A compacted output loses events, another partition count scatters them: the error names topic and setting."""
+    """A compacted output loses events, another partition count scatters them, and a small dead-letter topic
+    refuses one in the end: the error names topic and setting."""
     await make(
         stage,
         NewTopic("compacted", stage.settings.partitions, 1, topic_configs={"cleanup.policy": "compact"}),
         NewTopic("narrow", 4, 1),
+        NewTopic("small", stage.settings.partitions, 1),
     )
     text = await run_to_the_end(stage.worker("w1", PORTFOLIO_OUTPUT_TOPIC="compacted"))
     assert "Topic compacted has cleanup.policy compact, but must have delete." in text
     text = await run_to_the_end(stage.worker("w1", PORTFOLIO_OUTPUT_TOPIC="narrow"))
     assert "Topic narrow has partition count 4, but must have 8." in text
+    text = await run_to_the_end(stage.worker("w1", PORTFOLIO_DLQ_TOPIC="small"))
+    assert "Topic small has max.message.bytes 1048588, but must have 4194304 or more." in text
     text = await run_to_the_end(stage.worker("w1", PORTFOLIO_INPUT_TOPIC="absent"))
     assert "Topic absent does not exist. Operator action: Create it" in text
 

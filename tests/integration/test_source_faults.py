@@ -23,8 +23,9 @@ async def ends(stage: Stage, topic: str) -> dict[int, int]:
 
 async def test_a_refused_record_stops_its_partition_alone(stage: Stage) -> None:
     """The dead-letter topic is too small for one record: its partition stops by name, the others lose nothing."""
+    (worker,) = await stage.started("w1")
     small = {"cleanup.policy": "delete", "retention.ms": "-1", "max.message.bytes": "1048588"}
-    async with admin_client(stage.settings) as admin:
+    async with admin_client(stage.settings) as admin:  # a worker would not start over such a topic
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, stage.settings.dlq_topic, small)])
     async with AIOKafkaProducer(
         bootstrap_servers=stage.settings.bootstrap_servers, compression_type="gzip", max_request_size=4 << 20
@@ -33,7 +34,6 @@ async def test_a_refused_record_stops_its_partition_alone(stage: Stage) -> None:
     load = Load.of(stage.settings, 8_000, 0)
     load.start()
     await load.done()
-    (worker,) = await stage.started("w1")
     source = await ends(stage, stage.settings.input_topic)
     healthy = {partition: end for partition, end in source.items() if partition != REFUSED}
 

@@ -1,6 +1,7 @@
 """Topics of a cluster whose brokers do not learn of them all at once."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,8 +10,10 @@ from aiokafka.errors import NodeNotReadyError
 from aiokafka.protocol.metadata import MetadataRequest_v4
 
 from portfolio_stream import kafka_topics
-from portfolio_stream.errors import TopicMissing
-from portfolio_stream.kafka_topics import Topic, create_missing, describe_topics
+from portfolio_stream.errors import TopicMisconfigured, TopicMissing
+from portfolio_stream.kafka_topics import Topic, check_present, create_missing, describe_topics
+from portfolio_stream.settings import Settings
+from portfolio_stream.topics import all_topics
 
 UNKNOWN = 3  # UNKNOWN_TOPIC_OR_PARTITION
 TOPIC = Topic(name="made", partitions=2, replication_factor=1, configuration={"cleanup.policy": "delete"})
@@ -22,8 +25,9 @@ class Brokers:
     Requests that may go anywhere go to the first broker for metadata and to the last for configurations.
     """
 
-    def __init__(self, lags: Mapping[int, int | None]) -> None:
+    def __init__(self, lags: Mapping[int, int | None], configuration: Mapping[str, str] = TOPIC.configuration) -> None:
         self.left = dict(lags)
+        self.configuration = configuration
         self.is_made = False
         cluster = SimpleNamespace(brokers=lambda: [SimpleNamespace(nodeId=node) for node in self.left])
         self._client = SimpleNamespace(cluster=cluster, send=self.send)
@@ -51,7 +55,7 @@ class Brokers:
 
     async def describe_configs(self, _resources: Any) -> list[Any]:
         is_known = self.knows(max(self.left))
-        entries = [("cleanup.policy", "delete")] if is_known else []
+        entries = [*self.configuration.items()] if is_known else []
         return [SimpleNamespace(resources=[(0 if is_known else UNKNOWN, "", 2, TOPIC.name, entries)])]
 
     async def create_topics(self, _topics: Any) -> Any:
@@ -84,3 +88,36 @@ async def test_a_topic_that_never_comes_is_missed(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(kafka_topics, "VISIBLE_SECONDS", 0.0)
     with pytest.raises(TopicMissing, match="made"):
         await create_missing(Brokers({0: 0, 1: 10**9}), [TOPIC])
+
+
+OUTPUT, DEAD_LETTERS, CHANGELOG = all_topics(Settings())[1:4]
+
+
+@pytest.mark.parametrize("topic", [OUTPUT, DEAD_LETTERS, CHANGELOG], ids=lambda topic: topic.name)
+@pytest.mark.parametrize(
+    ("setting", "found", "expected"),
+    [
+        ("cleanup.policy", "compact,delete", None),
+        ("max.message.bytes", "1048588", "4194304 or more"),
+        ("message.timestamp.type", "LogAppendTime", "CreateTime"),
+        ("message.timestamp.before.max.ms", "86400000", "9223372036854775807 or more"),
+        ("message.timestamp.after.max.ms", "3600000", "9223372036854775807 or more"),
+    ],
+)
+async def test_a_setting_that_the_code_stands_on_is_checked(
+    topic: Topic, setting: str, found: str, expected: str | None
+) -> None:
+    """A topic of Kafka's defaults would refuse a large dead letter, or a timestamp, when it comes."""
+    brokers = Brokers({0: 0}, topic.configuration | {setting: found})
+    await brokers.create_topics([])
+    described = replace(topic, name=TOPIC.name, partitions=TOPIC.partitions)
+    wanted = expected or topic.configuration[setting]
+    with pytest.raises(TopicMisconfigured, match=f"^Topic made has {setting} {found}, but must have {wanted}"):
+        await check_present(brokers, [described])
+
+
+async def test_more_than_is_needed_is_taken() -> None:
+    """And what the contract does not name is the operator's."""
+    brokers = Brokers({0: 0}, DEAD_LETTERS.configuration | {"max.message.bytes": "8388608", "segment.ms": "1"})
+    await brokers.create_topics([])
+    await check_present(brokers, [replace(DEAD_LETTERS, name=TOPIC.name, partitions=TOPIC.partitions)])
