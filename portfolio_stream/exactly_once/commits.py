@@ -78,7 +78,10 @@ class Commits:
         """Offsets are stamped with the epoch at the opening: the broker then refuses what was lost since (KIP-1251)."""
         if not self.open.parts:
             self.open.stamp(self.session, self._member.epoch)
-        return self.open.part(partition, self._partitions.incarnation(partition))
+        part = self.open.part(partition, self._partitions.incarnation(partition))
+        if part.incarnation != self._partitions.incarnation(partition):
+            raise AssertionError(f"partition {partition} was recovered while its share was open")
+        return part
 
     def drop_parts(self, partitions: Collection[int]) -> None:
         for partition in partitions:

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Set
+from collections.abc import Awaitable, Callable, Collection, Mapping, Set
 from typing import Any, NamedTuple
 
 from aiokafka import errors as kafka_errors
@@ -30,6 +30,7 @@ from portfolio_stream.exactly_once.commits import Commits
 from portfolio_stream.exactly_once.configuration import Configuration
 from portfolio_stream.exactly_once.identity import Identity
 from portfolio_stream.exactly_once.membership import Membership
+from portfolio_stream.exactly_once.offset_lookup import Member
 from portfolio_stream.exactly_once.partitions import Partitions, Suspect
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.protocol import Doubt, MembershipBroken, Refused
@@ -49,6 +50,7 @@ log = logging.getLogger(__name__)
 
 DROP_PAUSE_SECONDS = (0.05, 1.0)  # before recovery, doubled with each drop since the last commit
 IDLE_FETCH_MS = 50  # the main loop's longest sleep: membership and timers wake it, data ends it
+KEEP_ID_SECONDS = 3600.0  # between two transactions, be they empty: two records in Kafka's log of transactions
 IDLE_POSITION_SECONDS = 5.0  # how often an idle partition whose position moved (markers) commits it
 SLICE_SHRINK = 8  # 500, 62, 7, 1: the failing record is alone after three more tries
 AGENT_TRIES = 3  # at one offset, before its partition stops
@@ -68,6 +70,14 @@ class _Operation(NamedTuple):
     def refuse(self, error: PortfolioStreamError) -> None:
         if not self.done.done():  # whoever asked may have gone
             self.done.set_exception(error)
+
+
+async def _answering(operation: _Operation, work: Awaitable[None]) -> None:
+    try:
+        await work
+    except BaseException:
+        operation.refuse(OutcomeUnknown(operation.partition))
+        raise
 
 
 #: writes the dead letter of a slice's one record
@@ -189,6 +199,7 @@ class Engine:
             self.store,
             replay,
             group=conf.group,
+            member=lambda: Member(self.membership.member_id, self.membership.epoch),
             source=self.source,
             changelog_id=self._changelog_id,
             fold=conf.fold,
@@ -281,6 +292,7 @@ class Engine:
         await self._settle()
         await self._commits.close_if_due()
         await self._commit_idle_positions()
+        await self._keep_transactional_id()
 
     async def _hand_out_all(self, deliver: Deliver, partition: int, batches: list[list[Any]]) -> None:
         """Until the partition is lost, dropped or halted."""
@@ -293,7 +305,8 @@ class Engine:
 
     def _slice_records(self, partition: int) -> int:
         suspect = self.partitions.suspects.get(partition)
-        return SLICE_RECORDS if suspect is None else suspect.slice_records
+        limit = self._handout.limit
+        return limit if suspect is None else min(limit, suspect.slice_records)
 
     async def _fetch(self) -> Mapping[int, list[list[Any]]]:
         wait = IDLE_FETCH_MS
@@ -304,8 +317,10 @@ class Engine:
         try:
             return await self._reader.fetch(wait)
         except kafka_errors.OffsetOutOfRangeError as error:
-            for target in error.args[0]:
-                self._halt(target.partition, f"the source offset {error.args[0][target]} is out of range")
+            for target, offset in error.args[0].items():
+                log.warning("fetch out of range partition=%d offset=%d", target.partition, offset)
+                if target.partition in self.running:
+                    await self._recover_again(target.partition)
             return {}
         except CorruptBatch as error:
             self._suspect_fetch(error)
@@ -421,16 +436,11 @@ class Engine:
         if halted is None or offset not in (None, halted.offset):
             operation.refuse(PartitionNotHalted(partition, offset))
         elif offset is None:
-            self.partitions.run_again(partition)
-            self._recover((partition,))
+            await _answering(operation, self._recover_again(partition))
         elif halted.record is None or self._set_aside is None:
             operation.refuse(RecordNotMovable(partition, offset))
         else:
-            try:
-                await self._move(halted.record, partition, self._set_aside)
-            except BaseException:
-                operation.refuse(OutcomeUnknown(partition))
-                raise
+            await _answering(operation, self._move(halted.record, partition, self._set_aside))
         if not done.done():
             done.set_result(None)
 
@@ -462,6 +472,12 @@ class Engine:
                 self._commits.open_part(partition).position = position
         if self._commits.open.parts:
             await self._commits.close()
+
+    async def _keep_transactional_id(self) -> None:
+        """A worker that stands by has no transactions for weeks; the coordinator would forget its id after one
+        (transactional.id.expiration.ms), and take it for superseded when it is needed."""
+        if self._commits.is_idle and time.monotonic() - self.writer.last_end > KEEP_ID_SECONDS:
+            await self._settle_writer()
 
     # -- the group
 
@@ -513,8 +529,23 @@ class Engine:
         self.partitions.let_go(partitions)
         self._commits.drop_parts(partitions)
 
+    async def _recover_again(self, partition: int) -> None:
+        """A partition that is ours: from what is committed. Nothing of it may be in flight meanwhile.
+
+        The leader that calls an offset out of range may be one that has just woken and knows no successor yet: recovery
+        asks for as long as it needs to believe it.
+        """
+        self._reader.pause((partition,))
+        self.partitions.running.discard(partition)
+        await self._commits.finish()
+        self.partitions.run_again(partition)
+        self._recover((partition,))
+
     def _recover(self, partitions: Collection[int]) -> None:
+        """What is open of them is read again."""
         self.partitions.bump(partitions)
+        self._commits.drop_parts(partitions)
+        self.partitions.forget_views(partitions)
         task = asyncio.create_task(self._recovered(set(partitions), self.membership.session), name="recovery")
         self._recovering[task] = set(partitions)
         task.add_done_callback(lambda done: self._recovering.pop(done, None))

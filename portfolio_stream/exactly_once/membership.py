@@ -29,7 +29,8 @@ _heartbeat = schema("consumer_group_heartbeat", 1)
 BEAT_SECONDS = 0.4  # a member may beat faster than it is asked to: a rebalance takes as many beats as it has steps
 REBALANCE_TIMEOUT_SECONDS = 30.0  # how long a revoked partition may be held
 FAILURE_PAUSE_SECONDS = 0.1  # a coordinator that has just moved answers at once, many times
-EXPULSION_WINDOW_SECONDS = 10.0  # processes of one identity expel each other within two beats; two pauses do not
+EXPULSION_WINDOW_SECONDS = 10.0  # processes of one identity expel each other again and again
+RIVAL_SECONDS = 2.0  # since the coordinator's last answer: below any session time-out, so it was no pause of ours
 LEAVE = -1  # the member epoch that says goodbye
 FRESH_SECONDS = 2.0  # an ownership older than this is not served over HTTP; below the smallest session time-out
 
@@ -182,9 +183,10 @@ class Membership:
         log.warning("membership lost error=%s epoch=%d", error.name, self.epoch)
         if error is E.unknown_member_id and self.epoch == 0:
             return
-        if now - self._last_expulsion < EXPULSION_WINDOW_SECONDS:
-            raise MembershipLost
-        self._last_expulsion = now
+        if now - self._last_answer < RIVAL_SECONDS:
+            if now - self._last_expulsion < EXPULSION_WINDOW_SECONDS:
+                raise MembershipLost
+            self._last_expulsion = now
         self.epoch = 0
         self.session += 1
         self.target = self.owned = frozenset()

@@ -1,7 +1,7 @@
 """What Kafka says of offsets: where logs begin and end, and how far a group has committed."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka import errors as kafka_errors
 from aiokafka.client import AIOKafkaClient
@@ -16,6 +16,13 @@ _list_offsets = schema("list_offsets", 8)
 EARLIEST, LATEST = -2, -1
 READ_UNCOMMITTED, READ_COMMITTED = 0, 1
 NO_OFFSET = -1
+
+
+class Member(NamedTuple):
+    """Of the group, at an epoch: a coordinator that knows another one does not answer (KIP-848)."""
+
+    id: str
+    epoch: int
 
 
 async def log_offsets(
@@ -52,26 +59,38 @@ async def log_offsets(
 
 
 async def group_offsets(
-    client: AIOKafkaClient, coordinator: Node, group: str, topic: str, partitions: Collection[int], *, is_stable: bool
+    client: AIOKafkaClient,
+    coordinator: Node,
+    group: str,
+    topic: str,
+    partitions: Collection[int],
+    *,
+    is_stable: bool,
+    member: Member | None = None,
 ) -> dict[int, int]:
     """The group's next offsets, NO_OFFSET where it has none.
 
-    Partitions whose offset cannot be told now are left out: with `is_stable`, those that a pending transaction holds.
+    Partitions whose offset cannot be told now are left out: with `is_stable`, those that a pending transaction holds;
+    with `member`, all of them while the coordinator knows another epoch of it.
     Raises one of LOST, or the KafkaError that the coordinator answers.
     """
     asked = _offset_fetch.OffsetFetchRequestTopics(name=topic, partition_indexes=tuple(sorted(partitions)))
     request = _offset_fetch.OffsetFetchRequest(
         groups=(
-            _offset_fetch.OffsetFetchRequestGroup(group_id=group, member_id=None, member_epoch=-1, topics=(asked,)),
+            _offset_fetch.OffsetFetchRequestGroup(
+                group_id=group,
+                member_id=None if member is None else member.id,
+                member_epoch=-1 if member is None else member.epoch,
+                topics=(asked,),
+            ),
         ),
         require_stable=is_stable,
     )
     reply = (await call(client, coordinator, Lane.RECOVERY, request)).groups[0]
-    if reply.error_code is not E.none:
-        raise kafka_errors.for_code(reply.error_code.value)(group)
-    return {
-        partition.partition_index: partition.committed_offset
-        for found in reply.topics
-        for partition in found.partitions
-        if partition.error_code is E.none
-    }
+    if reply.error_code in (E.stale_member_epoch, E.unknown_member_id):
+        return {}
+    found = {partition.partition_index: partition for topic in reply.topics for partition in topic.partitions}
+    for error in {reply.error_code, *(partition.error_code for partition in found.values())}:
+        if error not in (E.none, E.unstable_offset_commit):
+            raise kafka_errors.for_code(error.value)(group)
+    return {partition: answer.committed_offset for partition, answer in found.items() if answer.error_code is E.none}

@@ -65,8 +65,8 @@ class Partitions:
                 known.pop(partition, None)
 
     def run_again(self, partition: int) -> None:
-        """A halted one, whatever halted it."""
-        del self.halted[partition]
+        """Whatever halted it."""
+        self.halted.pop(partition, None)
         self.suspects.pop(partition, None)
 
     def advance(self, partition: int, offset: int) -> None:

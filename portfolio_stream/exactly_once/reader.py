@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka import errors as kafka_errors
 
 from portfolio_stream.aiokafka_stop import stop_consumer
+from portfolio_stream.exactly_once.header_names import read_leniently
 
 MAX_PARTITION_FETCH_BYTES = 1 << 20
 FETCH_MIN_BYTES = 32 << 10  # a fetch for a transaction, not for a poll: reached at some 5,000 events/s
@@ -55,7 +56,11 @@ class _WholeBatches(fetcher.PartitionRecords):  # type: ignore[misc]
                 self.next_fetch_offset = batch.next_offset
                 continue
             try:
-                found = [record for record in batch if record.offset >= self.next_fetch_offset]
+                try:
+                    found = [record for record in batch if record.offset >= self.next_fetch_offset]
+                except UnicodeDecodeError:
+                    read = read_leniently(records, batch.base_offset)
+                    found = [record for record in read if record.offset >= self.next_fetch_offset]
             except Exception as error:  # noqa: BLE001  each codec has errors of its own
                 yield CorruptBatch(self._tp, batch.base_offset, type(error).__name__)
                 return

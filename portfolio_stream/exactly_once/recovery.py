@@ -12,7 +12,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -21,7 +21,7 @@ from aiokafka import errors as kafka_errors
 from aiokafka.client import AIOKafkaClient
 
 from portfolio_stream.errors import FoldMismatch
-from portfolio_stream.exactly_once.offset_lookup import EARLIEST, LATEST, NO_OFFSET, group_offsets, log_offsets
+from portfolio_stream.exactly_once.offset_lookup import EARLIEST, LATEST, NO_OFFSET, Member, group_offsets, log_offsets
 from portfolio_stream.exactly_once.replay import Replay, Replayed
 from portfolio_stream.exactly_once.store import Meta, Store
 from portfolio_stream.exactly_once.wire import LOST, Coordinators
@@ -75,6 +75,7 @@ class Recovery:
         replay: Replay,
         *,
         group: str,
+        member: Callable[[], Member],
         source: Source,
         changelog_id: str,
         fold: str,
@@ -84,6 +85,7 @@ class Recovery:
         self._store = store
         self._replay = replay
         self._group = group
+        self._member = member
         self._source = source
         self._changelog_id = changelog_id
         self._fold = fold
@@ -179,7 +181,13 @@ class Recovery:
         """Committed offsets (NO_OFFSET for none) of the partitions that no pending transaction holds."""
         coordinator = await self._coordinators.group()
         return await group_offsets(
-            self._client, coordinator, self._group, self._source.name, partitions, is_stable=True
+            self._client,
+            coordinator,
+            self._group,
+            self._source.name,
+            partitions,
+            is_stable=True,
+            member=self._member(),
         )
 
     async def _bounds(self, partitions: Collection[int]) -> dict[int, tuple[int, int]]:

@@ -2,6 +2,8 @@
 
 1. It goes on where the store stopped, if the store was written from this very topic, not beyond its end, and not so
    long ago that tombstones may be gone meanwhile. Otherwise the partition is wiped and replayed from the beginning.
+   An end before the store's position is believed only when it lasts: a leader that was paused may have a successor
+   that it does not know of yet.
 2. What cannot make a whole state is said, never used: a changelog that does not begin at 0, a batch that stays
    unreadable. An empty changelog cannot replace a store: that is kept, and `recovery` stops the partition.
 3. Progress is the fetch position, at read_committed: markers, aborted and compacted records are no records to wait for.
@@ -22,6 +24,7 @@ from portfolio_stream.exactly_once.store import Position, Store, prefix_of
 log = logging.getLogger(__name__)
 
 MAX_ABSENCE_SECONDS = 3.5 * 24 * 3600  # half of the changelog's delete.retention.ms: tombstones may be gone after it
+BELIEF_SECONDS = 15.0  # how long a changelog's end must lie before the store's position until we believe it
 FETCH_WAIT_MS = 50
 CHANGELOG_END = "the changelog's end; if it lasts: kafka-transactions find-hanging, then abort"
 CORRUPT_TRIES = 3  # at one offset: bytes may be damaged on their way only
@@ -48,10 +51,13 @@ class Replay:
         self._topic = topic
         self._topic_id = topic_id
         self._turn = asyncio.Lock()
+        #: monotonic seconds since when a partition's changelog ends before the store's position
+        self._short: dict[int, float] = {}
 
     async def run(self, group_offsets: Mapping[int, int], waiting: Waiting) -> dict[int, Replayed]:
-        """The named partitions that have a leader. Raises StoreFailed, one of LOST or a KafkaError.
+        """The named partitions that have a leader, and whose end can be believed.
 
+        Raises StoreFailed, one of LOST or a KafkaError.
         `waiting` is called with what is still to come, whenever something has come.
         """
         if not group_offsets:
@@ -59,6 +65,7 @@ class Replay:
         async with self._turn:
             firsts = await log_offsets(self._client, self._topic, group_offsets, EARLIEST)
             ends = await log_offsets(self._client, self._topic, firsts, LATEST)
+            ends = {partition: end for partition, end in ends.items() if self._is_credible(partition, end)}
             starts = {
                 partition: await self._start(partition, firsts[partition], end, group_offsets[partition])
                 for partition, end in ends.items()
@@ -112,6 +119,14 @@ class Replay:
                 position = Position(topic_id=self._topic_id, offset=batch[-1].offset + 1, written_at=time.time())
                 await self._store.write(items, {partition: position})
                 counts[partition] += len(items)
+
+    def _is_credible(self, partition: int, end: int) -> bool:
+        position = self._store.position(partition)
+        if position is None or position.topic_id != self._topic_id or position.offset <= end:
+            self._short.pop(partition, None)
+            return True
+        since = self._short.setdefault(partition, time.monotonic())
+        return time.monotonic() - since >= BELIEF_SECONDS
 
     async def _start(self, partition: int, first: int, end: int, group_offset: int) -> int:
         """Where the replay begins; what cannot be continued is wiped first."""

@@ -1,10 +1,12 @@
 """Slices on their way through a fold: cut from what was fetched, handed out, acknowledged or failed.
 
 A slice is acknowledged when its fold asks for the next one; one that fails, or that was dropped meanwhile, changes
-nothing. At most SLICE_RECORDS records and SLICE_BYTES bytes are on their way at a time.
+nothing. At most SLICE_RECORDS records and SLICE_BYTES bytes are on their way at a time, and no more records than were
+folded in SLICE_SECONDS lately: heartbeats wait for a slice.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,6 +18,7 @@ from portfolio_stream.exactly_once.transaction import Part
 V = TypeVar("V")
 
 SLICE_RECORDS = 500  # some 5 ms of folding: heartbeats and commits get their turn in between
+SLICE_SECONDS = 0.1  # some events cost much more than others, e.g. of a portfolio with thousands of currencies
 SLICE_BYTES = 4 << 20  # keys and values; events are small, but a record may hold megabytes
 
 
@@ -93,17 +96,22 @@ class Handout:
 
     def __init__(self) -> None:
         self.failures: list[Failure] = []
+        #: how many records may be on their way
+        self.limit = SLICE_RECORDS
         self._slices = 0
         self._records = 0
+        self._started = 0.0
         self._bytes = 0
         self._settled = asyncio.Event()
         self._settled.set()
 
     @property
     def is_full(self) -> bool:
-        return self._records >= SLICE_RECORDS or self._bytes >= SLICE_BYTES
+        return self._records >= self.limit or self._bytes >= SLICE_BYTES
 
     def add(self, records: int, size: int) -> None:
+        if not self._records:
+            self._started = time.perf_counter()
         self._slices += 1
         self._records += records
         self._bytes += size
@@ -112,8 +120,16 @@ class Handout:
     async def settled(self) -> int:
         """Wait until each was acknowledged, discarded or failed; the bytes handed out since the last time."""
         await self._settled.wait()
+        if self._records:
+            self._adapt(time.perf_counter() - self._started)
         size, self._records, self._bytes = self._bytes, 0, 0
         return size
+
+    def _adapt(self, seconds: float) -> None:
+        if seconds > SLICE_SECONDS:
+            self.limit = max(1, min(self.limit, int(self._records * SLICE_SECONDS / seconds)))
+        else:
+            self.limit = min(SLICE_RECORDS, self.limit * 2)
 
     def take_failures(self) -> list[Failure]:
         failures, self.failures = self.failures, []

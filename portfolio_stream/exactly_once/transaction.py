@@ -21,6 +21,7 @@ BATCH_BYTES = 900_000  # raw; the broker's limit is 1,048,588 and counts compres
 MAGIC, NO_COMPRESSION, TRANSACTIONAL = 2, 0, 1
 TRANSACTIONAL_BIT = 0x10
 ATTRIBUTES_LOW_BYTE = 22  # of a v2 record batch header
+NO_TIMESTAMP = -1
 
 
 #: a builder, and how many records it holds
@@ -61,15 +62,19 @@ class Batches:
 def _appender(chain: Chain) -> Append:
     builder, count = _grow(chain)
     append = builder.append
+    first = NO_TIMESTAMP
     no_headers: list[tuple[str, bytes | None]] = []
 
     def add(timestamp: int, key: Data, value: Data, headers: Headers) -> None:
-        nonlocal append, count
+        nonlocal append, count, first
         listed = list(headers) if headers else no_headers  # aiokafka's C code takes a list alone
-        if append(count[0], timestamp, key, value, listed) is None:
+        is_misread = first == NO_TIMESTAMP != timestamp and count[0]  # it would take the next one's for those before
+        if is_misread or append(count[0], timestamp, key, value, listed) is None:
             builder, count = _grow(chain)
             append = builder.append
             append(0, timestamp, key, value, listed)
+        if not count[0]:
+            first = timestamp
         count[0] += 1
 
     return add

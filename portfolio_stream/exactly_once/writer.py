@@ -60,6 +60,8 @@ class Writer:
         self.state = State.BROKEN  # until start()
         self.producer_id, self.producer_epoch = -1, -1
         self._commit_sent = False
+        #: monotonic seconds at which the coordinator last wrote down how a transaction of ours ended
+        self.last_end = 0.0
         #: retries by "step error"
         self.retries: Counter[str] = Counter()
 
@@ -169,6 +171,7 @@ class Writer:
         self.producer_id, self.producer_epoch = reply.producer_id, reply.producer_epoch
         self.state = State.READY
         self._commit_sent = False
+        self.last_end = time.monotonic()
 
     async def _ask(
         self,

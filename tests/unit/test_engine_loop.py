@@ -1,23 +1,27 @@
 """Corners of the engine's loop that no broker brings about on demand."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import OffsetOutOfRangeError
 
 from portfolio_stream.errors import OutcomeUnknown, PartitionNotHalted, RecordNotMovable
+from portfolio_stream.exactly_once import engine as loop
+from portfolio_stream.exactly_once import slices
 from portfolio_stream.exactly_once.commits import Commits
 from portfolio_stream.exactly_once.configuration import Configuration
-from portfolio_stream.exactly_once.engine import Engine
+from portfolio_stream.exactly_once.engine import KEEP_ID_SECONDS, Engine
 from portfolio_stream.exactly_once.identity import Identity
 from portfolio_stream.exactly_once.memory import MemoryRecord
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.protocol import MembershipBroken
-from portfolio_stream.exactly_once.recovery import Source
+from portfolio_stream.exactly_once.recovery import Ready, Source
 from portfolio_stream.exactly_once.slices import Slice
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.exactly_once.transaction import Part
@@ -191,6 +195,123 @@ async def test_a_retried_partition_is_recovered(engine: Engine) -> None:
     engine._recover = lambda partitions: recovered.append(tuple(partitions))  # type: ignore[method-assign]
     await answer(engine, engine.retry(0))
     assert ([(0,)], {}, {}) == (recovered, engine.halted, engine.partitions.suspects)
+
+
+class RecoversAt:
+    """Recovery that finds every partition at one offset."""
+
+    def __init__(self, offset: int) -> None:
+        self._offset = offset
+
+    async def recover(self, partitions: Iterable[int]) -> AsyncIterator[Ready]:
+        for partition in partitions:
+            yield Ready(partition=partition, offset=self._offset, replayed=0)
+
+
+async def recovered(engine: Engine) -> None:
+    await asyncio.gather(*engine._recovering)
+
+
+async def test_a_retry_reads_an_open_share_again(engine: Engine) -> None:
+    """What was folded before the partition halted, and not committed: with its tables or not at all."""
+    piece = await handed_out(engine, 0, 10, 3)
+    piece.view(NUMBERS).put(b"x", 1)
+    piece.appender("out")(1, b"k", b"v", ())
+    engine.acknowledged(piece)
+    engine._halt(0, "the next batch is corrupt", 13)
+    engine._recovery = RecoversAt(10)  # type: ignore[assignment]
+    await answer(engine, engine.retry(0))
+    await recovered(engine)
+    assert {0: 10} == engine._reader.reading  # type: ignore[attr-defined]
+    assert ([], []) == (list(engine._commits.open.committable()), list(engine.partitions.dirty_items(0)))
+    assert (await handed_out(engine, 0, 10, 5)).is_current
+
+
+async def test_a_retry_waits_for_what_is_in_flight(engine: Engine) -> None:
+    """Or it would recover an offset that is about to be passed."""
+    engine._halt(0, "the next batch is corrupt", 13)
+    engine._recovery = RecoversAt(13)  # type: ignore[assignment]
+    committed = asyncio.Event()
+    engine._commits._committing = asyncio.create_task(committed.wait())  # type: ignore[arg-type]
+    waiting = asyncio.create_task(answer(engine, engine.retry(0)))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not engine._recovering
+    committed.set()
+    await waiting
+    await recovered(engine)
+    assert 13 == engine._reader.reading[0]  # type: ignore[attr-defined]
+
+
+async def test_an_offset_out_of_range_is_asked_for_again(engine: Engine) -> None:
+    """The leader may be one that has just woken: recovery decides, not its answer."""
+    asked: list[int] = []
+
+    class Recovers(RecoversAt):
+        async def recover(self, partitions: Iterable[int]) -> AsyncIterator[Ready]:
+            asked.extend(partitions)
+            async for ready in super().recover(partitions):
+                yield ready
+
+    async def fetch(_: int) -> Any:
+        raise OffsetOutOfRangeError({TopicPartition("in", 0): 10})
+
+    engine._recovery = Recovers(10)  # type: ignore[assignment]
+    engine._reader.fetch = fetch  # type: ignore[method-assign]
+    assert {} == await engine._fetch()
+    assert {1} == engine.running
+    await recovered(engine)
+    assert ([0], {0, 1}, {}) == (asked, engine.running, engine.halted)
+
+
+async def test_slices_shrink_while_their_records_are_costly(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heartbeats wait for a slice; and they grow again."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(slices, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    costs = iter((1.4, 1.4, 1.4, 0.01, 0.01, 0.01, 0.01))  # milliseconds a record, by slice
+    sizes = []
+
+    async def fold(piece: Slice) -> None:
+        sizes.append(len(piece.records))
+        clock.now += len(piece.records) * next(costs) / 1000
+        engine.acknowledged(piece)
+
+    engine._commits.close_if_due = no_commit  # type: ignore[method-assign]
+    for _ in range(7):
+        await engine._hand_out(fold, 0, records(10, engine._slice_records(0)), 0)
+        await engine._settle()
+    assert [500, 71, 142, 71, 142, 284, 500] == sizes
+
+
+async def no_commit(*, now: bool) -> None: ...
+
+
+async def test_a_worker_that_stands_by_keeps_its_transactional_id(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The coordinator forgets one that has no transaction for a week."""
+    clock = SimpleNamespace(now=0.0)
+    ended: list[float] = []
+
+    class Keeps:
+        last_end = 0.0
+
+        async def settle(self) -> None:
+            self.last_end = clock.now
+            ended.append(clock.now)
+
+    async def at(seconds: float) -> None:
+        clock.now = seconds
+        await engine._keep_transactional_id()
+
+    engine.writer = Keeps()  # type: ignore[assignment]
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    for seconds in (10.0, KEEP_ID_SECONDS + 1, KEEP_ID_SECONDS + 2, 2 * KEEP_ID_SECONDS + 2):
+        await at(seconds)
+    assert [KEEP_ID_SECONDS + 1, 2 * KEEP_ID_SECONDS + 2] == ended
+    engine._commits.open_part(0)  # its end will do as well
+    await at(9 * KEEP_ID_SECONDS)
+    assert 2 == len(ended)
 
 
 async def test_a_request_that_meets_a_stop_is_answered(engine: Engine) -> None:

@@ -17,7 +17,7 @@ from portfolio_stream.errors import FoldMismatch, MembershipLost, PortfolioStrea
 from portfolio_stream.exactly_once import membership as module
 from portfolio_stream.exactly_once import recovery as recovery_module
 from portfolio_stream.exactly_once.membership import Membership
-from portfolio_stream.exactly_once.offset_lookup import NO_OFFSET
+from portfolio_stream.exactly_once.offset_lookup import NO_OFFSET, Member
 from portfolio_stream.exactly_once.recovery import Halted, Ready, Recovery, Source
 from portfolio_stream.exactly_once.replay import Replayed
 from portfolio_stream.exactly_once.store import Meta
@@ -155,16 +155,28 @@ async def test_an_expulsion_begins_another_session(
 
 
 async def test_two_expulsions_are_no_accident(member: Membership, coordinator: Coordinator, clock: Clock) -> None:
-    """Soon after each other the worker ends, a rival lives; later it joins again, it was paused twice."""
+    """Each within a beat of an answer, and soon after each other: a rival lives. Much later it is another matter."""
     coordinator.script = [E.fenced_member_epoch, (4, (0,)), E.fenced_member_epoch, (5, (0,)), E.unknown_member_id]
-    await member.beat()
     await member.beat()
     clock.now += 11
     await member.beat()
+    clock.now += 0.4
     await member.beat()
-    clock.now += 9
+    clock.now += 0.4
+    await member.beat()
+    clock.now += 0.4
     with pytest.raises(MembershipLost):
         await member.beat()
+
+
+async def test_pauses_are_no_rival(member: Membership, coordinator: Coordinator, clock: Clock) -> None:
+    """However often this process stands still for longer than its session: it joins again."""
+    for _ in range(3):
+        coordinator.script = [E.unknown_member_id, (4, (0,))]
+        clock.now += 3.0
+        await member.beat()
+        await member.beat()
+    assert (3, frozenset({0})) == (member.session, member.target)
 
 
 async def test_an_ownership_is_fresh_for_two_seconds(
@@ -284,6 +296,7 @@ def recovery(meta: Meta | None, replay: Any = None) -> Recovery:
         Metas(meta),  # type: ignore[arg-type]
         replay,
         group="g",
+        member=lambda: Member("m", 1),
         source=SOURCE,
         changelog_id="c",
         fold="f",

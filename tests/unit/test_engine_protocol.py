@@ -149,3 +149,13 @@ def test_only_acknowledged_parts_are_committed() -> None:
     transaction.part(1, 1)
     assert [0] == [part.partition for part in transaction.committable()]
     assert transaction.part(0, 1) is transaction.part(0, 1)
+
+
+@pytest.mark.parametrize("timestamps", [(-1, -1, 5, 7), (5, -1, 7), (-1, 5, -1, -1), (-1, -1), (-1000, -1, 0, 5)])
+def test_every_record_keeps_its_own_timestamp(timestamps: tuple[int, ...]) -> None:
+    """-1 is none at all, and some old client's record may have it: replay must give the same bytes, however batched."""
+    batches = Batches()
+    for timestamp in timestamps:
+        batches.append(timestamp, b"k", b"v", ())
+    read = [MemoryRecords(data).next_batch() for data in batches.build(1, 0)]
+    assert list(timestamps) == [record.timestamp for batch in read for record in batch]

@@ -102,14 +102,31 @@ async def test_an_empty_store_is_filled(store: Store, log: Log) -> None:
 
 @pytest.mark.parametrize(
     "found",
-    [{"topic_id": "before"}, {"offset": 6}, {"absent": MAX_ABSENCE_SECONDS + 1}],
-    ids=["of another topic", "beyond the end", "tombstones may be gone"],
+    [{"topic_id": "before"}, {"absent": MAX_ABSENCE_SECONDS + 1}],
+    ids=["of another topic", "tombstones may be gone"],
 )
 async def test_what_cannot_be_continued_is_made_anew(store: Store, log: Log, found: dict[str, Any]) -> None:
     """Wiped first: a key that was deleted meanwhile would stay."""
     await stored(store, **found)
     assert Replayed(5) == await run(store, log)
     assert ([0], b"4", False) == (log.asked_from, store.get(KEY), kept(store))
+
+
+async def test_a_changelog_that_ends_too_early_is_believed_when_it_lasts(
+    store: Store, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A leader that has just woken does not know what its successor wrote, nor that there is one."""
+    await stored(store, offset=6)
+    replay = Replay(SimpleNamespace(), store, log, topic="log", topic_id="now")  # type: ignore[arg-type]
+    assert {} == await replay.run({PARTITION: 7}, lambda *_: None)
+    log.end = 6
+    assert {PARTITION: Replayed(0)} == await replay.run({PARTITION: 7}, lambda *_: None)
+    log.end = 5
+    assert {} == await replay.run({PARTITION: 7}, lambda *_: None)
+    assert kept(store)
+    monkeypatch.setattr(module, "BELIEF_SECONDS", 0.0)
+    assert {PARTITION: Replayed(5)} == await replay.run({PARTITION: 7}, lambda *_: None)
+    assert not kept(store)
 
 
 async def test_the_absence_is_each_partitions_own(store: Store, log: Log) -> None:
