@@ -12,6 +12,7 @@ from agents.portfolio_events import Counts, fold_slice, set_aside
 from portfolio_stream.admin import admin_client, prepare_for_worker
 from portfolio_stream.errors import PortfolioStreamError
 from portfolio_stream.exactly_once.configuration import Configuration
+from portfolio_stream.exactly_once.connections import KafkaConnections
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.faust.app import ExactlyOnceApp
 from portfolio_stream.exactly_once.identity import claim
@@ -56,14 +57,13 @@ async def make_engine(
         output_topics=(settings.output_topic, settings.dlq_topic),
         fold=settings.fold_signature,
         commit_interval_seconds=None if interval is None else interval / 1000,
-        client_options=options,
-        client_id=f"{identity.instance_id}@{address_of(settings, sock)}",
     )
+    kafka = KafkaConnections(options=options, client_id=f"{identity.instance_id}@{address_of(settings, sock)}")
 
     def move(piece: Any) -> None:
         _count(piece, set_aside(piece, input_topic=settings.input_topic, dlq_topic=settings.dlq_topic))
 
-    engine = Engine(configuration, identity, store, tables, move)
+    engine = Engine(configuration, kafka, identity, store, tables, move)
     return engine, WebServer(engine, settings, sock, prices)
 
 

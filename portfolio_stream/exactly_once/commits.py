@@ -8,11 +8,12 @@
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from aiokafka.structs import TopicPartition
 
 from portfolio_stream.exactly_once.configuration import Configuration
+from portfolio_stream.exactly_once.database import Item
 from portfolio_stream.exactly_once.membership import Membership
 from portfolio_stream.exactly_once.partitions import Partitions
 from portfolio_stream.exactly_once.protocol import Doubt, MembershipBroken, StaleEpoch
@@ -21,7 +22,6 @@ from portfolio_stream.exactly_once.statistics import Statistics
 from portfolio_stream.exactly_once.store import (
     META_KEY,
     SKIP_VALUE,
-    Item,
     Meta,
     Position,
     Store,
@@ -52,7 +52,9 @@ class Commits:
         *,
         source: Source,
         changelog_id: str,
+        wake_engine: Callable[[], None],
     ) -> None:
+        self._wake_engine = wake_engine
         self._configuration = configuration
         self._partitions = partitions
         self._statistics = statistics
@@ -117,6 +119,7 @@ class Commits:
         if parts:
             items = [item for part in parts for item in self._encode(part)]
             self._committing = asyncio.create_task(self._commit(transaction, parts, items), name="commit")
+            self._committing.add_done_callback(lambda _: self._wake_engine())
             self.open = Transaction(transaction.number + 1)
         self._partitions.age_views(self.open.number, self._stored)
 

@@ -1,8 +1,6 @@
-"""What an engine is told: names, limits, and how its clients connect."""
+"""What an engine is told: names and limits."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,10 +14,6 @@ class Configuration:
     fold: str
     #: None: adaptive
     commit_interval_seconds: float | None = None
-    #: aiokafka's options of every client: bootstrap_servers, security
-    client_options: Mapping[str, Any] = field(default_factory=dict)
-    #: what other members see of us, e.g. instance@host:port
-    client_id: str = "portfolio-stream"
 
     @property
     def topics(self) -> list[str]:

@@ -16,7 +16,6 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Set
 from typing import Any, NamedTuple
 
 from aiokafka import errors as kafka_errors
-from aiokafka.client import AIOKafkaClient
 
 from portfolio_stream.errors import (
     OutcomeUnknown,
@@ -28,13 +27,14 @@ from portfolio_stream.errors import (
 )
 from portfolio_stream.exactly_once.commits import Commits
 from portfolio_stream.exactly_once.configuration import Configuration
+from portfolio_stream.exactly_once.connections import Connections
 from portfolio_stream.exactly_once.identity import Identity
 from portfolio_stream.exactly_once.membership import Membership
 from portfolio_stream.exactly_once.offset_lookup import Member
 from portfolio_stream.exactly_once.partitions import Partitions, Suspect
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.protocol import Doubt, MembershipBroken, Refused
-from portfolio_stream.exactly_once.reader import BatchReader, CorruptBatch
+from portfolio_stream.exactly_once.reader import CorruptBatch, FetchLimits
 from portfolio_stream.exactly_once.recovery import Halted, Recovery, Source
 from portfolio_stream.exactly_once.replay import Replay
 from portfolio_stream.exactly_once.slices import SLICE_RECORDS, Deliver, Failure, Handout, Slice, cut
@@ -44,12 +44,15 @@ from portfolio_stream.exactly_once.topic_watch import TopicWatch
 from portfolio_stream.exactly_once.transaction import Part
 from portfolio_stream.exactly_once.wire import LOST, Coordinators, require_features
 from portfolio_stream.exactly_once.writer import Writer
-from portfolio_stream.kafka_reach import why_unreachable
 
 log = logging.getLogger(__name__)
 
 DROP_PAUSE_SECONDS = (0.05, 1.0)  # before recovery, doubled with each drop since the last commit
-IDLE_FETCH_MS = 50  # the main loop's longest sleep: membership and timers wake it, data ends it
+IDLE_FETCH_MS = 1_000  # the main loop's longest sleep: data ends it, and membership, commits and operators wake it
+#: the source: for a transaction, not for a poll: 32 KiB are there at some 5,000 events/s, below that the wait ends it
+SOURCE_FETCH = FetchLimits(min_bytes=32 << 10, max_wait_ms=15, partition_bytes=1 << 20)
+#: kept partitions stand still for 0.2 s with 4 MB, 0.02 s with this
+CHANGELOG_FETCH = FetchLimits(min_bytes=1, max_wait_ms=20, partition_bytes=256 << 10)
 KEEP_ID_SECONDS = 3600.0  # between two transactions, be they empty: two records in Kafka's log of transactions
 IDLE_POSITION_SECONDS = 5.0  # how often an idle partition whose position moved (markers) commits it
 SLICE_SHRINK = 8  # 500, 62, 7, 1: the failing record is alone after three more tries
@@ -57,7 +60,6 @@ AGENT_TRIES = 3  # at one offset, before its partition stops
 REVOCATION_SECONDS = 10.0  # then the revoked partitions' share is dropped
 STOP_SECONDS = 3.0  # a stop must end within 5, and Faust's part of it takes some tenths, on a busy machine one
 GOODBYE_SECONDS = 0.5  # unsaid, the session time-out says it
-REQUEST_TIMEOUT_MS = 10_000
 
 
 class _Operation(NamedTuple):
@@ -88,12 +90,14 @@ class Engine:
     def __init__(
         self,
         configuration: Configuration,
+        kafka: Connections,
         identity: Identity,
         store: Store,
         tables: Collection[TableDefinition[Any]],
         set_aside: SetAside | None = None,
     ) -> None:
         self.configuration = configuration
+        self._kafka = kafka
         self.identity = identity
         self.store = store
         self.statistics = Statistics()
@@ -128,14 +132,13 @@ class Engine:
 
     async def start(self) -> None:
         """Connect, fence the former process of this identity, join the group. Raises PortfolioStreamError."""
-        options = dict(self.configuration.client_options)
         conf = self.configuration
-        self.client = AIOKafkaClient(request_timeout_ms=REQUEST_TIMEOUT_MS, client_id=conf.client_id, **options)
+        self.client = self._kafka.client()
         try:
             await self.client.bootstrap()
         except kafka_errors.KafkaConnectionError:
             await self.client.close()
-            raise await why_unreachable(options) from None
+            raise await self._kafka.why_unreachable() from None
         await require_features(self.client)
         await self.client.set_topics(conf.topics)
         self._watch = TopicWatch(self.client, conf.topics)
@@ -147,7 +150,7 @@ class Engine:
         self.coordinators = Coordinators(self.client, conf.group, transactional_id)
         self.writer = Writer(self.client, self.coordinators, group=conf.group, transactional_id=transactional_id)
         await self.writer.start()
-        await self._start_readers(options)
+        await self._start_readers()
         self.membership = Membership(
             self.client,
             self.coordinators,
@@ -173,21 +176,15 @@ class Engine:
             self.membership,
             source=self.source,
             changelog_id=self._changelog_id,
+            wake_engine=self._wake,
         )
         log.info("engine started instance=%s partitions=%d", self.identity.instance_id, self.partition_count)
 
-    async def _start_readers(self, options: dict[str, Any]) -> None:
-        conf = self.configuration
+    async def _start_readers(self) -> None:
+        conf, count = self.configuration, self.partition_count
         self._changelog_id = self._watch.topics[conf.changelog_topic].id.hex
-        self._reader = BatchReader(conf.source_topic, self.partition_count, options)
-        self._changelog = BatchReader(
-            conf.changelog_topic,
-            self.partition_count,
-            options,
-            fetch_min_bytes=1,
-            fetch_max_wait_ms=20,
-            max_partition_fetch_bytes=256 << 10,  # 0.2 s of standstill for kept partitions with 4 MB, 0.02 s with this
-        )
+        self._reader = self._kafka.reader(conf.source_topic, count, SOURCE_FETCH)
+        self._changelog = self._kafka.reader(conf.changelog_topic, count, CHANGELOG_FETCH)
         await self._reader.start()
         await self._changelog.start()
         replay = Replay(
@@ -269,7 +266,10 @@ class Engine:
             log.warning("stopped in doubt, the next start settles it reason=%s", doubt)
 
     def _wake(self) -> None:
+        """End the main loop's sleep, or keep it from the next one."""
         self._woken = True
+        if hasattr(self, "_reader"):
+            self._reader.wake()
 
     def _trouble_from(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
@@ -310,10 +310,10 @@ class Engine:
 
     async def _fetch(self) -> Mapping[int, list[list[Any]]]:
         wait = IDLE_FETCH_MS
-        if self._commits.open.parts:
-            wait = max(1, min(wait, int(self._commits.seconds_until_due() * 1000)))
-        elif self._stopping or self._woken:
+        if self._stopping or self._woken:
             wait = 0
+        elif self._commits.open.parts:
+            wait = max(1, min(wait, int(self._commits.seconds_until_due() * 1000)))
         try:
             return await self._reader.fetch(wait)
         except kafka_errors.OffsetOutOfRangeError as error:

@@ -16,10 +16,10 @@ from typing import Any
 from uuid import UUID
 
 from aiokafka import errors as kafka_errors
-from aiokafka.client import AIOKafkaClient
 from kio.schema.errors import ErrorCode as E
 
 from portfolio_stream.errors import MembershipLost, PortfolioStreamError, TopicReplaced
+from portfolio_stream.exactly_once.connections import Client
 from portfolio_stream.exactly_once.wire import LOST, Coordinators, Lane, call, schema
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ FRESH_SECONDS = 2.0  # an ownership older than this is not served over HTTP; bel
 class Membership:
     def __init__(
         self,
-        client: AIOKafkaClient,
+        client: Client,
         coordinators: Coordinators,
         *,
         group: str,

@@ -4,10 +4,10 @@ from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from aiokafka import errors as kafka_errors
-from aiokafka.client import AIOKafkaClient
 from aiokafka.structs import TopicPartition
 from kio.schema.errors import ErrorCode as E
 
+from portfolio_stream.exactly_once.connections import Client
 from portfolio_stream.exactly_once.wire import Lane, Node, call, schema
 
 _offset_fetch = schema("offset_fetch", 9)
@@ -26,7 +26,7 @@ class Member(NamedTuple):
 
 
 async def log_offsets(
-    client: AIOKafkaClient,
+    client: Client,
     topic: str,
     partitions: Collection[int],
     which: int,
@@ -59,7 +59,7 @@ async def log_offsets(
 
 
 async def group_offsets(
-    client: AIOKafkaClient,
+    client: Client,
     coordinator: Node,
     group: str,
     topic: str,

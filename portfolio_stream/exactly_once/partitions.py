@@ -10,9 +10,10 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from portfolio_stream.exactly_once.database import Item
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.recovery import Halted
-from portfolio_stream.exactly_once.store import Item, Store, StoredView
+from portfolio_stream.exactly_once.store import Store, StoredView
 
 V = TypeVar("V")
 

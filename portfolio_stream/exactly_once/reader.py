@@ -6,7 +6,7 @@ steps over transaction markers, aborted and compacted records.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiokafka.consumer.fetcher as fetcher
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -15,11 +15,18 @@ from aiokafka import errors as kafka_errors
 from portfolio_stream.aiokafka_stop import stop_consumer
 from portfolio_stream.exactly_once.header_names import read_leniently
 
-MAX_PARTITION_FETCH_BYTES = 1 << 20
-FETCH_MIN_BYTES = 32 << 10  # a fetch for a transaction, not for a poll: reached at some 5,000 events/s
-FETCH_MAX_WAIT_MS = 15  # below that rate this ends the fetch
-
 Records = list[Any]
+
+
+class FetchLimits(NamedTuple):
+    #: a fetch waits for so many bytes, or for `max_wait_ms`
+    min_bytes: int
+    max_wait_ms: int
+    partition_bytes: int
+
+
+class _Woken(kafka_errors.KafkaError):  # type: ignore[misc]
+    """Ends a fetch that waits."""
 
 
 class CorruptBatch(kafka_errors.CorruptRecordException):  # type: ignore[misc]
@@ -84,7 +91,7 @@ fetcher.PartitionRecords = _for_consumer
 class BatchReader:
     """All partitions of one topic at read_committed, each paused until it is resumed."""
 
-    def __init__(self, topic: str, partitions: int, client_options: Mapping[str, Any], **options: Any) -> None:
+    def __init__(self, topic: str, partitions: int, client_options: Mapping[str, Any], limits: FetchLimits) -> None:
         self._topic = topic
         self._targets = [TopicPartition(topic, partition) for partition in range(partitions)]
         self._corrupt: dict[int, CorruptBatch] = {}
@@ -93,15 +100,10 @@ class BatchReader:
             isolation_level="read_committed",
             auto_offset_reset="none",
             key_deserializer=_WholeBatches,
-            **(
-                {
-                    "fetch_min_bytes": FETCH_MIN_BYTES,
-                    "fetch_max_wait_ms": FETCH_MAX_WAIT_MS,
-                    "max_partition_fetch_bytes": MAX_PARTITION_FETCH_BYTES,
-                }
-                | options
-                | dict(client_options)
-            ),
+            fetch_min_bytes=limits.min_bytes,
+            fetch_max_wait_ms=limits.max_wait_ms,
+            max_partition_fetch_bytes=limits.partition_bytes,
+            **client_options,
         )
 
     async def start(self) -> None:
@@ -115,17 +117,24 @@ class BatchReader:
         await stop_consumer(self._consumer)
 
     async def fetch(self, timeout_ms: int) -> Mapping[int, list[Records]]:
-        """Record batches by partition; an empty mapping when `timeout_ms` went by.
+        """Record batches by partition; an empty mapping when `timeout_ms` went by, or it was woken.
 
         Raises CorruptBatch, once what was fetched beside it has been returned.
         """
         if self._corrupt:
             raise self._corrupt.popitem()[1]
-        found = await self._consumer.getmany(timeout_ms=timeout_ms)
+        try:
+            found = await self._consumer.getmany(timeout_ms=timeout_ms)
+        except _Woken:
+            return {}
         for target, batches in found.items():
             if isinstance(batches[-1], CorruptBatch):
                 self._corrupt[target.partition] = batches.pop()
         return {target.partition: batches for target, batches in found.items() if batches}
+
+    def wake(self) -> None:
+        """A fetch that waits returns at once."""
+        self._consumer._subscription.abort_waiters(_Woken())
 
     def resume(self, partition: int, offset: int) -> None:
         self._corrupt.pop(partition, None)

@@ -18,9 +18,9 @@ from typing import Any
 from uuid import UUID
 
 from aiokafka import errors as kafka_errors
-from aiokafka.client import AIOKafkaClient
 
 from portfolio_stream.errors import FoldMismatch
+from portfolio_stream.exactly_once.connections import Client
 from portfolio_stream.exactly_once.offset_lookup import EARLIEST, LATEST, NO_OFFSET, Member, group_offsets, log_offsets
 from portfolio_stream.exactly_once.replay import Replay, Replayed
 from portfolio_stream.exactly_once.store import Meta, Store
@@ -69,7 +69,7 @@ class Halted:
 class Recovery:
     def __init__(
         self,
-        client: AIOKafkaClient,
+        client: Client,
         coordinators: Coordinators,
         store: Store,
         replay: Replay,

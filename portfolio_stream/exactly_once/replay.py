@@ -15,10 +15,9 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
-from aiokafka.client import AIOKafkaClient
-
+from portfolio_stream.exactly_once.connections import Client, Reader
 from portfolio_stream.exactly_once.offset_lookup import EARLIEST, LATEST, NO_OFFSET, log_offsets
-from portfolio_stream.exactly_once.reader import BatchReader, CorruptBatch
+from portfolio_stream.exactly_once.reader import CorruptBatch
 from portfolio_stream.exactly_once.store import Position, Store, prefix_of
 
 log = logging.getLogger(__name__)
@@ -44,7 +43,7 @@ class Replayed(NamedTuple):
 class Replay:
     """One long-lived reader serves all recoveries, one at a time."""
 
-    def __init__(self, client: AIOKafkaClient, store: Store, reader: BatchReader, *, topic: str, topic_id: str) -> None:
+    def __init__(self, client: Client, store: Store, reader: Reader, *, topic: str, topic_id: str) -> None:
         self._client = client
         self._store = store
         self._reader = reader

@@ -15,13 +15,14 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
+from itertools import chain
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import msgspec
-from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch, WriteOptions
 
 from portfolio_stream.errors import StoreFailed
+from portfolio_stream.exactly_once.database import Cursor, Database, Item, RocksDatabase
 from portfolio_stream.exactly_once.ports import TableDefinition
 
 log = logging.getLogger(__name__)
@@ -35,12 +36,8 @@ SKIP_KEY = b"\x00SKIP"  # and the source offset, 8 bytes big endian: a record th
 SKIP_VALUE = msgspec.msgpack.encode({"version": 1, "code": "operator_dead_letter"})
 _OWN = b"\xff\xff"  # partition 65535 is ours
 _POSITION = _OWN + b"position"
-BLOCK_CACHE_BYTES = 64 << 20
-WRITE_BUFFER_BYTES = 32 << 20
-MEMTABLE_BLOOM_SHARE = 0.1  # of the write buffer: a key that is not there costs 0.7 us instead of 5
-BLOOM_BITS = 10.0  # a key that is not there costs no disk read: every new event_id asks for one
 
-Item = tuple[bytes, bytes | None]
+OpenDatabase = Callable[[Path], Database]
 
 
 class Meta(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,38 +88,26 @@ def _failing(method: Callable[P, R]) -> Callable[P, R]:
 
 
 class Store:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, open_database: OpenDatabase = RocksDatabase) -> None:
         self.path = path
         self._thread = ThreadPoolExecutor(1, "store")
         self._readers = ThreadPoolExecutor(1, "store-reads")
+        self._open_database = open_database
         self._db = self._open()
-        self._write_options = WriteOptions()
 
     @_failing
-    def _open(self) -> Any:
-        self.path.mkdir(parents=True, exist_ok=True)
-        table = BlockBasedOptions()
-        table.set_bloom_filter(BLOOM_BITS, False)
-        table.set_block_cache(Cache(BLOCK_CACHE_BYTES))
-        options = Options(raw_mode=True)
-        options.create_if_missing(True)
-        options.set_write_buffer_size(WRITE_BUFFER_BYTES)
-        options.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_SHARE)
-        options.set_memtable_whole_key_filtering(True)
-        options.set_max_background_jobs(2)
-        options.set_keep_log_file_num(3)
-        options.set_block_based_table_factory(table)
-        return Rdict(str(self.path), options)
+    def _open(self) -> Database:
+        return self._open_database(self.path)
 
     @_failing
     def get(self, key: bytes) -> bytes | None:
-        return self._db.get(key)  # type: ignore[no-any-return]
+        return self._db.get(key)
 
     @_failing
     def scan(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
         """Entries whose store key starts with `prefix`, in key order."""
         found: list[tuple[bytes, bytes]] = []
-        for key, value in self._db.items(from_key=prefix):
+        for key, value in self._db.items(prefix):
             if not key.startswith(prefix):
                 break
             found.append((key, value))
@@ -137,9 +122,9 @@ class Store:
         of Python's that may be gone.
         """
         while True:
-            sequence = self._db.latest_sequence_number()
-            points, rows = self._db.iter(), self._db.iter()
-            if self._db.latest_sequence_number() == sequence:
+            sequence = self._db.sequence()
+            points, rows = self._db.cursor(), self._db.cursor()
+            if self._db.sequence() == sequence:
                 return Snapshot(self.path, partition, points, rows)
 
     async def read_aside(self, read: Callable[[], R]) -> R:
@@ -159,26 +144,15 @@ class Store:
 
     @_failing
     def _write(self, items: Iterable[Item], positions: Mapping[int, Position]) -> None:
-        batch = WriteBatch(raw_mode=True)
-        put, delete = batch.put, batch.delete
-        for key, value in items:
-            if value is None:
-                delete(key)
-            else:
-                put(key, value)
-        for partition, position in positions.items():
-            put(_POSITION + prefix_of(partition), encode_meta(position))
-        self._db.write(batch, self._write_options)
+        marks = [(_POSITION + prefix_of(partition), encode_meta(position)) for partition, position in positions.items()]
+        self._db.write(chain(items, marks))
 
     async def wipe(self, partition: int) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._wipe, partition)
 
     @_failing
     def _wipe(self, partition: int) -> None:
-        batch = WriteBatch(raw_mode=True)
-        batch.delete_range(prefix_of(partition), prefix_of(partition + 1))
-        batch.delete(_POSITION + prefix_of(partition))
-        self._db.write(batch, self._write_options)
+        self._db.delete(prefix_of(partition), prefix_of(partition + 1), _POSITION + prefix_of(partition))
 
     async def drained(self) -> None:
         """Every write that was begun before is in the store."""
@@ -200,7 +174,7 @@ class Store:
 class Snapshot:
     """A partition at one moment, by the changelog's keys. Any thread may read it, one at a time; one scan at a time."""
 
-    def __init__(self, path: Path, partition: int, points: Any, rows: Any) -> None:
+    def __init__(self, path: Path, partition: int, points: Cursor, rows: Cursor) -> None:
         self.path = path
         self.partition = partition
         self._prefix = prefix_of(partition)
@@ -212,7 +186,7 @@ class Snapshot:
         wanted, points = self._prefix + key, self._points
         points.seek(wanted)
         if points.valid() and points.key() == wanted:
-            return points.value()  # type: ignore[no-any-return]
+            return points.value()
         points.status()
         return None
 

@@ -13,10 +13,10 @@ from typing import NamedTuple
 from uuid import UUID
 
 from aiokafka import errors as kafka_errors
-from aiokafka.client import AIOKafkaClient
 from kio.schema.errors import ErrorCode as E
 
 from portfolio_stream.errors import TopicMissing, TopicReplaced
+from portfolio_stream.exactly_once.connections import Client
 from portfolio_stream.exactly_once.wire import LOST, Lane, Node, call, schema
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class Topic(NamedTuple):
     partitions: int
 
 
-async def describe(client: AIOKafkaClient, names: Collection[str]) -> dict[str, Topic]:
+async def describe(client: Client, names: Collection[str]) -> dict[str, Topic]:
     """Those that exist. Raises one of LOST or a KafkaError."""
     request = _metadata.MetadataRequest(
         topics=tuple(_metadata.MetadataRequestTopic(topic_id=None, name=name) for name in names),
@@ -48,7 +48,7 @@ async def describe(client: AIOKafkaClient, names: Collection[str]) -> dict[str, 
 
 
 class TopicWatch:
-    def __init__(self, client: AIOKafkaClient, names: Collection[str]) -> None:
+    def __init__(self, client: Client, names: Collection[str]) -> None:
         self._client = client
         self._names = names
         self.topics: dict[str, Topic] = {}

@@ -14,10 +14,11 @@ from importlib import import_module
 from typing import Any, NewType
 
 from aiokafka import errors as kafka_errors
-from aiokafka.client import AIOKafkaClient, CoordinationType
+from aiokafka.client import CoordinationType
 from kio.serial import entity_reader, entity_writer
 
 from portfolio_stream.errors import BrokerTooOld
+from portfolio_stream.exactly_once.connections import Client
 
 Node = NewType("Node", int)
 
@@ -85,18 +86,18 @@ class _Call:
     """One kio request, shaped as AIOKafkaConnection.send() wants it. No cycle: it may hold a megabyte."""
 
     def __init__(self, entity: Any) -> None:
-        self._entity = entity
+        self.entity = entity
         self.RESPONSE_TYPE = _reply_type(type(entity))  # type: ignore[arg-type]  # mypy: a class object is hashable
 
     def prepare(self, versions: dict[int, tuple[int, int]]) -> "_Call":
-        kind = type(self._entity)
+        kind = type(self.entity)
         low, high = versions.get(kind.__api_key__, (-1, -1))
         if not low <= kind.__version__ <= high:
             raise BrokerTooOld(kind.__name__, high, kind.__version__)
         return self
 
     def build_request_header(self, correlation_id: int, client_id: str) -> _Encoded:
-        kind = type(self._entity)
+        kind = type(self.entity)
         header = kind.__header_schema__(
             request_api_key=kind.__api_key__,
             request_api_version=kind.__version__,
@@ -106,7 +107,7 @@ class _Call:
         return _Encoded(_serialized(header))
 
     def encode(self) -> bytes:
-        return _serialized(self._entity)
+        return _serialized(self.entity)
 
     def parse_response_header(self, frame: io.BytesIO) -> Any:
         header, size = entity_reader(self.RESPONSE_TYPE.kind.__header_schema__)(frame.getvalue(), 0)
@@ -114,7 +115,7 @@ class _Call:
         return header
 
 
-async def call(client: AIOKafkaClient, node: Node, lane: Lane, request: Any) -> Any:
+async def call(client: Client, node: Node, lane: Lane, request: Any) -> Any:
     """The broker's answer; raises one of LOST if there is none."""
     return await client.send(node, _Call(request), group=lane.value)
 
@@ -122,7 +123,7 @@ async def call(client: AIOKafkaClient, node: Node, lane: Lane, request: Any) -> 
 class Coordinators:
     """Where the group's and the transactional id's coordinators are, looked up once and again after they moved."""
 
-    def __init__(self, client: AIOKafkaClient, group: str, transactional_id: str) -> None:
+    def __init__(self, client: Client, group: str, transactional_id: str) -> None:
         self._client = client
         self._keys = {CoordinationType.GROUP: group, CoordinationType.TRANSACTION: transactional_id}
         self._found: dict[CoordinationType, Node] = {}
@@ -139,11 +140,11 @@ class Coordinators:
     async def _find(self, kind: CoordinationType) -> Node:
         node = self._found.get(kind)
         if node is None:
-            node = self._found[kind] = await self._client.coordinator_lookup(kind, self._keys[kind])
+            node = self._found[kind] = Node(await self._client.coordinator_lookup(kind, self._keys[kind]))
         return node
 
 
-async def require_features(client: AIOKafkaClient) -> None:
+async def require_features(client: Client) -> None:
     """Raises BrokerTooOld unless the cluster's finalized features carry transactions v2 and the new group protocol."""
     versions = schema("api_versions", 4)
     request = versions.ApiVersionsRequest(client_software_name="portfolio-stream", client_software_version="1")

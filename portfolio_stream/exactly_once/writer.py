@@ -14,11 +14,11 @@ from itertools import count
 from typing import Any
 
 from aiokafka import errors as kafka_errors
-from aiokafka.client import AIOKafkaClient
 from aiokafka.structs import TopicPartition
 from kio.schema.errors import ErrorCode as E
 
 from portfolio_stream.errors import PortfolioStreamError, Superseded
+from portfolio_stream.exactly_once.connections import Client
 from portfolio_stream.exactly_once.protocol import (
     Action,
     Doubt,
@@ -50,9 +50,7 @@ Endings = dict[TopicPartition, int]
 
 
 class Writer:
-    def __init__(
-        self, client: AIOKafkaClient, coordinators: Coordinators, *, group: str, transactional_id: str
-    ) -> None:
+    def __init__(self, client: Client, coordinators: Coordinators, *, group: str, transactional_id: str) -> None:
         self._client = client
         self._coordinators = coordinators
         self._group = group

@@ -15,12 +15,13 @@ from aiokafka.client import AIOKafkaClient
 
 from portfolio_stream.broker.cluster import Cluster
 from portfolio_stream.errors import BrokerTooOld
-from portfolio_stream.exactly_once.reader import BatchReader, CorruptBatch
+from portfolio_stream.exactly_once.reader import BatchReader, CorruptBatch, FetchLimits
 from portfolio_stream.exactly_once.wire import LOST, Coordinators, Lane, Node, call, require_features, schema
 from tests.integration.workers import until
 
 _metadata = schema("metadata", 12)
 _fetch = schema("fetch", 13)
+READER_LIMITS = FetchLimits(min_bytes=1, max_wait_ms=15, partition_bytes=1 << 20)
 
 
 @pytest.fixture
@@ -130,7 +131,7 @@ async def test_features_and_coordinators_are_found(client: AIOKafkaClient) -> No
 async def test_the_reader_gives_whole_batches_and_others_stay_as_they_are(kafka: Cluster, topic: str) -> None:
     """One list a record batch; an ordinary consumer of the same process still gets records."""
     await send(kafka, topic, 0, [b"a", b"b"], [b"c"], compression_type="zstd")
-    reader = BatchReader(topic, 2, {"bootstrap_servers": kafka.bootstrap_servers}, fetch_min_bytes=1)
+    reader = BatchReader(topic, 2, {"bootstrap_servers": kafka.bootstrap_servers}, READER_LIMITS)
     ordinary = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap_servers, auto_offset_reset="earliest")
     await reader.start()
     try:
@@ -156,7 +157,7 @@ async def test_the_position_steps_over_what_is_no_record(kafka: Cluster, topic: 
         await producer.begin_transaction()
         await (await producer.send(topic, b"aborted", partition=0))
         await producer.abort_transaction()
-    reader = BatchReader(topic, 2, {"bootstrap_servers": kafka.bootstrap_servers}, fetch_min_bytes=1)
+    reader = BatchReader(topic, 2, {"bootstrap_servers": kafka.bootstrap_servers}, READER_LIMITS)
     await reader.start()
     try:
         reader.resume(0, 0)
@@ -180,7 +181,7 @@ async def test_a_corrupt_batch_takes_nothing_along(kafka: Cluster, topic: str, c
     data[second + 61 + 8] ^= 0xFF
     segment.write_bytes(data)
 
-    reader = BatchReader(topic, 2, {"bootstrap_servers": kafka.bootstrap_servers}, fetch_min_bytes=1)
+    reader = BatchReader(topic, 2, {"bootstrap_servers": kafka.bootstrap_servers}, READER_LIMITS)
     await reader.start()
     found: dict[int, list[bytes]] = {0: [], 1: []}
     raised: list[int] = []
@@ -205,7 +206,7 @@ async def test_a_reader_stops_while_its_broker_is_away(
     kafka: Cluster, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """aiokafka's own stop raises CancelledError then, which looks like a cancellation of the worker's whole stop."""
-    reader = BatchReader(topic, 2, {"bootstrap_servers": kafka.bootstrap_servers}, fetch_min_bytes=1)
+    reader = BatchReader(topic, 2, {"bootstrap_servers": kafka.bootstrap_servers}, READER_LIMITS)
     await reader.start()
     lost = asyncio.Event()
 
@@ -217,3 +218,19 @@ async def test_a_reader_stops_while_its_broker_is_away(
     reader.resume(0, 0)
     await asyncio.wait_for(lost.wait(), 5)
     await reader.stop()
+
+
+async def test_a_fetch_that_waits_can_be_woken(kafka: Cluster, topic: str) -> None:
+    """It returns nothing, at once; what comes afterwards is fetched as ever."""
+    reader = BatchReader(topic, 2, {"bootstrap_servers": kafka.bootstrap_servers}, READER_LIMITS)
+    await reader.start()
+    try:
+        reader.resume(0, 0)
+        waiting = asyncio.create_task(reader.fetch(60_000))
+        await until(lambda: bool(reader._consumer._fetcher._fetch_waiters), 5, "the fetch waits")
+        reader.wake()
+        assert {} == await asyncio.wait_for(waiting, 5)
+        await send(kafka, topic, 0, [b"a"])
+        assert [[b"a"]] == values((await reader.fetch(5_000))[0])
+    finally:
+        await reader.stop()

@@ -16,6 +16,7 @@ from portfolio_stream.exactly_once import engine as loop
 from portfolio_stream.exactly_once import slices
 from portfolio_stream.exactly_once.commits import Commits
 from portfolio_stream.exactly_once.configuration import Configuration
+from portfolio_stream.exactly_once.connections import KafkaConnections
 from portfolio_stream.exactly_once.engine import KEEP_ID_SECONDS, Engine
 from portfolio_stream.exactly_once.identity import Identity
 from portfolio_stream.exactly_once.memory import MemoryRecord
@@ -26,6 +27,7 @@ from portfolio_stream.exactly_once.slices import Slice
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.exactly_once.transaction import Part
 
+NOWHERE = KafkaConnections(options={"bootstrap_servers": "127.0.0.1:1"})
 NUMBERS: TableDefinition[int] = TableDefinition(
     name="numbers", encode=lambda value: b"%d" % value, decode=lambda data: int(data)
 )
@@ -44,6 +46,8 @@ class Reader:
         for partition in partitions:
             self.reading.pop(partition, None)
 
+    def wake(self) -> None: ...
+
 
 class Member:
     def __init__(self) -> None:
@@ -61,7 +65,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     store = Store(tmp_path / "store")
     configuration = Configuration(group="g", source_topic="in", changelog_topic="log", output_topics=("out",), fold="f")
     identity = Identity(member_id="m", instance_id="w", folder=tmp_path, lock=-1)
-    made = Engine(configuration, identity, store, [NUMBERS])
+    made = Engine(configuration, NOWHERE, identity, store, [NUMBERS])
     made._reader, made.membership = Reader(), Member()  # type: ignore[assignment]
     made.source = Source(name="in", topic_id=UUID(int=5), partitions=2)
     made.partition_count = 2
@@ -74,6 +78,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
         made.membership,
         source=made.source,
         changelog_id="c",
+        wake_engine=made._wake,
     )
     made.partitions.owned = frozenset({0, 1})
     made.partitions.running = {0, 1}

@@ -57,7 +57,7 @@ class FakeCoordinator:
         self.asked += 1
         if self.failure is not None:
             raise self.failure
-        entity = request._entity
+        entity = request.entity
         answer = {"OffsetFetchRequest": self._committed, "ListOffsetsRequest": self._ends}.get(type(entity).__name__)
         return self._group() if answer is None else answer(entity)
 

@@ -18,6 +18,7 @@ from faust.transport.drivers import TRANSPORTS
 
 from portfolio_stream.errors import NotTransactional, PortfolioStreamError
 from portfolio_stream.exactly_once.configuration import Configuration
+from portfolio_stream.exactly_once.connections import KafkaConnections
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.faust.agent import SliceAgent
 from portfolio_stream.exactly_once.faust.stream import SliceSchema, SliceStream
@@ -177,10 +178,9 @@ def exactly_once_app(
             changelog_topic=changelog,
             output_topics=tuple(outputs),
             fold=fold,
-            client_options=client,
-            client_id=identity.instance_id,
         )
-        return Engine(configuration, identity, store, definitions)
+        kafka = KafkaConnections(options=client, client_id=identity.instance_id)
+        return Engine(configuration, kafka, identity, store, definitions)
 
     app = ExactlyOnceApp(group, make_engine=make_engine, bootstrap_servers=bootstrap_servers, **options)
     for definition in tables:
