@@ -37,7 +37,8 @@ log = logging.getLogger(__name__)
 TRANSACTION_BYTES = 32 << 20
 TRANSACTION_EVENTS = 25_000  # in a backlog: +15 % throughput over 10,000; the memory of one transaction stays bounded
 INTERVAL_SECONDS = (0.010, 0.100)  # least and most time between two commits
-INTERVAL_PER_COMMIT = 2.0  # a slow commit means load: fewer, larger transactions
+INTERVAL_PER_COMMIT = 1.0  # slow commits mean load: fewer, larger transactions
+NEWEST_COMMIT_SHARE = 0.2  # of the usual time; one slow commit alone must not make the next events wait as well
 
 
 class Commits:
@@ -149,7 +150,7 @@ class Commits:
         if self._configuration.commit_interval_seconds is not None:
             return self._configuration.commit_interval_seconds
         least, most = INTERVAL_SECONDS
-        return min(most, max(least, INTERVAL_PER_COMMIT * self._statistics.last_commit_seconds))
+        return min(most, max(least, INTERVAL_PER_COMMIT * self._statistics.usual_commit_seconds))
 
     def _encode(self, part: Part) -> list[Item]:
         """What the fold wrote, encoded once: changelog bytes are store bytes. META goes last."""
@@ -218,7 +219,7 @@ class Commits:
         statistics.commits += 1
         self.have_succeeded = True
         statistics.commit_seconds.observe(seconds)
-        statistics.last_commit_seconds = seconds
+        statistics.usual_commit_seconds += NEWEST_COMMIT_SHARE * (seconds - statistics.usual_commit_seconds)
         for part in parts:
             statistics.events += part.events
             statistics.counts.update(part.counts)

@@ -36,8 +36,8 @@ class Statistics:
     counts: Counter[str] = field(default_factory=Counter)
     #: from close to EndTxn's answer
     commit_seconds: Histogram = field(default_factory=lambda: Histogram(COMMIT_BOUNDS))
-    #: the newest of them; the adaptive commit interval follows it
-    last_commit_seconds: float = 0.0
+    #: of late; the adaptive commit interval follows it
+    usual_commit_seconds: float = 0.0
     #: of one RocksDB write
     store_seconds: Histogram = field(default_factory=lambda: Histogram(COMMIT_BOUNDS))
     #: events by the time from a record's timestamp to its commit: the last record of each slice stands for it

@@ -291,6 +291,20 @@ async def test_slices_shrink_while_their_records_are_costly(engine: Engine, monk
 async def no_commit(*, now: bool) -> None: ...
 
 
+async def test_one_slow_commit_does_not_slow_the_next_ones(engine: Engine) -> None:
+    """Its events have waited already; commits that stay slow make the interval longer, up to its bound."""
+    part = engine._commits.open_part(0)
+    part.position = 11
+    for _ in range(50):
+        engine._commits._count([part], 0.02)
+    usual = engine._commits._interval()
+    engine._commits._count([part], 0.09)
+    after_one = engine._commits._interval()
+    for _ in range(50):
+        engine._commits._count([part], 0.4)
+    assert (0.02, 0.034, 0.1) == (round(usual, 3), round(after_one, 3), engine._commits._interval())
+
+
 async def test_a_worker_that_stands_by_keeps_its_transactional_id(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,154 @@
+"""A worker's disk: the store's database in memory, what a kill and a crash of the machine leave of it, and its faults.
+
+A write that was answered survives the process, as RocksDB's log does in the operating system's cache. A crash of the
+machine may lose the newest writes, but never one without all that came after it: the log is read up to its torn end.
+"""
+
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Iterator
+from copy import copy
+from pathlib import Path
+
+from portfolio_stream.exactly_once.database import Cursor, Item
+from tests.simulation.loop import PROCESS, Process
+
+#: told what was written, as it is written
+Witness = Callable[[list[Item]], None]
+Write = list[Item] | tuple[bytes, bytes, bytes]
+
+HISTORY = 50  # writes that a crash of the machine may take back
+
+
+class DiskFull(Exception):
+    """As rocksdict raises it, bare."""
+
+
+class Disk:
+    """Of one worker: it outlives its processes."""
+
+    def __init__(self, witness: Witness) -> None:
+        self.witness = witness
+        self.is_full = False
+        #: the write that fails, counted down; the ones after it succeed again
+        self.fails_in: int | None = None
+        self._values: dict[bytes, bytes] = {}
+        self._keys: list[bytes] = []
+        #: what undoes each of the newest writes
+        self._undo: list[list[Item]] = []
+        self.sequence = 0
+
+    def open(self, path: Path) -> "MemoryDatabase":
+        return MemoryDatabase(self)
+
+    def wipe(self) -> None:
+        """Somebody removed the folder."""
+        self._values, self._keys, self._undo = {}, [], []
+
+    def tear(self, writes: int) -> None:
+        """The machine crashed: the newest writes are gone."""
+        for _ in range(min(writes, len(self._undo))):
+            for key, value in reversed(self._undo.pop()):
+                self._put(key, value)
+
+    def scan(self, from_key: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        keys, values = self._keys, self._values
+        for index in range(bisect_left(keys, from_key), len(keys)):
+            yield keys[index], values[keys[index]]
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._values.get(key)
+
+    def write(self, items: list[Item]) -> None:
+        self._fail_if_due()
+        undo = []
+        for key, value in items:
+            undo.append((key, self._values.get(key)))
+            self._put(key, value)
+        self._undo.append(undo)
+        del self._undo[:-HISTORY]
+        self.sequence += 1
+        self.witness(items)
+
+    def copied(self) -> "Disk":
+        """A copy of the folder."""
+        other = copy(self)
+        other._values, other._keys, other._undo = dict(self._values), list(self._keys), []
+        return other
+
+    def _fail_if_due(self) -> None:
+        if self.fails_in is not None:
+            self.fails_in -= 1
+            if self.fails_in < 0:
+                self.fails_in = None
+                raise DiskFull("IO error: the write failed")
+        if self.is_full:
+            raise DiskFull("IO error: No space left on device")
+
+    def _put(self, key: bytes, value: bytes | None) -> None:
+        known = key in self._values
+        if value is None:
+            if known:
+                del self._values[key]
+                del self._keys[bisect_left(self._keys, key)]
+            return
+        self._values[key] = value
+        if not known:
+            insort(self._keys, key)
+
+
+class MemoryDatabase:
+    """`database.Database` on a disk, for the process that opened it."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self._owner: Process | None = PROCESS.get()
+        self.get = disk.get
+
+    def items(self, from_key: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return self._disk.scan(from_key)
+
+    def sequence(self) -> int:
+        return self._disk.sequence
+
+    def cursor(self) -> Cursor:
+        return _Cursor(list(self._disk.scan()))
+
+    def write(self, items: Iterable[Item]) -> None:
+        self._check_owner()
+        self._disk.write(list(items))
+
+    def delete(self, lower: bytes, upper: bytes, also: bytes) -> None:
+        self._check_owner()
+        keys = [key for key, _ in self._disk.scan(lower) if key < upper]
+        self._disk.write([(key, None) for key in [*keys, also]])
+
+    def close(self) -> None:
+        """Nothing is held back."""
+
+    def _check_owner(self) -> None:
+        """What a killed process began must not go on: the simulation itself would be wrong."""
+        assert self._owner is None or self._owner.is_alive, "a dead process wrote"
+
+
+class _Cursor:
+    def __init__(self, rows: list[tuple[bytes, bytes]]) -> None:
+        self._rows = rows
+        self._at = len(rows)
+
+    def seek(self, key: bytes) -> None:
+        self._at = bisect_left(self._rows, (key,))
+
+    def valid(self) -> bool:
+        return self._at < len(self._rows)
+
+    def key(self) -> bytes:
+        return self._rows[self._at][0]
+
+    def value(self) -> bytes:
+        return self._rows[self._at][1]
+
+    def next(self) -> None:
+        self._at += 1
+
+    def status(self) -> None:
+        """It never fails."""

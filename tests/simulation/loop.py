@@ -1,0 +1,186 @@
+"""A seeded event loop whose time passes only while nobody has anything to do.
+
+1. Everything that happens follows from the seed: one thread, first in first out, no clock but this one.
+   `time.monotonic`, `time.perf_counter` and `time.time` are the loop's while `simulate` runs.
+2. What a process does runs in its context (PROCESS). A process that is killed takes no further step: whatever it
+   awaited never goes on, no `finally` runs, as with kill -9. One that is paused goes on where it stood.
+3. What a process gives to a thread happens later, in the order given to each executor, unless it is killed before.
+"""
+
+import asyncio
+import gc
+import heapq
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
+from random import Random
+from typing import Any, TypeVar
+from unittest.mock import patch
+
+T = TypeVar("T")
+
+EPOCH = 1_800_000_000.0  # what time.time() says when a simulation begins
+
+
+class Deadlock(Exception):
+    """Nobody has anything to do, ever."""
+
+
+class Process:
+    """What a kill, a pause and a wrong clock happen to."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        #: how often it was resumed: each step is what stands between two awaits
+        self.steps = 0
+        self.is_alive = True
+        #: it takes its steps when it is woken
+        self.is_paused = False
+        #: the step that it does not live to take
+        self.dies_at: int | None = None
+        #: seconds by which its wall clock is ahead
+        self.skew = 0.0
+        self._held: deque[asyncio.Handle] = deque()
+
+    def run(self, work: Callable[..., T], *args: Any) -> T:
+        """Call `work` as this process: tasks that it makes are the process's."""
+        context = copy_context()
+        context.run(PROCESS.set, self)
+        return context.run(work, *args)
+
+    def kill(self) -> None:
+        self.is_alive = False
+        self._held.clear()
+
+    def pause(self) -> None:
+        self.is_paused = True
+
+    def wake(self, loop: "SimulatedLoop") -> None:
+        self.is_paused = False
+        loop.take_up(self._held)
+        self._held = deque()
+
+    def may_step(self, handle: asyncio.Handle) -> bool:
+        if not self.is_alive:
+            return False
+        if self.is_paused:
+            self._held.append(handle)
+            return False
+        self.steps += 1
+        if self.steps == self.dies_at:
+            self.kill()
+            return False
+        return True
+
+
+PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)
+
+
+class SimulatedLoop(asyncio.BaseEventLoop):
+    def __init__(self, random: Random) -> None:
+        super().__init__()
+        self._random = random
+        self._now = 0.0
+        #: when each executor has done what it was given
+        self._busy: dict[int, float] = {}
+        #: least and most seconds that work in a thread takes, by process name; the disk's faults change it
+        self.thread_seconds: dict[str, tuple[float, float]] = {}
+
+    def time(self) -> float:
+        return self._now
+
+    def take_up(self, handles: deque[asyncio.Handle]) -> None:
+        self._ready.extend(handles)  # type: ignore[attr-defined]
+
+    def _run_once(self) -> None:
+        ready: deque[asyncio.Handle] = self._ready  # type: ignore[attr-defined]
+        scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
+        while scheduled and scheduled[0].cancelled():
+            heapq.heappop(scheduled)._scheduled = False  # type: ignore[attr-defined]
+        if not ready:
+            if not scheduled:
+                raise Deadlock
+            self._now = max(self._now, scheduled[0].when())
+        now = self._now
+        while scheduled and scheduled[0].when() <= now:
+            timer = heapq.heappop(scheduled)
+            timer._scheduled = False  # type: ignore[attr-defined]
+            ready.append(timer)
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if handle.cancelled():
+                continue
+            process = handle._context.get(PROCESS)  # type: ignore[attr-defined]
+            if process is None or process.may_step(handle):
+                handle._run()
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """Its time comes soon enough."""
+
+    def _write_to_self(self) -> None:
+        """No other thread waits for this one."""
+
+    def _asyncgen_finalizer_hook(self, agen: Any) -> None:
+        """A generator that a killed process left behind does not go on."""
+
+    def run_in_executor(self, executor: Executor | None, func: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
+        future: asyncio.Future[T] = self.create_future()
+        process = PROCESS.get()
+        least, most = self.thread_seconds.get("" if process is None else process.name, (0.0002, 0.002))
+        begin = max(self._now, self._busy.get(id(executor), 0.0))
+        end = self._busy[id(executor)] = begin + self._random.uniform(least, most)
+        self.call_at(end, self._work, future, func, args)
+        return future
+
+    @staticmethod
+    def _work(future: "asyncio.Future[T]", func: Callable[..., T], args: tuple[Any, ...]) -> None:
+        try:
+            result = func(*args)
+        except Exception as error:  # noqa: BLE001  it is the caller's
+            if not future.cancelled():
+                future.set_exception(error)
+        else:
+            if not future.cancelled():
+                future.set_result(result)
+
+
+def simulate(main: Callable[[SimulatedLoop], Coroutine[Any, Any, T]], random: Random) -> T:
+    """Run `main(loop)` to its end, whatever hours that takes, and say what it returns or raises."""
+    loop = SimulatedLoop(random)
+    loop.set_exception_handler(_ignore)
+    gc.collect()
+    gc.disable()  # what it finalizes, and when, depends on what ran before
+    try:
+        with _clock(loop):
+            return loop.run_until_complete(main(loop))
+    finally:
+        for task in asyncio.all_tasks(loop):
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # of those that were killed
+        loop._ready.clear()  # type: ignore[attr-defined]
+        loop._scheduled.clear()  # type: ignore[attr-defined]
+        loop.close()
+        gc.enable()
+
+
+def _ignore(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Of those that were killed: nobody retrieves what their tasks raised."""
+
+
+@contextmanager
+def _clock(loop: SimulatedLoop) -> Iterator[None]:
+    def monotonic() -> float:
+        return loop._now
+
+    def wall() -> float:
+        process = PROCESS.get()
+        return EPOCH + loop._now + (0.0 if process is None else process.skew)
+
+    with (
+        patch.object(time, "monotonic", monotonic),
+        patch.object(time, "perf_counter", monotonic),
+        patch.object(time, "time", wall),
+    ):
+        yield

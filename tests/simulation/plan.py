@@ -1,0 +1,122 @@
+"""What happens to whom, and when: data, made from a seed, that can be run again, cut down and printed.
+
+A plan is a pure function of its seed and profile. Faults name workers by number, brokers by node; what a fault finds
+when its moment comes (a dead worker cannot be killed) decides whether it does anything, so any subset of a plan's faults
+is a plan again.
+"""
+
+from dataclasses import dataclass, replace
+from random import Random
+
+import msgspec
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    #: virtual seconds since the start
+    at: float
+    #: a method of World.
+    kind: str
+    #: a worker's number or a broker's node
+    target: int
+    #: how long it lasts, where it does
+    seconds: float
+    #: a count or a share, where the kind has one
+    amount: float
+
+    def __str__(self) -> str:
+        return f"{self.at:9.3f}  {self.kind} {self.target} seconds={self.seconds:.3f} amount={self.amount:.3f}"
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    name: str
+    seconds: float
+    workers: int
+    brokers: int
+    partitions: int
+    #: mean seconds between two faults
+    pause: float
+    #: bursts of events: mean seconds between two, and most events in one
+    burst_pause: float
+    burst_events: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    seed: int
+    profile: Profile
+    faults: tuple[Fault, ...]
+
+    def without(self, faults: tuple[Fault, ...]) -> "Plan":
+        gone = set(faults)
+        return replace(self, faults=tuple(fault for fault in self.faults if fault not in gone))
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        #: many faults at once, little time: corners
+        Profile("storm", 120.0, 3, 3, 4, 2.0, 0.7, 60),
+        #: one broker, two workers, crashes at single steps
+        Profile("steps", 60.0, 2, 1, 3, 2.5, 0.4, 40),
+        #: what a week is made of: quiet, then something
+        Profile("days", 7_200.0, 3, 3, 4, 45.0, 20.0, 60),
+    )
+}
+
+#: how often each kind comes, of all
+WEIGHTS = {
+    "kill": 10,
+    "crash_at_step": 14,
+    "stop": 5,
+    "pause": 5,
+    "nap": 3,
+    "remove": 2,
+    "add": 3,
+    "lose_replies": 8,
+    "lose_requests": 4,
+    "lose_next_reply": 10,
+    "hold_next_request": 8,
+    "cut_off": 4,
+    "slow_link": 3,
+    "kill_broker": 5,
+    "pause_broker": 3,
+    "move_leaders": 3,
+    "disk_full": 2,
+    "disk_write_fails": 3,
+    "slow_disk": 3,
+    "crash_machine": 4,
+    "wipe_folder": 1,
+    "new_identity": 1,
+    "copy_folder": 1,
+    "jump_clock": 2,
+    "fail_fold": 4,
+    "poison": 1,
+    "source_transactions": 3,
+    "compact": 4,
+}
+SHORT, LONG = (0.0, 2.0), (2.0, 20.0)
+
+
+def make(seed: int, profile: Profile) -> Plan:
+    random = Random(f"{profile.name} {seed}")
+    kinds, weights = list(WEIGHTS), list(WEIGHTS.values())
+    faults = []
+    at = random.uniform(2.0, 6.0)
+    while at < profile.seconds:
+        kind = random.choices(kinds, weights)[0]
+        least, most = SHORT if random.random() < 0.6 else LONG
+        target = random.randrange(12)
+        faults.append(Fault(round(at, 3), kind, target, round(random.uniform(least, most), 3), random.random()))
+        # some come together: a fault amid the recovery from another finds what either alone does not
+        at += random.expovariate(1 / profile.pause) if random.random() < 0.7 else random.uniform(0.0, 0.3)
+    return Plan(seed, profile, tuple(faults))
+
+
+def as_json(plan: Plan) -> bytes:
+    return msgspec.json.encode(plan)
+
+
+def from_json(data: bytes) -> Plan:
+    return msgspec.json.decode(data, type=Plan)

@@ -1,0 +1,145 @@
+"""A worker of the simulation: the engine as it is, with the life cycle that `exactly_once.faust` gives it.
+
+A worker outlives its processes: its disk and its identity stay. What ends a process by itself is kept as its `ending`:
+an operator's error, or a bug, which the judge does not forgive.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+from aiokafka import errors as kafka_errors
+
+from portfolio_stream.errors import BrokerUnreachable, PortfolioStreamError
+from portfolio_stream.exactly_once.configuration import Configuration
+from portfolio_stream.exactly_once.connections import Connections
+from portfolio_stream.exactly_once.engine import Engine
+from portfolio_stream.exactly_once.identity import Identity
+from portfolio_stream.exactly_once.protocol import Doubt
+from portfolio_stream.exactly_once.slices import Slice
+from portfolio_stream.exactly_once.store import Store
+from tests.simulation.disk import Disk
+from tests.simulation.ledger import CHANGELOG, DEAD, FOLD, GROUP, OUTPUT, SOURCE, TABLES, Poisoned, fold_slice
+from tests.simulation.loop import Process, SimulatedLoop
+
+CONFIGURATION = Configuration(
+    group=GROUP, source_topic=SOURCE, changelog_topic=CHANGELOG, output_topics=(OUTPUT, DEAD), fold=FOLD
+)
+AWAITING_FOLDS = 0.1  # the share of slices whose fold waits for something, as an async agent may
+
+
+class FoldFailed(Exception):
+    """A fold that fails now and then: it had no memory, say."""
+
+
+class SimulatedWorker:
+    def __init__(
+        self,
+        name: str,
+        loop: SimulatedLoop,
+        random: Random,
+        disk: Disk,
+        connect: Callable[[str], Connections],
+        ended: Callable[["SimulatedWorker"], None],
+    ) -> None:
+        self.name = name
+        self.disk = disk
+        self.member_id = f"{name}-member-0"
+        self.process: Process | None = None
+        self.engine: Engine | None = None
+        #: why the last process ended by itself; None: it was ended, or left in order
+        self.ending: BaseException | None = None
+        #: slices whose fold will fail
+        self.failures = 0
+        self._loop = loop
+        self._random = random
+        self._connect = connect
+        self._ended = ended
+        self._starts = 0
+        self._stopping: asyncio.Event | None = None
+
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.is_alive
+
+    def start(self) -> None:
+        assert not self.is_running
+        self._starts += 1
+        self.ending = None
+        self.process = Process(f"{self.name}#{self._starts}")
+        self._loop.thread_seconds.pop(self.process.name, None)
+        self._stopping = asyncio.Event()
+        self.process.run(self._loop.create_task, self._live(self.process, self._stopping))
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process = None
+
+    def stop(self) -> None:
+        """SIGTERM."""
+        if self._stopping is not None:
+            self._stopping.set()
+
+    def renew_identity(self) -> None:
+        """Its identity file is gone, torn or a copy's: the next process is a new member with the old store."""
+        self.member_id = f"{self.name}-member-{self._starts + 1}"
+
+    async def _live(self, process: Process, stopping: asyncio.Event) -> None:
+        identity = Identity(member_id=self.member_id, instance_id=self.name, folder=Path(self.name), lock=-1)
+        store = Store(Path(self.name), self.disk.open)
+        engine = self.engine = Engine(CONFIGURATION, self._connect(process.name), identity, store, TABLES, set_aside)
+        try:
+            await engine.start()
+        except PortfolioStreamError as error:
+            self.ending = error
+        except (Doubt, kafka_errors.KafkaError, OSError) as error:  # as transport.subscribe takes it
+            self.ending = BrokerUnreachable(f"simulated: {error}")
+        except Exception as error:  # noqa: BLE001  a bug: the judge decides
+            self.ending = error
+        else:
+            await self._run(engine, stopping)
+        await engine.close()
+        process.kill()
+        self.process = None
+        self._ended(self)
+
+    async def _run(self, engine: Engine, stopping: asyncio.Event) -> None:
+        slices: asyncio.Queue[Slice] = asyncio.Queue()
+        agent = asyncio.create_task(self._fold(engine, slices))
+        running = asyncio.create_task(engine.run(slices.put))
+        asked = asyncio.create_task(stopping.wait())
+        await asyncio.wait((running, asked), return_when=asyncio.FIRST_COMPLETED)
+        if running.done() and not running.cancelled():
+            self.ending = running.exception()
+        await engine.stop(running)
+        if not running.cancelled():
+            self.ending = running.exception()
+        agent.cancel()
+        asked.cancel()
+
+    async def _fold(self, engine: Engine, slices: "asyncio.Queue[Slice]") -> None:
+        """What SliceStream and SliceAgent do."""
+        while True:
+            piece = await slices.get()
+            if not piece.is_current:
+                engine.discarded(piece)
+                continue
+            if self._random.random() < AWAITING_FOLDS:
+                await asyncio.sleep(self._random.uniform(0.0, 0.2))
+            try:
+                if self.failures:
+                    self.failures -= 1
+                    raise FoldFailed
+                fold_slice(piece)
+            except (Poisoned, FoldFailed) as error:
+                engine.failed(piece, error)
+            else:
+                engine.acknowledged(piece)
+
+
+def set_aside(piece: Slice) -> None:
+    append = piece.appender(DEAD)
+    for record in piece.records:
+        append(record.timestamp, record.key, record.value, ())
