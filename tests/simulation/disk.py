@@ -6,7 +6,6 @@ machine may lose the newest writes, but never one without all that came after it
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator
-from copy import copy
 from pathlib import Path
 
 from portfolio_stream.exactly_once.database import Cursor, Item
@@ -69,11 +68,9 @@ class Disk:
         self.sequence += 1
         self.witness(items)
 
-    def copied(self) -> "Disk":
-        """A copy of the folder."""
-        other = copy(self)
-        other._values, other._keys, other._undo = dict(self._values), list(self._keys), []
-        return other
+    def take_from(self, other: "Disk") -> None:
+        """A copy of the other's folder."""
+        self._values, self._keys, self._undo = dict(other._values), list(other._keys), []
 
     def _fail_if_due(self) -> None:
         if self.fails_in is not None:

@@ -43,6 +43,7 @@ class Process:
         self.dies_at: int | None = None
         #: seconds by which its wall clock is ahead
         self.skew = 0.0
+        self.died = asyncio.Event()
         self._held: deque[asyncio.Handle] = deque()
 
     def run(self, work: Callable[..., T], *args: Any) -> T:
@@ -53,6 +54,7 @@ class Process:
 
     def kill(self) -> None:
         self.is_alive = False
+        self.died.set()
         self._held.clear()
 
     def pause(self) -> None:
@@ -122,6 +124,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def _write_to_self(self) -> None:
         """No other thread waits for this one."""
+
+    def _check_closed(self) -> None:
+        """What a killed process left is taken apart after the end; that must not matter."""
 
     def _asyncgen_finalizer_hook(self, agen: Any) -> None:
         """A generator that a killed process left behind does not go on."""

@@ -1,8 +1,8 @@
 """What happens to whom, and when: data, made from a seed, that can be run again, cut down and printed.
 
 A plan is a pure function of its seed and profile. Faults name workers by number, brokers by node; what a fault finds
-when its moment comes (a dead worker cannot be killed) decides whether it does anything, so any subset of a plan's faults
-is a plan again.
+when its moment comes (a dead worker cannot be killed) decides whether it does anything, so any subset of a plan's
+faults is a plan again.
 """
 
 from dataclasses import dataclass, replace

@@ -66,7 +66,7 @@ class SimulatedWorker:
     def start(self) -> None:
         assert not self.is_running
         self._starts += 1
-        self.ending = None
+        self.ending, self.engine = None, None
         self.process = Process(f"{self.name}#{self._starts}")
         self._loop.thread_seconds.pop(self.process.name, None)
         self._stopping = asyncio.Event()
@@ -89,7 +89,7 @@ class SimulatedWorker:
     async def _live(self, process: Process, stopping: asyncio.Event) -> None:
         identity = Identity(member_id=self.member_id, instance_id=self.name, folder=Path(self.name), lock=-1)
         store = Store(Path(self.name), self.disk.open)
-        engine = self.engine = Engine(CONFIGURATION, self._connect(process.name), identity, store, TABLES, set_aside)
+        engine = self.engine = Engine(CONFIGURATION, self._connect(self.name), identity, store, TABLES, set_aside)
         try:
             await engine.start()
         except PortfolioStreamError as error:

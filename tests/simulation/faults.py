@@ -1,0 +1,314 @@
+"""What each kind of fault does to the world. Each says whether it did anything: a dead worker cannot be killed.
+
+Who is hurt is mended by itself after `fault.seconds`; what a fault leaves is told in its name.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from tests.simulation.ledger import CHANGELOG, POISON, SOURCE
+from tests.simulation.plan import Fault
+
+if TYPE_CHECKING:
+    from tests.simulation.worker import SimulatedWorker
+    from tests.simulation.world import World
+
+Act = Callable[["World", Fault], bool]
+MOST_WORKERS = 5
+STEPS = 400  # some 50 commits of a loaded worker, or a whole start
+REQUESTS = ("TxnOffsetCommit", "Produce", "EndTxn", "ConsumerGroupHeartbeat", "OffsetFetch", "ListOffsets")
+START_REQUESTS = (*REQUESTS, "InitProducerId", "Metadata", "FindCoordinator")
+
+
+def _running(world: "World", fault: Fault) -> "SimulatedWorker | None":
+    running = [worker for worker in world.workers if worker.is_running]
+    return running[fault.target % len(running)] if running else None
+
+
+# -- processes
+
+
+def kill(world: "World", fault: Fault) -> bool:
+    """kill -9; a supervisor starts it again."""
+    worker = _running(world, fault)
+    if worker is None:
+        return False
+    worker.kill()
+    world.restart(worker, fault.seconds)
+    return True
+
+
+def crash_at_step(world: "World", fault: Fault) -> bool:
+    """kill -9 between two awaits that nobody chose."""
+    worker = _running(world, fault)
+    if worker is None or worker.process is None:
+        return False
+    worker.process.dies_at = worker.process.steps + 1 + int(fault.amount * STEPS)
+    world.restart_when_dead(worker, fault.seconds)
+    return True
+
+
+def stop(world: "World", fault: Fault) -> bool:
+    """SIGTERM, and it is started again."""
+    worker = _running(world, fault)
+    if worker is None:
+        return False
+    worker.stop()
+    world.restart_when_dead(worker, fault.seconds)
+    return True
+
+
+def remove(world: "World", fault: Fault) -> bool:
+    """SIGTERM, and it comes back only much later."""
+    worker = _running(world, fault)
+    if worker is None or sum(one.is_running for one in world.workers) < 2:
+        return False
+    worker.stop()
+    world.restart_when_dead(worker, 30.0 + fault.seconds)
+    return True
+
+
+def add(world: "World", fault: Fault) -> bool:
+    if len(world.workers) >= MOST_WORKERS:
+        return False
+    world.new_worker().start()
+    return True
+
+
+def pause(world: "World", fault: Fault) -> bool:
+    """SIGSTOP past the session, then SIGCONT: a zombie wakes."""
+    return _paused(world, fault, 3.0 + fault.seconds)
+
+
+def nap(world: "World", fault: Fault) -> bool:
+    """SIGSTOP within the session."""
+    return _paused(world, fault, min(fault.seconds, 2.5))
+
+
+def _paused(world: "World", fault: Fault, seconds: float) -> bool:
+    worker = _running(world, fault)
+    if worker is None or worker.process is None or worker.process.is_paused:
+        return False
+    process = worker.process
+    process.pause()
+    world.after(seconds, lambda: process.wake(world.loop) if process.is_paused else None)
+    return True
+
+
+# -- the network
+
+
+def lose_replies(world: "World", fault: Fault) -> bool:
+    """For a while, some requests take effect and their connection breaks before the answer."""
+    worker = _running(world, fault)
+    if worker is None:
+        return False
+    link = world.kafka.link(worker.name)
+    link.reply_loss = 0.02 + 0.3 * fault.amount
+    world.after(fault.seconds, link.heal)
+    return True
+
+
+def lose_requests(world: "World", fault: Fault) -> bool:
+    worker = _running(world, fault)
+    if worker is None:
+        return False
+    link = world.kafka.link(worker.name)
+    link.request_loss = 0.02 + 0.3 * fault.amount
+    world.after(fault.seconds, link.heal)
+    return True
+
+
+def lose_next_reply(world: "World", fault: Fault) -> bool:
+    worker = _running(world, fault)
+    if worker is None:
+        return False
+    world.kafka.link(worker.name).lose_reply_of(START_REQUESTS[int(fault.amount * len(START_REQUESTS))])
+    return True
+
+
+def hold_next_request(world: "World", fault: Fault) -> bool:
+    """It arrives after the client gave up."""
+    worker = _running(world, fault)
+    if worker is None:
+        return False
+    world.kafka.link(worker.name).hold(REQUESTS[int(fault.amount * len(REQUESTS))], fault.seconds)
+    return True
+
+
+def cut_off(world: "World", fault: Fault) -> bool:
+    worker = _running(world, fault)
+    if worker is None:
+        return False
+    link = world.kafka.link(worker.name)
+    link.cut()
+    world.after(fault.seconds, link.heal)
+    return True
+
+
+def slow_link(world: "World", fault: Fault) -> bool:
+    worker = _running(world, fault)
+    if worker is None:
+        return False
+    link = world.kafka.link(worker.name)
+    link.latency = (0.01, 0.05 + 1.5 * fault.amount)
+    world.after(fault.seconds, link.heal)
+    return True
+
+
+# -- brokers
+
+
+def kill_broker(world: "World", fault: Fault) -> bool:
+    node = fault.target % world.plan.profile.brokers
+    if not world.kafka.are_all_up:
+        return False
+    world.kafka.kill_broker(node)
+    world.after(fault.seconds, lambda: world.kafka.start_broker(node))
+    return True
+
+
+def pause_broker(world: "World", fault: Fault) -> bool:
+    node = fault.target % world.plan.profile.brokers
+    if not world.kafka.are_all_up:
+        return False
+    world.kafka.pause_broker(node)
+    world.after(fault.seconds, lambda: world.kafka.wake_broker(node))
+    return True
+
+
+def move_leaders(world: "World", fault: Fault) -> bool:
+    if world.plan.profile.brokers == 1 or not world.kafka.are_all_up:
+        return False
+    world.kafka.move_leaders()
+    return True
+
+
+def compact(world: "World", fault: Fault) -> bool:
+    for partition in range(world.plan.profile.partitions):
+        world.kafka.compact(CHANGELOG, partition)
+    return True
+
+
+# -- the disk
+
+
+def disk_full(world: "World", fault: Fault) -> bool:
+    worker = _running(world, fault)
+    if worker is None:
+        return False
+    worker.disk.is_full = True
+
+    def make_room() -> None:
+        worker.disk.is_full = False
+
+    world.after(fault.seconds, make_room)
+    return True
+
+
+def disk_write_fails(world: "World", fault: Fault) -> bool:
+    worker = _running(world, fault)
+    if worker is None:
+        return False
+    worker.disk.fails_in = int(fault.amount * 20)
+    return True
+
+
+def slow_disk(world: "World", fault: Fault) -> bool:
+    worker = _running(world, fault)
+    if worker is None or worker.process is None:
+        return False
+    name = worker.process.name
+    world.loop.thread_seconds[name] = (0.01, 0.1 + 3.0 * fault.amount)
+    world.after(fault.seconds, lambda: world.loop.thread_seconds.pop(name, None))
+    return True
+
+
+def crash_machine(world: "World", fault: Fault) -> bool:
+    """The process is gone, and the newest writes of its store with it."""
+    worker = _running(world, fault)
+    if worker is None:
+        return False
+    worker.kill()
+    worker.disk.tear(int(fault.amount * 10))
+    world.restart(worker, fault.seconds)
+    return True
+
+
+def wipe_folder(world: "World", fault: Fault) -> bool:
+    worker = _running(world, fault)
+    if worker is None:
+        return False
+    worker.kill()
+    worker.disk.wipe()
+    worker.renew_identity()
+    world.restart(worker, fault.seconds)
+    return True
+
+
+def new_identity(world: "World", fault: Fault) -> bool:
+    """The identity's file was torn: the store is only a cache, and the old member's transaction may be open."""
+    worker = _running(world, fault)
+    if worker is None:
+        return False
+    worker.kill()
+    worker.renew_identity()
+    world.restart(worker, fault.seconds)
+    return True
+
+
+def copy_folder(world: "World", fault: Fault) -> bool:
+    """Another worker starts with a copy of a running one's store, older by then."""
+    worker = _running(world, fault)
+    if worker is None or len(world.workers) >= MOST_WORKERS:
+        return False
+    other = world.new_worker()
+    other.disk.take_from(worker.disk)
+    world.restart(other, fault.seconds)
+    return True
+
+
+# -- clocks, folds, records
+
+
+def jump_clock(world: "World", fault: Fault) -> bool:
+    """Of the wall: by up to two days, either way."""
+    worker = _running(world, fault)
+    if worker is None or worker.process is None:
+        return False
+    worker.process.skew += (fault.amount - 0.5) * 4 * 86_400
+    return True
+
+
+def fail_fold(world: "World", fault: Fault) -> bool:
+    worker = _running(world, fault)
+    if worker is None:
+        return False
+    worker.failures += 1 + int(fault.amount * 2)
+    return True
+
+
+def poison(world: "World", fault: Fault) -> bool:
+    """A record that no fold takes; an operator moves it in the end."""
+    world.kafka.append(SOURCE, fault.target % world.plan.profile.partitions, [(b"poison", POISON)])
+    return True
+
+
+def source_transactions(world: "World", fault: Fault) -> bool:
+    """A transactional producer upstream: markers and aborted records, at times nothing else."""
+    partition = fault.target % world.plan.profile.partitions
+    for number in range(1 + int(fault.amount * 3)):
+        records = [world.event(partition) for _ in range(3)]
+        world.kafka.append_transaction(SOURCE, partition, records, is_committed=number % 2 == 0 and fault.amount < 0.7)
+    return True
+
+
+ACTS: Mapping[str, Act] = {
+    act.__name__: act
+    for act in (
+        kill, crash_at_step, stop, remove, add, pause, nap, lose_replies, lose_requests, lose_next_reply,
+        hold_next_request, cut_off, slow_link, kill_broker, pause_broker, move_leaders, compact, disk_full,
+        disk_write_fails, slow_disk, crash_machine, wipe_folder, new_identity, copy_folder, jump_clock, fail_fold,
+        poison, source_transactions,
+    )
+}  # fmt: skip

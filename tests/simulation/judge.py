@@ -1,0 +1,155 @@
+"""Says what breaks exactly-once, as it happens: every transaction and every write to a disk is judged by the replay.
+
+The judge sees the cluster from outside, at the moment at which a transaction's outcome is decided in its coordinator's
+log: from then on its records, and the offsets that it carries, count together or not at all.
+
+1. A committed transaction takes each of its source partitions from the offset that was committed before to a later
+   one, and carries exactly what the replay of the records between them gives: outputs, dead letters, and in the
+   changelog the tables' changed values and META.
+2. A store is written only with what a committed transaction holds, and a partition's META in it never goes back but
+   after a wipe.
+3. In the end, which comes a bounded time after the last fault, everything is committed, and read_committed readers, the
+   compacted changelog, the group's offsets and the owners' stores say what the replay says.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from portfolio_stream.exactly_once.database import Item
+from portfolio_stream.exactly_once.store import META_KEY, SKIP_KEY, Meta
+from tests.simulation.ledger import CHANGELOG, DEAD, OUTPUT, SOURCE, Replay, values_of
+
+OWN_PREFIX = b"\xff\xff"  # the store's own keys
+Place = tuple[str, int]
+
+decode_meta = msgspec.msgpack.Decoder(Meta).decode
+
+
+class Anomaly(Exception):
+    """Exactly-once does not hold."""
+
+
+@dataclass
+class _Partition:
+    replay: Replay = field(default_factory=Replay)
+    #: next source offset
+    committed: int = 0
+    #: how many of the replay's outputs and dead letters were committed
+    outputs: int = 0
+    dead: int = 0
+    #: what the changelog holds, markers and META left out
+    tables: dict[bytes, bytes] = field(default_factory=dict)
+
+
+class Judge:
+    def __init__(self, source: Callable[[int, int, int], Sequence[Any]], tell: Callable[[str], None]) -> None:
+        """`source(partition, start, end)` gives the committed source records of [start, end)."""
+        self._source = source
+        self._tell = tell
+        self.partitions: defaultdict[int, _Partition] = defaultdict(_Partition)
+        self.transactions = 0
+        self.events = 0
+
+    def decided(self, owner: str, batches: Mapping[Place, Sequence[Any]], offsets: Mapping[int, int]) -> None:
+        """A transaction of `owner` is committed: its records by topic and partition, and its source offsets."""
+        self.transactions += 1
+        strays = {partition for _, partition in batches} - offsets.keys()
+        if strays:
+            raise Anomaly(f"{owner} committed records of partitions {sorted(strays)} without their offsets")
+        for partition, offset in sorted(offsets.items()):
+            self._tell(f"committed by {owner} partition={partition} offset={offset}")
+            found = {topic: batches.get((topic, partition), ()) for topic in (OUTPUT, DEAD, CHANGELOG)}
+            self._judge(owner, partition, offset, found)
+
+    def _judge(self, owner: str, number: int, offset: int, found: Mapping[str, Sequence[Any]]) -> None:
+        known = self.partitions[number]
+        place = f"partition {number}, {known.committed} to {offset}, by {owner}"
+        if offset <= known.committed and known.replay.offset:
+            raise Anomaly(f"{place}: the offset went back, or nothing moved")
+        skipped = {
+            int.from_bytes(r.key[len(SKIP_KEY) :], "big") for r in found[CHANGELOG] if r.key.startswith(SKIP_KEY)
+        }
+        known.replay.skipped |= skipped
+        records = self._source(number, known.committed, offset)
+        known.replay.add(records)
+        self.events += len(records)
+        known.committed = offset
+        expected = known.replay.outputs[known.outputs :], known.replay.dead[known.dead :]
+        known.outputs, known.dead = len(known.replay.outputs), len(known.replay.dead)
+        for name, right, records in zip((OUTPUT, DEAD), expected, (found[OUTPUT], found[DEAD]), strict=True):
+            if values_of(records) != right:
+                raise Anomaly(f"{place}: {name} has {values_of(records)}, the replay gives {right}")
+        self._judge_changelog(place, known, offset, found[CHANGELOG])
+
+    def _judge_changelog(self, place: str, known: _Partition, offset: int, records: Sequence[Any]) -> None:
+        apply(known.tables, records)
+        if known.tables != known.replay.tables():
+            raise Anomaly(f"{place}: the changelog's tables differ: {difference(known.tables, known.replay.tables())}")
+        metas = [decode_meta(record.value) for record in records if record.key == META_KEY]
+        if [meta.offset for meta in metas] != [offset]:
+            raise Anomaly(f"{place}: META says {[meta.offset for meta in metas]}")
+
+    def stored(self, worker: str, items: list[Item]) -> None:
+        """A worker's disk was written."""
+        for key, value in items:
+            if key[2:] == META_KEY and value is not None:
+                partition, offset = int.from_bytes(key[:2], "big"), decode_meta(value).offset
+                if offset > self.partitions[partition].committed:
+                    raise Anomaly(
+                        f"{worker} stored partition {partition} up to {offset}, which is committed up to "
+                        f"{self.partitions[partition].committed}"
+                    )
+
+    # -- in the end
+
+    def check_log(self, partition: int, topic: str, records: Sequence[Any]) -> None:
+        """All that a read_committed reader finds in an output topic."""
+        replay = self.partitions[partition].replay
+        right = replay.outputs if topic == OUTPUT else replay.dead
+        if values_of(records) != right:
+            at = next(
+                (i for i, pair in enumerate(zip(values_of(records), right, strict=False)) if pair[0] != pair[1]), -1
+            )
+            raise Anomaly(
+                f"{topic}-{partition} reads {len(records)} records, the replay gives {len(right)}; first at {at}"
+            )
+
+    def check_changelog(self, partition: int, records: Sequence[Any]) -> None:
+        found: dict[bytes, bytes] = {}
+        apply(found, records)
+        right = self.partitions[partition].replay.tables()
+        if found != right:
+            raise Anomaly(f"the changelog of {partition} compacts to another state: {difference(found, right)}")
+
+    def check_store(self, worker: str, partition: int, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        """The store of the partition's owner, by the changelog's keys."""
+        found = {key: value for key, value in rows if not key.startswith(b"\x00")}
+        right = self.partitions[partition].replay.tables()
+        if found != right:
+            raise Anomaly(f"{worker}'s store of {partition} differs: {difference(found, right)}")
+
+    def check_end(self, partition: int, group: int, end: int) -> None:
+        """Everything is committed."""
+        committed = self.partitions[partition].committed
+        if group not in (committed, -1) or committed < end:
+            raise Anomaly(f"{SOURCE}-{partition} ends at {end}, the group is at {group}, the judge at {committed}")
+
+
+def apply(tables: dict[bytes, bytes], records: Sequence[Any]) -> None:
+    for record in records:
+        if record.key.startswith(b"\x00"):
+            continue
+        if record.value is None:
+            tables.pop(record.key, None)
+        else:
+            tables[record.key] = record.value
+
+
+def difference(found: Mapping[bytes, bytes], right: Mapping[bytes, bytes]) -> str:
+    keys = sorted(key for key in found.keys() | right.keys() if found.get(key) != right.get(key))
+    shown = ", ".join(f"{key!r}: {found.get(key)!r} for {right.get(key)!r}" for key in keys[:3])
+    return f"{len(keys)} keys, {shown}"

@@ -1,0 +1,446 @@
+"""A simulated Kafka 4.3: brokers, leaders and coordinators around logs, transactions and groups.
+
+    kafka = SimulatedKafka(random, brokers=3)          # in a running loop; all of it is the cluster's own context
+    kafka.create_topic("events", partitions=4)
+    engine = Engine(configuration, kafka.connections("w1"), ...)
+    kafka.link("w1").lose_reply_of("EndTxn")           # network faults by client; brokers': kill_broker, pause_broker
+
+1. What a broker has answered with success is on all replicas: it is never lost. Brokers fail one at a time.
+2. A request that reached its broker takes effect whatever becomes of the client.
+3. A leader or coordinator that moved is nowhere for a moment; a coordinator loads its state first.
+4. `on_committed` is told of each committed transaction at the moment at which that is decided.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import copy_context
+from random import Random
+from typing import Any
+from uuid import UUID
+from zlib import crc32
+
+from aiokafka import errors as kafka_errors
+from aiokafka.client import CoordinationType
+from aiokafka.structs import TopicPartition
+from kio.schema.errors import ErrorCode as E
+
+from portfolio_stream.exactly_once.connections import Connections
+from portfolio_stream.exactly_once.memory import MemoryRecord
+from tests.simulation.kafka import answers
+from tests.simulation.kafka.client import SimulatedConnections
+from tests.simulation.kafka.groups import Group
+from tests.simulation.kafka.log import Batch, Log, read_produced
+from tests.simulation.kafka.network import Link
+from tests.simulation.kafka.transactions import GROUP_PLACE, Pair, Place, Transactional, TransactionCoordinator
+
+SESSION_SECONDS = 3.0
+TICK_SECONDS = 0.5  # how often time-outs are looked at
+MARKER_SECONDS = (0.0005, 0.012)
+ELECTION_SECONDS = (0.3, 2.5)  # until another broker leads what a silent one led
+LOADING_SECONDS = (0.05, 0.8)
+INTERNAL = 5  # partitions of each of Kafka's own topics
+#: told who wrote it, its records by topic and partition, and the source offsets that it carries
+OnCommitted = Callable[[str, dict[Place, list[MemoryRecord]], dict[int, int]], None]
+
+
+class SimulatedKafka:
+    def __init__(self, random: Random, brokers: int = 1) -> None:
+        self._random = random
+        self._loop = asyncio.get_running_loop()
+        self._context = copy_context()
+        self.nodes = tuple(range(brokers))
+        self.on_committed: OnCommitted = lambda owner, batches, offsets: None
+        self.logs: dict[Place, Log] = {}
+        self._partitions: dict[str, int] = {}
+        self._leaders: dict[Place, int | None] = {}
+        self._loading: dict[Place, float] = {}
+        self._down: set[int] = set()
+        self._paused: set[int] = set()
+        #: what reached a paused broker
+        self._queued: dict[int, list[tuple[Any, Any]]] = {}
+        self._links: dict[str, Link] = {}
+        self._groups: dict[str, Group] = {}
+        self._sources: dict[str, str] = {}
+        #: batches of open transactions, by producer id
+        self._written: dict[int, list[tuple[Place, Batch]]] = {}
+        self.transactions = TransactionCoordinator(self._loop.time, self._ended)
+        for place in self._internal():
+            self._leaders[place] = random.choice(self.nodes)
+        self.at(TICK_SECONDS, self._tick)
+
+    # -- what the outside asks
+
+    def connections(self, client: str) -> Connections:
+        return SimulatedConnections(self, self.link(client))
+
+    def link(self, client: str) -> Link:
+        found = self._links.get(client)
+        if found is None:
+            found = self._links[client] = Link(Random(f"{client} {self._random.random()}"))
+        return found
+
+    def create_topic(self, name: str, partitions: int) -> None:
+        topic_id = UUID(int=self._random.getrandbits(128))
+        self._partitions[name] = partitions
+        for partition in range(partitions):
+            self.logs[name, partition] = Log(topic_id)
+            self._leaders[name, partition] = self._random.choice(self.nodes)
+
+    def append(self, topic: str, partition: int, records: Iterable[tuple[bytes, bytes]]) -> None:
+        """Of a producer that nothing happens to."""
+        stamp = int(self._loop.time() * 1000) + 1
+        self.logs[topic, partition].append_plain([(stamp, key, value) for key, value in records])
+
+    def append_transaction(
+        self, topic: str, partition: int, records: Sequence[tuple[bytes, bytes]], *, is_committed: bool
+    ) -> None:
+        """Of a transactional producer upstream."""
+        log = self.logs[topic, partition]
+        producer_id = self._random.getrandbits(40) + (1 << 40)
+        log.open[producer_id] = log.end
+        stamp = int(self._loop.time() * 1000) + 1
+        log.append_plain([(stamp, key, value) for key, value in records])
+        log.batches[-1].producer_id = producer_id
+        log.end_transaction(producer_id, 0, is_committed=is_committed)
+
+    def end_of(self, topic: str, partition: int) -> int:
+        """Behind the last committed record."""
+        records = self.read_committed(topic, partition)
+        return records[-1].offset + 1 if records else 0
+
+    def read_committed(self, topic: str, partition: int, start: int = 0, end: int | None = None) -> list[MemoryRecord]:
+        """What a read_committed reader finds in the offsets [start, end)."""
+        log = self.logs[topic, partition]
+        until = log.last_stable_offset if end is None else end
+        found, _ = log.read(start, until, 1 << 40)
+        return [record for batch in found for record in batch if record.offset < until]
+
+    def committed_offset(self, topic: str, partition: int) -> int:
+        """-1: none."""
+        return max((group.offsets.get(partition, -1) for group in self._groups.values()), default=-1)
+
+    def compact(self, topic: str, partition: int) -> None:
+        self.logs[topic, partition].compact()
+
+    # -- time
+
+    def at(self, delay: float, callback: Callable[..., Any], *args: Any) -> None:
+        self._loop.call_later(delay, callback, *args, context=self._context)
+
+    def at_time(self, when: float, callback: Callable[..., Any], *args: Any) -> None:
+        self._loop.call_at(when, callback, *args, context=self._context)
+
+    def _tick(self) -> None:
+        if self._leads(("\x00transactions", 0)) is not None:
+            self.transactions.expire()
+        for name, group in self._groups.items():
+            if self._leads(self._group_place(name)) is not None:
+                group.expire()
+        self.at(TICK_SECONDS, self._tick)
+
+    # -- brokers
+
+    @property
+    def are_all_up(self) -> bool:
+        return not self._down and not self._paused
+
+    def is_up(self, node: int) -> bool:
+        return node not in self._down
+
+    def is_paused(self, node: int) -> bool:
+        return node in self._paused
+
+    def kill_broker(self, node: int) -> None:
+        self._down.add(node)
+        self._abandon(node)
+
+    def start_broker(self, node: int) -> None:
+        if node in self._down:
+            self._down.discard(node)
+            self.at(self._random.uniform(*ELECTION_SECONDS), self._elect, None, node)
+
+    def pause_broker(self, node: int) -> None:
+        self._paused.add(node)
+        self._queued[node] = []
+        self.at(self._random.uniform(*ELECTION_SECONDS), self._fence, node)
+
+    def wake_broker(self, node: int) -> None:
+        if node in self._paused:
+            self._paused.discard(node)
+            for entity, reply in self._queued.pop(node):
+                self.arrive(node, entity, reply)
+            self.at(self._random.uniform(*ELECTION_SECONDS), self._elect, None, node)
+
+    def move_leaders(self) -> None:
+        for place in list(self._leaders):
+            if self._random.random() < 0.5:
+                self._move(place, self._random.choice(self.nodes))
+
+    def heal(self) -> None:
+        for node in self.nodes:
+            self.start_broker(node)
+            self.wake_broker(node)
+        for link in self._links.values():
+            link.heal()
+
+    def _fence(self, node: int) -> None:
+        if node in self._paused and len(self.nodes) > 1:
+            self._abandon(node)
+
+    def _abandon(self, node: int) -> None:
+        """What it led has no leader, until another one is elected where there is one."""
+        for place, leader in self._leaders.items():
+            if leader == node:
+                self._leaders[place] = None
+                self._wake(place)
+        if len(self.nodes) > 1:
+            self.at(self._random.uniform(*ELECTION_SECONDS), self._elect, node, None)
+
+    def _elect(self, gone: int | None, back: int | None) -> None:
+        """For what has no leader."""
+        alive = [node for node in self.nodes if node not in self._down and node not in self._paused]
+        for place, leader in list(self._leaders.items()):
+            if leader is None and alive:
+                self._move(place, self._random.choice(alive))
+
+    def _move(self, place: Place, node: int) -> None:
+        self._leaders[place] = node
+        if place[0].startswith("\x00"):
+            self._loading[place] = self._loop.time() + self._random.uniform(*LOADING_SECONDS)
+            for name, group in self._groups.items():
+                if self._group_place(name) == place:
+                    group.loaded()
+        self._wake(place)
+
+    def _wake(self, place: Place) -> None:
+        if place in self.logs:
+            self.logs[place].wake()
+
+    def leaders(self) -> dict[Place, int]:
+        """As metadata tells."""
+        return {place: leader for place, leader in self._leaders.items() if leader is not None}
+
+    def _leads(self, place: Place) -> int | None:
+        """Who serves it now."""
+        leader = self._leaders[place]
+        return None if leader is None or leader in self._down or leader in self._paused else leader
+
+    def _internal(self) -> list[Place]:
+        return [(topic, p) for topic in ("\x00transactions", "\x00groups") for p in range(INTERNAL)]
+
+    @staticmethod
+    def _group_place(group: str) -> Place:
+        return "\x00groups", crc32(group.encode()) % INTERNAL
+
+    @staticmethod
+    def _transaction_place(name: str) -> Place:
+        return "\x00transactions", crc32(name.encode()) % INTERNAL
+
+    def coordinator(self, kind: CoordinationType, key: str) -> int | None:
+        place = self._group_place(key) if kind is CoordinationType.GROUP else self._transaction_place(key)
+        return self._leaders[place]
+
+    def _serves(self, node: int, place: Place) -> E:
+        """Whether this node may answer as the coordinator at `place`."""
+        if self._leaders[place] != node:
+            return E.not_coordinator
+        return E.coordinator_load_in_progress if self._loop.time() < self._loading.get(place, 0.0) else E.none
+
+    # -- requests
+
+    def arrive(self, node: int, entity: Any, reply: Any) -> None:
+        if node in self._paused:
+            self._queued[node].append((entity, reply))
+        elif node in self._down or not reply.is_reachable:
+            reply.break_off()
+        else:
+            reply.send(_HANDLERS[type(entity).__name__](self, node, entity))
+
+    def _init_producer_id(self, node: int, request: Any) -> Any:
+        error = self._serves(node, self._transaction_place(request.transactional_id))
+        pair = Pair(-1, -1)
+        if error is E.none:
+            own = None if request.producer_id < 0 else Pair(request.producer_id, request.producer_epoch)
+            timeout = request.transaction_timeout.total_seconds()
+            error, pair = self.transactions.init(request.transactional_id, timeout, own)
+        return answers.init_producer_id(error, pair)
+
+    def _end_txn(self, node: int, request: Any) -> Any:
+        error = self._serves(node, self._transaction_place(request.transactional_id))
+        pair = Pair(-1, -1)
+        if error is E.none:
+            own = Pair(request.producer_id, request.producer_epoch)
+            error, pair = self.transactions.end(request.transactional_id, own, is_committed=request.committed)
+        return answers.end_txn(error, pair)
+
+    def _txn_offset_commit(self, node: int, request: Any) -> Any:
+        place = self._group_place(request.group_id)
+        error = self._serves(node, place)
+        offsets = {p.partition_index: p.committed_offset for topic in request.topics for p in topic.partitions}
+        if error is E.none:
+            error = self._adds(request.transactional_id, Pair(request.producer_id, request.producer_epoch), place)
+        if error is E.none:
+            group = self._group(request.group_id, request.topics[0].name)
+            error = group.check_stamp(request.member_id, request.generation_id, offsets)
+            if error is E.none:
+                group.hold(request.producer_id, offsets)
+        return answers.txn_offset_commit(request, error)
+
+    def _adds(self, name: str, pair: Pair, place: Place) -> E:
+        """The coordinator of the transactional id is asked by the broker that is written to."""
+        if self._leads(self._transaction_place(name)) is None:
+            return E.coordinator_not_available if place[0].startswith("\x00") else E.not_enough_replicas
+        if place[0].startswith("\x00"):
+            place = (GROUP_PLACE, place[1])
+        return self.transactions.add(name, pair, place)
+
+    def _produce(self, node: int, request: Any) -> Any:
+        found = {}
+        for topic in request.topic_data:
+            for part in topic.partition_data:
+                found[topic.name, part.index] = self._write(node, request, (topic.name, part.index), part.records)
+        return answers.produce(request, found)
+
+    def _write(self, node: int, request: Any, place: Place, data: bytes) -> tuple[E, int]:
+        if self._leaders.get(place) != node:
+            return E.not_leader_or_follower, -1
+        log, produced = self.logs[place], read_produced(data)
+        pair = Pair(produced.producer_id, produced.epoch)
+        error, base = log.check(produced)
+        if error is not E.none or base >= 0:
+            return error, base
+        if not produced.is_transactional:
+            raise AssertionError("the engine produced outside of its transaction")
+        if not log.has_open(*pair):
+            error = self._adds(request.transactional_id, pair, place)
+            if error is E.concurrent_transactions:
+                error = E.not_enough_replicas if self._random.random() < 0.5 else error
+            if error is not E.none:
+                return error, -1
+        batch = log.append(produced)
+        self._written.setdefault(produced.producer_id, []).append((place, batch))
+        return E.none, batch.base
+
+    def _heartbeat(self, node: int, request: Any) -> Any:
+        error = self._serves(node, self._group_place(request.group_id))
+        if error is not E.none:
+            return answers.heartbeat(error)
+        topic = None if request.subscribed_topic_names is None else request.subscribed_topic_names[0]
+        group = self._group(request.group_id, topic)
+        owned = None
+        if request.topic_partitions is not None:
+            owned = [p for held in request.topic_partitions for p in held.partitions]
+        timeout = request.rebalance_timeout.total_seconds()
+        beat = group.beat(request.member_id, request.member_epoch, owned, timeout)
+        topic_id = self.logs[self._sources[request.group_id], 0].topic_id
+        return answers.heartbeat(beat.error, request.member_id, beat.epoch, topic_id, beat.assignment)
+
+    def _offset_fetch(self, node: int, request: Any) -> Any:
+        asked = request.groups[0]
+        error = self._serves(node, self._group_place(asked.group_id))
+        if error is not E.none:
+            return answers.offset_fetch_failed(asked, error)
+        group = self._group(asked.group_id, asked.topics[0].name)
+        error = group.check_reader(asked.member_id, asked.member_epoch)
+        if error is not E.none:
+            return answers.offset_fetch_failed(asked, error)
+        return answers.offset_fetch(asked, group, is_stable=request.require_stable)
+
+    def _list_offsets(self, node: int, request: Any) -> Any:
+        topic = request.topics[0]
+        found = {}
+        for asked in topic.partitions:
+            place = (topic.name, asked.partition_index)
+            log = self.logs[place]
+            if self._leaders[place] != node:
+                found[asked.partition_index] = (E.not_leader_or_follower, -1)
+            elif asked.timestamp == -2:
+                found[asked.partition_index] = (E.none, log.start)
+            else:
+                end = log.last_stable_offset if request.isolation_level == 1 else log.end
+                found[asked.partition_index] = (E.none, end)
+        return answers.list_offsets(topic.name, found)
+
+    def _metadata(self, node: int, request: Any) -> Any:
+        names = [topic.name for topic in request.topics]
+        known = {name: self.logs[name, 0].topic_id for name in names if name in self._partitions}
+        return answers.metadata(self.nodes, names, known, self._partitions, self._leaders)
+
+    def _api_versions(self, node: int, request: Any) -> Any:
+        return answers.api_versions({"transaction.version": 2, "group.version": 1})
+
+    def _group(self, name: str, topic: str | None) -> Group:
+        if name not in self._groups:
+            assert topic is not None, "a group begins with a join"
+            self._groups[name] = Group(self._loop.time, self._partitions[topic], SESSION_SECONDS)
+            self._sources[name] = topic
+        return self._groups[name]
+
+    # -- reading
+
+    def fetch(self, topic: str, partition: int, position: int, most_bytes: int) -> Any:
+        """Batches, the position behind them and the last stable offset; the error; None where nobody leads."""
+        if self._leads((topic, partition)) is None:
+            return None
+        log = self.logs[topic, partition]
+        if not log.start <= position <= log.end:
+            return kafka_errors.OffsetOutOfRangeError({TopicPartition(topic, partition): position})
+        stable = log.last_stable_offset
+        batches, position = log.read(position, stable, most_bytes)
+        return batches, position, stable
+
+    def when_stable_moves(self, topic: str, partition: int, callback: Callable[..., Any], *args: Any) -> None:
+        self.logs[topic, partition].waiting.append(lambda: self.at(0.0, callback, *args))
+
+    # -- the end of transactions
+
+    def _ended(self, known: Transactional, pair: Pair, places: frozenset[Place], is_committed: bool) -> None:
+        """Decided: it counts from now on, wherever its markers are."""
+        written = self._written.pop(pair.producer_id, [])
+        if is_committed:
+            offsets: dict[int, int] = {}
+            for group in self._groups.values():
+                offsets.update(group.pending.get(pair.producer_id, {}))
+            batches: dict[Place, list[MemoryRecord]] = {}
+            for place, batch in written:
+                batches.setdefault(place, []).extend(batch.records)
+            self.on_committed(known.name, batches, offsets)
+        left = set(places)
+        epoch = pair.epoch + 1
+        for place in sorted(places):
+            self._mark_later(known, known.number, place, pair.producer_id, epoch, is_committed, left)
+        if not left:
+            self.at(self._random.uniform(*MARKER_SECONDS), self.transactions.finished, known.name, known.number)
+
+    def _mark_later(self, *marker: Any) -> None:
+        self.at(self._random.uniform(*MARKER_SECONDS), self._mark, *marker)
+
+    def _mark(
+        self, known: Transactional, number: int, place: Place, producer_id: int, epoch: int, is_committed: bool,
+        left: set[Place],
+    ) -> None:  # fmt: skip
+        is_group = place[0] == GROUP_PLACE
+        if self._leads(("\x00groups", place[1]) if is_group else place) is None:
+            self.at(0.1, self._mark, known, number, place, producer_id, epoch, is_committed, left)
+            return
+        if is_group:
+            for group in self._groups.values():
+                group.end_transaction(producer_id, is_committed=is_committed)
+        else:
+            self.logs[place].end_transaction(producer_id, epoch, is_committed=is_committed)
+        left.discard(place)
+        if not left:
+            self.transactions.finished(known.name, number)
+
+
+_HANDLERS: dict[str, Callable[[SimulatedKafka, int, Any], Any]] = {
+    "InitProducerIdRequest": SimulatedKafka._init_producer_id,
+    "EndTxnRequest": SimulatedKafka._end_txn,
+    "TxnOffsetCommitRequest": SimulatedKafka._txn_offset_commit,
+    "ProduceRequest": SimulatedKafka._produce,
+    "ConsumerGroupHeartbeatRequest": SimulatedKafka._heartbeat,
+    "OffsetFetchRequest": SimulatedKafka._offset_fetch,
+    "ListOffsetsRequest": SimulatedKafka._list_offsets,
+    "MetadataRequest": SimulatedKafka._metadata,
+    "ApiVersionsRequest": SimulatedKafka._api_versions,
+}

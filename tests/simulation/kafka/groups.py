@@ -1,0 +1,179 @@
+"""The group coordinator: KIP-848 membership, offsets, and offsets that a transaction still holds.
+
+A member is given its target step by step: it gives up what it must not keep, acknowledges that, and gets what others
+have given up. Its epoch becomes the target's when nothing of its own is left to give up. Each partition remembers the
+epoch at which its owner got it: offsets stamped with an epoch from then on are taken (KIP-1251).
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+from kio.schema.errors import ErrorCode as E
+
+JOIN, LEAVE = 0, -1
+NO_GENERATION = -1
+
+
+@dataclass(slots=True)
+class Member:
+    id: str
+    epoch: int = 0
+    previous_epoch: int = -1
+    #: what it may use, by the epoch at which it got each
+    assigned: dict[int, int] = field(default_factory=dict)
+    #: what it was told to give up and has not acknowledged
+    revoking: set[int] = field(default_factory=set)
+    target: frozenset[int] = frozenset()
+    last_seen: float = 0.0
+    #: when it must have given up what it is told to; None: nothing
+    deadline: float | None = None
+    rebalance_timeout: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """The answer to a heartbeat."""
+
+    error: E
+    epoch: int = 0
+    #: None: as before
+    assignment: frozenset[int] | None = None
+
+
+class Group:
+    def __init__(self, clock: Callable[[], float], partitions: int, session_seconds: float) -> None:
+        self._clock = clock
+        self._partitions = partitions
+        self._session_seconds = session_seconds
+        self.epoch = 0
+        self.members: dict[str, Member] = {}
+        self.offsets: dict[int, int] = {}
+        #: offsets that transactions hold, by producer id
+        self.pending: dict[int, dict[int, int]] = {}
+
+    # -- membership
+
+    def beat(self, member_id: str, epoch: int, owned: Collection[int] | None, rebalance_timeout: float | None) -> Beat:
+        now = self._clock()
+        member = self.members.get(member_id)
+        if epoch == LEAVE:
+            if member is None:
+                return Beat(E.unknown_member_id)
+            self._remove(member)
+            return Beat(E.none, LEAVE)
+        if member is None:
+            if epoch != JOIN:
+                return Beat(E.unknown_member_id)
+            member = self.members[member_id] = Member(member_id)
+            self._new_target()
+        elif epoch != JOIN and not self._is_valid(member, epoch, owned):
+            return Beat(E.fenced_member_epoch)
+        member.last_seen = now
+        if rebalance_timeout is not None and rebalance_timeout > 0:
+            member.rebalance_timeout = rebalance_timeout
+        before = (member.epoch, set(member.assigned))
+        if epoch == JOIN:
+            owned = ()
+        self._reconcile(member, owned, now)
+        is_changed = (member.epoch, set(member.assigned)) != before
+        full = epoch == JOIN or owned is not None or is_changed
+        return Beat(E.none, member.epoch, frozenset(member.assigned) if full else None)
+
+    def _is_valid(self, member: Member, epoch: int, owned: Collection[int] | None) -> bool:
+        if epoch == member.epoch:
+            return True
+        is_lost_reply = epoch == member.previous_epoch and owned is not None and set(owned) <= member.assigned.keys()
+        return epoch < member.epoch and is_lost_reply
+
+    def _reconcile(self, member: Member, owned: Collection[int] | None, now: float) -> None:
+        if member.revoking:
+            if owned is None or member.revoking & set(owned):
+                return
+            member.revoking.clear()
+            member.deadline = None
+        excess = member.assigned.keys() - member.target
+        if excess and (owned is None or excess & set(owned)):
+            for partition in excess:
+                del member.assigned[partition]
+            member.revoking = set(excess)
+            member.deadline = now + member.rebalance_timeout
+            return
+        for partition in excess:
+            del member.assigned[partition]
+        if member.epoch != self.epoch:
+            member.previous_epoch, member.epoch = member.epoch, self.epoch
+        taken = {
+            p for other in self.members.values() if other is not member for p in (*other.assigned, *other.revoking)
+        }
+        for partition in sorted(member.target - member.assigned.keys() - taken):
+            member.assigned[partition] = self.epoch
+
+    def _remove(self, member: Member) -> None:
+        del self.members[member.id]
+        self._new_target()
+
+    def _new_target(self) -> None:
+        """Uniform, and as little moves as possible."""
+        self.epoch += 1
+        names = sorted(self.members)
+        if not names:
+            return
+        least, more = divmod(self._partitions, len(names))
+        left = set(range(self._partitions))
+        kept: dict[str, list[int]] = {}
+        by_size = sorted(names, key=lambda name: (-len(self.members[name].target), name))
+        quota = {name: least + (index < more) for index, name in enumerate(by_size)}
+        for name in by_size:
+            kept[name] = [p for p in sorted(self.members[name].target) if p in left][: quota[name]]
+            left -= set(kept[name])
+        for name in by_size:
+            given = sorted(left)[: quota[name] - len(kept[name])]
+            left -= set(given)
+            self.members[name].target = frozenset([*kept[name], *given])
+
+    def expire(self) -> None:
+        now = self._clock()
+        for member in list(self.members.values()):
+            is_late = member.deadline is not None and now > member.deadline
+            if is_late or now - member.last_seen > self._session_seconds:
+                self._remove(member)
+
+    def loaded(self) -> None:
+        """A new coordinator knows nothing of when members were seen last."""
+        for member in self.members.values():
+            member.last_seen = self._clock()
+
+    # -- offsets
+
+    def check_stamp(self, member_id: str, epoch: int, partitions: Collection[int]) -> E:
+        """Whether this member may commit offsets with this epoch."""
+        if epoch == NO_GENERATION and not member_id:
+            return E.none
+        member = self.members.get(member_id)
+        if member is None:
+            return E.unknown_member_id
+        if epoch == member.epoch:
+            return E.none
+        if epoch < 0 or epoch > member.epoch:
+            return E.illegal_generation
+        got = member.assigned
+        return E.none if all(p in got and got[p] <= epoch for p in partitions) else E.illegal_generation
+
+    def check_reader(self, member_id: str | None, epoch: int) -> E:
+        if not member_id or epoch < 0:
+            return E.none
+        member = self.members.get(member_id)
+        if member is None:
+            return E.unknown_member_id
+        return E.none if member.epoch == epoch else E.stale_member_epoch
+
+    def hold(self, producer_id: int, offsets: Mapping[int, int]) -> None:
+        self.pending.setdefault(producer_id, {}).update(offsets)
+
+    def end_transaction(self, producer_id: int, *, is_committed: bool) -> None:
+        held = self.pending.pop(producer_id, {})
+        if is_committed:
+            self.offsets.update(held)
+
+    def is_unstable(self, partition: int) -> bool:
+        return any(partition in held for held in self.pending.values())

@@ -1,0 +1,192 @@
+"""One partition's log: batches, transactions' markers, and what the leader knows of producers.
+
+1. Offsets are never used twice; markers have offsets of their own, and compaction leaves gaps.
+2. The last stable offset is that of the first record of a transaction that has not ended.
+3. A producer's epoch only grows. A batch of an older epoch is refused; within an epoch sequences go on without a gap,
+   and a batch that is there already is answered as it was the first time.
+"""
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from struct import Struct
+from typing import Any
+from uuid import UUID
+
+from aiokafka.record import MemoryRecords
+from kio.schema.errors import ErrorCode as E
+
+from portfolio_stream.exactly_once.memory import MemoryRecord
+
+BATCH_HEADER = Struct(">21xh20xqhii")  # attributes, producer id, epoch, base sequence, count
+TRANSACTIONAL = 0x10
+KEPT_BATCHES = 5  # of a producer, to know a resend
+
+
+@dataclass(slots=True)
+class Batch:
+    base: int
+    #: offset of its last record, also where compaction took that away
+    last: int
+    producer_id: int
+    epoch: int
+    records: list[MemoryRecord]
+    size: int
+    is_transactional: bool = False
+    is_marker: bool = False
+    is_aborted: bool = False
+
+
+@dataclass(slots=True)
+class _Producer:
+    epoch: int
+    #: next sequence
+    sequence: int = 0
+    #: (base sequence, count, base offset)
+    recent: deque[tuple[int, int, int]] = field(default_factory=lambda: deque(maxlen=KEPT_BATCHES))
+
+
+@dataclass(frozen=True, slots=True)
+class Produced:
+    """A Produce request's bytes for one partition, read."""
+
+    producer_id: int
+    epoch: int
+    sequence: int
+    is_transactional: bool
+    records: list[tuple[int, int, bytes | None, bytes | None, Any]]
+    size: int
+
+
+def read_produced(data: bytes) -> Produced:
+    attributes, producer_id, epoch, sequence, _ = BATCH_HEADER.unpack_from(data)
+    batch = MemoryRecords(data).next_batch()
+    records = [(r.offset, r.timestamp, r.key, r.value, r.headers) for r in batch]
+    return Produced(producer_id, epoch, sequence, bool(attributes & TRANSACTIONAL), records, len(data))
+
+
+class Log:
+    def __init__(self, topic_id: UUID) -> None:
+        self.topic_id = topic_id
+        self.batches: list[Batch] = []
+        self.start = 0
+        #: high watermark: all that is written is replicated
+        self.end = 0
+        #: first offset of each producer's open transaction
+        self.open: dict[int, int] = {}
+        #: called once, when the last stable offset moves or the leader is gone
+        self.waiting: list[Callable[[], None]] = []
+        self._lasts: list[int] = []
+        self._producers: dict[int, _Producer] = {}
+
+    @property
+    def last_stable_offset(self) -> int:
+        return min(self.open.values(), default=self.end)
+
+    # -- writing
+
+    def check(self, produced: Produced) -> tuple[E, int]:
+        """Whether it may be appended: none, or with a base offset what stands there already, or the error."""
+        known = self._producers.get(produced.producer_id)
+        if known is None:
+            return (E.none, -1) if produced.sequence == 0 else (E.out_of_order_sequence_number, -1)
+        if produced.epoch < known.epoch:
+            return E.invalid_producer_epoch, -1
+        if produced.epoch > known.epoch:
+            return (E.none, -1) if produced.sequence == 0 else (E.out_of_order_sequence_number, -1)
+        for sequence, count, base in known.recent:
+            if (sequence, count) == (produced.sequence, len(produced.records)):
+                return E.none, base
+        return (E.none, -1) if produced.sequence == known.sequence else (E.out_of_order_sequence_number, -1)
+
+    def has_open(self, producer_id: int, epoch: int) -> bool:
+        known = self._producers.get(producer_id)
+        return producer_id in self.open and known is not None and known.epoch == epoch
+
+    def append(self, produced: Produced) -> Batch:
+        base = self.end
+        records = [MemoryRecord(base + offset, stamp, k, v, h) for offset, stamp, k, v, h in produced.records]
+        known = self._producers.get(produced.producer_id)
+        if known is None or known.epoch != produced.epoch:
+            known = self._producers[produced.producer_id] = _Producer(produced.epoch)
+        known.sequence = produced.sequence + len(records)
+        known.recent.append((produced.sequence, len(records), base))
+        batch = Batch(
+            base, base + len(records) - 1, produced.producer_id, produced.epoch, records, produced.size,
+            produced.is_transactional,
+        )  # fmt: skip
+        if produced.is_transactional:
+            self.open.setdefault(produced.producer_id, base)
+        self._add(batch)
+        return batch
+
+    def append_plain(self, records: Sequence[tuple[int, bytes | None, bytes | None]]) -> None:
+        """Of a producer without transactions: (timestamp, key, value)."""
+        base = self.end
+        found = [MemoryRecord(base + i, stamp, key, value) for i, (stamp, key, value) in enumerate(records)]
+        self._add(Batch(base, base + len(found) - 1, -1, -1, found, 100 * len(found)))
+
+    def end_transaction(self, producer_id: int, epoch: int, *, is_committed: bool) -> None:
+        """The marker, which carries the next epoch already (KIP-890)."""
+        first = self.open.pop(producer_id, None)
+        if first is not None and not is_committed:
+            for batch in self.batches[bisect_left(self._lasts, first) :]:
+                if batch.producer_id == producer_id:
+                    batch.is_aborted = True
+        known = self._producers.get(producer_id)
+        if known is None or known.epoch < epoch:
+            self._producers[producer_id] = _Producer(epoch)
+        self._add(Batch(self.end, self.end, producer_id, epoch, [], 78, is_transactional=True, is_marker=True))
+
+    def _add(self, batch: Batch) -> None:
+        before = self.last_stable_offset
+        self.batches.append(batch)
+        self._lasts.append(batch.last)
+        self.end = batch.last + 1
+        if self.last_stable_offset != before:
+            self.wake()
+
+    def wake(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for callback in waiting:
+            callback()
+
+    # -- reading
+
+    def read(self, position: int, until: int, most_bytes: int) -> tuple[list[list[MemoryRecord]], int]:
+        """Committed records from `position` on, one list a batch, and the position behind what was looked at."""
+        found: list[list[MemoryRecord]] = []
+        size = 0
+        for batch in self.batches[bisect_left(self._lasts, position) :]:
+            if batch.base >= until or size >= most_bytes:
+                break
+            size += batch.size
+            if not batch.is_aborted and not batch.is_marker:
+                records = (
+                    batch.records if batch.base >= position else [r for r in batch.records if r.offset >= position]
+                )
+                if records:
+                    found.append(list(records))
+            position = batch.last + 1
+        return found, position
+
+    # -- retention
+
+    def compact(self) -> None:
+        """The last value of each key stays, before the last stable offset; the newest batch is the active segment."""
+        until = self.last_stable_offset
+        newest = {}
+        for batch in self.batches:
+            for record in batch.records:
+                if not batch.is_aborted and record.offset < until:
+                    newest[record.key] = record.offset
+        for batch in self.batches[:-1]:
+            if batch.last < until:
+                batch.records = [r for r in batch.records if newest.get(r.key) == r.offset and not batch.is_aborted]
+
+    def trim(self, start: int) -> None:
+        """Retention: what stood before is gone."""
+        self.start = max(self.start, min(start, self.end))
+        gone = bisect_left(self._lasts, self.start)
+        del self.batches[:gone], self._lasts[:gone]

@@ -1,0 +1,64 @@
+"""The links between clients and brokers, and what goes wrong on them.
+
+1. Requests of one lane arrive in the order in which they were sent; each lane is a connection.
+2. A connection that breaks tells the client nothing about what it had sent: that may arrive later, or never.
+3. A client waits REQUEST_SECONDS for an answer, then it breaks the connection by itself.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from random import Random
+
+LATENCY = (0.0003, 0.003)
+REQUEST_SECONDS = 10.0
+
+
+@dataclass
+class Link:
+    """Of one client, to all brokers."""
+
+    random: Random
+    #: least and most seconds, each way
+    latency: tuple[float, float] = LATENCY
+    #: the share of requests that take effect, and whose answer is lost with the connection
+    reply_loss: float = 0.0
+    request_loss: float = 0.0
+    is_cut: bool = False
+    #: connections that are cut say nothing, instead of breaking at once
+    is_silent: bool = False
+    #: APIs whose next answer is lost
+    lost_replies: deque[str] = field(default_factory=deque)
+    #: APIs whose next request arrives late, and by how many seconds
+    held_requests: dict[str, float] = field(default_factory=dict)
+
+    def delay(self) -> float:
+        return self.random.uniform(*self.latency)
+
+    def cut(self) -> None:
+        self.is_cut = True
+        self.is_silent = self.random.random() < 0.5
+
+    def heal(self) -> None:
+        self.latency = LATENCY
+        self.reply_loss = self.request_loss = 0.0
+        self.is_cut = False
+        self.lost_replies.clear()
+        self.held_requests.clear()
+
+    def lose_reply_of(self, api: str) -> None:
+        self.lost_replies.append(api)
+
+    def hold(self, api: str, seconds: float) -> None:
+        self.held_requests[api] = seconds
+
+    def loses_request(self) -> bool:
+        return self.request_loss > 0 and self.random.random() < self.request_loss
+
+    def loses_reply(self, api: str) -> bool:
+        if api in self.lost_replies:
+            self.lost_replies.remove(api)
+            return True
+        return self.reply_loss > 0 and self.random.random() < self.reply_loss
+
+    def held_seconds(self, api: str) -> float | None:
+        return self.held_requests.pop(api, None) if self.held_requests else None

@@ -1,0 +1,305 @@
+"""Workers on a simulated Kafka while a plan's faults happen to them.
+
+A run: topics and workers come up; events come in bursts while the faults happen; then everything is mended, and within
+SETTLE_SECONDS everything must be committed. The judge watches all of it. Faults are methods by the names in `plan`.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from contextlib import nullcontext
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from tests.simulation.kafka.cluster import SimulatedKafka
+
+from portfolio_stream.errors import MembershipLost, PortfolioStreamError, StoreFailed, Superseded
+from tests.simulation.disk import Disk
+from tests.simulation.faults import ACTS
+from tests.simulation.judge import OWN_PREFIX, Anomaly, Judge
+from tests.simulation.ledger import CHANGELOG, DEAD, OUTPUT, SOURCE
+from tests.simulation.loop import SimulatedLoop, simulate
+from tests.simulation.plan import Fault, Plan
+from tests.simulation.timeline import Timeline
+from tests.simulation.worker import SimulatedWorker
+
+SETTLE_SECONDS = 240.0  # sessions, transactions and revocations time out, and beliefs last 15 s
+RESTART_SECONDS = (0.3, 3.0)  # a supervisor, and Python's start
+CHECK_SECONDS = 0.5
+ACCOUNTS = 12
+#: how a worker may end by itself: each is documented, and a supervisor starts it again
+PERMITTED = (StoreFailed, Superseded, MembershipLost)
+
+
+@dataclass
+class Outcome:
+    plan: Plan
+    #: None: exactly-once held
+    anomaly: str | None
+    virtual_seconds: float
+    worker_seconds: float
+    events: int
+    transactions: int
+    #: faults that did something, by kind
+    faults: Counter[str]
+    timeline: Timeline = field(repr=False)
+
+
+def run(plan: Plan, *, with_logs: bool = False) -> Outcome:
+    """The same whenever it is run. `with_logs` puts what the engines log into the timeline."""
+    world: list[World] = []
+
+    async def main(loop: SimulatedLoop) -> None:
+        made = World(loop, plan)
+        world.append(made)
+        with made.timeline.with_logs() if with_logs else nullcontext():
+            await made.run()
+
+    anomaly = None
+    try:
+        simulate(main, Random(f"loop {plan.seed}"))
+    except Anomaly as found:
+        anomaly = str(found)
+    made = world[0]
+    return Outcome(
+        plan, anomaly, made.loop.time(), made.worker_seconds, made.judge.events, made.judge.transactions, made.faults,
+        made.timeline,
+    )  # fmt: skip
+
+
+class World:
+    def __init__(self, loop: SimulatedLoop, plan: Plan) -> None:
+        self.loop = loop
+        self.plan = plan
+        self.random = Random(f"world {plan.profile.name} {plan.seed}")
+        self.timeline = Timeline(loop.time)
+        self.faults: Counter[str] = Counter()
+        self.worker_seconds = 0.0
+        profile = plan.profile
+        self.kafka = SimulatedKafka(Random(f"kafka {plan.seed}"), brokers=profile.brokers)
+        self.judge = Judge(self._source_records, self.timeline.add)
+        self.workers: list[SimulatedWorker] = []
+        #: what makes the run fail, from wherever it was found
+        self._anomaly: Anomaly | None = None
+        self._numbers: Counter[bytes] = Counter()
+        self._mending = False
+        self._poisoned = 0
+        self._undo: set[asyncio.Task[None]] = set()
+        self._outside = copy_context()
+
+    # -- a run
+
+    async def run(self) -> None:
+        for topic in (SOURCE, OUTPUT, DEAD, CHANGELOG):
+            self.kafka.create_topic(topic, self.plan.profile.partitions)
+        self.kafka.on_committed = self._committed
+        for _ in range(self.plan.profile.workers):
+            self.new_worker().start()
+        load = asyncio.create_task(self._load())
+        for fault in self.plan.faults:
+            await self._until(fault.at)
+            self._do(fault)
+        await self._until(self.plan.profile.seconds)
+        load.cancel()
+        await self._mend()
+        await self._settle()
+        self._check_end()
+
+    async def _until(self, moment: float) -> None:
+        while self.loop.time() < moment:
+            await asyncio.sleep(min(CHECK_SECONDS, moment - self.loop.time()))
+            self._check()
+
+    def _check(self) -> None:
+        if self._anomaly is not None:
+            raise self._anomaly
+
+    def _do(self, fault: Fault) -> None:
+        if ACTS[fault.kind](self, fault):
+            self.faults[fault.kind] += 1
+            self.timeline.add(f"FAULT {fault.kind} {fault.target} {fault.seconds:.3f} {fault.amount:.3f}")
+
+    async def _mend(self) -> None:
+        self._mending = True
+        self.timeline.add("everything is mended")
+        self.kafka.heal()
+        for task in list(self._undo):
+            await task
+        for worker in self.workers:
+            worker.disk.is_full, worker.disk.fails_in, worker.failures = False, None, 0
+            if worker.process is not None and worker.process.is_paused:
+                worker.process.wake(self.loop)
+        if not any(worker.is_running for worker in self.workers):
+            self.new_worker().start()
+
+    async def _settle(self) -> None:
+        deadline = self.loop.time() + SETTLE_SECONDS
+        while not self._is_settled():
+            if self.loop.time() > deadline:
+                raise Anomaly(
+                    f"not everything is committed {SETTLE_SECONDS:.0f} s after the last fault: {self._state()}"
+                )
+            self._operate()
+            await asyncio.sleep(CHECK_SECONDS)
+            self._check()
+        await asyncio.sleep(5.0)  # what comes too late would be an anomaly too
+        self._check()
+
+    def _operate(self) -> None:
+        """What an operator does about halted partitions."""
+        for worker in self.workers:
+            engine = worker.engine
+            if not worker.is_running or engine is None or worker.process is None:
+                continue
+            for partition, halted in list(engine.halted.items()):
+                if halted.record is not None:
+                    work: Coroutine[Any, Any, None] = engine.dead_letter(partition, halted.offset or 0)
+                else:
+                    work = engine.retry(partition)
+                worker.process.run(self.loop.create_task, _ignoring(work))
+
+    def _is_settled(self) -> bool:
+        return all(
+            self.judge.partitions[partition].committed >= self.kafka.end_of(SOURCE, partition)
+            for partition in range(self.plan.profile.partitions)
+        )
+
+    def _state(self) -> str:
+        known = self.judge.partitions
+        lag = {
+            p: (known[p].committed, self.kafka.end_of(SOURCE, p))
+            for p in range(self.plan.profile.partitions)
+            if known[p].committed < self.kafka.end_of(SOURCE, p)
+        }
+        workers = [
+            f"{w.name} owned={sorted(w.engine.owned)} running={sorted(w.engine.running)} halted={w.engine.halted}"
+            for w in self.workers
+            if w.is_running and w.engine is not None
+        ]
+        return f"(committed, end)={lag} {workers}"
+
+    def _check_end(self) -> None:
+        for partition in range(self.plan.profile.partitions):
+            for topic in (OUTPUT, DEAD):
+                self.judge.check_log(partition, topic, self.kafka.read_committed(topic, partition))
+            self.judge.check_changelog(partition, self.kafka.read_committed(CHANGELOG, partition))
+            group = self.kafka.committed_offset(SOURCE, partition)
+            self.judge.check_end(partition, group, self.kafka.end_of(SOURCE, partition))
+        for worker in self.workers:
+            if worker.is_running and worker.engine is not None:
+                for partition in worker.engine.running:
+                    prefix = partition.to_bytes(2, "big")
+                    rows = [(k[2:], v) for k, v in worker.disk.scan(prefix) if k[:2] == prefix != OWN_PREFIX]
+                    if rows or self.judge.partitions[partition].committed:
+                        self.judge.check_store(worker.name, partition, rows)
+
+    # -- what happens by itself
+
+    def _committed(self, owner: str, batches: Any, offsets: Any) -> None:
+        self._judged(lambda: self.judge.decided(owner, batches, offsets))
+
+    def _judged(self, judge: Callable[[], None]) -> None:
+        """An anomaly ends the run, whoever's step it is found in."""
+        try:
+            judge()
+        except Anomaly as found:
+            self._anomaly = self._anomaly or found
+
+    def _source_records(self, partition: int, start: int, end: int) -> Any:
+        return self.kafka.read_committed(SOURCE, partition, start, end)
+
+    async def _load(self) -> None:
+        profile, random = self.plan.profile, self.random
+        while True:
+            for _ in range(random.randint(1, 3)):
+                self._burst(random.randrange(profile.partitions), random.randint(1, profile.burst_events))
+            await asyncio.sleep(random.expovariate(1 / profile.burst_pause))
+
+    def _burst(self, partition: int, events: int) -> None:
+        self.kafka.append(SOURCE, partition, [self.event(partition) for _ in range(events)])
+
+    def event(self, partition: int) -> tuple[bytes, bytes]:
+        random = self.random
+        key = b"a%d.%d" % (partition, random.randrange(ACCOUNTS))
+        self._numbers[key] += random.random() > 0.15  # else the number before, once more
+        amount = b"none" if random.random() < 0.05 else b"%d" % random.choice((-2, -1, 1, 2))
+        return key, b"%d %s" % (self._numbers[key], amount)
+
+    def new_worker(self) -> SimulatedWorker:
+        name = f"w{len(self.workers)}"
+
+        def stored(items: Any) -> None:
+            self._judged(lambda: self.judge.stored(name, items))
+
+        random = Random(f"{name} {self.plan.seed}")
+        worker = SimulatedWorker(name, self.loop, random, Disk(stored), self.kafka.connections, self._ended)
+        self.workers.append(worker)
+        self._later(0.0, self._count_seconds(worker))
+        return worker
+
+    async def _count_seconds(self, worker: SimulatedWorker) -> None:
+        while not self._mending:
+            await asyncio.sleep(1.0)
+            self.worker_seconds += worker.is_running
+
+    def _ended(self, worker: SimulatedWorker) -> None:
+        """A process ended by itself, or was told to."""
+        ending = worker.ending
+        self.timeline.add(f"{worker.name} ended: {ending!r}")
+        if ending is not None and not isinstance(ending, PERMITTED):
+            known = f"{type(ending).__name__}: {ending}"
+            is_fair = isinstance(ending, PortfolioStreamError) and not self._mending
+            if not is_fair:
+                self._anomaly = self._anomaly or Anomaly(f"{worker.name} ended with {known}")
+        if ending is not None:
+            self.restart(worker)
+
+    def restart(self, worker: SimulatedWorker, seconds: float | None = None) -> None:
+        wait = self.random.uniform(*RESTART_SECONDS) if seconds is None else seconds
+
+        async def restart() -> None:
+            await asyncio.sleep(wait)
+            if not worker.is_running:
+                worker.start()
+                self.timeline.add(f"{worker.name} starts")
+
+        self._later(0.0, restart())
+
+    def restart_when_dead(self, worker: SimulatedWorker, seconds: float) -> None:
+        """A supervisor."""
+        process = worker.process
+
+        async def watch() -> None:
+            assert process is not None
+            await process.died.wait()
+            self.restart(worker, seconds)
+
+        self._later(0.0, watch())
+
+    def after(self, seconds: float, mend: Callable[[], Any]) -> None:
+        """What a fault did ends."""
+
+        async def end() -> None:
+            await asyncio.sleep(seconds)
+            mend()
+
+        self._later(0.0, end())
+
+    def _later(self, seconds: float, work: Coroutine[Any, Any, None]) -> None:
+        """Outside of every process, whoever's step this is."""
+
+        def begin() -> None:
+            task = self.loop.create_task(work)
+            self._undo.add(task)
+            task.add_done_callback(self._undo.discard)
+
+        self.loop.call_later(seconds, begin, context=self._outside)
+
+
+async def _ignoring(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except PortfolioStreamError:
+        return
