@@ -80,6 +80,37 @@ def pause(world: "World", fault: Fault) -> bool:
     return _paused(world, fault, 3.0 + fault.seconds)
 
 
+def pause_at_reply(world: "World", fault: Fault) -> bool:
+    """SIGSTOP amid a commit, a beat or a recovery: when it wakes, its session may be over and its transaction alive."""
+    worker = _running(world, fault)
+    if worker is None:
+        return False
+
+    def act() -> None:
+        process = worker.process
+        if process is not None and process.is_alive and not process.is_paused:
+            process.pause()
+            world.after(3.0 + fault.seconds, lambda: process.wake(world.loop) if process.is_paused else None)
+
+    world.kafka.link(worker.name).at_replies[REQUESTS[int(fault.amount * len(REQUESTS))]] = act
+    return True
+
+
+def kill_at_reply(world: "World", fault: Fault) -> bool:
+    """kill -9 when the broker has answered and the worker has not heard of it."""
+    worker = _running(world, fault)
+    if worker is None:
+        return False
+
+    def act() -> None:
+        if worker.is_running:
+            worker.kill()
+            world.restart(worker, fault.seconds)
+
+    world.kafka.link(worker.name).at_replies[START_REQUESTS[int(fault.amount * len(START_REQUESTS))]] = act
+    return True
+
+
 def nap(world: "World", fault: Fault) -> bool:
     """SIGSTOP within the session."""
     return _paused(world, fault, min(fault.seconds, 2.5))
@@ -306,9 +337,9 @@ def source_transactions(world: "World", fault: Fault) -> bool:
 ACTS: Mapping[str, Act] = {
     act.__name__: act
     for act in (
-        kill, crash_at_step, stop, remove, add, pause, nap, lose_replies, lose_requests, lose_next_reply,
-        hold_next_request, cut_off, slow_link, kill_broker, pause_broker, move_leaders, compact, disk_full,
-        disk_write_fails, slow_disk, crash_machine, wipe_folder, new_identity, copy_folder, jump_clock, fail_fold,
-        poison, source_transactions,
+        kill, crash_at_step, kill_at_reply, stop, remove, add, pause, pause_at_reply, nap, lose_replies, lose_requests,
+        lose_next_reply, hold_next_request, cut_off, slow_link, kill_broker, pause_broker, move_leaders, compact,
+        disk_full, disk_write_fails, slow_disk, crash_machine, wipe_folder, new_identity, copy_folder, jump_clock,
+        fail_fold, poison, source_transactions,
     )
 }  # fmt: skip

@@ -21,7 +21,7 @@ import msgspec
 
 from portfolio_stream.exactly_once.database import Item
 from portfolio_stream.exactly_once.store import META_KEY, SKIP_KEY, Meta
-from tests.simulation.ledger import CHANGELOG, DEAD, OUTPUT, SOURCE, Replay, values_of
+from tests.simulation.ledger import CHANGELOG, DEAD, OUTPUT, SOURCE, Poisoned, Replay, values_of
 
 OWN_PREFIX = b"\xff\xff"  # the store's own keys
 Place = tuple[str, int]
@@ -75,7 +75,10 @@ class Judge:
         }
         known.replay.skipped |= skipped
         records = self._source(number, known.committed, offset)
-        known.replay.add(records)
+        try:
+            known.replay.add(records)
+        except Poisoned as passed:
+            raise Anomaly(f"{place}: it passes {passed}") from None
         self.events += len(records)
         known.committed = offset
         expected = known.replay.outputs[known.outputs :], known.replay.dead[known.dead :]

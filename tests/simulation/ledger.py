@@ -91,6 +91,8 @@ class Replay:
 
     def _add(self, offset: int, timestamp: int, key: bytes, value: bytes) -> None:
         parts = value.split(b" ")
+        if value == POISON and offset not in self.skipped:
+            raise Poisoned(f"the record at {offset}, which nobody decided to give up")
         if offset in self.skipped or len(parts) != 2 or not parts[1].lstrip(b"-").isdigit():
             self.dead.append(Output(timestamp, key, value))
             return

@@ -11,6 +11,7 @@ import asyncio
 import gc
 import heapq
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor
@@ -21,6 +22,8 @@ from typing import Any, TypeVar
 from unittest.mock import patch
 
 T = TypeVar("T")
+# of a process that is killed before their first step
+warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWarning)
 
 EPOCH = 1_800_000_000.0  # what time.time() says when a simulation begins
 

@@ -5,6 +5,7 @@ SETTLE_SECONDS everything must be committed. The judge watches all of it. Faults
 """
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import nullcontext
@@ -12,13 +13,20 @@ from contextvars import copy_context
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
+from unittest.mock import patch
 
-from tests.simulation.kafka.cluster import SimulatedKafka
-
-from portfolio_stream.errors import MembershipLost, PortfolioStreamError, StoreFailed, Superseded
+from portfolio_stream.errors import (
+    BrokerUnreachable,
+    MembershipLost,
+    PortfolioStreamError,
+    StoreFailed,
+    Superseded,
+)
+from portfolio_stream.exactly_once import partitions
 from tests.simulation.disk import Disk
 from tests.simulation.faults import ACTS
 from tests.simulation.judge import OWN_PREFIX, Anomaly, Judge
+from tests.simulation.kafka.cluster import SimulatedKafka
 from tests.simulation.ledger import CHANGELOG, DEAD, OUTPUT, SOURCE
 from tests.simulation.loop import SimulatedLoop, simulate
 from tests.simulation.plan import Fault, Plan
@@ -29,8 +37,10 @@ SETTLE_SECONDS = 240.0  # sessions, transactions and revocations time out, and b
 RESTART_SECONDS = (0.3, 3.0)  # a supervisor, and Python's start
 CHECK_SECONDS = 0.5
 ACCOUNTS = 12
-#: how a worker may end by itself: each is documented, and a supervisor starts it again
-PERMITTED = (StoreFailed, Superseded, MembershipLost)
+#: how a worker may end by itself while faults happen: each is documented, and a supervisor starts it again
+PERMITTED = (StoreFailed, Superseded, MembershipLost, BrokerUnreachable)
+LATE_ENDINGS_SECONDS = 30.0  # after everything is mended: requests that nobody will answer are given up by then
+VIEW_ENTRIES = 60  # few, so that values leave the views all the time
 
 
 @dataclass
@@ -44,6 +54,8 @@ class Outcome:
     transactions: int
     #: faults that did something, by kind
     faults: Counter[str]
+    #: processes that ended by themselves, by error
+    endings: Counter[str]
     timeline: Timeline = field(repr=False)
 
 
@@ -59,13 +71,14 @@ def run(plan: Plan, *, with_logs: bool = False) -> Outcome:
 
     anomaly = None
     try:
-        simulate(main, Random(f"loop {plan.seed}"))
+        with patch.object(partitions, "VIEW_ENTRIES", VIEW_ENTRIES):
+            simulate(main, Random(f"loop {plan.seed}"))
     except Anomaly as found:
         anomaly = str(found)
     made = world[0]
     return Outcome(
         plan, anomaly, made.loop.time(), made.worker_seconds, made.judge.events, made.judge.transactions, made.faults,
-        made.timeline,
+        made.endings, made.timeline,
     )  # fmt: skip
 
 
@@ -76,6 +89,7 @@ class World:
         self.random = Random(f"world {plan.profile.name} {plan.seed}")
         self.timeline = Timeline(loop.time)
         self.faults: Counter[str] = Counter()
+        self.endings: Counter[str] = Counter()
         self.worker_seconds = 0.0
         profile = plan.profile
         self.kafka = SimulatedKafka(Random(f"kafka {plan.seed}"), brokers=profile.brokers)
@@ -84,8 +98,7 @@ class World:
         #: what makes the run fail, from wherever it was found
         self._anomaly: Anomaly | None = None
         self._numbers: Counter[bytes] = Counter()
-        self._mending = False
-        self._poisoned = 0
+        self._mended_at = math.inf
         self._undo: set[asyncio.Task[None]] = set()
         self._outside = copy_context()
 
@@ -122,7 +135,7 @@ class World:
             self.timeline.add(f"FAULT {fault.kind} {fault.target} {fault.seconds:.3f} {fault.amount:.3f}")
 
     async def _mend(self) -> None:
-        self._mending = True
+        self._mended_at = self.loop.time()
         self.timeline.add("everything is mended")
         self.kafka.heal()
         for task in list(self._undo):
@@ -213,8 +226,9 @@ class World:
     async def _load(self) -> None:
         profile, random = self.plan.profile, self.random
         while True:
-            for _ in range(random.randint(1, 3)):
-                self._burst(random.randrange(profile.partitions), random.randint(1, profile.burst_events))
+            partition = random.randrange(profile.partitions)
+            for _ in range(random.randint(1, 4)):  # batches that are fetched together are several slices
+                self._burst(partition, random.randint(1, profile.burst_events))
             await asyncio.sleep(random.expovariate(1 / profile.burst_pause))
 
     def _burst(self, partition: int, events: int) -> None:
@@ -240,7 +254,7 @@ class World:
         return worker
 
     async def _count_seconds(self, worker: SimulatedWorker) -> None:
-        while not self._mending:
+        while self.loop.time() < self._mended_at:
             await asyncio.sleep(1.0)
             self.worker_seconds += worker.is_running
 
@@ -248,13 +262,13 @@ class World:
         """A process ended by itself, or was told to."""
         ending = worker.ending
         self.timeline.add(f"{worker.name} ended: {ending!r}")
-        if ending is not None and not isinstance(ending, PERMITTED):
-            known = f"{type(ending).__name__}: {ending}"
-            is_fair = isinstance(ending, PortfolioStreamError) and not self._mending
-            if not is_fair:
-                self._anomaly = self._anomaly or Anomaly(f"{worker.name} ended with {known}")
-        if ending is not None:
-            self.restart(worker)
+        if ending is None:
+            return
+        self.endings[type(ending).__name__] += 1
+        is_late = self.loop.time() > self._mended_at + LATE_ENDINGS_SECONDS
+        if is_late or not isinstance(ending, PERMITTED):
+            self._anomaly = self._anomaly or Anomaly(f"{worker.name} ended with {type(ending).__name__}: {ending}")
+        self.restart(worker)
 
     def restart(self, worker: SimulatedWorker, seconds: float | None = None) -> None:
         wait = self.random.uniform(*RESTART_SECONDS) if seconds is None else seconds

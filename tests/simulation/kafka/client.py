@@ -100,11 +100,7 @@ class SimulatedClient:
             kafka.at(link.delay(), _fail, answered, broken)
         else:
             kafka.at_time(arrival, kafka.arrive, node_id, request.entity, _Reply(kafka, link, api, answered, broken))
-        try:
-            async with asyncio.timeout(REQUEST_SECONDS):
-                return await answered
-        except TimeoutError:
-            raise kafka_errors.RequestTimedOutError(api) from None
+        return await answered
 
     async def _connects(self, node: int) -> bool:
         """Time passes only where there is no connection to be had."""
@@ -139,16 +135,23 @@ class _Reply:
 
     def send(self, answer: Any) -> None:
         link = self._link
-        if link.is_cut:
-            if not link.is_silent:
-                self.break_off()
-        elif link.loses_reply(self._api):
+        if link.at_replies and (act := link.at_replies.pop(self._api, None)) is not None:
+            act()
+        if link.is_cut or link.loses_reply(self._api):
             self.break_off()
         else:
             self._kafka.at(link.delay(), _answer, self._answered, answer)
 
     def break_off(self) -> None:
-        self._kafka.at(self._link.delay(), _fail, self._answered, self._broken)
+        """The client sees that its connection broke, or, where nothing travels any more, waits."""
+        if self._link.is_cut and self._link.is_silent:
+            self.keep_waiting()
+        else:
+            self._kafka.at(self._link.delay(), _fail, self._answered, self._broken)
+
+    def keep_waiting(self) -> None:
+        """No answer comes before the client gives up."""
+        self._kafka.at(REQUEST_SECONDS, _fail, self._answered, kafka_errors.RequestTimedOutError(self._api))
 
     @property
     def is_reachable(self) -> bool:

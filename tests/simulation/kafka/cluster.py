@@ -36,6 +36,7 @@ from tests.simulation.kafka.transactions import GROUP_PLACE, Pair, Place, Transa
 SESSION_SECONDS = 3.0
 TICK_SECONDS = 0.5  # how often time-outs are looked at
 MARKER_SECONDS = (0.0005, 0.012)
+LATE_MARKERS, LATE_MARKER_SECONDS = 0.03, 0.3  # now and then one takes longer: 226 ms were seen
 ELECTION_SECONDS = (0.3, 2.5)  # until another broker leads what a silent one led
 LOADING_SECONDS = (0.05, 0.8)
 INTERNAL = 5  # partitions of each of Kafka's own topics
@@ -251,6 +252,7 @@ class SimulatedKafka:
     def arrive(self, node: int, entity: Any, reply: Any) -> None:
         if node in self._paused:
             self._queued[node].append((entity, reply))
+            reply.keep_waiting()
         elif node in self._down or not reply.is_reachable:
             reply.break_off()
         else:
@@ -413,7 +415,10 @@ class SimulatedKafka:
             self.at(self._random.uniform(*MARKER_SECONDS), self.transactions.finished, known.name, known.number)
 
     def _mark_later(self, *marker: Any) -> None:
-        self.at(self._random.uniform(*MARKER_SECONDS), self._mark, *marker)
+        delay = self._random.uniform(*MARKER_SECONDS)
+        if self._random.random() < LATE_MARKERS:
+            delay = self._random.uniform(0.0, LATE_MARKER_SECONDS)
+        self.at(delay, self._mark, *marker)
 
     def _mark(
         self, known: Transactional, number: int, place: Place, producer_id: int, epoch: int, is_committed: bool,

@@ -6,6 +6,7 @@
 """
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
@@ -30,6 +31,8 @@ class Link:
     lost_replies: deque[str] = field(default_factory=deque)
     #: APIs whose next request arrives late, and by how many seconds
     held_requests: dict[str, float] = field(default_factory=dict)
+    #: what happens, once, when the broker has answered such a request and before the client hears of it
+    at_replies: dict[str, Callable[[], None]] = field(default_factory=dict)
 
     def delay(self) -> float:
         return self.random.uniform(*self.latency)
@@ -44,6 +47,7 @@ class Link:
         self.is_cut = False
         self.lost_replies.clear()
         self.held_requests.clear()
+        self.at_replies.clear()
 
     def lose_reply_of(self, api: str) -> None:
         self.lost_replies.append(api)
