@@ -94,7 +94,8 @@ class Membership:
             self._wake.clear()
             if not (is_alive and (self._acknowledge or self._announce)):  # else the next beat has news
                 try:
-                    await asyncio.wait_for(self._wake.wait(), BEAT_SECONDS)
+                    async with asyncio.timeout(BEAT_SECONDS):
+                        await self._wake.wait()
                 except TimeoutError:
                     continue
 

@@ -6,9 +6,10 @@ log: from then on its records, and the offsets that it carries, count together o
 1. A committed transaction takes each of its source partitions from the offset that was committed before to a later
    one, and carries exactly what the replay of the records between them gives: outputs, dead letters, and in the
    changelog the tables' changed values and META.
-2. A store is written only with what a committed transaction holds, and a partition's META in it never goes back but
+2. A worker whose membership is fresh serves nothing that another one has superseded.
+3. A store is written only with what a committed transaction holds, and a partition's META in it never goes back but
    after a wipe.
-3. In the end, which comes a bounded time after the last fault, everything is committed, and read_committed readers, the
+4. In the end, which comes a bounded time after the last fault, everything is committed, and read_committed readers, the
    compacted changelog, the group's offsets and the owners' stores say what the replay says.
 """
 
@@ -38,6 +39,8 @@ class _Partition:
     replay: Replay = field(default_factory=Replay)
     #: next source offset
     committed: int = 0
+    #: who committed last
+    owner: str = ""
     #: how many of the replay's outputs and dead letters were committed
     outputs: int = 0
     dead: int = 0
@@ -80,7 +83,7 @@ class Judge:
         except Poisoned as passed:
             raise Anomaly(f"{place}: it passes {passed}") from None
         self.events += len(records)
-        known.committed = offset
+        known.committed, known.owner = offset, owner
         expected = known.replay.outputs[known.outputs :], known.replay.dead[known.dead :]
         known.outputs, known.dead = len(known.replay.outputs), len(known.replay.dead)
         for name, right, records in zip((OUTPUT, DEAD), expected, (found[OUTPUT], found[DEAD]), strict=True):
@@ -106,6 +109,14 @@ class Judge:
                         f"{worker} stored partition {partition} up to {offset}, which is committed up to "
                         f"{self.partitions[partition].committed}"
                     )
+
+    def served(self, worker: str, transactional_id: str, number: int, offset: int) -> None:
+        """What a worker whose membership is fresh answers over HTTP now; its own newest commit may be on its way."""
+        known = self.partitions[number]
+        if offset < known.committed and known.owner != transactional_id:
+            raise Anomaly(
+                f"{worker} serves partition {number} up to {offset}, {known.owner} has committed {known.committed}"
+            )
 
     # -- in the end
 

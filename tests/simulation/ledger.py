@@ -1,9 +1,9 @@
 """The fold of the simulation: small, but with everything that a fold does to an engine.
 
 An event is `NUMBER AMOUNT`, its key an account. An account keeps a balance and a count; one whose balance returns to 0
-is removed (a tombstone). The last WINDOW numbers of an account are remembered: a repeated one has no effect; numbers
-leave that table as they leave the window. An amount that is no number is a dead letter. `POISON` raises: no fold takes
-it.
+is removed (a tombstone). The last WINDOW numbers of an account are remembered: a repeated one has no effect; each
+SWEEP events, those that have left the window leave the table. An amount that is no number is a dead letter. `POISON`
+raises: no fold takes it.
 
 `replay` folds plain records into what must stand in outputs, dead letters and tables: written apart from `fold_slice`.
 """
@@ -18,6 +18,7 @@ SOURCE, OUTPUT, DEAD, CHANGELOG = "events", "processed", "dead", "ledger-changel
 GROUP = "ledger"
 FOLD = "ledger 1"
 WINDOW = 8
+SWEEP = 4
 POISON = b"POISON"
 
 Account = tuple[int, int]
@@ -64,9 +65,10 @@ def fold_slice(piece: Slice) -> None:
         balance, count = accounts[key] or (0, 0)
         balance, count = balance + int(amount), count + 1
         accounts.put(key, (balance, count) if balance else None)
-        for old, since in list(seen.scan(key + b"/")):
-            if since <= count - WINDOW:
-                seen.put(old, None)
+        if count % SWEEP == 0:
+            for old, since in list(seen.scan(key + b"/")):
+                if since <= count - WINDOW:
+                    seen.put(old, None)
         seen.put(remembered, count)
         append(record.timestamp, key, b"%d %s %d %d" % (record.offset, number, balance, count), ())
 
@@ -104,7 +106,9 @@ class Replay:
         after = (before[0] + int(amount), before[1] + 1)
         if after[0] != 0:
             self.accounts[key] = after
-        self.seen[key] = {n: c for n, c in remembered.items() if c > after[1] - WINDOW} | {number: after[1]}
+        if after[1] % SWEEP == 0:
+            remembered = {n: c for n, c in remembered.items() if c > after[1] - WINDOW}
+        self.seen[key] = remembered | {number: after[1]}
         self.outputs.append(Output(timestamp, key, b"%d %s %d %d" % (offset, number, *after)))
 
     def tables(self) -> dict[bytes, bytes]:

@@ -27,6 +27,7 @@ from tests.simulation.disk import Disk
 from tests.simulation.faults import ACTS
 from tests.simulation.judge import OWN_PREFIX, Anomaly, Judge
 from tests.simulation.kafka.cluster import SimulatedKafka
+from tests.simulation.kafka.transactions import LAST_EPOCH
 from tests.simulation.ledger import CHANGELOG, DEAD, OUTPUT, SOURCE
 from tests.simulation.loop import SimulatedLoop, simulate
 from tests.simulation.plan import Fault, Plan
@@ -93,6 +94,10 @@ class World:
         self.worker_seconds = 0.0
         profile = plan.profile
         self.kafka = SimulatedKafka(Random(f"kafka {plan.seed}"), brokers=profile.brokers)
+        if self.random.random() < 0.25:
+            self.kafka.is_strict = True
+        if self.random.random() < 0.25:
+            self.kafka.transactions.first_epoch = LAST_EPOCH - self.random.randrange(1, 200)
         self.judge = Judge(self._source_records, self.timeline.add)
         self.workers: list[SimulatedWorker] = []
         #: what makes the run fail, from wherever it was found
@@ -128,6 +133,15 @@ class World:
     def _check(self) -> None:
         if self._anomaly is not None:
             raise self._anomaly
+        for worker in self.workers:
+            engine = worker.engine
+            if not worker.is_running or engine is None or not hasattr(engine, "membership"):
+                continue
+            if worker.process is not None and not worker.process.is_paused and engine.membership.is_fresh:
+                for partition in engine.running & engine.membership.owned:  # as web.owners has it
+                    meta = engine.store.meta(partition)
+                    offset = 0 if meta is None else meta.offset
+                    self.judge.served(worker.name, engine.writer.transactional_id, partition, offset)
 
     def _do(self, fault: Fault) -> None:
         if ACTS[fault.kind](self, fault):

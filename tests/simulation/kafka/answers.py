@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -128,6 +129,18 @@ def list_offsets(topic: str, found: Mapping[int, tuple[E, int]]) -> Any:
     return _list.ListOffsetsResponse(throttle_time=NOW, topics=(answer,))
 
 
+@lru_cache(maxsize=1024)
+def _partition(number: int, leader: int | None, nodes: tuple[int, ...]) -> Any:
+    return _metadata.MetadataResponsePartition(
+        error_code=E.none,
+        partition_index=number,
+        leader_id=-1 if leader is None else leader,
+        replica_nodes=nodes,
+        isr_nodes=nodes,
+        offline_replicas=(),
+    )
+
+
 def metadata(
     nodes: Sequence[int],
     names: Sequence[str],
@@ -135,23 +148,14 @@ def metadata(
     counts: Mapping[str, int],
     leaders: Mapping[Place, int | None],
 ) -> Any:
-    def partition(name: str, number: int) -> Any:
-        leader = leaders[name, number]
-        return _metadata.MetadataResponsePartition(
-            error_code=E.none,
-            partition_index=number,
-            leader_id=-1 if leader is None else leader,
-            replica_nodes=tuple(nodes),
-            isr_nodes=tuple(nodes),
-            offline_replicas=(),
-        )
-
     topics = tuple(
         _metadata.MetadataResponseTopic(
             error_code=E.none if name in ids else E.unknown_topic_or_partition,
             name=name,
             topic_id=ids.get(name),
-            partitions=tuple(partition(name, number) for number in range(counts[name])) if name in ids else (),
+            partitions=tuple(_partition(number, leaders[name, number], tuple(nodes)) for number in range(counts[name]))
+            if name in ids
+            else (),
         )
         for name in names
     )

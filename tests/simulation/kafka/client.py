@@ -49,12 +49,12 @@ class SimulatedClient:
     async def bootstrap(self) -> None:
         for node in self._kafka.nodes:
             if await self._reaches(node):
-                self._learn()
+                self._learn(node)
                 return
         raise kafka_errors.KafkaConnectionError("no broker answers")
 
     async def set_topics(self, topics: Sequence[str]) -> Any:
-        self._learn()
+        self._learn(self.get_random_node())
 
     def leader_for_partition(self, partition: TopicPartition) -> int | None:
         return self._leaders.get((partition.topic, partition.partition))
@@ -65,7 +65,7 @@ class SimulatedClient:
     async def force_metadata_update(self) -> Any:
         for node in self._kafka.nodes:
             if await self._reaches(node):
-                self._learn()
+                self._learn(node)
                 return True
         return False
 
@@ -117,8 +117,8 @@ class SimulatedClient:
         await asyncio.sleep(self._link.delay() + self._link.delay())
         return self._kafka.is_up(node) and not self._link.loses_request()
 
-    def _learn(self) -> None:
-        self._leaders = self._kafka.leaders()
+    def _learn(self, node: int) -> None:
+        self._leaders = self._kafka.leaders(node)
 
 
 class _Reply:

@@ -7,7 +7,8 @@
 
 1. What a broker has answered with success is on all replicas: it is never lost. Brokers fail one at a time.
 2. A request that reached its broker takes effect whatever becomes of the client.
-3. A leader or coordinator that moved is nowhere for a moment; a coordinator loads its state first.
+3. A leader or coordinator that moved is nowhere for a moment; a coordinator loads its state first, and now and then
+   answers that a group has no offsets until it has (seen on a real one). A paused one wakes in its past (`past`).
 4. `on_committed` is told of each committed transaction at the moment at which that is decided.
 """
 
@@ -31,6 +32,7 @@ from tests.simulation.kafka.client import SimulatedConnections
 from tests.simulation.kafka.groups import Group
 from tests.simulation.kafka.log import Batch, Log, read_produced
 from tests.simulation.kafka.network import Link
+from tests.simulation.kafka.past import Past
 from tests.simulation.kafka.transactions import GROUP_PLACE, Pair, Place, Transactional, TransactionCoordinator
 
 SESSION_SECONDS = 3.0
@@ -39,6 +41,8 @@ MARKER_SECONDS = (0.0005, 0.012)
 LATE_MARKERS, LATE_MARKER_SECONDS = 0.03, 0.3  # now and then one takes longer: 226 ms were seen
 ELECTION_SECONDS = (0.3, 2.5)  # until another broker leads what a silent one led
 LOADING_SECONDS = (0.05, 0.8)
+STALE_SECONDS = 3.0  # until a broker that wakes hears of its successors, at most
+FORGETFUL, FORGETFUL_SECONDS = 0.2, 2.0
 INTERNAL = 5  # partitions of each of Kafka's own topics
 #: told who wrote it, its records by topic and partition, and the source offsets that it carries
 OnCommitted = Callable[[str, dict[Place, list[MemoryRecord]], dict[int, int]], None]
@@ -57,6 +61,12 @@ class SimulatedKafka:
         self._loading: dict[Place, float] = {}
         self._down: set[int] = set()
         self._paused: set[int] = set()
+        #: of brokers that were paused for so long that others took over
+        self._pasts: dict[int, Past] = {}
+        #: until when a group's coordinator knows no offsets
+        self._forgetful: dict[str, float] = {}
+        #: of Kafka 4.0 to 4.2
+        self.is_strict = False
         #: what reached a paused broker
         self._queued: dict[int, list[tuple[Any, Any]]] = {}
         self._links: dict[str, Link] = {}
@@ -168,6 +178,8 @@ class SimulatedKafka:
     def wake_broker(self, node: int) -> None:
         if node in self._paused:
             self._paused.discard(node)
+            if node in self._pasts:
+                self._pasts[node].until = self._loop.time() + self._random.uniform(0.0, STALE_SECONDS)
             for entity, reply in self._queued.pop(node):
                 self.arrive(node, entity, reply)
             self.at(self._random.uniform(*ELECTION_SECONDS), self._elect, None, node)
@@ -186,6 +198,13 @@ class SimulatedKafka:
 
     def _fence(self, node: int) -> None:
         if node in self._paused and len(self.nodes) > 1:
+            past = self._pasts[node] = Past()
+            for place, log in self.logs.items():
+                if self._leaders[place] == node:
+                    past.ends[place] = log.end, log.last_stable_offset
+            for name, group in self._groups.items():
+                if self._leaders[self._group_place(name)] == node:
+                    past.groups[name] = group.copied()
             self._abandon(node)
 
     def _abandon(self, node: int) -> None:
@@ -211,15 +230,24 @@ class SimulatedKafka:
             for name, group in self._groups.items():
                 if self._group_place(name) == place:
                     group.loaded()
+                    if self._random.random() < FORGETFUL:
+                        self._forgetful[name] = self._loading[place] + self._random.uniform(0.0, FORGETFUL_SECONDS)
         self._wake(place)
 
     def _wake(self, place: Place) -> None:
         if place in self.logs:
             self.logs[place].wake()
 
-    def leaders(self) -> dict[Place, int]:
-        """As metadata tells."""
-        return {place: leader for place, leader in self._leaders.items() if leader is not None}
+    def leaders(self, node: int) -> dict[Place, int]:
+        """As this node's metadata tells."""
+        found = {place: leader for place, leader in self._leaders.items() if leader is not None}
+        if self._is_in_its_past(node):
+            found.update(dict.fromkeys(self._pasts[node].ends, node))
+        return found
+
+    def _is_in_its_past(self, node: int) -> bool:
+        past = self._pasts.get(node)
+        return past is not None and self._loop.time() < past.until
 
     def _leads(self, place: Place) -> int | None:
         """Who serves it now."""
@@ -324,6 +352,9 @@ class SimulatedKafka:
         return E.none, batch.base
 
     def _heartbeat(self, node: int, request: Any) -> Any:
+        past = self._pasts[node].groups.get(request.group_id) if self._is_in_its_past(node) else None
+        if past is not None and past.check_reader(request.member_id, request.member_epoch) is E.none:
+            return answers.heartbeat(E.none, request.member_id, request.member_epoch)  # nothing was to be written down
         error = self._serves(node, self._group_place(request.group_id))
         if error is not E.none:
             return answers.heartbeat(error)
@@ -339,13 +370,18 @@ class SimulatedKafka:
 
     def _offset_fetch(self, node: int, request: Any) -> Any:
         asked = request.groups[0]
-        error = self._serves(node, self._group_place(asked.group_id))
-        if error is not E.none:
-            return answers.offset_fetch_failed(asked, error)
-        group = self._group(asked.group_id, asked.topics[0].name)
+        if self._is_in_its_past(node) and asked.group_id in self._pasts[node].groups:
+            group = self._pasts[node].groups[asked.group_id]
+        else:
+            error = self._serves(node, self._group_place(asked.group_id))
+            if error is not E.none:
+                return answers.offset_fetch_failed(asked, error)
+            group = self._group(asked.group_id, asked.topics[0].name)
         error = group.check_reader(asked.member_id, asked.member_epoch)
         if error is not E.none:
             return answers.offset_fetch_failed(asked, error)
+        if self._loop.time() < self._forgetful.get(asked.group_id, 0.0):
+            group = Group(self._loop.time, 0, 0.0)
         return answers.offset_fetch(asked, group, is_stable=request.require_stable)
 
     def _list_offsets(self, node: int, request: Any) -> Any:
@@ -354,7 +390,9 @@ class SimulatedKafka:
         for asked in topic.partitions:
             place = (topic.name, asked.partition_index)
             log = self.logs[place]
-            if self._leaders[place] != node:
+            if self._is_in_its_past(node) and place in self._pasts[node].ends and asked.timestamp != -2:
+                found[asked.partition_index] = (E.none, self._pasts[node].ends[place][request.isolation_level])
+            elif self._leaders[place] != node:
                 found[asked.partition_index] = (E.not_leader_or_follower, -1)
             elif asked.timestamp == -2:
                 found[asked.partition_index] = (E.none, log.start)
@@ -375,6 +413,7 @@ class SimulatedKafka:
         if name not in self._groups:
             assert topic is not None, "a group begins with a join"
             self._groups[name] = Group(self._loop.time, self._partitions[topic], SESSION_SECONDS)
+            self._groups[name].is_strict = self.is_strict
             self._sources[name] = topic
         return self._groups[name]
 
@@ -382,12 +421,16 @@ class SimulatedKafka:
 
     def fetch(self, topic: str, partition: int, position: int, most_bytes: int) -> Any:
         """Batches, the position behind them and the last stable offset; the error; None where nobody leads."""
-        if self._leads((topic, partition)) is None:
+        place = (topic, partition)
+        if self._leads(place) is None:
             return None
-        log = self.logs[topic, partition]
-        if not log.start <= position <= log.end:
+        log = self.logs[place]
+        end, stable = log.end, log.last_stable_offset
+        for node, past in self._pasts.items():
+            if place in past.ends and self._is_in_its_past(node) and self._random.random() < 0.5:
+                end, stable = past.ends[place]
+        if not log.start <= position <= end:
             return kafka_errors.OffsetOutOfRangeError({TopicPartition(topic, partition): position})
-        stable = log.last_stable_offset
         batches, position = log.read(position, stable, most_bytes)
         return batches, position, stable
 

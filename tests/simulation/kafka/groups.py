@@ -6,7 +6,7 @@ epoch at which its owner got it: offsets stamped with an epoch from then on are 
 """
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kio.schema.errors import ErrorCode as E
 
@@ -50,6 +50,8 @@ class Group:
         self.offsets: dict[int, int] = {}
         #: offsets that transactions hold, by producer id
         self.pending: dict[int, dict[int, int]] = {}
+        #: any older epoch is refused, as before KIP-1251 (Kafka 4.0 to 4.2)
+        self.is_strict = False
 
     # -- membership
 
@@ -143,6 +145,15 @@ class Group:
         for member in self.members.values():
             member.last_seen = self._clock()
 
+    def copied(self) -> "Group":
+        """What a coordinator that is cut off from the others goes on believing."""
+        other = Group(self._clock, self._partitions, self._session_seconds)
+        other.epoch = self.epoch
+        other.members = {name: replace(member, assigned=dict(member.assigned)) for name, member in self.members.items()}
+        other.offsets = dict(self.offsets)
+        other.pending = {producer_id: dict(held) for producer_id, held in self.pending.items()}
+        return other
+
     # -- offsets
 
     def check_stamp(self, member_id: str, epoch: int, partitions: Collection[int]) -> E:
@@ -154,7 +165,7 @@ class Group:
             return E.unknown_member_id
         if epoch == member.epoch:
             return E.none
-        if epoch < 0 or epoch > member.epoch:
+        if epoch < 0 or epoch > member.epoch or self.is_strict:
             return E.illegal_generation
         got = member.assigned
         return E.none if all(p in got and got[p] <= epoch for p in partitions) else E.illegal_generation

@@ -58,6 +58,8 @@ class TransactionCoordinator:
         self._ended = ended
         self._ids: dict[str, Transactional] = {}
         self._next_producer_id = 1000
+        #: of a transactional id that is new; near LAST_EPOCH the first producer id ends soon
+        self.first_epoch = 0
 
     def get(self, name: str) -> Transactional | None:
         return self._ids.get(name)
@@ -68,7 +70,7 @@ class TransactionCoordinator:
         """InitProducerId: -1/-1 fences whoever has the id; with the own pair it only ends what is open."""
         known = self._ids.get(name)
         if known is None:
-            known = self._ids[name] = Transactional(name, Pair(self._new_id(), 0), timeout)
+            known = self._ids[name] = Transactional(name, Pair(self._new_id(), self.first_epoch), timeout)
             return E.none, known.pair
         if own is not None and own not in (known.pair, known.last_pair):
             return E.producer_fenced, Pair(-1, -1)
