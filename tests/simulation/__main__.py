@@ -2,6 +2,7 @@
 
     python -m tests.simulation [--profile storm|steps|days] [--seeds N] [--first SEED] [--minutes M] [--jobs J]
     python -m tests.simulation --replay SEED [--profile P]      what happened, line by line; shrunk if it failed
+    python -m tests.simulation --every-step [--first SEED]      a worker killed before each step of a short life
     python -m tests.simulation --mutations [--seeds MOST]       each bug of `mutations` put in, until a seed catches it
 
 Each seed is a run of its own, the same whenever it is run. Exit code 1 if exactly-once is violated anywhere: the seed
@@ -27,6 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--minutes", type=float, help="instead of --seeds: as many as fit")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--replay", type=int, metavar="SEED")
+    parser.add_argument("--every-step", action="store_true")
     parser.add_argument("--mutations", action="store_true")
     parser.add_argument("--mutation", metavar="NAME", help="only this one")
     given = parser.parse_args(arguments)
@@ -43,7 +45,9 @@ def main(arguments: Sequence[str]) -> int:
         runs, anomaly = caught or (given.seeds, "NOT CAUGHT")
         print(f"| {given.mutation} | {runs} | {anomaly[:110]} |", flush=True)
         return 0 if caught else 1
-    return campaign.campaign(given.profile, given.first, given.seeds, given.minutes, given.jobs)
+    if given.every_step:
+        return campaign.every_step(given.first or 0, given.jobs)
+    return campaign.seeded(given.profile, given.first, given.seeds, given.minutes, given.jobs)
 
 
 def all_caught(most: int, jobs: int) -> int:

@@ -8,17 +8,18 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from random import SystemRandom
 from typing import NamedTuple
 
-from tests.simulation.plan import PROFILES, Plan, make
+from tests.simulation.plan import PROFILES, Plan, at_step, make
 from tests.simulation.shrink import shrink
 from tests.simulation.world import run
 
 SHOWN_LINES = 120
+NEVER = 1 << 60
 
 
 class Tally(NamedTuple):
     """What one run adds up to."""
 
-    seed: int
+    plan: Plan
     anomaly: str | None
     worker_seconds: float
     events: int
@@ -27,22 +28,22 @@ class Tally(NamedTuple):
     endings: Counter[str]
 
 
-def tally_of(profile: str, seed: int) -> Tally:
+def tally_of(plan: Plan) -> Tally:
     logging.disable(logging.CRITICAL)
-    outcome = run(make(seed, PROFILES[profile]))
+    outcome = run(plan)
     return Tally(
-        seed, outcome.anomaly, outcome.worker_seconds, outcome.events, outcome.transactions, outcome.faults,
+        plan, outcome.anomaly, outcome.worker_seconds, outcome.events, outcome.transactions, outcome.faults,
         outcome.endings,
     )  # fmt: skip
 
 
-def run_all(profile: str, seeds: Iterator[int], jobs: int) -> Iterator[Tally]:
+def run_all(plans: Iterator[Plan], jobs: int) -> Iterator[Tally]:
     """As they end."""
     pending: set[Future[Tally]] = set()
     with ProcessPoolExecutor(jobs) as pool:
         try:
-            for seed in seeds:
-                pending.add(pool.submit(tally_of, profile, seed))
+            for plan in plans:
+                pending.add(pool.submit(tally_of, plan))
                 if len(pending) >= 2 * jobs:
                     done, pending = wait(pending, return_when=FIRST_COMPLETED)
                     yield from (one.result() for one in done)
@@ -77,7 +78,8 @@ def explain(plan: Plan) -> None:
 def first_caught(profile: str, most: int, jobs: int) -> tuple[int, str] | None:
     """How many seeds it took until one failed, and the anomaly."""
     logging.disable(logging.CRITICAL)
-    for runs, one in enumerate(run_all(profile, iter(range(most)), jobs), 1):
+    plans = (make(seed, PROFILES[profile]) for seed in range(most))
+    for runs, one in enumerate(run_all(plans, jobs), 1):
         if one.anomaly is not None:
             return runs, one.anomaly
     return None
@@ -95,31 +97,45 @@ def replayed(profile: str, seed: int) -> int:
     return 1
 
 
-def campaign(profile: str, first: int | None, count: int, minutes: float | None, jobs: int) -> int:
+def seeded(profile: str, first: int | None, count: int, minutes: float | None, jobs: int) -> int:
     """Exit code 1 if exactly-once was violated in any run."""
     first = SystemRandom().randrange(1 << 40) if first is None else first
     print(f"profile {profile}, seeds from {first}", flush=True)
+    return add_up((make(seed, PROFILES[profile]) for seed in seeds_from(first, count, minutes)), jobs)
+
+
+def every_step(seed: int, jobs: int) -> int:
+    """A crash at every await: one run for each step that a worker takes in a short life."""
+    logging.disable(logging.CRITICAL)
+    steps = run(at_step(seed, NEVER)).first_steps
+    print(f"seed {seed}: killed before each of {steps} steps", flush=True)
+    return add_up((at_step(seed, step) for step in range(1, steps + 1)), jobs)
+
+
+def add_up(plans: Iterator[Plan], jobs: int) -> int:
     begun = time.monotonic()
-    total = Tally(0, None, 0.0, 0, 0, Counter(), Counter())
-    runs, wrong = 0, []
-    for one in run_all(profile, seeds_from(first, count, minutes), jobs):
+    runs, worker_seconds, events, transactions = 0, 0.0, 0, 0
+    faults: Counter[str] = Counter()
+    endings: Counter[str] = Counter()
+    wrong: list[Plan] = []
+    for one in run_all(plans, jobs):
         runs += 1
-        total = Tally(
-            0, None, total.worker_seconds + one.worker_seconds, total.events + one.events,
-            total.transactions + one.transactions, total.faults + one.faults, total.endings + one.endings,
-        )  # fmt: skip
+        worker_seconds += one.worker_seconds
+        events += one.events
+        transactions += one.transactions
+        faults += one.faults
+        endings += one.endings
         if one.anomaly is not None:
-            wrong.append(one.seed)
-            print(f"seed {one.seed}: {one.anomaly[:500]}", flush=True)
-    seconds = time.monotonic() - begun
-    hours = total.worker_seconds / 3600
+            wrong.append(one.plan)
+            print(f"seed {one.plan.seed}: {one.anomaly[:500]}", flush=True)
+    minutes = (time.monotonic() - begun) / 60
+    hours = worker_seconds / 3600
     print(
-        f"{runs} runs, {hours:,.1f} worker-hours in {seconds / 60:.1f} minutes ({hours / seconds * 60:,.1f} a minute), "
-        f"{total.events:,} events in {total.transactions:,} transactions, {total.faults.total():,} faults, "
-        f"{len(wrong)} anomalies"
+        f"{runs} runs, {hours:,.1f} worker-hours in {minutes:.1f} minutes ({hours / minutes:,.1f} a minute), "
+        f"{events:,} events in {transactions:,} transactions, {faults.total():,} faults, {len(wrong)} anomalies"
     )
-    print(" ", *(f"{kind} {times:,}" for kind, times in sorted(total.faults.items())))
-    print("  workers that ended by themselves:", *(f"{name} {n:,}" for name, n in sorted(total.endings.items())))
+    print(" ", *(f"{kind} {times:,}" for kind, times in sorted(faults.items())))
+    print("  workers that ended by themselves:", *(f"{name} {times:,}" for name, times in sorted(endings.items())))
     if wrong:
-        explain(make(wrong[0], PROFILES[profile]))
+        explain(wrong[0])
     return 1 if wrong else 0

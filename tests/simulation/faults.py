@@ -96,6 +96,16 @@ def pause_at_reply(world: "World", fault: Fault) -> bool:
     return True
 
 
+def crash_exactly(world: "World", fault: Fault) -> bool:
+    """kill -9 before the step of this number, counted from its start."""
+    worker = world.workers[fault.target]
+    if worker.process is None:
+        return False
+    worker.process.dies_at = int(fault.amount)
+    world.restart_when_dead(worker, fault.seconds)
+    return True
+
+
 def kill_at_reply(world: "World", fault: Fault) -> bool:
     """kill -9 when the broker has answered and the worker has not heard of it."""
     worker = _running(world, fault)
@@ -337,9 +347,9 @@ def source_transactions(world: "World", fault: Fault) -> bool:
 ACTS: Mapping[str, Act] = {
     act.__name__: act
     for act in (
-        kill, crash_at_step, kill_at_reply, stop, remove, add, pause, pause_at_reply, nap, lose_replies, lose_requests,
-        lose_next_reply, hold_next_request, cut_off, slow_link, kill_broker, pause_broker, move_leaders, compact,
-        disk_full, disk_write_fails, slow_disk, crash_machine, wipe_folder, new_identity, copy_folder, jump_clock,
-        fail_fold, poison, source_transactions,
+        kill, crash_at_step, crash_exactly, kill_at_reply, stop, remove, add, pause, pause_at_reply, nap, lose_replies,
+        lose_requests, lose_next_reply, hold_next_request, cut_off, slow_link, kill_broker, pause_broker, move_leaders,
+        compact, disk_full, disk_write_fails, slow_disk, crash_machine, wipe_folder, new_identity, copy_folder,
+        jump_clock, fail_fold, poison, source_transactions,
     )
 }  # fmt: skip

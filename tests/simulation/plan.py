@@ -8,8 +8,6 @@ faults is a plan again.
 from dataclasses import dataclass, replace
 from random import Random
 
-import msgspec
-
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -65,6 +63,8 @@ PROFILES = {
     )
 }
 
+#: so short that a worker can be killed at each of its steps in turn
+SHORT_LIFE = Profile("short life", 5.0, 1, 1, 2, 1.0, 0.25, 20)
 #: how often each kind comes, of all
 WEIGHTS = {
     "kill": 10,
@@ -116,9 +116,11 @@ def make(seed: int, profile: Profile) -> Plan:
     return Plan(seed, profile, tuple(faults))
 
 
-def as_json(plan: Plan) -> bytes:
-    return msgspec.json.encode(plan)
-
-
-def from_json(data: bytes) -> Plan:
-    return msgspec.json.decode(data, type=Plan)
+def at_step(seed: int, step: int) -> Plan:
+    """A start, a join, a revocation, a leave: the first worker is killed before its step of that number."""
+    happens = (
+        Fault(0.0, "crash_exactly", 0, 0.4, step),
+        Fault(1.5, "add", 0, 0.0, 0.0),
+        Fault(3.5, "stop", 1, 30.0, 0.0),
+    )
+    return Plan(seed, SHORT_LIFE, happens)

@@ -29,7 +29,7 @@ from tests.simulation.judge import OWN_PREFIX, Anomaly, Judge
 from tests.simulation.kafka.cluster import SimulatedKafka
 from tests.simulation.kafka.transactions import LAST_EPOCH
 from tests.simulation.ledger import CHANGELOG, DEAD, OUTPUT, SOURCE
-from tests.simulation.loop import SimulatedLoop, simulate
+from tests.simulation.loop import Process, SimulatedLoop, simulate
 from tests.simulation.plan import Fault, Plan
 from tests.simulation.timeline import Timeline
 from tests.simulation.worker import SimulatedWorker
@@ -57,6 +57,8 @@ class Outcome:
     faults: Counter[str]
     #: processes that ended by themselves, by error
     endings: Counter[str]
+    #: of the first worker's first process
+    first_steps: int
     timeline: Timeline = field(repr=False)
 
 
@@ -79,7 +81,7 @@ def run(plan: Plan, *, with_logs: bool = False) -> Outcome:
     made = world[0]
     return Outcome(
         plan, anomaly, made.loop.time(), made.worker_seconds, made.judge.events, made.judge.transactions, made.faults,
-        made.endings, made.timeline,
+        made.endings, made.first_steps, made.timeline,
     )  # fmt: skip
 
 
@@ -104,6 +106,7 @@ class World:
         self._anomaly: Anomaly | None = None
         self._numbers: Counter[bytes] = Counter()
         self._mended_at = math.inf
+        self._first: Process | None = None
         self._undo: set[asyncio.Task[None]] = set()
         self._outside = copy_context()
 
@@ -115,15 +118,20 @@ class World:
         self.kafka.on_committed = self._committed
         for _ in range(self.plan.profile.workers):
             self.new_worker().start()
+        self._first = self.workers[0].process
         load = asyncio.create_task(self._load())
         for fault in self.plan.faults:
             await self._until(fault.at)
             self._do(fault)
         await self._until(self.plan.profile.seconds)
         load.cancel()
-        await self._mend()
+        self._mend()
         await self._settle()
         self._check_end()
+
+    @property
+    def first_steps(self) -> int:
+        return 0 if self._first is None else self._first.steps
 
     async def _until(self, moment: float) -> None:
         while self.loop.time() < moment:
@@ -148,18 +156,20 @@ class World:
             self.faults[fault.kind] += 1
             self.timeline.add(f"FAULT {fault.kind} {fault.target} {fault.seconds:.3f} {fault.amount:.3f}")
 
-    async def _mend(self) -> None:
+    def _mend(self) -> None:
         self._mended_at = self.loop.time()
         self.timeline.add("everything is mended")
         self.kafka.heal()
         for task in list(self._undo):
-            await task
+            task.cancel()
         for worker in self.workers:
             worker.disk.is_full, worker.disk.fails_in, worker.failures = False, None, 0
-            if worker.process is not None and worker.process.is_paused:
-                worker.process.wake(self.loop)
-        if not any(worker.is_running for worker in self.workers):
-            self.new_worker().start()
+            if worker.process is not None:
+                worker.process.dies_at = None
+                if worker.process.is_paused:
+                    worker.process.wake(self.loop)
+            if not worker.is_running:
+                worker.start()
 
     async def _settle(self) -> None:
         deadline = self.loop.time() + SETTLE_SECONDS
