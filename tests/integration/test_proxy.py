@@ -1,0 +1,252 @@
+"""The proxy before Kafka's brokers: clients of any kind stay on it, and each of its faults is what it says."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from random import Random
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import errors as kafka_errors
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.client import AIOKafkaClient
+
+from portfolio_stream.broker.cluster import Cluster
+from portfolio_stream.exactly_once.wire import LOST, Coordinators, Lane, Node, call, schema
+from tests.integration.kafka_tools import tool
+from tests.integration.workers import until
+from tests.proxy.connection import Link
+from tests.proxy.frames import Api
+from tests.proxy.proxy import Proxy
+from tests.proxy.rules import Exchange, Match, Rule, Side, Verdict
+
+PRODUCE = Match(Api.PRODUCE)
+CLIENT_TIMEOUT_MS = 1_000
+
+_metadata = schema("metadata", 12)
+
+
+@pytest.fixture
+def proxy(kafka: Cluster) -> Iterator[Proxy]:
+    with Proxy.before(kafka) as made:
+        yield made
+
+
+@pytest.fixture
+async def topic(kafka: Cluster) -> str:
+    name = f"proxy-{uuid4().hex[:8]}"
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(name, 1, 1)])
+    finally:
+        await admin.close()
+    return name
+
+
+@pytest.fixture
+async def producer(proxy: Proxy) -> AsyncIterator[Any]:
+    async with AIOKafkaProducer(
+        bootstrap_servers=proxy.bootstrap_servers, enable_idempotence=True, request_timeout_ms=CLIENT_TIMEOUT_MS
+    ) as made:
+        yield made
+
+
+async def values(servers: str, topic: str) -> list[bytes]:
+    """All that the topic holds, read by a consumer of its own."""
+    place = TopicPartition(topic, 0)
+    found: list[bytes] = []
+    async with AIOKafkaConsumer(bootstrap_servers=servers, auto_offset_reset="earliest") as consumer:
+        consumer.assign([place])
+        end = (await consumer.end_offsets([place]))[place]
+        while await consumer.position(place) < end:
+            for records in (await consumer.getmany(timeout_ms=100)).values():
+                found += [record.value for record in records]
+    return found
+
+
+async def ask(client: AIOKafkaClient) -> Any:
+    request = _metadata.MetadataRequest(
+        topics=(), allow_auto_topic_creation=False, include_topic_authorized_operations=False
+    )
+    return await call(client, Node(0), Lane.RECOVERY, request)
+
+
+@pytest.fixture
+async def client(proxy: Proxy) -> AsyncIterator[AIOKafkaClient]:
+    made = AIOKafkaClient(
+        bootstrap_servers=proxy.bootstrap_servers, client_id="asker", request_timeout_ms=CLIENT_TIMEOUT_MS
+    )
+    await made.bootstrap()
+    yield made
+    await made.close()
+
+
+async def test_aiokafka_stays_on_it(proxy: Proxy, client: AIOKafkaClient, topic: str, producer: Any) -> None:
+    """Brokers and coordinators have the proxy's addresses, and records come through both ways."""
+    await until(lambda: _has_coordinator(client), 20, "the group has a coordinator")
+    port = int(proxy.bootstrap_servers.rpartition(":")[2])
+    assert {port} == {broker.port for broker in client.cluster.brokers()}
+    await producer.send_and_wait(topic, b"one")
+    assert [b"one"] == await values(proxy.bootstrap_servers, topic)
+
+
+async def _has_coordinator(client: AIOKafkaClient) -> bool:
+    """A fresh broker makes the topic for it first."""
+    try:
+        await Coordinators(client, "some-group", "some-id").group()
+    except kafka_errors.GroupCoordinatorNotAvailableError:
+        return False
+    return True
+
+
+async def test_java_clients_stay_on_it(proxy: Proxy, topic: str, producer: Any) -> None:
+    """Kafka's own tools know no other address: a consumer of theirs reads, of a group, and leaves it."""
+    await producer.send_and_wait(topic, b"one")
+    read = (
+        "org.apache.kafka.tools.consumer.ConsoleConsumer", "--bootstrap-server", proxy.bootstrap_servers,
+        "--topic", topic, "--from-beginning", "--max-messages", "1", "--timeout-ms", "20000",
+    )  # fmt: skip
+    assert "one" == (await asyncio.to_thread(tool, *read)).strip()
+    describe = ("org.apache.kafka.tools.ClusterTool", "list-endpoints", "--bootstrap-server", proxy.bootstrap_servers)
+    assert proxy.bootstrap_servers.rpartition(":")[2] in await asyncio.to_thread(tool, *describe)
+
+
+async def test_a_held_request_has_no_effect_until_it_is_let_go(
+    kafka: Cluster, proxy: Proxy, topic: str, producer: Any
+) -> None:
+    with proxy.trap(PRODUCE) as trap:
+        sent = await producer.send(topic, b"one")
+        caught = await trap.caught()
+        assert [] == await values(kafka.bootstrap_servers, topic)
+        caught.forward()
+        await sent
+    assert [b"one"] == await values(kafka.bootstrap_servers, topic)
+
+
+async def test_a_lost_reply_is_lost_after_its_effect(kafka: Cluster, proxy: Proxy, topic: str, producer: Any) -> None:
+    """The producer sends the same batch again, and the broker knows it."""
+    with proxy.trap(PRODUCE, Side.REPLY) as trap:
+        sent = await producer.send(topic, b"one")
+        caught = await trap.caught()
+        assert [b"one"] == await values(kafka.bootstrap_servers, topic)
+        assert not sent.done()
+        caught.cut()
+        await sent
+    assert [b"one"] == await values(kafka.bootstrap_servers, topic)
+
+
+async def test_a_request_arrives_after_its_client_gave_up(kafka: Cluster, proxy: Proxy, topic: str) -> None:
+    """Its sender has reported a failure, and the record is there: what the network can do, the proxy can."""
+    async with AIOKafkaProducer(
+        bootstrap_servers=proxy.bootstrap_servers, request_timeout_ms=CLIENT_TIMEOUT_MS
+    ) as producer:
+        with proxy.trap(PRODUCE) as trap:
+            sent = await producer.send(topic, b"one")
+            caught = await trap.caught()
+            await caught.client_gone()
+            with pytest.raises(kafka_errors.RequestTimedOutError):
+                await sent
+            assert [] == await values(kafka.bootstrap_servers, topic)
+            caught.forward()
+            partition = (await caught.answer()).responses[0].partition_responses[0]
+            assert (0, 0) == (partition.error_code.value, partition.base_offset)
+    assert [b"one"] == await values(kafka.bootstrap_servers, topic)
+
+
+async def test_a_request_that_is_cut_never_arrives(kafka: Cluster, proxy: Proxy, topic: str, producer: Any) -> None:
+    with proxy.trap(Match(Api.PRODUCE, node=0)) as trap:
+        sent = await producer.send(topic, b"one")
+        (await trap.caught()).cut()
+        await sent
+    assert [b"one"] == await values(kafka.bootstrap_servers, topic)
+
+
+async def test_only_the_nth_that_fits_is_caught(proxy: Proxy, client: AIOKafkaClient) -> None:
+    """Of this client, with this body."""
+    match = Match(Api.METADATA, client="ask", when=lambda request: request.body.topics == ())
+    with proxy.trap(match, occurrence=3) as third, proxy.trap(Match(Api.METADATA, client="other")) as other:
+        await ask(client)
+        await ask(client)
+        assert not third.has_caught
+        asking = asyncio.create_task(ask(client))
+        (await third.caught()).forward()
+        await asking
+        assert not other.has_caught
+
+
+async def test_all_is_cut_and_refused_until_it_is_healed(proxy: Proxy, client: AIOKafkaClient) -> None:
+    await ask(client)
+    await proxy.cut()
+    for _ in range(2):
+        with pytest.raises(LOST):
+            await ask(client)
+    await proxy.heal()
+    await until(lambda: _answers(client), 10, "the client is answered again")
+
+
+async def _answers(client: AIOKafkaClient) -> bool:
+    try:
+        await ask(client)
+    except LOST:
+        return False
+    return True
+
+
+async def test_a_frozen_network_gives_no_answer_and_no_error(proxy: Proxy, client: AIOKafkaClient) -> None:
+    await ask(client)
+    await proxy.freeze()
+    asking = asyncio.create_task(ask(client))
+    done, _ = await asyncio.wait((asking,), timeout=CLIENT_TIMEOUT_MS / 2000)
+    assert set() == done
+    await proxy.heal()
+    await asking
+
+
+@pytest.mark.parametrize("direction", ["requests", "replies"])
+async def test_a_slow_network_delays_a_direction(proxy: Proxy, client: AIOKafkaClient, direction: str) -> None:
+    await ask(client)
+    for link in (Link(latency_seconds=0.2), Link(bytes_per_second=100)):
+        await proxy.slow(**{direction: link})
+        begun = time.monotonic()
+        await ask(client)
+        assert time.monotonic() - begun > 0.19
+    await proxy.slow()
+
+
+async def test_a_rule_decides_by_itself(kafka: Cluster, proxy: Proxy, topic: str, producer: Any) -> None:
+    """Every other reply is lost: an idempotent producer's records stand there once, in order."""
+
+    class Lossy(Rule):
+        random = Random(1)
+        lost = 0
+
+        def fits(self, request: Any) -> bool:
+            return bool(request.api_key == Api.PRODUCE)
+
+        async def on_reply(self, exchange: Exchange) -> Verdict:
+            if self.random.random() < 0.5:
+                self.lost += 1
+                return Verdict.CUT
+            return Verdict.PASS
+
+    rule = Lossy()
+    expected = [b"%d" % number for number in range(10)]
+    with proxy.rule(rule):
+        for value in expected:
+            await producer.send_and_wait(topic, value)
+    assert rule.lost > 0
+    assert expected == await values(kafka.bootstrap_servers, topic)
+
+
+async def test_a_caught_request_is_let_go_when_the_test_is_done_with_it(
+    proxy: Proxy, topic: str, producer: Any
+) -> None:
+    """A test that fails in between must not leave its clients waiting."""
+    with pytest.raises(kafka_errors.KafkaError), proxy.trap(PRODUCE) as trap:
+        sent = await producer.send(topic, b"one")
+        await trap.caught()
+        raise kafka_errors.KafkaError
+    await sent

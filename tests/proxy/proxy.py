@@ -1,0 +1,177 @@
+"""A proxy before Kafka's brokers that knows requests from bytes: for faults of the network at a chosen step.
+
+    with Proxy.before(cluster) as proxy:
+        client = ...(bootstrap_servers=proxy.bootstrap_servers)
+        commits = Match(Api.END_TXN, when=lambda request: request.body.committed)
+        with proxy.trap(commits, occurrence=3) as trap:
+            caught = await trap.caught()    # the third EndTxn(commit): the broker has not seen it
+            caught.forward()                # or caught.cut(); or forward() later, after the client gave up
+
+1. Clients stay on it by themselves: it puts its own addresses into what brokers say of brokers (`addresses`).
+2. It has a thread with a loop of its own, and serves whatever the test's thread does meanwhile: a subprocess that is
+   waited for must not stand in the network.
+3. One proxy is one network: give each client that shall have faults of its own a proxy of its own.
+4. What a method changes holds when it returns; methods may be awaited in any loop.
+"""
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+
+from portfolio_stream.broker.cluster import Cluster
+from portfolio_stream.broker.probe import free_port
+from tests.proxy.addresses import Address
+from tests.proxy.connection import BUFFER_BYTES, Connection, Link, Network
+from tests.proxy.rules import Match, Rule, Side, Trap
+
+HOST = "127.0.0.1"
+STOP_SECONDS = 10.0
+
+
+class _Port:
+    """One broker's place in the proxy."""
+
+    def __init__(self, node: int, listen: Address, broker: Address) -> None:
+        self.node, self.listen, self.broker = node, listen, broker
+        self.flowing = asyncio.Event()
+        self.flowing.set()
+        self.server: asyncio.Server | None = None
+        self.connections: set[asyncio.Task[Any]] = set()
+
+
+class Proxy:
+    """Before the brokers at these addresses, by node."""
+
+    def __init__(self, brokers: Sequence[Address]) -> None:
+        first = free_port(len(brokers))
+        self._listen = [Address(HOST, first + node) for node in range(len(brokers))]
+        self._brokers = brokers
+        self._network = Network(dict(zip(brokers, self._listen, strict=True)))
+        self._ports: list[_Port] = []
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
+
+    @classmethod
+    def before(cls, cluster: Cluster) -> Self:
+        return cls([Address(HOST, cluster.port + node) for node in range(cluster.brokers)])
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return ",".join(f"{host}:{port}" for host, port in self._listen)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._submit(self._start()).result(STOP_SECONDS)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._submit(self._stop()).result(STOP_SECONDS)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(STOP_SECONDS)
+        self._loop.close()
+
+    # -- faults
+
+    @contextmanager
+    def trap(self, match: Match, side: Side = Side.REQUEST, occurrence: int = 1) -> Iterator[Trap]:
+        """Stops the n-th exchange from now on that fits; in the end it lets go of what is caught."""
+        trap = Trap(match, side, occurrence)
+        with self.rule(trap):
+            try:
+                yield trap
+            finally:
+                trap.release()
+
+    @contextmanager
+    def rule(self, rule: Rule) -> Iterator[None]:
+        """For every exchange that begins meanwhile."""
+        self._network.rules = (*self._network.rules, rule)
+        try:
+            yield
+        finally:
+            self._network.rules = tuple(other for other in self._network.rules if other is not rule)
+
+    async def cut(self, node: int | None = None) -> None:
+        """End all connections and refuse new ones, until heal()."""
+        await self._run(self._cut(self._chosen(node)))
+
+    async def freeze(self, node: int | None = None) -> None:
+        """Connections stay, nothing comes through, until heal(); then it comes through late."""
+        await self._run(self._freeze(self._chosen(node)))
+
+    async def heal(self, node: int | None = None) -> None:
+        await self._run(self._heal(self._chosen(node)))
+
+    async def slow(self, requests: Link = Link(), replies: Link = Link()) -> None:  # noqa: B008  frozen
+        """From now on, until the next call; without arguments as fast as can be."""
+        self._network.requests, self._network.replies = requests, replies
+
+    # -- in the proxy's thread
+
+    async def _start(self) -> None:
+        for node, (listen, broker) in enumerate(zip(self._listen, self._brokers, strict=True)):
+            self._ports.append(_Port(node, listen, broker))
+        await self._listen_at(self._ports)
+
+    async def _stop(self) -> None:
+        await self._cut(self._ports)
+        await self._loop.shutdown_asyncgens()
+
+    async def _listen_at(self, ports: Sequence[_Port]) -> None:
+        for port in ports:
+            if port.server is None:
+                serve = partial(self._serve, port)
+                port.server = await asyncio.start_server(serve, *port.listen, limit=BUFFER_BYTES)
+
+    async def _serve(self, port: _Port, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        port.connections.add(task)
+        try:
+            with suppress(asyncio.CancelledError):  # cut, here and nowhere else: the stream would log it
+                await self._connect(port, reader, writer)
+        finally:
+            writer.transport.abort()
+            port.connections.discard(task)
+
+    async def _connect(self, port: _Port, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            broker = await asyncio.open_connection(*port.broker, limit=BUFFER_BYTES)
+        except OSError:  # the broker is away: so are we
+            return
+        await Connection(self._network, port.node, port.flowing, (reader, writer), broker).run()
+
+    async def _cut(self, ports: Sequence[_Port]) -> None:
+        for port in ports:
+            if port.server is not None:
+                port.server.close()
+                port.server = None
+        cut = [task for port in ports for task in port.connections]
+        for task in cut:
+            task.cancel()
+        await asyncio.gather(*cut, return_exceptions=True)
+
+    async def _freeze(self, ports: Sequence[_Port]) -> None:
+        for port in ports:
+            port.flowing.clear()
+
+    async def _heal(self, ports: Sequence[_Port]) -> None:
+        for port in ports:
+            port.flowing.set()
+        await self._listen_at(ports)
+
+    def _chosen(self, node: int | None) -> Sequence[_Port]:
+        return self._ports if node is None else (self._ports[node],)
+
+    def _submit(self, work: Coroutine[Any, Any, None]) -> "Future[None]":
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    async def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        await asyncio.wrap_future(self._submit(work))

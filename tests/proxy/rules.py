@@ -1,0 +1,161 @@
+"""What happens to an exchange: a rule sees the request before the broker does, and the reply before the client does.
+
+1. Rules run in the proxy's thread. While one waits, the connection's later requests wait behind it, as on a network.
+2. CUT ends the connection on both sides: a request that the broker has is answered to nobody.
+3. A client that gives up closes its side only. What is held of it still reaches the broker if the rule lets it pass.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeVar
+
+from tests.proxy.frames import Reply, Request
+
+T = TypeVar("T")
+
+CAUGHT_SECONDS = 30.0
+
+
+class Verdict(Enum):
+    PASS = "goes on"
+    CUT = "the connection ends"
+
+
+class Side(Enum):
+    REQUEST = "before the broker sees it"
+    REPLY = "after the broker answered, before the client sees it"
+
+
+class Exchange:
+    """A request and its reply."""
+
+    def __init__(self, request: Request, rules: "tuple[Rule, ...]", client_gone: "Future[None]") -> None:
+        self.request = request
+        #: those that fit the request
+        self.rules = rules
+        #: done when the client has closed its side
+        self.client_gone = client_gone
+        #: done when the broker has answered; cancelled if its connection ended before
+        self.answered: Future[Reply] = Future()
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Requests of one kind; None: any."""
+
+    api: int | None = None
+    #: how their client ids begin
+    client: str | None = None
+    node: int | None = None
+    when: Callable[[Request], bool] | None = None
+
+    def fits(self, request: Request) -> bool:
+        return (
+            self.api in (None, request.api_key)
+            and self.node in (None, request.node)
+            and (self.client is None or (request.client_id or "").startswith(self.client))
+            and (self.when is None or self.when(request))
+        )
+
+
+class Rule:
+    """Lets everything pass; override what shall not."""
+
+    def fits(self, request: Request) -> bool:
+        return True
+
+    async def on_request(self, exchange: Exchange) -> Verdict:
+        return Verdict.PASS
+
+    async def on_reply(self, exchange: Exchange) -> Verdict:
+        return Verdict.PASS
+
+
+class Caught:
+    """An exchange that stands still until somebody decides; from any thread."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._verdict: Future[Verdict] = Future()
+
+    @property
+    def request(self) -> Request:
+        return self._exchange.request
+
+    def forward(self) -> None:
+        """It goes on, however late."""
+        self._decide(Verdict.PASS)
+
+    def cut(self) -> None:
+        """It goes no further, and its connection ends."""
+        self._decide(Verdict.CUT)
+
+    async def client_gone(self, seconds: float = CAUGHT_SECONDS) -> None:
+        """The client gave up and closed its connection."""
+        await waited(self._exchange.client_gone, seconds)
+
+    async def answer(self, seconds: float = CAUGHT_SECONDS) -> Any:
+        """What the broker answered, as kio's entity, whether or not the client sees it."""
+        return (await waited(self._exchange.answered, seconds)).body
+
+    async def verdict(self) -> Verdict:
+        return await asyncio.wrap_future(self._verdict)
+
+    def _decide(self, verdict: Verdict) -> None:
+        if not self._verdict.done():  # its connection may have ended
+            self._verdict.set_result(verdict)
+
+
+class Trap(Rule):
+    """Stops the n-th exchange that fits, once."""
+
+    def __init__(self, match: Match, side: Side, occurrence: int) -> None:
+        self._match = match
+        self._side = side
+        self._left = occurrence
+        self._lock = threading.Lock()
+        self._caught: Future[Caught] = Future()
+
+    def fits(self, request: Request) -> bool:
+        if self._left > 0 and self._match.fits(request):
+            self._left -= 1
+            return self._left == 0
+        return False
+
+    async def on_request(self, exchange: Exchange) -> Verdict:
+        return await self._stop(exchange) if self._side is Side.REQUEST else Verdict.PASS
+
+    async def on_reply(self, exchange: Exchange) -> Verdict:
+        return await self._stop(exchange) if self._side is Side.REPLY else Verdict.PASS
+
+    async def _stop(self, exchange: Exchange) -> Verdict:
+        caught = Caught(exchange)
+        with self._lock:
+            if self._caught.cancelled():
+                return Verdict.PASS
+            self._caught.set_result(caught)
+        return await caught.verdict()
+
+    async def caught(self, seconds: float = CAUGHT_SECONDS) -> Caught:
+        """Raises TimeoutError if nothing that fits came."""
+        return await waited(self._caught, seconds)
+
+    @property
+    def has_caught(self) -> bool:
+        return self._caught.done() and not self._caught.cancelled()
+
+    def release(self) -> None:
+        """Catch nothing more, and let go of what nobody decided on."""
+        with self._lock:
+            self._caught.cancel()
+        if self.has_caught:
+            self._caught.result().forward()
+
+
+async def waited(future: "Future[T]", seconds: float) -> T:
+    """Of another thread's future: a time-out here must not cancel it there."""
+    return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), seconds)
