@@ -28,7 +28,7 @@ Step = Callable[[], Awaitable[None]]
 
 
 class Trial:
-    def __init__(self, stage: Stage, rate: float, seed: int) -> None:
+    def __init__(self, stage: Stage, rate: float, seed: int, mixture: Mixture | None = None) -> None:
         self.stage = stage
         self.rate = rate
         self.random = Random(seed)
@@ -36,7 +36,7 @@ class Trial:
         self.workers: list[Worker] = []
         #: seconds until new output, by act
         self.seconds: dict[str, list[float]] = defaultdict(list)
-        mixture = Mixture(
+        usual = Mixture(
             seed=seed,
             start_time=int(time.time() * 1000),  # a broker knows no producer again whose records are a day old
             portfolios=2_000,
@@ -44,7 +44,7 @@ class Trial:
             invalid=0.02,
             partitions=stage.settings.partitions,
         )
-        self._records = generate(mixture)
+        self._records = generate(mixture or usual)
         self._load: Load | None = None
         self._reading: asyncio.Task[None] | None = None
         self._audits: Sequence[PartitionAudit] = ()

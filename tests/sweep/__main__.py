@@ -1,0 +1,142 @@
+"""Strike two workers at every step of commit, recovery and rebalance, on a real Kafka, and judge what stands there.
+
+    python -m tests.sweep [--seed S] [--seeds N] [--only POINT ...] [--variant VARIANT ...] [--brokers 3]
+
+Each seed has a stage of its own: a fresh cluster, two workers that reach it through proxies, a mixture of events. All
+points and variants follow in an order that the seed chooses; so it does which time a step is struck, and whose. A line
+a run; after a run that fails the stage is left with its folder of logs and data, and a new one takes the next run.
+Exit code 1 if anything is wrong.
+"""
+
+import argparse
+import asyncio
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random, SystemRandom
+from signal import SIGINT, SIGTERM
+
+from portfolio_stream.quiet_logs import quieten
+from tests.sweep.points import BY_NAME, POINTS, Point, Variant
+from tests.sweep.stage import StruckStage, struck_stage
+from tests.sweep.sweep import Run, Sweep
+
+WRONG_LINES = 40  # of what a failed run says; the rest is in its folder
+
+
+@dataclass
+class Outcome:
+    #: until new outputs on every partition, by point and variant
+    seconds: dict[tuple[str, Variant], list[float]] = field(default_factory=lambda: defaultdict(list))
+    wrong: list[Run] = field(default_factory=list)
+    events: int = 0
+
+
+def runs_of(seed: int, points: Sequence[Point], variants: Iterable[Variant]) -> list[Run]:
+    wanted = set(variants)
+    runs = [Run(point=point, variant=v, seed=seed) for point in points for v in point.variants if v in wanted]
+    Random(seed).shuffle(runs)
+    return runs
+
+
+def sweep_all(runs: list[Run], brokers: int, outcome: Outcome) -> None:
+    """On as many stages as it takes; a stage ends with its first failure."""
+    left = list(reversed(runs))
+    while left:
+        folder = Path(tempfile.mkdtemp(prefix="sweep-"))
+        before = len(outcome.wrong)
+        try:
+            with struck_stage(folder, brokers) as stage:
+                asyncio.run(sweep_stage(stage, left, outcome))
+        finally:
+            if len(outcome.wrong) == before:
+                shutil.rmtree(folder)
+            else:
+                print(f"logs and data of the failed run are in {folder}", flush=True)
+
+
+async def sweep_stage(stage: StruckStage, left: list[Run], outcome: Outcome) -> None:
+    """Takes runs off the end of `left` until there are none, or one fails."""
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (SIGINT, SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    sweep = Sweep(stage, left[-1].seed)
+    with suppress(RunFailed):
+        async with sweep.judged("w1", "w2"):
+            while left:
+                await judge(sweep, left.pop(), outcome)
+    outcome.events += sum(sweep.history.sent().values())
+
+
+class RunFailed(Exception):
+    """Its stage's history is no base for another run."""
+
+
+async def judge(sweep: Sweep, run: Run, outcome: Outcome) -> None:
+    started = time.monotonic()
+    line = f"{run.point.name:30} {run.variant.value:6} seed {run.seed}"
+    try:
+        seconds = await sweep.run(run)
+    except (AssertionError, TimeoutError) as wrong:
+        outcome.wrong.append(run)
+        reason = str(wrong) or type(wrong).__name__
+        print(f"{line}  WRONG: {run}\n" + "\n".join(reason.splitlines()[:WRONG_LINES]), flush=True)
+        raise RunFailed from wrong
+    outcome.seconds[run.point.name, run.variant].append(seconds)
+    print(f"{line}  {seconds:5.1f} s  of {time.monotonic() - started:4.1f} s  holds", flush=True)
+
+
+def table(outcome: Outcome, points: Sequence[Point]) -> str:
+    """Seconds until new outputs: the median and the most of each point's variants."""
+    lines = [f"{'point':30}" + "".join(f"{variant.value:>22}" for variant in Variant)]
+    for point in points:
+        cells = [cell(point, variant, outcome.seconds.get((point.name, variant), [])) for variant in Variant]
+        lines.append(f"{point.name:30}" + "".join(f"{text:>22}" for text in cells))
+    return "\n".join(lines)
+
+
+def cell(point: Point, variant: Variant, seconds: Sequence[float]) -> str:
+    if variant not in point.variants:
+        return "not applicable"
+    return f"{len(seconds)} runs {statistics.median(seconds):.1f} {max(seconds):.1f}" if seconds else "-"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=SystemRandom().randrange(1 << 31))
+    parser.add_argument("--seeds", type=int, default=1, help="so many, from --seed on")
+    parser.add_argument("--only", nargs="+", choices=BY_NAME, metavar="POINT", help=", ".join(BY_NAME))
+    variants = [variant.value for variant in Variant]
+    parser.add_argument("--variant", nargs="+", choices=variants, default=variants)
+    parser.add_argument("--brokers", type=int, choices=(1, 3), default=1)
+    given = parser.parse_args()
+    chosen = [point for point in POINTS if point.name in (given.only or BY_NAME) and point.brokers <= given.brokers]
+    quieten()
+    outcome = Outcome()
+    started = time.monotonic()
+    try:
+        for seed in range(given.seed, given.seed + given.seeds):
+            sweep_all(runs_of(seed, chosen, map(Variant, given.variant)), given.brokers, outcome)
+    except asyncio.CancelledError:
+        print("stopped")
+        return 130
+    count = sum(map(len, outcome.seconds.values()))
+    print(f"\n{table(outcome, chosen)}")
+    print(
+        f"{count} runs hold, {len(outcome.wrong)} do not; {outcome.events:,} events, {time.monotonic() - started:.0f} s"
+    )
+    for run in outcome.wrong:
+        print(f"WRONG: {run}")
+    return 1 if outcome.wrong or not count else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

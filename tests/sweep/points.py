@@ -1,0 +1,165 @@
+"""Every step of a worker's commit, recovery and rebalance, as places where a run may strike.
+
+On the wire a step is a request: the proxy sees it arrive, and sees the broker's answer. In the process it is a call
+that a launcher wraps (`steps`). Three variants of each:
+
+    BEFORE  kill -9: the broker never gets the request; the call is not made
+    AFTER   kill -9: the broker has answered, nobody hears it; the call has returned
+    LOST    the worker lives: the answer is lost with its connection; the call fails as on a broken disk
+
+A driver brings the step about; where the load does, the n-th time is struck that it comes.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from portfolio_stream.settings import Settings
+from tests.proxy.frames import Api, Request
+from tests.proxy.rules import Match
+
+TOPICS = Settings()
+ENGINE = "w"  # its client id is w1@host:port; that of its readers is aiokafka's own
+EARLIEST, LATEST = -2, -1
+JOINING, LEAVING = 0, -1  # member epochs
+
+
+class Variant(Enum):
+    BEFORE = "before"
+    AFTER = "after"
+    LOST = "lost"
+
+
+class Driver(Enum):
+    LOAD = "events come"
+    RESTART = "the worker was killed and starts again"
+    LOST_STORE = "and has lost its store: all of its changelog is replayed"
+    LOST_FOLDER = "and has lost its data folder: it is a new member"
+    STOP = "the worker gets SIGTERM"
+    SHRINK = "the other worker joins: this one gives half of its partitions back"
+    GROW = "the other worker leaves: this one gets its partitions"
+    EXPEL = "somebody says goodbye in the worker's name: its membership is lost"
+
+
+class Failure(Enum):
+    """What a failing call does to the worker."""
+
+    NONE = "it cannot fail by itself"
+    ENDS = "exit 1, with the path and what to do"
+    LIVES = "it goes on"
+    ENDS_WELL = "it was stopping, exit 0"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Point:
+    name: str
+    driver: Driver
+    #: on the wire; None: a call of this name in `steps`
+    match: Match | None = None
+    #: the first, up to so many, is struck
+    occurrences: int = 1
+    failure: Failure = Failure.NONE
+    #: it exists on a cluster of so many
+    brokers: int = 1
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        if self.match is None and self.failure is Failure.NONE:
+            return (Variant.BEFORE, Variant.AFTER)
+        return tuple(Variant)
+
+
+def of_engine(api: Api) -> Match:
+    return Match(api, ENGINE)
+
+
+def coordinator(kind: int) -> Match:
+    return Match(Api.FIND_COORDINATOR, ENGINE, when=lambda request: request.body.key_type == kind)
+
+
+def fetch(topic: str) -> Match:
+    return Match(Api.FETCH, when=lambda request: any(found.topic == topic for found in request.body.topics))
+
+
+def bounds(topic: str, which: int) -> Match:
+    def asks(request: Request) -> bool:
+        return any(
+            found.name == topic and all(partition.timestamp == which for partition in found.partitions)
+            for found in request.body.topics
+        )
+
+    return Match(Api.LIST_OFFSETS, ENGINE, when=asks)
+
+
+def end(*, committed: bool) -> Match:
+    return Match(Api.END_TXN, ENGINE, when=lambda request: request.body.committed is committed)
+
+
+def beat(epoch: int) -> Match:
+    return Match(Api.CONSUMER_GROUP_HEARTBEAT, ENGINE, when=lambda request: request.body.member_epoch == epoch)
+
+
+def member_beat(*, acknowledges: bool) -> Match:
+    """Of a member; one that says what it owns acknowledges what it was told to give back, or what it got."""
+
+    def fits(request: Request) -> bool:
+        body = request.body
+        return bool(body.member_epoch > 0 and acknowledges is (body.topic_partitions is not None))
+
+    return Match(Api.CONSUMER_GROUP_HEARTBEAT, ENGINE, when=fits)
+
+
+SOURCE, CHANGELOG = TOPICS.input_topic, TOPICS.changelog_topic
+D, F = Driver, Failure
+
+# fmt: off
+POINTS: tuple[Point, ...] = (
+    # a commit, on the wire
+    Point(name="fetch-source", driver=D.LOAD, match=fetch(SOURCE), occurrences=20),
+    Point(name="txn-offset-commit", driver=D.LOAD, match=of_engine(Api.TXN_OFFSET_COMMIT), occurrences=20),
+    Point(name="produce", driver=D.LOAD, match=of_engine(Api.PRODUCE), occurrences=20),
+    Point(name="produce-to-1", driver=D.LOAD, match=Match(Api.PRODUCE, ENGINE, 1), occurrences=20, brokers=3),
+    Point(name="produce-to-2", driver=D.LOAD, match=Match(Api.PRODUCE, ENGINE, 2), occurrences=20, brokers=3),
+    Point(name="end-txn-commit", driver=D.LOAD, match=end(committed=True), occurrences=20),
+    Point(name="end-txn-abort", driver=D.EXPEL, match=end(committed=False)),
+    # a commit, in the process
+    Point(name="fold", driver=D.LOAD, occurrences=20, failure=F.LIVES),
+    Point(name="store-read", driver=D.LOAD, occurrences=50, failure=F.ENDS),
+    Point(name="acknowledge", driver=D.LOAD, occurrences=20),
+    Point(name="close", driver=D.LOAD, occurrences=20),
+    Point(name="next-epoch", driver=D.LOAD, occurrences=20),
+    Point(name="store-write", driver=D.LOAD, occurrences=20, failure=F.ENDS),
+    Point(name="drop", driver=D.EXPEL),
+    # a start
+    Point(name="identity-write", driver=D.LOST_FOLDER, failure=F.ENDS),
+    Point(name="identity-rename", driver=D.LOST_FOLDER, failure=F.ENDS),
+    Point(name="store-open", driver=D.RESTART, failure=F.ENDS),
+    Point(name="metadata", driver=D.RESTART, match=of_engine(Api.METADATA), occurrences=2),
+    Point(name="find-transaction-coordinator", driver=D.RESTART, match=coordinator(1)),
+    Point(name="init-producer-id", driver=D.RESTART, match=of_engine(Api.INIT_PRODUCER_ID)),
+    Point(name="find-group-coordinator", driver=D.RESTART, match=coordinator(0)),
+    # the group
+    Point(name="beat-join", driver=D.RESTART, match=beat(JOINING)),
+    Point(name="beat-rejoin", driver=D.EXPEL, match=beat(JOINING)),
+    Point(name="beat", driver=D.LOAD, match=member_beat(acknowledges=False), occurrences=3),
+    Point(name="beat-gained", driver=D.GROW, match=member_beat(acknowledges=True)),
+    Point(name="beat-revoked", driver=D.SHRINK, match=member_beat(acknowledges=True)),
+    Point(name="beat-leave", driver=D.STOP, match=beat(LEAVING)),
+    Point(name="revoke", driver=D.SHRINK),
+    Point(name="let-go", driver=D.SHRINK),
+    Point(name="finish", driver=D.STOP),
+    Point(name="store-close", driver=D.STOP, failure=F.ENDS_WELL),
+    # recovery
+    Point(name="recover", driver=D.RESTART),
+    Point(name="offset-fetch", driver=D.RESTART, match=of_engine(Api.OFFSET_FETCH)),
+    Point(name="changelog-start", driver=D.RESTART, match=bounds(CHANGELOG, EARLIEST)),
+    Point(name="changelog-end", driver=D.RESTART, match=bounds(CHANGELOG, LATEST)),
+    Point(name="store-wipe", driver=D.LOST_STORE, occurrences=4, failure=F.ENDS),
+    Point(name="fetch-changelog", driver=D.LOST_STORE, match=fetch(CHANGELOG), occurrences=3),
+    Point(name="replay-write", driver=D.LOST_STORE, occurrences=4, failure=F.ENDS),
+    Point(name="source-start", driver=D.RESTART, match=bounds(SOURCE, EARLIEST)),
+    Point(name="source-end", driver=D.RESTART, match=bounds(SOURCE, LATEST)),
+    Point(name="decide", driver=D.RESTART, occurrences=4),
+)
+# fmt: on
+BY_NAME = {point.name: point for point in POINTS}
+assert len(BY_NAME) == len(POINTS)

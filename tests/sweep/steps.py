@@ -1,0 +1,197 @@
+"""The calls of a worker that a run may strike: each is wrapped from outside, the product has no place for it.
+
+An order stands in a file that appears while the worker runs: which call, which time, and whether it kills the process
+before it or after it, or makes it fail. The file is renamed first, which tells the run that the point was reached.
+"""
+
+import errno
+import os
+import signal
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import wraps
+from inspect import iscoroutinefunction
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from portfolio_stream import worker
+from portfolio_stream.errors import StoreFailed
+from portfolio_stream.exactly_once import identity
+from portfolio_stream.exactly_once.commits import Commits
+from portfolio_stream.exactly_once.engine import Engine
+from portfolio_stream.exactly_once.recovery import Recovery
+from portfolio_stream.exactly_once.replay import Replay
+from portfolio_stream.exactly_once.store import META_KEY, Store
+from portfolio_stream.exactly_once.writer import Writer
+from tests.sweep.points import Variant
+
+FULL = os.strerror(errno.ENOSPC)
+OWN_KEYS = b"\xff\xff"
+
+_replaying: ContextVar[bool] = ContextVar("replaying", default=False)
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    step: str
+    variant: Variant
+    occurrence: int
+
+    def give(self, path: Path) -> None:
+        part = path.with_suffix(".given")
+        part.write_bytes(msgspec.json.encode(self))
+        part.rename(path)
+
+
+def obeyed(path: Path) -> Path:
+    """What the order's file is called when it was."""
+    return path.with_suffix(".obeyed")
+
+
+@dataclass
+class Obedience:
+    """Of one process."""
+
+    path: Path
+    #: calls of the ordered step since the order came
+    calls: int = 0
+    order: Order | None = None
+
+    def reach(self, step: str, variant: Variant) -> bool:
+        """True if it is this call that must fail; does not return if it is the one that kills."""
+        if not self.path.exists():  # one call of the system, for each step of the worker
+            self.order = None
+            return False
+        if self.order is None:
+            self.order = msgspec.json.decode(self.path.read_bytes(), type=Order)
+            self.calls = 0
+        order = self.order
+        if (step, variant) != (order.step, order.variant):
+            return False
+        self.calls += 1
+        if self.calls < order.occurrence:
+            return False
+        self.path.rename(obeyed(self.path))
+        if variant is not Variant.LOST:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return True
+
+
+def full_disk(*_: Any) -> Exception:
+    return OSError(errno.ENOSPC, FULL)
+
+
+def full_store(store: Store, *_: Any) -> Exception:
+    return StoreFailed(store.path, FULL)
+
+
+def broken_fold(*_: Any) -> Exception:
+    return RuntimeError("the fold was told to fail")
+
+
+@dataclass(frozen=True)
+class Step:
+    name: str
+    #: where the call is looked up when it is made
+    owner: Any
+    attribute: str
+    #: whether a call with these arguments is this step
+    when: Callable[..., bool] = lambda *_: True
+    error: Callable[..., Exception] | None = None
+
+
+def is_committing(store: Store, *_: Any) -> bool:
+    return not _replaying.get()
+
+
+def is_replaying(store: Store, *_: Any) -> bool:
+    return _replaying.get()
+
+
+def is_folding(store: Store, key: bytes) -> bool:
+    return not key.startswith(OWN_KEYS) and not key.endswith(META_KEY)
+
+
+def has_work(commits: Commits) -> bool:
+    return bool(commits.open.committable())
+
+
+def is_part(path: Path, *_: Any) -> bool:
+    return path.suffix == ".part"
+
+
+STEPS: tuple[Step, ...] = (
+    Step("identity-write", identity, "_write", error=full_disk),
+    Step("identity-rename", Path, "rename", when=is_part, error=full_disk),
+    Step("store-open", Store, "_open", error=full_store),
+    Step("recover", Engine, "_recover"),
+    Step("store-wipe", Store, "wipe", error=full_store),
+    Step("replay-write", Store, "write", when=is_replaying, error=full_store),
+    Step("decide", Recovery, "_decided"),
+    Step("fold", worker, "fold_slice", error=broken_fold),
+    Step("store-read", Store, "get", when=is_folding, error=full_store),
+    Step("acknowledge", Engine, "acknowledged"),
+    Step("close", Commits, "close", when=has_work),
+    Step("next-epoch", Writer, "_begin"),
+    Step("store-write", Store, "write", when=is_committing, error=full_store),
+    Step("drop", Engine, "_drop_everything"),
+    Step("revoke", Engine, "_revoke"),
+    Step("let-go", Engine, "_let_go"),
+    Step("finish", Engine, "_finish"),
+    Step("store-close", Store, "_close", error=full_store),
+)
+
+
+def install(obedience: Obedience) -> None:
+    Replay.run = _marked(Replay.run)  # type: ignore[method-assign]
+    for step in STEPS:
+        wrap = _around_coroutine if iscoroutinefunction(getattr(step.owner, step.attribute)) else _around
+        setattr(step.owner, step.attribute, wrap(step, getattr(step.owner, step.attribute), obedience))
+
+
+def _around(step: Step, call: Callable[..., Any], obedience: Obedience) -> Callable[..., Any]:
+    @wraps(call)
+    def around(*args: Any, **kwargs: Any) -> Any:
+        if not step.when(*args):
+            return call(*args, **kwargs)
+        _before(step, obedience, args)
+        result = call(*args, **kwargs)
+        obedience.reach(step.name, Variant.AFTER)
+        return result
+
+    return around
+
+
+def _around_coroutine(step: Step, call: Callable[..., Any], obedience: Obedience) -> Callable[..., Any]:
+    @wraps(call)
+    async def around(*args: Any, **kwargs: Any) -> Any:
+        if not step.when(*args):
+            return await call(*args, **kwargs)
+        _before(step, obedience, args)
+        result = await call(*args, **kwargs)
+        obedience.reach(step.name, Variant.AFTER)
+        return result
+
+    return around
+
+
+def _before(step: Step, obedience: Obedience, args: tuple[Any, ...]) -> None:
+    obedience.reach(step.name, Variant.BEFORE)
+    if step.error is not None and obedience.reach(step.name, Variant.LOST):
+        raise step.error(*args)
+
+
+def _marked(run: Callable[..., Any]) -> Callable[..., Any]:
+    """What it writes to the store is replayed."""
+
+    @wraps(run)
+    async def around(*args: Any, **kwargs: Any) -> Any:
+        token = _replaying.set(True)
+        try:
+            return await run(*args, **kwargs)
+        finally:
+            _replaying.reset(token)
+
+    return around
