@@ -1,11 +1,12 @@
 """Every step of a worker's commit, recovery and rebalance, as places where a run may strike.
 
 On the wire a step is a request: the proxy sees it arrive, and sees the broker's answer. In the process it is a call
-that a launcher wraps (`steps`). Three variants of each:
+that a launcher wraps (`steps`). Its variants:
 
     BEFORE  kill -9: the broker never gets the request; the call is not made
     AFTER   kill -9: the broker has answered, nobody hears it; the call has returned
     LOST    the worker lives: the answer is lost with its connection; the call fails as on a broken disk
+    LATE    kill -9, and the request reaches the broker when the worker has started again and recovered (KAFKA-17754)
 
 A driver brings the step about; where the load does, the n-th time is struck that it comes.
 """
@@ -22,11 +23,17 @@ ENGINE = "w"  # its client id is w1@host:port; that of its readers is aiokafka's
 EARLIEST, LATEST = -2, -1
 JOINING, LEAVING = 0, -1  # member epochs
 
+#: requests that change what the broker knows
+WRITING = frozenset(
+    (Api.INIT_PRODUCER_ID, Api.TXN_OFFSET_COMMIT, Api.PRODUCE, Api.END_TXN, Api.CONSUMER_GROUP_HEARTBEAT)
+)
+
 
 class Variant(Enum):
     BEFORE = "before"
     AFTER = "after"
     LOST = "lost"
+    LATE = "late"
 
 
 class Driver(Enum):
@@ -41,9 +48,9 @@ class Driver(Enum):
 
 
 class Failure(Enum):
-    """What a failing call does to the worker."""
+    """What a call that fails does to the worker, or a request of its predecessor that comes late."""
 
-    NONE = "it cannot fail by itself"
+    NONE = "nothing: the call cannot fail, the request is refused"
     ENDS = "exit 1, with the path and what to do"
     LIVES = "it goes on"
     ENDS_WELL = "it was stopping, exit 0"
@@ -57,15 +64,17 @@ class Point:
     match: Match | None = None
     #: the first, up to so many, is struck
     occurrences: int = 1
+    #: of a call, and of a request that comes late
     failure: Failure = Failure.NONE
     #: it exists on a cluster of so many
     brokers: int = 1
 
     @property
     def variants(self) -> tuple[Variant, ...]:
-        if self.match is None and self.failure is Failure.NONE:
-            return (Variant.BEFORE, Variant.AFTER)
-        return tuple(Variant)
+        kills = (Variant.BEFORE, Variant.AFTER)
+        if self.match is None:
+            return kills if self.failure is Failure.NONE else (*kills, Variant.LOST)
+        return (*kills, Variant.LOST, Variant.LATE) if self.match.api in WRITING else (*kills, Variant.LOST)
 
 
 def of_engine(api: Api) -> Match:
@@ -135,7 +144,8 @@ POINTS: tuple[Point, ...] = (
     Point(name="store-open", driver=D.RESTART, failure=F.ENDS),
     Point(name="metadata", driver=D.RESTART, match=of_engine(Api.METADATA), occurrences=2),
     Point(name="find-transaction-coordinator", driver=D.RESTART, match=coordinator(1)),
-    Point(name="init-producer-id", driver=D.RESTART, match=of_engine(Api.INIT_PRODUCER_ID)),
+    Point(name="init-producer-id", driver=D.RESTART, match=of_engine(Api.INIT_PRODUCER_ID), failure=F.ENDS),  # late, it
+    # cannot be told from a successor's: the worker ends, superseded, and whoever supervises it starts it again
     Point(name="find-group-coordinator", driver=D.RESTART, match=coordinator(0)),
     # the group
     Point(name="beat-join", driver=D.RESTART, match=beat(JOINING)),

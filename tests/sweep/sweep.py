@@ -132,7 +132,7 @@ class _Strike:
     async def _caught(self) -> AsyncIterator[Callable[[], Awaitable[None]]]:
         """On the wire."""
         assert self.point.match is not None
-        side = Side.REQUEST if self.variant is Variant.BEFORE else Side.REPLY
+        side = Side.REQUEST if self.variant in (Variant.BEFORE, Variant.LATE) else Side.REPLY
         network = self.stage.networks[self.victim.name]
         with network.trap(self.point.match, side, self.occurrence) as trap:
 
@@ -141,6 +141,8 @@ class _Strike:
                 self.struck = time.monotonic()
                 if self.variant is Variant.LOST:
                     await self._lose(caught)
+                elif self.variant is Variant.LATE:
+                    await self._deliver_late(caught)
                 else:
                     self.victim.kill()
                     caught.cut()
@@ -152,6 +154,15 @@ class _Strike:
         caught.cut()
         if self.point.driver is Driver.STOP:
             await self._start_again(0)
+
+    async def _deliver_late(self, caught: Caught) -> None:
+        self.victim.kill()
+        self.victim.start()
+        await self.stage.serving(self.victim)
+        caught.forward()
+        await caught.answer()
+        if self.point.failure is Failure.ENDS:
+            await self._start_again(1)
 
     @asynccontextmanager
     async def _reached(self) -> AsyncIterator[Callable[[], Awaitable[None]]]:
