@@ -58,9 +58,11 @@ class Trial:
             async with open_audits(self.stage.settings) as self._audits:
                 yield
         finally:
-            self._reading.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._reading
+            for task in (self._reading, None if self._load is None else self._load.task):
+                if task is not None:
+                    task.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await task
 
     @asynccontextmanager
     async def load(self) -> AsyncIterator[None]:
@@ -101,7 +103,11 @@ class Trial:
     async def answered(self) -> None:
         """All that was sent so far has its output or dead letter, once and in order."""
         sent = self.history.sent()
-        await self._until(lambda: self.history.is_answered(sent), ANSWER_SECONDS, "an answer to all that was sent")
+
+        def is_decided() -> bool:
+            return bool(self.history.anomalies) or self.history.is_answered(sent)
+
+        await self._until(is_decided, ANSWER_SECONDS, "an answer to all that was sent")
         assert not self.history.anomalies, "\n".join(self.history.anomalies)
 
     async def audited(self) -> None:

@@ -18,7 +18,7 @@ import asyncio
 import threading
 from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -127,19 +127,18 @@ class Proxy:
     async def _listen_at(self, ports: Sequence[_Port]) -> None:
         for port in ports:
             if port.server is None:
-                serve = partial(self._serve, port)
-                port.server = await asyncio.start_server(serve, *port.listen, limit=BUFFER_BYTES)
+                accept = partial(self._accept, port)
+                port.server = await asyncio.start_server(accept, *port.listen, limit=BUFFER_BYTES)
 
-    async def _serve(self, port: _Port, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accept(self, port: _Port, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._connect(port, reader, writer))
         port.connections.add(task)
-        try:
-            with suppress(asyncio.CancelledError):  # cut, here and nowhere else: the stream would log it
-                await self._connect(port, reader, writer)
-        finally:
+
+        def end(_: "asyncio.Task[None]") -> None:
             writer.transport.abort()
             port.connections.discard(task)
+
+        task.add_done_callback(end)
 
     async def _connect(self, port: _Port, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -75,6 +75,19 @@ class Rule:
         return Verdict.PASS
 
 
+class Cut(Rule):
+    """Nothing that fits arrives."""
+
+    def __init__(self, match: Match) -> None:
+        self._match = match
+
+    def fits(self, request: Request) -> bool:
+        return self._match.fits(request)
+
+    async def on_request(self, exchange: Exchange) -> Verdict:
+        return Verdict.CUT
+
+
 class Caught:
     """An exchange that stands still until somebody decides; from any thread."""
 

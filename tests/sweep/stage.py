@@ -18,11 +18,12 @@ class StruckStage(Stage):
     stack: ExitStack = field(default_factory=ExitStack)
     #: by worker
     networks: dict[str, Proxy] = field(default_factory=dict)
+    launcher: str = LAUNCHER
 
-    def worker(self, name: str, *, app: str = LAUNCHER, **environment: str) -> Worker:
+    def worker(self, name: str, *, app: str | None = None, **environment: str) -> Worker:
         network = self.networks[name] = self.stack.enter_context(Proxy.before(self.cluster))
         own = {"PORTFOLIO_BOOTSTRAP_SERVERS": network.bootstrap_servers, "SWEEP_ORDERS": str(self.orders(name))}
-        return super().worker(name, app=app, **own | environment)
+        return super().worker(name, app=app or self.launcher, **own | environment)
 
     def order(self, name: str, step: str, variant: Variant, occurrence: int) -> None:
         obeyed(self.orders(name)).unlink(missing_ok=True)
@@ -42,8 +43,8 @@ class StruckStage(Stage):
 
 
 @contextmanager
-def struck_stage(folder: Path, brokers: int) -> Iterator[StruckStage]:
+def struck_stage(folder: Path, brokers: int = 1, launcher: str = LAUNCHER) -> Iterator[StruckStage]:
     with new_stage(folder, brokers) as stage, ExitStack() as stack:
-        made = StruckStage(stage.cluster, stage.settings, folder, stack=stack)
+        made = StruckStage(stage.cluster, stage.settings, folder, stack=stack, launcher=launcher)
         stack.callback(made.end)
         yield made

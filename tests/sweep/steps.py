@@ -147,8 +147,12 @@ STEPS: tuple[Step, ...] = (
 def install(obedience: Obedience) -> None:
     Replay.run = _marked(Replay.run)  # type: ignore[method-assign]
     for step in STEPS:
-        wrap = _around_coroutine if iscoroutinefunction(getattr(step.owner, step.attribute)) else _around
-        setattr(step.owner, step.attribute, wrap(step, getattr(step.owner, step.attribute), obedience))
+        setattr(step.owner, step.attribute, wrapped(step, getattr(step.owner, step.attribute), obedience))
+
+
+def wrapped(step: Step, call: Callable[..., Any], obedience: Obedience) -> Callable[..., Any]:
+    wrap = _around_coroutine if iscoroutinefunction(call) else _around
+    return wrap(step, call, obedience)
 
 
 def _around(step: Step, call: Callable[..., Any], obedience: Obedience) -> Callable[..., Any]:
