@@ -250,3 +250,17 @@ async def test_a_caught_request_is_let_go_when_the_test_is_done_with_it(
         await trap.caught()
         raise kafka_errors.KafkaError
     await sent
+
+
+async def test_a_rule_that_fails_fails_the_test(kafka: Cluster, topic: str) -> None:
+    """Its connection ends, and the proxy tells why."""
+
+    def fails(_: Any) -> bool:
+        raise LookupError("no such field")
+
+    with pytest.raises(LookupError), Proxy.before(kafka) as proxy:
+        async with AIOKafkaProducer(bootstrap_servers=proxy.bootstrap_servers) as producer:
+            with proxy.trap(Match(Api.PRODUCE, when=fails)):
+                sent = await producer.send(topic, b"one")
+                await asyncio.wait((sent,), timeout=1.0)
+            await sent

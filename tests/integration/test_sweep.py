@@ -15,13 +15,10 @@ from tests.sweep.sweep import Run, Sweep
 SEED = 7
 #: one of each kind: a commit's requests and local steps, a start, a rebalance, a replay; killed, lost, late
 SLICE = (
-    ("txn-offset-commit", Variant.AFTER),
     ("produce", Variant.LOST),
     ("end-txn-commit", Variant.BEFORE),
     ("end-txn-commit", Variant.AFTER),
-    ("end-txn-commit", Variant.LOST),
     ("end-txn-commit", Variant.LATE),
-    ("store-write", Variant.BEFORE),
     ("store-write", Variant.LOST),
     ("end-txn-abort", Variant.LOST),
     ("beat-revoked", Variant.BEFORE),

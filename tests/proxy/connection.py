@@ -44,7 +44,7 @@ class Link:
 
 @dataclass
 class Network:
-    """What all connections of a proxy share; changed in its thread alone."""
+    """What all connections of a proxy share. Any thread may replace what stands here; nothing is changed in place."""
 
     addresses: Mapping[Address, Address]
     rules: tuple[Rule, ...] = ()

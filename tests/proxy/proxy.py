@@ -53,6 +53,8 @@ class Proxy:
         self._brokers = brokers
         self._network = Network(dict(zip(brokers, self._listen, strict=True)))
         self._ports: list[_Port] = []
+        #: the first of a rule, or a frame that cannot be read: no test may pass over it
+        self._error: BaseException | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
 
@@ -76,6 +78,8 @@ class Proxy:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(STOP_SECONDS)
         self._loop.close()
+        if error is None and self._error is not None:
+            raise self._error
 
     # -- faults
 
@@ -122,7 +126,6 @@ class Proxy:
 
     async def _stop(self) -> None:
         await self._cut(self._ports)
-        await self._loop.shutdown_asyncgens()
 
     async def _listen_at(self, ports: Sequence[_Port]) -> None:
         for port in ports:
@@ -137,6 +140,8 @@ class Proxy:
         def end(_: "asyncio.Task[None]") -> None:
             writer.transport.abort()
             port.connections.discard(task)
+            if not task.cancelled():
+                self._error = self._error or task.exception()
 
         task.add_done_callback(end)
 
