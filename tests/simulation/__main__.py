@@ -29,6 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--replay", type=int, metavar="SEED")
     parser.add_argument("--every-step", action="store_true")
+    parser.add_argument("--stride", type=int, default=1, help="with --every-step: not every, but every so manyth")
     parser.add_argument("--mutations", action="store_true")
     parser.add_argument("--mutation", metavar="NAME", help="only this one")
     given = parser.parse_args(arguments)
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"| {given.mutation} | {runs} | {anomaly[:110]} |", flush=True)
         return 0 if caught else 1
     if given.every_step:
-        return campaign.every_step(given.first or 0, given.jobs)
+        return campaign.every_step(given.first or 0, given.stride, given.jobs)
     return campaign.seeded(given.profile, given.first, given.seeds, given.minutes, given.jobs)
 
 

@@ -104,12 +104,13 @@ def seeded(profile: str, first: int | None, count: int, minutes: float | None, j
     return add_up((make(seed, PROFILES[profile]) for seed in seeds_from(first, count, minutes)), jobs)
 
 
-def every_step(seed: int, jobs: int) -> int:
-    """A crash at every await: one run for each step that a worker takes in a short life."""
+def every_step(seed: int, stride: int, jobs: int) -> int:
+    """A crash at every await: one run for each step, or each `stride`th, that a worker takes in a short life."""
     logging.disable(logging.CRITICAL)
     steps = run(at_step(seed, NEVER)).first_steps
-    print(f"seed {seed}: killed before each of {steps} steps", flush=True)
-    return add_up((at_step(seed, step) for step in range(1, steps + 1)), jobs)
+    struck = range(1, steps + 1, stride)
+    print(f"seed {seed}: killed before {len(struck)} of {steps} steps, one a run", flush=True)
+    return add_up((at_step(seed, step) for step in struck), jobs)
 
 
 def add_up(plans: Iterator[Plan], jobs: int) -> int:

@@ -28,8 +28,11 @@ warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWar
 EPOCH = 1_800_000_000.0  # what time.time() says when a simulation begins
 
 
+MOST_TURNS = 1_000_000  # of the loop at one moment: something asks itself in a circle
+
+
 class Deadlock(Exception):
-    """Nobody has anything to do, ever."""
+    """Nobody has anything to do, ever; or somebody has, and time does not pass."""
 
 
 class Process:
@@ -89,6 +92,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         super().__init__()
         self._random = random
         self._now = 0.0
+        self._turns = 0
         #: when each executor has done what it was given
         self._busy: dict[int, float] = {}
         #: least and most seconds that work in a thread takes, by process name; the disk's faults change it
@@ -107,8 +111,13 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             heapq.heappop(scheduled)._scheduled = False  # type: ignore[attr-defined]
         if not ready:
             if not scheduled:
-                raise Deadlock
-            self._now = max(self._now, scheduled[0].when())
+                raise Deadlock("nobody has anything to do")
+            if scheduled[0].when() > self._now:
+                self._now = scheduled[0].when()
+                self._turns = 0
+        self._turns += 1
+        if self._turns > MOST_TURNS:
+            raise Deadlock("time does not pass")
         now = self._now
         while scheduled and scheduled[0].when() <= now:
             timer = heapq.heappop(scheduled)

@@ -29,7 +29,7 @@ from tests.simulation.judge import OWN_PREFIX, Anomaly, Judge
 from tests.simulation.kafka.cluster import SimulatedKafka
 from tests.simulation.kafka.transactions import LAST_EPOCH
 from tests.simulation.ledger import CHANGELOG, DEAD, OUTPUT, SOURCE
-from tests.simulation.loop import Process, SimulatedLoop, simulate
+from tests.simulation.loop import Deadlock, Process, SimulatedLoop, simulate
 from tests.simulation.plan import Fault, Plan
 from tests.simulation.timeline import Timeline
 from tests.simulation.worker import SimulatedWorker
@@ -76,7 +76,7 @@ def run(plan: Plan, *, with_logs: bool = False) -> Outcome:
     try:
         with patch.object(partitions, "VIEW_ENTRIES", VIEW_ENTRIES):
             simulate(main, Random(f"loop {plan.seed}"))
-    except Anomaly as found:
+    except (Anomaly, Deadlock) as found:
         anomaly = str(found)
     made = world[0]
     return Outcome(

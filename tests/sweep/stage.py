@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from tests.integration.workers import Stage, Worker, new_stage
-from tests.proxy.proxy import Proxy
+from tests.integration.workers import Worker, new_stage
+from tests.proxy.stage import NetworkedStage
 from tests.sweep.points import Variant
 from tests.sweep.steps import Order, obeyed
 
@@ -14,16 +14,12 @@ LAUNCHER = "tests.sweep.launcher"
 
 
 @dataclass
-class StruckStage(Stage):
-    stack: ExitStack = field(default_factory=ExitStack)
-    #: by worker
-    networks: dict[str, Proxy] = field(default_factory=dict)
+class StruckStage(NetworkedStage):
     launcher: str = LAUNCHER
 
     def worker(self, name: str, *, app: str | None = None, **environment: str) -> Worker:
-        network = self.networks[name] = self.stack.enter_context(Proxy.before(self.cluster))
-        own = {"PORTFOLIO_BOOTSTRAP_SERVERS": network.bootstrap_servers, "SWEEP_ORDERS": str(self.orders(name))}
-        return super().worker(name, app=app or self.launcher, **own | environment)
+        orders = {"SWEEP_ORDERS": str(self.orders(name))}
+        return super().worker(name, app=app or self.launcher, **orders | environment)
 
     def order(self, name: str, step: str, variant: Variant, occurrence: int) -> None:
         obeyed(self.orders(name)).unlink(missing_ok=True)
@@ -37,9 +33,6 @@ class StruckStage(Stage):
 
     def orders(self, name: str) -> Path:
         return self.folder / f"{name}.order"
-
-    def data(self, name: str) -> Path:
-        return self.folder / "data" / name
 
 
 @contextmanager

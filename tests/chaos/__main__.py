@@ -1,0 +1,87 @@
+"""Seeded chaos on a real cluster of three brokers with two to four workers under load.
+
+    python -m tests.chaos [--minutes 60] [--seed S] [--rate 1200] [--pause 11] [--only KIND ...] [--plan]
+
+The plan is printed before it is carried out, each deed when it is done, and in the end the seconds that it took until
+every partition had new outputs. All the time each output is compared with what was sent; after each chapter the load
+rests and everything is audited, in the end `verify` compares all of it once more, with what the workers serve. Exit
+code 1 if anything is wrong: the folder with logs and data then stays.
+"""
+
+import argparse
+import asyncio
+import shutil
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from random import SystemRandom
+from signal import SIGINT, SIGTERM
+
+from benchmarks.faults import verify
+from portfolio_stream.quiet_logs import quieten
+from tests.chaos.chaos import BROKERS, HEALTH_SECONDS, Chaos, table
+from tests.chaos.deeds import DEEDS
+from tests.chaos.plan import WEIGHTS, Chapter, make
+from tests.integration.workers import new_stage, until
+from tests.proxy.stage import NetworkedStage
+
+CHAPTER_SECONDS = 300.0
+
+
+async def run(stage: NetworkedStage, chapters: list[Chapter], rate: float, seed: int) -> Chaos:
+    chaos = Chaos(stage, rate, seed)
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (SIGINT, SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    await until(chaos.is_healthy, HEALTH_SECONDS, "the cluster is healthy")
+    async with chaos.judged("w1", "w2", "w3"):
+        for chapter in chapters:
+            await chaos.chapter(chapter, DEEDS)
+    await asyncio.to_thread(verify, stage)
+    for worker in chaos.workers:
+        await chaos.stop(worker)
+    return chaos
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=60.0, help="of load")
+    parser.add_argument("--seed", type=int, default=SystemRandom().randrange(1 << 31))
+    parser.add_argument("--rate", type=float, default=1_200, help="events a second")
+    parser.add_argument("--pause", type=float, default=11.0, help="mean seconds between two deeds")
+    parser.add_argument("--only", nargs="+", choices=WEIGHTS, default=tuple(WEIGHTS), metavar="KIND")
+    parser.add_argument("--plan", action="store_true", help="print the plan, do nothing")
+    given = parser.parse_args()
+    seconds = min(CHAPTER_SECONDS, given.minutes * 60)
+    chapters = make(given.seed, given.minutes, given.pause, seconds, given.only)
+    print(f"seed {given.seed}")
+    for chapter in chapters:
+        print(f"chapter {chapter.number}, {chapter.seconds:.0f} s", *chapter.deeds, sep="\n  ", flush=True)
+    if given.plan:
+        return 0
+    quieten()
+    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    try:
+        with new_stage(folder, BROKERS) as made, ExitStack() as stack:
+            stage = NetworkedStage(made.cluster, made.settings, folder, stack=stack)
+            stack.callback(stage.end)
+            chaos = asyncio.run(run(stage, chapters, given.rate, given.seed))
+    except AssertionError as wrong:
+        print(f"{wrong}\nWRONG with --seed {given.seed}: brokers' and workers' logs and data are in {folder}")
+        return 1
+    except asyncio.CancelledError:
+        shutil.rmtree(folder)
+        return 130
+    shutil.rmtree(folder)
+    print(table(sorted(chaos.seconds.items())))
+    print("workers' endings:", *(f"\n  {times:4} {reason}" for reason, times in chaos.endings.most_common()))
+    print("nothing to do:", dict(chaos.skipped))
+    total = sum(chaos.history.sent().values())
+    print(f"{chaos.done.total()} deeds, {total:,} events, no anomaly.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

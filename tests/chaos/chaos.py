@@ -1,0 +1,201 @@
+"""Deeds on a real cluster under load, several at a time, and what each costs.
+
+1. A worker is in one deed's hands at a time, and so is the cluster's one broker that may be away.
+2. A worker that ends by itself is started again, as a supervisor does; why it ended is counted. A bug is no reason.
+3. A deed's seconds count from its end, or from the deed itself where nothing is cured, until every partition has a
+   committed output of an event that was sent after it.
+"""
+
+import asyncio
+import re
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from signal import SIGCONT, SIGSTOP, SIGTERM
+
+from aiokafka.client import AIOKafkaClient
+
+from benchmarks.trial import Trial
+from portfolio_stream.errors import PortfolioStreamError
+from portfolio_stream.exactly_once.wire import Coordinators
+from portfolio_stream.kafka_client import client_options, connected
+from portfolio_stream.kafka_health import look
+from portfolio_stream.settings import GROUP
+from tests.chaos.plan import Chapter, Deed
+from tests.integration.producer_epochs import worker_id
+from tests.integration.workers import Worker, until
+from tests.proxy.stage import NetworkedStage
+
+BROKERS = 3
+LEAST_WORKERS, MOST_WORKERS = 2, 4
+AT_ONCE = 3
+STOP_SECONDS = 5.0  # of a worker after SIGTERM, by contract
+HEALTH_SECONDS = 90.0
+NEW_OUTPUT_SECONDS = 180.0  # others' deeds go on meanwhile
+LOOK_SECONDS = 0.5
+
+
+class NothingToDo(Exception):
+    """What the deed needs is in other hands, or not there."""
+
+
+class Chaos(Trial):
+    stage: NetworkedStage
+
+    def __init__(self, stage: NetworkedStage, rate: float, seed: int) -> None:
+        super().__init__(stage, rate, seed)
+        self.endings: Counter[str] = Counter()
+        self.done: Counter[str] = Counter()
+        self.skipped: Counter[str] = Counter()
+        self._held: set[str] = set()
+        self._broker = asyncio.Lock()
+        self._added = 0
+        self._begun = time.monotonic()
+
+    def say(self, text: str) -> None:
+        print(f"{time.monotonic() - self._begun:8.1f}  {text}", flush=True)
+
+    # -- a chapter
+
+    async def chapter(self, chapter: Chapter, deeds: "dict[str, Callable[[Chaos, Deed], Awaitable[None]]]") -> None:
+        """Raises AssertionError if exactly-once does not hold."""
+        self.say(f"chapter {chapter.number}")
+        async with self.load():
+            begun = time.monotonic()
+            at_once = asyncio.Semaphore(AT_ONCE)
+            supervisor = asyncio.create_task(self._supervise())
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for deed in chapter.deeds:
+                        await asyncio.sleep(max(0.0, begun + deed.at - time.monotonic()))
+                        await at_once.acquire()
+                        group.create_task(self._do(deed, deeds[deed.kind], at_once))
+                    await asyncio.sleep(max(0.0, begun + chapter.seconds - time.monotonic()))
+            except* AssertionError as wrong:
+                raise wrong.exceptions[0] from None
+            finally:
+                supervisor.cancel()
+            await self._all_run()
+        sent = sum(self.history.sent().values())
+        self.say(f"chapter {chapter.number} holds: {sent:,} events, {self.done.total()} deeds so far")
+
+    async def _do(self, deed: Deed, act: "Callable[[Chaos, Deed], Awaitable[None]]", slot: asyncio.Semaphore) -> None:
+        try:
+            self.say(str(deed))
+            await act(self, deed)
+        except NothingToDo as reason:
+            self.skipped[deed.kind] += 1
+            self.say(f"{deed.kind} {deed.target}: nothing to do, {reason}")
+            return
+        finally:
+            slot.release()
+        ended, sent = time.monotonic(), self.history.sent()
+        await self._until(lambda: self.history.has_outputs_behind(sent), NEW_OUTPUT_SECONDS, f"output after {deed}")
+        assert not self.history.anomalies, "\n".join(self.history.anomalies)
+        self.done[deed.kind] += 1
+        self.seconds[deed.kind].append(time.monotonic() - ended)
+        self.say(f"{deed.kind} {deed.target}: new outputs after {self.seconds[deed.kind][-1]:.1f} s")
+
+    async def _supervise(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            for worker in list(self.workers):
+                if worker.name not in self._held and self.has_ended(worker):
+                    self.note_ending(worker)
+                    worker.start()
+
+    async def _all_run(self) -> None:
+        """Everything is mended, and whoever ended is started once more."""
+        for worker in self.workers:
+            if self.has_ended(worker):
+                self.note_ending(worker)
+                worker.start()
+        await until(self.is_healthy, HEALTH_SECONDS, "the cluster is healthy")
+
+    @staticmethod
+    def has_ended(worker: Worker) -> bool:
+        return worker.process is None or worker.process.poll() is not None
+
+    def note_ending(self, worker: Worker) -> None:
+        """By itself: with a documented error, or it is a bug."""
+        said = re.findall(r"CRITICAL\] (.*?)Operator action", worker.text)
+        assert said and "engine failed" not in worker.text, f"{worker.name} ended\n{worker.text[-6000:]}"
+        reason = re.sub(r"[\w-]*\d[\w.:-]*|/\S+", "*", said[-1]).strip()
+        self.endings[reason] += 1
+        self.say(f"{worker.name} ended by itself: {said[-1].strip()}")
+
+    # -- who is hurt
+
+    @asynccontextmanager
+    async def a_worker(self, deed: Deed) -> AsyncIterator[Worker]:
+        """One that runs and is in nobody's hands."""
+        free = [one for one in self.workers if one.name not in self._held and not self.has_ended(one)]
+        if not free:
+            raise NothingToDo("no worker is free")
+        worker = free[deed.target % len(free)]
+        self._held.add(worker.name)
+        try:
+            yield worker
+        finally:
+            self._held.discard(worker.name)
+
+    @asynccontextmanager
+    async def a_new_worker(self, **environment: str) -> AsyncIterator[Worker]:
+        """Not started, in nobody else's hands, and none of the workers yet."""
+        self._added += 1
+        worker = self.stage.worker(f"x{self._added}", **environment)
+        self._held.add(worker.name)
+        try:
+            yield worker
+        finally:
+            self._held.discard(worker.name)
+
+    @asynccontextmanager
+    async def the_broker(self) -> AsyncIterator[None]:
+        """The one that may be away: two would stop the cluster."""
+        if self._broker.locked():
+            raise NothingToDo("a broker is away")
+        async with self._broker:
+            yield
+            await until(self.is_healthy, HEALTH_SECONDS, "every copy is in sync again")
+
+    async def stop(self, worker: Worker) -> None:
+        """SIGTERM: 0, or 1 where the brokers' answer stayed out."""
+        worker.signal(SIGTERM)
+        code = await worker.ended(STOP_SECONDS)
+        self.endings[f"exit {code} after SIGTERM"] += 1
+        assert code in (0, 1), f"{worker.name} exited with {code} after SIGTERM\n{worker.text[-4000:]}"
+
+    async def paused(self, worker: Worker, seconds: float) -> None:
+        worker.signal(SIGSTOP)
+        await asyncio.sleep(seconds)
+        worker.signal(SIGCONT)
+
+    async def is_healthy(self) -> bool:
+        try:
+            return (await look(self.stage.settings)).is_healthy
+        except PortfolioStreamError:  # a controller is being elected
+            return False
+
+    async def coordinators(self) -> tuple[int, int]:
+        """The nodes of the group's coordinator, and of some worker's transactions'."""
+        settings = self.stage.settings
+        some = self.random.choice(self.workers)
+        async with connected(settings, AIOKafkaClient(**client_options(settings))) as client:
+            found = Coordinators(client, GROUP, worker_id(self.stage.data(some.name)))
+            return await found.group(), await found.transaction()
+
+    async def controller(self) -> int:
+        found = (await look(self.stage.settings)).controller
+        if found is None:
+            raise NothingToDo("there is no controller")
+        return found
+
+
+def table(rows: Iterable[tuple[str, list[float]]]) -> str:
+    lines = [f"{'deed':30} times  median  worst (seconds until new output on every partition)"]
+    for kind, seconds in rows:
+        ordered = sorted(seconds)
+        lines.append(f"{kind:30} {len(ordered):5}  {ordered[len(ordered) // 2]:6.1f} {ordered[-1]:6.1f}")
+    return "\n".join(lines)

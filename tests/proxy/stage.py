@@ -1,0 +1,25 @@
+"""A stage whose every worker has a network of its own: faults of one do not touch the others."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.integration.workers import Stage, Worker
+from tests.proxy.proxy import Proxy
+
+
+@dataclass
+class NetworkedStage(Stage):
+    stack: ExitStack = field(default_factory=ExitStack)
+    #: by worker
+    networks: dict[str, Proxy] = field(default_factory=dict)
+
+    def worker(self, name: str, *, app: str = "portfolio_stream", **environment: str) -> Worker:
+        network = self.networks.get(name)
+        if network is None:
+            network = self.networks[name] = self.stack.enter_context(Proxy.before(self.cluster))
+        own = {"PORTFOLIO_BOOTSTRAP_SERVERS": network.bootstrap_servers}
+        return super().worker(name, app=app, **own | environment)
+
+    def data(self, name: str) -> Path:
+        return self.folder / "data" / name
