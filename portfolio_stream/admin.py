@@ -13,6 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from portfolio_stream.errors import TopicMissing
 from portfolio_stream.kafka_client import client_options, connected
+from portfolio_stream.kafka_reach import answered
 from portfolio_stream.kafka_topics import (
     Topic,
     TopicDescription,
@@ -50,8 +51,12 @@ async def create_all(admin: Any, settings: Settings) -> dict[str, bool]:
 async def prepare_for_worker(admin: Any, settings: Settings) -> int:
     """Make what a worker may make, check the rest; returns the partition count, which is the input topic's.
 
-    Raises TopicMissing for the input, TopicMisconfigured for any.
+    A broker of several may be away meanwhile. Raises TopicMissing for the input, TopicMisconfigured for any.
     """
+    return await answered(admin._client, lambda: _prepare_for_worker(admin, settings))
+
+
+async def _prepare_for_worker(admin: Any, settings: Settings) -> int:
     described = await describe_topics(admin, [settings.input_topic])
     if settings.input_topic not in described:
         raise TopicMissing(settings.input_topic)

@@ -1,12 +1,17 @@
-"""Why no client can be connected: a look of its own, since aiokafka's bootstrap says only that it failed.
+"""Whether Kafka can be reached: what means that a broker is away, and why no client can be connected.
 
-Whoever gave the wrong password, CA or protocol is told which; nothing is told from the text of a log.
+aiokafka's bootstrap says only that it failed. Whoever gave the wrong password, CA or protocol is told which; nothing is
+told from the text of a log.
 """
 
+import asyncio
+import logging
 import ssl
-from collections.abc import Mapping
-from typing import Any
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
+from aiokafka import errors as kafka_errors
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import (
     IllegalSaslStateError,
@@ -25,6 +30,23 @@ from portfolio_stream.errors import (
     TlsFailed,
 )
 
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: the connection failed, or its answer did not come: nobody knows whether the request took effect
+LOST = (
+    kafka_errors.KafkaConnectionError,
+    kafka_errors.NodeNotReadyError,
+    kafka_errors.RequestTimedOutError,
+    kafka_errors.StaleMetadata,
+    kafka_errors.CoordinatorNotAvailableError,
+    kafka_errors.NoBrokersAvailable,
+    kafka_errors.NotCoordinatorForGroupError,
+    kafka_errors.GroupLoadInProgressError,
+    OSError,
+)
+SERVED_SECONDS, SERVED_POLL_SECONDS = 20.0, 0.2  # a cluster takes 2 to 9 s to see that a broker is dead
 ANSWER_MS = 5_000  # a handshake takes milliseconds; who waited for the bootstrap before has waited long enough
 #: of a client's options, those that a connection takes
 PER_CONNECTION = (
@@ -34,6 +56,23 @@ PER_CONNECTION = (
     "sasl_plain_username",
     "sasl_plain_password",
 )
+
+
+async def answered(client: Any, ask: Callable[[], Awaitable[T]]) -> T:
+    """What `ask` returns, asked again while the broker that was asked is away: others may serve.
+
+    `client` is the AIOKafkaClient that it asks. Raises one of LOST after SERVED_SECONDS.
+    """
+    until = time.monotonic() + SERVED_SECONDS
+    while True:
+        try:
+            return await ask()
+        except LOST as error:
+            if time.monotonic() > until:
+                raise
+            log.info("broker asked in vain error=%s", type(error).__name__)
+        await client.force_metadata_update()
+        await asyncio.sleep(SERVED_POLL_SECONDS)
 
 
 async def why_unreachable(options: Mapping[str, Any]) -> PortfolioStreamError:

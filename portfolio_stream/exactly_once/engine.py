@@ -42,8 +42,9 @@ from portfolio_stream.exactly_once.statistics import Statistics
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.exactly_once.topic_watch import TopicWatch
 from portfolio_stream.exactly_once.transaction import Part
-from portfolio_stream.exactly_once.wire import LOST, Coordinators, require_features
+from portfolio_stream.exactly_once.wire import Coordinators, require_features
 from portfolio_stream.exactly_once.writer import Writer
+from portfolio_stream.kafka_reach import LOST, answered
 
 log = logging.getLogger(__name__)
 
@@ -139,10 +140,10 @@ class Engine:
         except kafka_errors.KafkaConnectionError:
             await self.client.close()
             raise await self._kafka.why_unreachable() from None
-        await require_features(self.client)
+        await answered(self.client, lambda: require_features(self.client))
         await self.client.set_topics(conf.topics)
         self._watch = TopicWatch(self.client, conf.topics)
-        await self._watch.start()
+        await answered(self.client, self._watch.start)
         topic_id, partitions = self._watch.topics[conf.source_topic]
         self.source = Source(name=conf.source_topic, topic_id=topic_id, partitions=partitions)
         self.partition_count = self.source.partitions

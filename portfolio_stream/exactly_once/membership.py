@@ -20,7 +20,8 @@ from kio.schema.errors import ErrorCode as E
 
 from portfolio_stream.errors import MembershipLost, PortfolioStreamError, TopicReplaced
 from portfolio_stream.exactly_once.connections import Client
-from portfolio_stream.exactly_once.wire import LOST, Coordinators, Lane, call, schema
+from portfolio_stream.exactly_once.wire import Coordinators, Lane, call, schema
+from portfolio_stream.kafka_reach import LOST
 
 log = logging.getLogger(__name__)
 

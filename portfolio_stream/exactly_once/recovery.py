@@ -24,7 +24,8 @@ from portfolio_stream.exactly_once.connections import Client
 from portfolio_stream.exactly_once.offset_lookup import EARLIEST, LATEST, NO_OFFSET, Member, group_offsets, log_offsets
 from portfolio_stream.exactly_once.replay import Replay, Replayed
 from portfolio_stream.exactly_once.store import Meta, Store
-from portfolio_stream.exactly_once.wire import LOST, Coordinators
+from portfolio_stream.exactly_once.wire import Coordinators
+from portfolio_stream.kafka_reach import LOST
 
 log = logging.getLogger(__name__)
 

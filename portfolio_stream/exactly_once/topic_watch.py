@@ -17,7 +17,8 @@ from kio.schema.errors import ErrorCode as E
 
 from portfolio_stream.errors import TopicMissing, TopicReplaced
 from portfolio_stream.exactly_once.connections import Client
-from portfolio_stream.exactly_once.wire import LOST, Lane, Node, call, schema
+from portfolio_stream.exactly_once.wire import Lane, Node, call, schema
+from portfolio_stream.kafka_reach import LOST
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,6 @@ from functools import lru_cache
 from importlib import import_module
 from typing import Any, NewType
 
-from aiokafka import errors as kafka_errors
 from aiokafka.client import CoordinationType
 from kio.serial import entity_reader, entity_writer
 
@@ -21,19 +20,6 @@ from portfolio_stream.errors import BrokerTooOld
 from portfolio_stream.exactly_once.connections import Client
 
 Node = NewType("Node", int)
-
-#: the connection failed, or its answer did not come: nobody knows whether the request took effect
-LOST = (
-    kafka_errors.KafkaConnectionError,
-    kafka_errors.NodeNotReadyError,
-    kafka_errors.RequestTimedOutError,
-    kafka_errors.StaleMetadata,
-    kafka_errors.CoordinatorNotAvailableError,
-    kafka_errors.NoBrokersAvailable,
-    kafka_errors.NotCoordinatorForGroupError,
-    kafka_errors.GroupLoadInProgressError,
-    OSError,
-)
 
 
 class Lane(Enum):

@@ -31,7 +31,8 @@ from portfolio_stream.exactly_once.protocol import (
     after,
 )
 from portfolio_stream.exactly_once.transaction import Part
-from portfolio_stream.exactly_once.wire import LOST, Coordinators, Lane, Node, call, schema
+from portfolio_stream.exactly_once.wire import Coordinators, Lane, Node, call, schema
+from portfolio_stream.kafka_reach import LOST
 
 log = logging.getLogger(__name__)
 

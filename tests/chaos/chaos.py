@@ -160,6 +160,10 @@ class Chaos(Trial):
             yield
             await until(self.is_healthy, HEALTH_SECONDS, "every copy is in sync again")
 
+    async def serving(self, worker: Worker) -> None:
+        """It has recovered a partition; the brokers that it needs may be in other hands."""
+        await self.stage.serving(worker, seconds=NEW_OUTPUT_SECONDS)
+
     async def stop(self, worker: Worker) -> None:
         """SIGTERM: 0, or 1 where the brokers' answer stayed out."""
         worker.signal(SIGTERM)

@@ -42,7 +42,7 @@ async def kill_two(chaos: Chaos, deed: Deed) -> None:
 
 async def stop(chaos: Chaos, deed: Deed) -> None:
     async with chaos.a_worker(deed) as worker:
-        await chaos.stage.serving(worker)  # a process that has not installed its signal handlers yet just dies
+        await chaos.serving(worker)  # a process that has not installed its signal handlers yet just dies
         await chaos.stop(worker)
         await asyncio.sleep(deed.seconds)
         worker.start()
@@ -66,7 +66,7 @@ async def replace(chaos: Chaos, deed: Deed) -> None:
         chaos.workers.remove(worker)
         other.start()
         chaos.workers.append(other)
-        await chaos.stage.serving(other)
+        await chaos.serving(other)
 
 
 async def add(chaos: Chaos, deed: Deed) -> None:
@@ -75,7 +75,7 @@ async def add(chaos: Chaos, deed: Deed) -> None:
     async with chaos.a_new_worker() as worker:
         worker.start()
         chaos.workers.append(worker)
-        await chaos.stage.serving(worker)
+        await chaos.serving(worker)
 
 
 async def remove(chaos: Chaos, deed: Deed) -> None:
@@ -83,7 +83,7 @@ async def remove(chaos: Chaos, deed: Deed) -> None:
         raise NothingToDo("there are too few workers")
     async with chaos.a_worker(deed) as worker:
         chaos.workers.remove(worker)
-        await chaos.stage.serving(worker)
+        await chaos.serving(worker)
         await chaos.stop(worker)
 
 
@@ -202,7 +202,7 @@ async def small_disk(chaos: Chaos, deed: Deed) -> None:
             chaos.note_ending(worker)
             await _run("mount", "-o", f"remount,size={ENOUGH_DISK}", str(folder))
             worker.start()
-            await chaos.stage.serving(worker)
+            await chaos.serving(worker)
             await chaos.stop(worker)
         finally:
             worker.end()
@@ -221,7 +221,7 @@ async def wrong_clock(chaos: Chaos, deed: Deed) -> None:
     }
     async with chaos.a_new_worker(**environment) as worker:
         worker.start()
-        await chaos.stage.serving(worker)
+        await chaos.serving(worker)
         await asyncio.sleep(deed.seconds)
         if deed.amount < 0.5:
             await chaos.stop(worker)
@@ -238,7 +238,7 @@ async def torn_store(chaos: Chaos, deed: Deed) -> None:
             size = logs[-1].stat().st_size
             os.truncate(logs[-1], int(size * deed.amount))
         worker.start()
-        await chaos.stage.serving(worker)
+        await chaos.serving(worker)
 
 
 async def lost_folder(chaos: Chaos, deed: Deed) -> None:
@@ -246,7 +246,7 @@ async def lost_folder(chaos: Chaos, deed: Deed) -> None:
         worker.kill()
         await asyncio.to_thread(shutil.rmtree, chaos.stage.data(worker.name))
         worker.start()
-        await chaos.stage.serving(worker)
+        await chaos.serving(worker)
 
 
 async def _run(*command: str) -> None:

@@ -14,7 +14,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.client import AIOKafkaClient
 
 from portfolio_stream.broker.cluster import Cluster
-from portfolio_stream.exactly_once.wire import LOST, Coordinators, Lane, Node, call, schema
+from portfolio_stream.exactly_once.wire import Coordinators, Lane, Node, call, schema
+from portfolio_stream.kafka_reach import LOST
 from tests.integration.kafka_tools import tool
 from tests.integration.workers import until
 from tests.proxy.connection import Link

@@ -16,7 +16,8 @@ from aiokafka.client import AIOKafkaClient
 from portfolio_stream.broker.cluster import Cluster
 from portfolio_stream.errors import BrokerTooOld
 from portfolio_stream.exactly_once.reader import BatchReader, CorruptBatch, FetchLimits
-from portfolio_stream.exactly_once.wire import LOST, Coordinators, Lane, Node, call, require_features, schema
+from portfolio_stream.exactly_once.wire import Coordinators, Lane, Node, call, require_features, schema
+from portfolio_stream.kafka_reach import LOST
 from tests.integration.workers import until
 
 _metadata = schema("metadata", 12)

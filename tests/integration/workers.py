@@ -142,12 +142,12 @@ class Stage:
         await self.serving(*workers)
         return workers
 
-    async def serving(self, *workers: Worker) -> None:
+    async def serving(self, *workers: Worker, seconds: float = START_SECONDS) -> None:
         """Every one of the workers runs and has recovered a partition."""
         for worker in workers:
             await until(
                 lambda worker=worker: bool(worker.events("recovered")),
-                START_SECONDS,
+                seconds,
                 f"{worker.name} recovers a partition",
                 worker,
             )
