@@ -23,7 +23,7 @@ from aiokafka.errors import (
 
 from portfolio_stream.aiokafka_stop import stop_consumer
 from portfolio_stream.errors import InvalidSetting, KafkaRefused
-from portfolio_stream.kafka_reach import why_unreachable
+from portfolio_stream.kafka_reach import bootstrapped, why_unreachable
 from portfolio_stream.settings import GROUP, Security, Settings
 
 Client = TypeVar("Client")
@@ -62,10 +62,9 @@ async def connected(settings: Settings, client: Client) -> AsyncIterator[Client]
     Raises what `why_unreachable` finds, or KafkaRefused for any error of Kafka's that the body does not handle.
     """
     started: Any = client
-    start = started.bootstrap if isinstance(client, AIOKafkaClient) else started.start
     try:
         try:
-            await start()
+            await _start(started)
             yield client
         finally:
             await _stop(started)
@@ -73,6 +72,15 @@ async def connected(settings: Settings, client: Client) -> AsyncIterator[Client]
         raise await why_unreachable(client_options(settings)) from error
     except KafkaError as error:
         raise KafkaRefused(_sentence(error)) from error
+
+
+async def _start(client: Any) -> None:
+    if isinstance(client, AIOKafkaClient):
+        await bootstrapped(client.bootstrap)
+    elif isinstance(client, AIOKafkaAdminClient):
+        await bootstrapped(client.start)
+    else:
+        await client.start()
 
 
 async def _stop(client: Any) -> None:

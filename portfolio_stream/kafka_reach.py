@@ -46,6 +46,7 @@ LOST = (
     kafka_errors.GroupLoadInProgressError,
     OSError,
 )
+BOOTSTRAP_TRIES, BOOTSTRAP_PAUSE_SECONDS = 3, 0.3  # one connection that breaks is no cluster that is away
 SERVED_SECONDS, SERVED_POLL_SECONDS = 20.0, 0.2  # a cluster takes 2 to 9 s to see that a broker is dead
 ANSWER_MS = 5_000  # a handshake takes milliseconds; who waited for the bootstrap before has waited long enough
 #: of a client's options, those that a connection takes
@@ -56,6 +57,18 @@ PER_CONNECTION = (
     "sasl_plain_username",
     "sasl_plain_password",
 )
+
+
+async def bootstrapped(start: Callable[[], Awaitable[Any]]) -> None:
+    """Let a client find its cluster, by a `start` that may be called again. Raises KafkaConnectionError."""
+    for _ in range(BOOTSTRAP_TRIES - 1):
+        try:
+            await start()
+        except KafkaConnectionError:
+            await asyncio.sleep(BOOTSTRAP_PAUSE_SECONDS)
+        else:
+            return
+    await start()
 
 
 async def answered(client: Any, ask: Callable[[], Awaitable[T]]) -> T:

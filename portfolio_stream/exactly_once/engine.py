@@ -44,7 +44,7 @@ from portfolio_stream.exactly_once.topic_watch import TopicWatch
 from portfolio_stream.exactly_once.transaction import Part
 from portfolio_stream.exactly_once.wire import Coordinators, require_features
 from portfolio_stream.exactly_once.writer import Writer
-from portfolio_stream.kafka_reach import LOST, answered
+from portfolio_stream.kafka_reach import LOST, answered, bootstrapped
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ class Engine:
         conf = self.configuration
         self.client = self._kafka.client()
         try:
-            await self.client.bootstrap()
+            await bootstrapped(self.client.bootstrap)
         except kafka_errors.KafkaConnectionError:
             await self.client.close()
             raise await self._kafka.why_unreachable() from None
@@ -186,8 +186,8 @@ class Engine:
         self._changelog_id = self._watch.topics[conf.changelog_topic].id.hex
         self._reader = self._kafka.reader(conf.source_topic, count, SOURCE_FETCH)
         self._changelog = self._kafka.reader(conf.changelog_topic, count, CHANGELOG_FETCH)
-        await self._reader.start()
-        await self._changelog.start()
+        await bootstrapped(self._reader.start)
+        await bootstrapped(self._changelog.start)
         replay = Replay(
             self.client, self.store, self._changelog, topic=conf.changelog_topic, topic_id=self._changelog_id
         )

@@ -3,10 +3,10 @@
 from types import SimpleNamespace
 
 import pytest
-from aiokafka.errors import NodeNotReadyError, TopicAuthorizationFailedError
+from aiokafka.errors import KafkaConnectionError, NodeNotReadyError, TopicAuthorizationFailedError
 
 from portfolio_stream import kafka_reach
-from portfolio_stream.kafka_reach import answered
+from portfolio_stream.kafka_reach import answered, bootstrapped
 
 
 class Client:
@@ -31,6 +31,7 @@ class Asked:
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kafka_reach, "SERVED_POLL_SECONDS", 0.0)
+    monkeypatch.setattr(kafka_reach, "BOOTSTRAP_PAUSE_SECONDS", 0.0)
 
 
 async def test_another_broker_is_asked() -> None:
@@ -56,3 +57,10 @@ async def test_a_refusal_is_no_absence() -> None:
     with pytest.raises(TopicAuthorizationFailedError):
         await answered(client, Asked(TopicAuthorizationFailedError()))
     assert 0 == client.updates
+
+
+async def test_a_connection_that_breaks_is_made_again() -> None:
+    """A worker that starts just then must not end."""
+    await bootstrapped(Asked(KafkaConnectionError(), KafkaConnectionError(), "found"))
+    with pytest.raises(KafkaConnectionError):
+        await bootstrapped(Asked(KafkaConnectionError()))
