@@ -102,16 +102,16 @@ class Membership:
 
     async def beat(self) -> None:
         """One heartbeat now, e.g. to learn the newest epoch."""
-        await self._beat(self.epoch)
+        await self._beat()
 
     async def leave(self) -> None:
         """Give everything back at once; nothing is served from here on."""
         self._left = True
-        await self._beat(LEAVE)
+        await self._beat(leaving=True)
 
     async def _beat_quietly(self) -> None:
         try:
-            await self._beat(self.epoch)
+            await self._beat()
         except (*LOST, kafka_errors.KafkaError) as error:
             if isinstance(error, kafka_errors.BrokerResponseError) and not error.retriable:
                 raise _refused(type(error).__name__) from error
@@ -119,8 +119,9 @@ class Membership:
             self._coordinators.forget()
             await asyncio.sleep(FAILURE_PAUSE_SECONDS)
 
-    async def _beat(self, epoch: int) -> None:
-        async with self._lock:
+    async def _beat(self, *, leaving: bool = False) -> None:
+        async with self._lock:  # the beat before may change the epoch: one that waited must not send the old one
+            epoch = LEAVE if leaving else self.epoch
             announce, acknowledge = self._announce, self._acknowledge
             self._announce = self._acknowledge = False
             sent = time.monotonic()
@@ -132,7 +133,7 @@ class Membership:
                 self._acknowledge |= acknowledge
                 raise
             self.beats += 1
-            if not self._digest(reply, sent, leaving=epoch == LEAVE):
+            if not self._digest(reply, sent, leaving=leaving):
                 self._announce |= announce
                 self._acknowledge |= acknowledge
                 await asyncio.sleep(FAILURE_PAUSE_SECONDS)

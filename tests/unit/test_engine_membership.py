@@ -169,6 +169,21 @@ async def test_two_expulsions_are_no_accident(member: Membership, coordinator: C
         await member.beat()
 
 
+async def test_a_beat_that_waited_sends_the_newest_epoch(member: Membership, coordinator: Coordinator) -> None:
+    """A commit asks for the newest epoch while a heartbeat is under way: the old one would be taken for a zombie's."""
+    coordinator.script = [(4, None), (4, None)]
+    await asyncio.gather(member.beat(), member.beat())
+    assert [3, 4] == [beat.member_epoch for beat in coordinator.beats[-2:]]
+
+
+async def test_an_expulsion_that_two_beats_meet(member: Membership, coordinator: Coordinator) -> None:
+    """The one that waited joins again, with all that Kafka asks of a join; it is not expelled once more."""
+    coordinator.script = [E.unknown_member_id, (9, (1,))]
+    await asyncio.gather(member.beat(), member.beat())
+    assert [3, 0] == [beat.member_epoch for beat in coordinator.beats[-2:]]
+    assert (9, 1, frozenset({1})) == (member.epoch, member.session, member.target)
+
+
 async def test_pauses_are_no_rival(member: Membership, coordinator: Coordinator, clock: Clock) -> None:
     """However often this process stands still for longer than its session: it joins again."""
     for _ in range(3):

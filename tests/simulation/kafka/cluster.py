@@ -29,7 +29,7 @@ from portfolio_stream.exactly_once.connections import Connections
 from portfolio_stream.exactly_once.memory import MemoryRecord
 from tests.simulation.kafka import answers
 from tests.simulation.kafka.client import SimulatedConnections
-from tests.simulation.kafka.groups import Group
+from tests.simulation.kafka.groups import JOIN, Group
 from tests.simulation.kafka.log import Batch, Log, read_produced
 from tests.simulation.kafka.network import Link
 from tests.simulation.kafka.past import Past
@@ -358,6 +358,8 @@ class SimulatedKafka:
         error = self._serves(node, self._group_place(request.group_id))
         if error is not E.none:
             return answers.heartbeat(error)
+        if request.member_epoch == JOIN and not _joins_in_full(request):
+            return answers.heartbeat(E.invalid_request)
         topic = None if request.subscribed_topic_names is None else request.subscribed_topic_names[0]
         group = self._group(request.group_id, topic)
         owned = None
@@ -479,6 +481,15 @@ class SimulatedKafka:
         left.discard(place)
         if not left:
             self.transactions.finished(known.name, number)
+
+
+def _joins_in_full(request: Any) -> bool:
+    """As GroupMetadataManager.throwIfConsumerGroupHeartbeatRequestIsInvalid asks of the first request."""
+    return bool(
+        request.rebalance_timeout.total_seconds() > 0
+        and request.subscribed_topic_names
+        and request.topic_partitions == ()
+    )
 
 
 _HANDLERS: dict[str, Callable[[SimulatedKafka, int, Any], Any]] = {
