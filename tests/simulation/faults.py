@@ -6,7 +6,7 @@ Who is hurt is mended by itself after `fault.seconds`; what a fault leaves is to
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from tests.simulation.ledger import CHANGELOG, POISON, SOURCE
+from tests.simulation.ledger import CHANGELOG, OUTPUT, POISON, SOURCE
 from tests.simulation.plan import Fault
 
 if TYPE_CHECKING:
@@ -329,6 +329,21 @@ def fail_fold(world: "World", fault: Fault) -> bool:
     return True
 
 
+def refuse_records(world: "World", fault: Fault) -> bool:
+    """An operator lowered a topic's max.message.bytes, and corrects it later."""
+    place = (OUTPUT, fault.target % world.plan.profile.partitions)
+    world.kafka.refusing.add(place)
+    world.after(fault.seconds, lambda: world.kafka.refusing.discard(place))
+    return True
+
+
+def damage_fetches(world: "World", fault: Fault) -> bool:
+    """Bytes that were damaged on their way, once or so often that the partition stops."""
+    topic = SOURCE if fault.amount < 0.6 else CHANGELOG
+    world.kafka.damaged[topic, fault.target % world.plan.profile.partitions] += 1 + int(fault.seconds) % 4
+    return True
+
+
 def poison(world: "World", fault: Fault) -> bool:
     """A record that no fold takes; an operator moves it in the end."""
     world.kafka.append(SOURCE, fault.target % world.plan.profile.partitions, [(b"poison", POISON)])
@@ -350,6 +365,7 @@ ACTS: Mapping[str, Act] = {
         kill, crash_at_step, crash_exactly, kill_at_reply, stop, remove, add, pause, pause_at_reply, nap, lose_replies,
         lose_requests, lose_next_reply, hold_next_request, cut_off, slow_link, kill_broker, pause_broker, move_leaders,
         compact, disk_full, disk_write_fails, slow_disk, crash_machine, wipe_folder, new_identity, copy_folder,
-        jump_clock, fail_fold, poison, source_transactions,
+        jump_clock, fail_fold, poison, source_transactions, refuse_records,
+        damage_fetches,
     )
 }  # fmt: skip

@@ -97,6 +97,8 @@ WEIGHTS = {
     "poison": 1,
     "source_transactions": 3,
     "compact": 4,
+    "refuse_records": 2,
+    "damage_fetches": 3,
 }
 SHORT, LONG = (0.0, 2.0), (2.0, 20.0)
 

@@ -41,6 +41,7 @@ ACCOUNTS = 12
 #: how a worker may end by itself while faults happen: each is documented, and a supervisor starts it again
 PERMITTED = (StoreFailed, Superseded, MembershipLost, BrokerUnreachable)
 LATE_ENDINGS_SECONDS = 30.0  # after everything is mended: requests that nobody will answer are given up by then
+OPERATOR_SHARE = 0.05  # of the looks, with which an operator does something about what is halted
 VIEW_ENTRIES = 60  # few, so that values leave the views all the time
 
 
@@ -141,6 +142,8 @@ class World:
     def _check(self) -> None:
         if self._anomaly is not None:
             raise self._anomaly
+        if self.random.random() < OPERATOR_SHARE:
+            self._operate()
         for worker in self.workers:
             engine = worker.engine
             if not worker.is_running or engine is None or not hasattr(engine, "membership"):

@@ -13,6 +13,7 @@
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
 from random import Random
@@ -27,6 +28,7 @@ from kio.schema.errors import ErrorCode as E
 
 from portfolio_stream.exactly_once.connections import Connections
 from portfolio_stream.exactly_once.memory import MemoryRecord
+from portfolio_stream.exactly_once.reader import CorruptBatch
 from tests.simulation.kafka import answers
 from tests.simulation.kafka.client import SimulatedConnections
 from tests.simulation.kafka.groups import JOIN, Group
@@ -63,6 +65,10 @@ class SimulatedKafka:
         self._paused: set[int] = set()
         #: of brokers that were paused for so long that others took over
         self._pasts: dict[int, Past] = {}
+        #: partitions whose topic takes no record now: somebody lowered max.message.bytes
+        self.refusing: set[Place] = set()
+        #: how many of a partition's next fetches bring damaged bytes
+        self.damaged: Counter[Place] = Counter()
         #: until when a group's coordinator knows no offsets
         self._forgetful: dict[str, float] = {}
         #: of Kafka 4.0 to 4.2
@@ -195,6 +201,8 @@ class SimulatedKafka:
             self.wake_broker(node)
         for link in self._links.values():
             link.heal()
+        self.refusing.clear()
+        self.damaged.clear()
 
     def _fence(self, node: int) -> None:
         if node in self._paused and len(self.nodes) > 1:
@@ -334,6 +342,8 @@ class SimulatedKafka:
     def _write(self, node: int, request: Any, place: Place, data: bytes) -> tuple[E, int]:
         if self._leaders.get(place) != node:
             return E.not_leader_or_follower, -1
+        if place in self.refusing:
+            return E.message_too_large, -1
         log, produced = self.logs[place], read_produced(data)
         pair = Pair(produced.producer_id, produced.epoch)
         error, base = log.check(produced)
@@ -426,6 +436,9 @@ class SimulatedKafka:
         place = (topic, partition)
         if self._leads(place) is None:
             return None
+        if self.damaged[place] > 0:
+            self.damaged[place] -= 1
+            return CorruptBatch(TopicPartition(topic, partition), position, "its CRC is wrong")
         log = self.logs[place]
         end, stable = log.end, log.last_stable_offset
         for node, past in self._pasts.items():
