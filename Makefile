@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: setup run test check clean constraints browser screenshot
+.PHONY: setup run test proof check clean constraints browser screenshot
 .DEFAULT_GOAL := run
 
 setup: $(VENV)/ready
@@ -26,6 +26,16 @@ test: setup browser
 # For the web view's tests: the one that is there, or else one that can be had.
 browser: setup
 	@$(BIN)/python -m tests.web.chromium
+
+# The long form of what `make test` has a slice of; hours, and each part is a command of its own (docs/proof.md).
+proof: setup
+	$(BIN)/python -m tests.simulation --mutations --seeds 60
+	$(BIN)/python -m tests.simulation --every-step
+	$(BIN)/python -m tests.simulation --profile storm --minutes 30
+	$(BIN)/python -m tests.simulation --profile days --minutes 60
+	$(BIN)/python -m tests.sweep --seeds 3
+	$(BIN)/python -m tests.chaos --minutes 60
+	$(BIN)/python -m tests.chaos.stock
 
 # The README's picture of the web view: takes two minutes.
 screenshot: setup browser
