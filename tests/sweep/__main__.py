@@ -1,6 +1,6 @@
 """Strike two workers at every step of commit, recovery and rebalance, on a real Kafka, and judge what stands there.
 
-    python -m tests.sweep [--seed S] [--seeds N] [--only POINT ...] [--variant VARIANT ...] [--brokers 3]
+    python -m tests.sweep [--seed S] [--seeds N] [--only POINT ...] [--variant VARIANT ...] [--brokers 3] [--keep]
 
 Each seed has a stage of its own: a fresh cluster, two workers that reach it through proxies, a mixture of events. All
 points and variants follow in an order that the seed chooses; so it does which time a step is struck, and whose. A line
@@ -46,7 +46,7 @@ def runs_of(seed: int, points: Sequence[Point], variants: Iterable[Variant]) -> 
     return runs
 
 
-def sweep_all(runs: list[Run], brokers: int, outcome: Outcome) -> None:
+def sweep_all(runs: list[Run], brokers: int, outcome: Outcome, *, keep: bool = False) -> None:
     """On as many stages as it takes; a stage ends with its first failure."""
     left = list(reversed(runs))
     while left:
@@ -56,10 +56,10 @@ def sweep_all(runs: list[Run], brokers: int, outcome: Outcome) -> None:
             with struck_stage(folder, brokers) as stage:
                 asyncio.run(sweep_stage(stage, left, outcome))
         finally:
-            if len(outcome.wrong) == before:
-                shutil.rmtree(folder)
+            if keep or len(outcome.wrong) > before:
+                print(f"logs and data are in {folder}", flush=True)
             else:
-                print(f"logs and data of the failed run are in {folder}", flush=True)
+                shutil.rmtree(folder)
 
 
 async def sweep_stage(stage: StruckStage, left: list[Run], outcome: Outcome) -> None:
@@ -117,6 +117,7 @@ def main() -> int:
     variants = [variant.value for variant in Variant]
     parser.add_argument("--variant", nargs="+", choices=variants, default=variants)
     parser.add_argument("--brokers", type=int, choices=(1, 3), default=1)
+    parser.add_argument("--keep", action="store_true", help="leave logs and data, also where all holds")
     given = parser.parse_args()
     chosen = [point for point in POINTS if point.name in (given.only or BY_NAME) and point.brokers <= given.brokers]
     quieten()
@@ -124,7 +125,7 @@ def main() -> int:
     started = time.monotonic()
     try:
         for seed in range(given.seed, given.seed + given.seeds):
-            sweep_all(runs_of(seed, chosen, map(Variant, given.variant)), given.brokers, outcome)
+            sweep_all(runs_of(seed, chosen, map(Variant, given.variant)), given.brokers, outcome, keep=given.keep)
     except asyncio.CancelledError:
         print("stopped")
         return 130

@@ -22,6 +22,7 @@ TOPICS = Settings()
 ENGINE = "w"  # its client id is w1@host:port; that of its readers is aiokafka's own
 EARLIEST, LATEST = -2, -1
 JOINING, LEAVING = 0, -1  # member epochs
+FIRST_WITH_IDS, FIRST_WITH_FEATURES = 12, 4  # of Metadata and ApiVersions: aiokafka's own are older
 
 #: requests that change what the broker knows
 WRITING = frozenset(
@@ -47,12 +48,11 @@ class Driver(Enum):
     EXPEL = "somebody says goodbye in the worker's name: its membership is lost"
 
 
-class Failure(Enum):
-    """What a call that fails does to the worker, or a request of its predecessor that comes late."""
+class Fate(Enum):
+    """What becomes of a worker that is not killed."""
 
-    NONE = "nothing: the call cannot fail, the request is refused"
-    ENDS = "exit 1, with the path and what to do"
     LIVES = "it goes on"
+    ENDS = "exit 1, which says what to do"
     ENDS_WELL = "it was stopping, exit 0"
 
 
@@ -64,21 +64,27 @@ class Point:
     match: Match | None = None
     #: the first, up to so many, is struck
     occurrences: int = 1
-    #: of a call, and of a request that comes late
-    failure: Failure = Failure.NONE
+    #: when it is lost; None: a call that cannot fail by itself
+    lost: Fate | None = None
+    #: when it comes late
+    late: Fate = Fate.LIVES
     #: it exists on a cluster of so many
     brokers: int = 1
 
     @property
     def variants(self) -> tuple[Variant, ...]:
         kills = (Variant.BEFORE, Variant.AFTER)
-        if self.match is None:
-            return kills if self.failure is Failure.NONE else (*kills, Variant.LOST)
-        return (*kills, Variant.LOST, Variant.LATE) if self.match.api in WRITING else (*kills, Variant.LOST)
+        lost = () if self.lost is None else (Variant.LOST,)
+        late = (Variant.LATE,) if self.match is not None and self.match.api in WRITING else ()
+        return (*kills, *lost, *late)
 
 
 def of_engine(api: Api) -> Match:
     return Match(api, ENGINE)
+
+
+def produce(node: int | None = None) -> Match:
+    return Match(Api.PRODUCE, ENGINE, node)
 
 
 def coordinator(kind: int) -> Match:
@@ -117,59 +123,74 @@ def member_beat(*, acknowledges: bool) -> Match:
     return Match(Api.CONSUMER_GROUP_HEARTBEAT, ENGINE, when=fits)
 
 
+def metadata(*, is_bootstrap: bool = False, is_watch: bool = False) -> Match:
+    """The first of a process asks for no topic; the topic watch asks for ids."""
+
+    def fits(request: Request) -> bool:
+        if request.version >= FIRST_WITH_IDS:
+            return is_watch
+        return not is_watch and is_bootstrap is (request.body.topics == ())
+
+    return Match(Api.METADATA, ENGINE, when=fits)
+
+
 SOURCE, CHANGELOG = TOPICS.input_topic, TOPICS.changelog_topic
-D, F = Driver, Failure
+FEATURES = Match(Api.API_VERSIONS, ENGINE, when=lambda request: request.version >= FIRST_WITH_FEATURES)
+D, LIVES, ENDS = Driver, Fate.LIVES, Fate.ENDS
 
 # fmt: off
 POINTS: tuple[Point, ...] = (
     # a commit, on the wire
-    Point(name="fetch-source", driver=D.LOAD, match=fetch(SOURCE), occurrences=20),
-    Point(name="txn-offset-commit", driver=D.LOAD, match=of_engine(Api.TXN_OFFSET_COMMIT), occurrences=20),
-    Point(name="produce", driver=D.LOAD, match=of_engine(Api.PRODUCE), occurrences=20),
-    Point(name="produce-to-1", driver=D.LOAD, match=Match(Api.PRODUCE, ENGINE, 1), occurrences=20, brokers=3),
-    Point(name="produce-to-2", driver=D.LOAD, match=Match(Api.PRODUCE, ENGINE, 2), occurrences=20, brokers=3),
-    Point(name="end-txn-commit", driver=D.LOAD, match=end(committed=True), occurrences=20),
-    Point(name="end-txn-abort", driver=D.EXPEL, match=end(committed=False)),
+    Point(name="fetch-source", driver=D.LOAD, match=fetch(SOURCE), occurrences=20, lost=LIVES),
+    Point(name="txn-offset-commit", driver=D.LOAD, match=of_engine(Api.TXN_OFFSET_COMMIT), occurrences=20, lost=LIVES),
+    Point(name="produce", driver=D.LOAD, match=produce(), occurrences=20, lost=LIVES),
+    Point(name="produce-to-1", driver=D.LOAD, match=produce(1), occurrences=20, lost=LIVES, brokers=3),
+    Point(name="produce-to-2", driver=D.LOAD, match=produce(2), occurrences=20, lost=LIVES, brokers=3),
+    Point(name="end-txn-commit", driver=D.LOAD, match=end(committed=True), occurrences=20, lost=LIVES),
+    Point(name="end-txn-abort", driver=D.EXPEL, match=end(committed=False), lost=LIVES),
     # a commit, in the process
-    Point(name="fold", driver=D.LOAD, occurrences=20, failure=F.LIVES),
-    Point(name="store-read", driver=D.LOAD, occurrences=50, failure=F.ENDS),
+    Point(name="fold", driver=D.LOAD, occurrences=20, lost=LIVES),
+    Point(name="store-read", driver=D.LOAD, occurrences=50, lost=ENDS),
     Point(name="acknowledge", driver=D.LOAD, occurrences=20),
     Point(name="close", driver=D.LOAD, occurrences=20),
     Point(name="next-epoch", driver=D.LOAD, occurrences=20),
-    Point(name="store-write", driver=D.LOAD, occurrences=20, failure=F.ENDS),
+    Point(name="store-write", driver=D.LOAD, occurrences=20, lost=ENDS),
     Point(name="drop", driver=D.EXPEL),
     # a start
-    Point(name="identity-write", driver=D.LOST_FOLDER, failure=F.ENDS),
-    Point(name="identity-rename", driver=D.LOST_FOLDER, failure=F.ENDS),
-    Point(name="store-open", driver=D.RESTART, failure=F.ENDS),
-    Point(name="metadata", driver=D.RESTART, match=of_engine(Api.METADATA), occurrences=2),
-    Point(name="find-transaction-coordinator", driver=D.RESTART, match=coordinator(1)),
-    Point(name="init-producer-id", driver=D.RESTART, match=of_engine(Api.INIT_PRODUCER_ID), failure=F.ENDS),  # late, it
-    # cannot be told from a successor's: the worker ends, superseded, and whoever supervises it starts it again
-    Point(name="find-group-coordinator", driver=D.RESTART, match=coordinator(0)),
+    Point(name="identity-write", driver=D.LOST_FOLDER, lost=ENDS),
+    Point(name="identity-rename", driver=D.LOST_FOLDER, lost=ENDS),
+    Point(name="store-open", driver=D.RESTART, lost=ENDS),
+    Point(name="bootstrap", driver=D.RESTART, match=metadata(is_bootstrap=True), lost=ENDS),  # no other broker to ask
+    Point(name="features", driver=D.RESTART, match=FEATURES, lost=ENDS),
+    Point(name="metadata", driver=D.RESTART, match=metadata(), lost=LIVES),
+    Point(name="topic-ids", driver=D.RESTART, match=metadata(is_watch=True), lost=ENDS),
+    Point(name="topic-ids-again", driver=D.LOAD, match=metadata(is_watch=True), lost=LIVES),
+    Point(name="find-transaction-coordinator", driver=D.RESTART, match=coordinator(1), lost=LIVES),
+    # late, it cannot be told from a successor's: the worker ends, superseded, and is started again
+    Point(name="init-producer-id", driver=D.RESTART, match=of_engine(Api.INIT_PRODUCER_ID), lost=LIVES, late=ENDS),
+    Point(name="find-group-coordinator", driver=D.RESTART, match=coordinator(0), lost=LIVES),
     # the group
-    Point(name="beat-join", driver=D.RESTART, match=beat(JOINING)),
-    Point(name="beat-rejoin", driver=D.EXPEL, match=beat(JOINING)),
-    Point(name="beat", driver=D.LOAD, match=member_beat(acknowledges=False), occurrences=3),
-    Point(name="beat-gained", driver=D.GROW, match=member_beat(acknowledges=True)),
-    Point(name="beat-revoked", driver=D.SHRINK, match=member_beat(acknowledges=True)),
-    Point(name="beat-leave", driver=D.STOP, match=beat(LEAVING)),
+    Point(name="beat-join", driver=D.RESTART, match=beat(JOINING), lost=LIVES),
+    Point(name="beat-rejoin", driver=D.EXPEL, match=beat(JOINING), lost=LIVES),
+    Point(name="beat", driver=D.LOAD, match=member_beat(acknowledges=False), occurrences=3, lost=LIVES),
+    Point(name="beat-gained", driver=D.GROW, match=member_beat(acknowledges=True), lost=LIVES),
+    Point(name="beat-revoked", driver=D.SHRINK, match=member_beat(acknowledges=True), lost=LIVES),
+    Point(name="beat-leave", driver=D.STOP, match=beat(LEAVING), lost=Fate.ENDS_WELL),
     Point(name="revoke", driver=D.SHRINK),
     Point(name="let-go", driver=D.SHRINK),
     Point(name="finish", driver=D.STOP),
-    Point(name="store-close", driver=D.STOP, failure=F.ENDS_WELL),
+    Point(name="store-close", driver=D.STOP, lost=Fate.ENDS_WELL),
     # recovery
     Point(name="recover", driver=D.RESTART),
-    Point(name="offset-fetch", driver=D.RESTART, match=of_engine(Api.OFFSET_FETCH)),
-    Point(name="changelog-start", driver=D.RESTART, match=bounds(CHANGELOG, EARLIEST)),
-    Point(name="changelog-end", driver=D.RESTART, match=bounds(CHANGELOG, LATEST)),
-    Point(name="store-wipe", driver=D.LOST_STORE, occurrences=4, failure=F.ENDS),
-    Point(name="fetch-changelog", driver=D.LOST_STORE, match=fetch(CHANGELOG), occurrences=3),
-    Point(name="replay-write", driver=D.LOST_STORE, occurrences=4, failure=F.ENDS),
-    Point(name="source-start", driver=D.RESTART, match=bounds(SOURCE, EARLIEST)),
-    Point(name="source-end", driver=D.RESTART, match=bounds(SOURCE, LATEST)),
+    Point(name="offset-fetch", driver=D.RESTART, match=of_engine(Api.OFFSET_FETCH), lost=LIVES),
+    Point(name="changelog-start", driver=D.RESTART, match=bounds(CHANGELOG, EARLIEST), lost=LIVES),
+    Point(name="changelog-end", driver=D.RESTART, match=bounds(CHANGELOG, LATEST), lost=LIVES),
+    Point(name="store-wipe", driver=D.LOST_STORE, occurrences=4, lost=ENDS),
+    Point(name="fetch-changelog", driver=D.LOST_STORE, match=fetch(CHANGELOG), occurrences=3, lost=LIVES),
+    Point(name="replay-write", driver=D.LOST_STORE, occurrences=4, lost=ENDS),
+    Point(name="source-start", driver=D.RESTART, match=bounds(SOURCE, EARLIEST), lost=LIVES),
+    Point(name="source-end", driver=D.RESTART, match=bounds(SOURCE, LATEST), lost=LIVES),
     Point(name="decide", driver=D.RESTART, occurrences=4),
 )
 # fmt: on
 BY_NAME = {point.name: point for point in POINTS}
-assert len(BY_NAME) == len(POINTS)

@@ -3,7 +3,7 @@
 1. A run whose point was not reached has failed.
 2. The load goes on until every partition has outputs of events that came after the strike; then it rests, and all of
    the history so far is judged (benchmarks/trial.py): outputs, dead letters, changelog, offsets.
-3. Only a worker that was killed, or ends as `points.Failure` says, is started again: that another ends is a failure.
+3. Only a worker that was killed, or ends as `points.Fate` says, is started again: that another ends is a failure.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from portfolio_stream.settings import GROUP
 from tests.integration.producer_epochs import worker_id
 from tests.integration.workers import Worker, until
 from tests.proxy.rules import Caught, Side
-from tests.sweep.points import LEAVING, Driver, Failure, Point, Variant
+from tests.sweep.points import LEAVING, Driver, Fate, Point, Variant
 from tests.sweep.stage import StruckStage
 
 REACH_SECONDS = 30.0  # a worker starts within 2, on a busy machine within 10
@@ -152,8 +152,7 @@ class _Strike:
 
     async def _lose(self, caught: Caught) -> None:
         caught.cut()
-        if self.point.driver is Driver.STOP:
-            await self._start_again(0)
+        await self._live_or_end(self.point.lost)
 
     async def _deliver_late(self, caught: Caught) -> None:
         self.victim.kill()
@@ -161,8 +160,7 @@ class _Strike:
         await self.stage.serving(self.victim)
         caught.forward()
         await caught.answer()
-        if self.point.failure is Failure.ENDS:
-            await self._start_again(1)
+        await self._live_or_end(self.point.late)
 
     @asynccontextmanager
     async def _reached(self) -> AsyncIterator[Callable[[], Awaitable[None]]]:
@@ -175,13 +173,19 @@ class _Strike:
             self.struck = time.monotonic()
             if self.variant is not Variant.LOST:
                 await self._start_again(-9)
-            elif self.point.failure is not Failure.LIVES:
-                await self._start_again(1 if self.point.failure is Failure.ENDS else 0)
+            else:
+                await self._live_or_end(self.point.lost)
 
         try:
             yield reached
         finally:
             self.stage.withdraw(name)
+
+    async def _live_or_end(self, fate: Fate | None) -> None:
+        if fate is Fate.ENDS:
+            await self._start_again(1)
+        elif fate is Fate.ENDS_WELL:
+            await self._start_again(0)
 
     async def _start_again(self, expected: int) -> None:
         code = await self.victim.ended(STOP_SECONDS)
