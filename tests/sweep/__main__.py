@@ -23,6 +23,8 @@ from pathlib import Path
 from random import Random, SystemRandom
 from signal import SIGINT, SIGTERM
 
+import pytest
+
 from portfolio_stream.quiet_logs import quieten
 from tests.sweep.points import BY_NAME, POINTS, Point, Variant
 from tests.sweep.stage import StruckStage, struck_stage
@@ -85,7 +87,7 @@ async def judge(sweep: Sweep, run: Run, outcome: Outcome) -> None:
     line = f"{run.point.name:30} {run.variant.value:6} seed {run.seed}"
     try:
         seconds = await sweep.run(run)
-    except (AssertionError, TimeoutError) as wrong:
+    except (AssertionError, TimeoutError, pytest.fail.Exception) as wrong:
         outcome.wrong.append(run)
         reason = str(wrong) or type(wrong).__name__
         print(f"{line}  WRONG: {run}\n" + "\n".join(reason.splitlines()[:WRONG_LINES]), flush=True)

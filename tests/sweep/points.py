@@ -160,10 +160,10 @@ POINTS: tuple[Point, ...] = (
     Point(name="identity-write", driver=D.LOST_FOLDER, lost=ENDS),
     Point(name="identity-rename", driver=D.LOST_FOLDER, lost=ENDS),
     Point(name="store-open", driver=D.RESTART, lost=ENDS),
-    Point(name="bootstrap", driver=D.RESTART, match=metadata(is_bootstrap=True), lost=ENDS),  # no other broker to ask
-    Point(name="features", driver=D.RESTART, match=FEATURES, lost=ENDS),
+    Point(name="bootstrap", driver=D.RESTART, match=metadata(is_bootstrap=True), lost=LIVES),
+    Point(name="features", driver=D.RESTART, match=FEATURES, lost=LIVES),
     Point(name="metadata", driver=D.RESTART, match=metadata(), lost=LIVES),
-    Point(name="topic-ids", driver=D.RESTART, match=metadata(is_watch=True), lost=ENDS),
+    Point(name="topic-ids", driver=D.RESTART, match=metadata(is_watch=True), lost=LIVES),
     Point(name="topic-ids-again", driver=D.LOAD, match=metadata(is_watch=True), lost=LIVES),
     Point(name="find-transaction-coordinator", driver=D.RESTART, match=coordinator(1), lost=LIVES),
     # late, it cannot be told from a successor's: the worker ends, superseded, and is started again
