@@ -22,17 +22,10 @@ from pathlib import Path
 from random import SystemRandom
 from signal import SIGCONT, SIGINT, SIGSTOP, SIGTERM
 
-from aiokafka.client import AIOKafkaClient
-
 from benchmarks.trial import OUTPUT_SECONDS, Trial
-from portfolio_stream.errors import PortfolioStreamError
-from portfolio_stream.exactly_once.wire import Coordinators
-from portfolio_stream.kafka_client import client_options, connected
-from portfolio_stream.kafka_health import look
 from portfolio_stream.quiet_logs import quieten
-from portfolio_stream.settings import GROUP
 from tests.integration.auditor import COMMAND
-from tests.integration.producer_epochs import LAST_EPOCH, transaction_log, worker_id
+from tests.integration.producer_epochs import LAST_EPOCH, transaction_log
 from tests.integration.workers import Stage, Worker, new_stage, until
 
 BROKERS = 3
@@ -155,19 +148,6 @@ class Faults(Trial):
         await asyncio.to_thread(end)
         await asyncio.to_thread(self.stage.cluster.start)
 
-    async def is_healthy(self) -> bool:
-        try:
-            return (await look(self.stage.settings)).is_healthy
-        except PortfolioStreamError:  # a controller is being elected
-            return False
-
-    async def coordinators(self) -> tuple[int, int]:
-        """The nodes of the group's coordinator, and of a random worker's transactions'."""
-        settings = self.stage.settings
-        async with connected(settings, AIOKafkaClient(**client_options(settings))) as client:
-            found = Coordinators(client, GROUP, self.transactional_id(self.choose()))
-            return await found.group(), await found.transaction()
-
     # --- producer epochs ---
 
     async def cross_the_last_epoch(self) -> None:
@@ -204,9 +184,6 @@ class Faults(Trial):
                 return all([(await log.pair(ids[name])).producer_id != before[name] for name in ids])
 
             await until(have_crossed, CROSSING_SECONDS, "every worker has a new producer id", victim)
-
-    def transactional_id(self, worker: Worker) -> str:
-        return worker_id(self.stage.folder / "data" / worker.name)
 
 
 async def stop(worker: Worker) -> None:

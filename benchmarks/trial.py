@@ -11,12 +11,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from random import Random
 
+from aiokafka.client import AIOKafkaClient
+
 from portfolio_stream.audit.follow import PASSING
 from portfolio_stream.audit.partition import PartitionAudit
 from portfolio_stream.audit.verify import open_audits
+from portfolio_stream.errors import PortfolioStreamError
+from portfolio_stream.exactly_once.wire import Coordinators
 from portfolio_stream.generator import Mixture, generate
+from portfolio_stream.kafka_client import client_options, connected
+from portfolio_stream.kafka_health import look
+from portfolio_stream.settings import GROUP
 from tests.integration.growing_history import GrowingHistory
 from tests.integration.histories import Load
+from tests.integration.producer_epochs import worker_id
 from tests.integration.workers import Stage, Worker, until
 
 OUTPUT_SECONDS = 60.0  # until new output: far more than any fault may cost
@@ -130,6 +138,22 @@ class Trial:
         sent = self.history.sent()
         compared = {audit.partition: audit.result.figures["records"] for audit in self._audits}
         return compared == sent and not any(audit.result.lag or audit.is_undecided for audit in self._audits)
+
+    async def is_healthy(self) -> bool:
+        try:
+            return (await look(self.stage.settings)).is_healthy
+        except PortfolioStreamError:  # a controller is being elected
+            return False
+
+    async def coordinators(self) -> tuple[int, int]:
+        """The nodes of the group's coordinator, and of a random worker's transactions'."""
+        settings = self.stage.settings
+        async with connected(settings, AIOKafkaClient(**client_options(settings))) as client:
+            found = Coordinators(client, GROUP, self.transactional_id(self.random.choice(self.workers)))
+            return await found.group(), await found.transaction()
+
+    def transactional_id(self, worker: Worker) -> str:
+        return worker_id(self.stage.folder / "data" / worker.name)
 
     async def _until(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
         """Raises what ended load or reader meanwhile."""

@@ -14,16 +14,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from signal import SIGCONT, SIGSTOP, SIGTERM
 
-from aiokafka.client import AIOKafkaClient
-
 from benchmarks.trial import Trial
-from portfolio_stream.errors import PortfolioStreamError
-from portfolio_stream.exactly_once.wire import Coordinators
-from portfolio_stream.kafka_client import client_options, connected
 from portfolio_stream.kafka_health import look
-from portfolio_stream.settings import GROUP
 from tests.chaos.plan import Chapter, Deed
-from tests.integration.producer_epochs import worker_id
 from tests.integration.workers import Worker, until
 from tests.proxy.stage import NetworkedStage
 
@@ -175,20 +168,6 @@ class Chaos(Trial):
         worker.signal(SIGSTOP)
         await asyncio.sleep(seconds)
         worker.signal(SIGCONT)
-
-    async def is_healthy(self) -> bool:
-        try:
-            return (await look(self.stage.settings)).is_healthy
-        except PortfolioStreamError:  # a controller is being elected
-            return False
-
-    async def coordinators(self) -> tuple[int, int]:
-        """The nodes of the group's coordinator, and of some worker's transactions'."""
-        settings = self.stage.settings
-        some = self.random.choice(self.workers)
-        async with connected(settings, AIOKafkaClient(**client_options(settings))) as client:
-            found = Coordinators(client, GROUP, worker_id(self.stage.data(some.name)))
-            return await found.group(), await found.transaction()
 
     async def controller(self) -> int:
         found = (await look(self.stage.settings)).controller

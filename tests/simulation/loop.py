@@ -143,7 +143,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def _asyncgen_finalizer_hook(self, agen: Any) -> None:
         """A generator that a killed process left behind does not go on."""
 
-    def run_in_executor(self, executor: Executor | None, func: Callable[..., T], *args: Any) -> "asyncio.Future[T]":
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Executor | None, func: Callable[..., T], *args: Any
+    ) -> "asyncio.Future[T]":
         future: asyncio.Future[T] = self.create_future()
         process = PROCESS.get()
         least, most = self.thread_seconds.get("" if process is None else process.name, (0.0002, 0.002))

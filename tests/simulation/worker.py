@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from aiokafka import errors as kafka_errors
 
@@ -122,7 +123,7 @@ class SimulatedWorker:
     async def _fold(self, engine: Engine, slices: "asyncio.Queue[Slice]") -> None:
         """What SliceStream and SliceAgent do."""
         while True:
-            piece = await slices.get()
+            piece: Any = await slices.get()
             if not piece.is_current:
                 engine.discarded(piece)
                 continue

@@ -9,7 +9,7 @@ from aiokafka.client import CoordinationType
 from aiokafka.structs import TopicPartition
 
 from portfolio_stream.errors import BrokerUnreachable, PortfolioStreamError
-from portfolio_stream.exactly_once.connections import Client, Reader
+from portfolio_stream.exactly_once.connections import Client, ClusterView, Reader
 from portfolio_stream.exactly_once.reader import FetchLimits, Records
 from tests.simulation.kafka.network import REQUEST_SECONDS, Link
 
@@ -44,7 +44,7 @@ class SimulatedClient:
         self._leaders: dict[tuple[str, int], int] = {}
         #: when the newest request of each lane arrives: none overtakes another
         self._arrivals: dict[tuple[int, str], float] = {}
-        self.cluster = self
+        self.cluster: ClusterView = self
 
     async def bootstrap(self) -> None:
         for node in self._kafka.nodes:
