@@ -120,7 +120,7 @@ class Membership:
             await asyncio.sleep(FAILURE_PAUSE_SECONDS)
 
     async def _beat(self, *, leaving: bool = False) -> None:
-        async with self._lock:  # the beat before may change the epoch: one that waited must not send the old one
+        async with self._lock:  # the beat before may change the epoch: one that waited sends the new one
             epoch = LEAVE if leaving else self.epoch
             announce, acknowledge = self._announce, self._acknowledge
             self._announce = self._acknowledge = False

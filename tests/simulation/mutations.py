@@ -141,6 +141,17 @@ MUTATIONS = (
         "        self._commits.drop_parts((partition,))\n        await self._commits.finish()\n",
         "        await self._commits.finish()\n",
     ),
+    Mutation(  # it was there once: chaos found it
+        "a heartbeat that sends the epoch of before it waited", "membership",
+        "  # the beat before may change the epoch: one that waited sends the new one\n"
+        "            epoch = LEAVE if leaving else self.epoch\n",
+        "\n            epoch = before\n",
+        Mutation(
+            "which it read then", "membership",
+            "        async with self._lock:",
+            "        before = LEAVE if leaving else self.epoch\n        async with self._lock:",
+        ),
+    ),
     Mutation(
         "views kept of a partition that was given back", "partitions",
         "        self.bump(partitions)\n        self.forget_views(partitions)\n        for partition in partitions:\n",
