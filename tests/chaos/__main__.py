@@ -4,8 +4,8 @@
 
 The plan is printed before it is carried out, each deed when it is done, and in the end the seconds that it took until
 every partition had new outputs. All the time each output is compared with what was sent; after each chapter the load
-rests and everything is audited, in the end `verify` compares all of it once more, with what the workers serve. Exit
-code 1 if anything is wrong: the folder with logs and data then stays.
+rests, everything is audited, and `verify` compares all of it once more, with what the workers serve. The next chapter
+has a new cluster. Exit code 1 if anything is wrong: the folder with logs and data then stays.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import asyncio
 import shutil
 import sys
 import tempfile
+from collections import Counter, defaultdict
 from contextlib import ExitStack
 from pathlib import Path
 from random import SystemRandom
@@ -29,7 +30,7 @@ from tests.proxy.stage import NetworkedStage
 CHAPTER_SECONDS = 300.0
 
 
-async def run(stage: NetworkedStage, chapters: list[Chapter], rate: float, seed: int) -> Chaos:
+async def run(stage: NetworkedStage, chapter: Chapter, rate: float, seed: int) -> Chaos:
     chaos = Chaos(stage, rate, seed)
     task = asyncio.current_task()
     assert task is not None
@@ -37,11 +38,25 @@ async def run(stage: NetworkedStage, chapters: list[Chapter], rate: float, seed:
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     await until(chaos.is_healthy, HEALTH_SECONDS, "the cluster is healthy")
     async with chaos.judged("w1", "w2", "w3"):
-        for chapter in chapters:
-            await chaos.chapter(chapter, DEEDS)
-    await asyncio.to_thread(verify, stage)
-    for worker in chaos.workers:
-        await chaos.stop(worker)
+        await chaos.chapter(chapter, DEEDS)
+        await asyncio.to_thread(verify, stage)
+        for worker in chaos.workers:
+            await chaos.stop(worker)
+    return chaos
+
+
+def on_a_cluster(chapter: Chapter, rate: float, seed: int) -> Chaos:
+    """Of its own: each replay of a long history would take longer than the one before. Its folder stays if it fails."""
+    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    try:
+        with new_stage(folder, BROKERS) as made, ExitStack() as stack:
+            stage = NetworkedStage(made.cluster, made.settings, folder, stack=stack)
+            stack.callback(stage.end)
+            chaos = asyncio.run(run(stage, chapter, rate, seed))
+    except AssertionError:
+        print(f"WRONG in chapter {chapter.number}: brokers' and workers' logs and data are in {folder}")
+        raise
+    shutil.rmtree(folder)
     return chaos
 
 
@@ -62,24 +77,26 @@ def main() -> int:
     if given.plan:
         return 0
     quieten()
-    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    seconds_by_kind: dict[str, list[float]] = defaultdict(list)
+    endings: Counter[str] = Counter()
+    events = 0
     try:
-        with new_stage(folder, BROKERS) as made, ExitStack() as stack:
-            stage = NetworkedStage(made.cluster, made.settings, folder, stack=stack)
-            stack.callback(stage.end)
-            chaos = asyncio.run(run(stage, chapters, given.rate, given.seed))
+        for chapter in chapters:
+            chaos = on_a_cluster(chapter, given.rate, given.seed + chapter.number)
+            endings += chaos.endings
+            events += sum(chaos.history.sent().values())
+            for kind, found in chaos.seconds.items():
+                seconds_by_kind[kind] += found
+            deeds = sum(map(len, seconds_by_kind.values()))
+            print(f"{deeds} deeds, {events:,} events, no anomaly so far.", flush=True)
     except AssertionError as wrong:
-        print(f"{wrong}\nWRONG with --seed {given.seed}: brokers' and workers' logs and data are in {folder}")
+        print(f"{wrong}\nWRONG with --seed {given.seed}")
         return 1
     except asyncio.CancelledError:
-        shutil.rmtree(folder)
         return 130
-    shutil.rmtree(folder)
-    print(table(sorted(chaos.seconds.items())))
-    print("workers' endings:", *(f"\n  {times:4} {reason}" for reason, times in chaos.endings.most_common()))
-    print("nothing to do:", dict(chaos.skipped))
-    total = sum(chaos.history.sent().values())
-    print(f"{chaos.done.total()} deeds, {total:,} events, no anomaly.")
+    finally:
+        print(table(sorted(seconds_by_kind.items())))
+        print("workers' endings:", *(f"\n  {times:4} {reason}" for reason, times in endings.most_common()))
     return 0
 
 
