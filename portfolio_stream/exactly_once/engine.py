@@ -107,6 +107,7 @@ class Engine:
         #: monotonic seconds of the main loop's last turn
         self.progress = time.monotonic()
         self._handout = Handout()
+        #: what each has not decided yet
         self._recovering: dict[asyncio.Task[None], set[int]] = {}
         self._set_aside = set_aside
         self._operations: deque[_Operation] = deque()
@@ -513,7 +514,7 @@ class Engine:
             if partitions & gone:
                 task.cancel()
                 self._recovering.pop(task)
-                orphans |= partitions - gone - self.running
+                orphans |= partitions - gone
         await self._settle()
         try:
             async with asyncio.timeout(REVOCATION_SECONDS):
@@ -543,20 +544,27 @@ class Engine:
         self._recover((partition,))
 
     def _recover(self, partitions: Collection[int]) -> None:
-        """What is open of them is read again."""
-        self.partitions.bump(partitions)
-        self._commits.drop_parts(partitions)
-        self.partitions.forget_views(partitions)
-        task = asyncio.create_task(self._recovered(set(partitions), self.membership.session), name="recovery")
-        self._recovering[task] = set(partitions)
+        """What is open of them is read again. A partition has one recovery: a second one would read again what runs."""
+        undecided = set(partitions)
+        for task, others in list(self._recovering.items()):
+            if others & undecided:
+                task.cancel()
+                self._recovering.pop(task)
+                undecided |= others
+        self.partitions.bump(undecided)
+        self._commits.drop_parts(undecided)
+        self.partitions.forget_views(undecided)
+        task = asyncio.create_task(self._recovered(undecided, self.membership.session), name="recovery")
+        self._recovering[task] = undecided
         task.add_done_callback(lambda done: self._recovering.pop(done, None))
         task.add_done_callback(self._trouble_from)
 
-    async def _recovered(self, partitions: set[int], session: int) -> None:
+    async def _recovered(self, undecided: set[int], session: int) -> None:
         started = time.perf_counter()
-        async for decided in self._recovery.recover(partitions):
+        async for decided in self._recovery.recover(frozenset(undecided)):
             if session != self.membership.session:
                 return
+            undecided.discard(decided.partition)
             if isinstance(decided, Halted):
                 self._halt(decided.partition, decided.reason, decided.offset)
                 continue

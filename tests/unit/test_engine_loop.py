@@ -248,6 +248,34 @@ async def test_a_retry_waits_for_what_is_in_flight(engine: Engine) -> None:
     assert 13 == engine._reader.reading[0]  # type: ignore[attr-defined]
 
 
+async def test_a_partition_has_one_recovery(engine: Engine) -> None:
+    """One is retried while the recovery that halted it waits for another partition, which is then given back: a
+    second recovery that ends after the first would read again what was folded since."""
+    may_end = asyncio.Event()
+    resumed: list[int] = []
+
+    class Waits(RecoversAt):
+        async def recover(self, partitions: Iterable[int]) -> AsyncIterator[Ready]:
+            if 1 in partitions:
+                yield Ready(partition=0, offset=10, replayed=0)
+            await may_end.wait()
+            async for ready in super().recover(partitions):
+                resumed.append(ready.partition)
+                yield ready
+
+    engine._recovery = Waits(10)  # type: ignore[assignment]
+    engine.partitions.running.clear()
+    engine._recover((0, 1))
+    await asyncio.sleep(0)
+    assert {0} == engine.running
+    await engine._recover_again(0)
+    engine.membership.target = frozenset({0})
+    await engine._follow_assignment()
+    may_end.set()
+    await recovered(engine)
+    assert ([0], {0}) == (resumed, engine.running)
+
+
 async def test_an_offset_out_of_range_is_asked_for_again(engine: Engine) -> None:
     """The leader may be one that has just woken: recovery decides, not its answer."""
     asked: list[int] = []
