@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tests.simulation.kafka.cluster import SimulatedKafka
 
 CONNECT_SECONDS = 0.01  # until a refused connection is known
+UNSAID = 0.5  # of a dying broker's answers, the share that it still kept to itself
 RETRY_SECONDS = 0.1  # of a reader whose leader is away
 
 
@@ -99,7 +100,8 @@ class SimulatedClient:
         if link.loses_request():
             kafka.at(link.delay(), _fail, answered, broken)
         else:
-            kafka.at_time(arrival, kafka.arrive, node_id, request.entity, _Reply(kafka, link, api, answered, broken))
+            reply = _Reply(kafka, link, node_id, api, answered, broken)
+            kafka.at_time(arrival, kafka.arrive, node_id, request.entity, reply)
         return await answered
 
     async def _connects(self, node: int) -> bool:
@@ -125,10 +127,17 @@ class _Reply:
     """Where a broker's answer goes."""
 
     def __init__(
-        self, kafka: "SimulatedKafka", link: Link, api: str, answered: "asyncio.Future[Any]", broken: Exception
+        self,
+        kafka: "SimulatedKafka",
+        link: Link,
+        node: int,
+        api: str,
+        answered: "asyncio.Future[Any]",
+        broken: Exception,
     ) -> None:
         self._kafka = kafka
         self._link = link
+        self._node = node
         self._api = api
         self._answered = answered
         self._broken = broken
@@ -137,10 +146,17 @@ class _Reply:
         link = self._link
         if link.at_replies and (act := link.at_replies.pop(self._api, None)) is not None:
             act()
-        if link.is_cut or link.loses_reply(self._api):
+        if link.is_cut or not self._kafka.is_up(self._node) or link.loses_reply(self._api):
             self.break_off()
         else:
-            self._kafka.at(link.delay(), _answer, self._answered, answer)
+            self._kafka.at(link.delay(), self._deliver, answer, self._kafka.deaths[self._node])
+
+    def _deliver(self, answer: Any, deaths: int) -> None:
+        """A broker that has died meanwhile may have done what was asked without having said so."""
+        if deaths != self._kafka.deaths[self._node] and self._link.random.random() < UNSAID:
+            _fail(self._answered, self._broken)
+        else:
+            _answer(self._answered, answer)
 
     def break_off(self) -> None:
         """The client sees that its connection broke, or, where nothing travels any more, waits."""

@@ -6,9 +6,11 @@
     kafka.link("w1").lose_reply_of("EndTxn")           # network faults by client; brokers': kill_broker, pause_broker
 
 1. What a broker has answered with success is on all replicas: it is never lost. Brokers fail one at a time.
-2. A request that reached its broker takes effect whatever becomes of the client.
+2. A request that reached its broker takes effect whatever becomes of the client; so does one whose broker dies before
+   it answers.
 3. A leader or coordinator that moved is nowhere for a moment; a coordinator loads its state first, and now and then
    answers that a group has no offsets until it has (seen on a real one). A paused one wakes in its past (`past`).
+   What a coordinator does by itself (markers, time-outs) waits for one that has loaded.
 4. `on_committed` is told of each committed transaction at the moment at which that is decided.
 """
 
@@ -41,6 +43,7 @@ SESSION_SECONDS = 3.0
 TICK_SECONDS = 0.5  # how often time-outs are looked at
 MARKER_SECONDS = (0.0005, 0.012)
 LATE_MARKERS, LATE_MARKER_SECONDS = 0.03, 0.3  # now and then one takes longer: 226 ms were seen
+MARKER_RETRY_SECONDS = 0.1
 ELECTION_SECONDS = (0.3, 2.5)  # until another broker leads what a silent one led
 LOADING_SECONDS = (0.05, 0.8)
 STALE_SECONDS = 3.0  # until a broker that wakes hears of its successors, at most
@@ -63,6 +66,8 @@ class SimulatedKafka:
         self._loading: dict[Place, float] = {}
         self._down: set[int] = set()
         self._paused: set[int] = set()
+        #: how often each broker has died
+        self.deaths: Counter[int] = Counter()
         #: of brokers that were paused for so long that others took over
         self._pasts: dict[int, Past] = {}
         #: partitions whose topic takes no record now: somebody lowered max.message.bytes
@@ -148,8 +153,7 @@ class SimulatedKafka:
         self._loop.call_at(when, callback, *args, context=self._context)
 
     def _tick(self) -> None:
-        if self._leads(("\x00transactions", 0)) is not None:
-            self.transactions.expire()
+        self.transactions.expire(lambda name: self._coordinates(name) is E.none)
         for name, group in self._groups.items():
             if self._leads(self._group_place(name)) is not None:
                 group.expire()
@@ -169,6 +173,7 @@ class SimulatedKafka:
 
     def kill_broker(self, node: int) -> None:
         self._down.add(node)
+        self.deaths[node] += 1
         self._abandon(node)
 
     def start_broker(self, node: int) -> None:
@@ -279,9 +284,15 @@ class SimulatedKafka:
 
     def _serves(self, node: int, place: Place) -> E:
         """Whether this node may answer as the coordinator at `place`."""
-        if self._leaders[place] != node:
-            return E.not_coordinator
+        return E.not_coordinator if self._leaders[place] != node else self._loads(place)
+
+    def _loads(self, place: Place) -> E:
         return E.coordinator_load_in_progress if self._loop.time() < self._loading.get(place, 0.0) else E.none
+
+    def _coordinates(self, name: str) -> E:
+        """Whether a transactional id has a coordinator that does something now."""
+        place = self._transaction_place(name)
+        return E.coordinator_not_available if self._leads(place) is None else self._loads(place)
 
     # -- requests
 
@@ -326,11 +337,11 @@ class SimulatedKafka:
 
     def _adds(self, name: str, pair: Pair, place: Place) -> E:
         """The coordinator of the transactional id is asked by the broker that is written to."""
-        if self._leads(self._transaction_place(name)) is None:
-            return E.coordinator_not_available if place[0].startswith("\x00") else E.not_enough_replicas
-        if place[0].startswith("\x00"):
-            place = (GROUP_PLACE, place[1])
-        return self.transactions.add(name, pair, place)
+        is_group = place[0].startswith("\x00")
+        error = self._coordinates(name)
+        if error is not E.none:
+            return error if is_group else E.not_enough_replicas  # as ReplicaManager has it
+        return self.transactions.add(name, pair, (GROUP_PLACE, place[1]) if is_group else place)
 
     def _produce(self, node: int, request: Any) -> Any:
         found = {}
@@ -470,7 +481,7 @@ class SimulatedKafka:
         for place in sorted(places):
             self._mark_later(known, known.number, place, pair.producer_id, epoch, is_committed, left)
         if not left:
-            self.at(self._random.uniform(*MARKER_SECONDS), self.transactions.finished, known.name, known.number)
+            self.at(self._random.uniform(*MARKER_SECONDS), self._finish, known.name, known.number)
 
     def _mark_later(self, *marker: Any) -> None:
         delay = self._random.uniform(*MARKER_SECONDS)
@@ -483,8 +494,9 @@ class SimulatedKafka:
         left: set[Place],
     ) -> None:  # fmt: skip
         is_group = place[0] == GROUP_PLACE
-        if self._leads(("\x00groups", place[1]) if is_group else place) is None:
-            self.at(0.1, self._mark, known, number, place, producer_id, epoch, is_committed, left)
+        there = self._leads(("\x00groups", place[1]) if is_group else place)
+        if there is None or self._coordinates(known.name) is not E.none:  # who loads finds it, and goes on with it
+            self.at(MARKER_RETRY_SECONDS, self._mark, known, number, place, producer_id, epoch, is_committed, left)
             return
         if is_group:
             for group in self._groups.values():
@@ -493,7 +505,14 @@ class SimulatedKafka:
             self.logs[place].end_transaction(producer_id, epoch, is_committed=is_committed)
         left.discard(place)
         if not left:
-            self.transactions.finished(known.name, number)
+            self._finish(known.name, number)
+
+    def _finish(self, name: str, number: int) -> None:
+        """The coordinator writes down that all markers are written."""
+        if self._coordinates(name) is E.none:
+            self.transactions.finished(name, number)
+        else:
+            self.at(MARKER_RETRY_SECONDS, self._finish, name, number)
 
 
 def _joins_in_full(request: Any) -> bool:

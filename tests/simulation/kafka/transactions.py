@@ -127,11 +127,12 @@ class TransactionCoordinator:
 
     # -- by itself
 
-    def expire(self) -> None:
-        """Abort what is open for too long."""
+    def expire(self, has_coordinator: Callable[[str], bool]) -> None:
+        """Abort what is open for too long, where somebody sees to it."""
         now = self._clock()
         for known in self._ids.values():
-            if known.state is State.ONGOING and now - known.began > known.timeout:
+            is_late = known.state is State.ONGOING and now - known.began > known.timeout
+            if is_late and has_coordinator(known.name):
                 self._end(known, is_committed=False)
 
     def finished(self, name: str, number: int) -> None:
