@@ -74,6 +74,8 @@ class SimulatedKafka:
         self.refusing: set[Place] = set()
         #: how many of a partition's next fetches bring damaged bytes
         self.damaged: Counter[Place] = Counter()
+        #: finalized features and their levels: without one of these the cluster is too old
+        self.features = {"transaction.version": 2, "group.version": 1}
         #: until when a group's coordinator knows no offsets
         self._forgetful: dict[str, float] = {}
         #: of Kafka 4.0 to 4.2
@@ -104,9 +106,27 @@ class SimulatedKafka:
     def create_topic(self, name: str, partitions: int) -> None:
         topic_id = UUID(int=self._random.getrandbits(128))
         self._partitions[name] = partitions
+        alive = self._alive()
         for partition in range(partitions):
             self.logs[name, partition] = Log(topic_id)
-            self._leaders[name, partition] = self._random.choice(self.nodes)
+            self._leaders[name, partition] = self._random.choice(alive) if alive else None
+
+        self._tell_groups(name, partitions)
+
+    def delete_topic(self, name: str) -> None:
+        """With its records, and the offsets that groups had in it. Made again it is another topic under its name."""
+        for partition in range(self._partitions.pop(name)):
+            place = (name, partition)
+            del self._leaders[place]
+            for past in self._pasts.values():
+                past.ends.pop(place, None)
+            self.logs.pop(place).wake()
+        self._tell_groups(name, 0)
+
+    def _tell_groups(self, topic: str, partitions: int) -> None:
+        for name, group in self._groups.items():
+            if self._sources[name] == topic:
+                group.resize(partitions)
 
     def append(self, topic: str, partition: int, records: Iterable[tuple[bytes, bytes]]) -> None:
         """Of a producer that nothing happens to."""
@@ -143,6 +163,10 @@ class SimulatedKafka:
 
     def compact(self, topic: str, partition: int) -> None:
         self.logs[topic, partition].compact()
+
+    def trim(self, topic: str, partition: int, start: int) -> None:
+        """Retention, or an operator, deletes what stands before `start`."""
+        self.logs[topic, partition].trim(start)
 
     # -- time
 
@@ -209,6 +233,9 @@ class SimulatedKafka:
         self.refusing.clear()
         self.damaged.clear()
 
+    def _alive(self) -> list[int]:
+        return [node for node in self.nodes if node not in self._down and node not in self._paused]
+
     def _fence(self, node: int) -> None:
         if node in self._paused and len(self.nodes) > 1:
             past = self._pasts[node] = Past()
@@ -231,7 +258,7 @@ class SimulatedKafka:
 
     def _elect(self, gone: int | None, back: int | None) -> None:
         """For what has no leader."""
-        alive = [node for node in self.nodes if node not in self._down and node not in self._paused]
+        alive = self._alive()
         for place, leader in list(self._leaders.items()):
             if leader is None and alive:
                 self._move(place, self._random.choice(alive))
@@ -264,7 +291,7 @@ class SimulatedKafka:
 
     def _leads(self, place: Place) -> int | None:
         """Who serves it now."""
-        leader = self._leaders[place]
+        leader = self._leaders.get(place)
         return None if leader is None or leader in self._down or leader in self._paused else leader
 
     def _internal(self) -> list[Place]:
@@ -325,6 +352,8 @@ class SimulatedKafka:
     def _txn_offset_commit(self, node: int, request: Any) -> Any:
         place = self._group_place(request.group_id)
         error = self._serves(node, place)
+        if any(topic.name not in self._partitions for topic in request.topics):
+            error = E.unknown_topic_or_partition
         offsets = {p.partition_index: p.committed_offset for topic in request.topics for p in topic.partitions}
         if error is E.none:
             error = self._adds(request.transactional_id, Pair(request.producer_id, request.producer_epoch), place)
@@ -351,7 +380,9 @@ class SimulatedKafka:
         return answers.produce(request, found)
 
     def _write(self, node: int, request: Any, place: Place, data: bytes) -> tuple[E, int]:
-        if self._leaders.get(place) != node:
+        if place not in self.logs:
+            return E.unknown_topic_or_partition, -1
+        if self._leaders[place] != node:
             return E.not_leader_or_follower, -1
         if place in self.refusing:
             return E.message_too_large, -1
@@ -388,7 +419,8 @@ class SimulatedKafka:
             owned = [p for held in request.topic_partitions for p in held.partitions]
         timeout = request.rebalance_timeout.total_seconds()
         beat = group.beat(request.member_id, request.member_epoch, owned, timeout)
-        topic_id = self.logs[self._sources[request.group_id], 0].topic_id
+        source = self.logs.get((self._sources[request.group_id], 0))
+        topic_id = None if source is None else source.topic_id
         return answers.heartbeat(beat.error, request.member_id, beat.epoch, topic_id, beat.assignment)
 
     def _offset_fetch(self, node: int, request: Any) -> Any:
@@ -412,8 +444,10 @@ class SimulatedKafka:
         found = {}
         for asked in topic.partitions:
             place = (topic.name, asked.partition_index)
-            log = self.logs[place]
-            if self._is_in_its_past(node) and place in self._pasts[node].ends and asked.timestamp != -2:
+            log = self.logs.get(place)
+            if log is None:
+                found[asked.partition_index] = (E.unknown_topic_or_partition, -1)
+            elif self._is_in_its_past(node) and place in self._pasts[node].ends and asked.timestamp != -2:
                 found[asked.partition_index] = (E.none, self._pasts[node].ends[place][request.isolation_level])
             elif self._leaders[place] != node:
                 found[asked.partition_index] = (E.not_leader_or_follower, -1)
@@ -430,12 +464,12 @@ class SimulatedKafka:
         return answers.metadata(self.nodes, names, known, self._partitions, self._leaders)
 
     def _api_versions(self, node: int, request: Any) -> Any:
-        return answers.api_versions({"transaction.version": 2, "group.version": 1})
+        return answers.api_versions(self.features)
 
     def _group(self, name: str, topic: str | None) -> Group:
         if name not in self._groups:
             assert topic is not None, "a group begins with a join"
-            self._groups[name] = Group(self._loop.time, self._partitions[topic], SESSION_SECONDS)
+            self._groups[name] = Group(self._loop.time, self._partitions.get(topic, 0), SESSION_SECONDS)
             self._groups[name].is_strict = self.is_strict
             self._sources[name] = topic
         return self._groups[name]
@@ -494,14 +528,17 @@ class SimulatedKafka:
         left: set[Place],
     ) -> None:  # fmt: skip
         is_group = place[0] == GROUP_PLACE
+        is_gone = not is_group and place not in self.logs
         there = self._leads(("\x00groups", place[1]) if is_group else place)
-        if there is None or self._coordinates(known.name) is not E.none:  # who loads finds it, and goes on with it
+        if (there is None and not is_gone) or self._coordinates(
+            known.name
+        ) is not E.none:  # who loads finds it, and goes on with it
             self.at(MARKER_RETRY_SECONDS, self._mark, known, number, place, producer_id, epoch, is_committed, left)
             return
         if is_group:
             for group in self._groups.values():
                 group.end_transaction(producer_id, is_committed=is_committed)
-        else:
+        elif not is_gone:
             self.logs[place].end_transaction(producer_id, epoch, is_committed=is_committed)
         left.discard(place)
         if not left:

@@ -133,6 +133,13 @@ class Group:
             left -= set(given)
             self.members[name].target = frozenset([*kept[name], *given])
 
+    def resize(self, partitions: int) -> None:
+        """Its topic was deleted, or made again: what was committed was of the other one."""
+        self._partitions = partitions
+        self.offsets.clear()
+        self.pending.clear()
+        self._new_target()
+
     def expire(self) -> None:
         now = self._clock()
         for member in list(self.members.values()):
