@@ -12,6 +12,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from kio.schema.errors import ErrorCode as E
 
 from portfolio_stream.exactly_once.connections import Client
+from portfolio_stream.exactly_once.reader import FetchLimits
 from portfolio_stream.exactly_once.wire import Lane, Node, call, schema
 from tests.simulation.kafka.cluster import SimulatedKafka
 from tests.simulation.kafka.transactions import Pair, State
@@ -164,3 +165,29 @@ def test_a_transaction_without_a_coordinator_does_not_time_out() -> None:
         assert E.invalid_txn_state is await producer.end(committed=True)
 
     run(scenario)
+
+
+# -- a broker that was paused wakes in its past
+
+
+def test_a_reader_that_asked_a_broker_in_its_past_reads_on() -> None:
+    """What was written meanwhile comes without anything new: it asks again until it has found the successor."""
+
+    async def scenario(kafka: SimulatedKafka, producer: Producer) -> None:
+        reader = kafka.connections("r").reader(TOPIC, 1, FetchLimits(1, 20, 1 << 20))
+        node = producer.leader
+        kafka.append(TOPIC, 0, [(b"k", b"before")])
+        reader.resume(0, 0)
+        assert [[b"before"]] == [[r.value for r in batch] for batch in (await reader.fetch(1000))[0]]
+        kafka.pause_broker(node)
+        await asyncio.sleep(MENDED_SECONDS)
+        reader.pause([0])  # its fetch from the successor is not under way when there is something to fetch
+        kafka.append(TOPIC, 0, [(b"k", b"after")])
+        await reader.fetch(1000)
+        kafka.wake_broker(node)
+        reader.resume(0, 1)
+        found = await reader.fetch(10_000)
+        assert [[b"after"]] == [[r.value for r in batch] for batch in found[0]]
+
+    for seed in range(10):
+        run(scenario, brokers=3, seed=seed)

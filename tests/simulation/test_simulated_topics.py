@@ -1,4 +1,4 @@
-"""What a worker does when its topics are not what they were: deleted, made again, trimmed; and a cluster that is too old.
+"""What a worker does when its topics are not what they were (deleted, made again, trimmed), or the cluster is too old.
 
 Each at moments of a run that nobody chose: what is committed by then, under way or being recovered differs by seed.
 """

@@ -284,7 +284,7 @@ class SimulatedReader:
             self._kafka.at(self._link.delay(), self._deliver, partition, turn, fetched[:2], fetched[2])
         else:
             self._stable[partition] = fetched[2]
-            self._kafka.when_stable_moves(self._topic, partition, self._again, partition, turn)
+            self._kafka.when_stable_moves(self._topic, partition, fetched[2], self._again, partition, turn)
 
     def _again(self, partition: int, turn: int) -> None:
         if partition in self._reading:

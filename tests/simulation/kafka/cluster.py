@@ -47,6 +47,7 @@ MARKER_RETRY_SECONDS = 0.1
 ELECTION_SECONDS = (0.3, 2.5)  # until another broker leads what a silent one led
 LOADING_SECONDS = (0.05, 0.8)
 STALE_SECONDS = 3.0  # until a broker that wakes hears of its successors, at most
+STALE_FETCH_SECONDS = 0.02  # such a broker holds a fetch that finds nothing for as long as any other does
 FORGETFUL, FORGETFUL_SECONDS = 0.2, 2.0
 INTERNAL = 5  # partitions of each of Kafka's own topics
 #: told who wrote it, its records by topic and partition, and the source offsets that it carries
@@ -494,8 +495,15 @@ class SimulatedKafka:
         batches, position = log.read(position, stable, most_bytes)
         return batches, position, stable
 
-    def when_stable_moves(self, topic: str, partition: int, callback: Callable[..., Any], *args: Any) -> None:
-        self.logs[topic, partition].waiting.append(lambda: self.at(0.0, callback, *args))
+    def when_stable_moves(
+        self, topic: str, partition: int, stable: int, callback: Callable[..., Any], *args: Any
+    ) -> None:
+        """From `stable`, which a fetch was answered; a broker in its past has answered what it moved from long ago."""
+        log = self.logs[topic, partition]
+        if log.last_stable_offset != stable:
+            self.at(STALE_FETCH_SECONDS, callback, *args)
+        else:
+            log.waiting.append(lambda: self.at(0.0, callback, *args))
 
     # -- the end of transactions
 
