@@ -607,6 +607,7 @@ class Engine:
             self._halt(doubt.partition, f"the broker refused a record for {doubt.topic}: {doubt.reason}")
         if self.owned - set(self.halted):
             self._recover(self.owned - set(self.halted))
+        self._woken = True  # an operator's request that the doubt came before would wait for the next commit
         log.warning("dropped milliseconds=%.1f", (time.perf_counter() - started) * 1000)
 
     async def _pause_after_drops(self) -> None:
