@@ -96,19 +96,20 @@ class Recovery:
         """Each partition as soon as it is decided. Raises StoreFailed, FoldMismatch."""
         left = set(partitions)
         self._warned = time.monotonic()
-        deadline = math.inf  # from the first disagreement on: a long replay or an absent broker must not use it up
+        #: from a partition's first disagreement on: a long replay, an absent broker, another one must not use it up
+        deadlines: dict[int, float] = {}
         while left:
             offsets, replayed, bounds = await self._look(left)
             disagreements: dict[int, str] = {}
             for partition, log_bounds in bounds.items():
                 problem = self._problem(partition, offsets[partition], log_bounds, replayed[partition])
-                is_last_try = time.monotonic() > deadline
+                is_last_try = time.monotonic() > deadlines.get(partition, math.inf)
                 if problem is None or is_last_try:
                     left.discard(partition)
                     yield self._decided(partition, offsets[partition], log_bounds, replayed[partition], problem)
                 else:
                     disagreements[partition] = problem
-                    deadline = min(deadline, time.monotonic() + AGREEMENT_SECONDS)
+                    deadlines.setdefault(partition, time.monotonic() + AGREEMENT_SECONDS)
             if left:
                 self._warn_of_wait(left, "; ".join(disagreements.values()) or STABLE_OFFSETS)
                 await asyncio.sleep(UNSTABLE_POLL_SECONDS)
