@@ -28,6 +28,7 @@ from portfolio_stream.settings import Settings
 
 SETTLED_SECONDS = 15.0  # without any new output: its session time-out is below that
 MOST_SECONDS = 120.0
+POLL_SECONDS = 0.2
 #: Kafka's least for the classic protocol: after kill -9 its group waits for it
 SESSION_SECONDS = "6"
 
@@ -49,10 +50,10 @@ async def run(made: System, name: str, random: Random, given: argparse.Namespace
         await create_missing(admin, names + [topic(changelog, "compact") for changelog in changelogs])
     load = asyncio.create_task(_produce(settings, contender, given.rate))
     worker = made.start_worker(name, contender.app, **environment)
-    moments = sorted(random.uniform(4.0, given.seconds - 1.0) for _ in range(given.kills))
-    begun = time.monotonic()
-    for moment in moments:
-        await asyncio.sleep(max(0.0, begun + moment - time.monotonic()))
+    written = 0
+    for _ in range(given.kills):
+        written = await _more_than(settings, name, written)
+        await asyncio.sleep(random.uniform(1.0, 4.0))
         worker.process.kill()
         worker.process.wait()
         worker = made.start_worker(name, contender.app, **environment)
@@ -67,6 +68,19 @@ async def _produce(settings: Settings, contender: Contender, rate: float) -> Non
         batched = BatchedTopic(producer, f"{contender.name}-trades", PARTITIONS)
         async for _ in produce(batched, backlog(contender.trades), rate):
             pass
+
+
+async def _more_than(settings: Settings, name: str, written: int) -> int:
+    """How far the outputs are, once they have grown: a worker is killed amid its work, however long its start takes."""
+    places = [TopicPartition(f"{name}-processed", partition) for partition in range(PARTITIONS)]
+    begun = time.monotonic()
+    async with connected(settings, AIOKafkaConsumer(**client_options(settings))) as reader:
+        while time.monotonic() - begun < MOST_SECONDS:
+            ends: int = sum((await reader.end_offsets(places)).values())
+            if ends > written:
+                return ends
+            await asyncio.sleep(POLL_SECONDS)
+    return written
 
 
 async def _outputs(settings: Settings, name: str) -> dict[int, list[bytes]]:
