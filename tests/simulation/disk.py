@@ -11,8 +11,9 @@ from pathlib import Path
 from portfolio_stream.exactly_once.database import Cursor, Item
 from tests.simulation.loop import PROCESS, Process
 
-#: told what was written, as it is written; None: a wipe
-Witness = Callable[[list[Item] | None], None]
+#: told what was written, as it is written
+Witness = Callable[[list[Item]], None]
+Write = list[Item] | tuple[bytes, bytes, bytes]
 
 HISTORY = 50  # writes that a crash of the machine may take back
 
@@ -56,7 +57,7 @@ class Disk:
     def get(self, key: bytes) -> bytes | None:
         return self._values.get(key)
 
-    def write(self, items: list[Item], *, is_wipe: bool = False) -> None:
+    def write(self, items: list[Item]) -> None:
         self._fail_if_due()
         undo = []
         for key, value in items:
@@ -65,7 +66,7 @@ class Disk:
         self._undo.append(undo)
         del self._undo[:-HISTORY]
         self.sequence += 1
-        self.witness(None if is_wipe else items)
+        self.witness(items)
 
     def take_from(self, other: "Disk") -> None:
         """A copy of the other's folder."""
@@ -116,7 +117,7 @@ class MemoryDatabase:
     def delete(self, lower: bytes, upper: bytes, also: bytes) -> None:
         self._check_owner()
         keys = [key for key, _ in self._disk.scan(lower) if key < upper]
-        self._disk.write([(key, None) for key in [*keys, also]], is_wipe=True)
+        self._disk.write([(key, None) for key in [*keys, also]])
 
     def close(self) -> None:
         """Nothing is held back."""

@@ -33,13 +33,7 @@ class Stage:
             self.kafka.create_topic(topic, PARTITIONS)
         self.endings: list[BaseException | None] = []
         self.worker = SimulatedWorker(
-            "w",
-            loop,
-            Random(f"worker {seed}"),
-            Disk(lambda items: None),
-            self.kafka.connections,
-            lambda: None,
-            self._ended,
+            "w", loop, Random(f"worker {seed}"), Disk(lambda items: None), self.kafka.connections, self._ended
         )
         self._number = 0
 
@@ -62,7 +56,7 @@ class Stage:
         self.worker.start()
         await self.load(self.random.uniform(1.0, 2.0))
 
-    async def ended(self, seconds: float) -> type[BaseException | None]:
+    async def ended(self, seconds: float) -> type[BaseException]:
         """How the worker ends by itself, within so many seconds."""
         await self.load(seconds)
         assert 1 == len(self.endings) and not self.worker.is_running

@@ -219,15 +219,18 @@ class SimulatedReader:
             finally:
                 self._waiter = None
         found: dict[int, list[Records]] = {}
-        for partition in [p for p in self._buffers if p in self._reading]:
+        for partition in list(self._buffers):
             buffered = self._buffers[partition]
             if isinstance(buffered, Exception):
                 if found:
                     break
                 del self._buffers[partition]
-                self._ask(partition)
+                if partition in self._reading:
+                    self._ask(partition)
                 raise buffered
             del self._buffers[partition]
+            if partition not in self._reading:  # it is fetched again
+                continue
             batches, self._positions[partition] = buffered
             self._ask(partition)
             if batches:

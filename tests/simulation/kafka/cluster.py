@@ -18,6 +18,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
+from datetime import timedelta
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -79,8 +80,10 @@ class SimulatedKafka:
         self.features = {"transaction.version": 2, "group.version": 1}
         #: until when a group's coordinator knows no offsets
         self._forgetful: dict[str, float] = {}
-        #: of Kafka 4.0 to 4.2
-        self.is_strict = False
+        #: how often a coordinator that moves knows no offsets for a while
+        self.forgetfulness = FORGETFUL
+        #: it answers as Kafka 4.0
+        self.is_4_0 = False
         #: what reached a paused broker
         self._queued: dict[int, list[tuple[Any, Any]]] = {}
         self._links: dict[str, Link] = {}
@@ -88,6 +91,8 @@ class SimulatedKafka:
         self._sources: dict[str, str] = {}
         #: batches of open transactions, by producer id
         self._written: dict[int, list[tuple[Place, Batch]]] = {}
+        #: of the group coordinators' logs: each producer's newest epoch
+        self._epochs: dict[tuple[Place, int], int] = {}
         self.transactions = TransactionCoordinator(self._loop.time, self._ended)
         for place in self._internal():
             self._leaders[place] = random.choice(self.nodes)
@@ -109,7 +114,7 @@ class SimulatedKafka:
         self._partitions[name] = partitions
         alive = self._alive()
         for partition in range(partitions):
-            self.logs[name, partition] = Log(topic_id)
+            self.logs[name, partition] = Log(topic_id, takes_any_first_sequence=self.is_4_0)
             self._leaders[name, partition] = self._random.choice(alive) if alive else None
 
         self._tell_groups(name, partitions)
@@ -271,7 +276,7 @@ class SimulatedKafka:
             for name, group in self._groups.items():
                 if self._group_place(name) == place:
                     group.loaded()
-                    if self._random.random() < FORGETFUL:
+                    if self._random.random() < self.forgetfulness:
                         self._forgetful[name] = self._loading[place] + self._random.uniform(0.0, FORGETFUL_SECONDS)
         self._wake(place)
 
@@ -356,8 +361,12 @@ class SimulatedKafka:
         if any(topic.name not in self._partitions for topic in request.topics):
             error = E.unknown_topic_or_partition
         offsets = {p.partition_index: p.committed_offset for topic in request.topics for p in topic.partitions}
+        if error is E.none and request.producer_epoch < self._epochs.get((place, request.producer_id), -1):
+            error = E.invalid_producer_epoch
         if error is E.none:
             error = self._adds(request.transactional_id, Pair(request.producer_id, request.producer_epoch), place)
+        if error is E.none and request.group_id not in self._groups and request.generation_id >= 0:
+            error = E.illegal_generation
         if error is E.none:
             group = self._group(request.group_id, request.topics[0].name)
             error = group.check_stamp(request.member_id, request.generation_id, offsets)
@@ -388,18 +397,20 @@ class SimulatedKafka:
         if place in self.refusing:
             return E.message_too_large, -1
         log, produced = self.logs[place], read_produced(data)
-        pair = Pair(produced.producer_id, produced.epoch)
-        error, base = log.check(produced)
-        if error is not E.none or base >= 0:
-            return error, base
         if not produced.is_transactional:
             raise AssertionError("the engine produced outside of its transaction")
-        if not log.has_open(*pair):
+        pair = Pair(produced.producer_id, produced.epoch)
+        if log.is_fenced(*pair):
+            return E.invalid_producer_epoch, -1
+        if not log.has_open(*pair):  # the coordinator is asked first: what is refused below is in the transaction
             error = self._adds(request.transactional_id, pair, place)
             if error is E.concurrent_transactions:
                 error = E.not_enough_replicas if self._random.random() < 0.5 else error
             if error is not E.none:
                 return error, -1
+        error, base = log.check(produced)
+        if error is not E.none or base >= 0:
+            return error, base
         batch = log.append(produced)
         self._written.setdefault(produced.producer_id, []).append((place, batch))
         return E.none, batch.base
@@ -418,7 +429,8 @@ class SimulatedKafka:
         owned = None
         if request.topic_partitions is not None:
             owned = [p for held in request.topic_partitions for p in held.partitions]
-        timeout = request.rebalance_timeout.total_seconds()
+        is_full = request.subscribed_topic_names is not None and request.rebalance_timeout >= timedelta(0)
+        timeout = request.rebalance_timeout.total_seconds() if is_full else None
         beat = group.beat(request.member_id, request.member_epoch, owned, timeout)
         source = self.logs.get((self._sources[request.group_id], 0))
         topic_id = None if source is None else source.topic_id
@@ -432,12 +444,14 @@ class SimulatedKafka:
             error = self._serves(node, self._group_place(asked.group_id))
             if error is not E.none:
                 return answers.offset_fetch_failed(asked, error)
-            group = self._group(asked.group_id, asked.topics[0].name)
+            if asked.group_id not in self._groups:
+                return answers.offset_fetch(asked, self._unknown_group(), is_stable=request.require_stable)
+            group = self._groups[asked.group_id]
         error = group.check_reader(asked.member_id, asked.member_epoch)
         if error is not E.none:
             return answers.offset_fetch_failed(asked, error)
         if self._loop.time() < self._forgetful.get(asked.group_id, 0.0):
-            group = Group(self._loop.time, 0, 0.0)
+            group = self._unknown_group()
         return answers.offset_fetch(asked, group, is_stable=request.require_stable)
 
     def _list_offsets(self, node: int, request: Any) -> Any:
@@ -467,11 +481,15 @@ class SimulatedKafka:
     def _api_versions(self, node: int, request: Any) -> Any:
         return answers.api_versions(self.features)
 
+    def _unknown_group(self) -> Group:
+        """It has no offsets."""
+        return Group(self._loop.time, 0, 0.0)
+
     def _group(self, name: str, topic: str | None) -> Group:
         if name not in self._groups:
             assert topic is not None, "a group begins with a join"
             self._groups[name] = Group(self._loop.time, self._partitions.get(topic, 0), SESSION_SECONDS)
-            self._groups[name].is_strict = self.is_strict
+            self._groups[name].is_4_0 = self.is_4_0
             self._sources[name] = topic
         return self._groups[name]
 
@@ -544,6 +562,7 @@ class SimulatedKafka:
             self.at(MARKER_RETRY_SECONDS, self._mark, known, number, place, producer_id, epoch, is_committed, left)
             return
         if is_group:
+            self._epochs[("\x00groups", place[1]), producer_id] = epoch
             for group in self._groups.values():
                 group.end_transaction(producer_id, is_committed=is_committed)
         elif not is_gone:

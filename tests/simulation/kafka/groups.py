@@ -1,8 +1,10 @@
 """The group coordinator: KIP-848 membership, offsets, and offsets that a transaction still holds.
 
-A member is given its target step by step: it gives up what it must not keep, acknowledges that, and gets what others
-have given up. Its epoch becomes the target's when nothing of its own is left to give up. Each partition remembers the
-epoch at which its owner got it: offsets stamped with an epoch from then on are taken (KIP-1251).
+Whoever comes or goes makes the group's epoch grow. The first heartbeat behind that, but at most one in
+ASSIGNMENT_SECONDS (KIP-1263), makes the assignment that belongs to it: the target. A member is given its target step by
+step: it gives up what it must not keep, acknowledges that, and gets what others have given up. Its epoch becomes the
+target's when nothing of its own is left to give up. Each partition remembers the epoch at which its owner got it:
+offsets stamped with an epoch from then on are taken (KIP-1251).
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -11,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from kio.schema.errors import ErrorCode as E
 
 JOIN, LEAVE = 0, -1
+EMPTY_EPOCH = 1  # of a group whose first assignment is still to be made (KIP-1263)
+ASSIGNMENT_SECONDS = 1.0  # group.consumer.assignment.interval.ms
 NO_GENERATION = -1
 
 
@@ -18,6 +22,7 @@ NO_GENERATION = -1
 class Member:
     id: str
     epoch: int = 0
+    #: before the last step
     previous_epoch: int = -1
     #: what it may use, by the epoch at which it got each
     assigned: dict[int, int] = field(default_factory=dict)
@@ -45,17 +50,24 @@ class Group:
         self._clock = clock
         self._partitions = partitions
         self._session_seconds = session_seconds
-        self.epoch = 0
+        self.epoch = EMPTY_EPOCH
+        #: of the newest assignment, and when it was made
+        self._target_epoch = EMPTY_EPOCH
+        self._assigned_at = -ASSIGNMENT_SECONDS
         self.members: dict[str, Member] = {}
         self.offsets: dict[int, int] = {}
         #: offsets that transactions hold, by producer id
         self.pending: dict[int, dict[int, int]] = {}
-        #: any older epoch is refused, as before KIP-1251 (Kafka 4.0 to 4.2)
-        self.is_strict = False
+        #: as Kafka 4.0: an older epoch stamps nothing (before KIP-1251), an assignment is made for each who comes or
+        #: goes (before KIP-1263), and who joins under a name that is in use is fenced (KAFKA-19233)
+        self.is_4_0 = False
 
     # -- membership
 
-    def beat(self, member_id: str, epoch: int, owned: Collection[int] | None, rebalance_timeout: float | None) -> Beat:
+    def beat(
+        self, member_id: str, epoch: int, owned: Collection[int] | None, rebalance_timeout: float | None = None
+    ) -> Beat:
+        """`rebalance_timeout` is in a request that carries all fields."""
         now = self._clock()
         member = self.members.get(member_id)
         if epoch == LEAVE:
@@ -67,19 +79,20 @@ class Group:
             if epoch != JOIN:
                 return Beat(E.unknown_member_id)
             member = self.members[member_id] = Member(member_id)
-            self._new_target()
-        elif epoch != JOIN and not self._is_valid(member, epoch, owned):
+            self.epoch += 1
+        elif (epoch != JOIN or self.is_4_0) and not self._is_valid(member, epoch, owned):
             return Beat(E.fenced_member_epoch)
         member.last_seen = now
-        if rebalance_timeout is not None and rebalance_timeout > 0:
+        if rebalance_timeout is not None:
             member.rebalance_timeout = rebalance_timeout
-        before = (member.epoch, set(member.assigned))
-        if epoch == JOIN:
-            owned = ()
-        self._reconcile(member, owned, now)
-        is_changed = (member.epoch, set(member.assigned)) != before
-        full = epoch == JOIN or owned is not None or is_changed
-        return Beat(E.none, member.epoch, frozenset(member.assigned) if full else None)
+        if self.epoch > self._target_epoch and (self.is_4_0 or now >= self._assigned_at + ASSIGNMENT_SECONDS):
+            self._assign()
+            self._target_epoch, self._assigned_at = self.epoch, now
+        before = set(member.assigned)
+        self._reconcile(member, () if epoch == JOIN else owned, now)
+        is_full = epoch == JOIN or (owned is not None and rebalance_timeout is not None)
+        is_told = is_full or set(member.assigned) != before
+        return Beat(E.none, member.epoch, frozenset(member.assigned) if is_told else None)
 
     def _is_valid(self, member: Member, epoch: int, owned: Collection[int] | None) -> bool:
         if epoch == member.epoch:
@@ -88,38 +101,40 @@ class Group:
         return epoch < member.epoch and is_lost_reply
 
     def _reconcile(self, member: Member, owned: Collection[int] | None, now: float) -> None:
+        epoch = member.epoch
         if member.revoking:
             if owned is None or member.revoking & set(owned):
                 return
             member.revoking.clear()
             member.deadline = None
+            epoch += 1  # there may be more to give up by now
+        elif member.epoch == self._target_epoch and member.target <= member.assigned.keys():
+            return
+        member.previous_epoch = member.epoch
         excess = member.assigned.keys() - member.target
         if excess and (owned is None or excess & set(owned)):
             for partition in excess:
                 del member.assigned[partition]
+            member.epoch = epoch
             member.revoking = set(excess)
             member.deadline = now + member.rebalance_timeout
             return
         for partition in excess:
             del member.assigned[partition]
-        if member.epoch != self.epoch:
-            member.previous_epoch, member.epoch = member.epoch, self.epoch
+        member.epoch = self._target_epoch
         taken = {
             p for other in self.members.values() if other is not member for p in (*other.assigned, *other.revoking)
         }
         for partition in sorted(member.target - member.assigned.keys() - taken):
-            member.assigned[partition] = self.epoch
+            member.assigned[partition] = self._target_epoch
 
     def _remove(self, member: Member) -> None:
         del self.members[member.id]
-        self._new_target()
-
-    def _new_target(self) -> None:
-        """Uniform, and as little moves as possible."""
         self.epoch += 1
+
+    def _assign(self) -> None:
+        """Uniform, and as little moves as possible."""
         names = sorted(self.members)
-        if not names:
-            return
         least, more = divmod(self._partitions, len(names))
         left = set(range(self._partitions))
         kept: dict[str, list[int]] = {}
@@ -138,7 +153,7 @@ class Group:
         self._partitions = partitions
         self.offsets.clear()
         self.pending.clear()
-        self._new_target()
+        self.epoch += 1
 
     def expire(self) -> None:
         now = self._clock()
@@ -155,7 +170,7 @@ class Group:
     def copied(self) -> "Group":
         """What a coordinator that is cut off from the others goes on believing."""
         other = Group(self._clock, self._partitions, self._session_seconds)
-        other.epoch = self.epoch
+        other.epoch, other._target_epoch, other._assigned_at = self.epoch, self._target_epoch, self._assigned_at
         other.members = {name: replace(member, assigned=dict(member.assigned)) for name, member in self.members.items()}
         other.offsets = dict(self.offsets)
         other.pending = {producer_id: dict(held) for producer_id, held in self.pending.items()}
@@ -172,7 +187,7 @@ class Group:
             return E.unknown_member_id
         if epoch == member.epoch:
             return E.none
-        if epoch < 0 or epoch > member.epoch or self.is_strict:
+        if epoch < 0 or epoch > member.epoch or self.is_4_0:
             return E.illegal_generation
         got = member.assigned
         return E.none if all(p in got and got[p] <= epoch for p in partitions) else E.illegal_generation

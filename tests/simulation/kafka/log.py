@@ -67,8 +67,10 @@ def read_produced(data: bytes) -> Produced:
 
 
 class Log:
-    def __init__(self, topic_id: UUID) -> None:
+    def __init__(self, topic_id: UUID, *, takes_any_first_sequence: bool = False) -> None:
         self.topic_id = topic_id
+        #: of a producer that it does not know (before KAFKA-18202)
+        self._takes_any_first_sequence = takes_any_first_sequence
         self.batches: list[Batch] = []
         self.start = 0
         #: high watermark: all that is written is replicated
@@ -87,18 +89,21 @@ class Log:
     # -- writing
 
     def check(self, produced: Produced) -> tuple[E, int]:
-        """Whether it may be appended: none, or with a base offset what stands there already, or the error."""
+        """Whether what is not fenced may be appended: none, or with a base offset what stands there, or the error."""
         known = self._producers.get(produced.producer_id)
         if known is None:
-            return (E.none, -1) if produced.sequence == 0 else (E.out_of_order_sequence_number, -1)
-        if produced.epoch < known.epoch:
-            return E.invalid_producer_epoch, -1
+            is_taken = produced.sequence == 0 or self._takes_any_first_sequence
+            return (E.none, -1) if is_taken else (E.out_of_order_sequence_number, -1)
         if produced.epoch > known.epoch:
             return (E.none, -1) if produced.sequence == 0 else (E.out_of_order_sequence_number, -1)
         for sequence, count, base in known.recent:
             if (sequence, count) == (produced.sequence, len(produced.records)):
                 return E.none, base
         return (E.none, -1) if produced.sequence == known.sequence else (E.out_of_order_sequence_number, -1)
+
+    def is_fenced(self, producer_id: int, epoch: int) -> bool:
+        known = self._producers.get(producer_id)
+        return known is not None and epoch < known.epoch
 
     def has_open(self, producer_id: int, epoch: int) -> bool:
         known = self._producers.get(producer_id)

@@ -3,7 +3,8 @@
     EMPTY --first write--> ONGOING --EndTxn--> PREPARED --markers--> EMPTY (next epoch)
 
 1. EndTxn is decided when it is answered: the epoch has grown then, and the markers follow.
-2. The same EndTxn with the epoch before is answered as it was; the other verdict is refused.
+2. The same EndTxn with the epoch before is answered as it was; the other verdict is refused. So are both behind an
+   InitProducerId; that one is answered again as it was, too.
 3. A transaction that takes longer than its time-out is aborted, which fences its epoch as well.
 4. After LAST_EPOCH the next end brings a new producer id.
 """
@@ -39,7 +40,7 @@ class Transactional:
     pair: Pair
     timeout: float
     state: State = State.EMPTY
-    #: the pair before the last end, and which way that went: what a retry names
+    #: the pair before the last one: what a retry names; and, since no InitProducerId, which way its transaction ended
     last_pair: Pair | None = None
     was_committed: bool | None = None
     places: set[Place] = field(default_factory=set)
@@ -79,10 +80,11 @@ class TransactionCoordinator:
         if known.state is State.ONGOING:
             self._end(known, is_committed=False)
             return E.concurrent_transactions, Pair(-1, -1)
+        known.was_committed = None
         if own is not None and own == known.last_pair:
             return E.none, known.pair
         known.timeout = timeout
-        known.last_pair, known.was_committed = None, None
+        known.last_pair = own
         known.pair = self._next(known.pair)
         return E.none, known.pair
 
@@ -105,13 +107,11 @@ class TransactionCoordinator:
         none = Pair(-1, -1)
         if known is None:
             return E.invalid_producer_id_mapping, none
-        is_retry = known.last_pair is not None and pair == known.last_pair
-        if pair != known.pair and not is_retry:
-            mapped = pair.producer_id == known.pair.producer_id
-            return (E.producer_fenced if mapped else E.invalid_producer_id_mapping), none
+        is_retry = known.was_committed is not None and pair == known.last_pair
+        if pair != known.pair and (not is_retry or known.state is State.ONGOING):
+            is_mapped = pair.producer_id == known.pair.producer_id
+            return (E.producer_fenced if is_mapped else E.invalid_producer_id_mapping), none
         if known.state is State.ONGOING:
-            if is_retry:
-                return E.producer_fenced, none
             return E.none, self._end(known, is_committed=is_committed)
         if is_retry:
             if known.was_committed is not is_committed:
