@@ -1,0 +1,80 @@
+"""Which Kafka the suite runs against: `pytest tests/conformance [--kafka 4.0] [--slow]`.
+
+The fast scenarios of a real Kafka run side by side, once a session: most of their time is waiting for time-outs.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from portfolio_stream.broker import jars
+from portfolio_stream.broker.cluster import Cluster
+from portfolio_stream.broker.probe import free_port
+from tests.conformance.real import RealKafka
+from tests.conformance.scenario import Observed, Scenario
+
+#: by the version that --kafka names
+LOCKS = {"": jars.LOCK, "4.0": Path(__file__).with_name("kafka-4.0.2.lock")}
+AT_ONCE = 8  # the broker has a small heap and two cores
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kafka", choices=LOCKS, default="", help="an older Kafka than the embedded one")
+    parser.addoption("--slow", action="store_true", help="also what restarts brokers or waits for compaction")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("slow") is not None and not config.getoption("--slow", False):
+            item.add_marker(pytest.mark.skip(reason="needs --slow"))
+
+
+@pytest.fixture(scope="session")
+def version(pytestconfig: pytest.Config) -> str:
+    named: str = pytestconfig.getoption("--kafka", "")  # without the options where this folder is one of many
+    return named
+
+
+@pytest.fixture(scope="session")
+def lock(version: str) -> Path:
+    return LOCKS[version]
+
+
+@pytest.fixture(scope="session")
+def cluster(
+    version: str, lock: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
+    """The session's, unless another version is asked for."""
+    if not version:
+        yield request.getfixturevalue("kafka")
+        return
+    with Cluster(tmp_path_factory.mktemp("kafka") / "broker", free_port(), lock=lock) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def restartable(lock: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealKafka]:
+    """A cluster that nobody else uses."""
+    with Cluster(tmp_path_factory.mktemp("kafka") / "broker", free_port(), lock=lock) as made:
+        yield RealKafka(made)
+
+
+@pytest.fixture(scope="session")
+def observed(cluster: Cluster, request: pytest.FixtureRequest) -> dict[str, Observed]:
+    """What the selected fast scenarios show on the real Kafka; an exception where one failed."""
+    calls = [getattr(item, "callspec", None) for item in request.session.items if "observed" in item.fixturenames]
+    scenarios = [call.params["scenario"] for call in calls if call is not None]
+    found = asyncio.run(_side_by_side(RealKafka(cluster), scenarios))
+    return dict(zip((scenario.name for scenario in scenarios), found, strict=True))
+
+
+async def _side_by_side(kafka: RealKafka, scenarios: list[Scenario]) -> list[Observed]:
+    turn = asyncio.Semaphore(AT_ONCE)
+
+    async def one(scenario: Scenario) -> Observed:
+        async with turn:
+            return await scenario.run(kafka)
+
+    return await asyncio.gather(*(one(scenario) for scenario in scenarios), return_exceptions=True)

@@ -1,0 +1,64 @@
+"""The simulated Kafka, in a simulated loop."""
+
+import asyncio
+from collections.abc import Mapping
+from random import Random
+
+from portfolio_stream.exactly_once.connections import Connections
+from tests.conformance.scenario import Observed, Scenario
+from tests.simulation.kafka.cluster import SimulatedKafka
+from tests.simulation.kafka.transactions import Pair
+from tests.simulation.loop import SimulatedLoop, simulate
+
+DOWN_SECONDS = 5.0
+
+
+class ConformingKafka:
+    def __init__(self, kafka: SimulatedKafka) -> None:
+        self.kafka = kafka
+        kafka.forgetfulness = 0.0  # a real coordinator's is too rare to be shown
+        self._names = 0
+
+    @property
+    def connections(self) -> Connections:
+        return self.kafka.connections("scenario")
+
+    def unique(self, name: str) -> str:
+        self._names += 1
+        return f"{name}-{self._names}"
+
+    async def create_topic(self, partitions: int, settings: Mapping[str, str] | None = None) -> str:
+        name = self.unique("topic")
+        self.kafka.create_topic(name, partitions)
+        return name
+
+    async def trim(self, topic: str, start: int) -> None:
+        self.kafka.logs[topic, 0].trim(start)
+
+    async def compact(self, topic: str) -> None:
+        self.kafka.compact(topic, 0)
+
+    async def restart(self) -> None:
+        for node in self.kafka.nodes:
+            self.kafka.kill_broker(node)
+        await asyncio.sleep(DOWN_SECONDS)
+        for node in self.kafka.nodes:
+            self.kafka.start_broker(node)
+
+    async def set_epochs(self, epochs: Mapping[str, int]) -> None:
+        for name, epoch in epochs.items():
+            known = self.kafka.transactions.get(name)
+            assert known is not None
+            known.pair = Pair(known.pair.producer_id, epoch)
+        await self.restart()
+
+
+def observe(scenario: Scenario, version: str = "") -> Observed:
+    """What the simulated Kafka of that version shows."""
+
+    async def main(loop: SimulatedLoop) -> Observed:
+        kafka = SimulatedKafka(Random(f"kafka {scenario.name}"))
+        kafka.is_4_0 = version == "4.0"
+        return await scenario.run(ConformingKafka(kafka))
+
+    return simulate(main, Random(scenario.name))

@@ -1,0 +1,85 @@
+"""A real Kafka and the simulated one show the same, scenario by scenario; and a wrong one is seen."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kio.schema.errors import ErrorCode as E
+
+from tests.conformance import epochs, fencing, groups, logs, restarts, transactions
+from tests.conformance.real import RealKafka
+from tests.conformance.scenario import Observed, Scenario
+from tests.conformance.simulated import observe
+from tests.integration import test_exactly_once
+from tests.integration.workers import new_stage
+from tests.simulation.kafka.groups import Group
+from tests.simulation.kafka.log import Log
+from tests.simulation.kafka.transactions import TransactionCoordinator
+
+ROOMS = (transactions, fencing, groups, logs, epochs, restarts)
+SCENARIOS = [found for room in ROOMS for found in vars(room).values() if isinstance(found, Scenario)]
+
+
+def each(scenarios: list[Scenario]) -> Any:
+    return pytest.mark.parametrize("scenario", scenarios, ids=lambda scenario: scenario.name)
+
+
+@each([scenario for scenario in SCENARIOS if not scenario.is_slow])
+def test_a_real_kafka(scenario: Scenario, version: str, observed: dict[str, Observed]) -> None:
+    found = observed[scenario.name]
+    if isinstance(found, BaseException):
+        raise found
+    assert scenario.shows(version) == found
+
+
+@pytest.mark.slow
+@each([scenario for scenario in SCENARIOS if scenario.is_slow])
+def test_a_real_kafka_slowly(scenario: Scenario, version: str, restartable: RealKafka) -> None:
+    assert scenario.shows(version) == asyncio.run(scenario.run(restartable))
+
+
+@each(SCENARIOS)
+def test_the_simulated_kafka(scenario: Scenario, version: str) -> None:
+    if version in scenario.unsimulated:
+        pytest.skip("the simulated Kafka has no such ways")
+    assert scenario.shows(version) == observe(scenario, version)
+
+
+@pytest.mark.slow
+def test_the_engine_keeps_its_promise(lock: Path, tmp_path: Path) -> None:
+    """Exactly-once under kill -9, on the Kafka that was asked for."""
+    with new_stage(tmp_path, lock=lock) as stage:
+        asyncio.run(test_exactly_once.test_kill_9_under_load(stage))
+
+
+# -- a simulated Kafka that is wrong
+
+#: what is put in its place, and the scenario that must see it
+WRONGS: dict[str, tuple[type, str, Any, Scenario]] = {
+    "an end brings no new epoch": (
+        TransactionCoordinator, "_next", lambda self, pair: pair, transactions.sequences_restart_with_each_epoch
+    ),
+    "pending offsets are read as stable": (
+        Group, "is_unstable", lambda self, partition: False, transactions.offsets_are_committed_with_the_records
+    ),
+    "an old epoch may write": (
+        Log, "is_fenced", lambda self, producer_id, epoch: False, epochs.every_end_at_the_last_epochs
+    ),
+    "any stamp is good": (
+        Group, "check_stamp", lambda *_: E.none, fencing.which_epoch_stamps_which_partition
+    ),
+    "any member epoch is good": (Group, "_is_valid", lambda *_: True, groups.a_lost_reply_is_given_again),
+    "nobody waits for the last stable offset": (
+        Log, "last_stable_offset", property(lambda self: self.end), logs.a_reader_waits_at_the_last_stable_offset
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", WRONGS)
+def test_a_wrong_kafka_is_seen(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its answers are not what the scenario shows."""
+    kind, name, replacement, scenario = WRONGS[wrong]
+    assert scenario.shows("") == observe(scenario)
+    monkeypatch.setattr(kind, name, replacement)
+    assert scenario.shows("") != observe(scenario)
