@@ -54,7 +54,9 @@ class Cluster:
         brokers: int = 1,
         profile: java.Profile = "small",
         listener: Listener | None = None,
+        lock: Path = jars.LOCK,
     ) -> None:
+        """`lock` names the jars that run: another Kafka version's, for the tests that ask what that one does."""
         if brokers not in SIZES:
             raise InvalidSetting("--brokers", str(brokers), "1 or 3")
         if not 1 <= port <= probe.HIGHEST_PORT - brokers + 1:
@@ -64,6 +66,7 @@ class Cluster:
         self.brokers = brokers
         self.profile: java.Profile = profile
         self.listener = listener
+        self._lock = lock
         self._layout = Layout(self.data_dir)
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._since: dict[int, int] = {}  # each log's length before this object started its broker
@@ -88,7 +91,7 @@ class Cluster:
                     self._start_again(node, progress)
         except OSError as error:
             raise as_operator_error(self.data_dir, error) from error
-        progress(f"Kafka {jars.KAFKA_VERSION} serves at {self.bootstrap_servers}.")
+        progress(f"Kafka {jars.version_of(self._lock)} serves at {self.bootstrap_servers}.")
 
     def stop(self) -> None:
         """Stop every broker that runs, also those that another process started. Does nothing if none does."""
@@ -196,7 +199,7 @@ class Cluster:
         self._layout.check_room()
         ports = tuple(self.port + node for node in range(self.brokers))
         self._check_ports(ports)
-        folder = jars.provide(os.environ, progress)
+        folder = jars.provide(os.environ, progress, self._lock)
         shutil.rmtree(self._layout.tmp, ignore_errors=True)
         self._layout.tmp.mkdir()
         record = self._record()
@@ -218,7 +221,7 @@ class Cluster:
         with ExitStack() as undo:
             undo.callback(self._end, (node,), signal.SIGKILL)
             try:
-                self._start_and_wait((node,), record, jars.provide(os.environ, progress))
+                self._start_and_wait((node,), record, jars.provide(os.environ, progress, self._lock))
             except OSError as error:
                 raise as_operator_error(self.data_dir, error) from error
             undo.pop_all()

@@ -67,10 +67,16 @@ def read_lock(path: Path = LOCK) -> tuple[Jar, ...]:
     return tuple(Jar.from_string(line) for line in path.read_text(encoding="ascii").splitlines() if line)
 
 
-def cache_dir(environment: Mapping[str, str]) -> Path:
-    """The user's cache of the jars of this Kafka version."""
+def version_of(lock: Path) -> str:
+    """The Kafka version that a lock gives."""
+    versions = (jar.version for jar in read_lock(lock) if jar.group == "org.apache.kafka")
+    return next(versions, KAFKA_VERSION)
+
+
+def cache_dir(environment: Mapping[str, str], lock: Path = LOCK) -> Path:
+    """The user's cache of the jars of the lock's Kafka version."""
     base = environment.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    return Path(base) / "portfolio-stream" / f"kafka-{KAFKA_VERSION}"
+    return Path(base) / "portfolio-stream" / f"kafka-{version_of(lock)}"
 
 
 def provide(environment: Mapping[str, str], progress: Progress, lock: Path = LOCK) -> Path:
@@ -78,13 +84,14 @@ def provide(environment: Mapping[str, str], progress: Progress, lock: Path = LOC
 
     Raises BrokerDownloadFailed, BrokerJarMismatch, BrokerDiskFull.
     """
-    folder, jars = cache_dir(environment), read_lock(lock)
+    folder, jars = cache_dir(environment, lock), read_lock(lock)
     stamp, digest = folder / STAMP, hashlib.sha256(lock.read_bytes()).hexdigest()
     if _has_stamp(stamp, digest) and all(_size(folder / jar.name) == jar.size for jar in jars):
         return folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        fetch([jar for jar in jars if not _is_present(folder, jar)], folder, base_address(environment), progress)
+        missing = [jar for jar in jars if not _is_present(folder, jar)]
+        fetch(missing, folder, base_address(environment), progress, version_of(lock))
         _drop_others(folder, jars)
         write_atomically(stamp, digest.encode("ascii"))
     except OSError as error:
@@ -94,7 +101,7 @@ def provide(environment: Mapping[str, str], progress: Progress, lock: Path = LOC
     return folder
 
 
-def fetch(jars: Iterable[Jar], folder: Path, base: str, progress: Progress) -> None:
+def fetch(jars: Iterable[Jar], folder: Path, base: str, progress: Progress, version: str = KAFKA_VERSION) -> None:
     """Fetch jars into a folder, in parallel; the first that fails ends it."""
     wanted = tuple(jars)
     total, done = sum(jar.size for jar in wanted), 0
@@ -106,7 +113,7 @@ def fetch(jars: Iterable[Jar], folder: Path, base: str, progress: Progress) -> N
                 future.result()
                 done += futures[future].size
                 progress(
-                    f"Fetched {count} of {len(wanted)} jars of Kafka {KAFKA_VERSION}, "
+                    f"Fetched {count} of {len(wanted)} jars of Kafka {version}, "
                     f"{done / 1e6:.0f} of {total / 1e6:.0f} MB"
                 )
         finally:

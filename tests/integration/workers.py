@@ -21,6 +21,7 @@ import pytest
 
 from portfolio_stream.admin import admin_client, create_all
 from portfolio_stream.broker.cluster import Cluster
+from portfolio_stream.broker.jars import LOCK
 from portfolio_stream.broker.probe import free_port
 from portfolio_stream.settings import Settings
 
@@ -163,9 +164,9 @@ async def make_topics(settings: Settings) -> None:
 
 
 @contextmanager
-def new_stage(folder: Path, brokers: int = 1) -> Iterator[Stage]:
+def new_stage(folder: Path, brokers: int = 1, lock: Path = LOCK) -> Iterator[Stage]:
     """A fresh cluster with the contract's topics on all of its brokers, and no worker yet."""
-    with Cluster(folder / "broker", free_port(brokers), brokers) as cluster:
+    with Cluster(folder / "broker", free_port(brokers), brokers, lock=lock) as cluster:
         made = Stage(cluster, Settings(bootstrap_servers=cluster.bootstrap_servers, replication_factor=brokers), folder)
         asyncio.run(make_topics(made.settings))
         try:
