@@ -27,7 +27,7 @@ from portfolio_stream.quiet_logs import quieten
 from portfolio_stream.settings import Settings
 
 SETTLED_SECONDS = 15.0  # without any new output: its session time-out is below that
-MOST_SECONDS = 120.0
+MOST_SECONDS = 90.0  # the same while some are missing
 POLL_SECONDS = 0.2
 #: Kafka's least for the classic protocol: after kill -9 its group waits for it
 SESSION_SECONDS = "6"
@@ -58,7 +58,7 @@ async def run(made: System, name: str, random: Random, given: argparse.Namespace
         worker.process.wait()
         worker = made.start_worker(name, contender.app, **environment)
     await load
-    found = await _outputs(settings, name)
+    found = await _outputs(settings, name, trades)
     worker.end()
     return sum(map(len, found.values())), compare(replay(trades), found)
 
@@ -83,16 +83,18 @@ async def _more_than(settings: Settings, name: str, written: int) -> int:
     return written
 
 
-async def _outputs(settings: Settings, name: str) -> dict[int, list[bytes]]:
-    """All there are, when no more come."""
+async def _outputs(settings: Settings, name: str, trades: int) -> dict[int, list[bytes]]:
+    """All there are: there could be no more once as many came as there are trades, and for a while none did."""
     found: dict[int, list[bytes]] = {partition: [] for partition in range(PARTITIONS)}
     reader = AIOKafkaConsumer(
         **client_options(settings), isolation_level="read_committed", auto_offset_reset="earliest"
     )
     async with connected(settings, reader):
         reader.assign([TopicPartition(f"{name}-processed", partition) for partition in range(PARTITIONS)])
-        begun = newest = time.monotonic()
-        while time.monotonic() - newest < SETTLED_SECONDS and time.monotonic() - begun < MOST_SECONDS:
+        newest = time.monotonic()
+        while time.monotonic() - newest < (
+            SETTLED_SECONDS if sum(map(len, found.values())) >= trades else MOST_SECONDS
+        ):
             for place, records in (await reader.getmany(timeout_ms=500)).items():
                 newest = time.monotonic()
                 found[place.partition] += [record.value for record in records]

@@ -123,6 +123,7 @@ async def _stamps(producer: Producer, group: Group, member: Member, rows: Sequen
             },
         }
     },
+    slow=True,  # dozens of transactions within one session time-out: alone, and on a machine that is not busy
 )
 async def which_epoch_stamps_which_partition(kafka: Kafka) -> Observed:
     """KIP-1251: an older epoch is good for a partition that the member has had since. Before, none is."""

@@ -56,7 +56,7 @@ class Stage:
         self.worker.start()
         await self.load(self.random.uniform(1.0, 2.0))
 
-    async def ended(self, seconds: float) -> type[BaseException]:
+    async def ended(self, seconds: float) -> type[BaseException] | type[None]:
         """How the worker ends by itself, within so many seconds."""
         await self.load(seconds)
         assert 1 == len(self.endings) and not self.worker.is_running
