@@ -8,6 +8,9 @@ from hypothesis import HealthCheck, settings
 from portfolio_stream.broker.cluster import Cluster
 from portfolio_stream.broker.probe import free_port
 
+# before any test module imports them: their assertions are tests' own
+pytest.register_assert_rewrite("tests.integration.workers", "tests.integration.histories")
+
 # a property holds or not, however busy the machine is: neither an example's time nor that of making it is under test
 settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any-machine")

@@ -5,10 +5,7 @@ from uuid import uuid4
 import pytest
 
 from portfolio_stream.broker.cluster import Cluster
-
-pytest.register_assert_rewrite("tests.integration.workers", "tests.integration.histories")
-
-from tests.integration.workers import stage  # noqa: E402  after its assertions are to be rewritten
+from tests.integration.workers import stage
 
 __all__ = ["stage"]
 
