@@ -5,6 +5,9 @@
 2. A partition is given back (acknowledged) only after the engine settled what it had read of it.
 3. UNKNOWN_MEMBER_ID and FENCED_MEMBER_EPOCH break the membership: `session` changes, and everything read under an older
    session is void, whatever epoch the member gets next.
+4. A coordinator that still holds a membership of ours, of a process that was killed or of an epoch that we have lost,
+   may refuse a join with FENCED_MEMBER_EPOCH until that one's session ends (KAFKA-19233: Kafka 4.0 to 4.2). We leave
+   it, then join.
 """
 
 import asyncio
@@ -67,6 +70,7 @@ class Membership:
         self.owned: frozenset[int] = frozenset()
         self._announce = True  # the next beat carries all fields, as after a join
         self._acknowledge = False
+        self._must_leave = False  # what stands between us and a join
         self._wake = asyncio.Event()
         self._lock = asyncio.Lock()
         self._last_answer = float("-inf")
@@ -122,6 +126,8 @@ class Membership:
     async def _beat(self, *, leaving: bool = False) -> None:
         async with self._lock:  # the beat before may change the epoch: one that waited sends the new one
             epoch = LEAVE if leaving else self.epoch
+            if self._must_leave:
+                epoch = LEAVE
             announce, acknowledge = self._announce, self._acknowledge
             self._announce = self._acknowledge = False
             sent = time.monotonic()
@@ -133,10 +139,12 @@ class Membership:
                 self._acknowledge |= acknowledge
                 raise
             self.beats += 1
-            if not self._digest(reply, sent, leaving=leaving):
+            if not self._digest(reply, sent, leaving=epoch == LEAVE):
                 self._announce |= announce
                 self._acknowledge |= acknowledge
                 await asyncio.sleep(FAILURE_PAUSE_SECONDS)
+            elif epoch == LEAVE:
+                self._must_leave, self._announce = False, True
 
     def _request(self, epoch: int, *, announce: bool, acknowledge: bool) -> Any:
         held: tuple[Any, ...] = ()
@@ -184,7 +192,9 @@ class Membership:
     def _expelled(self, error: E) -> None:
         now = time.monotonic()
         log.warning("membership lost error=%s epoch=%d", error.name, self.epoch)
-        if error is E.unknown_member_id and self.epoch == 0:
+        if self.epoch == 0:
+            self._must_leave = error is E.fenced_member_epoch
+            self._announce = True
             return
         if now - self._last_answer < RIVAL_SECONDS:
             if now - self._last_expulsion < EXPULSION_WINDOW_SECONDS:

@@ -154,6 +154,27 @@ async def test_an_expulsion_begins_another_session(
     assert (1, 9, frozenset({1})) == (member.session, member.epoch, member.target)
 
 
+async def test_a_membership_that_stands_in_the_way_is_left(coordinator: Coordinator, woken: list[int]) -> None:
+    """Of a process that was killed (KAFKA-19233): one join, one farewell, and the join again with all fields."""
+    member = make(coordinator, woken)
+    coordinator.script = [E.fenced_member_epoch, (-1, None), (9, (1,))]
+    for _ in range(3):
+        await member.beat()
+    assert [0, -1, 0] == [beat.member_epoch for beat in coordinator.beats]
+    assert (0, 9, frozenset({1})) == (member.session, member.epoch, member.target)
+
+
+async def test_a_live_member_that_is_fenced_leaves_before_it_joins(
+    member: Membership, coordinator: Coordinator, clock: Clock
+) -> None:
+    """That is one expulsion, not two: it stays."""
+    coordinator.script = [E.fenced_member_epoch, E.fenced_member_epoch, E.unknown_member_id, (9, (1,))]
+    for _ in range(4):
+        await member.beat()
+    assert [3, 0, -1, 0] == [beat.member_epoch for beat in coordinator.beats[1:]]
+    assert (1, 9, frozenset({1})) == (member.session, member.epoch, member.target)
+
+
 async def test_two_expulsions_are_no_accident(member: Membership, coordinator: Coordinator, clock: Clock) -> None:
     """Each within a beat of an answer, and soon after each other: a rival lives. Much later it is another matter."""
     coordinator.script = [E.fenced_member_epoch, (4, (0,)), E.fenced_member_epoch, (5, (0,)), E.unknown_member_id]
@@ -257,11 +278,12 @@ async def test_news_do_not_wait_for_the_next_beat(
     """A join after an expulsion, and an acknowledgement, are sent at once."""
     monkeypatch.setattr(module, "BEAT_SECONDS", 60.0)
     member = make(coordinator, woken)
-    coordinator.script = [E.fenced_member_epoch, (2, (0,))]
-    await beats_after(member, coordinator, 2)
+    coordinator.script = [(1, (0,)), E.fenced_member_epoch, (2, (0,))]
+    await member.beat()
+    await beats_after(member, coordinator, 3)
     assert (2, 1) == (member.epoch, member.session)
     member.acknowledge(frozenset({0}))
-    await beats_after(member, coordinator, 3)
+    await beats_after(member, coordinator, 4)
     assert [(0,)] == [topic.partitions for topic in coordinator.beats[-1].topic_partitions]
 
 
@@ -416,32 +438,6 @@ async def test_the_patience_begins_with_the_first_difference(monkeypatch: pytest
     made._client.force_metadata_update = replayed_nothing  # type: ignore[method-assign]
     assert [Ready(partition=3, offset=10, replayed=0)] == [decided async for decided in made.recover({3})]
     assert 4 == asked
-
-
-async def test_each_partition_has_its_own_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that differed for a moment must not use up the time of another, whose leader is away for longer than it."""
-
-    async def replayed(offsets: dict[int, int], _: Any) -> dict[int, Replayed]:
-        return dict.fromkeys(offsets, Replayed(0))
-
-    made = recovery(META, SimpleNamespace(run=replayed))
-    now = 0.0
-
-    async def stable_offsets(partitions: set[int]) -> dict[int, int]:
-        nonlocal now
-        now += 1
-        known = {3: 9 if now < 3 else 10, 4: 9 if now < 42 else 10}
-        return {partition: known[partition] for partition in partitions if partition == 3 or now > 40}
-
-    async def bounds(found: dict[int, Replayed]) -> dict[int, tuple[int, int]]:
-        return dict.fromkeys(found, (0, 20))
-
-    monkeypatch.setattr(recovery_module, "time", SimpleNamespace(monotonic=lambda: now))
-    monkeypatch.setattr(recovery_module, "UNSTABLE_POLL_SECONDS", 0.0)
-    monkeypatch.setattr(made, "_stable_offsets", stable_offsets)
-    monkeypatch.setattr(made, "_bounds", bounds)
-    expected = [Ready(partition=partition, offset=10, replayed=0) for partition in (3, 4)]
-    assert expected == [decided async for decided in made.recover({3, 4})]
 
 
 async def test_the_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
