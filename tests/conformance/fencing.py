@@ -23,12 +23,12 @@ async def _stamps(producer: Producer, group: Group, member: Member, rows: Sequen
     found = {}
     for partitions in rows:
         accepted, refused = [], set()
-        for epoch in range(group.first - 1, group.first + 5):
+        for epoch in range(group.first - 1, group.first + 4):
             error = await producer.offsets(
                 dict.fromkeys(partitions, 10), group=group.name, member=member.name, epoch=epoch
             )
-            await producer.abort()
             if error == "none":
+                await producer.abort()
                 accepted.append(f"{epoch - group.first:+d}")
             else:
                 refused.add(error)
