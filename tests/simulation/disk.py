@@ -11,9 +11,8 @@ from pathlib import Path
 from portfolio_stream.exactly_once.database import Cursor, Item
 from tests.simulation.loop import PROCESS, Process
 
-#: told what was written, as it is written
-Witness = Callable[[list[Item]], None]
-Write = list[Item] | tuple[bytes, bytes, bytes]
+#: told what was written, as it is written; None: a wipe
+Witness = Callable[[list[Item] | None], None]
 
 HISTORY = 50  # writes that a crash of the machine may take back
 
@@ -57,7 +56,7 @@ class Disk:
     def get(self, key: bytes) -> bytes | None:
         return self._values.get(key)
 
-    def write(self, items: list[Item]) -> None:
+    def write(self, items: list[Item], *, is_wipe: bool = False) -> None:
         self._fail_if_due()
         undo = []
         for key, value in items:
@@ -66,7 +65,7 @@ class Disk:
         self._undo.append(undo)
         del self._undo[:-HISTORY]
         self.sequence += 1
-        self.witness(items)
+        self.witness(None if is_wipe else items)
 
     def take_from(self, other: "Disk") -> None:
         """A copy of the other's folder."""
@@ -117,7 +116,7 @@ class MemoryDatabase:
     def delete(self, lower: bytes, upper: bytes, also: bytes) -> None:
         self._check_owner()
         keys = [key for key, _ in self._disk.scan(lower) if key < upper]
-        self._disk.write([(key, None) for key in [*keys, also]])
+        self._disk.write([(key, None) for key in [*keys, also]], is_wipe=True)
 
     def close(self) -> None:
         """Nothing is held back."""

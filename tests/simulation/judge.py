@@ -22,7 +22,7 @@ import msgspec
 
 from portfolio_stream.exactly_once.database import Item
 from portfolio_stream.exactly_once.store import META_KEY, SKIP_KEY, Meta
-from tests.simulation.ledger import CHANGELOG, DEAD, OUTPUT, SOURCE, Poisoned, Replay, values_of
+from tests.simulation.ledger import CHANGELOG, DEAD, OUTPUT, POISON, SOURCE, Poisoned, Replay, values_of
 
 OWN_PREFIX = b"\xff\xff"  # the store's own keys
 Place = tuple[str, int]
@@ -46,6 +46,8 @@ class _Partition:
     dead: int = 0
     #: what the changelog holds, markers and META left out
     tables: dict[bytes, bytes] = field(default_factory=dict)
+    #: every key and value that was ever committed to it: a replay writes them in turn
+    values: set[tuple[bytes, bytes | None]] = field(default_factory=set)
 
 
 class Judge:
@@ -56,6 +58,8 @@ class Judge:
         self.partitions: defaultdict[int, _Partition] = defaultdict(_Partition)
         self.transactions = 0
         self.events = 0
+        #: what each worker's store says of a partition
+        self._metas: dict[tuple[str, int], int] = {}
 
     def decided(self, owner: str, batches: Mapping[Place, Sequence[Any]], offsets: Mapping[int, int]) -> None:
         """A transaction of `owner` is committed: its records by topic and partition, and its source offsets."""
@@ -78,6 +82,9 @@ class Judge:
         }
         known.replay.skipped |= skipped
         records = self._source(number, known.committed, offset)
+        given_up = [record.offset for record in records if record.offset in skipped and record.value != POISON]
+        if given_up:
+            raise Anomaly(f"{place}: records {given_up} were given up, which a fold takes")
         try:
             known.replay.add(records)
         except Poisoned as passed:
@@ -93,22 +100,40 @@ class Judge:
 
     def _judge_changelog(self, place: str, known: _Partition, offset: int, records: Sequence[Any]) -> None:
         apply(known.tables, records)
+        known.values.update((record.key, record.value) for record in records if not record.key.startswith(b"\x00"))
         if known.tables != known.replay.tables():
             raise Anomaly(f"{place}: the changelog's tables differ: {difference(known.tables, known.replay.tables())}")
         metas = [decode_meta(record.value) for record in records if record.key == META_KEY]
         if [meta.offset for meta in metas] != [offset]:
             raise Anomaly(f"{place}: META says {[meta.offset for meta in metas]}")
 
-    def stored(self, worker: str, items: list[Item]) -> None:
-        """A worker's disk was written."""
+    def stored(self, worker: str, items: list[Item] | None) -> None:
+        """A worker's disk was written; None: it was wiped."""
+        if items is None:
+            self.opened(worker)
+            return
         for key, value in items:
-            if key[2:] == META_KEY and value is not None:
-                partition, offset = int.from_bytes(key[:2], "big"), decode_meta(value).offset
-                if offset > self.partitions[partition].committed:
-                    raise Anomaly(
-                        f"{worker} stored partition {partition} up to {offset}, which is committed up to "
-                        f"{self.partitions[partition].committed}"
-                    )
+            number, name = int.from_bytes(key[:2], "big"), key[2:]
+            if key[:2] == OWN_PREFIX or name.startswith(SKIP_KEY):
+                continue
+            if name == META_KEY:
+                assert value is not None
+                self._stored_meta(worker, number, decode_meta(value).offset)
+            elif (name, value) not in self.partitions[number].values:
+                raise Anomaly(f"{worker} stored {name!r} of partition {number}, as no committed transaction has it")
+
+    def opened(self, worker: str) -> None:
+        """Its store may be another one: copied, torn, wiped."""
+        for known in [known for known in self._metas if known[0] == worker]:
+            del self._metas[known]
+
+    def _stored_meta(self, worker: str, number: int, offset: int) -> None:
+        committed = self.partitions[number].committed
+        if offset > committed:
+            raise Anomaly(f"{worker} stored partition {number} up to {offset}, which is committed up to {committed}")
+        if offset < self._metas.get((worker, number), 0):
+            raise Anomaly(f"{worker}'s store of partition {number} went back to {offset}")
+        self._metas[worker, number] = offset
 
     def served(self, worker: str, transactional_id: str, number: int, offset: int) -> None:
         """What a worker whose membership is fresh answers over HTTP now; its own newest commit may be on its way."""

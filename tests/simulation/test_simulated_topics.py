@@ -33,7 +33,13 @@ class Stage:
             self.kafka.create_topic(topic, PARTITIONS)
         self.endings: list[BaseException | None] = []
         self.worker = SimulatedWorker(
-            "w", loop, Random(f"worker {seed}"), Disk(lambda items: None), self.kafka.connections, self._ended
+            "w",
+            loop,
+            Random(f"worker {seed}"),
+            Disk(lambda items: None),
+            self.kafka.connections,
+            lambda: None,
+            self._ended,
         )
         self._number = 0
 

@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from portfolio_stream.exactly_once.database import Item
 from portfolio_stream.exactly_once.memory import MemoryRecord
-from portfolio_stream.exactly_once.store import META_KEY, Meta
+from portfolio_stream.exactly_once.store import META_KEY, SKIP_KEY, Meta
 from tests.simulation.disk import Disk, DiskFull
 from tests.simulation.judge import Anomaly, Judge
 from tests.simulation.ledger import CHANGELOG, DEAD, OUTPUT, Replay
@@ -216,6 +217,30 @@ def test_the_judge_sees_a_store_ahead_of_the_commit() -> None:
     made.stored("w", [(b"\0\0" + META_KEY, msgspec.msgpack.encode(meta_of(3)))])
     with pytest.raises(Anomaly, match="serves"):
         made.served("w", "w", 0, 2)
+
+
+def test_the_judge_sees_a_store_with_what_is_not_committed() -> None:
+    """A value that no transaction has, and a state that is older than it was; a wiped store may begin again."""
+    made = judge()
+    made.decided("w", right(), {0: 3})
+    committed = right()[CHANGELOG, 0][0]
+    made.stored("w", [(b"\0\0" + (committed.key or b""), committed.value)])
+    with pytest.raises(Anomaly, match="as no committed transaction has it"):
+        made.stored("w", [(b"\0\0" + (committed.key or b""), b"7 7")])
+    made.stored("w", [(b"\0\0" + META_KEY, msgspec.msgpack.encode(meta_of(3)))])
+    older: list[Item] = [(b"\0\0" + META_KEY, msgspec.msgpack.encode(meta_of(2)))]
+    with pytest.raises(Anomaly, match="went back"):
+        made.stored("w", older)
+    made.stored("w", None)
+    made.stored("w", older)
+
+
+def test_the_judge_sees_a_record_that_was_given_up_needlessly() -> None:
+    """An operator's decision is for what no fold takes."""
+    found = right()
+    found[CHANGELOG, 0].insert(0, MemoryRecord(8, 3, SKIP_KEY + (0).to_bytes(8, "big"), b""))
+    with pytest.raises(Anomaly, match="given up"):
+        judge().decided("w", found, {0: 3})
 
 
 # -- plans

@@ -5,6 +5,7 @@ an operator's error, or a bug, which the judge does not forgive.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -42,6 +43,7 @@ class SimulatedWorker:
         random: Random,
         disk: Disk,
         connect: Callable[[str], Connections],
+        starts: Callable[[], None],
         ended: Callable[["SimulatedWorker"], None],
     ) -> None:
         self.name = name
@@ -53,9 +55,12 @@ class SimulatedWorker:
         self.ending: BaseException | None = None
         #: slices whose fold will fail
         self.failures = 0
+        #: how often the fold of one record alone has failed, by partition and offset
+        self.failed_alone: Counter[tuple[int, int]] = Counter()
         self._loop = loop
         self._random = random
         self._connect = connect
+        self._begins = starts
         self._ended = ended
         self._starts = 0
         self._stopping: asyncio.Event | None = None
@@ -66,6 +71,7 @@ class SimulatedWorker:
 
     def start(self) -> None:
         assert not self.is_running
+        self._begins()
         self._starts += 1
         self.ending, self.engine = None, None
         self.process = Process(f"{self.name}#{self._starts}")
@@ -135,6 +141,8 @@ class SimulatedWorker:
                     raise FoldFailed
                 fold_slice(piece)
             except (Poisoned, FoldFailed) as error:
+                if len(piece.records) == 1:
+                    self.failed_alone[piece.partition, piece.records[0].offset] += 1
                 engine.failed(piece, error)
             else:
                 engine.acknowledged(piece)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Any
 from unittest.mock import patch
@@ -20,15 +21,16 @@ from portfolio_stream.errors import (
     MembershipLost,
     PortfolioStreamError,
     StoreFailed,
-    Superseded,
 )
 from portfolio_stream.exactly_once import partitions
+from portfolio_stream.exactly_once.engine import AGENT_TRIES
+from portfolio_stream.exactly_once.recovery import Halted
 from tests.simulation.disk import Disk
 from tests.simulation.faults import ACTS
 from tests.simulation.judge import OWN_PREFIX, Anomaly, Judge
 from tests.simulation.kafka.cluster import SimulatedKafka
 from tests.simulation.kafka.transactions import LAST_EPOCH
-from tests.simulation.ledger import CHANGELOG, DEAD, OUTPUT, SOURCE
+from tests.simulation.ledger import CHANGELOG, DEAD, OUTPUT, POISON, SOURCE
 from tests.simulation.loop import Deadlock, Process, SimulatedLoop, simulate
 from tests.simulation.plan import Fault, Plan
 from tests.simulation.timeline import Timeline
@@ -39,7 +41,7 @@ RESTART_SECONDS = (0.3, 3.0)  # a supervisor, and Python's start
 CHECK_SECONDS = 0.5
 ACCOUNTS = 12
 #: how a worker may end by itself while faults happen: each is documented, and a supervisor starts it again
-PERMITTED = (StoreFailed, Superseded, MembershipLost, BrokerUnreachable)
+PERMITTED = (StoreFailed, MembershipLost, BrokerUnreachable)
 LATE_ENDINGS_SECONDS = 30.0  # after everything is mended: requests that nobody will answer are given up by then
 OPERATOR_SHARE = 0.05  # of the looks, with which an operator does something about what is halted
 VIEW_ENTRIES = 60  # few, so that values leave the views all the time
@@ -148,11 +150,25 @@ class World:
             engine = worker.engine
             if not worker.is_running or engine is None or not hasattr(engine, "membership"):
                 continue
+            for halted in engine.halted.values():
+                self._check_halted(worker, halted)
             if worker.process is not None and not worker.process.is_paused and engine.membership.is_fresh:
                 for partition in engine.running & engine.membership.owned:  # as web.owners has it
                     meta = engine.store.meta(partition)
                     offset = 0 if meta is None else meta.offset
                     self.judge.served(worker.name, engine.writer.transactional_id, partition, offset)
+
+    def _check_halted(self, worker: SimulatedWorker, halted: Halted) -> None:
+        """A partition stops for what happened to it, and for nothing else."""
+        record = halted.record
+        if record is not None:
+            tries = worker.failed_alone[halted.partition, record.offset]
+            is_due = record.value == POISON or tries >= AGENT_TRIES
+        else:
+            causes = {"refused a record": "refuse_records", "cannot be read": "damage_fetches"}
+            is_due = any(words in halted.reason and self.faults[fault] for words, fault in causes.items())
+        if not is_due:
+            raise Anomaly(f"{worker.name} halted partition {halted.partition} for no cause: {halted.reason}")
 
     def _do(self, fault: Fault) -> None:
         if ACTS[fault.kind](self, fault):
@@ -173,6 +189,8 @@ class World:
                     worker.process.wake(self.loop)
             if not worker.is_running:
                 worker.start()
+        for partition in range(self.plan.profile.partitions):
+            self._burst(partition, 1)  # what nobody runs shows
 
     async def _settle(self) -> None:
         deadline = self.loop.time() + SETTLE_SECONDS
@@ -194,15 +212,18 @@ class World:
             if not worker.is_running or engine is None or worker.process is None:
                 continue
             for partition, halted in list(engine.halted.items()):
-                if halted.record is not None:
+                if halted.record is not None and halted.record.value == POISON:
                     work: Coroutine[Any, Any, None] = engine.dead_letter(partition, halted.offset or 0)
                 else:
                     work = engine.retry(partition)
                 worker.process.run(self.loop.create_task, _ignoring(work))
 
     def _is_settled(self) -> bool:
+        """Everything is committed, and every partition runs, on one worker."""
+        running = Counter(p for w in self.workers if w.is_running and w.engine is not None for p in w.engine.running)
         return all(
             self.judge.partitions[partition].committed >= self.kafka.end_of(SOURCE, partition)
+            and running[partition] == 1
             for partition in range(self.plan.profile.partitions)
         )
 
@@ -275,7 +296,8 @@ class World:
             self._judged(lambda: self.judge.stored(name, items))
 
         random = Random(f"{name} {self.plan.seed}")
-        worker = SimulatedWorker(name, self.loop, random, Disk(stored), self.kafka.connections, self._ended)
+        starts = partial(self.judge.opened, name)
+        worker = SimulatedWorker(name, self.loop, random, Disk(stored), self.kafka.connections, starts, self._ended)
         self.workers.append(worker)
         self._later(0.0, self._count_seconds(worker))
         return worker
@@ -292,8 +314,10 @@ class World:
         if ending is None:
             return
         self.endings[type(ending).__name__] += 1
+        has_bad_disk = self.faults["disk_full"] + self.faults["disk_write_fails"] > 0
+        is_caused = has_bad_disk or not isinstance(ending, StoreFailed)
         is_late = self.loop.time() > self._mended_at + LATE_ENDINGS_SECONDS
-        if is_late or not isinstance(ending, PERMITTED):
+        if is_late or not is_caused or not isinstance(ending, PERMITTED):
             self._anomaly = self._anomaly or Anomaly(f"{worker.name} ended with {type(ending).__name__}: {ending}")
         self.restart(worker)
 

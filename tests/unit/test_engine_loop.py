@@ -248,6 +248,23 @@ async def test_a_retry_waits_for_what_is_in_flight(engine: Engine) -> None:
     assert 13 == engine._reader.reading[0]  # type: ignore[attr-defined]
 
 
+async def test_an_operator_is_answered_although_a_doubt_came_first(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On an idle worker nothing else wakes the loop for a request that a drop left behind."""
+    await halted_engine(engine)
+    engine._stopping = True  # the writer's outcome is not waited for
+    engine.writer = SimpleNamespace(settle=asyncio.Event().wait)  # type: ignore[assignment]
+    engine._recover = lambda partitions: None  # type: ignore[method-assign]
+    monkeypatch.setattr(loop, "DROP_PAUSE_SECONDS", (0.0, 0.0))
+    asked = asyncio.create_task(engine.retry(0))
+    await asyncio.sleep(0)
+    engine._woken = False
+    await engine._drop_everything(MembershipBroken(None, "expelled"))
+    assert engine._woken and [0] == [operation.partition for operation in engine._operations]
+    asked.cancel()
+
+
 async def test_a_partition_has_one_recovery(engine: Engine) -> None:
     """One is retried while the recovery that halted it waits for another partition, which is then given back: a
     second recovery that ends after the first would read again what was folded since."""

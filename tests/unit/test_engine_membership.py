@@ -440,6 +440,32 @@ async def test_the_patience_begins_with_the_first_difference(monkeypatch: pytest
     assert 4 == asked
 
 
+async def test_each_partition_has_its_own_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that differed for a moment must not use up the time of another, whose leader is away for longer than it."""
+
+    async def replayed(offsets: dict[int, int], _: Any) -> dict[int, Replayed]:
+        return dict.fromkeys(offsets, Replayed(0))
+
+    made = recovery(META, SimpleNamespace(run=replayed))
+    now = 0.0
+
+    async def stable_offsets(partitions: set[int]) -> dict[int, int]:
+        nonlocal now
+        now += 1
+        known = {3: 9 if now < 3 else 10, 4: 9 if now < 42 else 10}
+        return {partition: known[partition] for partition in partitions if partition == 3 or now > 40}
+
+    async def bounds(found: dict[int, Replayed]) -> dict[int, tuple[int, int]]:
+        return dict.fromkeys(found, (0, 20))
+
+    monkeypatch.setattr(recovery_module, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(recovery_module, "UNSTABLE_POLL_SECONDS", 0.0)
+    monkeypatch.setattr(made, "_stable_offsets", stable_offsets)
+    monkeypatch.setattr(made, "_bounds", bounds)
+    expected = [Ready(partition=partition, offset=10, replayed=0) for partition in (3, 4)]
+    assert expected == [decided async for decided in made.recover({3, 4})]
+
+
 async def test_the_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """A difference that stays stops the partition after 15 s."""
     made = recovery(META, SimpleNamespace(run=replayed_nothing))
