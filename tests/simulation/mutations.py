@@ -158,8 +158,8 @@ MUTATIONS = (
         "        self.bump(partitions)\n        for partition in partitions:\n",
         Mutation(
             "views kept before a recovery", "engine",
-            "drop_parts(partitions)\n        self.partitions.forget_views(partitions)\n        task =",
-            "drop_parts(partitions)\n        task =",
+            "drop_parts(undecided)\n        self.partitions.forget_views(undecided)\n        task =",
+            "drop_parts(undecided)\n        task =",
             Mutation(
                 "views kept after it", "engine", "            known.forget_views((decided.partition,))\n", "",
             ),
