@@ -17,7 +17,7 @@ from tests.integration.histories import Load, check, read, wait_for_no_lag
 from tests.integration.producer_epochs import LAST_EPOCH, TransactionLog, transaction_log, worker_id
 from tests.integration.workers import Stage, until
 
-COMMITS = 40  # before the last epoch: a few seconds of them
+COMMITS = 15  # before the last epoch: a second of them, some seconds on a busy machine, whose load must not end before
 GROUP, COMMITTED, DROPPED = "epochs", b"committed", b"dropped"
 
 
@@ -47,7 +47,7 @@ async def test_workers_cross_the_last_epoch_under_load(stage: Stage) -> None:
         for worker in workers:
             worker.start()
         await stage.serving(*workers)
-        load = Load.of(stage.settings, 24_000, 3_000, duplicates=0.02, invalid=0.02)
+        load = Load.of(stage.settings, 45_000, 3_000, duplicates=0.02, invalid=0.02)
         load.start()
 
         async def is_near() -> bool:
