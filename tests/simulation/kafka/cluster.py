@@ -50,6 +50,7 @@ LOADING_SECONDS = (0.05, 0.8)
 STALE_SECONDS = 3.0  # until a broker that wakes hears of its successors, at most
 STALE_FETCH_SECONDS = 0.02  # such a broker holds a fetch that finds nothing for as long as any other does
 FORGETFUL, FORGETFUL_SECONDS = 0.2, 2.0
+MAX_MESSAGE_BYTES = 1_048_588  # the default
 INTERNAL = 5  # partitions of each of Kafka's own topics
 #: told who wrote it, its records by topic and partition, and the source offsets that it carries
 OnCommitted = Callable[[str, dict[Place, list[MemoryRecord]], dict[int, int]], None]
@@ -64,6 +65,7 @@ class SimulatedKafka:
         self.on_committed: OnCommitted = lambda owner, batches, offsets: None
         self.logs: dict[Place, Log] = {}
         self._partitions: dict[str, int] = {}
+        self._max_message_bytes: dict[str, int] = {}
         self._leaders: dict[Place, int | None] = {}
         self._loading: dict[Place, float] = {}
         self._down: set[int] = set()
@@ -109,9 +111,10 @@ class SimulatedKafka:
             found = self._links[client] = Link(Random(f"{client} {self._random.random()}"))
         return found
 
-    def create_topic(self, name: str, partitions: int) -> None:
+    def create_topic(self, name: str, partitions: int, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
         topic_id = UUID(int=self._random.getrandbits(128))
         self._partitions[name] = partitions
+        self._max_message_bytes[name] = max_message_bytes
         alive = self._alive()
         for partition in range(partitions):
             self.logs[name, partition] = Log(topic_id, takes_any_first_sequence=self.is_4_0)
@@ -394,8 +397,6 @@ class SimulatedKafka:
             return E.unknown_topic_or_partition, -1
         if self._leaders[place] != node:
             return E.not_leader_or_follower, -1
-        if place in self.refusing:
-            return E.message_too_large, -1
         log, produced = self.logs[place], read_produced(data)
         if not produced.is_transactional:
             raise AssertionError("the engine produced outside of its transaction")
@@ -408,6 +409,8 @@ class SimulatedKafka:
                 error = E.not_enough_replicas if self._random.random() < 0.5 else error
             if error is not E.none:
                 return error, -1
+        if place in self.refusing or len(data) > self._max_message_bytes[place[0]]:
+            return E.message_too_large, -1
         error, base = log.check(produced)
         if error is not E.none or base >= 0:
             return error, base
