@@ -61,18 +61,26 @@ class Answer(NamedTuple):
     pair: Pair
 
 
-async def patiently(ask: Callable[[], Awaitable[Any]], code: Callable[[Any], E], client: Client) -> Any:
+async def patiently(
+    ask: Callable[[], Awaitable[Any]],
+    code: Callable[[Any], E],
+    client: Client,
+    coordinators: Coordinators | None = None,
+    seconds: float = PATIENCE_SECONDS,
+) -> Any:
     loop = asyncio.get_running_loop()
-    until = loop.time() + PATIENCE_SECONDS
+    until = loop.time() + seconds
     while True:
         try:
             reply = await ask()
-            if code(reply) not in NOT_YET or loop.time() > until:
+            if code(reply) not in NOT_YET or loop.time() >= until:
                 return reply
         except (*LOST, kafka_errors.KafkaError):
-            if loop.time() > until:
+            if loop.time() >= until:
                 raise
         await client.force_metadata_update()
+        if coordinators is not None:
+            coordinators.forget()
         await asyncio.sleep(PAUSE_SECONDS)
 
 
@@ -95,6 +103,8 @@ class Producer:
         self.name = name or kafka.unique("transactional")
         self.group = f"group-of-{self.name}"
         self.timeout = timeout
+        #: for how long an answer that means "not yet" is waited out
+        self.patience = PATIENCE_SECONDS
         self.pair = NO_PAIR
         self.first = NO_PAIR
         self._coordinators = Coordinators(client, self.group, self.name)
@@ -154,7 +164,7 @@ class Producer:
         async def ask() -> Any:
             return await call(self.client, await self._coordinators.transaction(), Lane.TRANSACTION, request)
 
-        reply = await patiently(ask, lambda reply: reply.error_code, self.client)
+        reply = await patiently(ask, lambda reply: reply.error_code, self.client, self._coordinators)
         return Answer(reply.error_code, Pair(reply.producer_id, reply.producer_epoch))
 
     async def produce(
@@ -185,7 +195,7 @@ class Producer:
             reply = await call(self.client, Node(leader), Lane.PRODUCE, request)
             return reply.responses[0].partition_responses[0]
 
-        reply = await patiently(ask, lambda reply: reply.error_code, self.client)
+        reply = await patiently(ask, lambda reply: reply.error_code, self.client, seconds=self.patience)
         return f"none at {reply.base_offset}" if reply.error_code is E.none else reply.error_code.name
 
     async def offsets(
@@ -222,7 +232,7 @@ class Producer:
             codes = {p.error_code for topic in reply.topics for p in topic.partitions} - {E.none}
             return next(iter(codes - NOT_YET or codes), E.none)
 
-        return worst(await patiently(ask, worst, self.client)).name
+        return worst(await patiently(ask, worst, self.client, coordinators, self.patience)).name
 
 
 async def fetched_offsets(
@@ -247,7 +257,7 @@ async def fetched_offsets(
         reply = await call(client, await coordinators.group(), Lane.RECOVERY, request)
         return reply.groups[0]
 
-    reply = await patiently(ask, lambda reply: reply.error_code, client)
+    reply = await patiently(ask, lambda reply: reply.error_code, client, coordinators)
     if reply.error_code is not E.none:
         return reply.error_code.name
     return {
@@ -290,11 +300,11 @@ async def ends(client: Client, topic: str, partition: int = 0) -> Ends:
     )
 
 
-async def written(client: Client, topic: str, high: int) -> None:
-    """Wait until so much is in partition 0, markers too."""
+async def written(client: Client, topic: str, high: int, partition: int = 0) -> None:
+    """Wait until so much is in a partition, markers too."""
 
     async def is_written() -> bool:
-        return (await ends(client, topic)).high >= high
+        return (await ends(client, topic, partition)).high >= high
 
     await until(is_written, PATIENCE_SECONDS, f"{topic} has {high} records")
 
@@ -380,7 +390,7 @@ class Member:
         async def ask() -> Any:
             return await call(self.client, await self._coordinators.group(), Lane.MEMBER, request)
 
-        reply = await patiently(ask, lambda reply: reply.error_code, self.client)
+        reply = await patiently(ask, lambda reply: reply.error_code, self.client, self._coordinators)
         assignment = None
         if reply.assignment is not None:
             assignment = tuple(sorted(p for held in reply.assignment.topic_partitions for p in held.partitions))

@@ -12,6 +12,7 @@ import pytest
 from portfolio_stream.broker import jars
 from portfolio_stream.broker.cluster import Cluster
 from portfolio_stream.broker.probe import free_port
+from tests.conformance.brokers import BROKERS
 from tests.conformance.real import RealKafka
 from tests.conformance.scenario import Observed, Scenario
 
@@ -58,6 +59,14 @@ def cluster(
 def restartable(lock: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealKafka]:
     """A cluster that nobody else uses."""
     with Cluster(tmp_path_factory.mktemp("kafka") / "broker", free_port(), lock=lock) as made:
+        yield RealKafka(made)
+
+
+@pytest.fixture(scope="session")
+def replicated(lock: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealKafka]:
+    """Three brokers, of which one may die."""
+    folder = tmp_path_factory.mktemp("kafka") / "brokers"
+    with Cluster(folder, free_port(BROKERS), BROKERS, lock=lock) as made:
         yield RealKafka(made)
 
 

@@ -6,7 +6,7 @@ Epochs are counted from the one that the first member had when it was alone.
 import asyncio
 from collections.abc import Sequence
 
-from tests.conformance.clients import Member, Producer, committed_offset, fetched_offsets, visible
+from tests.conformance.clients import Member, Producer, committed_offset, fetched_offsets, stable_ends, visible
 from tests.conformance.groups import LEAVE, SESSION_SECONDS, Group, group_of
 from tests.conformance.kafka import Kafka
 from tests.conformance.scenario import Observed, shows
@@ -138,10 +138,12 @@ async def which_epoch_stamps_which_partition(kafka: Kafka) -> Observed:
         seen["told to shrink"] = await _stamps(producer, group, a, rows)
         await group.acknowledge(a)
         seen["acknowledged"] = await _stamps(producer, group, a, rows)
+        await group.beat(a)  # it must not expire, nor must b: nothing else comes of it
         seen["acknowledged, by b"] = await _stamps(producer, group, b, rows)
         await group.beat(b)
         seen["b has its share"] = await _stamps(producer, group, a, rows)
         seen["b has its share, by b"] = await _stamps(producer, group, b, rows)
+        await group.beat(a)
         await group.leave(b)
         await group.beat(a)
         seen["b left"] = await _stamps(producer, group, a, rows)
@@ -264,6 +266,7 @@ async def accepted_offsets_outlive_their_member(kafka: Kafka) -> Observed:
         seen += [group.told(await group.join(b)), await read(stable=True), await read(stable=True, reader=b)]
         seen += [await read(stable=False), await commit(10), await one.produce("b", sequence=1)]
         seen += [await one.commit(), await committed_offset(group.client, group.name, group.topic)]
+        await stable_ends(group.client, group.topic)
         seen += [await visible(kafka, group.client, group.topic)]
         return seen
 
@@ -278,6 +281,7 @@ async def records_alone_reserve_nothing(kafka: Kafka) -> Observed:
         seen += [await fetched_offsets(group.client, group.name, group.topic, (0,), stable=True)]
         seen += [await one.offsets({0: 9}, group=group.name, member=a.name, epoch=a.epoch), await one.commit()]
         seen += [await committed_offset(group.client, group.name, group.topic)]
+        await stable_ends(group.client, group.topic)
         seen += [await visible(kafka, group.client, group.topic)]
         return seen
 

@@ -14,8 +14,12 @@ class Kafka(Protocol):
         """A name that no other scenario uses: of a transactional id, a group."""
         ...
 
-    async def create_topic(self, partitions: int, settings: Mapping[str, str] | None = None) -> str:
-        """Its name. It can be written to when this returns."""
+    async def create_topic(self, partitions: int, settings: Mapping[str, str] | None = None, name: str = "") -> str:
+        """Its name, which is a new one where none is given. It can be written to when this returns."""
+        ...
+
+    async def delete_topic(self, topic: str) -> None:
+        """Brokers may tell of it for a moment longer."""
         ...
 
     async def trim(self, topic: str, start: int) -> None:
@@ -28,6 +32,14 @@ class Kafka(Protocol):
 
     async def restart(self) -> None:
         """Kill every broker, and start them again. Returns when they serve, or soon will."""
+        ...
+
+    async def kill(self, node: int) -> None:
+        """One broker."""
+        ...
+
+    async def start(self, node: int) -> None:
+        """One that was killed. Returns when it has everything that the others have."""
         ...
 
     async def set_epochs(self, epochs: Mapping[str, int]) -> None:

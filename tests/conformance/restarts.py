@@ -42,6 +42,7 @@ async def a_transaction_and_a_group_outlive_a_restart(kafka: Kafka) -> Observed:
 
         seen = [await commit(done, 5), await done.produce("done"), await done.commit()]
         await committed_offset(group.client, group.name, group.topic)
+        await stable_ends(group.client, group.topic)
         seen += [await commit(one, 9), await one.produce("open")]
         ended = done.pair._replace(epoch=done.pair.epoch - 1)
         await kafka.restart()

@@ -25,6 +25,7 @@ class Scenario:
     #: by Kafka's version, e.g. "4.0"; "" for every other
     expected: Mapping[str, Observed]
     is_slow: bool = False
+    brokers: int = 1
     #: versions whose ways the simulated Kafka does not have
     unsimulated: Collection[str] = ()
 
@@ -41,9 +42,16 @@ def shows(
     *,
     at: Mapping[str, Observed] | None = None,
     slow: bool = False,
+    brokers: int = 1,
     unsimulated: Collection[str] = (),
 ) -> Callable[[Run], Scenario]:
     def make(run: Run) -> Scenario:
-        return Scenario(run=run, expected={"": expected, **(at or {})}, is_slow=slow, unsimulated=unsimulated)
+        return Scenario(
+            run=run,
+            expected={"": expected, **(at or {})},
+            is_slow=slow,
+            brokers=brokers,
+            unsimulated=unsimulated,
+        )
 
     return make

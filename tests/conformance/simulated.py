@@ -6,7 +6,7 @@ from random import Random
 
 from portfolio_stream.exactly_once.connections import Connections
 from tests.conformance.scenario import Observed, Scenario
-from tests.simulation.kafka.cluster import SimulatedKafka
+from tests.simulation.kafka.cluster import MAX_MESSAGE_BYTES, SimulatedKafka
 from tests.simulation.kafka.transactions import Pair
 from tests.simulation.loop import SimulatedLoop, simulate
 
@@ -27,10 +27,14 @@ class ConformingKafka:
         self._names += 1
         return f"{name}-{self._names}"
 
-    async def create_topic(self, partitions: int, settings: Mapping[str, str] | None = None) -> str:
-        name = self.unique("topic")
-        self.kafka.create_topic(name, partitions)
+    async def create_topic(self, partitions: int, settings: Mapping[str, str] | None = None, name: str = "") -> str:
+        name = name or self.unique("topic")
+        most = (settings or {}).get("max.message.bytes", MAX_MESSAGE_BYTES)
+        self.kafka.create_topic(name, partitions, int(most))
         return name
+
+    async def delete_topic(self, topic: str) -> None:
+        self.kafka.delete_topic(topic)
 
     async def trim(self, topic: str, start: int) -> None:
         self.kafka.logs[topic, 0].trim(start)
@@ -45,6 +49,13 @@ class ConformingKafka:
         for node in self.kafka.nodes:
             self.kafka.start_broker(node)
 
+    async def kill(self, node: int) -> None:
+        self.kafka.kill_broker(node)
+
+    async def start(self, node: int) -> None:
+        self.kafka.start_broker(node)
+        await asyncio.sleep(DOWN_SECONDS)
+
     async def set_epochs(self, epochs: Mapping[str, int]) -> None:
         for name, epoch in epochs.items():
             known = self.kafka.transactions.get(name)
@@ -53,12 +64,12 @@ class ConformingKafka:
         await self.restart()
 
 
-def observe(scenario: Scenario, version: str = "") -> Observed:
+def observe(scenario: Scenario, version: str = "", seed: int = 0) -> Observed:
     """What the simulated Kafka of that version shows."""
 
     async def main(loop: SimulatedLoop) -> Observed:
-        kafka = SimulatedKafka(Random(f"kafka {scenario.name}"))
+        kafka = SimulatedKafka(Random(f"kafka {seed} {scenario.name}"), scenario.brokers)
         kafka.is_4_0 = version == "4.0"
         return await scenario.run(ConformingKafka(kafka))
 
-    return simulate(main, Random(scenario.name))
+    return simulate(main, Random(f"{seed} {scenario.name}"))

@@ -7,17 +7,19 @@ from typing import Any
 import pytest
 from kio.schema.errors import ErrorCode as E
 
-from tests.conformance import epochs, fencing, groups, logs, restarts, transactions
+from tests.conformance import brokers, epochs, fencing, groups, logs, restarts, topics, transactions
 from tests.conformance.real import RealKafka
 from tests.conformance.scenario import Observed, Scenario
 from tests.conformance.simulated import observe
 from tests.integration import test_exactly_once
 from tests.integration.workers import new_stage
+from tests.simulation.kafka.cluster import SimulatedKafka
 from tests.simulation.kafka.groups import Group
 from tests.simulation.kafka.log import Log
-from tests.simulation.kafka.transactions import TransactionCoordinator
+from tests.simulation.kafka.transactions import Place, TransactionCoordinator
 
-ROOMS = (transactions, fencing, groups, logs, epochs, restarts)
+ROOMS = (transactions, fencing, groups, logs, topics, epochs, restarts, brokers)
+SEEDS, SLOW_SEEDS = 3, 20
 SCENARIOS = [found for room in ROOMS for found in vars(room).values() if isinstance(found, Scenario)]
 
 
@@ -34,16 +36,24 @@ def test_a_real_kafka(scenario: Scenario, version: str, observed: dict[str, Obse
 
 
 @pytest.mark.slow
-@each([scenario for scenario in SCENARIOS if scenario.is_slow])
+@each([scenario for scenario in SCENARIOS if scenario.is_slow and scenario.brokers == 1])
 def test_a_real_kafka_slowly(scenario: Scenario, version: str, restartable: RealKafka) -> None:
     assert scenario.shows(version) == asyncio.run(scenario.run(restartable))
 
 
+@pytest.mark.slow
+@each([scenario for scenario in SCENARIOS if scenario.brokers == brokers.BROKERS])
+def test_three_real_brokers(scenario: Scenario, version: str, replicated: RealKafka) -> None:
+    assert scenario.shows(version) == asyncio.run(scenario.run(replicated))
+
+
 @each(SCENARIOS)
-def test_the_simulated_kafka(scenario: Scenario, version: str) -> None:
+def test_the_simulated_kafka(scenario: Scenario, version: str, pytestconfig: pytest.Config) -> None:
+    """With markers that come soon or late, long ways and short ones: no expectation hangs on any of it."""
     if version in scenario.unsimulated:
         pytest.skip("the simulated Kafka has no such ways")
-    assert scenario.shows(version) == observe(scenario, version)
+    for seed in range(SLOW_SEEDS if pytestconfig.getoption("--slow", False) else SEEDS):
+        assert scenario.shows(version) == observe(scenario, version, seed), f"seed {seed}"
 
 
 @pytest.mark.slow
@@ -55,6 +65,14 @@ def test_the_engine_keeps_its_promise(lock: Path, tmp_path: Path) -> None:
 
 # -- a simulated Kafka that is wrong
 
+
+def _forgets_producers(self: SimulatedKafka, place: Place, node: int) -> None:
+    if place in self.logs:
+        self.logs[place]._producers.clear()
+    _move(self, place, node)
+
+
+_move = SimulatedKafka._move
 #: what is put in its place, and the scenario that must see it
 WRONGS: dict[str, tuple[type, str, Any, Scenario]] = {
     "an end brings no new epoch": (
@@ -72,6 +90,15 @@ WRONGS: dict[str, tuple[type, str, Any, Scenario]] = {
     "any member epoch is good": (Group, "_is_valid", lambda *_: True, groups.a_lost_reply_is_given_again),
     "nobody waits for the last stable offset": (
         Log, "last_stable_offset", property(lambda self: self.end), logs.a_reader_waits_at_the_last_stable_offset
+    ),
+    "any sequence is good": (
+        Log, "check", lambda self, produced: (E.none, -1), topics.a_transaction_in_a_topic_that_is_made_again
+    ),
+    "pending offsets outlive their topic": (
+        Group, "resize", lambda self, partitions: self.offsets.clear(), topics.offsets_go_with_their_topic
+    ),
+    "new leaders do not know what was written before": (
+        SimulatedKafka, "_move", _forgets_producers, brokers.every_broker_dies_once
     ),
 }  # fmt: skip
 

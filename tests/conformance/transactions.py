@@ -462,8 +462,9 @@ async def the_own_pair_ends_what_is_open(kafka: Kafka) -> Observed:
         answer = await one.init(old)
         seen = [one.told(answer), one.told(await one.init(old))]
         one.pair = answer.pair
-        seen += [await one.produce("next"), one.told(await one.init(old)), await one.produce("more", sequence=1)]
-        seen += [await one.abort()]
+        seen += [await one.produce("next"), one.told(await one.init(old))]
+        await stable_ends(client, topic)
+        seen += [await one.produce("more", sequence=1), await one.abort()]
         return seen
 
 
