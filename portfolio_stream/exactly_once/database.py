@@ -3,7 +3,7 @@
 Whatever fails raises an Exception, rocksdict's being bare ones: `store` turns them into StoreFailed.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,10 +32,6 @@ class Cursor(Protocol):
 
 class Database(Protocol):
     def get(self, key: bytes) -> bytes | None: ...
-    def items(self, from_key: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """In key order."""
-        ...
-
     def cursor(self) -> Cursor: ...
     def sequence(self) -> int:
         """It grows with each write."""
@@ -58,9 +54,6 @@ class RocksDatabase:
         self._db = Rdict(str(path), _options())
         self._write_options = WriteOptions()
         self.get = self._db.get  # without a call of Python's in between: folds wait for it
-
-    def items(self, from_key: bytes) -> Iterator[tuple[bytes, bytes]]:
-        return self._db.items(from_key=from_key)  # type: ignore[no-any-return]
 
     def cursor(self) -> Cursor:
         return self._db.iter()  # type: ignore[no-any-return]

@@ -100,9 +100,6 @@ class MemoryDatabase:
         self._owner: Process | None = PROCESS.get()
         self.get = disk.get
 
-    def items(self, from_key: bytes) -> Iterator[tuple[bytes, bytes]]:
-        return self._disk.scan(from_key)
-
     def sequence(self) -> int:
         return self._disk.sequence
 
