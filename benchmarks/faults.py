@@ -12,6 +12,7 @@ data then stays.
 
 import argparse
 import asyncio
+import os
 import shutil
 import statistics
 import subprocess
@@ -231,7 +232,8 @@ async def run(stage: Stage, rate: float, rounds: int, seed: int, only: Sequence[
 def verify(stage: Stage) -> None:
     """The whole history, and all that the workers serve."""
     command = [str(COMMAND), "verify", "--served", "all", "--bootstrap-servers", stage.settings.bootstrap_servers]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    environment = os.environ | {"PORTFOLIO_DEDUPLICATION_WINDOW": str(stage.settings.deduplication_window)}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
     print(done.stdout)
     assert done.returncode == 0, "verify does not hold"
 

@@ -1,6 +1,6 @@
 """Seeded chaos on a real cluster of three brokers with two to four workers under load.
 
-    python -m tests.chaos [--minutes 60] [--seed S] [--rate 1200] [--pause 11] [--only KIND ...] [--plan]
+    python -m tests.chaos [--minutes 60] [--seed S] [--rate 1200] [--pause 11] [--only KIND ...] [--keep-logs] [--plan]
 
 The plan is printed before it is carried out, each deed when it is done, and in the end the seconds that it took until
 every partition had new outputs. All the time each output is compared with what was sent; after each chapter the load
@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections import Counter, defaultdict
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from random import SystemRandom
 from signal import SIGINT, SIGTERM
@@ -28,6 +29,7 @@ from tests.integration.workers import new_stage, until
 from tests.proxy.stage import NetworkedStage
 
 CHAPTER_SECONDS = 300.0
+DEDUPLICATION_WINDOW = 100  # small: each portfolio forgets many times
 
 
 async def run(stage: NetworkedStage, chapter: Chapter, rate: float, seed: int) -> Chaos:
@@ -37,26 +39,36 @@ async def run(stage: NetworkedStage, chapter: Chapter, rate: float, seed: int) -
     for number in (SIGINT, SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     await until(chaos.is_healthy, HEALTH_SECONDS, "the cluster is healthy")
-    async with chaos.judged("w1", "w2", "w3"):
-        await chaos.chapter(chapter, DEEDS)
-        await asyncio.to_thread(verify, stage)
-        for worker in chaos.workers:
-            await chaos.stop(worker)
+    try:
+        async with chaos.judged("w1", "w2", "w3"):
+            await chaos.chapter(chapter, DEEDS)
+            await asyncio.to_thread(verify, stage)
+            for worker in chaos.workers:
+                await chaos.stop(worker)
+    except AssertionError as wrong:
+        raise AssertionError("\n  ".join((str(wrong), "the last deeds:", *chaos.last_deeds))) from wrong
     return chaos
 
 
-def on_a_cluster(chapter: Chapter, rate: float, seed: int) -> Chaos:
+def on_a_cluster(chapter: Chapter, rate: float, seed: int, are_logs_kept: bool) -> Chaos:
     """Of its own: each replay of a long history would take longer than the one before. Its folder stays if it fails."""
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     try:
         with new_stage(folder, BROKERS) as made, ExitStack() as stack:
-            stage = NetworkedStage(made.cluster, made.settings, folder, stack=stack)
+            settings = replace(made.settings, deduplication_window=DEDUPLICATION_WINDOW)
+            stage = NetworkedStage(made.cluster, settings, folder, stack=stack)
             stack.callback(stage.end)
             chaos = asyncio.run(run(stage, chapter, rate, seed))
     except AssertionError:
         print(f"WRONG in chapter {chapter.number}: brokers' and workers' logs and data are in {folder}")
         raise
-    shutil.rmtree(folder)
+    except asyncio.CancelledError:
+        shutil.rmtree(folder)
+        raise
+    if are_logs_kept:
+        print(f"chapter {chapter.number}: brokers' and workers' logs and data are in {folder}")
+    else:
+        shutil.rmtree(folder)
     return chaos
 
 
@@ -67,6 +79,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=1_200, help="events a second")
     parser.add_argument("--pause", type=float, default=11.0, help="mean seconds between two deeds")
     parser.add_argument("--only", nargs="+", choices=WEIGHTS, default=tuple(WEIGHTS), metavar="KIND")
+    parser.add_argument("--keep-logs", action="store_true", help="keep the folders with logs and data")
     parser.add_argument("--plan", action="store_true", help="print the plan, do nothing")
     given = parser.parse_args()
     seconds = min(CHAPTER_SECONDS, given.minutes * 60)
@@ -79,16 +92,18 @@ def main() -> int:
     quieten()
     seconds_by_kind: dict[str, list[float]] = defaultdict(list)
     endings: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
     events = 0
     try:
         for chapter in chapters:
-            chaos = on_a_cluster(chapter, given.rate, given.seed + chapter.number)
+            chaos = on_a_cluster(chapter, given.rate, given.seed + chapter.number, given.keep_logs)
             endings += chaos.endings
+            skipped += chaos.skipped
             events += sum(chaos.history.sent().values())
             for kind, found in chaos.seconds.items():
                 seconds_by_kind[kind] += found
             deeds = sum(map(len, seconds_by_kind.values()))
-            print(f"{deeds} deeds, {events:,} events, no anomaly so far.", flush=True)
+            print(f"{deeds} deeds, {events:,} events, 0 anomalies so far.", flush=True)
     except AssertionError as wrong:
         print(f"{wrong}\nWRONG with --seed {given.seed}")
         return 1
@@ -97,6 +112,7 @@ def main() -> int:
     finally:
         print(table(sorted(seconds_by_kind.items())))
         print("workers' endings:", *(f"\n  {times:4} {reason}" for reason, times in endings.most_common()))
+        print("nothing to do:", dict(skipped))
     return 0
 
 

@@ -1,15 +1,19 @@
 """Deeds on a real cluster under load, several at a time, and what each costs.
 
 1. A worker is in one deed's hands at a time, and so is the cluster's one broker that may be away.
-2. A worker that ends by itself is started again, as a supervisor does; why it ended is counted. A bug is no reason.
-3. A deed's seconds count from its end, or from the deed itself where nothing is cured, until every partition has a
-   committed output of an event that was sent after it.
+2. A worker that ends by itself is started again, as a supervisor does. It may end for the reasons of ENDINGS alone, and
+   of its store where a deed has damaged that; the store is deleted then, as the error says.
+3. A deed's seconds count from its end (what it hurt is mended, or was meant to stay so) until every partition has a
+   committed output of an event that was sent after it. Other deeds go on meanwhile.
+4. A partition that moves on and on recovers never, and need not. While a deed has waited for PATIENCE_SECONDS no other
+   one begins; outputs must come within BACK_SECONDS of the last one's end.
 """
 
 import asyncio
 import re
+import shutil
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from signal import SIGCONT, SIGSTOP, SIGTERM
@@ -25,9 +29,19 @@ LEAST_WORKERS, MOST_WORKERS = 2, 4
 AT_ONCE = 3
 STOP_SECONDS = 5.0  # of a worker after SIGTERM, by contract
 HEALTH_SECONDS = 90.0
-BACK_SECONDS = 90.0  # after the last deed: sessions, transactions, replays, and a backlog on two shared cores
+PATIENCE_SECONDS = 45.0
+BACK_SECONDS = 90.0  # while no deed is done: sessions, transactions, replays, and a backlog on two shared cores
 NEVER_SECONDS = 3_600.0
 LOOK_SECONDS = 0.5
+NAMED_DEEDS = 8  # the last ones, where something is wrong
+
+#: why a worker may end by itself, as its error says it
+ENDINGS = (
+    "No Kafka broker answers",  # it starts while it is cut off
+    "A successor took over",  # what its killed process had sent comes late: a broker stood still, or the network
+    "expelled this worker twice",  # the machine has no time for it
+)
+STORE_ENDING = "The local store at"
 
 
 class NothingToDo(Exception):
@@ -42,13 +56,18 @@ class Chaos(Trial):
         self.endings: Counter[str] = Counter()
         self.done: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
+        #: workers whose stores cannot be trusted to be readable
+        self.damaged: set[str] = set()
+        self.last_deeds: deque[str] = deque(maxlen=NAMED_DEEDS)
         self._held: set[str] = set()
+        #: since when each deed waits for new outputs
+        self._waiting: dict[Deed, float] = {}
         self._broker = asyncio.Lock()
         self._added = 0
         self._begun = time.monotonic()
         self._doing = 0
+        #: when the last of them ended
         self._done_at = 0.0
-        self._is_last = False
 
     def say(self, text: str) -> None:
         print(f"{time.monotonic() - self._begun:8.1f}  {text}", flush=True)
@@ -58,7 +77,6 @@ class Chaos(Trial):
     async def chapter(self, chapter: Chapter, deeds: "dict[str, Callable[[Chaos, Deed], Awaitable[None]]]") -> None:
         """Raises AssertionError if exactly-once does not hold."""
         self.say(f"chapter {chapter.number}")
-        self._is_last = False
         async with self.load():
             begun = time.monotonic()
             at_once = asyncio.Semaphore(AT_ONCE)
@@ -67,11 +85,11 @@ class Chaos(Trial):
                 async with asyncio.TaskGroup() as group:
                     for deed in chapter.deeds:
                         await asyncio.sleep(max(0.0, begun + deed.at - time.monotonic()))
+                        await self._patience()
                         await at_once.acquire()
                         self._doing += 1
                         group.create_task(self._do(deed, deeds[deed.kind], at_once))
                     await asyncio.sleep(max(0.0, begun + chapter.seconds - time.monotonic()))
-                    self._is_last = True
             except* AssertionError as wrong:
                 raise wrong.exceptions[0] from None
             finally:
@@ -83,6 +101,7 @@ class Chaos(Trial):
     async def _do(self, deed: Deed, act: "Callable[[Chaos, Deed], Awaitable[None]]", slot: asyncio.Semaphore) -> None:
         try:
             self.say(str(deed))
+            self.last_deeds.append(str(deed))
             await act(self, deed)
         except NothingToDo as reason:
             self.skipped[deed.kind] += 1
@@ -93,48 +112,73 @@ class Chaos(Trial):
             self._doing -= 1
             self._done_at = time.monotonic()
         ended, sent = time.monotonic(), self.history.sent()
+        self._waiting[deed] = ended
         await self._until(lambda: self._is_back(sent, deed), NEVER_SECONDS, f"output after {deed}")
+        del self._waiting[deed]
         assert not self.history.anomalies, "\n".join(self.history.anomalies)
         self.done[deed.kind] += 1
         self.seconds[deed.kind].append(time.monotonic() - ended)
         self.say(f"{deed.kind} {deed.target}: new outputs after {self.seconds[deed.kind][-1]:.1f} s")
 
     def _is_back(self, sent: Mapping[int, int], deed: Deed) -> bool:
-        """Others' deeds may hold a partition up again and again; once all are done, it must be back in time."""
         if self.history.has_outputs_behind(sent):
             return True
-        are_over = self._is_last and self._doing == 0
-        waited = time.monotonic() - self._done_at
-        assert not are_over or waited < BACK_SECONDS, f"no new outputs {waited:.0f} s after the last deed, since {deed}"
+        waited = 0.0 if self._doing else time.monotonic() - self._done_at
+        assert waited < BACK_SECONDS, f"no new outputs {waited:.0f} s after the last deed, since {deed}"
         return False
+
+    async def _patience(self) -> None:
+        """Nobody has waited for long."""
+        is_told = False
+        while self._waiting and time.monotonic() - min(self._waiting.values()) > PATIENCE_SECONDS:
+            if not is_told:
+                self.say(f"no deed until there are outputs: {len(self._waiting)} wait")
+                is_told = True
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def _supervise(self) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             for worker in list(self.workers):
                 if worker.name not in self._held and self.has_ended(worker):
-                    self.note_ending(worker)
-                    worker.start()
+                    await self.start_again(worker)
 
     async def _all_run(self) -> None:
         """Everything is mended, and whoever ended is started once more."""
         for worker in self.workers:
-            if self.has_ended(worker):
-                self.note_ending(worker)
+            if worker.name in self.damaged and not self.has_ended(worker):
+                worker.kill()
+                await self.delete_store(worker)
                 worker.start()
+            elif self.has_ended(worker):
+                await self.start_again(worker)
         await until(self.is_healthy, HEALTH_SECONDS, "the cluster is healthy")
 
     @staticmethod
     def has_ended(worker: Worker) -> bool:
         return worker.process is None or worker.process.poll() is not None
 
-    def note_ending(self, worker: Worker) -> None:
-        """By itself: with a documented error, or it is a bug."""
-        said = re.findall(r"CRITICAL\] (.*?)Operator action", worker.text)
-        assert said and "engine failed" not in worker.text, f"{worker.name} ended\n{worker.text[-6000:]}"
-        reason = re.sub(r"[\w-]*\d[\w.:-]*|/\S+", "*", said[-1]).strip()
-        self.endings[reason] += 1
-        self.say(f"{worker.name} ended by itself: {said[-1].strip()}")
+    async def start_again(self, worker: Worker) -> None:
+        """One that ended by itself, as an operator does it."""
+        may_fail = (STORE_ENDING,) if worker.name in self.damaged else ()
+        if STORE_ENDING in self.note_ending(worker, *ENDINGS, *may_fail):
+            await self.delete_store(worker)
+        worker.start()
+
+    def note_ending(self, worker: Worker, *reasons: str) -> str:
+        """By itself, with one of the errors; anything else is a bug. Returns what it said."""
+        assert worker.process is not None
+        found = re.findall(r"CRITICAL\] (.*?)Operator action", worker.text, re.DOTALL)
+        said = found[-1].strip() if found else "nothing"
+        is_right = worker.process.poll() == 1 and any(reason in said for reason in reasons)
+        assert is_right, f"{worker.name} ended and said: {said}\n{worker.text[-6000:]}"
+        self.endings[re.sub(r"[\w-]*\d[\w.:-]*|/\S+", "*", said)] += 1
+        self.say(f"{worker.name} ended by itself: {said}")
+        return said
+
+    async def delete_store(self, worker: Worker) -> None:
+        await asyncio.to_thread(shutil.rmtree, self.stage.data(worker.name) / "store")
+        self.damaged.discard(worker.name)
 
     # -- who is hurt
 
@@ -172,8 +216,14 @@ class Chaos(Trial):
             await until(self.is_healthy, HEALTH_SECONDS, "every copy is in sync again")
 
     async def serving(self, worker: Worker) -> None:
-        """It has recovered a partition; the brokers that it needs may be in other hands."""
-        await self.stage.serving(worker, seconds=NEVER_SECONDS)
+        """It has recovered a partition; the brokers that it needs may be in other hands, its store may be damaged."""
+
+        async def serves() -> bool:
+            if self.has_ended(worker):
+                await self.start_again(worker)
+            return bool(worker.events("recovered"))
+
+        await until(serves, NEVER_SECONDS, f"{worker.name} recovers a partition", worker)
 
     async def stop(self, worker: Worker) -> None:
         """SIGTERM: 0, or 1 where the brokers' answer stayed out."""
@@ -195,7 +245,7 @@ class Chaos(Trial):
 
 
 def table(rows: Iterable[tuple[str, list[float]]]) -> str:
-    lines = [f"{'deed':30} times  median  worst (seconds until new output on every partition)"]
+    lines = [f"{'deed':30} times  median  worst (seconds from its end until new output on every partition)"]
     for kind, seconds in rows:
         ordered = sorted(seconds)
         lines.append(f"{kind:30} {len(ordered):5}  {ordered[len(ordered) // 2]:6.1f} {ordered[-1]:6.1f}")

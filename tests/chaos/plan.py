@@ -28,6 +28,7 @@ WEIGHTS = {
     "small-disk": 2,
     "wrong-clock": 3,
     "torn-store": 4,
+    "damaged-store": 3,
     "lost-folder": 3,
 }
 #: of the deeds that last: some end within a session time-out (3 s), some do not

@@ -105,7 +105,7 @@ class Worker:
         while process.poll() is None:
             taken = time.monotonic() - started
             if taken > seconds and taken - (starved_seconds(process.pid) - starved_before) > seconds:
-                pytest.fail(f"not within {seconds:g} s: the end of {self.name}\n{self.text[-4000:]}")
+                raise AssertionError(f"not within {seconds:g} s: the end of {self.name}\n{self.text[-4000:]}")
             await asyncio.sleep(POLL_SECONDS)
         return process.returncode
 

@@ -18,7 +18,10 @@ class NetworkedStage(Stage):
         network = self.networks.get(name)
         if network is None:
             network = self.networks[name] = self.stack.enter_context(Proxy.before(self.cluster))
-        own = {"PORTFOLIO_BOOTSTRAP_SERVERS": network.bootstrap_servers}
+        own = {
+            "PORTFOLIO_BOOTSTRAP_SERVERS": network.bootstrap_servers,
+            "PORTFOLIO_DEDUPLICATION_WINDOW": str(self.settings.deduplication_window),
+        }
         return super().worker(name, app=app, **own | environment)
 
     def data(self, name: str) -> Path:
