@@ -544,13 +544,14 @@ class Engine:
         self._recover((partition,))
 
     def _recover(self, partitions: Collection[int]) -> None:
-        """What is open of them is read again. A partition has one recovery: a second one would read again what runs."""
+        """What is open of them is read again. There is one recovery, which takes over what another has not decided: of
+        one partition a second would read again what runs, of others it would wait for the first's replay.
+        """
         undecided = set(partitions)
         for task, others in list(self._recovering.items()):
-            if others & undecided:
-                task.cancel()
-                self._recovering.pop(task)
-                undecided |= others
+            task.cancel()
+            self._recovering.pop(task)
+            undecided |= others
         self.partitions.bump(undecided)
         self._commits.drop_parts(undecided)
         self.partitions.forget_views(undecided)

@@ -110,7 +110,7 @@ class Recovery:
                 else:
                     disagreements[partition] = problem
                     deadlines.setdefault(partition, time.monotonic() + AGREEMENT_SECONDS)
-            if left:
+            if left and len(disagreements) == len(bounds):
                 self._warn_of_wait(left, "; ".join(disagreements.values()) or STABLE_OFFSETS)
                 await asyncio.sleep(UNSTABLE_POLL_SECONDS)
 

@@ -6,7 +6,9 @@
    that it does not know of yet.
 2. What cannot make a whole state is said, never used: a changelog that does not begin at 0, a batch that stays
    unreadable. An empty changelog cannot replace a store: that is kept, and `recovery` stops the partition.
-3. Progress is the fetch position, at read_committed: markers, aborted and compacted records are no records to wait for.
+3. No partition waits for another's long replay, or for a changelog that hangs: all are read at once, and whichever are
+   at their ends are told; those that are not go on where they stopped.
+4. Progress is the fetch position, at read_committed: markers, aborted and compacted records are no records to wait for.
 """
 
 import asyncio
@@ -25,6 +27,7 @@ log = logging.getLogger(__name__)
 MAX_ABSENCE_SECONDS = 3.5 * 24 * 3600  # half of the changelog's delete.retention.ms: tombstones may be gone after it
 BELIEF_SECONDS = 15.0  # how long a changelog's end must lie before the store's position until we believe it
 FETCH_WAIT_MS = 50
+GATHER_SECONDS = 0.2  # most have little to read: to tell them together costs less than to ask again after each
 CHANGELOG_END = "the changelog's end; if it lasts: kafka-transactions find-hanging, then abort"
 CORRUPT_TRIES = 3  # at one offset: bytes may be damaged on their way only
 
@@ -52,9 +55,12 @@ class Replay:
         self._turn = asyncio.Lock()
         #: monotonic seconds since when a partition's changelog ends before the store's position
         self._short: dict[int, float] = {}
+        #: records written to the store, of partitions that are not told yet
+        self._counts: dict[int, int] = {}
 
     async def run(self, group_offsets: Mapping[int, int], waiting: Waiting) -> dict[int, Replayed]:
-        """The named partitions that have a leader, and whose end can be believed.
+        """Those of the partitions that can be told by now: they have a leader, an end that can be believed, and the
+        store holds all before it. Ask again for the others.
 
         Raises StoreFailed, one of LOST or a KafkaError.
         `waiting` is called with what is still to come, whenever something has come.
@@ -75,28 +81,25 @@ class Replay:
                 if start < firsts[partition]
             }
             todo = {partition for partition in ends.keys() - problems if starts[partition] < ends[partition]}
-            counts = dict.fromkeys(ends, 0)
             try:
                 for partition in todo:
                     self._reader.resume(partition, starts[partition])
-                await self._to_the_end(todo, ends, counts, problems, waiting)
+                await self._until_some_end(todo, ends, problems, waiting)
             finally:
                 self._reader.pause(ends)
-            return {partition: Replayed(counts[partition], problems.get(partition)) for partition in ends}
+            told = ends.keys() - todo
+            return {partition: Replayed(self._counts.pop(partition, 0), problems.get(partition)) for partition in told}
 
-    async def _to_the_end(
-        self,
-        todo: set[int],
-        ends: Mapping[int, int],
-        counts: dict[int, int],
-        problems: dict[int, str],
-        waiting: Waiting,
+    async def _until_some_end(
+        self, todo: set[int], ends: Mapping[int, int], problems: dict[int, str], waiting: Waiting
     ) -> None:
+        """They leave `todo`."""
         tries: dict[tuple[int, int], int] = {}
-        while todo:
+        gathered = time.monotonic() + GATHER_SECONDS
+        while todo and (len(todo) == len(ends) or time.monotonic() < gathered):
             waiting(todo, CHANGELOG_END)
             try:
-                await self._fetch(counts)
+                await self._fetch()
             except CorruptBatch as corrupt:
                 place = (corrupt.partition, corrupt.offset)
                 tries[place] = tries.get(place, 0) + 1
@@ -110,14 +113,14 @@ class Replay:
                     todo.discard(partition)
                     self._reader.pause((partition,))
 
-    async def _fetch(self, counts: dict[int, int]) -> None:
+    async def _fetch(self) -> None:
         for partition, batches in (await self._reader.fetch(FETCH_WAIT_MS)).items():
             prefix = prefix_of(partition)
             for batch in batches:
                 items = [(prefix + record.key, record.value) for record in batch]
                 position = Position(topic_id=self._topic_id, offset=batch[-1].offset + 1, written_at=time.time())
                 await self._store.write(items, {partition: position})
-                counts[partition] += len(items)
+                self._counts[partition] = self._counts.get(partition, 0) + len(items)
 
     def _is_credible(self, partition: int, end: int) -> bool:
         position = self._store.position(partition)

@@ -293,6 +293,28 @@ async def test_a_partition_has_one_recovery(engine: Engine) -> None:
     assert ([0], {0}) == (resumed, engine.running)
 
 
+async def test_a_recovery_takes_over_what_another_has_not_decided(engine: Engine) -> None:
+    """Partitions come one after the other, as others give them back: the later ones wait for no replay of the first."""
+    asked: list[set[int]] = []
+
+    class Waits(RecoversAt):
+        async def recover(self, partitions: Iterable[int]) -> AsyncIterator[Ready]:
+            asked.append(set(partitions))
+            if len(asked) == 1:
+                yield Ready(partition=0, offset=10, replayed=0)
+                await asyncio.Event().wait()
+            async for ready in super().recover(partitions):
+                yield ready
+
+    engine._recovery = Waits(10)  # type: ignore[assignment]
+    engine.partitions.running.clear()
+    engine._recover((0, 1))
+    await asyncio.sleep(0)
+    engine._recover((2,))
+    await recovered(engine)
+    assert ([{0, 1}, {1, 2}], {0, 1, 2}) == (asked, engine.running)
+
+
 async def test_an_offset_out_of_range_is_asked_for_again(engine: Engine) -> None:
     """The leader may be one that has just woken: recovery decides, not its answer."""
     asked: list[int] = []

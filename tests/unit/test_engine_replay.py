@@ -184,3 +184,66 @@ async def test_an_unreadable_changelog_is_said(store: Store, log: Log) -> None:
     replayed = await run(store, log)
     assert "offset 3 of log-3 cannot be read: its CRC is wrong" in (replayed.problem or "")
     assert {} == log.reading
+
+
+class LongLogs(Log):
+    """Of several partitions, with ends of their own; a fetch brings a record of each that is read."""
+
+    def __init__(self, ends: dict[int, int]) -> None:
+        super().__init__()
+        self.ends = ends
+
+    async def fetch(self, timeout_ms: int) -> dict[int, list[list[Any]]]:
+        found = {partition: at for partition, at in self.reading.items() if at < self.ends[partition]}
+        self.reading |= {partition: at + 1 for partition, at in found.items()}
+        return {p: [[SimpleNamespace(key=KEY[2:], value=b"%d" % at, offset=at)]] for p, at in found.items()}
+
+
+@pytest.fixture
+def logs(monkeypatch: pytest.MonkeyPatch) -> LongLogs:
+    made = LongLogs({1: 3, 2: 50, 3: 90})
+
+    async def log_offsets(_: Any, topic: str, partitions: Collection[int], which: int) -> dict[int, int]:
+        return {partition: 0 if which == EARLIEST else made.ends[partition] for partition in partitions}
+
+    monkeypatch.setattr(module, "log_offsets", log_offsets)
+    return made
+
+
+async def test_a_partition_does_not_wait_for_anothers_replay(
+    store: Store, logs: LongLogs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is told when it is at its end; what was read of the others is not read again."""
+    monkeypatch.setattr(module, "GATHER_SECONDS", 0.0)
+    replay = Replay(SimpleNamespace(), store, logs, topic="log", topic_id="now")  # type: ignore[arg-type]
+    left, told = {1: 7, 2: 7, 3: 7}, []
+    while left:
+        replayed = await replay.run(left, lambda *_: None)
+        told.append(replayed)
+        left = {partition: offset for partition, offset in left.items() if partition not in replayed}
+    assert [{1: Replayed(3)}, {2: Replayed(50)}, {3: Replayed(90)}] == told
+    assert [0, 0, 0, 3, 3, 50] == logs.asked_from
+    assert b"89" == store.get(KEY)
+
+
+async def test_short_replays_are_told_together(store: Store, logs: LongLogs) -> None:
+    """To ask again after each would cost a restart more than it gains."""
+    replay = Replay(SimpleNamespace(), store, logs, topic="log", topic_id="now")  # type: ignore[arg-type]
+    logs.ends = {1: 3, 2: 5, 3: 0}
+    assert {1: Replayed(3), 2: Replayed(5), 3: Replayed(0)} == await replay.run({1: 7, 2: 7, 3: -1}, lambda *_: None)
+
+
+async def test_a_changelog_that_hangs_holds_no_other_partition(store: Store, logs: LongLogs) -> None:
+    """Its last stable offset stands still: nobody ends a transaction that the broker has forgotten."""
+    replay = Replay(SimpleNamespace(), store, logs, topic="log", topic_id="now")  # type: ignore[arg-type]
+
+    async def hangs(timeout_ms: int) -> dict[int, list[list[Any]]]:
+        found = await LongLogs.fetch(logs, timeout_ms)
+        if 2 in found:
+            logs.reading[2] -= 1
+            del found[2]
+        return found
+
+    logs.fetch = hangs  # type: ignore[method-assign]
+    assert {1: Replayed(3)} == await replay.run({1: 7, 2: 7}, lambda *_: None)
+    assert {} == logs.reading
