@@ -114,13 +114,13 @@ class Replay:
                     self._reader.pause((partition,))
 
     async def _fetch(self) -> None:
+        """One write for all batches of a partition: the store's thread may have to wait for the loop's turn to end."""
         for partition, batches in (await self._reader.fetch(FETCH_WAIT_MS)).items():
             prefix = prefix_of(partition)
-            for batch in batches:
-                items = [(prefix + record.key, record.value) for record in batch]
-                position = Position(topic_id=self._topic_id, offset=batch[-1].offset + 1, written_at=time.time())
-                await self._store.write(items, {partition: position})
-                self._counts[partition] = self._counts.get(partition, 0) + len(items)
+            items = [(prefix + record.key, record.value) for batch in batches for record in batch]
+            position = Position(topic_id=self._topic_id, offset=batches[-1][-1].offset + 1, written_at=time.time())
+            await self._store.write(items, {partition: position})
+            self._counts[partition] = self._counts.get(partition, 0) + len(items)
 
     def _is_credible(self, partition: int, end: int) -> bool:
         position = self._store.position(partition)

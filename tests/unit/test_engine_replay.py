@@ -247,3 +247,26 @@ async def test_a_changelog_that_hangs_holds_no_other_partition(store: Store, log
     logs.fetch = hangs  # type: ignore[method-assign]
     assert {1: Replayed(3)} == await replay.run({1: 7, 2: 7}, lambda *_: None)
     assert {} == logs.reading
+
+
+async def test_what_one_fetch_brings_is_written_at_once(
+    store: Store, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction is a batch of some ten records; a write of each waited for the folds beside it: 45 seconds for
+    100,000 records instead of two.
+    """
+    positions: list[int] = []
+    write = store.write
+
+    async def noted(items: Any, marks: Any) -> None:
+        positions.append(marks[PARTITION].offset)
+        await write(items, marks)
+
+    async def fetch(timeout_ms: int) -> dict[int, list[list[Any]]]:
+        batches = [(await Log.fetch(log, timeout_ms))[PARTITION][0] for _ in range(log.end)]
+        return {PARTITION: batches}
+
+    monkeypatch.setattr(store, "write", noted)
+    monkeypatch.setattr(log, "fetch", fetch)
+    assert Replayed(5) == await run(store, log)
+    assert ([5], b"4") == (positions, store.get(KEY))
