@@ -1,4 +1,5 @@
-"""What a worker does when its topics are not what they were (deleted, made again, trimmed), or the cluster is too old.
+"""What a worker does when its topics are not what they were (deleted, made again, trimmed), the cluster is too old,
+or has forgotten the worker.
 
 Each at moments of a run that nobody chose: what is committed by then, under way or being recovered differs by seed.
 """
@@ -9,7 +10,8 @@ from random import Random
 
 import pytest
 
-from portfolio_stream.errors import BrokerTooOld, TopicMissing, TopicReplaced
+from portfolio_stream.errors import BrokerTooOld, Superseded, TopicMissing, TopicReplaced
+from portfolio_stream.exactly_once import engine
 from portfolio_stream.exactly_once.topic_watch import GONE_SECONDS, WATCH_SECONDS
 from tests.simulation.disk import Disk
 from tests.simulation.kafka.cluster import SimulatedKafka
@@ -182,5 +184,24 @@ def test_a_worker_does_not_start_on_a_cluster_that_is_too_old(feature: str) -> N
         del stage.kafka.features[feature]
         stage.worker.start()
         assert BrokerTooOld is await stage.ended(5.0)
+
+    at_any_moment(scenario)
+
+
+@pytest.mark.parametrize("is_kept", [True, False], ids=["kept", "not kept"])
+def test_a_worker_that_stands_by_keeps_its_transactional_id(is_kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or its coordinator forgets it, and the worker ends as superseded when it is needed. Weeks, in minutes."""
+    monkeypatch.setattr(engine, "KEEP_ID_SECONDS", 60.0 if is_kept else 1e9)
+
+    async def scenario(stage: Stage) -> None:
+        stage.kafka.transactions.expiration_seconds = 120.0
+        await stage.begin()
+        await asyncio.sleep(1_000)
+        await stage.load(1.0)
+        if is_kept:
+            await asyncio.sleep(SETTLED_SECONDS)
+            assert [] == stage.endings and stage.is_all_committed()
+        else:
+            assert Superseded is await stage.ended(SETTLED_SECONDS)
 
     at_any_moment(scenario)

@@ -7,6 +7,7 @@
    InitProducerId; that one is answered again as it was, too.
 3. A transaction that takes longer than its time-out is aborted, which fences its epoch as well.
 4. After LAST_EPOCH the next end brings a new producer id.
+5. An id that has had no transaction, not even an empty one, for `expiration_seconds` is forgotten.
 """
 
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from typing import NamedTuple
 from kio.schema.errors import ErrorCode as E
 
 LAST_EPOCH = 32_766
+EXPIRATION_SECONDS = 7 * 24 * 3600.0  # transactional.id.expiration.ms
 Place = tuple[str, int]
 GROUP_PLACE = "\x00group"  # a group's offsets are a place of a transaction like any partition
 
@@ -45,6 +47,8 @@ class Transactional:
     was_committed: bool | None = None
     places: set[Place] = field(default_factory=set)
     began: float = 0.0
+    #: when its coordinator wrote something down about it
+    changed: float = 0.0
     #: grows with each end: what is scheduled for an older one is void
     number: int = 0
 
@@ -61,6 +65,7 @@ class TransactionCoordinator:
         self._next_producer_id = 1000
         #: of a transactional id that is new; near LAST_EPOCH the first producer id ends soon
         self.first_epoch = 0
+        self.expiration_seconds = EXPIRATION_SECONDS
 
     def get(self, name: str) -> Transactional | None:
         return self._ids.get(name)
@@ -72,6 +77,7 @@ class TransactionCoordinator:
         known = self._ids.get(name)
         if known is None:
             known = self._ids[name] = Transactional(name, Pair(self._new_id(), self.first_epoch), timeout)
+            known.changed = self._clock()
             return E.none, known.pair
         if own is not None and own not in (known.pair, known.last_pair):
             return E.producer_fenced, Pair(-1, -1)
@@ -83,7 +89,7 @@ class TransactionCoordinator:
         known.was_committed = None
         if own is not None and own == known.last_pair:
             return E.none, known.pair
-        known.timeout = timeout
+        known.timeout, known.changed = timeout, self._clock()
         known.last_pair = own
         known.pair = self._next(known.pair)
         return E.none, known.pair
@@ -128,18 +134,22 @@ class TransactionCoordinator:
     # -- by itself
 
     def expire(self, has_coordinator: Callable[[str], bool]) -> None:
-        """Abort what is open for too long, where somebody sees to it."""
+        """Abort what is open for too long, forget who is idle for too long, where somebody sees to it."""
         now = self._clock()
-        for known in self._ids.values():
+        for known in list(self._ids.values()):
             is_late = known.state is State.ONGOING and now - known.began > known.timeout
-            if is_late and has_coordinator(known.name):
-                self._end(known, is_committed=False)
+            is_idle = known.state is State.EMPTY and now - known.changed > self.expiration_seconds
+            if (is_late or is_idle) and has_coordinator(known.name):
+                if is_idle:
+                    del self._ids[known.name]
+                else:
+                    self._end(known, is_committed=False)
 
     def finished(self, name: str, number: int) -> None:
         """Every marker of its transaction `number` is written."""
         known = self._ids[name]
         if known.number == number:
-            known.state = State.EMPTY
+            known.state, known.changed = State.EMPTY, self._clock()
 
     def _end(self, known: Transactional, *, is_committed: bool) -> Pair:
         written_by, places = known.pair, frozenset(known.places)
