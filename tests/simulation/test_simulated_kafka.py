@@ -21,6 +21,9 @@ from tests.simulation.loop import SimulatedLoop, simulate
 _init = schema("init_producer_id", 5)
 _produce = schema("produce", 12)
 _end = schema("end_txn", 5)
+METADATA = schema("metadata", 12).MetadataRequest(
+    topics=(), allow_auto_topic_creation=False, include_topic_authorized_operations=False
+)
 
 NAME, TOPIC = "transactional", "topic"
 TIMEOUT_SECONDS = 5.0
@@ -191,3 +194,62 @@ def test_a_reader_that_asked_a_broker_in_its_past_reads_on() -> None:
 
     for seed in range(10):
         run(scenario, brokers=3, seed=seed)
+
+
+# -- connections
+
+
+def test_a_lost_answer_breaks_its_connection() -> None:
+    """Whoever else waits on it hears so, though what it asked for is done; other lanes do not notice."""
+
+    async def scenario(kafka: SimulatedKafka, producer: Producer) -> None:
+        kafka.link(NAME).lose_reply_of("Produce")
+        outcomes = await asyncio.gather(
+            producer.produce(),
+            call(producer.client, producer.leader, Lane.PRODUCE, METADATA),
+            call(producer.client, producer.leader, Lane.RECOVERY, METADATA),
+            return_exceptions=True,
+        )
+        assert [True, True, False] == [isinstance(one, kafka_errors.KafkaConnectionError) for one in outcomes]
+        assert 1 == kafka.logs[TOPIC, 0].end
+        assert (E.none, 0) == await producer.produce()
+
+    run(scenario)
+
+
+def test_a_time_out_breaks_its_connection() -> None:
+    """After 10 s; what waited for less hears that it broke, and the paused broker does both when it wakes."""
+
+    async def scenario(kafka: SimulatedKafka, producer: Producer) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        kafka.pause_broker(0)
+
+        async def later() -> None:
+            await asyncio.sleep(1.0)
+            await call(producer.client, Node(0), Lane.PRODUCE, METADATA)
+
+        outcomes = await asyncio.gather(producer.produce(), later(), return_exceptions=True)
+        expected = [kafka_errors.RequestTimedOutError, kafka_errors.KafkaConnectionError]
+        assert (expected, 10.0) == ([type(one) for one in outcomes], round(loop.time() - began, 3))
+        assert 0 == kafka.logs[TOPIC, 0].end
+        kafka.wake_broker(0)
+        assert 1 == kafka.logs[TOPIC, 0].end
+
+    run(scenario)
+
+
+def test_answers_of_a_connection_come_in_order() -> None:
+    """Whatever each takes on its way."""
+
+    async def scenario(kafka: SimulatedKafka, producer: Producer) -> None:
+        heard: list[int] = []
+
+        async def ask(number: int) -> None:
+            await call(producer.client, Node(0), Lane.RECOVERY, METADATA)
+            heard.append(number)
+
+        await asyncio.gather(*(ask(number) for number in range(30)))
+        assert list(range(30)) == heard
+
+    run(scenario)

@@ -11,13 +11,13 @@ from aiokafka.structs import TopicPartition
 from portfolio_stream.errors import BrokerUnreachable, PortfolioStreamError
 from portfolio_stream.exactly_once.connections import Client, ClusterView, Reader
 from portfolio_stream.exactly_once.reader import FetchLimits, Records
+from tests.simulation.kafka.connection import Connection
 from tests.simulation.kafka.network import REQUEST_SECONDS, Link
 
 if TYPE_CHECKING:
     from tests.simulation.kafka.cluster import SimulatedKafka
 
 CONNECT_SECONDS = 0.01  # until a refused connection is known
-UNSAID = 0.5  # of a dying broker's answers, the share that it still kept to itself
 RETRY_SECONDS = 0.1  # of a reader whose leader is away
 
 
@@ -43,8 +43,7 @@ class SimulatedClient:
         self._kafka = kafka
         self._link = link
         self._leaders: dict[tuple[str, int], int] = {}
-        #: when the newest request of each lane arrives: none overtakes another
-        self._arrivals: dict[tuple[int, str], float] = {}
+        self._connections: dict[tuple[int, str], Connection] = {}
         self.cluster: ClusterView = self
 
     async def bootstrap(self) -> None:
@@ -85,24 +84,12 @@ class SimulatedClient:
         """Connections need no goodbye."""
 
     async def send(self, node_id: int, request: Any, *, group: Any) -> Any:
-        kafka, link, loop = self._kafka, self._link, asyncio.get_running_loop()
-        api = type(request.entity).__name__.removesuffix("Request")
         if not await self._connects(node_id):
             raise kafka_errors.NodeNotReadyError(f"node {node_id}")
-        answered: asyncio.Future[Any] = loop.create_future()
-        arrival = max(loop.time() + link.delay(), self._arrivals.get((node_id, group), 0.0))
-        self._arrivals[node_id, group] = arrival
-        broken = kafka_errors.KafkaConnectionError(f"connection to node {node_id} broke")
-        held = link.held_seconds(api)
-        if held is not None:
-            arrival += held
-            kafka.at(link.delay() * 5, _fail, answered, broken)
-        if link.loses_request():
-            kafka.at(link.delay(), _fail, answered, broken)
-        else:
-            reply = _Reply(kafka, link, node_id, api, answered, broken)
-            kafka.at_time(arrival, kafka.arrive, node_id, request.entity, reply)
-        return await answered
+        connection = self._connections.get((node_id, group))
+        if connection is None or not connection.is_open:
+            connection = self._connections[node_id, group] = Connection(self._kafka, self._link, node_id)
+        return await connection.ask(request.entity)
 
     async def _connects(self, node: int) -> bool:
         """Time passes only where there is no connection to be had."""
@@ -121,67 +108,6 @@ class SimulatedClient:
 
     def _learn(self, node: int) -> None:
         self._leaders = self._kafka.leaders(node)
-
-
-class _Reply:
-    """Where a broker's answer goes."""
-
-    def __init__(
-        self,
-        kafka: "SimulatedKafka",
-        link: Link,
-        node: int,
-        api: str,
-        answered: "asyncio.Future[Any]",
-        broken: Exception,
-    ) -> None:
-        self._kafka = kafka
-        self._link = link
-        self._node = node
-        self._api = api
-        self._answered = answered
-        self._broken = broken
-
-    def send(self, answer: Any) -> None:
-        link = self._link
-        if link.at_replies and (act := link.at_replies.pop(self._api, None)) is not None:
-            act()
-        if link.is_cut or not self._kafka.is_up(self._node) or link.loses_reply(self._api):
-            self.break_off()
-        else:
-            self._kafka.at(link.delay(), self._deliver, answer, self._kafka.deaths[self._node])
-
-    def _deliver(self, answer: Any, deaths: int) -> None:
-        """A broker that has died meanwhile may have done what was asked without having said so."""
-        if deaths != self._kafka.deaths[self._node] and self._link.random.random() < UNSAID:
-            _fail(self._answered, self._broken)
-        else:
-            _answer(self._answered, answer)
-
-    def break_off(self) -> None:
-        """The client sees that its connection broke, or, where nothing travels any more, waits."""
-        if self._link.is_cut and self._link.is_silent:
-            self.keep_waiting()
-        else:
-            self._kafka.at(self._link.delay(), _fail, self._answered, self._broken)
-
-    def keep_waiting(self) -> None:
-        """No answer comes before the client gives up."""
-        self._kafka.at(REQUEST_SECONDS, _fail, self._answered, kafka_errors.RequestTimedOutError(self._api))
-
-    @property
-    def is_reachable(self) -> bool:
-        return not self._link.is_cut
-
-
-def _answer(future: "asyncio.Future[Any]", answer: Any) -> None:
-    if not future.done():
-        future.set_result(answer)
-
-
-def _fail(future: "asyncio.Future[Any]", error: Exception) -> None:
-    if not future.done():
-        future.set_exception(error)
 
 
 class SimulatedReader:

@@ -179,6 +179,9 @@ class SimulatedKafka:
 
     # -- time
 
+    def time(self) -> float:
+        return self._loop.time()
+
     def at(self, delay: float, callback: Callable[..., Any], *args: Any) -> None:
         self._loop.call_later(delay, callback, *args, context=self._context)
 

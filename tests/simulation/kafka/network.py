@@ -1,8 +1,8 @@
 """The links between clients and brokers, and what goes wrong on them.
 
-1. Requests of one lane arrive in the order in which they were sent; each lane is a connection.
-2. A connection that breaks tells the client nothing about what it had sent: that may arrive later, or never.
-3. A client waits REQUEST_SECONDS for an answer, then it breaks the connection by itself.
+1. A connection (`connection`) that breaks tells the client nothing about what it had sent: that may arrive later, or
+   never.
+2. A client waits REQUEST_SECONDS for an answer, then it breaks the connection by itself.
 """
 
 from collections import deque
