@@ -8,6 +8,8 @@
 4. A coordinator that still holds a membership of ours, of a process that was killed or of an epoch that we have lost,
    may refuse a join with FENCED_MEMBER_EPOCH until that one's session ends (KAFKA-19233: Kafka 4.0 to 4.2). We leave
    it, then join.
+5. A target is told once, when it changes, and else only to a beat with all fields (isFullRequest in Kafka's
+   GroupMetadataManager): such a one follows each beat that was not answered.
 """
 
 import asyncio
@@ -135,7 +137,7 @@ class Membership:
                 request = self._request(epoch, announce=announce, acknowledge=acknowledge)
                 reply = await call(self._client, await self._coordinators.group(), Lane.MEMBER, request)
             except BaseException:
-                self._announce |= announce
+                self._announce = True  # its answer may have told a new target, which only such a beat is told again
                 self._acknowledge |= acknowledge
                 raise
             self.beats += 1

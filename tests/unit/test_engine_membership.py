@@ -175,6 +175,23 @@ async def test_a_live_member_that_is_fenced_leaves_before_it_joins(
     assert (1, 9, frozenset({1})) == (member.session, member.epoch, member.target)
 
 
+async def test_a_beat_without_an_answer_is_followed_by_one_that_says_all(
+    member: Membership, coordinator: Coordinator
+) -> None:
+    """The coordinator tells a changed target once, and else only those who send all fields."""
+    member.acknowledge(frozenset({0, 1}))
+    await member.beat()
+    coordinator.script = [kafka_errors.KafkaConnectionError(), (3, (1, 2))]
+    with suppress(kafka_errors.KafkaConnectionError):
+        await member.beat()
+    for _ in range(2):
+        await member.beat()
+    lost, full, plain = coordinator.beats[-3:]
+    assert (None, ("in",), None) == tuple(beat.subscribed_topic_names for beat in (lost, full, plain))
+    assert (3, [(0, 1)]) == (full.member_epoch, [topic.partitions for topic in full.topic_partitions])
+    assert frozenset({1, 2}) == member.target
+
+
 async def test_two_expulsions_are_no_accident(member: Membership, coordinator: Coordinator, clock: Clock) -> None:
     """Each within a beat of an answer, and soon after each other: a rival lives. Much later it is another matter."""
     coordinator.script = [E.fenced_member_epoch, (4, (0,)), E.fenced_member_epoch, (5, (0,)), E.unknown_member_id]

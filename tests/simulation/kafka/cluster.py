@@ -170,6 +170,10 @@ class SimulatedKafka:
         """-1: none."""
         return max((group.offsets.get(partition, -1) for group in self._groups.values()), default=-1)
 
+    def group(self, name: str) -> Group:
+        """As its coordinator has it, or its next one will."""
+        return self._groups[name]
+
     def compact(self, topic: str, partition: int) -> None:
         self.logs[topic, partition].compact()
 
