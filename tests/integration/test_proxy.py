@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from random import Random
+from socket import socketpair
 from typing import Any
 from uuid import uuid4
 
@@ -18,7 +19,7 @@ from portfolio_stream.exactly_once.wire import Coordinators, Lane, Node, call, s
 from portfolio_stream.kafka_reach import LOST
 from tests.integration.kafka_tools import tool
 from tests.integration.workers import until
-from tests.proxy.connection import Link
+from tests.proxy.connection import Connection, Link, Network
 from tests.proxy.frames import Api
 from tests.proxy.proxy import Proxy
 from tests.proxy.rules import Exchange, Match, Rule, Side, Verdict
@@ -265,3 +266,18 @@ async def test_a_rule_that_fails_fails_the_test(kafka: Cluster, topic: str) -> N
                 sent = await producer.send(topic, b"one")
                 await asyncio.wait((sent,), timeout=1.0)
             await sent
+
+
+async def test_a_connection_that_is_ended_twice_leaves_none_open() -> None:
+    """Its broker went, and while it cleans up the test ends."""
+    (client, client_end), (broker, broker_end) = socketpair(), socketpair()
+    streams = [await asyncio.open_connection(sock=sock) for sock in (client, broker)]
+    flowing = asyncio.Event()
+    with client_end, broker_end:
+        running = asyncio.create_task(Connection(Network({}), 0, flowing, *streams).run())
+        await asyncio.sleep(0)
+        for _ in range(2):
+            running.cancel()
+            await asyncio.sleep(0)
+        await asyncio.wait([running])
+    assert [True, True] == [writer.transport.is_closing() for _, writer in streams]

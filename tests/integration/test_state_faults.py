@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from errno import ENOSPC
 from pathlib import Path
 from signal import SIGTERM
 from typing import Any
@@ -137,9 +138,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(disk: Path, room: int = 0) -> None:
-    """Until so many bytes are left."""
+    """Until so many bytes are left. A worker may take some between the look and the deed: then look again."""
     with (disk / "filler").open("ab") as file:
-        os.posix_fallocate(file.fileno(), 0, file.tell() + shutil.disk_usage(disk).free - room)
+        while (free := shutil.disk_usage(disk).free) > room:
+            try:
+                os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size + free - room)
+            except OSError as error:
+                assert error.errno == ENOSPC, error
 
 
 async def test_a_full_disk_loses_nothing(stage: Stage, small_disk: Path) -> None:

@@ -89,12 +89,12 @@ class Connection:
         finally:
             for task in (*readers, *carriers):
                 task.cancel()
-            await asyncio.gather(*readers, *carriers, return_exceptions=True)
             for exchange in self._unanswered.values():
                 exchange.answered.cancel()
             self._see_client_go()
             self._client.transport.abort()
             self._broker.transport.abort()
+            await asyncio.gather(*readers, *carriers, return_exceptions=True)  # last: it may be cancelled, too
 
     async def _carry_requests(self, frames: Frames) -> None:
         while (frame := await frames.get()) is not None:
