@@ -9,7 +9,8 @@
    may refuse a join with FENCED_MEMBER_EPOCH until that one's session ends (KAFKA-19233: Kafka 4.0 to 4.2). We leave
    it, then join.
 5. A target is told once, when it changes, and else only to a beat with all fields (isFullRequest in Kafka's
-   GroupMetadataManager): such a one follows each beat that was not answered.
+   GroupMetadataManager). Such a one follows each beat that was not answered, and is sent now and then: a request that
+   comes late may have changed the target, too, and was answered to nobody.
 """
 
 import asyncio
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 
 _heartbeat = schema("consumer_group_heartbeat", 1)
 
+ANNOUNCE_SECONDS = 5.0  # between two beats with all fields
 BEAT_SECONDS = 0.4  # a member may beat faster than it is asked to: a rebalance takes as many beats as it has steps
 REBALANCE_TIMEOUT_SECONDS = 30.0  # how long a revoked partition may be held
 FAILURE_PAUSE_SECONDS = 0.1  # a coordinator that has just moved answers at once, many times
@@ -71,6 +73,7 @@ class Membership:
         #: what we have told it that we own
         self.owned: frozenset[int] = frozenset()
         self._announce = True  # the next beat carries all fields, as after a join
+        self._announced = float("-inf")
         self._acknowledge = False
         self._must_leave = False  # what stands between us and a join
         self._wake = asyncio.Event()
@@ -130,9 +133,10 @@ class Membership:
             epoch = LEAVE if leaving else self.epoch
             if self._must_leave:
                 epoch = LEAVE
-            announce, acknowledge = self._announce, self._acknowledge
-            self._announce = self._acknowledge = False
             sent = time.monotonic()
+            announce = self._announce or sent - self._announced > ANNOUNCE_SECONDS
+            acknowledge = self._acknowledge
+            self._announce = self._acknowledge = False
             try:
                 request = self._request(epoch, announce=announce, acknowledge=acknowledge)
                 reply = await call(self._client, await self._coordinators.group(), Lane.MEMBER, request)
@@ -141,6 +145,8 @@ class Membership:
                 self._acknowledge |= acknowledge
                 raise
             self.beats += 1
+            if announce:
+                self._announced = sent
             if not self._digest(reply, sent, leaving=epoch == LEAVE):
                 self._announce |= announce
                 self._acknowledge |= acknowledge

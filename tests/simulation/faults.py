@@ -6,6 +6,7 @@ Who is hurt is mended by itself after `fault.seconds`; what a fault leaves is to
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from tests.simulation.kafka.network import LATENCY
 from tests.simulation.ledger import CHANGELOG, OUTPUT, POISON, SOURCE
 from tests.simulation.plan import Fault
 
@@ -60,11 +61,35 @@ def stop(world: "World", fault: Fault) -> bool:
 
 def remove(world: "World", fault: Fault) -> bool:
     """SIGTERM, and it comes back only much later."""
+    return _removed(world, fault, 30.0 + fault.seconds)
+
+
+def long_absence(world: "World", fault: Fault) -> bool:
+    """As `remove`; by then, tombstones that its store never saw may be gone from the changelog."""
+    seconds = world.delete_retention_seconds * (0.3 + 1.2 * fault.amount)
+    return world.forgets_tombstones and _removed(world, fault, seconds)
+
+
+def _removed(world: "World", fault: Fault, seconds: float) -> bool:
     worker = _running(world, fault)
     if worker is None or sum(one.is_running for one in world.workers) < 2:
         return False
     worker.stop()
-    world.restart_when_dead(worker, 30.0 + fault.seconds)
+    world.restart_when_dead(worker, seconds)
+    return True
+
+
+def twin(world: "World", fault: Fault) -> bool:
+    """Somebody starts a copy of a worker, identity and all, and ends it later; a supervisor starts both meanwhile."""
+    worker = _running(world, fault)
+    if worker is None or worker in world.twins or len(world.workers) >= MOST_WORKERS:
+        return False
+    other = world.new_worker()
+    other.disk.take_from(worker.disk)
+    other.member_id = worker.member_id
+    world.twins.append(other)
+    other.start()
+    world.after(5.0 + fault.seconds, lambda: world.part(other))
     return True
 
 
@@ -86,7 +111,7 @@ def pause_at_reply(world: "World", fault: Fault) -> bool:
     if worker is None:
         return False
 
-    def act() -> None:
+    def act(node: int) -> None:
         process = worker.process
         if process is not None and process.is_alive and not process.is_paused:
             process.pause()
@@ -112,7 +137,7 @@ def kill_at_reply(world: "World", fault: Fault) -> bool:
     if worker is None:
         return False
 
-    def act() -> None:
+    def act(node: int) -> None:
         if worker.is_running:
             worker.kill()
             world.restart(worker, fault.seconds)
@@ -146,7 +171,7 @@ def lose_replies(world: "World", fault: Fault) -> bool:
         return False
     link = world.kafka.link(worker.name)
     link.reply_loss = 0.02 + 0.3 * fault.amount
-    world.after(fault.seconds, link.heal)
+    world.after(fault.seconds, lambda: setattr(link, "reply_loss", 0.0))
     return True
 
 
@@ -156,7 +181,7 @@ def lose_requests(world: "World", fault: Fault) -> bool:
         return False
     link = world.kafka.link(worker.name)
     link.request_loss = 0.02 + 0.3 * fault.amount
-    world.after(fault.seconds, link.heal)
+    world.after(fault.seconds, lambda: setattr(link, "request_loss", 0.0))
     return True
 
 
@@ -183,7 +208,7 @@ def cut_off(world: "World", fault: Fault) -> bool:
         return False
     link = world.kafka.link(worker.name)
     link.cut()
-    world.after(fault.seconds, link.heal)
+    world.after(fault.seconds, lambda: setattr(link, "is_cut", False))
     return True
 
 
@@ -193,7 +218,7 @@ def slow_link(world: "World", fault: Fault) -> bool:
         return False
     link = world.kafka.link(worker.name)
     link.latency = (0.01, 0.05 + 1.5 * fault.amount)
-    world.after(fault.seconds, link.heal)
+    world.after(fault.seconds, lambda: setattr(link, "latency", LATENCY))
     return True
 
 
@@ -206,6 +231,21 @@ def kill_broker(world: "World", fault: Fault) -> bool:
         return False
     world.kafka.kill_broker(node)
     world.after(fault.seconds, lambda: world.kafka.start_broker(node))
+    return True
+
+
+def kill_broker_at_reply(world: "World", fault: Fault) -> bool:
+    """A broker dies when it has done what it was asked for, and before it says so."""
+    worker = _running(world, fault)
+    if worker is None:
+        return False
+
+    def act(node: int) -> None:
+        if world.kafka.are_all_up:
+            world.kafka.kill_broker(node)
+            world.after(fault.seconds, lambda: world.kafka.start_broker(node))
+
+    world.kafka.link(worker.name).at_replies[START_REQUESTS[int(fault.amount * len(START_REQUESTS))]] = act
     return True
 
 
@@ -226,8 +266,14 @@ def move_leaders(world: "World", fault: Fault) -> bool:
 
 
 def compact(world: "World", fault: Fault) -> bool:
-    for partition in range(world.plan.profile.partitions):
-        world.kafka.compact(CHANGELOG, partition)
+    """Twice: what the first pass leaves of tombstones, the second one takes when their time is over."""
+
+    def clean() -> None:
+        for partition in range(world.plan.profile.partitions):
+            world.kafka.compact(CHANGELOG, partition)
+
+    clean()
+    world.after(world.delete_retention_seconds + fault.seconds, clean)
     return True
 
 
@@ -313,11 +359,11 @@ def copy_folder(world: "World", fault: Fault) -> bool:
 
 
 def jump_clock(world: "World", fault: Fault) -> bool:
-    """Of the wall: by up to two days, either way."""
+    """Of the wall, either way: a worker's clock may be wrong by an eighth of the time for which tombstones stay."""
     worker = _running(world, fault)
     if worker is None or worker.process is None:
         return False
-    worker.process.skew += (fault.amount - 0.5) * 4 * 86_400
+    worker.process.skew = (fault.amount - 0.5) / 4 * world.delete_retention_seconds
     return True
 
 
@@ -350,6 +396,14 @@ def poison(world: "World", fault: Fault) -> bool:
     return True
 
 
+def open_source_transaction(world: "World", fault: Fault) -> bool:
+    """A producer upstream that takes its time: nobody reads what stands behind its first record, until it ends."""
+    records = [world.event(fault.target % world.plan.profile.partitions) for _ in range(3)]
+    opened = world.kafka.begin_upstream(SOURCE, fault.target % world.plan.profile.partitions, records)
+    world.after(fault.seconds, lambda: world.kafka.end_upstream(opened, is_committed=fault.amount < 0.7))
+    return True
+
+
 def source_transactions(world: "World", fault: Fault) -> bool:
     """A transactional producer upstream: markers and aborted records, at times nothing else."""
     partition = fault.target % world.plan.profile.partitions
@@ -362,10 +416,10 @@ def source_transactions(world: "World", fault: Fault) -> bool:
 ACTS: Mapping[str, Act] = {
     act.__name__: act
     for act in (
-        kill, crash_at_step, crash_exactly, kill_at_reply, stop, remove, add, pause, pause_at_reply, nap, lose_replies,
-        lose_requests, lose_next_reply, hold_next_request, cut_off, slow_link, kill_broker, pause_broker, move_leaders,
-        compact, disk_full, disk_write_fails, slow_disk, crash_machine, wipe_folder, new_identity, copy_folder,
-        jump_clock, fail_fold, poison, source_transactions, refuse_records,
-        damage_fetches,
+        kill, crash_at_step, crash_exactly, kill_at_reply, stop, remove, long_absence, add, twin, pause,
+        pause_at_reply, nap, lose_replies, lose_requests, lose_next_reply, hold_next_request, cut_off, slow_link,
+        kill_broker, kill_broker_at_reply, pause_broker, move_leaders, compact, disk_full, disk_write_fails,
+        slow_disk, crash_machine, wipe_folder, new_identity, copy_folder, jump_clock, fail_fold, poison,
+        source_transactions, open_source_transaction, refuse_records, damage_fetches,
     )
 }  # fmt: skip

@@ -177,6 +177,29 @@ MUTATIONS = (
         "META that names the offset before", "commits", "            offset=part.position,\n",
         "            offset=part.position - 1,\n",
     ),
+    Mutation(  # it was there once: the simulation found it
+        "a target whose answer was lost is not asked for again", "membership",
+        "                self._announce = True  # its answer may have told a new target, which only such a beat is "
+        "told again\n",
+        "                self._announce |= announce\n",
+        Mutation(
+            "nor now and then", "membership",
+            "self._announce or sent - self._announced > ANNOUNCE_SECONDS\n", "self._announce\n",
+        ),
+    ),
+    Mutation(
+        "a difference believed at once", "recovery",
+        "                is_last_try = time.monotonic() > deadlines.get(partition, math.inf)\n",
+        "                is_last_try = True\n",
+    ),
+    Mutation(
+        "an early end of the changelog believed at once", "replay",
+        "        return time.monotonic() - since >= BELIEF_SECONDS\n", "        return True or since > 0\n",
+    ),
+    Mutation(
+        "a store that was away for too long is read on", "replay",
+        " and absent < MAX_ABSENCE_SECONDS:\n", ":\n", profile="days",
+    ),
     Mutation(
         "the other verdict while the first may be in flight", "writer",
         '        after(self.state, Step.COMMIT)\n        self._commit_sent = True\n',

@@ -141,7 +141,7 @@ def test_markers_wait_for_their_coordinator() -> None:
         kafka.on_committed = lambda owner, batches, offsets: decided.append(owner)
         leader = producer.leader
         await producer.produce()
-        kafka.link(NAME).at_replies["EndTxn"] = lambda: kafka.kill_broker(producer.coordinator)
+        kafka.link(NAME).at_replies["EndTxn"] = lambda node: kafka.kill_broker(producer.coordinator)
         with pytest.raises(kafka_errors.KafkaConnectionError):
             await producer.end(committed=True)
         assert ([NAME], []) == (decided, visible(kafka))

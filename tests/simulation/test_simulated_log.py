@@ -115,7 +115,7 @@ def test_readers_see_what_is_committed(both: Both) -> None:
 def test_compaction_keeps_the_last_of_each_key(both: Both) -> None:
     """At its offset; nothing that is read comes from nowhere, and the end, and what is open, stay."""
     before = both.committed()
-    both.log.compact()
+    both.log.compact(0.0, 10.0)
     after, position = both.read()
     assert set(after) <= set(before) and after == sorted(after)
     assert {key: (at, value) for at, key, value in before} == {key: (at, value) for at, key, value in after}
@@ -130,6 +130,16 @@ def test_compaction_keeps_the_last_of_each_key(both: Both) -> None:
     assert {key: (at, value) for at, key, value in both.committed()} == {
         key: (at, value) for at, key, value in both.read()[0]
     }
+
+
+def test_a_tombstone_stays_for_a_while(both: Both) -> None:
+    """From the first pass that cleans it on; all else stays as it was."""
+    for now in (0.0, 9.0):
+        both.log.compact(now, 10.0)
+    before, _ = both.read()
+    active = both.log.batches[-1].base
+    both.log.compact(10.0, 10.0)
+    assert [r for r in before if r[2] is not None or r[0] >= active] == both.read()[0]
 
 
 def test_what_is_trimmed_is_gone(both: Both) -> None:

@@ -42,7 +42,7 @@ class Stage:
         """When a beat of the second worker has been answered, and before it hears of it."""
         link = self.kafka.link(self.second.name)
 
-        def acted() -> None:
+        def acted(node: int) -> None:
             link.at_replies[BEAT] = acted
             act()
 

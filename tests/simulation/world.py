@@ -7,7 +7,7 @@ SETTLE_SECONDS everything must be committed. The judge watches all of it. Faults
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -21,14 +21,15 @@ from portfolio_stream.errors import (
     MembershipLost,
     PortfolioStreamError,
     StoreFailed,
+    Superseded,
 )
-from portfolio_stream.exactly_once import partitions
+from portfolio_stream.exactly_once import partitions, replay
 from portfolio_stream.exactly_once.engine import AGENT_TRIES
 from portfolio_stream.exactly_once.recovery import Halted
 from tests.simulation.disk import Disk
 from tests.simulation.faults import ACTS
 from tests.simulation.judge import OWN_PREFIX, Anomaly, Judge
-from tests.simulation.kafka.cluster import SimulatedKafka
+from tests.simulation.kafka.cluster import DELETE_RETENTION_SECONDS, SimulatedKafka
 from tests.simulation.kafka.transactions import LAST_EPOCH
 from tests.simulation.ledger import CHANGELOG, DEAD, OUTPUT, POISON, SOURCE
 from tests.simulation.loop import Deadlock, Process, SimulatedLoop, simulate
@@ -40,11 +41,22 @@ SETTLE_SECONDS = 240.0  # sessions, transactions and revocations time out, and b
 RESTART_SECONDS = (0.3, 3.0)  # a supervisor, and Python's start
 CHECK_SECONDS = 0.5
 ACCOUNTS = 12
-#: how a worker may end by itself while faults happen: each is documented, and a supervisor starts it again
-PERMITTED = (StoreFailed, MembershipLost, BrokerUnreachable)
+_NO_ANSWER = frozenset((
+    "lose_replies", "lose_requests", "lose_next_reply", "hold_next_request", "cut_off", "slow_link", "move_leaders",
+    "kill_broker", "kill_broker_at_reply", "pause_broker", "twin",
+))  # fmt: skip
+#: how a worker may end by itself, and the faults of which one must have happened: each ending is documented, and a
+#: supervisor starts it again
+PERMITTED: Mapping[type[PortfolioStreamError], frozenset[str]] = {
+    StoreFailed: frozenset(("disk_full", "disk_write_fails")),
+    BrokerUnreachable: _NO_ANSWER,
+    MembershipLost: _NO_ANSWER,
+    Superseded: frozenset(("twin",)),
+}
 LATE_ENDINGS_SECONDS = 30.0  # after everything is mended: requests that nobody will answer are given up by then
 OPERATOR_SHARE = 0.05  # of the looks, with which an operator does something about what is halted
 VIEW_ENTRIES = 60  # few, so that values leave the views all the time
+SHORT_RETENTION = 100.0  # of tombstones, in half of the worlds: half of it is longer than any pause of a worker
 
 
 @dataclass
@@ -105,6 +117,11 @@ class World:
             self.kafka.transactions.first_epoch = LAST_EPOCH - self.random.randrange(1, 200)
         self.judge = Judge(self._source_records, self.timeline.add)
         self.workers: list[SimulatedWorker] = []
+        #: those that have another one's identity
+        self.twins: list[SimulatedWorker] = []
+        self.forgets_tombstones = self.random.random() < 0.5
+        self.delete_retention_seconds = SHORT_RETENTION if self.forgets_tombstones else DELETE_RETENTION_SECONDS
+        self.kafka.delete_retention_seconds = self.delete_retention_seconds
         #: what makes the run fail, from wherever it was found
         self._anomaly: Anomaly | None = None
         self._numbers: Counter[bytes] = Counter()
@@ -116,6 +133,11 @@ class World:
     # -- a run
 
     async def run(self) -> None:
+        share = replay.MAX_ABSENCE_SECONDS / DELETE_RETENTION_SECONDS  # of the retention, as in production
+        with patch.object(replay, "MAX_ABSENCE_SECONDS", share * self.delete_retention_seconds):
+            await self._run()
+
+    async def _run(self) -> None:
         for topic in (SOURCE, OUTPUT, DEAD, CHANGELOG):
             self.kafka.create_topic(topic, self.plan.profile.partitions)
         self.kafka.on_committed = self._committed
@@ -163,7 +185,8 @@ class World:
         record = halted.record
         if record is not None:
             tries = worker.failed_alone[halted.partition, record.offset]
-            is_due = record.value == POISON or tries >= AGENT_TRIES
+            needed = 1 if self.faults["damage_fetches"] else AGENT_TRIES  # both are tries at one offset
+            is_due = record.value == POISON or tries >= needed
         else:
             causes = {"refused a record": "refuse_records", "cannot be read": "damage_fetches"}
             is_due = any(words in halted.reason and self.faults[fault] for words, fault in causes.items())
@@ -181,6 +204,8 @@ class World:
         self.kafka.heal()
         for task in list(self._undo):
             task.cancel()
+        for worker in list(self.twins):
+            self.part(worker)
         for worker in self.workers:
             worker.disk.is_full, worker.disk.fails_in, worker.failures = False, None, 0
             if worker.process is not None:
@@ -314,10 +339,9 @@ class World:
         if ending is None:
             return
         self.endings[type(ending).__name__] += 1
-        has_bad_disk = self.faults["disk_full"] + self.faults["disk_write_fails"] > 0
-        is_caused = has_bad_disk or not isinstance(ending, StoreFailed)
-        is_late = self.loop.time() > self._mended_at + LATE_ENDINGS_SECONDS
-        if is_late or not is_caused or not isinstance(ending, PERMITTED):
+        causes = next((causes for kind, causes in PERMITTED.items() if isinstance(ending, kind)), ())
+        is_caused = any(self.faults[fault] for fault in causes)
+        if not is_caused or self.loop.time() > self._mended_at + LATE_ENDINGS_SECONDS:
             self._anomaly = self._anomaly or Anomaly(f"{worker.name} ended with {type(ending).__name__}: {ending}")
         self.restart(worker)
 
@@ -331,6 +355,13 @@ class World:
                 self.timeline.add(f"{worker.name} starts")
 
         self._later(0.0, restart())
+
+    def part(self, twin: SimulatedWorker) -> None:
+        """It is killed and gets an identity of its own: a worker like the others from now on."""
+        self.twins.remove(twin)
+        twin.kill()
+        twin.renew_identity()
+        self.restart(twin)
 
     def restart_when_dead(self, worker: SimulatedWorker, seconds: float) -> None:
         """A supervisor."""

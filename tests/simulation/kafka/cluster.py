@@ -51,6 +51,7 @@ STALE_SECONDS = 3.0  # until a broker that wakes hears of its successors, at mos
 STALE_FETCH_SECONDS = 0.02  # such a broker holds a fetch that finds nothing for as long as any other does
 FORGETFUL, FORGETFUL_SECONDS = 0.2, 2.0
 MAX_MESSAGE_BYTES = 1_048_588  # the default
+DELETE_RETENTION_SECONDS = 7 * 24 * 3600.0  # of the changelog, by contract
 INTERNAL = 5  # partitions of each of Kafka's own topics
 #: told who wrote it, its records by topic and partition, and the source offsets that it carries
 OnCommitted = Callable[[str, dict[Place, list[MemoryRecord]], dict[int, int]], None]
@@ -82,6 +83,8 @@ class SimulatedKafka:
         self.features = {"transaction.version": 2, "group.version": 1}
         #: until when a group's coordinator knows no offsets
         self._forgetful: dict[str, float] = {}
+        #: delete.retention.ms of every topic
+        self.delete_retention_seconds = DELETE_RETENTION_SECONDS
         #: how often a coordinator that moves knows no offsets for a while
         self.forgetfulness = FORGETFUL
         #: it answers as Kafka 4.0
@@ -93,6 +96,8 @@ class SimulatedKafka:
         self._sources: dict[str, str] = {}
         #: batches of open transactions, by producer id
         self._written: dict[int, list[tuple[Place, Batch]]] = {}
+        #: open transactions of producers upstream, by producer id
+        self._upstream: dict[int, Place] = {}
         #: of the group coordinators' logs: each producer's newest epoch
         self._epochs: dict[tuple[Place, int], int] = {}
         self.transactions = TransactionCoordinator(self._loop.time, self._ended)
@@ -146,13 +151,24 @@ class SimulatedKafka:
         self, topic: str, partition: int, records: Sequence[tuple[bytes, bytes]], *, is_committed: bool
     ) -> None:
         """Of a transactional producer upstream."""
+        self.end_upstream(self.begin_upstream(topic, partition, records), is_committed=is_committed)
+
+    def begin_upstream(self, topic: str, partition: int, records: Sequence[tuple[bytes, bytes]]) -> int:
+        """A transaction of a producer upstream, its id: nobody reads what stands behind its first record."""
         log = self.logs[topic, partition]
         producer_id = self._random.getrandbits(40) + (1 << 40)
         log.open[producer_id] = log.end
         stamp = int(self._loop.time() * 1000) + 1
         log.append_plain([(stamp, key, value) for key, value in records])
         log.batches[-1].producer_id = producer_id
-        log.end_transaction(producer_id, 0, is_committed=is_committed)
+        self._upstream[producer_id] = topic, partition
+        return producer_id
+
+    def end_upstream(self, producer_id: int, *, is_committed: bool) -> None:
+        """Once; whoever comes later comes too late."""
+        place = self._upstream.pop(producer_id, None)
+        if place is not None:
+            self.logs[place].end_transaction(producer_id, 0, is_committed=is_committed)
 
     def end_of(self, topic: str, partition: int) -> int:
         """Behind the last committed record."""
@@ -175,7 +191,7 @@ class SimulatedKafka:
         return self._groups[name]
 
     def compact(self, topic: str, partition: int) -> None:
-        self.logs[topic, partition].compact()
+        self.logs[topic, partition].compact(self._loop.time(), self.delete_retention_seconds)
 
     def trim(self, topic: str, partition: int, start: int) -> None:
         """Retention, or an operator, deletes what stands before `start`."""
@@ -248,6 +264,8 @@ class SimulatedKafka:
             link.heal()
         self.refusing.clear()
         self.damaged.clear()
+        for producer_id in list(self._upstream):
+            self.end_upstream(producer_id, is_committed=True)
 
     def _alive(self) -> list[int]:
         return [node for node in self.nodes if node not in self._down and node not in self._paused]

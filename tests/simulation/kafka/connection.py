@@ -97,7 +97,7 @@ class Reply:
         connection = self._connection
         link = connection.link
         if link.at_replies and (act := link.at_replies.pop(self._api, None)) is not None:
-            act()
+            act(connection.node)
         if link.is_cut or not connection.kafka.is_up(connection.node) or link.loses_reply(self._api):
             self.break_off()
         else:

@@ -6,6 +6,7 @@
    and a batch that is there already is answered as it was the first time.
 """
 
+import math
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -79,6 +80,8 @@ class Log:
         self.open: dict[int, int] = {}
         #: called once, when the last stable offset moves or the leader is gone
         self.waiting: list[Callable[[], None]] = []
+        #: until when a tombstone stays, by offset
+        self._horizons: dict[int, float] = {}
         self._lasts: list[int] = []
         self._producers: dict[int, _Producer] = {}
 
@@ -178,8 +181,12 @@ class Log:
 
     # -- retention
 
-    def compact(self) -> None:
-        """The last value of each key stays, before the last stable offset; the newest batch is the active segment."""
+    def compact(self, now: float, delete_retention_seconds: float) -> None:
+        """The last value of each key stays, before the last stable offset; the newest batch is the active segment.
+
+        A tombstone stays for `delete_retention_seconds` after the first pass that finds it to be its key's last
+        (KIP-534).
+        """
         until = self.last_stable_offset
         newest = {}
         for batch in self.batches:
@@ -188,7 +195,14 @@ class Log:
                     newest[record.key] = record.offset
         for batch in self.batches[:-1]:
             if batch.last < until:
-                batch.records = [r for r in batch.records if newest.get(r.key) == r.offset and not batch.is_aborted]
+                kept = [r for r in batch.records if newest.get(r.key) == r.offset and not batch.is_aborted]
+                batch.records = [r for r in kept if r.value is not None or self._outlasts(r.offset, now)]
+                for record in batch.records:
+                    if record.value is None:
+                        self._horizons.setdefault(record.offset, now + delete_retention_seconds)
+
+    def _outlasts(self, tombstone: int, now: float) -> bool:
+        return now < self._horizons.get(tombstone, math.inf)
 
     def trim(self, start: int) -> None:
         """Retention: what stood before is gone."""

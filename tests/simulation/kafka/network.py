@@ -31,8 +31,8 @@ class Link:
     lost_replies: deque[str] = field(default_factory=deque)
     #: APIs whose next request arrives late, and by how many seconds
     held_requests: dict[str, float] = field(default_factory=dict)
-    #: what happens, once, when the broker has answered such a request and before the client hears of it
-    at_replies: dict[str, Callable[[], None]] = field(default_factory=dict)
+    #: what happens, once, when a broker (this node) has answered such a request and before the client hears of it
+    at_replies: dict[str, Callable[[int], None]] = field(default_factory=dict)
 
     def delay(self) -> float:
         return self.random.uniform(*self.latency)
