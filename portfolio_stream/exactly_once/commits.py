@@ -7,6 +7,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Collection, Sequence
 
@@ -96,7 +97,11 @@ class Commits:
         self.have_succeeded = False
 
     def seconds_until_due(self) -> float:
-        """Of the open transaction; negative when it is late."""
+        """Until the open transaction is due, negative when it is late; for ever while another commits, whose end wakes
+        the loop.
+        """
+        if self._committing is not None and not self._committing.done():
+            return math.inf
         return self.open.opened + self._interval() - time.monotonic()
 
     async def close_if_due(self, *, now: bool = False) -> None:

@@ -95,6 +95,7 @@ class Recovery:
     async def recover(self, partitions: Collection[int]) -> AsyncIterator[Ready | Halted]:
         """Each partition as soon as it is decided. Raises StoreFailed, FoldMismatch."""
         left = set(partitions)
+        self._replay.begin(left)
         self._warned = time.monotonic()
         #: from a partition's first disagreement on: a long replay, an absent broker, another one must not use it up
         deadlines: dict[int, float] = {}

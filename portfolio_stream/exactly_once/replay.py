@@ -58,6 +58,11 @@ class Replay:
         #: records written to the store, of partitions that are not told yet
         self._counts: dict[int, int] = {}
 
+    def begin(self, partitions: Collection[int]) -> None:
+        """A recovery of these: what an earlier one saw of a changelog's end may be long ago."""
+        for partition in partitions:
+            self._short.pop(partition, None)
+
     async def run(self, group_offsets: Mapping[int, int], waiting: Waiting) -> dict[int, Replayed]:
         """Those of the partitions that can be told by now: they have a leader, an end that can be believed, and the
         store holds all before it. Ask again for the others.

@@ -25,7 +25,9 @@ log = logging.getLogger(__name__)
 _metadata = schema("metadata", 12)
 
 WATCH_SECONDS = 2.0  # one small request
-GONE_SECONDS = 15.0  # a broker that has just started may not know a topic yet
+#: a broker that has just started may not know a topic yet: that a worker runs with, and that it starts with
+GONE_SECONDS, MISSING_SECONDS = 15.0, 2.0
+MISSING_POLL_SECONDS = 0.25
 
 
 class Topic(NamedTuple):
@@ -55,11 +57,16 @@ class TopicWatch:
         self.topics: dict[str, Topic] = {}
 
     async def start(self) -> None:
-        """Raises TopicMissing."""
-        self.topics = await describe(self._client, self._names)
-        for name in self._names:
-            if name not in self.topics:
-                raise TopicMissing(name)
+        """Raises TopicMissing after MISSING_SECONDS."""
+        deadline = time.monotonic() + MISSING_SECONDS
+        while True:
+            self.topics = await describe(self._client, self._names)
+            missing = [name for name in self._names if name not in self.topics]
+            if not missing:
+                return
+            if time.monotonic() > deadline:
+                raise TopicMissing(missing[0])
+            await asyncio.sleep(MISSING_POLL_SECONDS)
 
     async def run(self) -> None:
         """Until cancelled. Raises TopicReplaced, or TopicMissing after GONE_SECONDS."""

@@ -418,3 +418,24 @@ def slice_of(engine: Engine, first: int, count: int) -> Slice:
     suspect = engine.partitions.suspects.get(0)
     assert suspect is None or count == suspect.slice_records
     return engine._slice(part, records(first, count))
+
+
+async def test_a_late_transaction_waits_for_the_commit_before_it(engine: Engine) -> None:
+    """Whose end wakes the loop: a look each millisecond would take the processor from it."""
+    engine._commits.open_part(0)
+    engine._commits.open.opened -= 60.0
+    assert engine._commits.seconds_until_due() < 0
+    committed = asyncio.Event()
+    engine._commits._committing = asyncio.create_task(committed.wait())  # type: ignore[arg-type]
+    waits: list[int] = []
+
+    async def fetch(timeout_ms: int) -> dict[int, Any]:
+        waits.append(timeout_ms)
+        return {}
+
+    engine._reader.fetch = fetch  # type: ignore[method-assign]
+    await engine._fetch()
+    committed.set()
+    await engine._commits._committing
+    await engine._fetch()
+    assert [loop.IDLE_FETCH_MS, 1] == waits

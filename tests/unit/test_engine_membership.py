@@ -432,7 +432,7 @@ async def replayed_nothing(*_: Any) -> dict[int, Replayed]:
 
 async def test_the_patience_begins_with_the_first_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     """Brokers that were away for longer than it, or a long replay, do not use it up."""
-    made = recovery(META, SimpleNamespace(run=replayed_nothing))
+    made = recovery(META, SimpleNamespace(begin=list, run=replayed_nothing))
     now = 0.0
     asked = 0
 
@@ -463,7 +463,7 @@ async def test_each_partition_has_its_own_patience(monkeypatch: pytest.MonkeyPat
     async def replayed(offsets: dict[int, int], _: Any) -> dict[int, Replayed]:
         return dict.fromkeys(offsets, Replayed(0))
 
-    made = recovery(META, SimpleNamespace(run=replayed))
+    made = recovery(META, SimpleNamespace(begin=list, run=replayed))
     now = 0.0
 
     async def stable_offsets(partitions: set[int]) -> dict[int, int]:
@@ -485,7 +485,7 @@ async def test_each_partition_has_its_own_patience(monkeypatch: pytest.MonkeyPat
 
 async def test_the_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """A difference that stays stops the partition after 15 s."""
-    made = recovery(META, SimpleNamespace(run=replayed_nothing))
+    made = recovery(META, SimpleNamespace(begin=list, run=replayed_nothing))
     now = 0.0
 
     async def stable_offsets(partitions: Any) -> dict[int, int]:

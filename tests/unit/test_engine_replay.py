@@ -129,6 +129,22 @@ async def test_a_changelog_that_ends_too_early_is_believed_when_it_lasts(
     assert not kept(store)
 
 
+async def test_an_end_that_an_earlier_recovery_saw_is_no_belief(
+    store: Store, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The partition was given back meanwhile: the end may have been there and gone again."""
+    now = time.monotonic()
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    await stored(store, offset=6)
+    replay = Replay(SimpleNamespace(), store, log, topic="log", topic_id="now")  # type: ignore[arg-type]
+    assert {} == await replay.run({PARTITION: 7}, lambda *_: None)
+    now += module.BELIEF_SECONDS + 1
+    replay.begin([PARTITION])
+    assert {} == await replay.run({PARTITION: 7}, lambda *_: None)
+    now += module.BELIEF_SECONDS + 1
+    assert {PARTITION: Replayed(5)} == await replay.run({PARTITION: 7}, lambda *_: None)
+
+
 async def test_the_absence_is_each_partitions_own(store: Store, log: Log) -> None:
     """A partition that was elsewhere for a week is stale, whatever else was written here meanwhile."""
     await stored(store, absent=MAX_ABSENCE_SECONDS + 1)

@@ -53,6 +53,16 @@ async def test_a_missing_topic_is_named_at_the_start(monkeypatch: pytest.MonkeyP
         await watch(monkeypatch, Cluster(GONE))
 
 
+async def test_a_topic_that_its_broker_does_not_know_yet_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the start, too: all brokers may have been started a moment ago."""
+    monkeypatch.setattr(module, "MISSING_SECONDS", 10.0)
+    monkeypatch.setattr(module, "MISSING_POLL_SECONDS", 0.0)
+    cluster = Cluster(GONE, GONE, HERE, REPLACED)
+    with pytest.raises(TopicReplaced, match="log"):
+        await watch(monkeypatch, cluster)
+    assert 4 == cluster.looks
+
+
 async def test_a_topic_that_was_made_again_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """At once: every write since went astray."""
     cluster = Cluster(HERE, HERE, REPLACED)
