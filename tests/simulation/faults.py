@@ -193,6 +193,14 @@ def lose_next_reply(world: "World", fault: Fault) -> bool:
     return True
 
 
+def lose_assignment(world: "World", fault: Fault) -> bool:
+    worker = _running(world, fault)
+    if worker is None:
+        return False
+    world.kafka.link(worker.name).lost_assignments = 1 + int(fault.amount * 2)
+    return True
+
+
 def hold_next_request(world: "World", fault: Fault) -> bool:
     """It arrives after the client gave up."""
     worker = _running(world, fault)
@@ -417,8 +425,8 @@ ACTS: Mapping[str, Act] = {
     act.__name__: act
     for act in (
         kill, crash_at_step, crash_exactly, kill_at_reply, stop, remove, long_absence, add, twin, pause,
-        pause_at_reply, nap, lose_replies, lose_requests, lose_next_reply, hold_next_request, cut_off, slow_link,
-        kill_broker, kill_broker_at_reply, pause_broker, move_leaders, compact, disk_full, disk_write_fails,
+        pause_at_reply, nap, lose_replies, lose_requests, lose_next_reply, lose_assignment, hold_next_request, cut_off,
+        slow_link, kill_broker, kill_broker_at_reply, pause_broker, move_leaders, compact, disk_full, disk_write_fails,
         slow_disk, crash_machine, wipe_folder, new_identity, copy_folder, jump_clock, fail_fold, poison,
         source_transactions, open_source_transaction, refuse_records, damage_fetches,
     )

@@ -81,6 +81,7 @@ WEIGHTS = {
     "lose_replies": 8,
     "lose_requests": 4,
     "lose_next_reply": 10,
+    "lose_assignment": 4,
     "hold_next_request": 8,
     "cut_off": 4,
     "slow_link": 3,

@@ -42,8 +42,8 @@ RESTART_SECONDS = (0.3, 3.0)  # a supervisor, and Python's start
 CHECK_SECONDS = 0.5
 ACCOUNTS = 12
 _NO_ANSWER = frozenset((
-    "lose_replies", "lose_requests", "lose_next_reply", "hold_next_request", "cut_off", "slow_link", "move_leaders",
-    "kill_broker", "kill_broker_at_reply", "pause_broker", "twin",
+    "lose_replies", "lose_requests", "lose_next_reply", "lose_assignment", "hold_next_request", "cut_off", "slow_link",
+    "move_leaders", "kill_broker", "kill_broker_at_reply", "pause_broker", "twin",
 ))  # fmt: skip
 #: how a worker may end by itself, and the faults of which one must have happened: each ending is documented, and a
 #: supervisor starts it again

@@ -98,7 +98,8 @@ class Reply:
         link = connection.link
         if link.at_replies and (act := link.at_replies.pop(self._api, None)) is not None:
             act(connection.node)
-        if link.is_cut or not connection.kafka.is_up(connection.node) or link.loses_reply(self._api):
+        is_lost = link.loses(answer) or link.loses_reply(self._api)
+        if is_lost or link.is_cut or not connection.kafka.is_up(connection.node):
             self.break_off()
         else:
             connection.answer(self._answered, answer)

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 LATENCY = (0.0003, 0.003)
 REQUEST_SECONDS = 10.0
@@ -29,6 +30,8 @@ class Link:
     is_silent: bool = False
     #: APIs whose next answer is lost
     lost_replies: deque[str] = field(default_factory=deque)
+    #: how many of the next heartbeats that tell an assignment are answered to nobody
+    lost_assignments: int = 0
     #: APIs whose next request arrives late, and by how many seconds
     held_requests: dict[str, float] = field(default_factory=dict)
     #: what happens, once, when a broker (this node) has answered such a request and before the client hears of it
@@ -46,6 +49,7 @@ class Link:
         self.reply_loss = self.request_loss = 0.0
         self.is_cut = False
         self.lost_replies.clear()
+        self.lost_assignments = 0
         self.held_requests.clear()
         self.at_replies.clear()
 
@@ -57,6 +61,11 @@ class Link:
 
     def loses_request(self) -> bool:
         return self.request_loss > 0 and self.random.random() < self.request_loss
+
+    def loses(self, answer: Any) -> bool:
+        is_lost = self.lost_assignments > 0 and getattr(answer, "assignment", None) is not None
+        self.lost_assignments -= is_lost
+        return is_lost
 
     def loses_reply(self, api: str) -> bool:
         if api in self.lost_replies:
