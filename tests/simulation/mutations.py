@@ -193,10 +193,6 @@ MUTATIONS = (
         "                is_last_try = True\n",
     ),
     Mutation(
-        "an early end of the changelog believed at once", "replay",
-        "        return time.monotonic() - since >= BELIEF_SECONDS\n", "        return True or since > 0\n",
-    ),
-    Mutation(
         "a store that was away for too long is read on", "replay",
         " and absent < MAX_ABSENCE_SECONDS:\n", ":\n", profile="days",
     ),
