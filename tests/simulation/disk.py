@@ -53,6 +53,10 @@ class Disk:
         for index in range(bisect_left(keys, from_key), len(keys)):
             yield keys[index], values[keys[index]]
 
+    def copied(self) -> tuple[list[bytes], dict[bytes, bytes]]:
+        """Its keys, in order, and its values."""
+        return self._keys.copy(), self._values.copy()
+
     def get(self, key: bytes) -> bytes | None:
         return self._values.get(key)
 
@@ -104,7 +108,7 @@ class MemoryDatabase:
         return self._disk.sequence
 
     def cursor(self) -> Cursor:
-        return _Cursor(list(self._disk.scan()))
+        return _Cursor(*self._disk.copied())
 
     def write(self, items: Iterable[Item]) -> None:
         self._check_owner()
@@ -124,21 +128,22 @@ class MemoryDatabase:
 
 
 class _Cursor:
-    def __init__(self, rows: list[tuple[bytes, bytes]]) -> None:
-        self._rows = rows
-        self._at = len(rows)
+    def __init__(self, keys: list[bytes], values: dict[bytes, bytes]) -> None:
+        self._keys = keys
+        self._values = values
+        self._at = len(keys)
 
     def seek(self, key: bytes) -> None:
-        self._at = bisect_left(self._rows, (key,))
+        self._at = bisect_left(self._keys, key)
 
     def valid(self) -> bool:
-        return self._at < len(self._rows)
+        return self._at < len(self._keys)
 
     def key(self) -> bytes:
-        return self._rows[self._at][0]
+        return self._keys[self._at]
 
     def value(self) -> bytes:
-        return self._rows[self._at][1]
+        return self._values[self._keys[self._at]]
 
     def next(self) -> None:
         self._at += 1

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from contextvars import ContextVar, copy_context
+from contextvars import Context, ContextVar, copy_context
 from random import Random
 from typing import Any, TypeVar
 from unittest.mock import patch
@@ -93,6 +93,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._random = random
         self._now = 0.0
         self._turns = 0
+        #: moment, number, and what happens then
+        self._timers: list[tuple[float, int, Any]] = []
+        self._timed = 0
         #: when each executor has done what it was given
         self._busy: dict[int, float] = {}
         #: least and most seconds that work in a thread takes, by process name; the disk's faults change it
@@ -105,31 +108,40 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._ready.extend(handles)  # type: ignore[attr-defined]
 
     def _run_once(self) -> None:
-        ready: deque[asyncio.Handle] = self._ready  # type: ignore[attr-defined]
-        scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
-        while scheduled and scheduled[0].cancelled():
-            heapq.heappop(scheduled)._scheduled = False  # type: ignore[attr-defined]
+        """What is raised in a callback ends the simulation: tasks keep what is raised in them."""
+        ready: deque[Any] = self._ready  # type: ignore[attr-defined]
+        timers = self._timers
+        while timers and timers[0][2]._cancelled:
+            heapq.heappop(timers)
         if not ready:
-            if not scheduled:
+            if not timers:
                 raise Deadlock("nobody has anything to do")
-            if scheduled[0].when() > self._now:
-                self._now = scheduled[0].when()
+            if timers[0][0] > self._now:
+                self._now = timers[0][0]
                 self._turns = 0
         self._turns += 1
         if self._turns > MOST_TURNS:
             raise Deadlock("time does not pass")
         now = self._now
-        while scheduled and scheduled[0].when() <= now:
-            timer = heapq.heappop(scheduled)
-            timer._scheduled = False  # type: ignore[attr-defined]
-            ready.append(timer)
+        while timers and timers[0][0] <= now:
+            ready.append(heapq.heappop(timers)[2])
         for _ in range(len(ready)):
             handle = ready.popleft()
-            if handle.cancelled():
+            if handle._cancelled:
                 continue
-            process = handle._context.get(PROCESS)  # type: ignore[attr-defined]
+            context = handle._context
+            process = context.get(PROCESS)
             if process is None or process.may_step(handle):
-                handle._run()
+                context.run(handle._callback, *handle._args)
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Those of one moment keep their order."""
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        self._timed += 1
+        heapq.heappush(self._timers, (when, self._timed, timer))
+        return timer
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """Its time comes soon enough."""
@@ -179,7 +191,7 @@ def simulate(main: Callable[[SimulatedLoop], Coroutine[Any, Any, T]], random: Ra
         for task in asyncio.all_tasks(loop):
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # of those that were killed
         loop._ready.clear()  # type: ignore[attr-defined]
-        loop._scheduled.clear()  # type: ignore[attr-defined]
+        loop._timers.clear()
         loop.close()
         gc.enable()
 
