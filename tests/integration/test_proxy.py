@@ -1,10 +1,13 @@
 """The proxy before Kafka's brokers: clients of any kind stay on it, and each of its faults is what it says."""
 
 import asyncio
+import gc
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from random import Random
-from socket import socketpair
+from socket import create_connection, socketpair
 from typing import Any
 from uuid import uuid4
 
@@ -15,10 +18,12 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.client import AIOKafkaClient
 
 from portfolio_stream.broker.cluster import Cluster
+from portfolio_stream.broker.probe import free_port
 from portfolio_stream.exactly_once.wire import Coordinators, Lane, Node, call, schema
 from portfolio_stream.kafka_reach import LOST
 from tests.integration.kafka_tools import tool
 from tests.integration.workers import until
+from tests.proxy.addresses import Address
 from tests.proxy.connection import Connection, Link, Network
 from tests.proxy.frames import Api
 from tests.proxy.proxy import Proxy
@@ -281,3 +286,25 @@ async def test_a_connection_that_is_ended_twice_leaves_none_open() -> None:
             await asyncio.sleep(0)
         await asyncio.wait([running])
     assert [True, True] == [writer.transport.is_closing() for _, writer in streams]
+
+
+def test_it_leaves_nothing_open_when_clients_come_at_its_end() -> None:
+    """As workers do that are cut off: what is left would fail whichever test is run when it is collected."""
+    nobody = Address("127.0.0.1", free_port())
+
+    def come(address: tuple[str, int], is_over: threading.Event) -> None:
+        while not is_over.is_set():
+            with suppress(OSError), create_connection(address, 0.2):
+                pass
+
+    for _ in range(10):
+        is_over = threading.Event()
+        with Proxy([nobody]) as proxy:
+            host, _, port = proxy.bootstrap_servers.rpartition(":")
+            clients = [threading.Thread(target=come, args=((host, int(port)), is_over)) for _ in range(3)]
+            for client in clients:
+                client.start()
+        is_over.set()
+        for client in clients:
+            client.join()
+    gc.collect()

@@ -19,7 +19,7 @@ import threading
 from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from functools import partial
+from socket import create_server, socket
 from types import TracebackType
 from typing import Any, Self
 
@@ -31,6 +31,7 @@ from tests.proxy.rules import Match, Rule, Side, Trap
 
 HOST = "127.0.0.1"
 STOP_SECONDS = 10.0
+BACKLOG = 100  # as asyncio's
 
 
 class _Port:
@@ -40,7 +41,8 @@ class _Port:
         self.node, self.listen, self.broker = node, listen, broker
         self.flowing = asyncio.Event()
         self.flowing.set()
-        self.server: asyncio.Server | None = None
+        #: an asyncio.Server would leave open what it accepted just before it was closed (Python 3.11)
+        self.listener: socket | None = None
         self.connections: set[asyncio.Task[Any]] = set()
 
 
@@ -129,34 +131,51 @@ class Proxy:
 
     async def _listen_at(self, ports: Sequence[_Port]) -> None:
         for port in ports:
-            if port.server is None:
-                accept = partial(self._accept, port)
-                port.server = await asyncio.start_server(accept, *port.listen, limit=BUFFER_BYTES)
+            if port.listener is None:
+                port.listener = create_server(port.listen, backlog=BACKLOG)
+                port.listener.setblocking(False)
+                self._loop.add_reader(port.listener, self._accept, port, port.listener)
 
-    def _accept(self, port: _Port, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._connect(port, reader, writer))
+    def _accept(self, port: _Port, listener: socket) -> None:
+        try:
+            client, _ = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):  # it went away before
+            return
+        client.setblocking(False)
+        task = self._loop.create_task(self._connect(port, client))
         port.connections.add(task)
 
         def end(_: "asyncio.Task[None]") -> None:
-            writer.transport.abort()
+            client.close()  # where it was cancelled before it began
             port.connections.discard(task)
             if not task.cancelled():
                 self._error = self._error or task.exception()
 
         task.add_done_callback(end)
 
-    async def _connect(self, port: _Port, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _connect(self, port: _Port, client: socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=client, limit=BUFFER_BYTES)
         try:
-            broker = await asyncio.open_connection(*port.broker, limit=BUFFER_BYTES)
-        except OSError:  # the broker is away: so are we
-            return
-        await Connection(self._network, port.node, port.flowing, (reader, writer), broker).run()
+            broker = await self._reached(port.broker)
+            if broker is not None:
+                await Connection(self._network, port.node, port.flowing, (reader, writer), broker).run()
+        finally:
+            writer.transport.abort()
+
+    @staticmethod
+    async def _reached(broker: Address) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        """None if it is away: so are we."""
+        try:
+            return await asyncio.open_connection(*broker, limit=BUFFER_BYTES)
+        except OSError:
+            return None
 
     async def _cut(self, ports: Sequence[_Port]) -> None:
         for port in ports:
-            if port.server is not None:
-                port.server.close()
-                port.server = None
+            if port.listener is not None:
+                self._loop.remove_reader(port.listener)
+                port.listener.close()
+                port.listener = None
         cut = [task for port in ports for task in port.connections]
         for task in cut:
             task.cancel()
