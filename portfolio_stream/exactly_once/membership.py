@@ -103,11 +103,9 @@ class Membership:
                 await self._beat_quietly()
             self._wake.clear()
             if not (is_alive and (self._acknowledge or self._announce)):  # else the next beat has news
-                try:
-                    async with asyncio.timeout(BEAT_SECONDS):
-                        await self._wake.wait()
-                except TimeoutError:
-                    continue
+                timer = asyncio.get_running_loop().call_later(BEAT_SECONDS, self._wake.set)
+                await self._wake.wait()
+                timer.cancel()
 
     async def beat(self) -> None:
         """One heartbeat now, e.g. to learn the newest epoch."""

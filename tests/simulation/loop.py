@@ -50,7 +50,7 @@ class Process:
         #: seconds by which its wall clock is ahead
         self.skew = 0.0
         self.died = asyncio.Event()
-        self._held: deque[asyncio.Handle] = deque()
+        self._held: deque[_Handle] = deque()
 
     def run(self, work: Callable[..., T], *args: Any) -> T:
         """Call `work` as this process: tasks that it makes are the process's."""
@@ -71,7 +71,7 @@ class Process:
         loop.take_up(self._held)
         self._held = deque()
 
-    def may_step(self, handle: asyncio.Handle) -> bool:
+    def may_step(self, handle: "_Handle") -> bool:
         if not self.is_alive:
             return False
         if self.is_paused:
@@ -85,6 +85,28 @@ class Process:
 
 
 PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)
+
+
+class _Handle:
+    """As asyncio.TimerHandle, without what nobody asks it for."""
+
+    __slots__ = ("_args", "_callback", "_cancelled", "_context", "_when")
+
+    def __init__(self, callback: Callable[..., Any], args: tuple[Any, ...], context: Context, when: float) -> None:
+        self._callback = callback
+        self._args = args
+        self._context = context
+        self._cancelled = False
+        self._when = when
+
+    def cancel(self) -> None:
+        self._cancelled = True
+
+    def cancelled(self) -> bool:
+        return self._cancelled
+
+    def when(self) -> float:
+        return self._when
 
 
 class SimulatedLoop(asyncio.BaseEventLoop):
@@ -104,7 +126,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         return self._now
 
-    def take_up(self, handles: deque[asyncio.Handle]) -> None:
+    def take_up(self, handles: deque[_Handle]) -> None:
         self._ready.extend(handles)  # type: ignore[attr-defined]
 
     def _run_once(self) -> None:
@@ -136,15 +158,24 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
-    ) -> asyncio.TimerHandle:
+    ) -> "_Handle":
         """Those of one moment keep their order."""
-        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        timer = _Handle(callback, args, copy_context() if context is None else context, when)
         self._timed += 1
         heapq.heappush(self._timers, (when, self._timed, timer))
         return timer
 
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """Its time comes soon enough."""
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> "_Handle":
+        return self.call_at(self._now + delay, callback, *args, context=context)
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> "_Handle":
+        handle = _Handle(callback, args, copy_context() if context is None else context, self._now)
+        self._ready.append(handle)  # type: ignore[attr-defined]
+        return handle
 
     def _write_to_self(self) -> None:
         """No other thread waits for this one."""
@@ -213,5 +244,6 @@ def _clock(loop: SimulatedLoop) -> Iterator[None]:
         patch.object(time, "monotonic", monotonic),
         patch.object(time, "perf_counter", monotonic),
         patch.object(time, "time", wall),
+        patch.object(asyncio.events, "get_running_loop", lambda: loop),  # Python's asks the system for its process
     ):
         yield

@@ -136,14 +136,14 @@ class SimulatedReader:
 
     async def fetch(self, timeout_ms: int) -> Mapping[int, list[Records]]:
         if not self._has_news() and timeout_ms:
-            self._waiter = asyncio.get_running_loop().create_future()
+            loop = asyncio.get_running_loop()
+            self._waiter = loop.create_future()
+            timer = loop.call_later(timeout_ms / 1000, self.wake)
             try:
-                async with asyncio.timeout(timeout_ms / 1000):
-                    await self._waiter
-            except TimeoutError:
-                pass
+                await self._waiter
             finally:
                 self._waiter = None
+                timer.cancel()
         found: dict[int, list[Records]] = {}
         for partition in list(self._buffers):
             buffered = self._buffers[partition]
