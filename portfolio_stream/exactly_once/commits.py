@@ -7,7 +7,6 @@
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Callable, Collection, Sequence
 
@@ -38,6 +37,7 @@ log = logging.getLogger(__name__)
 TRANSACTION_BYTES = 32 << 20
 TRANSACTION_EVENTS = 25_000  # in a backlog: +15 % throughput over 10,000; the memory of one transaction stays bounded
 INTERVAL_SECONDS = (0.010, 0.100)  # least and most time between two commits
+COMMITTING_SECONDS = 0.05  # between two looks while another transaction commits
 INTERVAL_PER_COMMIT = 1.0  # slow commits mean load: fewer, larger transactions
 NEWEST_COMMIT_SHARE = 0.2  # of the usual time; one slow commit alone must not make the next events wait as well
 
@@ -97,12 +97,10 @@ class Commits:
         self.have_succeeded = False
 
     def seconds_until_due(self) -> float:
-        """Until the open transaction is due, negative when it is late; for ever while another commits, whose end wakes
-        the loop.
-        """
-        if self._committing is not None and not self._committing.done():
-            return math.inf
-        return self.open.opened + self._interval() - time.monotonic()
+        """Until the open transaction is due, negative if it is late; while another commits, a while: its end wakes."""
+        due = self.open.opened + self._interval() - time.monotonic()
+        is_committing = self._committing is not None and not self._committing.done()
+        return max(due, COMMITTING_SECONDS) if is_committing else due
 
     async def close_if_due(self, *, now: bool = False) -> None:
         transaction = self.open
@@ -213,7 +211,8 @@ class Commits:
             except StaleEpoch:
                 await member.beat()
                 parts = [part for part in parts if self._partitions.incarnation(part.partition) == part.incarnation]
-                lost = [part for part in parts if part.partition not in member.owned]
+                kept = member.owned & member.target  # the newest epoch is taken for any partition: for ours alone
+                lost = [part for part in parts if part.partition not in kept]
                 if epoch == member.epoch or lost or not parts:
                     raise
                 epoch = member.epoch

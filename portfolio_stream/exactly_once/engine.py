@@ -547,22 +547,24 @@ class Engine:
         """What is open of them is read again. There is one recovery, which takes over what another has not decided: of
         one partition a second would read again what runs, of others it would wait for the first's replay.
         """
-        undecided = set(partitions)
+        taken_over: set[int] = set()
         for task, others in list(self._recovering.items()):
             task.cancel()
             self._recovering.pop(task)
-            undecided |= others
+            taken_over |= others
+        undecided = taken_over.union(partitions)
         self.partitions.bump(undecided)
         self._commits.drop_parts(undecided)
         self.partitions.forget_views(undecided)
-        task = asyncio.create_task(self._recovered(undecided, self.membership.session), name="recovery")
+        recovered = self._recovered(undecided, taken_over - set(partitions), self.membership.session)
+        task = asyncio.create_task(recovered, name="recovery")
         self._recovering[task] = undecided
         task.add_done_callback(lambda done: self._recovering.pop(done, None))
         task.add_done_callback(self._trouble_from)
 
-    async def _recovered(self, undecided: set[int], session: int) -> None:
+    async def _recovered(self, undecided: set[int], taken_over: set[int], session: int) -> None:
         started = time.perf_counter()
-        async for decided in self._recovery.recover(frozenset(undecided)):
+        async for decided in self._recovery.recover(frozenset(undecided), taken_over):
             if session != self.membership.session:
                 return
             undecided.discard(decided.partition)

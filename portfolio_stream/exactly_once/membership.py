@@ -11,6 +11,8 @@
 5. A target is told once, when it changes, and else only to a beat with all fields (isFullRequest in Kafka's
    GroupMetadataManager). Such a one follows each beat that was not answered, and is sent now and then: a request that
    comes late may have changed the target, too, and was answered to nobody.
+6. Whatever a beat names as owned has the target in it: the engine may begin with that while the beat is under way, and
+   a partition that is not named is given away at once, without a revocation.
 """
 
 import asyncio
@@ -70,6 +72,7 @@ class Membership:
         self.session = 0
         #: what the coordinator wants us to own
         self.target: frozenset[int] = frozenset()
+        self._has_new_target = False  # not acknowledged yet
         #: what we have told it that we own
         self.owned: frozenset[int] = frozenset()
         self._announce = True  # the next beat carries all fields, as after a join
@@ -90,8 +93,9 @@ class Membership:
 
     def acknowledge(self, owned: frozenset[int]) -> None:
         """Tell the coordinator what is owned now: it hands revoked partitions on only after this."""
-        if owned != self.owned:
+        if owned != self.owned or self._has_new_target:
             self.owned = owned
+            self._has_new_target = False
             self._acknowledge = True
             self._wake.set()
 
@@ -154,8 +158,9 @@ class Membership:
 
     def _request(self, epoch: int, *, announce: bool, acknowledge: bool) -> Any:
         held: tuple[Any, ...] = ()
-        if self.owned:
-            held = (_heartbeat.TopicPartitions(topic_id=self._topic_id, partitions=tuple(sorted(self.owned))),)
+        named = self.owned | self.target
+        if named:
+            held = (_heartbeat.TopicPartitions(topic_id=self._topic_id, partitions=tuple(sorted(named))),)
         return _heartbeat.ConsumerGroupHeartbeatRequest(
             group_id=self._group,
             member_id=self.member_id,
@@ -192,7 +197,7 @@ class Membership:
                 raise TopicReplaced(self._topic)
             target = frozenset(p for topic in reply.assignment.topic_partitions for p in topic.partitions)
             if target != self.target:
-                self.target = target
+                self.target, self._has_new_target = target, True
                 self._wake_engine()
 
     def _expelled(self, error: E) -> None:
@@ -209,6 +214,7 @@ class Membership:
         self.epoch = 0
         self.session += 1
         self.target = self.owned = frozenset()
+        self._has_new_target = False
         self._announce = True
         self._wake.set()
         self._wake_engine()

@@ -90,27 +90,35 @@ class Recovery:
         self._source = source
         self._changelog_id = changelog_id
         self._fold = fold
+        #: from a partition's first disagreement on: a long replay, an absent broker, another one must not use it up
+        self._deadlines: dict[int, float] = {}
         self._warned = time.monotonic()
 
-    async def recover(self, partitions: Collection[int]) -> AsyncIterator[Ready | Halted]:
-        """Each partition as soon as it is decided. Raises StoreFailed, FoldMismatch."""
+    async def recover(
+        self, partitions: Collection[int], taken_over: Collection[int] = ()
+    ) -> AsyncIterator[Ready | Halted]:
+        """Each partition as soon as it is decided. Raises StoreFailed, FoldMismatch.
+
+        Those of `taken_over` another recovery had begun: what they have waited for counts.
+        """
         left = set(partitions)
-        self._replay.begin(left)
-        self._warned = time.monotonic()
-        #: from a partition's first disagreement on: a long replay, an absent broker, another one must not use it up
-        deadlines: dict[int, float] = {}
+        new = left.difference(taken_over)
+        self._replay.begin(new)
+        self._deadlines = {partition: at for partition, at in self._deadlines.items() if partition not in new}
+        if new == left:
+            self._warned = time.monotonic()
         while left:
             offsets, replayed, bounds = await self._look(left)
             disagreements: dict[int, str] = {}
             for partition, log_bounds in bounds.items():
                 problem = self._problem(partition, offsets[partition], log_bounds, replayed[partition])
-                is_last_try = time.monotonic() > deadlines.get(partition, math.inf)
+                is_last_try = time.monotonic() > self._deadlines.get(partition, math.inf)
                 if problem is None or is_last_try:
                     left.discard(partition)
                     yield self._decided(partition, offsets[partition], log_bounds, replayed[partition], problem)
                 else:
                     disagreements[partition] = problem
-                    deadlines.setdefault(partition, time.monotonic() + AGREEMENT_SECONDS)
+                    self._deadlines.setdefault(partition, time.monotonic() + AGREEMENT_SECONDS)
             if left and len(disagreements) == len(bounds):
                 self._warn_of_wait(left, "; ".join(disagreements.values()) or STABLE_OFFSETS)
                 await asyncio.sleep(UNSTABLE_POLL_SECONDS)
@@ -121,7 +129,7 @@ class Recovery:
         """Stable group offsets, what was replayed, and the source log's bounds, of those that can be told now."""
         try:
             offsets = await self._stable_offsets(partitions)
-            replayed = await self._replay.run(offsets, self._warn_of_wait)
+            replayed = await self._replay.run(offsets, self._warn_of_wait, others=len(partitions) - len(offsets))
             bounds = await self._bounds(replayed)
         except (*LOST, kafka_errors.KafkaError) as error:
             log.info("recovery waits for the brokers error=%s", type(error).__name__)

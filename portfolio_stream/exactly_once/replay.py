@@ -59,13 +59,13 @@ class Replay:
         self._counts: dict[int, int] = {}
 
     def begin(self, partitions: Collection[int]) -> None:
-        """A recovery of these: what an earlier one saw of a changelog's end may be long ago."""
+        """A recovery of these, new: what an earlier one saw of a changelog's end may be long ago."""
         for partition in partitions:
             self._short.pop(partition, None)
 
-    async def run(self, group_offsets: Mapping[int, int], waiting: Waiting) -> dict[int, Replayed]:
+    async def run(self, group_offsets: Mapping[int, int], waiting: Waiting, *, others: int = 0) -> dict[int, Replayed]:
         """Those of the partitions that can be told by now: they have a leader, an end that can be believed, and the
-        store holds all before it. Ask again for the others.
+        store holds all before it. Ask again for the rest. `others` wait beside them, with no offset to be asked about.
 
         Raises StoreFailed, one of LOST or a KafkaError.
         `waiting` is called with what is still to come, whenever something has come.
@@ -73,6 +73,7 @@ class Replay:
         if not group_offsets:
             return {}
         async with self._turn:
+            await self._store.drained()  # a wipe that a cancelled run has begun
             firsts = await log_offsets(self._client, self._topic, group_offsets, EARLIEST)
             ends = await log_offsets(self._client, self._topic, firsts, LATEST)
             ends = {partition: end for partition, end in ends.items() if self._is_credible(partition, end)}
@@ -89,19 +90,20 @@ class Replay:
             try:
                 for partition in todo:
                     self._reader.resume(partition, starts[partition])
-                await self._until_some_end(todo, ends, problems, waiting)
+                await self._until_some_end(todo, ends, problems, waiting, len(group_offsets) + others)
+                await self._mark(todo)
             finally:
                 self._reader.pause(ends)
             told = ends.keys() - todo
             return {partition: Replayed(self._counts.pop(partition, 0), problems.get(partition)) for partition in told}
 
     async def _until_some_end(
-        self, todo: set[int], ends: Mapping[int, int], problems: dict[int, str], waiting: Waiting
+        self, todo: set[int], ends: Mapping[int, int], problems: dict[int, str], waiting: Waiting, asked: int
     ) -> None:
-        """They leave `todo`."""
+        """They leave `todo`; of as many as `asked` nobody else waits."""
         tries: dict[tuple[int, int], int] = {}
         gathered = time.monotonic() + GATHER_SECONDS
-        while todo and (len(todo) == len(ends) or time.monotonic() < gathered):
+        while todo and (len(todo) == asked or time.monotonic() < gathered):
             waiting(todo, CHANGELOG_END)
             try:
                 await self._fetch()
@@ -126,6 +128,16 @@ class Replay:
             position = Position(topic_id=self._topic_id, offset=batches[-1][-1].offset + 1, written_at=time.time())
             await self._store.write(items, {partition: position})
             self._counts[partition] = self._counts.get(partition, 0) + len(items)
+
+    async def _mark(self, partitions: Collection[int]) -> None:
+        """Up to where they were read: aborted records alone may take longer than a turn. What is not read stays old."""
+        marks = {}
+        for partition in partitions:
+            offset, known = await self._reader.position(partition), self._store.position(partition)
+            if offset > (0 if known is None else known.offset):
+                marks[partition] = Position(topic_id=self._topic_id, offset=offset, written_at=time.time())
+        if marks:
+            await self._store.write([], marks)
 
     def _is_credible(self, partition: int, end: int) -> bool:
         position = self._store.position(partition)

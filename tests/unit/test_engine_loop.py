@@ -14,7 +14,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 from portfolio_stream.errors import OutcomeUnknown, PartitionNotHalted, RecordNotMovable
 from portfolio_stream.exactly_once import engine as loop
 from portfolio_stream.exactly_once import slices
-from portfolio_stream.exactly_once.commits import Commits
+from portfolio_stream.exactly_once.commits import COMMITTING_SECONDS, Commits
 from portfolio_stream.exactly_once.configuration import Configuration
 from portfolio_stream.exactly_once.connections import KafkaConnections
 from portfolio_stream.exactly_once.engine import KEEP_ID_SECONDS, Engine
@@ -208,7 +208,7 @@ class RecoversAt:
     def __init__(self, offset: int) -> None:
         self._offset = offset
 
-    async def recover(self, partitions: Iterable[int]) -> AsyncIterator[Ready]:
+    async def recover(self, partitions: Iterable[int], taken_over: Iterable[int] = ()) -> AsyncIterator[Ready]:
         for partition in partitions:
             yield Ready(partition=partition, offset=self._offset, replayed=0)
 
@@ -272,7 +272,7 @@ async def test_a_partition_has_one_recovery(engine: Engine) -> None:
     resumed: list[int] = []
 
     class Waits(RecoversAt):
-        async def recover(self, partitions: Iterable[int]) -> AsyncIterator[Ready]:
+        async def recover(self, partitions: Iterable[int], taken_over: Iterable[int] = ()) -> AsyncIterator[Ready]:
             if 1 in partitions:
                 yield Ready(partition=0, offset=10, replayed=0)
             await may_end.wait()
@@ -295,11 +295,11 @@ async def test_a_partition_has_one_recovery(engine: Engine) -> None:
 
 async def test_a_recovery_takes_over_what_another_has_not_decided(engine: Engine) -> None:
     """Partitions come one after the other, as others give them back: the later ones wait for no replay of the first."""
-    asked: list[set[int]] = []
+    asked: list[tuple[set[int], set[int]]] = []
 
     class Waits(RecoversAt):
-        async def recover(self, partitions: Iterable[int]) -> AsyncIterator[Ready]:
-            asked.append(set(partitions))
+        async def recover(self, partitions: Iterable[int], taken_over: Iterable[int] = ()) -> AsyncIterator[Ready]:
+            asked.append((set(partitions), set(taken_over)))
             if len(asked) == 1:
                 yield Ready(partition=0, offset=10, replayed=0)
                 await asyncio.Event().wait()
@@ -312,7 +312,8 @@ async def test_a_recovery_takes_over_what_another_has_not_decided(engine: Engine
     await asyncio.sleep(0)
     engine._recover((2,))
     await recovered(engine)
-    assert ([{0, 1}, {1, 2}], {0, 1, 2}) == (asked, engine.running)
+    assert [({0, 1}, set()), ({1, 2}, {1})] == asked
+    assert {0, 1, 2} == engine.running
 
 
 async def test_an_offset_out_of_range_is_asked_for_again(engine: Engine) -> None:
@@ -320,7 +321,7 @@ async def test_an_offset_out_of_range_is_asked_for_again(engine: Engine) -> None
     asked: list[int] = []
 
     class Recovers(RecoversAt):
-        async def recover(self, partitions: Iterable[int]) -> AsyncIterator[Ready]:
+        async def recover(self, partitions: Iterable[int], taken_over: Iterable[int] = ()) -> AsyncIterator[Ready]:
             asked.extend(partitions)
             async for ready in super().recover(partitions):
                 yield ready
@@ -438,4 +439,4 @@ async def test_a_late_transaction_waits_for_the_commit_before_it(engine: Engine)
     committed.set()
     await engine._commits._committing
     await engine._fetch()
-    assert [loop.IDLE_FETCH_MS, 1] == waits
+    assert [1000 * COMMITTING_SECONDS, 1] == waits

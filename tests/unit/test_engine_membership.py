@@ -113,6 +113,32 @@ async def test_a_join_says_all_and_gets_its_target(member: Membership, coordinat
     assert (0, "uniform") == (coordinator.beats[0].member_epoch, coordinator.beats[0].server_assignor)
 
 
+async def test_a_beat_names_what_may_be_taken_while_it_is_under_way(
+    member: Membership, coordinator: Coordinator, clock: Clock
+) -> None:
+    """A coordinator gives away at once, to another member, what a beat does not name."""
+    member.acknowledge(frozenset({0}))
+    clock.now += module.ANNOUNCE_SECONDS + 1
+    await member.beat()
+    assert (0, 1) == coordinator.beats[-1].topic_partitions[0].partitions
+
+
+async def test_a_target_that_takes_back_what_was_not_taken_is_acknowledged(
+    member: Membership, coordinator: Coordinator
+) -> None:
+    """Though what is owned stays the same: the coordinator waits for it."""
+    member.acknowledge(frozenset({0}))
+    coordinator.script = [(3, (0,)), (4, None)]
+    await member.beat()
+    assert (0, 1) == coordinator.beats[-1].topic_partitions[0].partitions
+    member.acknowledge(frozenset({0}))
+    await member.beat()
+    assert (0,) == coordinator.beats[-1].topic_partitions[0].partitions
+    member.acknowledge(frozenset({0}))
+    await member.beat()
+    assert coordinator.beats[-1].topic_partitions is None
+
+
 async def test_ownership_is_told_once(member: Membership, coordinator: Coordinator, woken: list[int]) -> None:
     """The beat after the engine acknowledged carries it, the next carries nothing; only a change wakes the engine."""
     member.acknowledge(frozenset({0, 1}))
@@ -426,7 +452,7 @@ def test_another_fold_is_refused() -> None:
         decide(msgspec.structs.replace(META, fold="g"), 10, 0, 20, last=False)
 
 
-async def replayed_nothing(*_: Any) -> dict[int, Replayed]:
+async def replayed_nothing(*_: Any, **__: Any) -> dict[int, Replayed]:
     return {3: Replayed(0)}
 
 
@@ -460,7 +486,7 @@ async def test_the_patience_begins_with_the_first_difference(monkeypatch: pytest
 async def test_each_partition_has_its_own_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that differed for a moment must not use up the time of another, whose leader is away for longer than it."""
 
-    async def replayed(offsets: dict[int, int], _: Any) -> dict[int, Replayed]:
+    async def replayed(offsets: dict[int, int], _: Any, **__: Any) -> dict[int, Replayed]:
         return dict.fromkeys(offsets, Replayed(0))
 
     made = recovery(META, SimpleNamespace(begin=list, run=replayed))
@@ -502,3 +528,39 @@ async def test_the_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     (halted,) = [decided async for decided in made.recover({3})]
     assert isinstance(halted, Halted)
     assert 15 < now < 20
+
+
+async def test_patience_goes_on_where_another_recovery_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a group that changes every ten seconds would never hear what an operator must look at."""
+    made = recovery(META, SimpleNamespace(begin=list, run=replayed_nothing))
+    now = 0.0
+
+    async def stable_offsets(partitions: Any) -> dict[int, int]:
+        nonlocal now
+        now += 1
+        return {3: 9}
+
+    async def bounds(_: Any) -> dict[int, tuple[int, int]]:
+        return {3: (0, 20)}
+
+    monkeypatch.setattr(recovery_module, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(recovery_module, "UNSTABLE_POLL_SECONDS", 0.0)
+    monkeypatch.setattr(made, "_stable_offsets", stable_offsets)
+    monkeypatch.setattr(made, "_bounds", bounds)
+
+    async def decide_until(end: float, taken_over: set[int]) -> bool:
+        async def decide() -> None:
+            (halted,) = [decided async for decided in made.recover({3}, taken_over)]
+            assert isinstance(halted, Halted)
+
+        task = asyncio.create_task(decide())
+        for _ in range(1_000):
+            await asyncio.sleep(0)
+            if now > end:
+                break
+        task.cancel()
+        return not (await asyncio.gather(task, return_exceptions=True))[0]
+
+    assert not await decide_until(10, set())
+    assert not await decide_until(20, set())  # a partition that was given back meanwhile begins anew
+    assert await decide_until(30, {3})

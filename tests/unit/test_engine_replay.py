@@ -1,5 +1,7 @@
 """Where a replay begins, what it believes, and what it says of a changelog that holds no whole state."""
 
+import asyncio
+import threading
 import time
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -263,6 +265,65 @@ async def test_a_changelog_that_hangs_holds_no_other_partition(store: Store, log
     logs.fetch = hangs  # type: ignore[method-assign]
     assert {1: Replayed(3)} == await replay.run({1: 7, 2: 7}, lambda *_: None)
     assert {} == logs.reading
+
+
+async def test_a_partition_that_cannot_be_asked_about_yet_waits_for_no_replay(
+    store: Store, logs: LongLogs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its offset is held by its dead owner's transaction: who asks for it must be heard between."""
+    monkeypatch.setattr(module, "GATHER_SECONDS", 0.0)
+    replay = Replay(SimpleNamespace(), store, logs, topic="log", topic_id="now")  # type: ignore[arg-type]
+    assert {} == await replay.run({2: 7}, lambda *_: None, others=1)
+    assert {2: Replayed(50)} == await replay.run({2: 7}, lambda *_: None)
+
+
+async def test_a_stretch_without_records_is_read_once(
+    store: Store, logs: LongLogs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Aborted transactions only: a turn that ends amid them is no reason to begin again. What was not read stays as old
+    as it was, for tombstones may be gone."""
+    monkeypatch.setattr(module, "GATHER_SECONDS", 0.05)
+    replay = Replay(SimpleNamespace(), store, logs, topic="log", topic_id="now")  # type: ignore[arg-type]
+
+    async def aborted(timeout_ms: int) -> dict[int, list[list[Any]]]:
+        await asyncio.sleep(0.04)
+        if 2 in logs.reading:
+            logs.reading[2] += 10
+        return {}
+
+    monkeypatch.setattr(logs, "fetch", aborted)
+    await stored(store, absent=60.0)
+    before = store.position(PARTITION)
+    told: list[int] = []
+    for _ in range(5):
+        if not told:
+            told += await replay.run({2: 7, PARTITION: 7}, lambda *_: None, others=1)
+    assert ([2], before) == (told, store.position(PARTITION))
+
+
+async def test_a_wipe_that_a_cancelled_replay_began_is_over_before_the_next_looks(
+    store: Store, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on in the store's thread: who read the position meanwhile would go on in a store that is emptied."""
+    monkeypatch.setattr(module, "BELIEF_SECONDS", 0.0)
+    await stored(store, offset=6)
+    may_wipe, wipe = threading.Event(), store._db.delete
+
+    def stalled(*bounds: bytes) -> None:
+        may_wipe.wait(5)
+        wipe(*bounds)
+
+    store._db.delete = stalled  # type: ignore[method-assign]
+    replay = Replay(SimpleNamespace(), store, log, topic="log", topic_id="now")  # type: ignore[arg-type]
+    first = asyncio.create_task(replay.run({PARTITION: 7}, lambda *_: None))
+    await asyncio.sleep(0.05)
+    first.cancel()
+    log.end = 8  # the leader has heard of its successor
+    second = asyncio.create_task(replay.run({PARTITION: 7}, lambda *_: None))
+    await asyncio.sleep(0.05)
+    may_wipe.set()
+    assert {PARTITION: Replayed(8)} == await second
+    assert ([0], b"7") == (log.asked_from, store.get(KEY))
 
 
 async def test_what_one_fetch_brings_is_written_at_once(
