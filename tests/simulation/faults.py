@@ -383,6 +383,15 @@ def fail_fold(world: "World", fault: Fault) -> bool:
     return True
 
 
+def slow_fold(world: "World", fault: Fault) -> bool:
+    """The next fold waits for something, at times for longer than a revocation may take: the main loop stands still."""
+    worker = _running(world, fault)
+    if worker is None:
+        return False
+    worker.fold_seconds = 2 * fault.seconds
+    return True
+
+
 def refuse_records(world: "World", fault: Fault) -> bool:
     """An operator lowered a topic's max.message.bytes, and corrects it later."""
     place = (OUTPUT, fault.target % world.plan.profile.partitions)
@@ -427,7 +436,7 @@ ACTS: Mapping[str, Act] = {
         kill, crash_at_step, crash_exactly, kill_at_reply, stop, remove, long_absence, add, twin, pause,
         pause_at_reply, nap, lose_replies, lose_requests, lose_next_reply, lose_assignment, hold_next_request, cut_off,
         slow_link, kill_broker, kill_broker_at_reply, pause_broker, move_leaders, compact, disk_full, disk_write_fails,
-        slow_disk, crash_machine, wipe_folder, new_identity, copy_folder, jump_clock, fail_fold, poison,
+        slow_disk, crash_machine, wipe_folder, new_identity, copy_folder, jump_clock, fail_fold, slow_fold, poison,
         source_transactions, open_source_transaction, refuse_records, damage_fetches,
     )
 }  # fmt: skip

@@ -98,6 +98,7 @@ WEIGHTS = {
     "copy_folder": 1,
     "jump_clock": 2,
     "fail_fold": 6,
+    "slow_fold": 3,
     "poison": 1,
     "source_transactions": 3,
     "open_source_transaction": 3,

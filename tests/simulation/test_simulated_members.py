@@ -3,9 +3,14 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from random import Random
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
 
+from portfolio_stream.exactly_once.membership import Membership
 from tests.simulation.disk import Disk
-from tests.simulation.kafka.cluster import SimulatedKafka
+from tests.simulation.kafka.cluster import SESSION_SECONDS, SimulatedKafka
+from tests.simulation.kafka.groups import Group
 from tests.simulation.ledger import CHANGELOG, DEAD, GROUP, OUTPUT, SOURCE
 from tests.simulation.loop import SimulatedLoop, simulate
 from tests.simulation.worker import SimulatedWorker
@@ -13,6 +18,7 @@ from tests.simulation.worker import SimulatedWorker
 PARTITIONS = 4
 SEEDS = range(5)
 SETTLED_SECONDS = 30.0
+TOPIC_ID = UUID(int=5)
 BEAT = "ConsumerGroupHeartbeat"
 
 
@@ -91,3 +97,69 @@ def test_an_assignment_whose_answer_was_lost_is_learned() -> None:
         stage.at_each_beat(lose_news)
 
     with_two(scenario)
+
+
+class Beats:
+    """A group's coordinator behind a client: each beat waits at the gate."""
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def send(self, node: int, request: Any, *, group: Any) -> Any:
+        entity = request.entity
+        topics = entity.topic_partitions
+        owned = None if topics is None else [p for topic in topics for p in topic.partitions]
+        timeout = entity.rebalance_timeout.total_seconds()
+        await self.gate.wait()
+        answer = self.group.beat(entity.member_id, entity.member_epoch, owned, timeout if timeout > 0 else None)
+        assignment = None
+        if answer.assignment is not None:
+            topic = SimpleNamespace(topic_id=TOPIC_ID, partitions=tuple(answer.assignment))
+            assignment = SimpleNamespace(topic_partitions=[topic])
+        return SimpleNamespace(
+            error_code=answer.error, error_message=None, member_epoch=answer.epoch, assignment=assignment
+        )
+
+
+async def test_what_is_taken_while_a_beat_is_under_way_is_not_given_away() -> None:
+    """The beat says what was owned when it was sent; somebody has joined meanwhile."""
+    now = 100.0
+    group = Group(lambda: now, 3, SESSION_SECONDS)
+    beats = Beats(group)
+
+    async def node() -> int:
+        return 0
+
+    client: Any = beats
+    coordinators: Any = SimpleNamespace(group=node, forget=_nothing)
+    first = Membership(
+        client,
+        coordinators,
+        group=GROUP,
+        topic=SOURCE,
+        topic_id=TOPIC_ID,
+        member_id="first",
+        progress=lambda: 0.0,
+        wake_engine=_nothing,
+    )
+    await first.beat()
+    assert {0, 1, 2} == first.target
+    now += 2
+    group.beat("second", 0, (), 30.0)
+    beats.gate.clear()
+    first._announce = True
+    under_way = asyncio.create_task(first.beat())
+    await asyncio.sleep(0)
+    first.acknowledge(frozenset({0, 1, 2}))  # the engine begins with all three
+    now += 1
+    beats.gate.set()
+    await under_way
+    (given,) = {0, 1, 2} - first.target
+    group.beat("second", group.members["second"].epoch, None, None)
+    assert not group.members["second"].assigned
+    first.acknowledge(first.target)
+    await first.beat()
+    group.beat("second", group.members["second"].epoch, None, None)
+    assert {given} == group.members["second"].assigned.keys()

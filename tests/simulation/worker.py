@@ -55,6 +55,8 @@ class SimulatedWorker:
         self.ending: BaseException | None = None
         #: slices whose fold will fail
         self.failures = 0
+        #: for which the next fold waits for something
+        self.fold_seconds = 0.0
         #: how often the fold of one record alone has failed, by partition and offset
         self.failed_alone: Counter[tuple[int, int]] = Counter()
         self._loop = loop
@@ -135,6 +137,9 @@ class SimulatedWorker:
                 continue
             if self._random.random() < AWAITING_FOLDS:
                 await asyncio.sleep(self._random.uniform(0.0, 0.2))
+            if self.fold_seconds:
+                seconds, self.fold_seconds = self.fold_seconds, 0.0
+                await asyncio.sleep(seconds)
             try:
                 if self.failures:
                     self.failures -= 1

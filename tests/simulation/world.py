@@ -43,7 +43,7 @@ CHECK_SECONDS = 0.5
 ACCOUNTS = 12
 _NO_ANSWER = frozenset((
     "lose_replies", "lose_requests", "lose_next_reply", "lose_assignment", "hold_next_request", "cut_off", "slow_link",
-    "move_leaders", "kill_broker", "kill_broker_at_reply", "pause_broker", "twin",
+    "move_leaders", "kill_broker", "kill_broker_at_reply", "pause_broker", "twin", "slow_fold",
 ))  # fmt: skip
 #: how a worker may end by itself, and the faults of which one must have happened: each ending is documented, and a
 #: supervisor starts it again
@@ -207,7 +207,7 @@ class World:
         for worker in list(self.twins):
             self.part(worker)
         for worker in self.workers:
-            worker.disk.is_full, worker.disk.fails_in, worker.failures = False, None, 0
+            worker.disk.is_full, worker.disk.fails_in, worker.failures, worker.fold_seconds = False, None, 0, 0.0
             if worker.process is not None:
                 worker.process.dies_at = None
                 if worker.process.is_paused:
