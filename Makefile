@@ -29,7 +29,7 @@ browser: setup
 
 # The long form of what `make test` has a slice of; hours, and each part is a command of its own (docs/proof.md).
 proof: setup
-	$(BIN)/python -m tests.simulation --mutations --seeds 60
+	$(BIN)/python -m tests.simulation --mutations --seeds 150
 	$(BIN)/python -m tests.simulation --every-step
 	$(BIN)/python -m tests.simulation --profile storm --minutes 30
 	$(BIN)/python -m tests.simulation --profile days --minutes 60
