@@ -295,7 +295,7 @@ async def test_a_stretch_without_records_is_read_once(
     await stored(store, absent=60.0)
     before = store.position(PARTITION)
     told: list[int] = []
-    for _ in range(5):
+    for _ in range(50):
         if not told:
             told += await replay.run({2: 7, PARTITION: 7}, lambda *_: None, others=1)
     assert ([2], before) == (told, store.position(PARTITION))
@@ -307,20 +307,21 @@ async def test_a_wipe_that_a_cancelled_replay_began_is_over_before_the_next_look
     """It goes on in the store's thread: who read the position meanwhile would go on in a store that is emptied."""
     monkeypatch.setattr(module, "BELIEF_SECONDS", 0.0)
     await stored(store, offset=6)
-    may_wipe, wipe = threading.Event(), store._db.delete
+    begins, may_wipe, wipe = threading.Event(), threading.Event(), store._db.delete
 
     def stalled(*bounds: bytes) -> None:
+        begins.set()
         may_wipe.wait(5)
         wipe(*bounds)
 
     store._db.delete = stalled  # type: ignore[method-assign]
     replay = Replay(SimpleNamespace(), store, log, topic="log", topic_id="now")  # type: ignore[arg-type]
     first = asyncio.create_task(replay.run({PARTITION: 7}, lambda *_: None))
-    await asyncio.sleep(0.05)
+    assert await asyncio.to_thread(begins.wait, 5)
     first.cancel()
     log.end = 8  # the leader has heard of its successor
     second = asyncio.create_task(replay.run({PARTITION: 7}, lambda *_: None))
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # it does not look before
     may_wipe.set()
     assert {PARTITION: Replayed(8)} == await second
     assert ([0], b"7") == (log.asked_from, store.get(KEY))
