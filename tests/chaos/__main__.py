@@ -62,7 +62,7 @@ def on_a_cluster(chapter: Chapter, rate: float, seed: int, are_logs_kept: bool) 
     except AssertionError:
         print(f"WRONG in chapter {chapter.number}: brokers' and workers' logs and data are in {folder}")
         raise
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, KeyboardInterrupt):
         shutil.rmtree(folder)
         raise
     if are_logs_kept:
@@ -107,7 +107,7 @@ def main() -> int:
     except AssertionError as wrong:
         print(f"{wrong}\nWRONG with --seed {given.seed}")
         return 1
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, KeyboardInterrupt):
         return 130
     finally:
         print(table(sorted(seconds_by_kind.items())))
