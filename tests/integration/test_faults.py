@@ -103,14 +103,15 @@ async def test_a_second_process_of_an_identity_is_refused(stage: Stage) -> None:
     load = Load.of(stage.settings, 9_000, 3_000)
     (first,) = await stage.started("w1")
     load.start()
-    recovered = len(first.events("recovered"))
+    partitions = stage.settings.partitions
+    await until(lambda: len(first.events("recovered")) == partitions, 5, "it has all partitions", first)
     text = await run_to_the_end(stage.worker("w1"))
     assert f"Another process uses the data directory {stage.folder / 'data' / 'w1'}." in text
     assert "Operator action: Stop that process" in text
     await load.done()
     await wait_for_no_lag(stage.settings, 10)
     await check(stage.settings, load)
-    assert recovered == len(first.events("recovered")), "a rebalance"
+    assert partitions == len(first.events("recovered")), "a rebalance"
     assert "dropping" not in first.text
 
 

@@ -158,8 +158,8 @@ MUTATIONS = (
         "        self.bump(partitions)\n        for partition in partitions:\n",
         Mutation(
             "views kept before a recovery", "engine",
-            "drop_parts(undecided)\n        self.partitions.forget_views(undecided)\n        task =",
-            "drop_parts(undecided)\n        task =",
+            "drop_parts(undecided)\n        self.partitions.forget_views(undecided)\n        recovered =",
+            "drop_parts(undecided)\n        recovered =",
             Mutation(
                 "views kept after it", "engine", "            known.forget_views((decided.partition,))\n", "",
             ),
@@ -189,7 +189,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a difference believed at once", "recovery",
-        "                is_last_try = time.monotonic() > deadlines.get(partition, math.inf)\n",
+        "                is_last_try = time.monotonic() > self._deadlines.get(partition, math.inf)\n",
         "                is_last_try = True\n",
     ),
     Mutation(
