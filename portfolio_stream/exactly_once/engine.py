@@ -315,7 +315,7 @@ class Engine:
         if self._stopping or self._woken:
             wait = 0
         elif self._commits.open.parts:
-            wait = max(1, int(min(wait, self._commits.seconds_until_due() * 1000)))
+            wait = max(1, min(wait, int(self._commits.seconds_until_due() * 1000)))
         try:
             return await self._reader.fetch(wait)
         except kafka_errors.OffsetOutOfRangeError as error:

@@ -509,44 +509,35 @@ async def test_each_partition_has_its_own_patience(monkeypatch: pytest.MonkeyPat
     assert expected == [decided async for decided in made.recover({3, 4})]
 
 
-async def test_the_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A difference that stays stops the partition after 15 s."""
-    made = recovery(META, SimpleNamespace(begin=list, run=replayed_nothing))
-    now = 0.0
+def differing(monkeypatch: pytest.MonkeyPatch) -> tuple[Recovery, SimpleNamespace]:
+    """A recovery of partition 3, whose META and group differ for good; a look takes a second of `clock.now`."""
+    made, clock = recovery(META, SimpleNamespace(begin=list, run=replayed_nothing)), SimpleNamespace(now=0.0)
 
-    async def stable_offsets(partitions: Any) -> dict[int, int]:
-        nonlocal now
-        now += 1
+    async def stable_offsets(_: Any) -> dict[int, int]:
+        clock.now += 1
         return {3: 9}
 
     async def bounds(_: Any) -> dict[int, tuple[int, int]]:
         return {3: (0, 20)}
 
-    monkeypatch.setattr(recovery_module, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(recovery_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     monkeypatch.setattr(made, "_stable_offsets", stable_offsets)
     monkeypatch.setattr(made, "_bounds", bounds)
+    return made, clock
+
+
+async def test_the_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A difference that stays stops the partition after 15 s."""
+    made, clock = differing(monkeypatch)
     (halted,) = [decided async for decided in made.recover({3})]
     assert isinstance(halted, Halted)
-    assert 15 < now < 20
+    assert 15 < clock.now < 20
 
 
 async def test_patience_goes_on_where_another_recovery_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """Or a group that changes every ten seconds would never hear what an operator must look at."""
-    made = recovery(META, SimpleNamespace(begin=list, run=replayed_nothing))
-    now = 0.0
-
-    async def stable_offsets(partitions: Any) -> dict[int, int]:
-        nonlocal now
-        now += 1
-        return {3: 9}
-
-    async def bounds(_: Any) -> dict[int, tuple[int, int]]:
-        return {3: (0, 20)}
-
-    monkeypatch.setattr(recovery_module, "time", SimpleNamespace(monotonic=lambda: now))
+    made, clock = differing(monkeypatch)
     monkeypatch.setattr(recovery_module, "UNSTABLE_POLL_SECONDS", 0.0)
-    monkeypatch.setattr(made, "_stable_offsets", stable_offsets)
-    monkeypatch.setattr(made, "_bounds", bounds)
 
     async def decide_until(end: float, taken_over: set[int]) -> bool:
         async def decide() -> None:
@@ -556,7 +547,7 @@ async def test_patience_goes_on_where_another_recovery_takes_over(monkeypatch: p
         task = asyncio.create_task(decide())
         for _ in range(1_000):
             await asyncio.sleep(0)
-            if now > end:
+            if clock.now > end:
                 break
         task.cancel()
         return not (await asyncio.gather(task, return_exceptions=True))[0]
