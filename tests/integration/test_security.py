@@ -1,10 +1,14 @@
 """A Kafka that clients reach by TLS and a login alone: everything of ours gets in with the settings, nothing without.
 
 The brokers' own plaintext listener is another port, which nobody who comes by SASL_SSL is told of.
+
+Commands run as processes: aiokafka does not wait for the broker's part in the end of a TLS connection that was refused,
+so it is the end of the process that closes it.
 """
 
 import asyncio
 import json
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import pbkdf2_hmac
@@ -22,12 +26,12 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from portfolio_stream import cli
 from portfolio_stream.broker.cluster import Cluster
 from portfolio_stream.broker.probe import free_port
 from portfolio_stream.broker.server import Listener
 from portfolio_stream.exactly_once.wire import Lane, Node, call, schema
-from tests.integration.workers import Worker, until
+from tests.integration.auditor import COMMAND
+from tests.integration.workers import START_SECONDS, Worker, until
 
 pytestmark = pytest.mark.kafka
 
@@ -121,20 +125,20 @@ def worker(secured: Secured, tmp_path: Path) -> Iterator[Worker]:
     made.end()
 
 
+def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """A command of ours, with this process's environment."""
+    return subprocess.run([COMMAND, *arguments], capture_output=True, text=True, timeout=START_SECONDS)
+
+
 async def test_every_connection_logs_in_over_tls(
-    secured: Secured,
-    environment: dict[str, str],
-    worker: Worker,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    secured: Secured, environment: dict[str, str], worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Worker, web view and every command do their work where plaintext gets nowhere, by SCRAM and by PLAIN."""
 
     async def answer(*arguments: str) -> str:
-        code = await asyncio.to_thread(cli.run, arguments)
-        shown = capsys.readouterr()
-        assert 0 == code, shown
-        return shown.out
+        ended = await asyncio.to_thread(run, *arguments)
+        assert 0 == ended.returncode, ended
+        return ended.stdout
 
     async def is_worked_off() -> bool:
         return 0 == json.loads(await answer("lag", "-o", "json"))["lag"]
@@ -229,24 +233,23 @@ def test_a_wrong_setting_is_named(
     cause: str,
     action: str,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """What is wrong, and which variables to correct; exit code 1, as where no broker answers."""
     for name, value in change.items():
         monkeypatch.setenv(f"PORTFOLIO_KAFKA_{name}", value)
-    assert 1 == cli.run(["topics", "list"])
-    lines = capsys.readouterr().err.splitlines()
+    ended = run("topics", "list")
+    assert 1 == ended.returncode, ended
+    lines = ended.stderr.splitlines()
     assert 2 == len(lines), lines
     assert f"127.0.0.1:{secured.port}" in lines[0] and cause in lines[0], lines
     assert action in lines[1], lines
 
 
-def test_tls_where_plaintext_is_spoken(
-    secured: Secured, environment: dict[str, str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_tls_where_plaintext_is_spoken(secured: Secured, environment: dict[str, str]) -> None:
     """The reverse of a forgotten setting."""
-    assert 1 == cli.run(["topics", "list", "--bootstrap-servers", secured.cluster.bootstrap_servers])
-    assert "closes connections of security protocol SASL_SSL" in capsys.readouterr().err
+    ended = run("topics", "list", "--bootstrap-servers", secured.cluster.bootstrap_servers)
+    assert 1 == ended.returncode, ended
+    assert "closes connections of security protocol SASL_SSL" in ended.stderr
 
 
 async def test_a_worker_with_a_wrong_password_ends(worker: Worker) -> None:
