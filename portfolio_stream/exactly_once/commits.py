@@ -8,7 +8,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import chain
 
 from aiokafka.structs import TopicPartition
 
@@ -121,7 +122,7 @@ class Commits:
         transaction = self.open
         parts = transaction.committable()
         if parts:
-            items = [item for part in parts for item in self._encode(part)]
+            items = {part.partition: self._encode(part) for part in parts}
             self._committing = asyncio.create_task(self._commit(transaction, parts, items), name="commit")
             self._committing.add_done_callback(lambda _: self._wake_engine())
             self.open = Transaction(transaction.number + 1)
@@ -169,14 +170,15 @@ class Commits:
             fold=self._configuration.fold,
         )
         items.append((prefix + META_KEY, encode_meta(meta)))
-        append = part.appender(self._configuration.changelog_topic)
         timestamp = part.latest_timestamps[-1][0] if part.latest_timestamps else 0
-        for key, value in items:
-            append(timestamp, key[2:], value, ())
+        changes = ((key[2:], value) for key, value in items)
+        part.batches_of(self._configuration.changelog_topic).extend(timestamp, changes)
         return items
 
-    async def _commit(self, transaction: Transaction, parts: Sequence[Part], items: list[Item]) -> None:
-        """Offsets, records, EndTxn, store."""
+    async def _commit(
+        self, transaction: Transaction, parts: Sequence[Part], items: Mapping[int, Sequence[Item]]
+    ) -> None:
+        """Offsets, records, EndTxn, store. `items` are the store's, by partition."""
         started = time.perf_counter()
         parts = await self._reserve(transaction, parts)
         if not parts:
@@ -184,7 +186,6 @@ class Commits:
         endings = await self._writer.send_records(parts)
         await self._writer.commit()
         self._count(parts, time.perf_counter() - started)
-        kept = {prefix_of(part.partition) for part in parts}
         now = time.time()
         positions = {
             part.partition: Position(topic_id=self._changelog_id, offset=endings[target], written_at=now)
@@ -192,7 +193,7 @@ class Commits:
             if (target := TopicPartition(self._configuration.changelog_topic, part.partition)) in endings
         }
         started = time.perf_counter()
-        await self._store.write([item for item in items if item[0][:2] in kept], positions)
+        await self._store.write(chain.from_iterable(items[part.partition] for part in parts), positions)
         self._statistics.store_seconds.observe(time.perf_counter() - started)
         self._stored = transaction.number
 

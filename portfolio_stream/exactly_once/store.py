@@ -12,7 +12,7 @@ Keys: partition (2 bytes, big endian), table name, 0x00, table key: without the 
 import asyncio
 import logging
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
 from itertools import chain
@@ -99,9 +99,12 @@ class Store:
     def _open(self) -> Database:
         return self._open_database(self.path)
 
-    @_failing
     def get(self, key: bytes) -> bytes | None:
-        return self._db.get(key)
+        """Folds wait for it: `_failing` would be one more call."""
+        try:
+            return self._db.get(key)
+        except Exception as error:
+            raise StoreFailed(self.path, str(error)) from error
 
     @_failing
     def scan(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
@@ -144,7 +147,7 @@ class Store:
         raw = self.get(_POSITION + prefix_of(partition))
         return None if raw is None else _decode_position(raw)
 
-    async def write(self, items: Sequence[Item], positions: Mapping[int, Position]) -> None:
+    async def write(self, items: Iterable[Item], positions: Mapping[int, Position]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._write, items, positions)
 
     @_failing

@@ -7,7 +7,7 @@ are the same in every retry.
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
@@ -16,6 +16,8 @@ from portfolio_stream.exactly_once.ports import Append, Headers
 
 Topic = str
 Data = bytes | None
+#: extend(timestamp in ms since 1970, keys and values)
+Extend = Callable[[int, Iterable[tuple[bytes, bytes | None]]], None]
 
 BATCH_BYTES = 900_000  # raw; the broker's limit is 1,048,588 and counts compressed bytes
 MAGIC, NO_COMPRESSION, TRANSACTIONAL = 2, 0, 1
@@ -31,16 +33,16 @@ Chain = list[tuple[Any, list[int]]]
 class Batches:
     """The record batches for one partition of one topic, in order.
 
-    `append` is the hot path: one C call a record (0.3 us); a new batch begins when the last one is full. It does not
-    refer to its owner: a cycle would keep the batches' memory until the garbage collector's next turn (110 ms of
-    standstill every five seconds, at 5,000 events/s).
+    `append` is the hot path: one C call a record (0.3 us); a new batch begins when the last one is full. `extend` takes
+    many without a call of Python's for each. Neither refers to its owner: a cycle would keep the batches' memory until
+    the garbage collector's next turn (110 ms of standstill every five seconds, at 5,000 events/s).
     """
 
-    __slots__ = ("_chain", "append")
+    __slots__ = ("_chain", "append", "extend")
 
     def __init__(self) -> None:
         self._chain: Chain = []
-        self.append: Append = _appender(self._chain)
+        self.append, self.extend = _appenders(self._chain)
 
     def last_batch_records(self) -> int:
         return self._chain[-1][1][0]
@@ -59,7 +61,7 @@ class Batches:
             yield data
 
 
-def _appender(chain: Chain) -> Append:
+def _appenders(chain: Chain) -> tuple[Append, Extend]:
     builder, count = _grow(chain)
     append = builder.append
     first = NO_TIMESTAMP
@@ -77,7 +79,23 @@ def _appender(chain: Chain) -> Append:
             first = timestamp
         count[0] += 1
 
-    return add
+    def extend(timestamp: int, records: Iterable[tuple[bytes, Data]]) -> None:
+        nonlocal append, count, first
+        rest = iter(records)
+        for key, value in rest:  # the first one alone can meet records without a timestamp
+            add(timestamp, key, value, ())
+            break
+        number = count[0]
+        for key, value in rest:
+            if append(number, timestamp, key, value, no_headers) is None:
+                count[0] = number
+                builder, count = _grow(chain)
+                append, first, number = builder.append, timestamp, 0
+                append(0, timestamp, key, value, no_headers)
+            number += 1
+        count[0] = number
+
+    return add, extend
 
 
 def _grow(chain: Chain) -> tuple[Any, list[int]]:
@@ -106,10 +124,13 @@ class Part:
         self.latest_timestamps: list[tuple[int, int]] = []
 
     def appender(self, topic: Topic) -> Append:
+        return self.batches_of(topic).append
+
+    def batches_of(self, topic: Topic) -> Batches:
         batches = self.batches.get(topic)
         if batches is None:
             batches = self.batches[topic] = Batches()
-        return batches.append
+        return batches
 
 
 class Transaction:

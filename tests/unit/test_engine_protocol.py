@@ -142,6 +142,25 @@ def test_a_null_value_and_no_headers_survive() -> None:
     assert [(0, None)] == decoded(data)[0][3]
 
 
+@pytest.mark.parametrize("before", [(), (-1, -1), (5,)], ids=str)
+@pytest.mark.parametrize("timestamp", [-1, 7])
+def test_many_records_at_once_are_as_one_by_one(before: tuple[int, ...], timestamp: int) -> None:
+    """The same bytes, also over the end of a batch and behind records without a timestamp."""
+    records = [(b"%03d" % number, b"x" * 10_000 if number % 7 else None) for number in range(200)]
+    at_once, one_by_one = Batches(), Batches()
+    for batches in (at_once, one_by_one):
+        for earlier in before:
+            batches.append(earlier, b"k", b"v", ())
+    at_once.extend(timestamp, records)
+    at_once.extend(timestamp, ())
+    for key, value in records:
+        one_by_one.append(timestamp, key, value, ())
+    for batches in (at_once, one_by_one):
+        batches.append(9, b"k", b"v", ())
+    assert list(one_by_one.build(7, 3)) == list(at_once.build(7, 3))
+    assert one_by_one.last_batch_records() == at_once.last_batch_records()
+
+
 def test_only_acknowledged_parts_are_committed() -> None:
     """A slice that was handed out and not acknowledged has no position yet."""
     transaction = Transaction(1)
