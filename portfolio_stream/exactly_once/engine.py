@@ -107,8 +107,9 @@ class Engine:
         #: monotonic seconds of the main loop's last turn
         self.progress = time.monotonic()
         self._handout = Handout()
-        #: what each has not decided yet
-        self._recovering: dict[asyncio.Task[None], set[int]] = {}
+        self._recovering: asyncio.Task[None] | None = None
+        #: the partitions of which it has not said yet from where they go on
+        self._undecided: set[int] = set()
         self._set_aside = set_aside
         self._operations: deque[_Operation] = deque()
         self._trouble: BaseException | None = None
@@ -233,7 +234,7 @@ class Engine:
         if hasattr(self, "membership"):
             for task in self._beside:
                 task.remove_done_callback(self._trouble_from)
-            await _cancelled(*self._beside, *self._recovering)
+            await _cancelled(*self._beside, self._recovering)
             try:
                 await asyncio.wait_for(self.membership.leave(), GOODBYE_SECONDS)
             except (TimeoutError, *LOST) as error:
@@ -509,12 +510,7 @@ class Engine:
         started = time.perf_counter()
         self._reader.pause(gone)
         self.partitions.running -= gone
-        orphans: set[int] = set()
-        for task, partitions in list(self._recovering.items()):
-            if partitions & gone:
-                task.cancel()
-                self._recovering.pop(task)
-                orphans |= partitions - gone
+        orphans = self._end_recovery() - gone if self._undecided & gone else set()
         await self._settle()
         try:
             async with asyncio.timeout(REVOCATION_SECONDS):
@@ -547,20 +543,23 @@ class Engine:
         """What is open of them is read again. There is one recovery, which takes over what another has not decided: of
         one partition a second would read again what runs, of others it would wait for the first's replay.
         """
-        taken_over: set[int] = set()
-        for task, others in list(self._recovering.items()):
-            task.cancel()
-            self._recovering.pop(task)
-            taken_over |= others
+        taken_over = self._end_recovery()
         undecided = taken_over.union(partitions)
         self.partitions.bump(undecided)
         self._commits.drop_parts(undecided)
         self.partitions.forget_views(undecided)
         recovered = self._recovered(undecided, taken_over - set(partitions), self.membership.session)
-        task = asyncio.create_task(recovered, name="recovery")
-        self._recovering[task] = undecided
-        task.add_done_callback(lambda done: self._recovering.pop(done, None))
-        task.add_done_callback(self._trouble_from)
+        self._undecided = undecided
+        self._recovering = asyncio.create_task(recovered, name="recovery")
+        self._recovering.add_done_callback(self._trouble_from)
+
+    def _end_recovery(self) -> set[int]:
+        """What one that runs has not decided."""
+        recovering, self._recovering = self._recovering, None
+        if recovering is None or recovering.done():
+            return set()
+        recovering.cancel()
+        return self._undecided
 
     async def _recovered(self, undecided: set[int], taken_over: set[int], session: int) -> None:
         started = time.perf_counter()
@@ -594,8 +593,7 @@ class Engine:
         self.partitions.bump(every)
         self._reader.pause(every)
         self.partitions.running.clear()
-        await _cancelled(*self._recovering)
-        self._recovering.clear()
+        await _cancelled(self._recovering)
         _raise_fatal(await self._commits.ended())
         self._handout.take_failures()
         self._let_go(every)
@@ -633,10 +631,11 @@ class Engine:
         settling.result()
 
 
-async def _cancelled(*tasks: "asyncio.Task[Any]") -> None:
-    for task in tasks:
+async def _cancelled(*tasks: "asyncio.Task[Any] | None") -> None:
+    running = [task for task in tasks if task is not None]
+    for task in running:
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.gather(*running, return_exceptions=True)
 
 
 def _raise_fatal(error: BaseException | None) -> None:
