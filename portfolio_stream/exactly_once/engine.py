@@ -23,6 +23,7 @@ from portfolio_stream.errors import (
     PortfolioStreamError,
     RecordNotMovable,
     StoreFailed,
+    Superseded,
     TopicMisconfigured,
 )
 from portfolio_stream.exactly_once.commits import Commits
@@ -207,13 +208,17 @@ class Engine:
 
     async def run(self, deliver: Deliver) -> None:
         """Until stop(). Raises PortfolioStreamError when this worker must end; nothing uncommitted is kept then."""
-        while not self._stopping:
-            self.progress = time.monotonic()
-            try:
-                await self._turn(deliver)
-            except (Doubt, kafka_errors.KafkaError, OSError) as doubt:
-                await self._drop_everything(doubt)
-        await self._finish()
+        try:
+            while not self._stopping:
+                self.progress = time.monotonic()
+                try:
+                    await self._turn(deliver)
+                except (Doubt, kafka_errors.KafkaError, OSError) as doubt:
+                    await self._drop_everything(doubt)
+            await self._finish()
+        except Superseded:
+            self.membership.disown()
+            raise
 
     async def stop(self, running: "asyncio.Task[None] | None") -> None:
         """Let run() commit what is folded and return; where a fold or a broker keeps it, end it in doubt."""
@@ -597,10 +602,12 @@ class Engine:
         _raise_fatal(await self._commits.ended())
         self._handout.take_failures()
         self._let_go(every)
-        await self._settle_writer()
+        session = self.membership.session  # one that ends meanwhile is the next turn's matter
+        if await self._settle_writer():
+            self.membership.own(session)
         await self.store.drained()
         await self._pause_after_drops()
-        self._commits.session = self.membership.session
+        self._commits.session = session
         self._commits.drop()
         self.partitions.owned = self._target()
         self.membership.acknowledge(self.owned)
@@ -618,8 +625,8 @@ class Engine:
         if self._drops:
             await asyncio.sleep(min(most, least * 2 ** min(self._drops, 10)))
 
-    async def _settle_writer(self) -> None:
-        """However long the coordinator is away; only a stop ends the wait, in doubt."""
+    async def _settle_writer(self) -> bool:
+        """However long the coordinator is away; only a stop ends the wait, in doubt: then False."""
         settling = asyncio.create_task(self.writer.settle(), name="settle")
         while not settling.done():
             await asyncio.wait((settling,), timeout=0.5)
@@ -627,8 +634,9 @@ class Engine:
             if self._stopping and not settling.done():
                 await _cancelled(settling)
                 self._is_settled_at_stop = False
-                return
+                return False
         settling.result()
+        return True
 
 
 async def _cancelled(*tasks: "asyncio.Task[Any] | None") -> None:

@@ -13,6 +13,8 @@
    comes late may have changed the target, too, and was answered to nobody.
 6. Whatever a beat names as owned has the target in it: the engine may begin with that while the beat is under way, and
    a partition that is not named is given away at once, without a revocation.
+7. Who was expelled may have a successor with the same member id. A join or a goodbye of ours would be its: nothing is
+   sent until the transaction coordinator has said that the identity is ours (`own`).
 """
 
 import asyncio
@@ -79,6 +81,7 @@ class Membership:
         self._announced = float("-inf")
         self._acknowledge = False
         self._must_leave = False  # what stands between us and a join
+        self._is_ours = True  # the member id; its first join follows an InitProducerId of ours
         self._wake = asyncio.Event()
         self._lock = asyncio.Lock()
         self._last_answer = float("-inf")
@@ -99,6 +102,16 @@ class Membership:
             self._acknowledge = True
             self._wake.set()
 
+    def own(self, session: int) -> None:
+        """No other process had the identity in this session or later: join again, if that is to be done."""
+        if session == self.session and not self._is_ours:
+            self._is_ours = True
+            self._wake.set()
+
+    def disown(self) -> None:
+        """Another process has the identity."""
+        self._is_ours = False
+
     async def run(self) -> None:
         """Beat until cancelled. Raises MembershipLost or another PortfolioStreamError when beating is pointless."""
         while True:
@@ -106,7 +119,8 @@ class Membership:
             if is_alive:
                 await self._beat_quietly()
             self._wake.clear()
-            if not (is_alive and (self._acknowledge or self._announce)):  # else the next beat has news
+            has_news = self._is_ours and (self._acknowledge or self._announce)
+            if not (is_alive and has_news):
                 timer = asyncio.get_running_loop().call_later(BEAT_SECONDS, self._wake.set)
                 await self._wake.wait()
                 timer.cancel()
@@ -116,7 +130,7 @@ class Membership:
         await self._beat()
 
     async def leave(self) -> None:
-        """Give everything back at once; nothing is served from here on."""
+        """Give everything back at once, if it is ours; nothing is served from here on."""
         self._left = True
         await self._beat(leaving=True)
 
@@ -132,6 +146,8 @@ class Membership:
 
     async def _beat(self, *, leaving: bool = False) -> None:
         async with self._lock:  # the beat before may change the epoch: one that waited sends the new one
+            if not self._is_ours:
+                return
             epoch = LEAVE if leaving else self.epoch
             if self._must_leave:
                 epoch = LEAVE
@@ -207,6 +223,7 @@ class Membership:
             self._must_leave = error is E.fenced_member_epoch
             self._announce = True
             return
+        self.disown()
         if now - self._last_answer < RIVAL_SECONDS:
             if now - self._last_expulsion < EXPULSION_WINDOW_SECONDS:
                 raise MembershipLost

@@ -58,7 +58,8 @@ MUTATIONS = (
     Mutation(
         "store written before the commit", "commits",
         "        await self._writer.commit()\n        self._count(",
-        "        await self._store.write(items, {})\n        await self._writer.commit()\n        self._count(",
+        "        await self._store.write(chain.from_iterable(items.values()), {})\n"
+        "        await self._writer.commit()\n        self._count(",
     ),
     Mutation(
         "newest member epoch stamped, whatever was lost", "commits",
@@ -143,9 +144,8 @@ MUTATIONS = (
     ),
     Mutation(  # it was there once: chaos found it
         "a heartbeat that sends the epoch of before it waited", "membership",
-        "  # the beat before may change the epoch: one that waited sends the new one\n"
-        "            epoch = LEAVE if leaving else self.epoch\n",
-        "\n            epoch = before\n",
+        "                return\n            epoch = LEAVE if leaving else self.epoch\n",
+        "                return\n            epoch = before\n",
         Mutation(
             "which it read then", "membership",
             "        async with self._lock:",
@@ -195,6 +195,10 @@ MUTATIONS = (
     Mutation(
         "a store that was away for too long is read on", "replay",
         " and absent < MAX_ABSENCE_SECONDS:\n", ":\n", profile="days",
+    ),
+    Mutation(
+        "a goodbye in a successor's name", "membership",
+        "            if not self._is_ours:\n                return\n", "",
     ),
     Mutation(
         "the other verdict while the first may be in flight", "writer",

@@ -11,7 +11,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
-from portfolio_stream.errors import OutcomeUnknown, PartitionNotHalted, RecordNotMovable
+from portfolio_stream.errors import OutcomeUnknown, PartitionNotHalted, RecordNotMovable, Superseded
 from portfolio_stream.exactly_once import engine as loop
 from portfolio_stream.exactly_once import slices
 from portfolio_stream.exactly_once.commits import COMMITTING_SECONDS, Commits
@@ -54,6 +54,13 @@ class Member:
         self.session, self.epoch = 0, 1
         self.target = frozenset({0, 1})
         self.acknowledged: list[frozenset[int]] = []
+        self.identity: list[object] = []
+
+    def own(self, session: int) -> None:
+        self.identity.append(session)
+
+    def disown(self) -> None:
+        self.identity.append("another's")
 
     def acknowledge(self, owned: frozenset[int]) -> None:
         self.acknowledged.append(owned)
@@ -247,6 +254,40 @@ async def test_a_retry_waits_for_what_is_in_flight(engine: Engine) -> None:
     await waiting
     await recovered(engine)
     assert 13 == engine._reader.reading[0]  # type: ignore[attr-defined]
+
+
+async def test_a_membership_waits_until_the_identity_is_known(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settled, for the session that was the current one before: an expulsion meanwhile needs another answer."""
+    monkeypatch.setattr(loop, "DROP_PAUSE_SECONDS", (0.0, 0.0))
+    member: Any = engine.membership
+    member.target = frozenset()
+
+    async def settle() -> None:
+        assert [] == member.identity
+        member.session = 2
+
+    engine.writer = SimpleNamespace(settle=settle)  # type: ignore[assignment]
+    member.session = 1
+    await engine._drop_everything(MembershipBroken(None, "expelled"))
+    assert [1] == member.identity
+    with pytest.raises(MembershipBroken):
+        await engine._follow_assignment()
+
+
+async def test_a_superseded_worker_says_no_goodbye(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The member id is its successor's."""
+
+    async def settle() -> None:
+        raise Superseded("g-m")
+
+    async def turn(_: Any) -> None:
+        raise MembershipBroken(None, "expelled")
+
+    engine.writer = SimpleNamespace(settle=settle)  # type: ignore[assignment]
+    monkeypatch.setattr(engine, "_turn", turn)
+    with pytest.raises(Superseded):
+        await engine.run(lambda piece: None)  # type: ignore[arg-type,return-value]
+    assert ["another's"] == engine.membership.identity  # type: ignore[attr-defined]
 
 
 async def test_an_operator_is_answered_although_a_doubt_came_first(

@@ -170,14 +170,30 @@ async def test_an_unanswered_beat_is_told_again(member: Membership, coordinator:
 async def test_an_expulsion_begins_another_session(
     member: Membership, coordinator: Coordinator, woken: list[int], error: E
 ) -> None:
-    """All that was read is void: nothing is owned, and the next beat joins from epoch 0 with all fields."""
+    """All that was read is void: nothing is owned, and the next beat joins from epoch 0 with all fields; but not before
+    the identity is known to be ours: the member may be a successor's by now."""
     member.acknowledge(frozenset({0, 1}))
     coordinator.script = [error, (9, (1,))]
     await member.beat()
     assert (1, 0, frozenset(), frozenset()) == (member.session, member.epoch, member.owned, member.target)
     assert not member.is_fresh and [1, 1] == woken
+    beats = len(coordinator.beats)
+    member.own(0)  # that was before
+    await member.beat()
+    await member.leave()
+    assert beats == len(coordinator.beats)
+    member.own(1)
     await member.beat()
     assert (1, 9, frozenset({1})) == (member.session, member.epoch, member.target)
+
+
+async def test_nothing_is_said_in_a_successors_name(member: Membership, coordinator: Coordinator) -> None:
+    """The coordinator of transactions knew of it first: a goodbye of ours would be the successor's."""
+    beats = len(coordinator.beats)
+    member.disown()
+    await member.beat()
+    await member.leave()
+    assert beats == len(coordinator.beats) and not member.is_fresh
 
 
 async def test_a_membership_that_stands_in_the_way_is_left(coordinator: Coordinator, woken: list[int]) -> None:
@@ -197,6 +213,7 @@ async def test_a_live_member_that_is_fenced_leaves_before_it_joins(
     coordinator.script = [E.fenced_member_epoch, E.fenced_member_epoch, E.unknown_member_id, (9, (1,))]
     for _ in range(4):
         await member.beat()
+        member.own(member.session)
     assert [3, 0, -1, 0] == [beat.member_epoch for beat in coordinator.beats[1:]]
     assert (1, 9, frozenset({1})) == (member.session, member.epoch, member.target)
 
@@ -221,14 +238,10 @@ async def test_a_beat_without_an_answer_is_followed_by_one_that_says_all(
 async def test_two_expulsions_are_no_accident(member: Membership, coordinator: Coordinator, clock: Clock) -> None:
     """Each within a beat of an answer, and soon after each other: a rival lives. Much later it is another matter."""
     coordinator.script = [E.fenced_member_epoch, (4, (0,)), E.fenced_member_epoch, (5, (0,)), E.unknown_member_id]
-    await member.beat()
-    clock.now += 11
-    await member.beat()
-    clock.now += 0.4
-    await member.beat()
-    clock.now += 0.4
-    await member.beat()
-    clock.now += 0.4
+    for seconds in (11.0, 0.4, 0.4, 0.4):
+        await member.beat()
+        member.own(member.session)
+        clock.now += seconds
     with pytest.raises(MembershipLost):
         await member.beat()
 
@@ -241,9 +254,12 @@ async def test_a_beat_that_waited_sends_the_newest_epoch(member: Membership, coo
 
 
 async def test_an_expulsion_that_two_beats_meet(member: Membership, coordinator: Coordinator) -> None:
-    """The one that waited joins again, with all that Kafka asks of a join; it is not expelled once more."""
+    """The one that waited is void; the next one joins again, with all that Kafka asks of a join."""
     coordinator.script = [E.unknown_member_id, (9, (1,))]
     await asyncio.gather(member.beat(), member.beat())
+    assert 3 == coordinator.beats[-1].member_epoch
+    member.own(1)
+    await member.beat()
     assert [3, 0] == [beat.member_epoch for beat in coordinator.beats[-2:]]
     assert (9, 1, frozenset({1})) == (member.epoch, member.session, member.target)
 
@@ -254,6 +270,7 @@ async def test_pauses_are_no_rival(member: Membership, coordinator: Coordinator,
         coordinator.script = [E.unknown_member_id, (4, (0,))]
         clock.now += 3.0
         await member.beat()
+        member.own(member.session)
         await member.beat()
     assert (3, frozenset({0})) == (member.session, member.target)
 
@@ -323,6 +340,8 @@ async def test_news_do_not_wait_for_the_next_beat(
     member = make(coordinator, woken)
     coordinator.script = [(1, (0,)), E.fenced_member_epoch, (2, (0,))]
     await member.beat()
+    await beats_after(member, coordinator, 2)
+    member.own(1)
     await beats_after(member, coordinator, 3)
     assert (2, 1) == (member.epoch, member.session)
     member.acknowledge(frozenset({0}))
