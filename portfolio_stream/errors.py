@@ -458,6 +458,7 @@ class WorkerRefused(PortfolioStreamError):
 
 
 WORKER_ANSWERS = {
+    400: "Correct the arguments.",
     401: "Set PORTFOLIO_WEB_TOKEN to the worker's token.",
     403: "Set PORTFOLIO_WEB_TOKEN to the worker's token.",
     404: "Check the table's name and every part of the key.",

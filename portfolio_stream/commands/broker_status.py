@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from portfolio_stream.broker.status import BrokerStatus, ClusterStatus
     from portfolio_stream.kafka_health import Broker, Health, Partition
 
-WORDS = {None: "-", True: "yes", False: "no"}
 SHOWN = 10  # of the partitions that lack something; JSON has them all
 
 
@@ -30,7 +29,7 @@ def _print(found: "ClusterStatus | None", health: "Health | None", brokers: Sequ
     if found is not None:
         click.echo(f"{found.bootstrap_servers} in {found.data_dir}")
     columns = list(dict.fromkeys(name for broker in brokers for name in broker))
-    rows = [[WORDS.get(value, value) for value in map(broker.get, columns)] for broker in brokers]
+    rows = [[_shown(value) for value in map(broker.get, columns)] for broker in brokers]
     print_columns([name.upper() for name in columns], rows)
     if health is not None:
         controller = "no controller" if health.controller is None else f"controller {health.controller}"
@@ -88,6 +87,12 @@ def _place(one: "Partition") -> dict[str, Any]:
         "in_sync": one.in_sync,
         "min_insync_replicas": one.needed,
     }
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, bool):  # not by ==: node 0 is no False
+        return "yes" if value else "no"
+    return "-" if value is None else value
 
 
 def _names(partitions: "Sequence[Partition]") -> str:

@@ -10,6 +10,7 @@ import fcntl
 import os
 import secrets
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,7 @@ class Identity:
 
 
 def claim(root: Path, instance_id: str | None) -> Identity:
-    """The identity of the folder root/instance_id, or of the first free folder below root.
+    """The identity of the folder root/instance_id, or of a free folder below root: of a killed process's first.
 
     Raises DataDirectoryInUse, if the named folder is locked, and StoreFailed.
     """
@@ -50,9 +51,10 @@ def claim(root: Path, instance_id: str | None) -> Identity:
 
 
 def _claim_any(root: Path) -> Identity:
-    """A restart finds its old folder again: the first one that nobody holds."""
+    """A killed process is still a member, with the newest store of its partitions: whoever starts goes on for it."""
     root.mkdir(parents=True, exist_ok=True)
-    for folder in sorted(path.parent for path in root.glob("*/identity.json")):
+    folders = (path.parent for path in root.glob("*/identity.json"))
+    for folder in sorted(folders, key=lambda folder: (_has_left(folder), folder.name)):
         try:
             return _claim(folder, folder.name)
         except DataDirectoryInUse:
@@ -69,6 +71,7 @@ def _claim(folder: Path, instance_id: str) -> Identity:
     except BlockingIOError:
         os.close(lock)
         raise DataDirectoryInUse(folder) from None
+    os.ftruncate(lock, 0)
     stored = _read(folder / "identity.json")
     place = folder.stat()
     here = (_host(), place.st_dev, place.st_ino, instance_id)
@@ -82,6 +85,19 @@ def _claim(folder: Path, instance_id: str) -> Identity:
         )
         _write(folder / "identity.json", stored)
     return Identity(member_id=stored.member_id, instance_id=instance_id, folder=folder, lock=lock)
+
+
+def resign(identity: Identity) -> None:
+    """It left the group: who looks for a folder takes one without this mark first."""
+    with suppress(OSError):  # a full disk: the order of folders matters less than the end's exit code
+        os.write(identity.lock, b"left\n")
+
+
+def _has_left(folder: Path) -> bool:
+    try:
+        return (folder / "lock").stat().st_size > 0
+    except FileNotFoundError:
+        return False
 
 
 def _host() -> str:

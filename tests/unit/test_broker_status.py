@@ -47,6 +47,19 @@ def test_whatever_lacks_makes_it_unhealthy(hurt: Health) -> None:
     assert not hurt.is_healthy
 
 
+def test_the_table_shows_numbers_as_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    """Node 0 is not "no"; yes, no and - are for what is known or not."""
+    print_status(FOLDER, HEALTHY, "text")
+    header, *rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:6]]
+    assert ["NODE", "PORT", "PID", "READY", "LOG", "ADDRESS", "LIVE", "LEADERS", "REPLICAS"] == header
+    assert [
+        ["0", "9092", "7", "yes", "0.log", "127.0.0.1:9092", "yes", "1", "1"],
+        ["7", "9099", "-", "no", "7.log", "-", "-", "-", "-"],
+        ["1", "-", "-", "-", "-", "127.0.0.1:9093", "yes", "1", "1"],
+        ["2", "-", "-", "-", "-", "127.0.0.1:9094", "yes", "1", "1"],
+    ] == rows
+
+
 def test_json_joins_processes_and_health(capsys: pytest.CaptureFixture[str]) -> None:
     """One object a broker, whichever side knows it."""
     print_status(FOLDER, replace(HEALTHY, partitions=(replace(WHOLE, in_sync=(0,)),)), "json")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from portfolio_stream.errors import DataDirectoryInUse, StoreFailed
-from portfolio_stream.exactly_once.identity import Identity, claim
+from portfolio_stream.exactly_once.identity import Identity, claim, resign
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.store import (
     META_KEY,
@@ -65,6 +65,21 @@ def test_unnamed_workers_share_out_the_folders(tmp_path: Path) -> None:
     assert first.member_id == again.member_id
     free(second)
     free(again)
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_an_unnamed_worker_goes_on_for_a_killed_one(tmp_path: Path, killed: int) -> None:
+    """And not for one that left, whose store is old and whose partitions others have."""
+    both = claim(tmp_path, None), claim(tmp_path, None)
+    resign(both[1 - killed])
+    for identity in both:
+        free(identity)
+    again = claim(tmp_path, None)
+    assert both[killed].member_id == again.member_id
+    free(again)  # killed once more
+    third = claim(tmp_path, None)
+    assert both[killed].member_id == third.member_id
+    free(third)
 
 
 @pytest.mark.parametrize("field", ["host", "device", "inode", "instance_id"])

@@ -18,6 +18,7 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from portfolio_stream.errors import BrokerUnreachable, EngineFailed, PortfolioStreamError, UnsupportedTopology
+from portfolio_stream.exactly_once.identity import resign
 from portfolio_stream.exactly_once.protocol import Doubt
 from portfolio_stream.exactly_once.slices import Slice
 
@@ -104,7 +105,9 @@ class EngineConsumer(Consumer):
             return
         self._stopped_engine = True
         await engine.stop(self._running)
-        if not await engine.close() and self.app.exit_code == 0:
+        if await engine.close():
+            resign(engine.identity)
+        elif self.app.exit_code == 0:
             self.app.exit_code = 1
 
     # -- what Faust asks its consumer, none of it decides anything here
