@@ -469,6 +469,18 @@ WORKER_ANSWERS = {
 # --- The worker's web port ---
 
 
+class WebServerNeeded(PortfolioStreamError):
+    """Faust's --without-web."""
+
+    exit_code = 2
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A worker cannot do without its web server: the others ask it for the tables of its partitions.",
+            "Leave --without-web out; PORTFOLIO_WEB_HOST=127.0.0.1, the default, keeps it to this machine.",
+        )
+
+
 class WebPortInUse(PortfolioStreamError):
     """Another program listens where the worker's web server was told to."""
 

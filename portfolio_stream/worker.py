@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import mode
@@ -10,7 +11,7 @@ import mode
 from agents.market_prices import read_record
 from agents.portfolio_events import Counts, fold_slice, set_aside
 from portfolio_stream.admin import admin_client, prepare_for_worker
-from portfolio_stream.errors import PortfolioStreamError
+from portfolio_stream.errors import PortfolioStreamError, WebServerNeeded
 from portfolio_stream.exactly_once.configuration import Configuration
 from portfolio_stream.exactly_once.connections import KafkaConnections
 from portfolio_stream.exactly_once.engine import Engine
@@ -80,17 +81,18 @@ def make_app(settings: Settings) -> ExactlyOnceApp:
     started: list[WebServer | Follower] = []
 
     async def make(tables: list[TableDefinition[Any]]) -> Engine:
+        if not app.conf.web_enabled:
+            raise WebServerNeeded
         chosen = app.conf.web_port
+        port = settings.web_port if chosen == FAUST_DEFAULT_WEB_PORT else chosen
         prices = Prices(read_record)
-        engine, server = await make_engine(
-            settings, tables, settings.web_port if chosen == FAUST_DEFAULT_WEB_PORT else chosen, prices
-        )
+        engine, server = await make_engine(settings, tables, port, prices)
         started.append(server)
         await server.start()
         follower = Follower(settings, settings.prices_topic, prices)
         started.append(follower)
         follower.start()
-        # Faust's banner knows neither
+        # Faust's banner does not know the guarantee, nor which port was free
         log.info("serving web=http://%s guarantee=%s", server.address, app.guarantee)
         return engine
 
@@ -98,6 +100,7 @@ def make_app(settings: Settings) -> ExactlyOnceApp:
         GROUP,
         make_engine=make,
         bootstrap_servers=settings.bootstrap_servers,
+        datadir=settings.data_dir,
         topic_partitions=settings.partitions,
         topic_replication_factor=settings.replication_factor,
     )
@@ -121,6 +124,8 @@ def make_app(settings: Settings) -> ExactlyOnceApp:
     class Web(mode.Service):
         """The engine's web server, in Faust's place for one: it listens from the engine's start on. And its prices."""
 
+        web_url = f"http://{settings.web_host}:{settings.web_port or FAUST_DEFAULT_WEB_PORT}"  # for the banner
+
         async def on_stop(self) -> None:
             for part in started:
                 await part.stop()
@@ -130,7 +135,8 @@ def make_app(settings: Settings) -> ExactlyOnceApp:
 
 def _app_or_exit() -> ExactlyOnceApp:
     try:
-        return make_app(Settings.from_environment(os.environ))
+        datadir = os.environ.get("FAUST_DATADIR")  # Faust puts its --datadir there as soon as it is imported
+        return make_app(Settings.from_environment(os.environ, data_dir=None if datadir is None else Path(datadir)))
     except PortfolioStreamError as error:
         sys.stderr.write(f"{error.cause}\nOperator action: {error.action}\n")
         raise SystemExit(error.exit_code) from None
