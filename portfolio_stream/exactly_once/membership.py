@@ -91,7 +91,10 @@ class Membership:
 
     @property
     def is_fresh(self) -> bool:
-        """The coordinator confirmed this membership so recently that nobody else can own our partitions."""
+        """The coordinator confirmed this membership so recently that nobody else can own our partitions.
+
+        Unless it is a broker that woke from a standstill and has not heard of its successor yet: no answer shows that.
+        """
         return self.epoch > 0 and not self._left and time.monotonic() - self._last_answer < FRESH_SECONDS
 
     def acknowledge(self, owned: frozenset[int]) -> None:

@@ -197,10 +197,6 @@ MUTATIONS = (
         " and absent < MAX_ABSENCE_SECONDS:\n", ":\n", profile="days",
     ),
     Mutation(
-        "a goodbye in a successor's name", "membership",
-        "            if not self._is_ours:\n                return\n", "",
-    ),
-    Mutation(
         "the other verdict while the first may be in flight", "writer",
         '        after(self.state, Step.COMMIT)\n        self._commit_sent = True\n',
         '        after(self.state, Step.COMMIT)\n        self._commit_sent = True\n'

@@ -25,6 +25,7 @@ from portfolio_stream.errors import (
 )
 from portfolio_stream.exactly_once import partitions, replay
 from portfolio_stream.exactly_once.engine import AGENT_TRIES
+from portfolio_stream.exactly_once.membership import FRESH_SECONDS
 from portfolio_stream.exactly_once.recovery import Halted
 from tests.simulation.disk import Disk
 from tests.simulation.faults import ACTS
@@ -174,11 +175,17 @@ class World:
                 continue
             for halted in engine.halted.values():
                 self._check_halted(worker, halted)
-            if worker.process is not None and not worker.process.is_paused and engine.membership.is_fresh:
+            if worker.process is None or worker.process.is_paused or self._is_misled(worker):
+                continue
+            if engine.membership.is_fresh:
                 for partition in engine.running & engine.membership.owned:  # as web.owners has it
                     meta = engine.store.meta(partition)
                     offset = 0 if meta is None else meta.offset
                     self.judge.served(worker.name, engine.writer.transactional_id, partition, offset)
+
+    def _is_misled(self, worker: SimulatedWorker) -> bool:
+        """Its membership is fresh by the word of a broker that woke in its past: no answer shows that it is over."""
+        return self.loop.time() - self.kafka.misled.get(worker.member_id, -math.inf) < FRESH_SECONDS
 
     def _check_halted(self, worker: SimulatedWorker, halted: Halted) -> None:
         """A partition stops for what happened to it, and for nothing else."""

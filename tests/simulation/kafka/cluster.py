@@ -75,6 +75,8 @@ class SimulatedKafka:
         self.deaths: Counter[int] = Counter()
         #: of brokers that were paused for so long that others took over
         self._pasts: dict[int, Past] = {}
+        #: when a broker in its past told a member last that it is still one
+        self.misled: dict[str, float] = {}
         #: partitions whose topic takes no record now: somebody lowered max.message.bytes
         self.refusing: set[Place] = set()
         #: how many of a partition's next fetches bring damaged bytes
@@ -446,6 +448,7 @@ class SimulatedKafka:
     def _heartbeat(self, node: int, request: Any) -> Any:
         past = self._pasts[node].groups.get(request.group_id) if self._is_in_its_past(node) else None
         if past is not None and past.check_reader(request.member_id, request.member_epoch) is E.none:
+            self.misled[request.member_id] = self._loop.time()
             return answers.heartbeat(E.none, request.member_id, request.member_epoch)  # nothing was to be written down
         error = self._serves(node, self._group_place(request.group_id))
         if error is not E.none:
