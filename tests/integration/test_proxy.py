@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka import errors as kafka_errors
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 from aiokafka.client import AIOKafkaClient
 
 from portfolio_stream.broker.cluster import Cluster
@@ -22,6 +22,7 @@ from portfolio_stream.broker.probe import free_port
 from portfolio_stream.exactly_once.wire import Coordinators, Lane, Node, call, schema
 from portfolio_stream.kafka_reach import LOST
 from tests.integration.kafka_tools import tool
+from tests.integration.topics import create_readable
 from tests.integration.workers import until
 from tests.proxy.addresses import Address
 from tests.proxy.connection import Connection, Link, Network
@@ -44,12 +45,7 @@ def proxy(kafka: Cluster) -> Iterator[Proxy]:
 @pytest.fixture
 async def topic(kafka: Cluster) -> str:
     name = f"proxy-{uuid4().hex[:8]}"
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
-    await admin.start()
-    try:
-        await admin.create_topics([NewTopic(name, 1, 1)])
-    finally:
-        await admin.close()
+    await create_readable(kafka.bootstrap_servers, NewTopic(name, 1, 1))
     return name
 
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka import errors as kafka_errors
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 from aiokafka.client import AIOKafkaClient
 
 from portfolio_stream.broker.cluster import Cluster
@@ -18,6 +18,7 @@ from portfolio_stream.errors import BrokerTooOld
 from portfolio_stream.exactly_once.reader import BatchReader, CorruptBatch, FetchLimits
 from portfolio_stream.exactly_once.wire import Coordinators, Lane, Node, call, require_features, schema
 from portfolio_stream.kafka_reach import LOST
+from tests.integration.topics import create_readable
 from tests.integration.workers import until
 
 _metadata = schema("metadata", 12)
@@ -36,12 +37,7 @@ async def client(kafka: Cluster) -> AsyncIterator[AIOKafkaClient]:
 @pytest.fixture
 async def topic(kafka: Cluster) -> str:
     name = f"wire-{uuid4().hex[:8]}"
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
-    await admin.start()
-    try:
-        await admin.create_topics([NewTopic(name, 2, 1)])
-    finally:
-        await admin.close()
+    await create_readable(kafka.bootstrap_servers, NewTopic(name, 2, 1))
     return name
 
 

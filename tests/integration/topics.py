@@ -1,0 +1,17 @@
+"""Topics that a test makes for itself."""
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+
+async def create_readable(servers: str, topic: NewTopic) -> None:
+    """Return when each partition's leader answers: the controller says that a topic is made before brokers know it."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+    await admin.start()
+    try:
+        answer = await admin.create_topics([topic])
+    finally:
+        await admin.close()
+    assert [0] == [error[1] for error in answer.topic_errors]
+    async with AIOKafkaConsumer(bootstrap_servers=servers) as consumer:
+        await consumer.end_offsets([TopicPartition(topic.name, partition) for partition in range(topic.num_partitions)])
