@@ -232,12 +232,17 @@ async def test_a_fold_that_raises_halts_its_partition_alone(stage: Stage) -> Non
     await until(others_went_on, 10, "the other partitions go on")
     assert before == await counted(stage, 1)
     admin = AIOKafkaAdminClient(bootstrap_servers=stage.settings.bootstrap_servers)
+
+    async def offsets_are_committed() -> bool:
+        """The coordinator takes a commit's marker after the outputs' partitions did."""
+        offsets = await admin.list_consumer_group_offsets(GROUP)
+        return {0: 70, 1: 1207, 2: 70} == {place.partition: meta.offset for place, meta in offsets.items()}
+
     await admin.start()
     try:
-        offsets = await admin.list_consumer_group_offsets(GROUP)
+        await until(offsets_are_committed, 10, "the offsets of all that is folded, and no more")
     finally:
         await admin.close()
-    assert {0: 70, 1: 1207, 2: 70} == {place.partition: meta.offset for place, meta in offsets.items()}
     worker.signal(SIGTERM)
     assert 0 == await worker.ended(5), worker.text
 
