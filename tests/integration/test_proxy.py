@@ -31,7 +31,8 @@ from tests.proxy.proxy import Proxy
 from tests.proxy.rules import Exchange, Match, Rule, Side, Verdict
 
 PRODUCE = Match(Api.PRODUCE)
-CLIENT_TIMEOUT_MS = 1_000
+PATIENT_MS = 30_000  # a client's time-out where it is not to give up, whatever the test does meanwhile
+IMPATIENT_MS = 1_000
 
 _metadata = schema("metadata", 12)
 
@@ -52,7 +53,7 @@ async def topic(kafka: Cluster) -> str:
 @pytest.fixture
 async def producer(proxy: Proxy) -> AsyncIterator[Any]:
     async with AIOKafkaProducer(
-        bootstrap_servers=proxy.bootstrap_servers, enable_idempotence=True, request_timeout_ms=CLIENT_TIMEOUT_MS
+        bootstrap_servers=proxy.bootstrap_servers, enable_idempotence=True, request_timeout_ms=PATIENT_MS
     ) as made:
         yield made
 
@@ -79,9 +80,7 @@ async def ask(client: AIOKafkaClient) -> Any:
 
 @pytest.fixture
 async def client(proxy: Proxy) -> AsyncIterator[AIOKafkaClient]:
-    made = AIOKafkaClient(
-        bootstrap_servers=proxy.bootstrap_servers, client_id="asker", request_timeout_ms=CLIENT_TIMEOUT_MS
-    )
+    made = AIOKafkaClient(bootstrap_servers=proxy.bootstrap_servers, client_id="asker", request_timeout_ms=PATIENT_MS)
     await made.bootstrap()
     yield made
     await made.close()
@@ -143,9 +142,7 @@ async def test_a_lost_reply_is_lost_after_its_effect(kafka: Cluster, proxy: Prox
 
 async def test_a_request_arrives_after_its_client_gave_up(kafka: Cluster, proxy: Proxy, topic: str) -> None:
     """Its sender has reported a failure, and the record is there: what the network can do, the proxy can."""
-    async with AIOKafkaProducer(
-        bootstrap_servers=proxy.bootstrap_servers, request_timeout_ms=CLIENT_TIMEOUT_MS
-    ) as producer:
+    async with AIOKafkaProducer(bootstrap_servers=proxy.bootstrap_servers, request_timeout_ms=IMPATIENT_MS) as producer:
         with proxy.trap(PRODUCE) as trap:
             sent = await producer.send(topic, b"one")
             caught = await trap.caught()
@@ -202,7 +199,7 @@ async def test_a_frozen_network_gives_no_answer_and_no_error(proxy: Proxy, clien
     await ask(client)
     await proxy.freeze()
     asking = asyncio.create_task(ask(client))
-    done, _ = await asyncio.wait((asking,), timeout=CLIENT_TIMEOUT_MS / 2000)
+    done, _ = await asyncio.wait((asking,), timeout=0.5)
     assert set() == done
     await proxy.heal()
     await asking
