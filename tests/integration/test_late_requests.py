@@ -24,7 +24,7 @@ from portfolio_stream.exactly_once.protocol import Doubt
 from portfolio_stream.exactly_once.transaction import Batches, Part
 from portfolio_stream.exactly_once.wire import Coordinators, Lane, call, schema
 from portfolio_stream.exactly_once.writer import Writer
-from tests.integration.topics import create_readable
+from tests.integration.topics import KEPT, create_readable
 from tests.integration.workers import until
 from tests.proxy.frames import Api
 from tests.proxy.proxy import Proxy
@@ -46,7 +46,7 @@ def proxy(kafka: Cluster) -> Iterator[Proxy]:
 @pytest.fixture
 async def topic(kafka: Cluster) -> str:
     name = f"late-{uuid4().hex[:8]}"
-    await create_readable(kafka.bootstrap_servers, NewTopic(name, 1, 1))
+    await create_readable(kafka.bootstrap_servers, NewTopic(name, 1, 1, topic_configs=KEPT))
     return name
 
 

@@ -18,7 +18,7 @@ from portfolio_stream.errors import BrokerTooOld
 from portfolio_stream.exactly_once.reader import BatchReader, CorruptBatch, FetchLimits
 from portfolio_stream.exactly_once.wire import Coordinators, Lane, Node, call, require_features, schema
 from portfolio_stream.kafka_reach import LOST
-from tests.integration.topics import create_readable
+from tests.integration.topics import KEPT, create_readable
 from tests.integration.workers import until
 
 _metadata = schema("metadata", 12)
@@ -37,7 +37,7 @@ async def client(kafka: Cluster) -> AsyncIterator[AIOKafkaClient]:
 @pytest.fixture
 async def topic(kafka: Cluster) -> str:
     name = f"wire-{uuid4().hex[:8]}"
-    await create_readable(kafka.bootstrap_servers, NewTopic(name, 2, 1))
+    await create_readable(kafka.bootstrap_servers, NewTopic(name, 2, 1, topic_configs=KEPT))
     return name
 
 

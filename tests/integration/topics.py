@@ -3,6 +3,9 @@
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+#: records have stamps of long ago: retention, which comes by half a minute after a broker's start, would take them
+KEPT = {"retention.ms": "-1"}
+
 
 async def create_readable(servers: str, topic: NewTopic) -> None:
     """Return when each partition's leader answers: the controller says that a topic is made before brokers know it."""
