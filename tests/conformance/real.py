@@ -13,11 +13,10 @@ from portfolio_stream.broker.cluster import Cluster
 from portfolio_stream.exactly_once.connections import Connections, KafkaConnections
 from portfolio_stream.settings import Settings
 from tests.integration.producer_epochs import transaction_log
+from tests.integration.topics import KEPT
 from tests.integration.workers import until
 
 HEALTHY_SECONDS = 60.0
-#: records have stamps of long ago: retention, which comes by half a minute after a broker's start, would take them
-KEPT = {"retention.ms": "-1"}
 
 
 class RealKafka:

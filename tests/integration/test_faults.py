@@ -1,5 +1,6 @@
 """What a worker does when it, its folder, its fold or its topics are not as they should be."""
 
+import re
 import shutil
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from portfolio_stream.broker.probe import free_port
 from tests.integration import sensor_averages
 from tests.integration.histories import Load, check, wait_for_no_lag
 from tests.integration.sensor_averages import AVERAGES, GROUP, make
-from tests.integration.workers import Stage, Worker, until
+from tests.integration.workers import START_SECONDS, Stage, Worker, starved_seconds, until
 
 ROOT = Path(__file__).parents[2]
 RETURN_SECONDS = 5.0  # after the fault is gone; Python's start is 1 to 2 of them
@@ -31,17 +32,17 @@ async def test_a_killed_worker_returns_and_replays_the_tail(stage: Stage) -> Non
     """Its partitions are back and new output flows within 5 s; of the changelog only what its store lacked is read."""
     load = Load.of(stage.settings, 40_000, 4_000)
     (worker,) = await stage.started("w1")
-    load.start()
-    await load.reached(25_000)
-    worker.kill()
-    killed = time.monotonic()
     places = [TopicPartition(stage.settings.output_topic, p) for p in range(stage.settings.partitions)]
     consumer = AIOKafkaConsumer(
         bootstrap_servers=stage.settings.bootstrap_servers, isolation_level="read_committed", enable_auto_commit=False
     )
     async with consumer:
         consumer.assign(places)
+        load.start()
+        await load.reached(25_000)
         await consumer.seek_to_end()
+        killed = time.monotonic()
+        worker.kill()
         worker.start()
         sources = [TopicPartition(stage.settings.input_topic, place.partition) for place in places]
         ends = await consumer.end_offsets(sources)
@@ -54,8 +55,11 @@ async def test_a_killed_worker_returns_and_replays_the_tail(stage: Stage) -> Non
                     fresh.add(place.partition)
             return len(fresh) == len(places)
 
-        await until(every_partition_gives_new_output, RETURN_SECONDS, "new output", worker)
-    assert time.monotonic() - killed < RETURN_SECONDS + 0.5
+        await until(every_partition_gives_new_output, START_SECONDS, "new output", worker)
+        taken = time.monotonic() - killed
+    assert worker.process is not None
+    starved = starved_seconds(worker.process.pid)  # others had the machine's cores
+    assert taken - starved <= RETURN_SECONDS, f"{taken:.1f} s, of which it had no core for {starved:.1f} s"
 
     await load.done()
     await wait_for_no_lag(stage.settings, 15)
@@ -66,26 +70,32 @@ async def test_a_killed_worker_returns_and_replays_the_tail(stage: Stage) -> Non
     assert replayed < counted["changelog"] / 10, f"replayed {replayed} of {counted['changelog']}"
 
 
+def recovered(worker: Worker, since: int = 0) -> set[str]:
+    """The partitions in the present process's `recovered` events from that one on; a partition may come again."""
+    return {event["partition"] for event in worker.events("recovered")[since:]}
+
+
 async def test_a_stopped_process_that_wakes_writes_nothing(stage: Stage) -> None:
     """SIGSTOP past the session time-out: its partitions move on; after SIGCONT it is expelled, and joins again."""
     load = Load.of(stage.settings, 36_000, 3_000)
     (other,) = await stage.started("w1")
     (zombie,) = await stage.started("w2")
     half = stage.settings.partitions // 2
-    await until(lambda: len(zombie.events("recovered")) == half, 10, "each has its half", zombie)
+    await until(lambda: len(recovered(zombie)) >= half, START_SECONDS, "each has its half", zombie)
     load.start()
     await load.reached(4_000)
     mine = len(other.events("recovered"))
     zombie.signal(SIGSTOP)
     await until(
-        lambda: len(other.events("recovered")) == mine + half,
+        lambda: len(recovered(other, mine) & recovered(zombie)) >= half,
         SESSION_SECONDS + 10,
         "the other worker has all partitions",
         other,
     )
+    lost, before = len(zombie.events("membership lost")), len(zombie.events("recovered"))
     zombie.signal(SIGCONT)
     await until(
-        lambda: "membership lost" in zombie.text and len(zombie.events("recovered")) > half,
+        lambda: len(zombie.events("membership lost")) > lost and bool(recovered(zombie, before)),
         RETURN_SECONDS + SESSION_SECONDS,
         "the zombie is a member again",
         zombie,
@@ -104,15 +114,16 @@ async def test_a_second_process_of_an_identity_is_refused(stage: Stage) -> None:
     (first,) = await stage.started("w1")
     load.start()
     partitions = stage.settings.partitions
-    await until(lambda: len(first.events("recovered")) == partitions, 5, "it has all partitions", first)
+    await until(lambda: len(recovered(first)) == partitions, START_SECONDS, "it has all partitions", first)
+    before = len(first.text)
     text = await run_to_the_end(stage.worker("w1"))
     assert f"Another process uses the data directory {stage.folder / 'data' / 'w1'}." in text
     assert "Operator action: Stop that process" in text
     await load.done()
     await wait_for_no_lag(stage.settings, 10)
     await check(stage.settings, load)
-    assert partitions == len(first.events("recovered")), "a rebalance"
-    assert "dropping" not in first.text
+    disturbed = re.findall("membership lost.*|revoked.*|dropping.*", first.text[before:])
+    assert [] == disturbed
 
 
 async def test_a_copied_folder_is_another_member(stage: Stage) -> None:
@@ -221,12 +232,17 @@ async def test_a_fold_that_raises_halts_its_partition_alone(stage: Stage) -> Non
     await until(others_went_on, 10, "the other partitions go on")
     assert before == await counted(stage, 1)
     admin = AIOKafkaAdminClient(bootstrap_servers=stage.settings.bootstrap_servers)
+
+    async def offsets_are_committed() -> bool:
+        """The coordinator takes a commit's marker after the outputs' partitions did."""
+        offsets = await admin.list_consumer_group_offsets(GROUP)
+        return {0: 70, 1: 1207, 2: 70} == {place.partition: meta.offset for place, meta in offsets.items()}
+
     await admin.start()
     try:
-        offsets = await admin.list_consumer_group_offsets(GROUP)
+        await until(offsets_are_committed, 10, "the offsets of all that is folded, and no more")
     finally:
         await admin.close()
-    assert {0: 70, 1: 1207, 2: 70} == {place.partition: meta.offset for place, meta in offsets.items()}
     worker.signal(SIGTERM)
     assert 0 == await worker.ended(5), worker.text
 

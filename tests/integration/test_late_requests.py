@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 from aiokafka.client import AIOKafkaClient
 from kio.schema.errors import ErrorCode as E
 
@@ -24,6 +24,7 @@ from portfolio_stream.exactly_once.protocol import Doubt
 from portfolio_stream.exactly_once.transaction import Batches, Part
 from portfolio_stream.exactly_once.wire import Coordinators, Lane, call, schema
 from portfolio_stream.exactly_once.writer import Writer
+from tests.integration.topics import KEPT, create_readable
 from tests.integration.workers import until
 from tests.proxy.frames import Api
 from tests.proxy.proxy import Proxy
@@ -45,12 +46,7 @@ def proxy(kafka: Cluster) -> Iterator[Proxy]:
 @pytest.fixture
 async def topic(kafka: Cluster) -> str:
     name = f"late-{uuid4().hex[:8]}"
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
-    await admin.start()
-    try:
-        await admin.create_topics([NewTopic(name, 1, 1)])
-    finally:
-        await admin.close()
+    await create_readable(kafka.bootstrap_servers, NewTopic(name, 1, 1, topic_configs=KEPT))
     return name
 
 

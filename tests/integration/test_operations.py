@@ -109,13 +109,18 @@ class Scene:
         listed = await self.terminal.json("partitions", "list", "--web-address", address(self.workers[0]))
         return {state["partition"]: state for state in listed["partitions"]}
 
+    async def lag(self) -> list[Any]:
+        """By partition; who owns them is noted."""
+        lag: list[Any] = (await self.terminal.json("lag"))["partitions"]
+        self.owners = {each["partition"]: each["worker"] for each in lag}
+        return lag
+
     async def halt(self) -> None:
         """Return when both partitions have, and lag; the others went on."""
 
         async def only_they_lag() -> bool:
-            lag = await self.terminal.json("lag")
-            self.owners = {each["partition"]: each["worker"] for each in lag["partitions"]}
-            return self.poisoned == {each["partition"]: each["committed"] for each in lag["partitions"] if each["lag"]}
+            lag = await self.lag()
+            return self.poisoned == {each["partition"]: each["committed"] for each in lag if each["lag"]}
 
         await until(lambda: all(map(self.stops, self.poisoned)), 20, "both partitions halt")
         await until(only_they_lag, 20, "the other partitions go on")
@@ -158,14 +163,21 @@ async def test_an_operator_gets_halted_partitions_going(stage: Stage, terminal: 
 
 async def check_list(scene: Scene) -> None:
     """Where and why, by the owner's word; the owner is the one that the group names."""
-    listed = await scene.partitions()
-    assert scene.owners == {partition: state["worker"] for partition, state in listed.items()}
-    for partition, state in listed.items():
-        at = scene.poisoned.get(partition)
-        detail = "" if at is None else f"at offset {at}: the fold failed 3 times: ValueError"
-        assert ("running" if at is None else "halted", at, detail) == (
-            state["state"], state["halted_at"], state["detail"],
-        )  # fmt: skip
+    expected = {partition: ("running", None, "") for partition in range(scene.stage.settings.partitions)} | {
+        partition: ("halted", at, f"at offset {at}: the fold failed 3 times: ValueError")
+        for partition, at in scene.poisoned.items()
+    }
+
+    async def is_listed() -> bool:
+        await scene.lag()
+        listed = await scene.partitions()
+        states = {
+            partition: (state["state"], state["halted_at"], state["detail"]) for partition, state in listed.items()
+        }
+        owners = {partition: state["worker"] for partition, state in listed.items()}
+        return (scene.owners, expected) == (owners, states)
+
+    await until(is_listed, 20, "all is running but what is halted, each with its owner")
 
 
 async def check_replay(scene: Scene, partition: int, offset: int) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,13 +14,14 @@ from aiokafka.errors import KafkaConnectionError
 
 from portfolio_stream.broker.probe import free_port, is_free
 from portfolio_stream.settings import Settings
-from tests.integration.workers import until
+from tests.integration.workers import POLL_SECONDS, until
 
 pytestmark = pytest.mark.kafka
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 START_SECONDS = 60.0  # three Pythons and a Java at once, on two cores
+STOP_SECONDS = 30.0  # honcho kills what takes more than 5 s; Java, in a session of its own, still stops by itself then
 
 
 @pytest.fixture
@@ -41,6 +43,9 @@ def procfile(tmp_path: Path) -> Iterator[Settings]:
     finally:
         honcho.terminate()
         honcho.wait(30)
+    deadline = time.monotonic() + STOP_SECONDS
+    while not is_free(port) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
     assert is_free(port), (tmp_path / "log").read_text()
 
 

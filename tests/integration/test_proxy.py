@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka import errors as kafka_errors
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 from aiokafka.client import AIOKafkaClient
 
 from portfolio_stream.broker.cluster import Cluster
@@ -22,6 +22,7 @@ from portfolio_stream.broker.probe import free_port
 from portfolio_stream.exactly_once.wire import Coordinators, Lane, Node, call, schema
 from portfolio_stream.kafka_reach import LOST
 from tests.integration.kafka_tools import tool
+from tests.integration.topics import create_readable
 from tests.integration.workers import until
 from tests.proxy.addresses import Address
 from tests.proxy.connection import Connection, Link, Network
@@ -30,7 +31,8 @@ from tests.proxy.proxy import Proxy
 from tests.proxy.rules import Exchange, Match, Rule, Side, Verdict
 
 PRODUCE = Match(Api.PRODUCE)
-CLIENT_TIMEOUT_MS = 1_000
+PATIENT_MS = 30_000  # a client's time-out where it is not to give up, whatever the test does meanwhile
+IMPATIENT_MS = 1_000
 
 _metadata = schema("metadata", 12)
 
@@ -44,19 +46,14 @@ def proxy(kafka: Cluster) -> Iterator[Proxy]:
 @pytest.fixture
 async def topic(kafka: Cluster) -> str:
     name = f"proxy-{uuid4().hex[:8]}"
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
-    await admin.start()
-    try:
-        await admin.create_topics([NewTopic(name, 1, 1)])
-    finally:
-        await admin.close()
+    await create_readable(kafka.bootstrap_servers, NewTopic(name, 1, 1))
     return name
 
 
 @pytest.fixture
 async def producer(proxy: Proxy) -> AsyncIterator[Any]:
     async with AIOKafkaProducer(
-        bootstrap_servers=proxy.bootstrap_servers, enable_idempotence=True, request_timeout_ms=CLIENT_TIMEOUT_MS
+        bootstrap_servers=proxy.bootstrap_servers, enable_idempotence=True, request_timeout_ms=PATIENT_MS
     ) as made:
         yield made
 
@@ -83,9 +80,7 @@ async def ask(client: AIOKafkaClient) -> Any:
 
 @pytest.fixture
 async def client(proxy: Proxy) -> AsyncIterator[AIOKafkaClient]:
-    made = AIOKafkaClient(
-        bootstrap_servers=proxy.bootstrap_servers, client_id="asker", request_timeout_ms=CLIENT_TIMEOUT_MS
-    )
+    made = AIOKafkaClient(bootstrap_servers=proxy.bootstrap_servers, client_id="asker", request_timeout_ms=PATIENT_MS)
     await made.bootstrap()
     yield made
     await made.close()
@@ -147,9 +142,7 @@ async def test_a_lost_reply_is_lost_after_its_effect(kafka: Cluster, proxy: Prox
 
 async def test_a_request_arrives_after_its_client_gave_up(kafka: Cluster, proxy: Proxy, topic: str) -> None:
     """Its sender has reported a failure, and the record is there: what the network can do, the proxy can."""
-    async with AIOKafkaProducer(
-        bootstrap_servers=proxy.bootstrap_servers, request_timeout_ms=CLIENT_TIMEOUT_MS
-    ) as producer:
+    async with AIOKafkaProducer(bootstrap_servers=proxy.bootstrap_servers, request_timeout_ms=IMPATIENT_MS) as producer:
         with proxy.trap(PRODUCE) as trap:
             sent = await producer.send(topic, b"one")
             caught = await trap.caught()
@@ -206,7 +199,7 @@ async def test_a_frozen_network_gives_no_answer_and_no_error(proxy: Proxy, clien
     await ask(client)
     await proxy.freeze()
     asking = asyncio.create_task(ask(client))
-    done, _ = await asyncio.wait((asking,), timeout=CLIENT_TIMEOUT_MS / 2000)
+    done, _ = await asyncio.wait((asking,), timeout=0.5)
     assert set() == done
     await proxy.heal()
     await asking

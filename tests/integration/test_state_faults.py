@@ -17,7 +17,7 @@ from portfolio_stream.admin import admin_client, create_all
 from portfolio_stream.settings import GROUP
 from tests.integration.histories import Load, check, wait_for_no_lag
 from tests.integration.kafka_tools import tool
-from tests.integration.workers import Stage, Worker, group_offsets, until
+from tests.integration.workers import Stage, Worker, events_of, group_offsets, until
 
 AGREEMENT_SECONDS = 15.0  # for which a worker asks again before it believes a difference
 BACK, FORTH, GONE = 1, 2, 3  # the partitions whose offsets are moved
@@ -70,9 +70,7 @@ async def replace_topic(stage: Stage, name: str) -> None:
 def halted(worker: Worker) -> dict[int, str]:
     """The log's line by partition."""
     lines = [line for line in worker.text.splitlines() if "partition stopped" in line]
-    return {
-        int(event["partition"]): line for event, line in zip(worker.events("partition stopped"), lines, strict=True)
-    }
+    return {int(event["partition"]): line for line in lines for event in events_of(line, "partition stopped")}
 
 
 async def test_offsets_that_were_moved_halt_their_partitions(stage: Stage) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from types import SimpleNamespace
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 from aiokafka.client import AIOKafkaClient
 from kio.schema.errors import ErrorCode
 
@@ -14,6 +14,7 @@ from portfolio_stream.exactly_once.wire import Coordinators, Lane, Node, call, s
 from portfolio_stream.group import Owner
 from portfolio_stream.settings import GROUP
 from portfolio_stream.web.routing import Routing
+from tests.integration.topics import create_readable
 
 TOPIC = "web-routing"
 PARTITIONS = 4
@@ -21,10 +22,7 @@ PARTITIONS = 4
 
 async def test_owners_are_the_members_of_the_group(kafka: Cluster) -> None:
     """A member's client id says where it listens; a member that left owns nothing."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
-    await admin.start()
-    await admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1)])
-    await admin.close()
+    await create_readable(kafka.bootstrap_servers, NewTopic(TOPIC, PARTITIONS, 1))
     client = AIOKafkaClient(bootstrap_servers=kafka.bootstrap_servers, client_id="w1@127.0.0.1:6066")
     await client.bootstrap()
     try:

@@ -54,6 +54,12 @@ def starved_seconds(pid: int) -> float:
     return int(waited) / 1e9
 
 
+def events_of(text: str, action: str) -> list[dict[str, str]]:
+    """The fields of each of the log events of that name."""
+    lines = re.findall(rf"\b{action} ((?:[a-z_]+=\S+ ?)+)", text)
+    return [dict(part.split("=", 1) for part in line.split()) for line in lines]
+
+
 @dataclass
 class Worker:
     """One identity: a process of it may die and be started again."""
@@ -84,8 +90,7 @@ class Worker:
 
     def events(self, action: str) -> list[dict[str, str]]:
         """The fields of each of the present process's log events, e.g. events("recovered")."""
-        lines = re.findall(rf"\b{action} ((?:[a-z_]+=\S+ ?)+)", self.text)
-        return [dict(part.split("=", 1) for part in line.split()) for line in lines]
+        return events_of(self.text, action)
 
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None

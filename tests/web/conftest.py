@@ -3,7 +3,7 @@
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +29,15 @@ ARGUMENTS = (
 )
 #: what a browser itself says of a worker that is gone
 NO_WORKER = re.compile(r"net::ERR_(CONNECTION_REFUSED|CONNECTION_RESET|INCOMPLETE_CHUNKED_ENCODING|EMPTY_RESPONSE)")
-
+#: of a table's body: each text that a row of it has shown
+WATCH = """
+body => {
+  window.seen = new Set();
+  const look = () => { for (const row of body.rows) seen.add(row.innerText); };
+  new MutationObserver(look).observe(body, { subtree: true, childList: true, characterData: true });
+  look();
+}
+"""
 
 COMMAND = Path(sys.executable).with_name("portfolio-stream")
 
@@ -77,21 +85,34 @@ class Viewer:
 
     async def see(self, selector: str, text: str | re.Pattern[str], seconds: float = 10.0) -> None:
         """Wait until one of the elements shows the text, cells of a row apart by tabs."""
+        await self._find(text, seconds, f"{selector} shows", self.page.locator(selector).all_inner_texts)
+
+    async def watch(self, body: str) -> None:
+        """Keep, from now on, each text that a row of this table's body shows, however briefly: for `has_seen`."""
+        await self.page.eval_on_selector(body, WATCH)
+
+    async def has_seen(self, text: str | re.Pattern[str], seconds: float = 10.0) -> None:
+        """Wait until a row of the table that is watched shows the text or showed it before."""
+        await self._find(text, seconds, "the table showed", lambda: self.page.evaluate("[...seen]"))
+
+    async def _find(
+        self, text: str | re.Pattern[str], seconds: float, what: str, look: Callable[[], Awaitable[list[str]]]
+    ) -> None:
         pattern = text if isinstance(text, re.Pattern) else re.compile(re.escape(text))
         shown: list[str] = []
 
-        async def is_seen() -> bool:
+        async def is_there() -> bool:
             try:
-                shown[:] = [found for found in await self.page.locator(selector).all_inner_texts() if found]
+                shown[:] = [found for found in await look() if found]
             except Error as error:
                 if "context was destroyed" not in error.message:  # by a navigation: the new page may show it
                     raise
             return any(pattern.search(found) for found in shown)
 
         try:
-            await until(is_seen, seconds, f"{selector} shows {pattern.pattern!r}")
-        except pytest.fail.Exception as failed:
-            pytest.fail(f"{failed.msg}; it shows {shown}, and the browser said {self.errors}")
+            await until(is_there, seconds, f"{what} {pattern.pattern!r}")
+        except AssertionError as failed:
+            pytest.fail(f"{failed}; it shows {shown}, and the browser said {self.errors}")
 
 
 @pytest.fixture(scope="session")

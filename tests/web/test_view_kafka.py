@@ -102,9 +102,10 @@ async def see_look_up(viewer: Viewer) -> None:
 
 async def kill_the_other(viewer: Viewer, two: Worker) -> None:
     """Gone at once; its partitions show it, are taken over, and the lag that grew is worked off."""
+    await viewer.watch("#partitions")
     two.kill()
     await viewer.see("#workers tr", re.compile(r"w2\s.*gone", re.DOTALL), 3)
-    await viewer.see("#partitions tr", re.compile(r"\tw2\tsilent: "), 3)
+    await viewer.has_seen(re.compile(r"\tw2\tsilent: "), 3)
     for partition in range(8):
         await viewer.see("#partitions tr", re.compile(rf"^{partition}\tw1\trunning\t"), 30)
     await see_rate(viewer)
