@@ -93,9 +93,12 @@ class Membership:
     def is_fresh(self) -> bool:
         """The coordinator confirmed this membership so recently that nobody else can own our partitions.
 
-        Unless it is a broker that woke from a standstill and has not heard of its successor yet: no answer shows that.
+        A main loop that stands still gives nothing back: it may be expelled while its beats are answered. The word of a
+        broker that woke from a standstill, and has not heard of its successor yet, cannot be told from another.
         """
-        return self.epoch > 0 and not self._left and time.monotonic() - self._last_answer < FRESH_SECONDS
+        now = time.monotonic()
+        stands_still = now - self._progress() > REBALANCE_TIMEOUT_SECONDS - FRESH_SECONDS
+        return self.epoch > 0 and not self._left and not stands_still and now - self._last_answer < FRESH_SECONDS
 
     def acknowledge(self, owned: frozenset[int]) -> None:
         """Tell the coordinator what is owned now: it hands revoked partitions on only after this."""

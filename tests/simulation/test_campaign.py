@@ -28,8 +28,16 @@ def simulated(*arguments: str) -> "subprocess.CompletedProcess[str]":
         ("--profile", "storm", "--seeds", "6"),
         ("--every-step", "--first", "1", "--stride", "20"),
         ("--profile", "storm", "--first", "900009", "--seeds", "1"),
+        ("--profile", "storm", "--first", "920655", "--seeds", "1"),
     ],
-    ids=["storm", "steps", "fresh seeds", "a crash at steps", "a goodbye in a successor's name"],
+    ids=[
+        "storm",
+        "steps",
+        "fresh seeds",
+        "a crash at steps",
+        "a goodbye in a successor's name",
+        "a revocation that takes too long",
+    ],
 )
 def test_exactly_once_holds(arguments: Sequence[str]) -> None:
     """Every transaction and every write to a disk is judged; a failure prints its seed and its shrunken timeline."""

@@ -294,6 +294,21 @@ async def test_an_ownership_is_fresh_for_two_seconds(
     assert not member.is_fresh and -1 == coordinator.beats[-1].member_epoch
 
 
+async def test_a_worker_that_stands_still_is_not_fresh(
+    coordinator: Coordinator, clock: Clock, woken: list[int]
+) -> None:
+    """It gives nothing back: the rebalance time-out may expel it, whose beats are answered, from 30 s on."""
+    turned = clock.now
+    member = make(coordinator, woken, progress=lambda: turned)
+    for seconds, is_fresh in ((27.9, True), (0.2, False)):
+        clock.now += seconds
+        coordinator.script = [(3, (0, 1))]
+        await member.beat()
+        assert is_fresh is member.is_fresh
+    turned = clock.now
+    assert member.is_fresh
+
+
 async def test_a_refused_heartbeat_ends_the_worker(member: Membership, coordinator: Coordinator) -> None:
     """The operator is told which error it was."""
     coordinator.script = [E.group_authorization_failed]
