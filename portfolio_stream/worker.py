@@ -80,13 +80,15 @@ def make_app(settings: Settings) -> ExactlyOnceApp:
     quieten()
     started: list[WebServer | Follower] = []
 
+    def web_port() -> int | None:
+        chosen = app.conf.web_port
+        return settings.web_port if chosen == FAUST_DEFAULT_WEB_PORT else chosen
+
     async def make(tables: list[TableDefinition[Any]]) -> Engine:
         if not app.conf.web_enabled:
             raise WebServerNeeded
-        chosen = app.conf.web_port
-        port = settings.web_port if chosen == FAUST_DEFAULT_WEB_PORT else chosen
         prices = Prices(read_record)
-        engine, server = await make_engine(settings, tables, port, prices)
+        engine, server = await make_engine(settings, tables, web_port(), prices)
         started.append(server)
         await server.start()
         follower = Follower(settings, settings.prices_topic, prices)
@@ -124,7 +126,10 @@ def make_app(settings: Settings) -> ExactlyOnceApp:
     class Web(mode.Service):
         """The engine's web server, in Faust's place for one: it listens from the engine's start on. And its prices."""
 
-        web_url = f"http://{settings.web_host}:{settings.web_port or FAUST_DEFAULT_WEB_PORT}"  # for the banner
+        @staticmethod
+        def get_web_url() -> str:
+            """For Faust's banner."""
+            return f"http://{settings.web_host}:{web_port() or FAUST_DEFAULT_WEB_PORT}"
 
         async def on_stop(self) -> None:
             for part in started:

@@ -374,8 +374,9 @@ async def test_a_worker_that_stands_still_stops_beating(
     member.acknowledge(frozenset({0}))
     running = asyncio.create_task(member.run())
     try:
-        for _ in range(20):
-            await asyncio.sleep(0.002)
+        async with asyncio.timeout(1):
+            for _ in range(20):
+                await asyncio.sleep(0.002)
     finally:
         running.cancel()
         await asyncio.wait((running,))

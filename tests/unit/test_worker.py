@@ -2,10 +2,9 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
-FAUST = Path(sys.executable).with_name("faust")
+from tests.integration.workers import FAUST
 
 
 def ended(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -16,11 +15,11 @@ def ended(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_datadir_beats_the_environment(tmp_path: Path) -> None:
-    """An option does; and the banner names the folder that is used."""
-    one = ended(tmp_path, "--datadir", str(tmp_path / "option"), "worker")
+    """An option does; and the banner names the folder and the port that are used."""
+    one = ended(tmp_path, "--datadir", str(tmp_path / "option"), "worker", "--web-port", "7007")
     assert 1 == one.returncode and "No Kafka broker answers" in one.stderr, one
     assert ["option"] == [path.name for path in tmp_path.iterdir()]
-    assert str(tmp_path) in one.stdout and "option" in one.stdout
+    assert str(tmp_path / "option") in one.stdout and "http://127.0.0.1:7007" in one.stdout
 
 
 def test_no_worker_without_its_web_server(tmp_path: Path) -> None:
