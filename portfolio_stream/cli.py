@@ -1,10 +1,12 @@
 """portfolio-stream: every command but the worker.
 
 An error ends with one or two lines on stderr and an exit code, never with a traceback: a bad argument in one line (2),
-a PortfolioStreamError as its cause and `Operator action:` (the error's own code). Anything else is a bug, and is shown.
+a PortfolioStreamError as its cause and `Operator action:` (the error's own code). Anything else is a bug: it ends as
+CommandFailed, with 2, because Python's own 1 would be the verdict "violated". PYTHONDEVMODE=1 shows its traceback.
 """
 
 import sys
+import traceback
 from collections.abc import Sequence
 
 import click
@@ -19,7 +21,7 @@ from portfolio_stream.commands.run import run as run_command
 from portfolio_stream.commands.tables import tables
 from portfolio_stream.commands.topics import topics
 from portfolio_stream.commands.verify import verify
-from portfolio_stream.errors import PortfolioStreamError
+from portfolio_stream.errors import CommandFailed, PortfolioStreamError
 
 INTERRUPTED = 130  # what a shell gives for SIGINT
 
@@ -50,9 +52,19 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.Abort:
         return INTERRUPTED
     except PortfolioStreamError as error:
-        click.echo(f"Error: {error.cause}\nOperator action: {error.action}", err=True)
-        return error.exit_code
+        return _end(error)
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # noqa: BLE001  a bug has any type; a client that stops may let out CancelledError
+        if sys.flags.dev_mode:
+            traceback.print_exception(error)
+        return _end(CommandFailed(error))
     return code if isinstance(code, int) else 0
+
+
+def _end(error: PortfolioStreamError) -> int:
+    click.echo(f"Error: {error.cause}\nOperator action: {error.action}", err=True)
+    return error.exit_code
 
 
 def main() -> None:

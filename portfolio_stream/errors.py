@@ -5,6 +5,8 @@ HTTP answers show both, never a traceback. Protocol verdicts inside the engine a
 they become one of these only when a worker or a command ends because of them.
 """
 
+import os
+import traceback
 from pathlib import Path
 
 
@@ -358,6 +360,24 @@ class UnsupportedTopology(PortfolioStreamError):
 
 
 # --- Clients and commands ---
+
+
+class CommandFailed(PortfolioStreamError):
+    """A command met an error that no rule foresees: nothing is judged, and the exit code must not look like a verdict.
+
+    The error's own text is left out: it may hold what stands in a record.
+    """
+
+    exit_code = 2
+
+    def __init__(self, error: BaseException) -> None:
+        frames = traceback.extract_tb(error.__traceback__)
+        ours = next((one for one in reversed(frames) if f"{os.sep}portfolio_stream{os.sep}" in one.filename), None)
+        place = "" if ours is None else f" in {Path(ours.filename).name}, line {ours.lineno}"
+        super().__init__(
+            f"The command failed unexpectedly: {type(error).__name__}{place}.",
+            "Run it again with PYTHONDEVMODE=1, which shows the traceback, and open an issue with that.",
+        )
 
 
 class KafkaRefused(PortfolioStreamError):

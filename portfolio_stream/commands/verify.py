@@ -132,6 +132,8 @@ async def _follow(settings: Settings, plan: _Follow, asked: _Served) -> int:
         try:
             await auditing
         except asyncio.CancelledError:
+            if not auditing.cancelling():  # no signal: a client that failed let out its own cancellation
+                raise
             note(f"Ended: {board.verdict}.")
     return board.exit_code
 

@@ -1,5 +1,6 @@
 """The command line's answers to wrong arguments, wrong environments and absent servers."""
 
+import asyncio
 import json
 import resource
 import subprocess
@@ -122,6 +123,27 @@ def test_without_a_broker_nothing_can_be_verified(is_live: bool, capsys: pytest.
     cause, action = capsys.readouterr().err.splitlines()
     assert f"Error: No Kafka broker answers at {address}." == cause
     assert "portfolio-stream broker start" in action
+
+
+@pytest.mark.parametrize("arguments", [["verify"], ["verify", "--follow"], ["consume"], ["dlq", "replay", "--all"]])
+@pytest.mark.parametrize("error", [ValueError("12345.67 of P1"), RecursionError(), asyncio.CancelledError()])
+def test_an_unforeseen_error_is_no_verdict(
+    arguments: list[str],
+    error: BaseException,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Two lines and code 2, never a traceback and Python's own 1; nothing of the error's text: a record may be in it."""
+
+    async def fail(client: object) -> None:
+        raise error
+
+    monkeypatch.setattr("portfolio_stream.kafka_client._start", fail)
+    assert 2 == cli.run([*arguments, *(["--web-port", str(free_port())] if "--follow" in arguments else [])])
+    cause, action = capsys.readouterr().err.splitlines()[-2:]
+    assert cause.startswith(f"Error: The command failed unexpectedly: {type(error).__name__} in kafka_client.py, line ")
+    assert "12345.67" not in cause and "PYTHONDEVMODE=1" in action
+    assert "Traceback" not in cause + action
 
 
 def test_an_absent_worker_is_an_error_in_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
