@@ -133,7 +133,7 @@ def test_an_unforeseen_error_is_no_verdict(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Two lines and code 2, never a traceback and Python's own 1; nothing of the error's text: a record may be in it."""
+    """Two lines and code 2, never a traceback with 1. The text is left out: it may hold what a record holds."""
 
     async def fail(client: object) -> None:
         raise error
