@@ -21,7 +21,6 @@ from portfolio_stream.exactly_once.wire import Coordinators
 from portfolio_stream.generator import Mixture, generate
 from portfolio_stream.kafka_client import client_options, connected
 from portfolio_stream.kafka_health import look
-from portfolio_stream.settings import GROUP
 from tests.integration.growing_history import GrowingHistory
 from tests.integration.histories import Load
 from tests.integration.producer_epochs import worker_id
@@ -149,7 +148,7 @@ class Trial:
         """The nodes of the group's coordinator, and of a random worker's transactions'."""
         settings = self.stage.settings
         async with connected(settings, AIOKafkaClient(**client_options(settings))) as client:
-            found = Coordinators(client, GROUP, self.transactional_id(self.random.choice(self.workers)))
+            found = Coordinators(client, settings.group, self.transactional_id(self.random.choice(self.workers)))
             return await found.group(), await found.transaction()
 
     def transactional_id(self, worker: Worker) -> str:

@@ -26,7 +26,7 @@ from portfolio_stream.exactly_once.offset_lookup import (
 )
 from portfolio_stream.exactly_once.wire import Coordinators, Lane, call, schema
 from portfolio_stream.kafka_client import COORDINATOR_MOVES, client_options, connected
-from portfolio_stream.settings import GROUP, Settings
+from portfolio_stream.settings import Settings
 
 COORDINATOR_SECONDS, POLL_SECONDS = 10.0, 0.05  # nothing tells when it is there
 _describe = schema("consumer_group_describe", 0)
@@ -66,8 +66,9 @@ class Offsets(NamedTuple):
 class Group:
     """Every method raises a KafkaError or OSError where Kafka gives no answer; asking again helps."""
 
-    def __init__(self, client: AIOKafkaClient, coordinators: Coordinators, topic: str) -> None:
+    def __init__(self, client: AIOKafkaClient, coordinators: Coordinators, *, group: str, topic: str) -> None:
         self._client = client
+        self._group = group
         self._coordinators = coordinators
         self._topic = topic
 
@@ -77,18 +78,18 @@ class Group:
 
     async def members(self) -> tuple[Member, ...]:
         """Those that say where they listen. Raises GroupIdNotFound before the first one has joined."""
-        request = _describe.ConsumerGroupDescribeRequest(group_ids=(GROUP,), include_authorized_operations=False)
+        request = _describe.ConsumerGroupDescribeRequest(group_ids=(self._group,), include_authorized_operations=False)
         reply = await call(self._client, await self._coordinators.group(), Lane.RECOVERY, request)
         group = reply.groups[0]
         if group.error_code is not ErrorCode.none:
-            raise kafka_errors.for_code(group.error_code.value)(GROUP)
+            raise kafka_errors.for_code(group.error_code.value)(self._group)
         return members_in(group, self._topic)
 
     async def offsets(self, partitions: Collection[int]) -> dict[int, Offsets]:
         """The group's first: what comes meanwhile is lag, and lag is never negative."""
         client, topic = self._client, self._topic
         coordinator = await self._coordinators.group()
-        committed = await group_offsets(client, coordinator, GROUP, topic, partitions, is_stable=False)
+        committed = await group_offsets(client, coordinator, self._group, topic, partitions, is_stable=False)
         starts = await log_offsets(client, topic, partitions, EARLIEST)
         stable = await log_offsets(client, topic, partitions, LATEST, READ_COMMITTED)
         high = await log_offsets(client, topic, partitions, LATEST)
@@ -133,7 +134,8 @@ async def open_group(settings: Settings) -> AsyncIterator[tuple[Group, int]]:
         partitions = await partition_count(admin, settings.input_topic)
     async with connected(settings, AIOKafkaClient(**client_options(settings))) as client:
         await client.set_topics([settings.input_topic])
-        group = Group(client, Coordinators(client, GROUP, GROUP), settings.input_topic)
+        coordinators = Coordinators(client, settings.group, settings.group)
+        group = Group(client, coordinators, group=settings.group, topic=settings.input_topic)
         await _until_known(group)
         yield group, partitions
 

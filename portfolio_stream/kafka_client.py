@@ -24,7 +24,7 @@ from aiokafka.errors import (
 from portfolio_stream.aiokafka_stop import stop_consumer
 from portfolio_stream.errors import InvalidSetting, KafkaRefused
 from portfolio_stream.kafka_reach import bootstrapped, why_unreachable
-from portfolio_stream.settings import GROUP, Security, Settings
+from portfolio_stream.settings import Security, Settings
 
 Client = TypeVar("Client")
 
@@ -41,7 +41,7 @@ def client_options(settings: Settings) -> dict[str, Any]:
     security = settings.security
     options: dict[str, Any] = {
         "bootstrap_servers": settings.bootstrap_servers,
-        "client_id": GROUP,
+        "client_id": settings.group,
         "security_protocol": security.protocol,
     }
     if security.protocol.endswith("SSL"):

@@ -3,16 +3,18 @@
 Nothing else in the project reads `os.environ`.
 """
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from portfolio_stream.errors import InvalidSetting, SettingMissing
 
-GROUP = "portfolio-stream"  # consumer group, Faust app id, and prefix of transactional ids and of the changelog topic
 FOLD_VERSION = 2  # bump when the fold of equal records gives other bytes: an older state is then refused
 
 
+GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")  # GROUP-changelog is a topic: at most 249 characters
+GROUP_EXPECTED = "at most 200 of A-Z a-z 0-9 . _ -, beginning with a letter or a digit"
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 #: what of Security only has a meaning with a protocol that has this in its name
@@ -38,6 +40,8 @@ class Security:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
     bootstrap_servers: str = "127.0.0.1:9092"
+    #: consumer group, Faust app id, and prefix of transactional ids and of the changelog topic
+    group: str = "portfolio-stream"
     input_topic: str = "portfolio-events"
     output_topic: str = "processed-events"
     dlq_topic: str = "portfolio-events-dlq"
@@ -64,7 +68,7 @@ class Settings:
 
     @property
     def changelog_topic(self) -> str:
-        return f"{GROUP}-changelog"
+        return f"{self.group}-changelog"
 
     @property
     def fold_signature(self) -> str:
@@ -80,6 +84,7 @@ class Settings:
         read = _Reader(environment)
         values: dict[str, object] = {
             "bootstrap_servers": read.text("BOOTSTRAP_SERVERS"),
+            "group": read.match("GROUP", GROUP_NAME, GROUP_EXPECTED),
             "input_topic": read.text("INPUT_TOPIC"),
             "output_topic": read.text("OUTPUT_TOPIC"),
             "dlq_topic": read.text("DLQ_TOPIC"),
@@ -137,6 +142,12 @@ class _Reader:
 
     def text(self, name: str) -> str | None:
         return self.environment.get(f"PORTFOLIO_{name}") or None
+
+    def match(self, name: str, pattern: re.Pattern[str], expected: str) -> str | None:
+        value = self.text(name)
+        if value is not None and not pattern.fullmatch(value):
+            raise InvalidSetting(f"PORTFOLIO_{name}", value, expected)
+        return value
 
     def path(self, name: str) -> Path | None:
         value = self.text(name)

@@ -23,7 +23,7 @@ from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.follower import Follower
 from portfolio_stream.kafka_client import client_options
 from portfolio_stream.quiet_logs import quieten
-from portfolio_stream.settings import GROUP, Settings
+from portfolio_stream.settings import Settings
 from portfolio_stream.web.access import Access
 from portfolio_stream.web.server import WebServer, address_of, listen
 from tables.activity import ACTIVITY
@@ -52,7 +52,7 @@ async def make_engine(
     del options["client_id"]
     interval = settings.commit_interval_ms
     configuration = Configuration(
-        group=GROUP,
+        group=settings.group,
         source_topic=settings.input_topic,
         changelog_topic=settings.changelog_topic,
         output_topics=(settings.output_topic, settings.dlq_topic),
@@ -99,7 +99,7 @@ def make_app(settings: Settings) -> ExactlyOnceApp:
         return engine
 
     app = ExactlyOnceApp(
-        GROUP,
+        settings.group,
         make_engine=make,
         bootstrap_servers=settings.bootstrap_servers,
         datadir=settings.data_dir,

@@ -33,7 +33,7 @@ from portfolio_stream.audit.served_anomalies import ANSWER_CHECKS, VALUE_CHECKS
 from portfolio_stream.audit.state_anomalies import PLACE_CHECKS
 from portfolio_stream.audit.suspects import Suspects
 from portfolio_stream.errors import CannotVerify
-from portfolio_stream.settings import GROUP, Settings
+from portfolio_stream.settings import Settings
 
 WAITING_RECORDS = 20_000  # some 10 MB; then the other side is read on
 
@@ -244,4 +244,5 @@ class PartitionAudit:
         return await self._reader.stable_end(topic, self.partition)
 
     async def _committed(self, reached: int = 0) -> int | None:
-        return await committed_offset(self._admin, GROUP, self._settings.input_topic, self.partition, reached)
+        settings = self._settings
+        return await committed_offset(self._admin, settings.group, settings.input_topic, self.partition, reached)

@@ -18,7 +18,7 @@ from portfolio_stream.commands.common import (
     read_settings,
     run,
 )
-from portfolio_stream.settings import GROUP, Settings
+from portfolio_stream.settings import Settings
 
 if TYPE_CHECKING:
     from portfolio_stream.group import Group, Offsets, Owner
@@ -58,14 +58,14 @@ async def _lag(settings: Settings, watch: float | None, output: OutputFormat) ->
 
     async with open_group(settings) as (group, partitions):
         if watch is None:
-            _print(settings, await _look(group, partitions), output)
+            _print(settings, await _look(settings, group, partitions), output)
             return
         while True:
             await _print_next(settings, group, partitions, output)
             await asyncio.sleep(watch)
 
 
-async def _look(group: "Group", partitions: int) -> Look:
+async def _look(settings: Settings, group: "Group", partitions: int) -> Look:
     """Raises GroupMissing."""
     from aiokafka.errors import GroupIdNotFound
 
@@ -74,7 +74,7 @@ async def _look(group: "Group", partitions: int) -> Look:
     try:
         owners = await group.owners()
     except GroupIdNotFound as error:
-        raise GroupMissing(GROUP) from error
+        raise GroupMissing(settings.group) from error
     return Look(await group.offsets(range(partitions)), owners)
 
 
@@ -85,7 +85,7 @@ async def _print_next(settings: Settings, group: "Group", partitions: int, outpu
     from portfolio_stream.errors import GroupMissing
 
     try:
-        look = await _look(group, partitions)
+        look = await _look(settings, group, partitions)
     except GroupMissing as missing:
         note(missing.cause)
         return
@@ -105,7 +105,7 @@ def _print(settings: Settings, look: Look, output: OutputFormat) -> None:
     rows = [(partition, *_row(offsets, look.owners.get(partition))) for partition, offsets in look.offsets.items()]
     print_columns(COLUMNS, [*rows, ("total", "", "", "", "", look.lag, "")])
     if not look.owners:
-        note(f"The group {GROUP} has no active members.")
+        note(f"The group {settings.group} has no active members.")
 
 
 def _row(offsets: "Offsets", owner: "Owner | None") -> tuple[object, ...]:
@@ -120,4 +120,4 @@ def _as_json(settings: Settings, look: Look) -> dict[str, object]:
         owner = look.owners.get(partition)
         names = {"worker": owner and owner.instance_id, "address": owner and owner.address}
         partitions.append({"partition": partition, **offsets._asdict(), "lag": offsets.lag, **names})
-    return {"group": GROUP, "topic": settings.input_topic, "lag": look.lag, "partitions": partitions}
+    return {"group": settings.group, "topic": settings.input_topic, "lag": look.lag, "partitions": partitions}

@@ -67,7 +67,7 @@ class KafkaConnections:
     #: aiokafka's options of every client: bootstrap_servers, security
     options: Mapping[str, Any] = field(default_factory=dict)
     #: what other members see of us, e.g. instance@host:port
-    client_id: str = "portfolio-stream"
+    client_id: str
 
     def client(self) -> Client:
         return AIOKafkaClient(  # type: ignore[no-any-return]

@@ -145,7 +145,7 @@ class Membership:
             await self._beat()
         except (*LOST, kafka_errors.KafkaError) as error:
             if isinstance(error, kafka_errors.BrokerResponseError) and not error.retriable:
-                raise _refused(type(error).__name__) from error
+                raise self._refused(type(error).__name__) from error
             log.info("heartbeat unanswered error=%s", type(error).__name__)
             self._coordinators.forget()
             await asyncio.sleep(FAILURE_PAUSE_SECONDS)
@@ -209,7 +209,7 @@ class Membership:
             return False
         if error is E.coordinator_load_in_progress:
             return False
-        raise _refused(f"{error.name} {reply.error_message or ''}".strip())
+        raise self._refused(f"{error.name} {reply.error_message or ''}".strip())
 
     def _accept(self, reply: Any, sent: float) -> None:
         self._last_answer = sent
@@ -242,9 +242,8 @@ class Membership:
         self._wake.set()
         self._wake_engine()
 
-
-def _refused(reason: str) -> PortfolioStreamError:
-    return PortfolioStreamError(
-        f"The group coordinator refused the heartbeat: {reason}.",
-        "Check that group portfolio-stream has no members of the classic protocol and that this user may use it.",
-    )
+    def _refused(self, reason: str) -> PortfolioStreamError:
+        return PortfolioStreamError(
+            f"The group coordinator refused the heartbeat: {reason}.",
+            f"Check that group {self._group} has no members of the classic protocol and that this user may use it.",
+        )

@@ -50,7 +50,8 @@ class Routing:
 
     async def _ask(self) -> tuple[Member, ...] | None:
         engine = self._engine
-        group = Group(engine.client, engine.coordinators, engine.configuration.source_topic)
+        names = engine.configuration
+        group = Group(engine.client, engine.coordinators, group=names.group, topic=names.source_topic)
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 return await group.members()

@@ -73,7 +73,8 @@ class Watch:
         engine = self._engine
         if membership_of(engine) is None:
             return None
-        group = Group(engine.client, engine.coordinators, engine.configuration.source_topic)
+        names = engine.configuration
+        group = Group(engine.client, engine.coordinators, group=names.group, topic=names.source_topic)
         try:
             async with asyncio.timeout(LOOK_SECONDS):
                 return await group.offsets(range(engine.partition_count))

@@ -23,7 +23,9 @@ class RealKafka:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._copies = cluster.brokers
-        self.connections: Connections = KafkaConnections(options={"bootstrap_servers": cluster.bootstrap_servers})
+        self.connections: Connections = KafkaConnections(
+            options={"bootstrap_servers": cluster.bootstrap_servers}, client_id="conformance"
+        )
 
     def unique(self, name: str) -> str:
         return f"{name}-{uuid4().hex[:8]}"

@@ -19,13 +19,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def name(kafka: Cluster, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The prefix of this test's topics; the environment names them and the broker."""
+    """The group of this test, and the prefix of its topics; the environment names them and the broker."""
     prefix = f"cli-{uuid4().hex[:8]}"
     monkeypatch.setenv("PORTFOLIO_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
     monkeypatch.setenv("PORTFOLIO_PARTITIONS", "4")
     for variable in ("INPUT", "OUTPUT", "DLQ", "PRICES"):
         monkeypatch.setenv(f"PORTFOLIO_{variable}_TOPIC", f"{prefix}-{variable.lower()}")
-    # the changelog has one name for all: these topics must not meet the other tests'
-    for module in ("settings", "group", "commands.lag"):
-        monkeypatch.setattr(f"portfolio_stream.{module}.GROUP", prefix)
+    monkeypatch.setenv("PORTFOLIO_GROUP", prefix)
     return prefix

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from portfolio_stream.settings import GROUP
+from portfolio_stream.settings import Settings
 
 TRANSACTION_STATE = "__transaction_state"
 INTERNAL_CLIENT = "__admin_client"  # a broker takes records of internal topics from a client of this name alone
@@ -31,7 +31,7 @@ class Pair(NamedTuple):
 def worker_id(data_folder: Path) -> str:
     """The transactional id of the worker that has this folder."""
     identity = msgspec.json.decode((data_folder / "identity.json").read_bytes())
-    return f"{GROUP}-{identity['member_id']}"
+    return f"{Settings().group}-{identity['member_id']}"
 
 
 class TransactionLog:

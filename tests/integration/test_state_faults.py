@@ -14,11 +14,12 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from portfolio_stream.admin import admin_client, create_all
-from portfolio_stream.settings import GROUP
+from portfolio_stream.settings import Settings
 from tests.integration.histories import Load, check, wait_for_no_lag
 from tests.integration.kafka_tools import tool
 from tests.integration.workers import Stage, Worker, events_of, group_offsets, until
 
+GROUP = Settings().group
 AGREEMENT_SECONDS = 15.0  # for which a worker asks again before it believes a difference
 BACK, FORTH, GONE = 1, 2, 3  # the partitions whose offsets are moved
 

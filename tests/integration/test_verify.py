@@ -16,7 +16,6 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import RecordsToDelete
 
 from portfolio_stream.admin import admin_client, create_all
-from portfolio_stream.audit import partition as partition_audit
 from portfolio_stream.audit import verify as audit
 from portfolio_stream.audit.history import META_KEY
 from portfolio_stream.audit.partition import PartitionAudit
@@ -33,13 +32,12 @@ PARTITIONS = 2
 
 
 @pytest.fixture
-async def settings(kafka: Cluster, monkeypatch: pytest.MonkeyPatch) -> Settings:
+async def settings(kafka: Cluster) -> Settings:
     """Topics and a group of this test's own, empty."""
     prefix = f"verify-{uuid4().hex[:8]}"
-    monkeypatch.setattr("portfolio_stream.settings.GROUP", prefix)  # names the changelog
-    monkeypatch.setattr("portfolio_stream.audit.partition.GROUP", prefix)
     made = Settings(
         bootstrap_servers=kafka.bootstrap_servers,
+        group=prefix,
         input_topic=f"{prefix}-in",
         output_topic=f"{prefix}-out",
         dlq_topic=f"{prefix}-dlq",
@@ -91,7 +89,7 @@ class Writer:
         if not commit:
             await self.producer.abort_transaction()
             return
-        await self.producer.send_offsets_to_transaction(offsets, partition_audit.GROUP)
+        await self.producer.send_offsets_to_transaction(offsets, self.settings.group)
         await self.producer.commit_transaction()
 
     async def _write(self, partition: int, piece: list[Any], next_offset: int) -> None:

@@ -12,11 +12,10 @@ from portfolio_stream.broker.cluster import Cluster
 from portfolio_stream.exactly_once.membership import Membership
 from portfolio_stream.exactly_once.wire import Coordinators, Lane, Node, call, schema
 from portfolio_stream.group import Owner
-from portfolio_stream.settings import GROUP
 from portfolio_stream.web.routing import Routing
 from tests.integration.topics import create_readable
 
-TOPIC = "web-routing"
+GROUP = TOPIC = "web-routing"
 PARTITIONS = 4
 
 
@@ -34,7 +33,7 @@ async def test_owners_are_the_members_of_the_group(kafka: Cluster) -> None:
 async def _check(client: AIOKafkaClient) -> None:
     coordinators = Coordinators(client, GROUP, "web-routing")
     engine = SimpleNamespace(
-        client=client, coordinators=coordinators, configuration=SimpleNamespace(source_topic=TOPIC)
+        client=client, coordinators=coordinators, configuration=SimpleNamespace(group=GROUP, source_topic=TOPIC)
     )
     metadata = schema("metadata", 12)
     request = metadata.MetadataRequest(

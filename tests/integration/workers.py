@@ -188,5 +188,5 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 
 async def group_offsets(admin: Any) -> dict[tuple[str, int], int]:
     """What the workers' group has committed, by topic and partition."""
-    found = await admin.list_consumer_group_offsets("portfolio-stream")
+    found = await admin.list_consumer_group_offsets(Settings().group)
     return {(at.topic, at.partition): meta.offset for at, meta in found.items()}

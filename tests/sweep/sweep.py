@@ -22,7 +22,6 @@ from portfolio_stream.exactly_once.membership import EXPULSION_WINDOW_SECONDS
 from portfolio_stream.exactly_once.wire import Coordinators, Lane, call, schema
 from portfolio_stream.generator import Mixture
 from portfolio_stream.kafka_client import client_options, connected
-from portfolio_stream.settings import GROUP
 from tests.integration.producer_epochs import worker_id
 from tests.integration.workers import Worker, until
 from tests.proxy.rules import Caught, Side
@@ -100,11 +99,11 @@ class Sweep(Trial):
         before = self._expelled.get(victim.name, float("-inf"))
         await asyncio.sleep(max(0.0, before + EXPULSION_WINDOW_SECONDS - time.monotonic()))
         settings, id = self.stage.settings, worker_id(self.stage.data(victim.name))
-        member = id.removeprefix(f"{GROUP}-")
+        member = id.removeprefix(f"{settings.group}-")
         async with connected(settings, AIOKafkaClient(**client_options(settings))) as client:
-            node = await Coordinators(client, GROUP, id).group()
+            node = await Coordinators(client, settings.group, id).group()
             request = _heartbeat.ConsumerGroupHeartbeatRequest(
-                group_id=GROUP, member_id=member, member_epoch=LEAVING, topic_partitions=None
+                group_id=settings.group, member_id=member, member_epoch=LEAVING, topic_partitions=None
             )
             await call(client, node, Lane.MEMBER, request)
         self._expelled[victim.name] = time.monotonic()

@@ -27,7 +27,7 @@ from portfolio_stream.exactly_once.slices import Slice
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.exactly_once.transaction import Part
 
-NOWHERE = KafkaConnections(options={"bootstrap_servers": "127.0.0.1:1"})
+NOWHERE = KafkaConnections(options={"bootstrap_servers": "127.0.0.1:1"}, client_id="nobody")
 NUMBERS: TableDefinition[int] = TableDefinition(
     name="numbers", encode=lambda value: b"%d" % value, decode=lambda data: int(data)
 )

@@ -310,9 +310,9 @@ async def test_a_worker_that_stands_still_is_not_fresh(
 
 
 async def test_a_refused_heartbeat_ends_the_worker(member: Membership, coordinator: Coordinator) -> None:
-    """The operator is told which error it was."""
+    """The operator is told which error it was, and of which group."""
     coordinator.script = [E.group_authorization_failed]
-    with pytest.raises(PortfolioStreamError, match="group_authorization_failed"):
+    with pytest.raises(PortfolioStreamError, match=r"group_authorization_failed.* Check that group g has no"):
         await member.beat()
 
 

@@ -23,13 +23,13 @@ from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.recovery import Halted
 from portfolio_stream.exactly_once.statistics import Statistics
 from portfolio_stream.exactly_once.store import META_KEY, Meta, Store, encode_meta, prefix_of
-from portfolio_stream.settings import GROUP, Settings
+from portfolio_stream.settings import Settings
 from portfolio_stream.web.problem import Handler
 from portfolio_stream.web.server import WebServer, listen
 from tables.prices import Prices
 
 PARTITIONS = 8
-TOPIC = "portfolio-events"
+GROUP, TOPIC = "portfolio-stream", "portfolio-events"
 TOPIC_ID = UUID(int=7)
 
 
@@ -107,7 +107,7 @@ class FakeEngine:
 
     def __init__(self, folder: Path, name: str, coordinator: FakeCoordinator) -> None:
         self.identity = SimpleNamespace(instance_id=name)
-        self.configuration = SimpleNamespace(source_topic=TOPIC)
+        self.configuration = SimpleNamespace(group=GROUP, source_topic=TOPIC)
         self.store = Store(folder / name)
         self.statistics = Statistics()
         self.partition_count = 0
