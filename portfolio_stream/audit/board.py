@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from portfolio_stream.audit.anomaly import Anomaly, describe
-from portfolio_stream.audit.result import FIGURES, Findings, PartitionResult
+from portfolio_stream.audit.result import FIGURES, Findings, PartitionResult, notices_of
 
 Verdict = Literal["holds", "violated", "unverifiable", "starting"]
 #: what a command that ends with it ends with; 130 is what a shell gives for SIGINT: nothing is said
@@ -75,6 +75,10 @@ class Board:
     @property
     def lag(self) -> int:
         return sum(one.lag for one in self.results.values())
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        return notices_of(self.results.values())
 
     def note(self, result: PartitionResult, anomalies: Sequence[Anomaly]) -> None:
         """What one partition's pass said."""

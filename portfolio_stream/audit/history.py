@@ -202,6 +202,14 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     committed_before: int | None
     committed_after: int | None
 
+    @property
+    def lacks_group_offset(self) -> bool:
+        """There is a state, and the group has no offset for it: that expired, or somebody deleted it.
+
+        Nothing can be compared then, and nothing is wrong: the worker goes on from META.
+        """
+        return self.committed_after is None and self.meta is not None
+
 
 class _Source(msgspec.Struct):
     partition: int

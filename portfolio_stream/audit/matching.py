@@ -17,8 +17,8 @@ from portfolio_stream.audit.history import Comparison, Earlier, Effect, Noun
 class Matching:
     def __init__(self, noun: Noun, topic: str, partition: int, read: Callable[[Any], Effect]) -> None:
         self.topic = topic
-        #: records found
-        self.count = 0
+        #: records read; some of them may wait for source records beyond the cut
+        self._read_count = 0
         self._noun: Noun = noun
         self._partition = partition
         self._read = read
@@ -27,6 +27,11 @@ class Matching:
         #: expected, and passed over by what was found
         self._overdue: dict[int, Effect] = {}
         self._earlier = Earlier()
+
+    @property
+    def count(self) -> int:
+        """Records found and compared: at a cut, those of the source records below it, as many as the replay counts."""
+        return self._read_count - len(self._found)
 
     @property
     def waiting(self) -> int:
@@ -49,7 +54,7 @@ class Matching:
     def feed(self, records: Sequence[Any]) -> None:
         """Of a stock consumer, in log order."""
         self._found.extend(records)
-        self.count += len(records)
+        self._read_count += len(records)
 
     def step(self) -> None:
         """Take away what is the same on both sides, up to the first difference."""

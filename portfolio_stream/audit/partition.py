@@ -64,6 +64,7 @@ class PartitionAudit:
         #: next offsets to read, by topic
         self._positions: dict[str, int] = {}
         self._lag = 0
+        self._lacks_group_offset = False
         self._served = 0
         self._index: KeyIndex | None = None
 
@@ -100,7 +101,13 @@ class PartitionAudit:
         counts = {"outputs": self._outputs.count, "dead_letters": self._letters.count}
         counts |= {"keys": len(self.replay.values), "served": self._served}
         figures = {"records": 0, **self.replay.counts, **counts}
-        return PartitionResult(partition=self.partition, cut=self.cut, lag=self._lag, figures=figures)
+        return PartitionResult(
+            partition=self.partition,
+            cut=self.cut,
+            lag=self._lag,
+            figures=figures,
+            lacks_group_offset=self._lacks_group_offset,
+        )
 
     @property
     def _effects(self) -> tuple[Matching, Matching]:
@@ -189,6 +196,7 @@ class PartitionAudit:
             committed_after=after,
         )
         self._changelog.went_back.clear()
+        self._lacks_group_offset = place.lacks_group_offset
         wrong = [anomaly for check in PLACE_CHECKS for anomaly in check(place)]
         named = self._place_suspects.confirm(frozenset(anomaly.kind for anomaly in wrong))
         return [anomaly for anomaly in wrong if anomaly.kind in named]

@@ -26,6 +26,7 @@ FETCH_BYTES = 2 << 20  # a partition, all of them are held at once while they wa
 PIECE_RECORDS = 2_000  # 40 ms of replay, then others have the event loop
 WAIT_MILLISECONDS = 50  # for records; positions also move without any
 AGREEMENT_SECONDS = 15.0  # a commit's last marker is there within milliseconds; a broker that starts may take longer
+ABSENCE_SECONDS = 1.0  # for the offset of a group's first transaction; one that is absent for longer is gone
 POLL_SECONDS = 0.02  # a stable offset tells nobody when it moves
 
 
@@ -127,16 +128,17 @@ async def committed_offset(
 ) -> int | None:
     """The group's next offset, None if it has none. Asks until it has come to `reached`, for a while."""
     at = TopicPartition(topic, partition)
-    deadline = time.monotonic() + AGREEMENT_SECONDS
+    start = time.monotonic()
     while True:
-        is_late = time.monotonic() > deadline
+        waited = time.monotonic() - start
         try:
             found = await admin.list_consumer_group_offsets(group, partitions=[at])
         except COORDINATOR_MOVES:
-            if is_late:
+            if waited > AGREEMENT_SECONDS:
                 raise
         else:
             offset = found[at].offset if at in found and found[at].offset >= 0 else None
-            if is_late or (offset or 0) >= reached:
+            patience = ABSENCE_SECONDS if offset is None else AGREEMENT_SECONDS
+            if (offset or 0) >= reached or waited > patience:
                 return offset
         await asyncio.sleep(POLL_SECONDS)

@@ -19,8 +19,10 @@ class PartitionResult(msgspec.Struct, frozen=True, kw_only=True):
     cut: int
     #: source offsets from the cut to the end, not yet folded
     lag: int
-    #: FIGURES: source records and what they are, effects and table keys found
+    #: FIGURES, all of the same cut: source records and what they are, effects and table keys that were compared
     figures: Mapping[str, int]
+    #: the group has no offset for a state that exists: META alone says how far it is
+    lacks_group_offset: bool = False
 
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +52,22 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def lag(self) -> int:
         return sum(one.lag for one in self.partitions)
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        return notices_of(self.partitions)
+
+
+def notices_of(results: Iterable[PartitionResult]) -> tuple[str, ...]:
+    """What an operator should know, and what is no violation."""
+    absent = sorted(one.partition for one in results if one.lacks_group_offset)
+    if not absent:
+        return ()
+    listed = f"partition{'s' if len(absent) > 1 else ''} {', '.join(map(str, absent))}"
+    return (
+        f"The group has no offset for {listed}: it expired or was deleted. The changelog says how far the state is; "
+        "a worker commits that offset again soon after it has recovered the partition.",
+    )
 
 
 class Findings:
@@ -93,6 +111,7 @@ def as_json(result: Verification) -> str:
         "served_unanswered": result.unanswered,
         "anomaly_counts": result.anomaly_counts,
         "anomalies": result.anomalies,
+        "notices": result.notices,
         "partitions": result.partitions,
     }
     return msgspec.json.encode(members).decode()
@@ -110,6 +129,7 @@ def as_text(result: Verification) -> str:
         lines.append(_served_line(result))
     if result.lag:
         lines.append(f"{result.lag:,} source offsets are not folded yet: lag, not compared.")
+    lines += result.notices
     lines += [f"{anomaly.kind} {describe(anomaly)}" for anomaly in result.anomalies]
     total = sum(result.anomaly_counts.values())
     if total > len(result.anomalies):

@@ -87,8 +87,8 @@ class _Audit(Collector):
         yield from self._verdict()
         board, figures = self._board, self._board.figures
         yield _counter("records", "Source records replayed.", figures["records"])
-        yield _counter("outputs", "Outputs read.", figures["outputs"])
-        yield _counter("dead_letters", "Dead letters read.", figures["dead_letters"])
+        yield _counter("outputs", "Outputs compared.", figures["outputs"])
+        yield _counter("dead_letters", "Dead letters compared.", figures["dead_letters"])
         yield _counter("served_values", "Values that workers served, compared with the replay.", figures["served"])
         yield _counter("unanswered_requests", "Requests to workers that got no answer.", board.unanswered)
         yield _gauge("table_keys", "Keys of all tables that the replay holds.", figures["keys"])

@@ -88,6 +88,8 @@ def group_offset_differs(p: Place) -> Iterator[Anomaly]:
 
     On a live system both move between the readings: META must then lie between the group's two.
     """
+    if p.lacks_group_offset:
+        return
     meta = None if p.meta is None else read_meta(p.meta.value)
     offset = 0 if meta is None else meta.offset
     before, after = p.committed_before or 0, p.committed_after or 0

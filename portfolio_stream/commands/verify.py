@@ -143,9 +143,10 @@ def _printer(board: "Board", output: OutputFormat) -> Callable[[], None]:
     from portfolio_stream.audit.anomaly import describe
 
     shown = records = 0
+    notices: tuple[str, ...] = ()
 
     def print_pass() -> None:
-        nonlocal shown, records
+        nonlocal shown, records, notices
         if output == "json":
             click.echo(board.line())
             return
@@ -157,6 +158,9 @@ def _printer(board: "Board", output: OutputFormat) -> Callable[[], None]:
         )
         if board.trouble is not None:
             click.echo(f"  {board.trouble}")
+        if notices != (notices := board.notices):
+            for notice in notices:
+                click.echo(f"  {notice}")
         for anomaly in board.findings.listed[shown:]:
             click.echo(f"  {anomaly.kind} {describe(anomaly)}")
         shown = len(board.findings.listed)

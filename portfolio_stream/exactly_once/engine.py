@@ -582,10 +582,22 @@ class Engine:
             self.statistics.replayed += decided.replayed
             self._reader.resume(decided.partition, decided.offset)
             known.running.add(decided.partition)
+            if decided.lacks_group_offset:
+                self._commit_again(decided.partition, decided.offset)
             log.info(
                 "recovered partition=%d offset=%d replayed=%d milliseconds=%.1f",
                 decided.partition, decided.offset, decided.replayed, (time.perf_counter() - started) * 1000,
             )  # fmt: skip
+
+    def _commit_again(self, partition: int, offset: int) -> None:
+        """The group's offset is gone, META has it. Until it is committed, lag counts from the log's start.
+
+        At the recovery's end, before any record is handed out: a later moment could commit an offset behind one that is
+        in flight.
+        """
+        log.warning("group offset absent, committed again partition=%d offset=%d", partition, offset)
+        self._commits.open_part(partition).position = offset
+        self._wake()
 
     # -- doubt
 

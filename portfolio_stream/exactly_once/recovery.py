@@ -54,6 +54,8 @@ class Ready:
     offset: int
     #: changelog records replayed
     replayed: int
+    #: there is a state, and the group has no offset for it: that expired, or somebody deleted it
+    lacks_group_offset: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -186,7 +188,12 @@ class Recovery:
             problem = self._foreign(meta) or self._disagreement(meta, meta.offset, *bounds)
         if problem is not None:
             return Halted(partition=partition, offset=offset, reason=problem)
-        return Ready(partition=partition, offset=offset, replayed=replayed.records)
+        return Ready(
+            partition=partition,
+            offset=offset,
+            replayed=replayed.records,
+            lacks_group_offset=meta is not None and group == NO_OFFSET,
+        )
 
     async def _stable_offsets(self, partitions: Collection[int]) -> dict[int, int]:
         """Committed offsets (NO_OFFSET for none) of the partitions that no pending transaction holds."""

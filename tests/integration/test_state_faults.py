@@ -14,10 +14,11 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from portfolio_stream.admin import admin_client, create_all
+from portfolio_stream.audit.verify import verify
 from portfolio_stream.settings import Settings
 from tests.integration.histories import Load, check, wait_for_no_lag
 from tests.integration.kafka_tools import tool
-from tests.integration.workers import Stage, Worker, events_of, group_offsets, until
+from tests.integration.workers import START_SECONDS, Stage, Worker, events_of, group_offsets, until
 
 GROUP = Settings().group
 AGREEMENT_SECONDS = 15.0  # for which a worker asks again before it believes a difference
@@ -102,6 +103,25 @@ async def test_offsets_that_were_moved_halt_their_partitions(stage: Stage) -> No
     await wait_for_no_lag(stage.settings, 20)
     load.records += more.records
     await check(stage.settings, load)
+
+
+async def test_offsets_that_are_gone_are_committed_again(stage: Stage) -> None:
+    """Expired or deleted with the group: verify holds and says so, with no worker too, and a worker needs no new event
+    to bring them back."""
+    worker = stage.worker("w1")
+    load = await folded(stage, worker, 400)
+    right = await committed(stage)
+    await consumer_groups(stage, "--delete")
+    result = await verify(stage.settings)
+    assert (0, {400}, 1) == (result.exit_code, {result.figures["records"]}, len(result.notices))
+    worker.start()
+
+    async def are_back() -> bool:
+        return right == await committed(stage)
+
+    await until(are_back, START_SECONDS + AGREEMENT_SECONDS, "the offsets are as they were", worker)
+    await check(stage.settings, load)
+    assert () == (await verify(stage.settings)).notices
 
 
 async def test_a_changelog_that_was_replaced_is_no_state(stage: Stage) -> None:

@@ -212,17 +212,35 @@ async def test_a_retried_partition_is_recovered(engine: Engine) -> None:
 class RecoversAt:
     """Recovery that finds every partition at one offset."""
 
-    def __init__(self, offset: int) -> None:
+    def __init__(self, offset: int, *, lacks_group_offset: bool = False) -> None:
         self._offset = offset
+        self._lacks_group_offset = lacks_group_offset
 
     async def recover(self, partitions: Iterable[int], taken_over: Iterable[int] = ()) -> AsyncIterator[Ready]:
         for partition in partitions:
-            yield Ready(partition=partition, offset=self._offset, replayed=0)
+            yield Ready(
+                partition=partition, offset=self._offset, replayed=0, lacks_group_offset=self._lacks_group_offset
+            )
 
 
 async def recovered(engine: Engine) -> None:
     assert engine._recovering is not None
     await engine._recovering
+
+
+@pytest.mark.parametrize(("lacks_group_offset", "positions"), [(True, [10]), (False, [])])
+async def test_a_group_offset_that_is_gone_is_committed_again(
+    engine: Engine, lacks_group_offset: bool, positions: list[int]
+) -> None:
+    """Without waiting for an event of that partition, and never behind one: a slice moves the same share on."""
+    engine.partitions.running.clear()
+    engine._recovery = RecoversAt(10, lacks_group_offset=lacks_group_offset)  # type: ignore[assignment]
+    engine._recover((0,))
+    await recovered(engine)
+    assert positions == [part.position for part in engine._commits.open.committable()]
+    assert lacks_group_offset is engine._woken
+    engine.acknowledged(await handed_out(engine, 0, 10, 5))
+    assert [15] == [part.position for part in engine._commits.open.committable()]
 
 
 async def test_a_retry_reads_an_open_share_again(engine: Engine) -> None:

@@ -6,11 +6,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from portfolio_stream.audit import reader
 from portfolio_stream.audit.anomaly import Anomaly
 from portfolio_stream.audit.history import META_KEY, Answer
 from portfolio_stream.audit.key_index import KeyIndex
 from portfolio_stream.audit.partition import PartitionAudit
 from portfolio_stream.audit.replay import show_value
+from portfolio_stream.audit.result import PartitionResult
 from tests.unit.audit_histories import MOVED, decision_key, kinds
 from tests.unit.audit_world import CHANGELOG, World
 
@@ -41,6 +43,13 @@ def whole_table(world: World, **change: Any) -> Answer:
     return world.answer(b"seen_events\x00", **({"upper": b"seen_events\x00\xff", "found": found} | change))
 
 
+def is_of_one_cut(result: PartitionResult) -> bool:
+    """Effects of later source records, which are seen as well, are not counted before their cut."""
+    figures = result.figures
+    effects = figures["outputs"], figures["dead_letters"]
+    return effects == (figures.get("accepted", 0), figures.get("rejected", 0))
+
+
 @pytest.mark.parametrize("seed", range(150))
 async def test_a_good_system_that_moves_gives_no_alarm(seed: int) -> None:
     """However passes and answers fall between the steps of its transactions; at rest all of it was compared."""
@@ -48,13 +57,14 @@ async def test_a_good_system_that_moves_gives_no_alarm(seed: int) -> None:
     audit = world.audit()
     while world.tick():
         assert [] == await audit.run(None)
+        assert is_of_one_cut(audit.result)
         ask(world, audit)
         if world.random.random() < 0.5:
             world.logs[CHANGELOG].clean()
     assert [] == await passes(audit, 2)
     figures = audit.result.figures
     assert (False, 0, 120) == (audit.is_undecided, audit.result.lag, figures["records"])
-    assert (figures["accepted"], figures["rejected"]) == (figures["outputs"], figures["dead_letters"])
+    assert is_of_one_cut(audit.result)
     assert figures["served"] > 0
     assert audit.replay.values == world.replay.values
 
@@ -201,6 +211,19 @@ async def test_a_group_offset_that_is_not_metas_is_named() -> None:
     world.finish()
     world.committed = (world.committed or 0) + 1
     assert {"group_offset_differs"} == kinds(await passes(world.audit(), 2))
+
+
+async def test_a_group_offset_that_is_gone_is_noticed_and_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything else is compared as ever, with or without a worker; once the offset is there again nothing is said."""
+    monkeypatch.setattr(reader, "ABSENCE_SECONDS", 0.0)
+    world = World(1, 60)
+    world.finish()
+    committed, world.committed = world.committed, None
+    audit = world.audit()
+    assert ([], True) == (await passes(audit, 2), audit.result.lacks_group_offset)
+    assert 60 == audit.result.figures["records"]
+    world.committed = committed
+    assert ([], False) == (await passes(audit, 1), audit.result.lacks_group_offset)
 
 
 # --- What workers serve ---

@@ -185,6 +185,9 @@ def place_anomalies(**change: Any) -> list[Anomaly]:
         {},
         {"meta": None, "committed_before": None, "committed_after": None},  # nothing was ever processed
         {"committed_before": 5, "committed_after": 9},  # live: the group was read before and after META
+        {"committed_before": None, "committed_after": None},  # the offset expired: META alone is left
+        {"committed_before": 7, "committed_after": None},  # somebody deleted it between the readings
+        {"committed_before": None, "committed_after": 7},  # a worker committed it again between the readings
     ],
 )
 def test_a_good_place_has_no_anomaly(change: Change) -> None:
@@ -203,7 +206,6 @@ def test_a_good_place_has_no_anomaly(change: Change) -> None:
         ("group_offset_differs", {"committed_before": 6, "committed_after": 6}),
         ("group_offset_differs", {"committed_before": 8, "committed_after": 8}),
         ("group_offset_differs", {"committed_before": 8, "committed_after": 9}),
-        ("group_offset_differs", {"committed_before": None, "committed_after": None}),
         ("group_offset_differs", {"meta": None}),
     ],
 )
