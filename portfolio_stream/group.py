@@ -7,9 +7,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from itertools import chain
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from aiokafka import errors as kafka_errors
 from aiokafka.client import AIOKafkaClient
@@ -26,25 +24,11 @@ from portfolio_stream.exactly_once.offset_lookup import (
 )
 from portfolio_stream.exactly_once.wire import Coordinators, Lane, call, schema
 from portfolio_stream.kafka_client import COORDINATOR_MOVES, client_options, connected
+from portfolio_stream.members import Member, members_in
 from portfolio_stream.settings import Settings
 
 COORDINATOR_SECONDS, POLL_SECONDS = 10.0, 0.05  # nothing tells when it is there
 _describe = schema("consumer_group_describe", 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """A worker, as its client id `<instance>@host:port` says."""
-
-    instance_id: str
-    address: str
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    worker: Owner
-    #: of the source; empty for one that stands by
-    partitions: tuple[int, ...]
 
 
 class Offsets(NamedTuple):
@@ -72,12 +56,8 @@ class Group:
         self._coordinators = coordinators
         self._topic = topic
 
-    async def owners(self) -> dict[int, Owner]:
-        """By partition, of those that have one. Raises GroupIdNotFound before the first member has joined."""
-        return owners_among(await self.members())
-
     async def members(self) -> tuple[Member, ...]:
-        """Those that say where they listen. Raises GroupIdNotFound before the first one has joined."""
+        """All of them. Raises GroupIdNotFound before the first one has joined."""
         request = _describe.ConsumerGroupDescribeRequest(group_ids=(self._group,), include_authorized_operations=False)
         reply = await call(self._client, await self._coordinators.group(), Lane.RECOVERY, request)
         group = reply.groups[0]
@@ -110,21 +90,6 @@ class Group:
         """Look for coordinator and leaders anew: after an error they may have moved."""
         self._coordinators.forget()
         await self._client.force_metadata_update()
-
-
-def members_in(group: Any, topic: str) -> tuple[Member, ...]:
-    """By their current assignment; members that say no address own nothing here."""
-    members = []
-    for member in group.members:
-        instance_id, separator, address = member.client_id.rpartition("@")
-        if separator:
-            assigned = [held.partitions for held in member.assignment.topic_partitions if held.topic_name == topic]
-            members.append(Member(Owner(instance_id, address), tuple(sorted(chain.from_iterable(assigned)))))
-    return tuple(members)
-
-
-def owners_among(members: Collection[Member]) -> dict[int, Owner]:
-    return {partition: member.worker for member in members for partition in member.partitions}
 
 
 @asynccontextmanager

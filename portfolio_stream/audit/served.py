@@ -3,6 +3,9 @@
 Any worker answers for any key: each request goes to the next of them. An answer is one state's, and names its offset.
 One that is older than what was known to be committed when it was asked for is asked for again, for a while, and kept as
 it is only if that does not help.
+
+The group's members are asked by signed requests (web/peers.py): their client ids may name anybody's address. Only a URL
+that the operator gave gets the token itself.
 """
 
 import asyncio
@@ -25,12 +28,16 @@ from portfolio_stream.audit.key_index import KeyIndex
 from portfolio_stream.audit.partition import PartitionAudit
 from portfolio_stream.audit.replay import SHOW
 from portfolio_stream.audit.result import Coverage
+from portfolio_stream.members import Owner
 from portfolio_stream.settings import Settings
+from portfolio_stream.web.bounded import AnswerTooLarge, read_bounded
+from portfolio_stream.web.peers import Peer, Peers
 
 T = TypeVar("T")
-#: base URLs of the workers of this moment
-Workers = Callable[[], Awaitable[Sequence[str]]]
+#: the workers of this moment: the group's, or base URLs that the operator gave
+Workers = Callable[[], Awaitable[Sequence[Owner | str]]]
 
+SENDER = "verify"  # in the workers' logs
 SAMPLE_KEYS = 16  # a partition and pass
 PAGE_ROWS = 1_000
 REQUESTS = 4  # at a time; a worker's own work comes first
@@ -77,12 +84,13 @@ _decode_page = msgspec.json.Decoder(_Page).decode
 @dataclass(slots=True)
 class Asker:
     session: aiohttp.ClientSession
+    peers: Peers
     coverage: Coverage
     find_workers: Workers
     #: requests that got an answer, and that got none
     answered: int = 0
     unanswered: int = 0
-    _workers: Sequence[str] = ()
+    _workers: Sequence[Owner | str] = ()
     _turn: int = 0
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REQUESTS))
 
@@ -92,6 +100,7 @@ class Asker:
         if self.coverage == "none" or not between:
             return
         self._workers = await self.find_workers()
+        self.peers.keep([worker for worker in self._workers if isinstance(worker, Owner)])
         if not self._workers:
             return
         if self.coverage == "sample":
@@ -183,14 +192,21 @@ class Asker:
         self._turn += 1
         worker = self._workers[self._turn % len(self._workers)]
         try:
-            async with self.session.get(URL(worker + path, encoded=True), allow_redirects=False) as reply:
-                content = await reply.read()
-            return decode(content) if reply.status in ANSWERS else None
-        except (TimeoutError, aiohttp.ClientError, ValueError, msgspec.MsgspecError):  # ValueError: not an address
-            return None
+            status, content = await self._fetch(worker, path)
+            return decode(content) if status in ANSWERS else None
+        except (TimeoutError, aiohttp.ClientError, ValueError, msgspec.MsgspecError, AnswerTooLarge):
+            return None  # ValueError: not an address
+
+    async def _fetch(self, worker: Owner | str, path: str) -> tuple[int | None, bytes]:
+        """No status: no worker of the group answers there."""
+        if isinstance(worker, Owner):
+            answer = await self.peers.ask(worker, path, seconds=ANSWER_SECONDS, is_hop=False)
+            return (None, b"") if isinstance(answer, Peer) else (answer.status, answer.body)
+        async with self.session.get(URL(worker + path, encoded=True), allow_redirects=False) as reply:
+            return reply.status, await read_bounded(reply)
 
 
-async def no_workers() -> Sequence[str]:
+async def no_workers() -> Sequence[Owner | str]:
     return ()
 
 
@@ -198,10 +214,17 @@ async def no_workers() -> Sequence[str]:
 async def open_asker(
     settings: Settings, coverage: Coverage, find_workers: Workers = no_workers
 ) -> AsyncIterator[Asker]:
-    headers = {} if settings.web_token is None else {"Authorization": f"Bearer {settings.web_token}"}
+    headers = {"Accept-Encoding": "identity"}
+    if settings.web_token is not None:
+        headers["Authorization"] = f"Bearer {settings.web_token}"
     timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
-    async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
-        yield Asker(session, coverage, find_workers)
+    peers = Peers(settings.web_token, settings.group, SENDER)
+    await peers.start()
+    try:
+        async with aiohttp.ClientSession(headers=headers, timeout=timeout, auto_decompress=False) as session:
+            yield Asker(session, peers, coverage, find_workers)
+    finally:
+        await peers.stop()
 
 
 def _answer(origin: _Origin, lower: bytes, upper: bytes, rows: Mapping[bytes, _Row]) -> Answer:

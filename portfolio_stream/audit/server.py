@@ -1,7 +1,7 @@
 """The auditor's own web server: /verdict, /metrics, /health/live.
 
 It shows no amount and no portfolio, and changes nothing. On loopback it asks for no token (the workers' page asks it
-without one), anywhere else for PORTFOLIO_WEB_TOKEN.
+without one), anywhere else for PORTFOLIO_WEB_TOKEN or the signature of a worker that has it.
 """
 
 import errno
@@ -23,6 +23,7 @@ from portfolio_stream.errors import InvalidSetting, WebPortInUse
 from portfolio_stream.settings import Settings
 from portfolio_stream.web.access import Access
 from portfolio_stream.web.problem import json_response, problems
+from portfolio_stream.web.signed_access import AUDITOR
 
 PREFIX = "portfolio_stream_audit_"
 SHUTDOWN_SECONDS = 0.3
@@ -34,7 +35,7 @@ async def serving(settings: Settings, port: int, board: Board) -> AsyncIterator[
     with _listen(settings.web_host, port) as sock:
         host = sock.getsockname()[0]
         token = None if ip_address(host).is_loopback else settings.web_token
-        access = Access(replace(settings, web_token=token, web_advertised=None), host)
+        access = Access(replace(settings, web_token=token, web_advertised=None), host, AUDITOR)
         runner = web.AppRunner(_application(access, board), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
         await runner.setup()
         try:

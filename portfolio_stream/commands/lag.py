@@ -1,7 +1,7 @@
 """portfolio-stream lag: how far the workers are behind, by partition, and who has it."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,10 +18,12 @@ from portfolio_stream.commands.common import (
     read_settings,
     run,
 )
+from portfolio_stream.members import RENAME_ONE, STOP_IT, alike_named, namesakes_among, owners_among
 from portfolio_stream.settings import Settings
 
 if TYPE_CHECKING:
-    from portfolio_stream.group import Group, Offsets, Owner
+    from portfolio_stream.group import Group, Offsets
+    from portfolio_stream.members import Member, Owner
 
 COLUMNS = ("PARTITION", "LOG-START", "COMMITTED", "STABLE-END", "LOG-END", "LAG", "OWNER")
 
@@ -31,7 +33,17 @@ class Look:
     """What one look at the group saw."""
 
     offsets: "Mapping[int, Offsets]"
-    owners: "Mapping[int, Owner]"
+    members: "Sequence[Member]"
+
+    @property
+    def owners(self) -> "Mapping[int, Owner]":
+        """Those that a worker has, as client ids say it."""
+        return owners_among(self.members)
+
+    @property
+    def strangers(self) -> "Sequence[Member]":
+        """Members whose client id is none of a worker's."""
+        return [member for member in self.members if member.worker is None]
 
     @property
     def lag(self) -> int:
@@ -72,10 +84,10 @@ async def _look(settings: Settings, group: "Group", partitions: int) -> Look:
     from portfolio_stream.errors import GroupMissing
 
     try:
-        owners = await group.owners()
+        members = await group.members()
     except GroupIdNotFound as error:
         raise GroupMissing(settings.group) from error
-    return Look(await group.offsets(range(partitions)), owners)
+    return Look(await group.offsets(range(partitions)), members)
 
 
 async def _print_next(settings: Settings, group: "Group", partitions: int, output: OutputFormat) -> None:
@@ -102,9 +114,14 @@ def _print(settings: Settings, look: Look, output: OutputFormat) -> None:
     if output == "json":
         print_json(_as_json(settings, look))
         return
-    rows = [(partition, *_row(offsets, look.owners.get(partition))) for partition, offsets in look.offsets.items()]
+    owners, strangers = look.owners, look.strangers
+    rows = [(partition, *_row(offsets, owners.get(partition))) for partition, offsets in look.offsets.items()]
     print_columns(COLUMNS, [*rows, ("total", "", "", "", "", look.lag, "")])
-    if not look.owners:
+    for stranger in strangers:
+        note(f"The group has a member that is no worker: {stranger}. {STOP_IT}")
+    for alike in namesakes_among([member.worker for member in look.members if member.worker is not None]).values():
+        note(f"{alike_named(alike)}. {RENAME_ONE}")
+    if not owners:
         note(f"The group {settings.group} has no active members.")
 
 
@@ -115,9 +132,19 @@ def _row(offsets: "Offsets", owner: "Owner | None") -> tuple[object, ...]:
 
 
 def _as_json(settings: Settings, look: Look) -> dict[str, object]:
-    partitions = []
+    partitions, owners = [], look.owners
     for partition, offsets in look.offsets.items():
-        owner = look.owners.get(partition)
+        owner = owners.get(partition)
         names = {"worker": owner and owner.instance_id, "address": owner and owner.address}
         partitions.append({"partition": partition, **offsets._asdict(), "lag": offsets.lag, **names})
-    return {"group": settings.group, "topic": settings.input_topic, "lag": look.lag, "partitions": partitions}
+    strangers = [
+        {
+            "client_id": stranger.client_id,
+            "host": stranger.host,
+            "member_id": stranger.member_id,
+            "partitions": stranger.partitions,
+        }
+        for stranger in look.strangers
+    ]
+    group = {"group": settings.group, "topic": settings.input_topic, "lag": look.lag}
+    return {**group, "partitions": partitions, "strangers": strangers}

@@ -225,7 +225,7 @@ class Run:
         token = self._settings.web_token
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         try:
-            async with http.get(f"{address}/metrics", headers=headers) as answer:
+            async with http.get(f"{address}/metrics", headers=headers, allow_redirects=False) as answer:
                 return parse(await answer.text()) if answer.status == 200 else None
         except (aiohttp.ClientError, TimeoutError):
             return None

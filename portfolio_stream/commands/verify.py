@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from portfolio_stream.audit.board import Board
     from portfolio_stream.audit.result import Coverage
     from portfolio_stream.audit.served import Workers
+    from portfolio_stream.members import Owner
 
 INTERVAL_SECONDS = 2.0
 CANNOT_VERIFY = 2  # whatever the error: 1 means violated and nothing else
@@ -177,11 +178,11 @@ async def _workers(settings: Settings, web_address: str | None) -> "AsyncIterato
 
     async with open_group(settings) as (group, _):
 
-        async def find() -> Sequence[str]:
+        async def find() -> "Sequence[Owner | str]":
             if web_address is not None:
                 return (web_address.rstrip("/"),)
             try:
-                return [f"http://{member.worker.address}" for member in await group.members()]
+                return [member.worker for member in await group.members() if member.worker is not None]
             except (KafkaError, OSError):
                 await group.forget()
                 return ()

@@ -12,6 +12,7 @@ from portfolio_stream.settings import Settings
 F = TypeVar("F", bound=Callable[..., Any])
 
 ANSWER_SECONDS = 10.0  # a worker forwards one hop; longer than that is an error worth seeing
+ANSWER_BYTES = 64 << 20  # twice what a worker forwards
 
 
 def check_web_address(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
@@ -40,20 +41,29 @@ def web_address_option(command: F) -> F:
 
 
 def ask(settings: Settings, web_address: str | None, path: str, method: Literal["GET", "POST"] = "GET") -> str:
-    """The answer's text. `path` is percent-encoded. Raises WorkerRefused, WorkerUnreachable."""
+    """The answer's text. `path` is percent-encoded. Raises WorkerRefused, WorkerUnreachable.
+
+    The token goes to the address that the operator named and nowhere else: a redirect is an answer, and an error.
+    """
     from http.client import HTTPException
     from urllib.error import HTTPError, URLError
     from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
+    class NoRedirect(HTTPRedirectHandler):
+        def redirect_request(self, *_: Any) -> None:
+            """None: whoever asked gets the redirect itself, as an HTTPError."""
+
     address = (web_address or _address(settings)).rstrip("/")
     headers = {} if settings.web_token is None else {"Authorization": f"Bearer {settings.web_token}"}
-    opener = build_opener(ProxyHandler({}), HTTPRedirectHandler())  # a worker is inside: no proxy stands between
+    opener = build_opener(ProxyHandler({}), NoRedirect())  # a worker is inside: no proxy stands between
     try:
         request = Request(address + path, headers=headers, method=method)
         with opener.open(request, timeout=ANSWER_SECONDS) as answer:
-            content: bytes = answer.read()
+            content: bytes = answer.read(ANSWER_BYTES + 1)
+        if len(content) > ANSWER_BYTES:
+            raise WorkerUnreachable(address, f"the answer is larger than {ANSWER_BYTES} bytes")
     except HTTPError as error:
-        problem = _problem(error.read())
+        problem = _problem(error.read(ANSWER_BYTES))
         detail = problem.get("detail") or problem.get("title") or error.reason
         raise WorkerRefused(error.code, str(detail).rstrip("."), problem.get("action")) from error
     except (URLError, HTTPException, OSError, ValueError) as error:

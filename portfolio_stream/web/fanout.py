@@ -14,14 +14,13 @@ import msgspec
 from aiohttp import web
 
 from portfolio_stream.exactly_once.engine import Engine
-from portfolio_stream.group import Owner
-from portfolio_stream.web.forwarding import FORWARDED, Forwarding
+from portfolio_stream.members import Owner
+from portfolio_stream.web.forwarding import Forwarding
 from portfolio_stream.web.moment import Moment
-from portfolio_stream.web.owners import HANDED_OVER, NO_OWNER, Owners
+from portfolio_stream.web.owners import Owners
 from portfolio_stream.web.problem import Problem
 from portfolio_stream.web.routing import Routing
-
-PARTITIONS = "X-Portfolio-Partitions"  # beside FORWARDED: those that are meant, with commas
+from portfolio_stream.web.signed_access import FORWARDED, PARTITIONS
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -103,17 +102,18 @@ class Fanout:
         missing: list[Missing] = []
         if FORWARDED in request.headers:
             return _named(request), away, missing
-        owners = await self._routing.owners()
+        holders = await self._routing.holders()
         for partition in range(self._engine.partition_count):
-            owner = owners.get(partition)
             if partition in self._engine.owned:
                 here.append(partition)
-            elif owner is None:
-                missing.append(Missing(partition, None, NO_OWNER))
-            elif owner.instance_id == self._owners.worker:
-                missing.append(Missing(partition, owner.instance_id, HANDED_OVER))
-            else:
+                continue
+            holder = holders.get(partition)
+            owner = self._owners.peer(holder)
+            if isinstance(owner, Owner):
                 away[owner].append(partition)
+            else:
+                worker = None if holder is None or holder.worker is None else holder.worker.instance_id
+                missing.append(Missing(partition, worker, owner))
         return here, away, missing
 
     async def _read(
@@ -132,8 +132,8 @@ class Fanout:
     async def _ask(
         self, owner: Owner, partitions: list[int], request: web.Request, decode: Callable[[bytes], T]
     ) -> tuple[T | None, Sequence[Missing]]:
-        meant = {PARTITIONS: ",".join(map(str, partitions))}
-        answer = await self._forwarding.ask(owner, request.rel_url.raw_path_qs, headers=meant)
+        meant = ",".join(map(str, partitions))
+        answer = await self._forwarding.ask(owner, request.rel_url.raw_path_qs, partitions=meant)
         part, missing, detail = _understood(answer, decode)
         named = {lack.partition for lack in missing}
         is_whole = part is not None and {*part.covered, *named} == set(partitions)

@@ -14,7 +14,8 @@ from itertools import chain
 
 import msgspec
 
-from portfolio_stream.group import Offsets, Owner
+from portfolio_stream.group import Offsets
+from portfolio_stream.members import Owner
 from portfolio_stream.web.rates import WINDOW_SECONDS, Counted, Meter
 from portfolio_stream.web.status import WorkerStatus
 from portfolio_stream.web.verdict import NOT_AUDITED, Audit
@@ -258,8 +259,8 @@ def _partition_row(partition: int, held: Held | None, offsets: Mapping[int, Offs
     )
 
 
-def _by_name(item: tuple[Owner, _Known]) -> tuple[str, str]:
-    return item[0].instance_id, item[0].address
+def _by_name(item: tuple[Owner, _Known]) -> tuple[str, str, str]:
+    return item[0].instance_id, item[0].address, item[0].member_id
 
 
 def _worker_row(now: float, known: _Known) -> WorkerRow:

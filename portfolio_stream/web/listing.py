@@ -12,10 +12,10 @@ from aiohttp import web
 from portfolio_stream.web.catalog import PRICES_KEY, SERVED
 from portfolio_stream.web.census import Census, Count
 from portfolio_stream.web.fanout import Fanout, Missing
-from portfolio_stream.web.forwarding import FORWARDED
 from portfolio_stream.web.moment import Moment
 from portfolio_stream.web.prices import PriceQueries
 from portfolio_stream.web.problem import Problem, json_response
+from portfolio_stream.web.signed_access import FORWARDED
 from tables.prices import NAME, Prices
 
 

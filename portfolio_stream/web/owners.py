@@ -12,16 +12,19 @@ from http import HTTPStatus
 from aiohttp import web
 
 from portfolio_stream.exactly_once.engine import Engine
+from portfolio_stream.members import Member, Owner
 from portfolio_stream.partitioning import partition_of
 from portfolio_stream.settings import Settings
-from portfolio_stream.web.forwarding import FORWARDED, Forwarding
+from portfolio_stream.web.forwarding import Forwarding
 from portfolio_stream.web.health import STARTING, membership_of, state_of
 from portfolio_stream.web.moment import Moment
 from portfolio_stream.web.problem import Problem, unavailable
 from portfolio_stream.web.routing import Routing
+from portfolio_stream.web.signed_access import FORWARDED
 
 NO_OWNER = "The partition has no owner at the moment."
 HANDED_OVER = "The partition is being handed over."
+HELD_BY_STRANGER = "The partition is held by a member of the group that is no worker: GET /partitions names it."
 
 
 class Owners:
@@ -31,6 +34,7 @@ class Owners:
         self._routing = routing
         self._forwarding = forwarding
         self.worker = engine.identity.instance_id
+        self._member_id = engine.identity.member_id
 
     async def answer(
         self, request: web.Request, key: str, local: Callable[[Moment], Awaitable[web.Response]]
@@ -73,12 +77,19 @@ class Owners:
         """What every answer says of itself."""
         return {"partition": partition, "offset": offset, "worker": self.worker}
 
+    def peer(self, holder: Member | None) -> Owner | str:
+        """Whom to ask for a partition that is not ours, or why nobody can be asked."""
+        if holder is None:
+            return NO_OWNER
+        if holder.member_id == self._member_id:  # not the instance id: another machine's worker may have the same
+            return HANDED_OVER
+        return HELD_BY_STRANGER if holder.worker is None else holder.worker
+
     async def _remote(self, request: web.Request, partition: int) -> web.Response:
-        owner = await self._routing.owner(partition)
-        if owner is None:
-            return self._unavailable(NO_OWNER, partition).response()
-        if owner.instance_id == self.worker:
-            return self._unavailable(HANDED_OVER, partition).response()
+        holder = await self._routing.holder(partition)
+        owner = self.peer(holder)
+        if isinstance(owner, str):
+            return self._unavailable(owner, partition).response()
         answer = await self._forwarding.ask(owner, request.rel_url.raw_path_qs, request.method)
         if isinstance(answer, Problem):
             self._routing.forget()

@@ -1,4 +1,4 @@
-"""Which worker owns a partition: the group coordinator knows, and its members' client ids say where they listen.
+"""Which member owns a partition: the group coordinator knows, and workers' client ids say where they listen.
 
 An answer is kept for a moment; whoever finds it wrong forgets it. A wrong owner costs a 503, never a wrong value: only
 the worker that owns a partition answers for it.
@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from aiokafka.errors import KafkaError
 
 from portfolio_stream.exactly_once.engine import Engine
-from portfolio_stream.group import Group, Member, Owner, owners_among
+from portfolio_stream.group import Group
+from portfolio_stream.members import Member, holders_among
 
 log = logging.getLogger(__name__)
 
@@ -29,13 +30,13 @@ class Routing:
         self._asked = float("-inf")
         self._lock = asyncio.Lock()
 
-    async def owner(self, partition: int) -> Owner | None:
+    async def holder(self, partition: int) -> Member | None:
         """None also while the coordinator does not answer."""
-        return (await self.owners()).get(partition)
+        return (await self.holders()).get(partition)
 
-    async def owners(self) -> Mapping[int, Owner]:
+    async def holders(self) -> Mapping[int, Member]:
         """By partition, of those that have one; nothing while the coordinator does not answer."""
-        return owners_among(await self.members() or ())
+        return holders_among(await self.members() or ())
 
     async def members(self) -> tuple[Member, ...] | None:
         """None while the coordinator does not answer."""

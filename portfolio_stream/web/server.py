@@ -16,11 +16,12 @@ from aiohttp.http import HttpProcessingError
 from portfolio_stream.errors import InvalidSetting, WebPortInUse
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.settings import Settings
-from portfolio_stream.web.access import Access
+from portfolio_stream.web.access import IDENTITY_PATH, Access
 from portfolio_stream.web.census import Census
 from portfolio_stream.web.fanout import Fanout
 from portfolio_stream.web.forwarding import Forwarding
 from portfolio_stream.web.health import Health
+from portfolio_stream.web.identity import IdentityProof
 from portfolio_stream.web.live import Live
 from portfolio_stream.web.metrics import Metrics
 from portfolio_stream.web.operations import ONE_PATH as ONE_PARTITION_PATH
@@ -28,6 +29,7 @@ from portfolio_stream.web.operations import PATH as PARTITIONS_PATH
 from portfolio_stream.web.operations import Operations
 from portfolio_stream.web.owners import Owners
 from portfolio_stream.web.page import Page
+from portfolio_stream.web.peers import Peers
 from portfolio_stream.web.problem import problems
 from portfolio_stream.web.routing import Routing
 from portfolio_stream.web.sign_in import LOGIN, LOGOUT, SignIn
@@ -97,8 +99,9 @@ class WebServer:
         self._settings = settings
         self._sock = sock
         self._prices = prices
-        self._forwarding = Forwarding(settings)
+        self._peers = Peers(settings.web_token, settings.group, engine.identity.instance_id)
         self.routing = Routing(engine)
+        self._forwarding = Forwarding(self._peers)
         self._owners = Owners(engine, settings, self.routing, self._forwarding)
         self._census = Census(engine, self._owners)
         self._runner: web.AppRunner | None = None
@@ -109,8 +112,8 @@ class WebServer:
 
     async def start(self) -> None:
         """Before the engine's start. Raises WebTokenMissing."""
-        access = Access(self._settings, self._sock.getsockname()[0])
-        await self._forwarding.start()
+        access = Access(self._settings, self._sock.getsockname()[0], self.address)
+        await self._peers.start()
         self._runner = web.AppRunner(
             self._application(access),
             access_log=None,
@@ -126,29 +129,31 @@ class WebServer:
         if self._runner is not None:
             await self._runner.cleanup()
         await self._census.stop()
-        await self._forwarding.stop()
+        await self._peers.stop()
         self._sock.close()
 
     def _watch(self, status: Status) -> Watch:
         """One for each use: its rates are between its own looks."""
-        return Watch(self._engine, self._settings, self.routing, status, self._forwarding, self.address)
+        return Watch(self._engine, self._settings, self.routing, status, self._peers, self.address)
 
     def _application(self, access: Access) -> web.Application:
+        engine = self._engine
         app = web.Application(middlewares=[problems, access.middleware])
-        fanout = Fanout(self._engine, self._owners, self.routing, self._forwarding)
-        health = Health(self._engine)
-        status = Status(self._engine, self.address)
-        operations = Operations(self._engine, self._owners, self._watch(status))
+        fanout = Fanout(engine, self._owners, self.routing, self._forwarding)
+        health = Health(engine)
+        status = Status(engine, self.address)
+        operations = Operations(engine, self._owners, self._watch(status))
         app.on_response_prepare.append(_with_headers)
         app.add_routes(
             [
-                web.get("/metrics", Metrics(self._engine, self._prices).scrape),
+                web.get("/metrics", Metrics(engine, self._prices).scrape),
                 web.get(PARTITIONS_PATH, operations.partitions),
                 web.post(f"{ONE_PARTITION_PATH}/retry", operations.retry),
                 web.post(f"{ONE_PARTITION_PATH}/dead-letter", operations.dead_letter),
+                web.get(IDENTITY_PATH, IdentityProof(engine, self._settings, self.address).show, allow_head=False),
                 web.get("/health/live", health.live),
                 web.get("/health/ready", health.ready),
-                *table_routes(self._engine, self._owners, fanout, self._census, self._prices),
+                *table_routes(engine, self._owners, fanout, self._census, self._prices),
                 *self._live_view(app, status),
             ]
         )

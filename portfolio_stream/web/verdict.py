@@ -7,10 +7,14 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from portfolio_stream.web.access import LOOPBACK_NAMES, host_of
+from portfolio_stream.web import signatures
+from portfolio_stream.web.bounded import AnswerTooLarge, read_bounded
+from portfolio_stream.web.peers import authorization, is_loopback
+from portfolio_stream.web.signed_access import AUDITOR
 
 ANSWER_SECONDS = 0.5  # it has its answer ready
 SHOWN_ANOMALIES = 20
+VERDICT_BYTES = 1 << 20  # it lists 100 anomalies at most
 HOW = "portfolio-stream verify --follow"
 
 
@@ -36,19 +40,26 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
 NOT_AUDITED = Audit(verdict="not audited", detail=f"start the auditor: {HOW}")
 
 
-async def ask(session: aiohttp.ClientSession, address: str, token: str | None = None) -> Audit:
-    """GET http://{address}/verdict. On loopback without the token: it asks for none there, and anybody might listen."""
-    is_here = host_of(address) in LOOPBACK_NAMES
-    headers = {} if is_here or token is None else {"Authorization": f"Bearer {token}"}
+async def ask(session: aiohttp.ClientSession, address: str, key: bytes | None, sender: str) -> Audit:
+    """GET http://{address}/verdict. An auditor on loopback asks for no token; elsewhere both sides sign."""
     try:
+        url, nonce = URL(f"http://{address}/verdict"), signatures.new_nonce()
+        headers = {"Accept-Encoding": "identity"}
+        is_signed = key is not None and not is_loopback(address)
+        if key is not None and is_signed:
+            headers["Authorization"] = authorization(
+                key, "GET", url, headers, sender=sender, recipient=AUDITOR, nonce=nonce
+            )
         timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
-        url = URL(f"http://{address}/verdict")
         async with session.get(url, headers=headers, timeout=timeout, allow_redirects=False) as reply:
-            body = await reply.read()
+            body = await read_bounded(reply, VERDICT_BYTES)
         if reply.status != HTTPStatus.OK:
             return Audit(verdict="not audited", detail=f"the auditor at {address} answered {reply.status}")
+        content_type, proof = reply.headers.get("Content-Type", ""), reply.headers.get(signatures.PROOF)
+        if key is not None and is_signed and not signatures.is_answer(key, proof, nonce, 200, content_type, body):
+            return Audit(verdict="not audited", detail=f"what answers at {address} does not have our token")
         told = msgspec.json.decode(body, type=Audit)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, AnswerTooLarge):
         return Audit(verdict="not audited", detail=f"what answers at {address} is no auditor")
     except (TimeoutError, aiohttp.ClientError, ValueError):  # ValueError: not an address
         return NOT_AUDITED

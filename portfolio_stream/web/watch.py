@@ -4,7 +4,6 @@ A look is over within LOOK_SECONDS, whoever does not answer: a dead worker must 
 """
 
 import asyncio
-import errno
 import logging
 import time
 from collections.abc import Mapping
@@ -13,15 +12,15 @@ from http import HTTPStatus
 import aiohttp
 import msgspec
 from aiokafka.errors import KafkaError
-from yarl import URL
 
 from portfolio_stream.exactly_once.engine import Engine
-from portfolio_stream.group import Group, Member, Offsets, Owner
+from portfolio_stream.group import Group, Offsets
+from portfolio_stream.members import Member, Owner
 from portfolio_stream.settings import Settings
-from portfolio_stream.web import status, verdict
-from portfolio_stream.web.forwarding import Forwarding
+from portfolio_stream.web import signatures, status, verdict
 from portfolio_stream.web.group import GroupState, Ledger, Look, Silence
 from portfolio_stream.web.health import membership_of
+from portfolio_stream.web.peers import Peer, Peers
 from portfolio_stream.web.routing import Routing
 from portfolio_stream.web.status import Status, WorkerStatus
 
@@ -34,22 +33,23 @@ NO_LAG = "Kafka does not tell offsets: the lag is unknown."
 
 class Watch:
     def __init__(
-        self, engine: Engine, settings: Settings, routing: Routing, status: Status, forwarding: Forwarding, address: str
+        self, engine: Engine, settings: Settings, routing: Routing, status: Status, peers: Peers, address: str
     ) -> None:
         self._engine = engine
         self._routing = routing
         self._status = status
         self._auditor = settings.auditor
-        self._token = settings.web_token
-        self._headers = forwarding.headers
-        self._self = Owner(engine.identity.instance_id, address)
+        self._peers = peers
+        token = settings.web_token
+        self._key = None if token is None else signatures.derive_key(token, settings.group)
+        self._self = Owner(engine.identity.instance_id, address, engine.identity.member_id)
         self._ledger = Ledger(engine.identity.instance_id, asks_for_token=settings.web_token is not None)
 
     async def look(self, session: aiohttp.ClientSession) -> GroupState:
         members, offsets, audit = await asyncio.gather(
-            self._members(), self._offsets(), verdict.ask(session, self._auditor, self._token)
+            self._members(), self._offsets(), verdict.ask(session, self._auditor, self._key, self._self.instance_id)
         )
-        looks = await self._looks(session, members)
+        looks = await self._looks(members)
         problems = tuple(text for text, told in ((NO_OWNERS, members), (NO_LAG, offsets)) if told is None)
         return self._ledger.feed(
             time.monotonic(),
@@ -83,12 +83,19 @@ class Watch:
             log.info("offsets unknown error=%s", type(error).__name__)
             return None
 
-    async def _looks(self, session: aiohttp.ClientSession, members: tuple[Member, ...] | None) -> list[Look]:
-        """Of all members and of all workers that were there lately."""
-        assigned = {member.worker: member.partitions for member in members or ()}
+    async def _looks(self, members: tuple[Member, ...] | None) -> list[Look]:
+        """Of all members that may be workers, and of all workers that were there lately."""
+        assigned = {member.worker: member.partitions for member in members or () if member.worker is not None}
         asked = {*assigned, *self._ledger.workers, self._self}
-        answers = dict(zip(asked, await asyncio.gather(*(self._ask(session, one) for one in asked)), strict=True))
-        here = {worker.instance_id for worker, answer in answers.items() if isinstance(answer, WorkerStatus)}
+        answers = dict(zip(asked, await asyncio.gather(*map(self._ask, asked)), strict=True))
+        here = {worker for worker, answer in answers.items() if isinstance(answer, WorkerStatus)}
+        alive = {worker.member_id for worker in here}
+        names = {worker.instance_id for worker in here}
+
+        def is_left(worker: Owner) -> bool:
+            """An address that a worker had before it was started again."""
+            return worker not in here and (worker.member_id in alive or worker.instance_id in names)
+
         return [
             Look(
                 worker=worker,
@@ -97,30 +104,18 @@ class Watch:
                 answer=answer,
             )
             for worker, answer in answers.items()
-            if isinstance(answer, WorkerStatus) or worker.instance_id not in here  # else an address that it left
+            if not is_left(worker)
         ]
 
-    async def _ask(self, session: aiohttp.ClientSession, worker: Owner) -> WorkerStatus | Silence:
+    async def _ask(self, worker: Owner) -> WorkerStatus | Silence:
         if worker == self._self:
             return self._status.now()
+        answer = await self._peers.ask(worker, status.PATH, seconds=LOOK_SECONDS)
+        if isinstance(answer, Peer):
+            return Silence("gone" if answer.kind in ("gone", "elsewhere") else "silent", answer.detail)
+        if answer.status != HTTPStatus.OK:
+            return Silence("silent", f"it refused our question with {answer.status}")
         try:
-            timeout = aiohttp.ClientTimeout(total=LOOK_SECONDS)
-            url = URL(f"http://{worker.address}{status.PATH}")
-            async with session.get(url, headers=self._headers, timeout=timeout, allow_redirects=False) as reply:
-                body = await reply.read()
-            if reply.status != HTTPStatus.OK:
-                return Silence("silent", f"it refused our question with {reply.status}")
-            told = msgspec.json.decode(body, type=WorkerStatus)
-        except TimeoutError:
-            return Silence("silent", f"no answer from {worker.address} within {LOOK_SECONDS:g} s")
-        except aiohttp.ClientConnectorError as error:
-            if error.os_error.errno == errno.ECONNREFUSED:
-                return Silence("gone", f"nobody listens at {worker.address}")
-            return Silence("silent", f"{worker.address} cannot be reached")
-        except aiohttp.ClientError:
-            return Silence("silent", f"the connection to {worker.address} broke")
-        except (msgspec.MsgspecError, ValueError):  # ValueError: not an address, or not UTF-8
+            return msgspec.json.decode(answer.body, type=WorkerStatus)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             return Silence("silent", f"what answers at {worker.address} is no worker of this version")
-        if told.worker != worker.instance_id:
-            return Silence("gone", f"another worker listens at {worker.address}")
-        return told

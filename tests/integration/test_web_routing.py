@@ -11,7 +11,7 @@ from kio.schema.errors import ErrorCode
 from portfolio_stream.broker.cluster import Cluster
 from portfolio_stream.exactly_once.membership import Membership
 from portfolio_stream.exactly_once.wire import Coordinators, Lane, Node, call, schema
-from portfolio_stream.group import Owner
+from portfolio_stream.members import Owner, owners_among
 from portfolio_stream.web.routing import Routing
 from tests.integration.topics import create_readable
 
@@ -49,7 +49,7 @@ async def _check(client: AIOKafkaClient) -> None:
         progress=time.monotonic, wake_engine=assigned.set,
     )  # fmt: skip
     routing = Routing(engine)  # type: ignore[arg-type]
-    assert await routing.owner(0) is None
+    assert await routing.holder(0) is None
     beating = asyncio.create_task(member.run())
     await asyncio.wait_for(assigned.wait(), 30)
     beating.cancel()
@@ -57,8 +57,9 @@ async def _check(client: AIOKafkaClient) -> None:
     member.acknowledge(member.target)
     await member.beat()
     routing.forget()
-    assert {Owner("w1", "127.0.0.1:6066")} == {await routing.owner(partition) for partition in range(PARTITIONS)}
+    worker = Owner("w1", "127.0.0.1:6066", "web-routing-member")
+    assert dict.fromkeys(range(PARTITIONS), worker) == owners_among(await routing.members() or ())
     await member.leave()
-    assert await routing.owner(0) is not None  # kept for a moment
+    assert await routing.holder(0) is not None  # kept for a moment
     routing.forget()
-    assert await routing.owner(0) is None
+    assert await routing.holder(0) is None

@@ -12,12 +12,14 @@ import pytest
 from aiohttp import ThreadedResolver, web
 
 from portfolio_stream.exactly_once.recovery import Halted
-from portfolio_stream.group import Offsets, Owner
+from portfolio_stream.group import Offsets
+from portfolio_stream.members import Owner
 from portfolio_stream.settings import Settings
-from portfolio_stream.web import verdict
-from portfolio_stream.web.forwarding import Forwarding
+from portfolio_stream.web import signatures, verdict
 from portfolio_stream.web.group import FORGOTTEN_SECONDS, GroupState, Ledger, Look, Silence, WorkerRow
+from portfolio_stream.web.peers import Peers
 from portfolio_stream.web.routing import Routing
+from portfolio_stream.web.signed_access import AUDITOR, SignedAccess
 from portfolio_stream.web.status import PATH, PartitionStatus, Status, WorkerStatus
 from portfolio_stream.web.watch import Watch
 from tests.unit.web_fakes import FakeCoordinator, FakeEngine, get, listening, serving
@@ -44,8 +46,12 @@ def told(name: str, *partitions: int, process: str = "1", events: int = 0, state
     )
 
 
+def worker(name: str, port: int = 1) -> Owner:
+    return Owner(name, f"{name}:{port}", f"member of {name}")
+
+
 def look(name: str, answer: WorkerStatus | Silence, *assigned: int, is_member: bool = True) -> Look:
-    return Look(worker=Owner(name, f"{name}:1"), is_member=is_member, assigned=assigned, answer=answer)
+    return Look(worker=worker(name), is_member=is_member, assigned=assigned, answer=answer)
 
 
 class Feeding:
@@ -132,13 +138,13 @@ def test_gone_worker_is_forgotten(feed: Feeding) -> None:
     feed(look("w1", told("w1", 0)), look("w2", told("w2", 1)))
     assert {"w1", "w2"} == states(feed(look("w1", told("w1", 0)), seconds=FORGOTTEN_SECONDS - 1).workers).keys()
     assert {"w1"} == states(feed(look("w1", told("w1", 0)), seconds=1).workers).keys()
-    assert (Owner("w1", "w1:1"),) == feed.ledger.workers
+    assert (worker("w1"),) == feed.ledger.workers
 
 
 def test_worker_that_comes_back_elsewhere(feed: Feeding) -> None:
     """On another port it is the same worker, started again; two that answer by one name are two."""
     feed(look("w1", told("w1", 0)))
-    moved = Look(worker=Owner("w1", "w1:2"), is_member=True, assigned=(0,), answer=told("w1", 0, process="2"))
+    moved = Look(worker=worker("w1", 2), is_member=True, assigned=(0,), answer=told("w1", 0, process="2"))
     after = feed(moved)
     assert [("w1:2", 1)] == [(row.address, row.restarts) for row in after.workers]
     assert [("w1:2", 1)] == [(row.address, row.restarts) for row in feed(moved).workers]
@@ -176,11 +182,16 @@ def test_lag_is_kafkas_own(feed: Feeding) -> None:
 
 
 async def watched(engine: FakeEngine, address: str, **settings: object) -> GroupState:
-    options = Settings(auditor="127.0.0.1:1", **settings)  # type: ignore[arg-type]
+    options = Settings(**{"auditor": "127.0.0.1:1", **settings})  # type: ignore[arg-type]
     status = Status(engine, address)  # type: ignore[arg-type]
-    watch = Watch(engine, options, Routing(engine), status, Forwarding(options), address)  # type: ignore[arg-type]
-    async with aiohttp.ClientSession() as session:
-        return await watch.look(session)
+    peers = Peers(options.web_token, options.group, "w1")
+    watch = Watch(engine, options, Routing(engine), status, peers, address)  # type: ignore[arg-type]
+    await peers.start()
+    try:
+        async with aiohttp.ClientSession() as session:
+            return await watch.look(session)
+    finally:
+        await peers.stop()
 
 
 @pytest.fixture
@@ -213,7 +224,7 @@ async def test_worker_tells_its_status(engine: FakeEngine) -> None:
 
 
 async def test_look_asks_every_member(engine: FakeEngine, other: FakeEngine, coordinator: FakeCoordinator) -> None:
-    """With our token, one hop; partitions, owners and lag come together."""
+    """Signed, one hop; partitions, owners and lag come together. A worker without the token gets no status."""
     engine.join(0)
     other.join(1)
     coordinator.committed, coordinator.ends = {0: 3}, {0: 5}
@@ -244,12 +255,12 @@ async def test_members_that_do_not_answer(engine: FakeEngine, coordinator: FakeC
 
     silence = asyncio.Event()
     told_json = msgspec.to_builtins(told("w9"), str_keys=True)
-    async with listening(nonsense) as one, listening(somebody) as two, listening(silent) as three:
-        addresses = {"w2": "127.0.0.1:1", "w3": one, "w4": two, "w5": three, "w6": "no address"}
+    async with listening(nonsense, "w3") as one, listening(somebody, "w9") as two, listening(silent, "w5") as three:
+        addresses = {"w2": "127.0.0.1:1", "w3": one, "w4": two, "w5": three}
         coordinator.members = {f"{name}@{address}": () for name, address in addresses.items()}
         state = await watched(engine, "here:1")
         silence.set()
-    expected = {"w1": "ready", "w2": "gone", "w3": "silent", "w4": "gone", "w5": "silent", "w6": "silent"}
+    expected = {"w1": "ready", "w2": "gone", "w3": "silent", "w4": "gone", "w5": "silent"}
     assert expected == states(state.workers)
     engine.store.close()
 
@@ -305,24 +316,28 @@ async def test_verdict_is_the_auditors(engine: FakeEngine, answer: object, verdi
         return web.json_response(answer)
 
     async with listening(tell) as address:
-        options = Settings(auditor=address, web_token="secret")
-        status = Status(engine, "here:1")  # type: ignore[arg-type]
-        watch = Watch(engine, options, Routing(engine), status, Forwarding(options), "here:1")  # type: ignore[arg-type]
-        async with aiohttp.ClientSession() as session:
-            audit = (await watch.look(session)).audit
+        audit = (await watched(engine, "here:1", auditor=address, web_token="secret")).audit
     assert (verdict or "violated") == audit.verdict
     assert detail in audit.detail
     assert [("/verdict", None)] == seen
     engine.store.close()
 
 
-async def test_auditor_elsewhere_gets_the_token() -> None:
-    """It asks for it there; on loopback anybody might listen, and gets nothing."""
+async def test_auditor_elsewhere_is_asked_with_a_signature() -> None:
+    """It never gets the token, and its answer must be proved; on loopback it asks for nothing, and gets nothing."""
     seen = []
+    key = signatures.derive_key("secret", "portfolio-stream")
+    signed = SignedAccess(key, AUDITOR)
+    is_proved = True
 
     async def tell(request: web.Request) -> web.Response:
         seen.append(request.headers.get("Authorization"))
-        return web.json_response({"verdict": "holds"})
+        response = web.json_response({"verdict": "holds"})
+        given = signatures.credentials(seen[-1])
+        if given is not None and is_proved:
+            assert signed.is_ours(signed.request(request, b"", given), given)
+            signed.prove(response, given.nonce, is_head=False)
+        return response
 
     class Resolver(ThreadedResolver):
         """Every name is this machine's."""
@@ -334,8 +349,13 @@ async def test_auditor_elsewhere_gets_the_token() -> None:
     async with listening(tell) as address, aiohttp.ClientSession(connector=connector) as session:
         port = address.rpartition(":")[2]
         for host in ("127.0.0.1", "localhost", "auditor.example"):
-            assert "holds" == (await verdict.ask(session, f"{host}:{port}", "secret")).verdict
-    assert [None, None, "Bearer secret"] == seen
+            assert "holds" == (await verdict.ask(session, f"{host}:{port}", key, "w1")).verdict
+        is_proved = False
+        unproved = await verdict.ask(session, f"auditor.example:{port}", key, "w1")
+    assert "not audited" == unproved.verdict
+    assert [None, None] == seen[:2]
+    assert all(header.startswith(f"{signatures.SCHEME} sender=w1,") for header in seen[2:])
+    assert "secret" not in str(seen)
 
 
 async def test_nobody_audits(engine: FakeEngine) -> None:

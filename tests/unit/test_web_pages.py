@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from portfolio_stream.domain.portfolios import Portfolio
 from portfolio_stream.domain.positions import Position
@@ -21,7 +22,7 @@ from tables import portfolios, positions, seen_events
 from tables.portfolios import PORTFOLIOS
 from tables.positions import POSITIONS
 from tables.seen_events import SEEN_EVENTS
-from tests.unit.web_fakes import PARTITIONS, Answer, FakeCoordinator, FakeEngine, get, serving
+from tests.unit.web_fakes import PARTITIONS, Answer, FakeCoordinator, FakeEngine, get, listening, serving
 
 TIMES = ("2026-11-23T04:30:00.123Z", "2026-11-23T04:30:00.123Z")
 FIRST, SECOND = (0, 1, 2, 3), (4, 5, 6, 7)
@@ -176,7 +177,8 @@ async def test_a_page_needs_every_partition(tmp_path: Path) -> None:
         two.coordinator.members = {name: FIRST if name[:2] == "w1" else (4, 5, 6) for name in members}
         assert {7: "The partition has no owner at the moment."} == await missing()
         two.coordinator.members = {**members, "w3@127.0.0.1:1": (7,)}
-        assert {7: "The partition's owner does not answer."} == await missing()
+        silent = "The partition's owner w3 does not answer: nobody listens at 127.0.0.1:1."
+        assert {7: silent} == await missing()
 
 
 async def test_no_page_before_the_engine_has_started(tmp_path: Path) -> None:
@@ -223,20 +225,16 @@ def _origins(partitions: tuple[int, ...]) -> list[dict[str, object]]:
 
 @asynccontextmanager
 async def _other_owner(answers: list[object]) -> AsyncIterator[str]:
-    """A server that gives one answer after the other."""
-    from aiohttp import web
-    from aiohttp.test_utils import TestServer
-
+    """A worker that gives one answer after the other, to the end."""
     turn = iter(answers)
 
     async def answer(request: web.Request) -> web.Response:
         assert "4,5,6,7" == request.headers["X-Portfolio-Partitions"]
         return web.Response(text=json.dumps(next(turn)), content_type="application/json")
 
-    app = web.Application()
-    app.add_routes([web.get("/{path:.*}", answer)])
-    async with TestServer(app) as server:
-        yield f"{server.host}:{server.port}"
+    async with listening(answer, worker="w2") as address:
+        yield address
+    assert next(turn, None) is None
 
 
 # --- the list of tables
@@ -266,7 +264,8 @@ async def test_tables_without_a_worker_that_does_not_answer(tmp_path: Path) -> N
         two.engines[0].running.discard(2)
         listed = (await get(two.servers[0], "/tables")).json
     reasons = {one["partition"]: (one["worker"], one["detail"]) for one in listed["missing"]}
-    gone = dict.fromkeys((4, 5, 6), ("w2", "The partition's owner does not answer."))
+    silent = "The partition's owner w2 does not answer: nobody listens at 127.0.0.1:1."
+    gone = dict.fromkeys((4, 5, 6), ("w2", silent))
     assert gone | {
         2: ("w1", "The partition is recovering."),
         7: (None, "The partition has no owner at the moment."),

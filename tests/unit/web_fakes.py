@@ -24,6 +24,7 @@ from portfolio_stream.exactly_once.recovery import Halted
 from portfolio_stream.exactly_once.statistics import Statistics
 from portfolio_stream.exactly_once.store import META_KEY, Meta, Store, encode_meta, prefix_of
 from portfolio_stream.settings import Settings
+from portfolio_stream.web.access import IDENTITY_PATH
 from portfolio_stream.web.problem import Handler
 from portfolio_stream.web.server import WebServer, listen
 from tables.prices import Prices
@@ -39,6 +40,8 @@ class FakeCoordinator:
     def __init__(self) -> None:
         #: client id: partitions
         self.members: dict[str, tuple[int, ...]] = {}
+        #: by client id, of those whose member id is not that of the engine with their name
+        self.member_ids: dict[str, str] = {}
         #: of the source, by partition
         self.committed: dict[int, int] = {}
         self.ends: dict[int, int] = {}
@@ -97,7 +100,8 @@ class FakeCoordinator:
         )
         assigned, none = describe.Assignment(topic_partitions=topics), describe.Assignment(topic_partitions=())
         return describe.Member(
-            member_id=client_id, member_epoch=1, client_id=client_id, client_host="/127.0.0.1",
+            member_id=self.member_ids.get(client_id, f"member of {client_id.rpartition('@')[0]}"),
+            member_epoch=1, client_id=client_id, client_host="/127.0.0.1",
             assignment=assigned, target_assignment=none,
         )  # fmt: skip
 
@@ -106,7 +110,7 @@ class FakeEngine:
     """What the web server sees of an engine; `join` does what start() and the first heartbeats do."""
 
     def __init__(self, folder: Path, name: str, coordinator: FakeCoordinator) -> None:
-        self.identity = SimpleNamespace(instance_id=name)
+        self.identity = SimpleNamespace(instance_id=name, member_id=f"member of {name}")
         self.configuration = SimpleNamespace(group=GROUP, source_topic=TOPIC)
         self.store = Store(folder / name)
         self.statistics = Statistics()
@@ -159,10 +163,10 @@ class FakeEngine:
 
 
 @asynccontextmanager
-async def serving(engine: FakeEngine, **settings: Any) -> AsyncIterator[WebServer]:
+async def serving(engine: FakeEngine, *, port: int = 0, **settings: Any) -> AsyncIterator[WebServer]:
     nobody = {"bootstrap_servers": "127.0.0.1:1", "auditor": "127.0.0.1:1"}
     options = {"web_host": "127.0.0.1", "input_topic": TOPIC} | nobody | settings
-    sock = listen(options["web_host"], 0)
+    sock = listen(options["web_host"], port)
     server = WebServer(engine, Settings(**options), sock, engine.prices)  # type: ignore[arg-type]
     await server.start()
     try:
@@ -173,9 +177,15 @@ async def serving(engine: FakeEngine, **settings: Any) -> AsyncIterator[WebServe
 
 
 @asynccontextmanager
-async def listening(handler: Handler) -> AsyncIterator[str]:
-    """The host:port of a server that is no worker: `handler` answers every request."""
+async def listening(handler: Handler, worker: str | None = None) -> AsyncIterator[str]:
+    """The host:port of a server: `handler` answers every request. `worker`: what it calls itself when challenged."""
+
+    async def identity(_request: web.Request) -> web.Response:
+        return web.json_response({"worker": worker, "member": f"member of {worker}", "proof": None})
+
     server = TestServer(web.Application())
+    if worker is not None:
+        server.app.router.add_get(IDENTITY_PATH, identity)
     server.app.router.add_route("*", "/{any:.*}", handler)
     async with server:
         yield f"127.0.0.1:{server.port}"

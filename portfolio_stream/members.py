@@ -1,0 +1,108 @@
+"""The members of the workers' group, and what of a member may be believed. Pure.
+
+1. Anybody who may read the group can join it with a client id of his choice. A client id of the form
+   `<instance>@host:port` says where a worker listens; only that worker's answer can prove it (web/peers.py).
+2. An instance id or address that is accepted here has no control characters and no part of a URL beside host and port:
+   it can be logged, shown, and asked.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+#: host:port, an IPv6 address in brackets
+_ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]{2,45}(?:%[A-Za-z0-9._-]{1,16})?\]|[A-Za-z0-9._-]{1,253}):([0-9]{1,5})")
+LAST_PORT = 65_535
+MOST_NAME = 255  # characters of an instance id: it is a folder's name
+SHOWN_CHARACTERS = 120  # of a text that a stranger chose
+STOP_IT = "Stop that consumer: its group id must be another than the workers'."
+RENAME_ONE = "Give each worker a PORTFOLIO_INSTANCE_ID of its own; until then both process and serve what they own."
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A worker, as its client id `<instance>@host:port` says. Two may have one instance id, never one member id."""
+
+    instance_id: str
+    address: str
+    member_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    member_id: str
+    client_id: str
+    #: where the broker saw it connect from
+    host: str
+    #: None: its client id is none of a worker's
+    worker: Owner | None
+    #: of the source; empty for one that stands by
+    partitions: tuple[int, ...]
+
+    def __str__(self) -> str:
+        """For an operator, on one line whatever the member calls itself."""
+        held = f"partitions {', '.join(map(str, self.partitions))}" if self.partitions else "no partition"
+        names = f"client id {escaped(self.client_id)}, host {escaped(self.host)}, member id {escaped(self.member_id)}"
+        return f"{names}, which holds {held}"
+
+
+def members_in(group: Any, topic: str) -> tuple[Member, ...]:
+    """Of a ConsumerGroupDescribe answer's group, by their current assignment."""
+    members = []
+    for member in group.members:
+        assigned = [held.partitions for held in member.assignment.topic_partitions if held.topic_name == topic]
+        members.append(
+            Member(
+                member_id=member.member_id,
+                client_id=member.client_id,
+                host=member.client_host,
+                worker=worker_of(member.client_id, member.member_id),
+                partitions=tuple(sorted(chain.from_iterable(assigned))),
+            )
+        )
+    return tuple(members)
+
+
+def worker_of(client_id: str, member_id: str) -> Owner | None:
+    instance_id, _, address = client_id.rpartition("@")
+    is_name = 0 < len(instance_id) <= MOST_NAME and instance_id.isprintable()
+    return Owner(instance_id, address, member_id) if is_name and is_address(address) else None
+
+
+def is_address(text: str) -> bool:
+    found = _ADDRESS.fullmatch(text)
+    return found is not None and 0 < int(found[1]) <= LAST_PORT
+
+
+def holders_among(members: Collection[Member]) -> dict[int, Member]:
+    """By partition, of those that have one."""
+    return {partition: member for member in members for partition in member.partitions}
+
+
+def owners_among(members: Collection[Member]) -> dict[int, Owner]:
+    """By partition, of those that a member with a worker's client id has."""
+    held = holders_among(members)
+    return {partition: member.worker for partition, member in held.items() if member.worker is not None}
+
+
+def namesakes_among(workers: Collection[Owner]) -> Mapping[str, Sequence[Owner]]:
+    """By instance id, of those that more than one worker has."""
+    named: dict[str, list[Owner]] = defaultdict(list)
+    for worker in sorted(set(workers), key=lambda worker: (worker.instance_id, worker.address, worker.member_id)):
+        named[worker.instance_id].append(worker)
+    return {name: alike for name, alike in named.items() if len(alike) > 1}
+
+
+def alike_named(workers: Sequence[Owner]) -> str:
+    """Workers of one instance id, in words without a full stop."""
+    at = " and ".join(worker.address for worker in workers)
+    return f"{len(workers)} workers are named {workers[0].instance_id}: at {at}"
+
+
+def escaped(text: str) -> str:
+    """A stranger's text on one line, without what a terminal obeys, and not endless."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:SHOWN_CHARACTERS])
+    return f"{shown}…" if len(text) > SHOWN_CHARACTERS else shown

@@ -1,0 +1,283 @@
+"""Asking other workers, and knowing who they are: no secret and no path of a client's goes to an unproved address.
+
+1. A client id names an address, which may be anybody's. Before anything else an address gets a random challenge at a
+   fixed path, at most one in CHALLENGE_SECONDS, and must prove which member of the group it is.
+2. Each request is signed, each answer is proved (signatures.py). An answer without a proof is none: its address must
+   prove itself anew.
+3. Nothing follows a redirect, and every answer is bounded.
+4. Without PORTFOLIO_WEB_TOKEN nothing can be proved. Then only loopback addresses are asked: who answers there with the
+   member's id is taken for it.
+"""
+
+import asyncio
+import errno
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from ipaddress import ip_address
+from typing import Literal
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from portfolio_stream.members import Owner
+from portfolio_stream.web import signatures
+from portfolio_stream.web.access import IDENTITY_PATH, LOOPBACK_NAMES, host_of
+from portfolio_stream.web.bounded import ANSWER_BYTES, AnswerTooLarge, read_bounded
+from portfolio_stream.web.signed_access import FORWARDED, PARTITIONS
+
+log = logging.getLogger(__name__)
+
+CHALLENGE_SECONDS = 2.0  # between two challenges of one address
+GONE_SECONDS = 0.5  # the same while nobody listens there and so nobody hears them: a worker that is started again
+ANSWER_SECONDS = 1.0  # to a challenge, which costs nothing to answer
+CHALLENGES_AT_ONCE = 8  # members of a group that name silent addresses must not take all connections
+IDENTITY_BYTES = 4096
+
+#: worker: proved. silent, gone: no answer, nobody listens. elsewhere: another worker answers at the address.
+#: other_token: it answers as a worker, but the proof does not hold. refusing: it refuses the question, as a worker of
+#: another version may. stranger: what answers is no worker.
+Kind = Literal["worker", "silent", "gone", "elsewhere", "other_token", "refusing", "stranger"]
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a challenge."""
+
+    worker: str
+    member: str
+    #: None: the worker has no token
+    proof: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """What is known of a member at its address."""
+
+    kind: Kind
+    #: one sentence without a full stop, for whoever asked; empty for a worker
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A worker's own."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+@dataclass(slots=True)
+class _Address:
+    """What answered there last."""
+
+    #: of kind worker or other_token: which member it says it is
+    member_id: str | None
+    peer: Peer
+    #: monotonic seconds of the last challenge
+    challenged: float = float("-inf")
+
+
+_UNKNOWN = Peer("silent", "it was not asked yet")
+_PROVED = Peer("worker")
+OTHER_TOKEN = "its PORTFOLIO_WEB_TOKEN differs from ours (all workers need the same), or it is no worker"
+NO_TOKEN = Peer("other_token", "without PORTFOLIO_WEB_TOKEN this worker asks loopback addresses alone")
+_decode = msgspec.json.Decoder(Identity).decode
+
+
+class Peers:
+    """One HTTP session to all of them. `sender` is our own name, for their logs."""
+
+    def __init__(self, token: str | None, group: str, sender: str) -> None:
+        self._key = None if token is None else signatures.derive_key(token, group)
+        self._sender = sender
+        self._session: aiohttp.ClientSession | None = None
+        self._addresses: dict[str, _Address] = {}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._slots = asyncio.Semaphore(CHALLENGES_AT_ONCE)
+
+    async def start(self) -> None:
+        self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False)
+
+    async def stop(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    def keep(self, workers: Collection[Owner]) -> None:
+        """Forget all addresses but those of the group's members."""
+        addresses = {worker.address for worker in workers}
+        for address in self._addresses.keys() - addresses:
+            del self._addresses[address]
+        for address in [a for a, lock in self._locks.items() if a not in addresses and not lock.locked()]:
+            del self._locks[address]
+
+    async def identify(self, worker: Owner) -> Peer:
+        """Who answers at the worker's address: asked once, and again only while that is not the worker."""
+        if self._key is None and not is_loopback(worker.address):
+            return NO_TOKEN
+        if (known := self._known(worker)).kind == "worker":
+            return known
+        async with self._locks[worker.address]:
+            address = self._addresses.setdefault(worker.address, _Address(None, _UNKNOWN))
+            pause = GONE_SECONDS if address.peer.kind == "gone" else CHALLENGE_SECONDS
+            if time.monotonic() - address.challenged >= pause and self._known(worker).kind != "worker":
+                address.challenged = time.monotonic()
+                before = address.peer
+                address.member_id, address.peer = await self._challenge(worker.address)
+                self._log(worker, before, address.peer)
+        return self._known(worker)
+
+    async def ask(
+        self,
+        worker: Owner,
+        target: str,
+        method: str = "GET",
+        *,
+        seconds: float,
+        is_hop: bool = True,
+        partitions: str | None = None,
+    ) -> Answer | Peer:
+        """A proved answer, or why there is none. `target` is path and query, percent-encoded.
+
+        `is_hop`: the worker must not forward it once more. `partitions`: those that are meant.
+        """
+        peer = await self.identify(worker)
+        if peer.kind != "worker":
+            return peer
+        try:
+            url = URL(f"http://{worker.address}{target}", encoded=True)
+            nonce = signatures.new_nonce()
+            hop = {FORWARDED: "1"} if is_hop else {}
+            meant = {} if partitions is None else {PARTITIONS: partitions}
+            headers = {**hop, **meant, "Accept-Encoding": "identity"}
+            if self._key is not None:
+                headers["Authorization"] = authorization(
+                    self._key, method, url, headers, sender=self._sender, recipient=worker.address, nonce=nonce
+                )
+            answer, proof = await self._fetch(url, method, headers, seconds)
+        except (TimeoutError, aiohttp.ClientError, ValueError) as error:  # ValueError: a target that is no URL's
+            return self._lost(worker, silence_of(error, worker.address, seconds))
+        except AnswerTooLarge as error:
+            return Peer("silent", str(error))
+        if self._key is None:
+            return answer
+        body = b"" if method == "HEAD" else answer.body
+        if signatures.is_answer(self._key, proof, nonce, answer.status, answer.content_type, body):
+            return answer
+        detail = f"its answer with status {answer.status} has no valid proof: {OTHER_TOKEN}"
+        return self._lost(worker, Peer("other_token", detail))
+
+    async def _challenge(self, address: str) -> tuple[str | None, Peer]:
+        nonce = signatures.new_nonce()
+        url = URL(f"http://{address}{IDENTITY_PATH}?nonce={nonce}", encoded=True)
+        try:
+            async with self._slots:
+                plain = {"Accept-Encoding": "identity"}
+                answer, _ = await self._fetch(url, "GET", plain, ANSWER_SECONDS, IDENTITY_BYTES)
+        except (TimeoutError, aiohttp.ClientError, ValueError) as error:
+            return None, silence_of(error, address, ANSWER_SECONDS)
+        except AnswerTooLarge:
+            return None, _stranger(address)
+        if answer.status != HTTPStatus.OK:
+            return None, _refusal(address, answer)
+        try:
+            told = _decode(answer.body)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return None, _stranger(address)
+        if self._key is None or signatures.is_identity(self._key, told.proof, nonce, address, told.member, told.worker):
+            return told.member, _PROVED
+        return told.member, Peer("other_token", OTHER_TOKEN)
+
+    def _known(self, worker: Owner) -> Peer:
+        address = self._addresses.get(worker.address)
+        if address is None:
+            return _UNKNOWN
+        if address.member_id is not None and address.member_id != worker.member_id:
+            return Peer("elsewhere", f"another worker listens at {worker.address}")
+        return address.peer
+
+    def _lost(self, worker: Owner, peer: Peer) -> Peer:
+        """What was proved there holds no longer."""
+        address = self._addresses.get(worker.address)
+        if address is not None and address.peer is _PROVED:
+            address.member_id, address.peer = None, peer
+            self._log(worker, _PROVED, peer)
+        return peer
+
+    def _log(self, worker: Owner, before: Peer, now: Peer) -> None:
+        """Each change once."""
+        if before != now:
+            level = logging.INFO if now.kind in ("worker", "silent", "gone") else logging.WARNING
+            log.log(
+                level, "peer worker=%s address=%s kind=%s detail=%s",
+                worker.instance_id, worker.address, now.kind, now.detail,
+            )  # fmt: skip
+
+    async def _fetch(
+        self, url: URL, method: str, headers: Mapping[str, str], seconds: float, most: int = ANSWER_BYTES
+    ) -> tuple[Answer, str | None]:
+        """Raises TimeoutError, ClientError and AnswerTooLarge."""
+        if self._session is None or self._session.closed:
+            raise aiohttp.ClientConnectionError("the worker stops")
+        timeout = aiohttp.ClientTimeout(total=seconds)
+        async with self._session.request(method, url, headers=headers, timeout=timeout, allow_redirects=False) as reply:
+            body = await read_bounded(reply, most)
+        content_type = reply.headers.get("Content-Type", "")
+        return Answer(reply.status, content_type, body), reply.headers.get(signatures.PROOF)
+
+
+def authorization(
+    key: bytes, method: str, url: URL, headers: Mapping[str, str], *, sender: str, recipient: str, nonce: str
+) -> str:
+    """The header of that name for a request without a body that is sent now."""
+    request = signatures.Request(
+        method=method,
+        target=url.raw_path_qs,
+        forwarded=headers.get(FORWARDED),
+        partitions=headers.get(PARTITIONS),
+        body=b"",
+        sender=sender,
+        recipient=recipient,
+        time=int(time.time() * 1000),
+        nonce=nonce,
+    )
+    return signatures.sign(key, request)
+
+
+def is_loopback(address: str) -> bool:
+    host = host_of(address)
+    if host in LOOPBACK_NAMES:
+        return True
+    try:
+        return ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
+def silence_of(error: BaseException, address: str, seconds: float) -> Peer:
+    """Why nothing came."""
+    if isinstance(error, TimeoutError):
+        return Peer("silent", f"no answer from {address} within {seconds:g} s")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        if error.os_error.errno == errno.ECONNREFUSED:
+            return Peer("gone", f"nobody listens at {address}")
+        return Peer("silent", f"{address} cannot be reached")
+    if isinstance(error, aiohttp.ClientResponseError | ValueError):
+        return _stranger(address)
+    return Peer("silent", f"the connection to {address} broke")
+
+
+def _stranger(address: str) -> Peer:
+    return Peer("stranger", f"what answers at {address} is no worker of this version")
+
+
+def _refusal(address: str, answer: Answer) -> Peer:
+    """A worker's own refusal is a problem document."""
+    if answer.content_type.startswith("application/problem+json"):
+        detail = f"what answers at {address} refuses our question with {answer.status}"
+        return Peer("refusing", f"{detail}, as a worker of another version may")
+    return _stranger(address)

@@ -1,0 +1,135 @@
+"""How workers sign what they ask each other, so that no secret travels. Pure.
+
+1. The key is derived from PORTFOLIO_WEB_TOKEN and the group's name. Neither the token nor the key is ever sent.
+2. A message is one of three kinds, a request, an answer or an identity. Each kind begins with a context of its own, so
+   that none passes for another.
+3. The fields of a message stand behind their lengths: no two lists of fields give the same bytes.
+4. A request names its recipient, its time and a nonce: whoever catches it can neither send it to another worker, nor
+   keep it, nor send it twice (signed_access.py refuses it). An answer is bound to its request by the nonce.
+"""
+
+import hmac
+import re
+import secrets
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import NamedTuple
+from urllib.parse import quote, unquote
+
+SCHEME = "Portfolio-HMAC-SHA256"  # of the header Authorization
+PROOF = "X-Portfolio-Proof"  # the header of an answer to a signed request
+NONCE = re.compile(r"[0-9a-f]{32}")
+
+_KEY = b"portfolio-stream: key of requests between workers, version 1"
+_REQUEST = b"portfolio-stream: request, version 1"
+_ANSWER = b"portfolio-stream: answer, version 1"
+_IDENTITY = b"portfolio-stream: identity, version 1"
+_CREDENTIALS = re.compile(
+    rf"{SCHEME} sender=([A-Za-z0-9._~%-]{{1,3100}}),time=([0-9]{{1,15}}),nonce=({NONCE.pattern})"
+    ",signature=([0-9a-f]{64})"
+)
+_LENGTH_BYTES = 8
+
+
+class Request(NamedTuple):
+    """All that a signature covers."""
+
+    method: str
+    #: path and query as they are sent
+    target: str
+    #: the headers that decide what the answer is; None: not there
+    forwarded: str | None
+    partitions: str | None
+    body: bytes
+    #: the asking worker's name, for logs
+    sender: str
+    #: the asked one's host:port, as the sender knows it
+    recipient: str
+    #: milliseconds since 1970
+    time: int
+    nonce: str
+
+
+class Credentials(NamedTuple):
+    """What the header Authorization says of a signed request."""
+
+    sender: str
+    time: int
+    nonce: str
+    signature: str
+
+
+def derive_key(token: str, group: str) -> bytes:
+    return _digest(token.encode(), _KEY, (group.encode(),))
+
+
+def new_nonce() -> str:
+    return secrets.token_hex(16)
+
+
+def sign(key: bytes, request: Request) -> str:
+    """The value of the header Authorization."""
+    sender = quote(request.sender, safe="")
+    signature = _signature(key, request)
+    return f"{SCHEME} sender={sender},time={request.time},nonce={request.nonce},signature={signature}"
+
+
+def credentials(authorization: str | None) -> Credentials | None:
+    """None: the request is not signed, or the header has another form than `sign` gives it."""
+    found = _CREDENTIALS.fullmatch(authorization or "")
+    return None if found is None else Credentials(unquote(found[1]), int(found[2]), found[3], found[4])
+
+
+def is_signature(key: bytes, request: Request, signature: str) -> bool:
+    return _is_equal(_signature(key, request), signature)
+
+
+def prove_answer(key: bytes, nonce: str, status: int, content_type: str, body: bytes) -> str:
+    """The value of the header PROOF: who answers has the key, and nobody has changed the answer."""
+    return _digest(key, _ANSWER, _texts(nonce, str(status), content_type, sha256(body).hexdigest())).hex()
+
+
+def is_answer(key: bytes, proof: str | None, nonce: str, status: int, content_type: str, body: bytes) -> bool:
+    return _is_equal(prove_answer(key, nonce, status, content_type, body), proof or "")
+
+
+def prove_identity(key: bytes, nonce: str, address: str, member_id: str, instance_id: str) -> str:
+    """Who answers to `nonce` has the key, and is this member at this address."""
+    return _digest(key, _IDENTITY, _texts(nonce, address, member_id, instance_id)).hex()
+
+
+def is_identity(key: bytes, proof: str | None, nonce: str, address: str, member_id: str, instance_id: str) -> bool:
+    return _is_equal(prove_identity(key, nonce, address, member_id, instance_id), proof or "")
+
+
+def _signature(key: bytes, request: Request) -> str:
+    fields = _texts(
+        request.method,
+        request.target,
+        *_optional(request.forwarded),
+        *_optional(request.partitions),
+        sha256(request.body).hexdigest(),
+        request.sender,
+        request.recipient,
+        str(request.time),
+        request.nonce,
+    )
+    return _digest(key, _REQUEST, fields).hex()
+
+
+def _optional(text: str | None) -> tuple[str, str]:
+    """A header that is not there is another one than an empty one."""
+    return ("absent", "") if text is None else ("present", text)
+
+
+def _texts(*texts: str) -> list[bytes]:
+    return [text.encode(errors="surrogateescape") for text in texts]
+
+
+def _digest(key: bytes, context: bytes, fields: Iterable[bytes]) -> bytes:
+    message = b"".join(len(field).to_bytes(_LENGTH_BYTES) + field for field in (context, *fields))
+    return hmac.digest(key, message, "sha256")
+
+
+def _is_equal(expected: str, given: str) -> bool:
+    return hmac.compare_digest(expected.encode(), given.encode(errors="replace"))
