@@ -9,6 +9,13 @@ import os
 import traceback
 from pathlib import Path
 
+SHOWN = 200  # characters of a value in a message
+
+
+def shortened(value: str) -> str:
+    """As Python writes it, for a message."""
+    return repr(value) if len(value) <= SHOWN else f"{value[:SHOWN]!r}..."
+
 
 class PortfolioStreamError(Exception):
     """Base of all. `cause` and `action` are one sentence each; `exit_code` is what a command ends with."""
@@ -31,8 +38,10 @@ class InvalidSetting(PortfolioStreamError):
 
     exit_code = 2
 
-    def __init__(self, name: str, value: str, expected: str) -> None:
-        super().__init__(f"{name} is {value!r}, but must be {expected}.", f"Correct {name} and start again.")
+    def __init__(self, name: str, value: str | None, expected: str) -> None:
+        """`value` is None for a secret."""
+        found = "" if value is None else f"is {shortened(value)}, but "
+        super().__init__(f"{name} {found}must be {expected}.", f"Correct {name} and start again.")
         self.name = name
 
 

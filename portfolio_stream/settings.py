@@ -1,20 +1,38 @@
-"""The environment, read once into a frozen value. Option beats environment beats default.
+"""The environment, read once into a frozen value. Option beats environment beats default; an empty variable is not set.
 
-Nothing else in the project reads `os.environ`.
+Nothing else in the project reads `os.environ`. KINDS and SECURITY_KINDS say what each setting may be; every one is
+checked when it is read, whoever reads it.
 """
 
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 from portfolio_stream.errors import InvalidSetting, SettingMissing
+from portfolio_stream.setting_values import (
+    ADDRESS,
+    ADDRESSES,
+    FILE,
+    FOLDER,
+    GROUP,
+    HOST,
+    NAME,
+    PASSWORD,
+    PORT,
+    TEXT,
+    TOKEN,
+    TOPIC,
+    Kind,
+    one_of,
+    whole_number,
+)
 
 FOLD_VERSION = 2  # bump when the fold of equal records gives other bytes: an older state is then refused
 
-
-GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")  # GROUP-changelog is a topic: at most 249 characters
-GROUP_EXPECTED = "at most 200 of A-Z a-z 0-9 . _ -, beginning with a letter or a digit"
+PREFIX = "PORTFOLIO_"
+KAFKA_PREFIX = f"{PREFIX}KAFKA_"
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 #: what of Security only has a meaning with a protocol that has this in its name
@@ -22,6 +40,51 @@ MEANT_FOR = {
     "SASL": ("sasl_mechanism", "sasl_username", "sasl_password"),
     "SSL": ("ssl_cafile", "ssl_certfile", "ssl_keyfile"),
 }
+
+#: of Settings, by field; the variable is PORTFOLIO_ and the field's name
+KINDS: Mapping[str, Kind] = {
+    "bootstrap_servers": ADDRESSES,
+    "group": GROUP,
+    "input_topic": TOPIC,
+    "output_topic": TOPIC,
+    "dlq_topic": TOPIC,
+    "prices_topic": TOPIC,
+    "partitions": whole_number(1, 10_000),
+    "replication_factor": whole_number(1, 100),
+    "data_dir": FOLDER,
+    "instance_id": NAME,
+    "web_host": HOST,
+    "web_port": PORT,
+    "web_advertised": ADDRESS,
+    "web_token": TOKEN,
+    "auditor": ADDRESS,
+    "commit_interval_ms": whole_number(1, 10_000),
+    "deduplication_window": whole_number(1, 10_000_000),
+}
+#: of Security, by field
+SECURITY_KINDS: Mapping[str, Kind] = {
+    "protocol": one_of(*PROTOCOLS),
+    "sasl_mechanism": one_of(*MECHANISMS),
+    "sasl_username": TEXT,
+    "sasl_password": PASSWORD,
+    "ssl_cafile": FILE,
+    "ssl_certfile": FILE,
+    "ssl_keyfile": FILE,
+}
+TOPICS = ("input_topic", "output_topic", "dlq_topic", "prices_topic")
+
+
+def variable(name: str) -> str:
+    """Of a field of Settings."""
+    return f"{PREFIX}{name.upper()}"
+
+
+def kafka_variable(name: str) -> str:
+    """Of a field of Security."""
+    return f"{KAFKA_PREFIX}{'SECURITY_PROTOCOL' if name == 'protocol' else name.upper()}"
+
+
+VARIABLES = frozenset({*map(variable, KINDS), *map(kafka_variable, SECURITY_KINDS)})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,43 +140,46 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], **options: object) -> "Settings":
-        """Settings from PORTFOLIO_* variables; an option that is not None wins.
+        """Settings from PORTFOLIO_* variables; an option that is not None wins, and was checked by whoever took it.
 
-        Raises InvalidSetting, naming the variable.
+        Raises InvalidSetting or SettingMissing, naming the variable.
         """
-        read = _Reader(environment)
-        values: dict[str, object] = {
-            "bootstrap_servers": read.text("BOOTSTRAP_SERVERS"),
-            "group": read.match("GROUP", GROUP_NAME, GROUP_EXPECTED),
-            "input_topic": read.text("INPUT_TOPIC"),
-            "output_topic": read.text("OUTPUT_TOPIC"),
-            "dlq_topic": read.text("DLQ_TOPIC"),
-            "prices_topic": read.text("PRICES_TOPIC"),
-            "partitions": read.integer("PARTITIONS", 1, 10_000),
-            "replication_factor": read.integer("REPLICATION_FACTOR", 1, 100),
-            "data_dir": read.path("DATA_DIR"),
-            "instance_id": read.text("INSTANCE_ID"),
-            "web_host": read.text("WEB_HOST"),
-            "web_port": read.integer("WEB_PORT", 1, 65_535),
-            "web_advertised": read.text("WEB_ADVERTISED"),
-            "web_token": read.text("WEB_TOKEN"),
-            "auditor": read.text("AUDITOR"),
-            "commit_interval_ms": read.integer("COMMIT_INTERVAL_MS", 1, 10_000),
-            "deduplication_window": read.integer("DEDUPLICATION_WINDOW", 1, 10_000_000),
-        }
-        values |= {name: value for name, value in options.items() if value is not None}
-        security = {
-            "protocol": read.choice("KAFKA_SECURITY_PROTOCOL", PROTOCOLS),
-            "sasl_mechanism": read.choice("KAFKA_SASL_MECHANISM", MECHANISMS),
-            "sasl_username": read.text("KAFKA_SASL_USERNAME"),
-            "sasl_password": read.text("KAFKA_SASL_PASSWORD"),
-            "ssl_cafile": read.text("KAFKA_SSL_CAFILE"),
-            "ssl_certfile": read.text("KAFKA_SSL_CERTFILE"),
-            "ssl_keyfile": read.text("KAFKA_SSL_KEYFILE"),
-        }
+        values: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+        values |= {n: _read(environment, variable(n), kind) for n, kind in KINDS.items() if n not in values}
+        security = {name: _read(environment, kafka_variable(name), kind) for name, kind in SECURITY_KINDS.items()}
         given = {name: value for name, value in security.items() if value is not None}
         kept = {name: value for name, value in values.items() if value is not None}
-        return cls(security=_whole(Security(**given), given), **kept)  # type: ignore[arg-type]
+        settings = cls(security=_whole(Security(**given), given), **kept)
+        _check_topics(settings)
+        return settings
+
+
+def read_value(name: str, text: str, kind: Kind) -> Any:
+    """The value of the option or variable `name`. Raises InvalidSetting, naming it."""
+    try:
+        return kind.read(text)
+    except ValueError:
+        raise InvalidSetting(name, None if kind.is_secret else text, kind.expected) from None
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """PORTFOLIO_* variables that nothing reads: most are misspelt."""
+    return sorted(name for name in environment if name.startswith(PREFIX) and name not in VARIABLES)
+
+
+def _read(environment: Mapping[str, str], name: str, kind: Kind) -> Any:
+    """None for a variable that is not set, or empty."""
+    text = environment.get(name)
+    return read_value(name, text, kind) if text else None
+
+
+def _check_topics(settings: Settings) -> None:
+    """A topic of two purposes would be read as what it is not, or have its records compacted away."""
+    named = {variable(name): getattr(settings, name) for name in TOPICS}
+    named[f"the changelog of {variable('group')}"] = settings.changelog_topic
+    for (one, topic), (other, same) in combinations(named.items(), 2):
+        if topic == same:
+            raise InvalidSetting(one, topic, f"another topic than {other}")
 
 
 def _whole(security: Security, given: Collection[str]) -> Security:
@@ -121,48 +187,12 @@ def _whole(security: Security, given: Collection[str]) -> Security:
     for kind, names in MEANT_FOR.items():
         for name in names:
             if name in given and kind not in security.protocol.split("_"):
-                expected = f"one with {kind}, as {_variable(name)} is set"
-                raise InvalidSetting(_variable("security_protocol"), security.protocol, expected)
+                expected = f"one with {kind}, as {kafka_variable(name)} is set"
+                raise InvalidSetting(kafka_variable("protocol"), security.protocol, expected)
     if security.protocol.startswith("SASL"):
         for name in ("sasl_username", "sasl_password"):
             if name not in given:
-                raise SettingMissing(_variable(name), f"{_variable('security_protocol')} is {security.protocol}")
+                raise SettingMissing(kafka_variable(name), f"{kafka_variable('protocol')} is {security.protocol}")
     if "ssl_keyfile" in given and "ssl_certfile" not in given:
-        raise SettingMissing(_variable("ssl_certfile"), f"{_variable('ssl_keyfile')} is set")
+        raise SettingMissing(kafka_variable("ssl_certfile"), f"{kafka_variable('ssl_keyfile')} is set")
     return security
-
-
-def _variable(name: str) -> str:
-    return f"PORTFOLIO_KAFKA_{name.upper()}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    environment: Mapping[str, str]
-
-    def text(self, name: str) -> str | None:
-        return self.environment.get(f"PORTFOLIO_{name}") or None
-
-    def match(self, name: str, pattern: re.Pattern[str], expected: str) -> str | None:
-        value = self.text(name)
-        if value is not None and not pattern.fullmatch(value):
-            raise InvalidSetting(f"PORTFOLIO_{name}", value, expected)
-        return value
-
-    def path(self, name: str) -> Path | None:
-        value = self.text(name)
-        return None if value is None else Path(value)
-
-    def integer(self, name: str, low: int, high: int) -> int | None:
-        value = self.text(name)
-        if value is None:
-            return None
-        if not (value.isascii() and value.isdigit() and low <= int(value) <= high):
-            raise InvalidSetting(f"PORTFOLIO_{name}", value, f"a whole number from {low} to {high}")
-        return int(value)
-
-    def choice(self, name: str, allowed: tuple[str, ...]) -> str | None:
-        value = self.text(name)
-        if value is not None and value not in allowed:
-            raise InvalidSetting(f"PORTFOLIO_{name}", value, f"one of {', '.join(allowed)}")
-        return value

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.follower import Follower
 from portfolio_stream.kafka_client import client_options
 from portfolio_stream.quiet_logs import quieten
-from portfolio_stream.settings import Settings
+from portfolio_stream.settings import Settings, unknown_variables
 from portfolio_stream.web.access import Access
 from portfolio_stream.web.server import WebServer, address_of, listen
 from tables.activity import ACTIVITY
@@ -75,8 +76,11 @@ def _count(piece: Slice, counts: Counts) -> None:
         piece.count(**{f"rejected:{code}": n for code, n in counts.rejected.items()})
 
 
-def make_app(settings: Settings) -> ExactlyOnceApp:
-    """The Faust app of one worker. `--web-port` of Faust's command line beats PORTFOLIO_WEB_PORT."""
+def make_app(settings: Settings, unknown: Sequence[str] = ()) -> ExactlyOnceApp:
+    """The Faust app of one worker. `--web-port` of Faust's command line beats PORTFOLIO_WEB_PORT.
+
+    `unknown` are variables that look like settings and are none: a worker warns of them when it starts.
+    """
     quieten()
     started: list[WebServer | Follower] = []
 
@@ -87,6 +91,8 @@ def make_app(settings: Settings) -> ExactlyOnceApp:
     async def make(tables: list[TableDefinition[Any]]) -> Engine:
         if not app.conf.web_enabled:
             raise WebServerNeeded
+        if unknown:
+            log.warning("ignored variables=%s reason=no setting has this name", ",".join(unknown))
         prices = Prices(read_record)
         engine, server = await make_engine(settings, tables, web_port(), prices)
         started.append(server)
@@ -141,7 +147,8 @@ def make_app(settings: Settings) -> ExactlyOnceApp:
 def _app_or_exit() -> ExactlyOnceApp:
     try:
         datadir = os.environ.get("FAUST_DATADIR")  # Faust puts its --datadir there as soon as it is imported
-        return make_app(Settings.from_environment(os.environ, data_dir=None if datadir is None else Path(datadir)))
+        settings = Settings.from_environment(os.environ, data_dir=None if datadir is None else Path(datadir))
+        return make_app(settings, unknown_variables(os.environ))
     except PortfolioStreamError as error:
         sys.stderr.write(f"{error.cause}\nOperator action: {error.action}\n")
         raise SystemExit(error.exit_code) from None

@@ -10,6 +10,7 @@ import click
 from portfolio_stream.commands import common
 from portfolio_stream.commands.common import (
     OutputFormat,
+    WholeRange,
     bootstrap_option,
     note,
     output_option,
@@ -36,7 +37,7 @@ def data_dir_option(command: F) -> F:
 def size_options(command: F) -> F:
     count = click.option("--brokers", type=click.Choice(["1", "3"]), default="1", show_default=True)
     port = click.option(
-        "--port", type=click.IntRange(1, 65_535), default=9092, show_default=True, help="Of the first broker."
+        "--port", type=WholeRange(1, 65_535), default=9092, show_default=True, help="Of the first broker."
     )
     return count(port(data_dir_option(command)))
 

@@ -10,13 +10,39 @@ from typing import Any, Literal, TypeVar
 
 import click
 
+from portfolio_stream.errors import shortened
+from portfolio_stream.setting_values import ADDRESSES, MOST_DIGITS, Kind
 from portfolio_stream.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
+WHOLE = re.compile(rf"-?[0-9]{{1,{MOST_DIGITS}}}")
 OutputFormat = Literal["text", "json"]
 
-_ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[^\s,:\[\]]+):[0-9]{1,5}")
+
+class SettingType(click.ParamType):
+    """An option that is read as the variable of the same setting is."""
+
+    name = "text"
+
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return self._kind.read(value)
+        except ValueError:
+            self.fail(f"{shortened(value)} is not {self._kind.expected}.", param, ctx)
+
+
+class WholeRange(click.IntRange):
+    """Plain digits: `int` reads those of other scripts too, and numbers that fit no offset and no disk."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, str) and not WHOLE.fullmatch(value):
+            self.fail(f"{shortened(value)} is not a whole number of at most {MOST_DIGITS} digits.", param, ctx)
+        number: int = super().convert(value, param, ctx)
+        return number
 
 
 class FiniteRange(click.FloatRange):
@@ -27,17 +53,11 @@ class FiniteRange(click.FloatRange):
         return number if math.isfinite(number) else self.fail(f"{value!r} is not a finite number.", param, ctx)
 
 
-def _addresses(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    if value is not None and not all(_ADDRESS.fullmatch(address) for address in value.split(",")):
-        raise click.BadParameter(f"{value!r} is not host:port, or several joined by commas.")
-    return value
-
-
 def bootstrap_option(command: F) -> F:
     return click.option(
         "--bootstrap-servers",
         metavar="HOST:PORT[,...]",
-        callback=_addresses,
+        type=SettingType(ADDRESSES),
         help="Kafka's address. Default: PORTFOLIO_BOOTSTRAP_SERVERS, or 127.0.0.1:9092.",
     )(command)
 

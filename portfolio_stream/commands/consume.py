@@ -8,14 +8,24 @@ from typing import Any
 
 import click
 
-from portfolio_stream.commands.common import OutputFormat, as_text, bootstrap_option, output_option, read_settings, run
+from portfolio_stream.commands.common import (
+    OutputFormat,
+    SettingType,
+    WholeRange,
+    as_text,
+    bootstrap_option,
+    output_option,
+    read_settings,
+    run,
+)
+from portfolio_stream.setting_values import TOPIC
 from portfolio_stream.settings import Settings
 
 
 @click.command()
-@click.option("--topic", help="Default: the output topic.")
+@click.option("--topic", type=SettingType(TOPIC), help="Default: the output topic.")
 @click.option("--from-beginning", is_flag=True, help="Read what is there first. Default: only what comes.")
-@click.option("--max-messages", type=click.IntRange(min=1), help="End after so many. Default: go on until stopped.")
+@click.option("--max-messages", type=WholeRange(min=1), help="End after so many. Default: go on until stopped.")
 @bootstrap_option
 @output_option
 def consume(

@@ -9,6 +9,7 @@ import click
 
 from portfolio_stream.commands.common import (
     OutputFormat,
+    WholeRange,
     as_text,
     bootstrap_option,
     note,
@@ -36,7 +37,7 @@ def _code_option(command: F) -> F:
 
 
 def _partition_option(command: F) -> F:
-    return click.option("--partition", type=click.IntRange(min=0), help="Only those of this partition.")(command)
+    return click.option("--partition", type=WholeRange(min=0), help="Only those of this partition.")(command)
 
 
 @click.group()
@@ -47,8 +48,8 @@ def dlq() -> None:
 @dlq.command("list")
 @_code_option
 @_partition_option
-@click.option("--from-offset", type=click.IntRange(min=0), default=0, help="In the dead-letter topic.")
-@click.option("--limit", type=click.IntRange(min=1), default=LIMIT, show_default=True, help="Show at most so many.")
+@click.option("--from-offset", type=WholeRange(min=0), default=0, help="In the dead-letter topic.")
+@click.option("--limit", type=WholeRange(min=1), default=LIMIT, show_default=True, help="Show at most so many.")
 @click.option("--values", is_flag=True, help="Show the records' values too.")
 @click.option("--summary", is_flag=True, help="Count all of them by code instead.")
 @bootstrap_option
@@ -144,7 +145,7 @@ def _as_json(letter: "Letter", values: bool) -> dict[str, object]:
 @dlq.command()
 @_code_option
 @_partition_option
-@click.option("--offset", type=click.IntRange(min=0), help="Only the one at this offset of the dead-letter topic.")
+@click.option("--offset", type=WholeRange(min=0), help="Only the one at this offset of the dead-letter topic.")
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 @click.option("--include-truncated", is_flag=True, help="Also those that were cut to fit: what is left of them.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be sent.")

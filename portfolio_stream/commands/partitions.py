@@ -5,12 +5,12 @@ from typing import Any
 
 import click
 
-from portfolio_stream.commands.common import OutputFormat, note, output_option, print_columns, read_settings
+from portfolio_stream.commands.common import OutputFormat, WholeRange, note, output_option, print_columns, read_settings
 from portfolio_stream.commands.worker_client import ask, web_address_option
 from portfolio_stream.errors import WorkerRefused
 
 COLUMNS = ("PARTITION", "STATE", "WORKER", "OFFSET", "LAG", "DETAIL")
-PARTITION = click.IntRange(0, (1 << 31) - 1)  # what Kafka can count; how many there are, a worker says
+PARTITION = WholeRange(0, (1 << 31) - 1)  # what Kafka can count; how many there are, a worker says
 BAD_ARGUMENT = 2  # exit code
 
 
@@ -49,7 +49,7 @@ def retry(partition: int, web_address: str | None, output: OutputFormat) -> None
 
 @partitions.command("dead-letter")
 @click.argument("partition", type=PARTITION)
-@click.option("--offset", type=click.IntRange(min=0), required=True, help="Of the record that halts it, in the source.")
+@click.option("--offset", type=WholeRange(min=0), required=True, help="Of the record that halts it, in the source.")
 @web_address_option
 @output_option
 def dead_letter(partition: int, offset: int, web_address: str | None, output: OutputFormat) -> None:

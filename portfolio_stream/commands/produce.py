@@ -18,6 +18,8 @@ import click
 from portfolio_stream.commands.common import (
     FiniteRange,
     OutputFormat,
+    SettingType,
+    WholeRange,
     bootstrap_option,
     note,
     output_option,
@@ -25,6 +27,7 @@ from portfolio_stream.commands.common import (
     read_settings,
     run,
 )
+from portfolio_stream.setting_values import TOPIC
 from portfolio_stream.settings import Settings
 
 if TYPE_CHECKING:
@@ -67,7 +70,7 @@ def _milliseconds(_context: click.Context, _parameter: click.Parameter, value: s
 F = TypeVar("F", bound=Callable[..., Any])
 
 _EVENT_OPTIONS = (
-    click.option("--events", type=click.IntRange(min=1), help="End after so many. Default: the file's end, or Ctrl-C."),
+    click.option("--events", type=WholeRange(min=1), help="End after so many. Default: the file's end, or Ctrl-C."),
     click.option(
         "--rate", type=FiniteRange(min=0.0), default=1000.0, show_default=True, help="A second; 0: unlimited."
     ),
@@ -76,9 +79,9 @@ _EVENT_OPTIONS = (
         type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path),
         help="One JSON event a line, sent as it is, instead of generated ones.",
     ),
-    click.option("--seed", type=int, default=0, show_default=True, help="Of the generated events."),
-    click.option("--portfolios", type=click.IntRange(1, 99_999_999), default=1_000, show_default=True),
-    click.option("--symbols", type=click.IntRange(1, 9_999), default=50, show_default=True),
+    click.option("--seed", type=WholeRange(), default=0, show_default=True, help="Of the generated events."),
+    click.option("--portfolios", type=WholeRange(1, 99_999_999), default=1_000, show_default=True),
+    click.option("--symbols", type=WholeRange(1, 9_999), default=50, show_default=True),
     click.option("--duplicates", type=SHARE, default=0.0, show_default=True, help="Share of identical re-sends."),
     click.option("--invalid", type=SHARE, default=0.0, show_default=True, help="Share that must be rejected."),
 )
@@ -97,7 +100,7 @@ def check_shares(duplicates: float, invalid: float) -> None:
 
 
 @click.command()
-@click.option("--topic", help="Default: the input topic, with --prices the prices topic.")
+@click.option("--topic", type=SettingType(TOPIC), help="Default: the input topic, with --prices the prices topic.")
 @click.option("--prices", is_flag=True, help="Market prices of the symbols, instead of events.")
 @event_options
 @click.option(

@@ -23,7 +23,7 @@ import click
 
 from portfolio_stream.broker.processes import ENDING_SIGNALS
 from portfolio_stream.commands import common
-from portfolio_stream.commands.common import OutputFormat, bootstrap_option, output_option
+from portfolio_stream.commands.common import OutputFormat, WholeRange, bootstrap_option, output_option
 from portfolio_stream.commands.produce import check_shares, event_options
 from portfolio_stream.commands.run_status import Display, Plain, Terminal
 from portfolio_stream.errors import BrokerUnreachable
@@ -58,7 +58,7 @@ class Plan:
 
 @click.command()
 @event_options
-@click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True)
+@click.option("--workers", type=WholeRange(1, 64), default=2, show_default=True)
 @click.option("--brokers", type=click.Choice(["1", "3"]), help="Of the Kafka of its own. Default: 1.")
 @click.option(
     "--data-dir",

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from portfolio_stream.commands.common import OutputFormat, output_option, read_settings
+from portfolio_stream.commands.common import OutputFormat, WholeRange, output_option, read_settings
 from portfolio_stream.commands.worker_client import ask, web_address_option
 from portfolio_stream.errors import WorkerRefused
 
@@ -44,7 +44,7 @@ def get(table: str, parts: tuple[str, ...], web_address: str | None, output: Out
 @click.option("--prefix", metavar="KEY", help="Keys that begin so, such as P1, or P1/ for all of one portfolio.")
 @click.option("--from", "from_", metavar="KEY", help="The first key, such as P1 or P1/ACME.")
 @click.option("--to", metavar="KEY", help="The first key behind the last one.")
-@click.option("--limit", type=click.IntRange(min=1), help="End after so many rows. Default: all.")
+@click.option("--limit", type=WholeRange(min=1), help="End after so many rows. Default: all.")
 @web_address_option
 @output_option
 def scan(

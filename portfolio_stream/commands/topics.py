@@ -8,6 +8,7 @@ import click
 from portfolio_stream.commands.common import (
     FiniteRange,
     OutputFormat,
+    WholeRange,
     bootstrap_option,
     output_option,
     print_json,
@@ -31,8 +32,8 @@ def topics() -> None:
 @topics.command()
 @bootstrap_option
 @output_option
-@click.option("--partitions", type=click.IntRange(1, 10_000), help="Default: PORTFOLIO_PARTITIONS, or 8.")
-@click.option("--replication-factor", type=click.IntRange(1, 100), help="Default: PORTFOLIO_REPLICATION_FACTOR, or 1.")
+@click.option("--partitions", type=WholeRange(1, 10_000), help="Default: PORTFOLIO_PARTITIONS, or 8.")
+@click.option("--replication-factor", type=WholeRange(1, 100), help="Default: PORTFOLIO_REPLICATION_FACTOR, or 1.")
 @click.option(
     "--wait", type=FiniteRange(min=0), default=0.0, metavar="SECONDS", help="For a Kafka that does not answer yet."
 )

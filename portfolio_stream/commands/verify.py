@@ -10,14 +10,16 @@ from portfolio_stream.broker.processes import ENDING_SIGNALS
 from portfolio_stream.commands.common import (
     FiniteRange,
     OutputFormat,
+    SettingType,
+    WholeRange,
     bootstrap_option,
     note,
     output_option,
     read_settings,
     run,
 )
-from portfolio_stream.commands.worker_client import check_web_address
 from portfolio_stream.errors import PortfolioStreamError
+from portfolio_stream.setting_values import WEB_ADDRESS
 from portfolio_stream.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ WEB_PORT = 6060  # where the workers' page looks for it (PORTFOLIO_AUDITOR)
     help="With --follow, from pass to pass. Default: 2.",
 )
 @click.option("--keep-going", is_flag=True, help="A violation does not end it.")
-@click.option("--web-port", type=click.IntRange(1, 65_535), help="For /verdict and /metrics. Default: 6060.")
+@click.option("--web-port", type=WholeRange(1, 65_535), help="For /verdict and /metrics. Default: 6060.")
 @click.option(
     "--served",
     type=click.Choice(["sample", "all", "none"]),
@@ -51,7 +53,7 @@ WEB_PORT = 6060  # where the workers' page looks for it (PORTFOLIO_AUDITOR)
 @click.option(
     "--web-address",
     metavar="URL",
-    callback=check_web_address,
+    type=SettingType(WEB_ADDRESS),
     help="A worker to ask. Default: all that are members of the group.",
 )
 @bootstrap_option

@@ -6,7 +6,9 @@ from typing import Any, Literal, TypeVar
 
 import click
 
+from portfolio_stream.commands.common import SettingType
 from portfolio_stream.errors import WorkerRefused, WorkerUnreachable
+from portfolio_stream.setting_values import WEB_ADDRESS
 from portfolio_stream.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -15,27 +17,11 @@ ANSWER_SECONDS = 10.0  # a worker forwards one hop; longer than that is an error
 ANSWER_BYTES = 64 << 20  # twice what a worker forwards
 
 
-def check_web_address(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    """The callback of an option that takes a worker's address."""
-    from urllib.parse import urlsplit
-
-    if value is None:
-        return None
-    try:
-        parts = urlsplit(value)
-        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # brackets, or a port, that are none
-        is_address = False
-    if not is_address or parts.query or parts.fragment:
-        raise click.BadParameter(f"{value!r} is not a worker's address, such as http://127.0.0.1:6066.")
-    return value
-
-
 def web_address_option(command: F) -> F:
     return click.option(
         "--web-address",
         metavar="URL",
-        callback=check_web_address,
+        type=SettingType(WEB_ADDRESS),
         help="A worker's. Default: PORTFOLIO_WEB_HOST and _WEB_PORT, port 6066.",
     )(command)
 

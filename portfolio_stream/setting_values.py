@@ -1,0 +1,135 @@
+"""What a setting may be, as values: the one reader of an option, of an environment variable and of Faust's options.
+
+A `Kind` reads text. It raises ValueError for text that is not what `expected` says, and for nothing else; no kind asks
+the network.
+"""
+
+import re
+from collections.abc import Callable
+from ipaddress import IPv6Address
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+MOST_DIGITS = 18  # Python refuses to read a number of more than 4,300; none of ours needs that many
+LONGEST_HOST = 253  # RFC 1035, 2.3.4, without the last dot
+LAST_PORT = 65_535
+
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
+_ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\[\]]*)\]|(?P<host>[^\[\]:]*)):(?P<port>[0-9]{1,5})")
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+#: topics that Kafka keeps for itself
+_KAFKAS_OWN = frozenset({".", "..", "__consumer_offsets", "__transaction_state", "__share_group_state"})
+
+
+class Kind(NamedTuple):
+    """`read` gives the value of a text, or raises ValueError; `is_secret`: no message may show the text."""
+
+    expected: str
+    read: Callable[[str], Any]
+    is_secret: bool = False
+
+
+def matching(pattern: str, expected: str, *, is_secret: bool = False) -> Kind:
+    """The text itself, where all of it matches."""
+    compiled = re.compile(pattern)
+    return Kind(expected, lambda text: _checked(text, compiled.fullmatch(text) is not None), is_secret)
+
+
+def whole_number(low: int, high: int) -> Kind:
+    def read(text: str) -> int:
+        is_number = text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
+        return int(_checked(text, is_number and low <= int(text) <= high))
+
+    return Kind(f"a whole number from {low} to {high}", read)
+
+
+def one_of(*allowed: str) -> Kind:
+    return Kind(f"one of {', '.join(allowed)}", lambda text: _checked(text, text in allowed))
+
+
+def _checked(text: str, is_right: bool) -> str:
+    if not is_right:
+        raise ValueError
+    return text
+
+
+def _host(text: str) -> str:
+    if ":" in text:
+        return _checked(text, _is_ipv6(text))
+    return _checked(text, _HOST_NAME.fullmatch(text) is not None and len(text) <= LONGEST_HOST)
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return IPv6Address(text).scope_id is None
+    except ValueError:
+        return False
+
+
+def _address(text: str) -> str:
+    match = _ADDRESS.fullmatch(text)
+    if match is None or not 1 <= int(match["port"]) <= LAST_PORT:
+        raise ValueError
+    if match["ipv6"] is not None:
+        return _checked(text, _is_ipv6(match["ipv6"]))
+    _host(match["host"])
+    return text
+
+
+def _addresses(text: str) -> str:
+    for address in text.split(","):
+        _address(address)
+    return text
+
+
+def _web_address(text: str) -> str:
+    """http://host, http://host:port, and what stands before our paths behind a proxy."""
+    _checked(text, text.isascii() and text.isprintable() and " " not in text)
+    parts = urlsplit(text)  # a ValueError for brackets that are none
+    _checked(text, parts.scheme in ("http", "https") and not parts.query and not parts.fragment)
+    has_port = ":" in parts.netloc.rpartition("]")[2]
+    _address(parts.netloc if has_port else f"{parts.netloc}:80")
+    return text
+
+
+def _topic(text: str) -> str:
+    return _checked(text, _TOPIC.fullmatch(text) is not None and text not in _KAFKAS_OWN)
+
+
+def _printable(text: str) -> str:
+    """isprintable() is False for control characters, and for bytes of the environment that are no UTF-8."""
+    return _checked(text, text.isprintable())
+
+
+def _folder(text: str) -> Path:
+    """A folder, or a place where one can be made."""
+    path = Path(_printable(text))
+    try:
+        place = next(place for place in (path, *path.absolute().parents) if place.exists())
+        _checked(text, place.is_dir())
+    except OSError:  # a name that is too long, or a folder that may not be looked into
+        raise ValueError from None
+    return path
+
+
+ADDRESS = Kind("host:port, such as 10.0.0.7:6066 or [::1]:6066", _address)
+ADDRESSES = Kind("host:port, or several joined by commas without spaces, such as kafka-1:9092,[::1]:9092", _addresses)
+WEB_ADDRESS = Kind("a worker's address, such as http://127.0.0.1:6066", _web_address)
+HOST = Kind("a host name or an IP address, without brackets and without a port", _host)
+PORT = whole_number(1, LAST_PORT)
+TOPIC = Kind("a topic's name: at most 249 of A-Z a-z 0-9 . _ -, and none of Kafka's own", _topic)
+GROUP = matching(  # GROUP-changelog is a topic: its name has at most 249 characters
+    r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", "at most 200 of A-Z a-z 0-9 . _ -, beginning with a letter or a digit"
+)
+NAME = matching(  # it names a folder, and stands in client ids
+    r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "at most 64 of A-Z a-z 0-9 . _ -, beginning with a letter or a digit"
+)
+FOLDER = Kind("a folder, or a place where one can be made", _folder)
+FILE = Kind("a file's path without control characters", _printable)
+TEXT = Kind("text without control characters", _printable)
+PASSWORD = Kind("UTF-8 without control characters", _printable, is_secret=True)
+TOKEN = matching(  # an HTTP header carries nothing else unchanged
+    r"[!-~](?:[ -~]*[!-~])?", "printable ASCII characters, without spaces at its ends", is_secret=True
+)
