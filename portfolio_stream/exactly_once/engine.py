@@ -161,7 +161,7 @@ class Engine:
             group=conf.group,
             topic=conf.source_topic,
             topic_id=self.source.topic_id,
-            member_id=self.identity.member_id,
+            name=self.identity.name,
             progress=lambda: self.progress,
             wake_engine=self._wake,
         )

@@ -1,9 +1,9 @@
 """Who this worker is, and that it is the only one who is.
 
 A worker's member id and transactional id come from a file in its data folder, so a restart after kill -9 rejoins as the
-same member and aborts at once what its predecessor left open. Two processes with one identity would fence each other:
-the folder is locked before any broker is called. A copied folder has another inode or host: its copy of the identity is
-void, and its store is only a cache.
+same member and aborts at once what its predecessor left open. The member id alone may change (`member_name`). Two
+processes with one identity would fence each other: the folder is locked before any broker is called. A copied folder
+has another inode or host: its copy of the identity is void, and its store is only a cache.
 """
 
 import fcntl
@@ -12,26 +12,33 @@ import secrets
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from portfolio_stream.errors import DataDirectoryInUse, StoreFailed
+from portfolio_stream.exactly_once.member_name import MemberName, Naming
 
 
 class _Stored(msgspec.Struct, frozen=True, kw_only=True):
+    #: the first one, which the transactional id has for good
     member_id: str
     instance_id: str
     host: str
     device: int
     inode: int
+    naming: Naming = Naming()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Identity:
     """Held for the life of the process: `lock` is the open, locked file."""
 
+    #: the first one, which the transactional id has for good
     member_id: str
+    #: the one that the group knows
+    name: MemberName
     instance_id: str
     folder: Path
     lock: int
@@ -84,7 +91,15 @@ def _claim(folder: Path, instance_id: str) -> Identity:
             inode=place.st_ino,
         )
         _write(folder / "identity.json", stored)
-    return Identity(member_id=stored.member_id, instance_id=instance_id, folder=folder, lock=lock)
+    name = MemberName(stored.member_id, stored.naming, partial(_keep, folder / "identity.json", stored))
+    return Identity(member_id=stored.member_id, name=name, instance_id=instance_id, folder=folder, lock=lock)
+
+
+def _keep(path: Path, stored: _Stored, naming: Naming) -> None:
+    try:
+        _write(path, msgspec.structs.replace(stored, naming=naming))
+    except OSError as error:
+        raise StoreFailed(path, error.strerror or str(error)) from error
 
 
 def resign(identity: Identity) -> None:

@@ -7,7 +7,7 @@
    session is void, whatever epoch the member gets next.
 4. A coordinator that still holds a membership of ours, of a process that was killed or of an epoch that we have lost,
    may refuse a join with FENCED_MEMBER_EPOCH until that one's session ends (KAFKA-19233: Kafka 4.0 to 4.2). We leave
-   it, then join.
+   it, then join. So we do with a name that a join or a goodbye without an answer has spoilt (`member_name`).
 5. A target is told once, when it changes, and else only to a beat with all fields (isFullRequest in Kafka's
    GroupMetadataManager). Such a one follows each beat that was not answered, and is sent now and then: a request that
    comes late may have changed the target, too, and was answered to nobody.
@@ -21,6 +21,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -28,8 +29,9 @@ from uuid import UUID
 from aiokafka import errors as kafka_errors
 from kio.schema.errors import ErrorCode as E
 
-from portfolio_stream.errors import MembershipLost, PortfolioStreamError, TopicReplaced
+from portfolio_stream.errors import MembershipLost, PortfolioStreamError, StoreFailed, TopicReplaced
 from portfolio_stream.exactly_once.connections import Client
+from portfolio_stream.exactly_once.member_name import MemberName
 from portfolio_stream.exactly_once.wire import Coordinators, Lane, call, schema
 from portfolio_stream.kafka_reach import LOST
 
@@ -43,7 +45,7 @@ REBALANCE_TIMEOUT_SECONDS = 30.0  # how long a revoked partition may be held
 FAILURE_PAUSE_SECONDS = 0.1  # a coordinator that has just moved answers at once, many times
 EXPULSION_WINDOW_SECONDS = 10.0  # processes of one identity expel each other again and again
 RIVAL_SECONDS = 2.0  # since the coordinator's last answer: below any session time-out, so it was no pause of ours
-LEAVE = -1  # the member epoch that says goodbye
+JOIN, LEAVE = 0, -1  # the member epochs that ask for a membership and say goodbye
 FRESH_SECONDS = 2.0  # an ownership older than this is not served over HTTP; below the smallest session time-out
 
 
@@ -56,7 +58,7 @@ class Membership:
         group: str,
         topic: str,
         topic_id: UUID,
-        member_id: str,
+        name: MemberName,
         progress: Callable[[], float],
         wake_engine: Callable[[], None],
     ) -> None:
@@ -68,7 +70,7 @@ class Membership:
         self._topic_id = topic_id
         self._progress = progress
         self._wake_engine = wake_engine
-        self.member_id = member_id
+        self._name = name
         self.epoch = 0
         #: one unbroken membership; bumped when it breaks
         self.session = 0
@@ -88,6 +90,11 @@ class Membership:
         self._last_expulsion = float("-inf")
         self._left = False
         self.beats = 0
+
+    @property
+    def member_id(self) -> str:
+        """Changes only while there is no membership, between a goodbye and the next join."""
+        return self._name.value
 
     @property
     def is_fresh(self) -> bool:
@@ -138,7 +145,8 @@ class Membership:
     async def leave(self) -> None:
         """Give everything back at once, if it is ours; nothing is served from here on."""
         self._left = True
-        await self._beat(leaving=True)
+        with suppress(StoreFailed):  # it was answered; a name that stays unsettled costs the next process a goodbye
+            await self._beat(leaving=True)
 
     async def _beat_quietly(self) -> None:
         try:
@@ -154,16 +162,15 @@ class Membership:
         async with self._lock:  # the beat before may change the epoch: one that waited sends the new one
             if not self._is_ours:
                 return
-            epoch = LEAVE if leaving else self.epoch
-            if self._must_leave:
-                epoch = LEAVE
+            is_goodbye = leaving or self._must_leave or self._name.is_spoilt
+            epoch = LEAVE if is_goodbye else self.epoch
             sent = time.monotonic()
             announce = self._announce or sent - self._announced > ANNOUNCE_SECONDS
             acknowledge = self._acknowledge
             self._announce = self._acknowledge = False
             try:
                 request = self._request(epoch, announce=announce, acknowledge=acknowledge)
-                reply = await call(self._client, await self._coordinators.group(), Lane.MEMBER, request)
+                reply = await self._answer(request)
             except BaseException:
                 self._announce = True  # its answer may have told a new target, which only such a beat is told again
                 self._acknowledge |= acknowledge
@@ -171,12 +178,31 @@ class Membership:
             self.beats += 1
             if announce:
                 self._announced = sent
-            if not self._digest(reply, sent, leaving=epoch == LEAVE):
+            if not self._digest(reply, sent, leaving=is_goodbye):
                 self._announce |= announce
                 self._acknowledge |= acknowledge
                 await asyncio.sleep(FAILURE_PAUSE_SECONDS)
-            elif epoch == LEAVE:
+                return
+            if epoch in (JOIN, LEAVE):
+                self._name.settle()
+            if is_goodbye:
                 self._must_leave, self._announce = False, True
+
+    async def _answer(self, request: Any) -> Any:
+        node = await self._coordinators.group()
+        if request.member_epoch > JOIN:
+            return await call(self._client, node, Lane.MEMBER, request)
+        try:
+            self._name.unsettle()
+        except StoreFailed:
+            if request.member_epoch == JOIN:
+                raise
+            # a full disk ends this worker: others shall not wait for its session, and no process can start on it
+        try:
+            return await call(self._client, node, Lane.MEMBER, request)
+        except BaseException:
+            self._name.spoil()
+            raise
 
     def _request(self, epoch: int, *, announce: bool, acknowledge: bool) -> Any:
         held: tuple[Any, ...] = ()

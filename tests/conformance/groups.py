@@ -326,6 +326,33 @@ async def what_is_not_given_up_in_time_expels(kafka: Kafka) -> Observed:
 
 @shows(
     [
+        ("a leaves", "left: -"),
+        ("a is back", "none"),
+        ("a goodbye of before", "left: -"),
+        ("a beats", "unknown_member_id"),
+        ("a leaves the name", "unknown_member_id"),
+        ("c is back", "none"),
+        ("a goodbye of before", "unknown_member_id"),
+        ("c beats", "none"),
+    ]
+)
+async def a_late_goodbye_ends_whoever_has_its_name(kafka: Kafka) -> Observed:
+    """It names no incarnation, so a worker that did not hear its answer comes back under another name (c)."""
+    async with group_of(kafka) as group:
+        a, c = await group.alone(), group.member("c")
+        seen = [("a leaves", group.told(await group.leave(a)))]
+        seen += [("a is back", (await group.join(a)).error)]
+        seen += [("a goodbye of before", group.told(await a.beat(epoch=LEAVE)))]
+        seen += [("a beats", group.told(await a.beat()))]
+        seen += [("a leaves the name", group.told(await a.beat(epoch=LEAVE)))]
+        seen += [("c is back", (await group.join(c)).error)]
+        seen += [("a goodbye of before", group.told(await a.beat(epoch=LEAVE)))]
+        seen += [("c beats", (await c.beat()).error)]
+        return seen
+
+
+@shows(
+    [
         ("ahead", "fenced_member_epoch"),
         ("right", "+0: -"),
         ("a stranger", "unknown_member_id"),

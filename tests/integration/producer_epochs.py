@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from portfolio_stream.exactly_once.member_name import name_of
 from portfolio_stream.settings import Settings
 
 TRANSACTION_STATE = "__transaction_state"
@@ -32,6 +33,12 @@ def worker_id(data_folder: Path) -> str:
     """The transactional id of the worker that has this folder."""
     identity = msgspec.json.decode((data_folder / "identity.json").read_bytes())
     return f"{Settings().group}-{identity['member_id']}"
+
+
+def member_of(data_folder: Path) -> str:
+    """What the group calls it."""
+    identity = msgspec.json.decode((data_folder / "identity.json").read_bytes())
+    return name_of(identity["member_id"], identity["naming"]["renames"])
 
 
 class TransactionLog:

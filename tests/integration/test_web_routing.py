@@ -9,6 +9,7 @@ from aiokafka.client import AIOKafkaClient
 from kio.schema.errors import ErrorCode
 
 from portfolio_stream.broker.cluster import Cluster
+from portfolio_stream.exactly_once.member_name import MemberName, Naming
 from portfolio_stream.exactly_once.membership import Membership
 from portfolio_stream.exactly_once.wire import Coordinators, Lane, Node, call, schema
 from portfolio_stream.members import Owner, owners_among
@@ -45,7 +46,8 @@ async def _check(client: AIOKafkaClient) -> None:
     assert ErrorCode.none is topic.error_code
     assigned = asyncio.Event()
     member = Membership(
-        client, coordinators, group=GROUP, topic=TOPIC, topic_id=topic.topic_id, member_id="web-routing-member",
+        client, coordinators, group=GROUP, topic=TOPIC, topic_id=topic.topic_id,
+        name=MemberName("web-routing-member", Naming(), lambda naming: None),
         progress=time.monotonic, wake_engine=assigned.set,
     )  # fmt: skip
     routing = Routing(engine)  # type: ignore[arg-type]

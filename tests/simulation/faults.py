@@ -86,7 +86,7 @@ def twin(world: "World", fault: Fault) -> bool:
         return False
     other = world.new_worker()
     other.disk.take_from(worker.disk)
-    other.member_id = worker.member_id
+    other.take_identity(worker)
     world.twins.append(other)
     other.start()
     world.after(5.0 + fault.seconds, lambda: world.part(other))

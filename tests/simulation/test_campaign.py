@@ -29,6 +29,7 @@ def simulated(*arguments: str) -> "subprocess.CompletedProcess[str]":
         ("--every-step", "--first", "1", "--stride", "20"),
         ("--profile", "storm", "--first", "900009", "--seeds", "1"),
         ("--profile", "storm", "--first", "920655", "--seeds", "1"),
+        ("--profile", "storm", "--first", "920508", "--seeds", "1"),
     ],
     ids=[
         "storm",
@@ -37,6 +38,7 @@ def simulated(*arguments: str) -> "subprocess.CompletedProcess[str]":
         "a crash at steps",
         "a goodbye in a successor's name",
         "a revocation that takes too long",
+        "a goodbye that arrives late",
     ],
 )
 def test_exactly_once_holds(arguments: Sequence[str]) -> None:

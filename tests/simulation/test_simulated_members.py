@@ -7,6 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
+import pytest
+from aiokafka.errors import KafkaConnectionError
+
+from portfolio_stream.exactly_once.member_name import MemberName, Naming
 from portfolio_stream.exactly_once.membership import Membership
 from tests.simulation.disk import Disk
 from tests.simulation.kafka.cluster import SESSION_SECONDS, SimulatedKafka
@@ -140,7 +144,7 @@ async def test_what_is_taken_while_a_beat_is_under_way_is_not_given_away() -> No
         group=GROUP,
         topic=SOURCE,
         topic_id=TOPIC_ID,
-        member_id="first",
+        name=MemberName("first", Naming(), lambda naming: None),
         progress=lambda: 0.0,
         wake_engine=_nothing,
     )
@@ -163,3 +167,73 @@ async def test_what_is_taken_while_a_beat_is_under_way_is_not_given_away() -> No
     await first.beat()
     group.beat("second", group.members["second"].epoch, None, None)
     assert {given} == group.members["second"].assigned.keys()
+
+
+class Late(Beats):
+    """The next request is answered to nobody, and `arrive` delivers it when its time has come."""
+
+    def __init__(self, group: Group) -> None:
+        super().__init__(group)
+        self.late: list[Any] = []
+        self.is_losing = False
+
+    async def send(self, node: int, request: Any, *, group: Any) -> Any:
+        if self.is_losing:
+            self.is_losing = False
+            self.late.append(request)
+            raise KafkaConnectionError
+        return await super().send(node, request, group=group)
+
+    async def arrive(self) -> None:
+        for request in self.late:
+            await super().send(0, request, group=None)
+
+
+@pytest.mark.parametrize("is_goodbye", [True, False], ids=["goodbye", "join"])
+async def test_a_late_join_or_goodbye_does_nothing_to_the_worker(is_goodbye: bool) -> None:
+    """It arrives when the worker is a member again and is to give a partition to another."""
+    now = 100.0
+    group = Group(lambda: now, 3, SESSION_SECONDS)
+    late = Late(group)
+    naming = Naming()
+
+    async def node() -> int:
+        return 0
+
+    def keep(kept: Naming) -> None:
+        nonlocal naming
+        naming = kept
+
+    def process() -> Membership:
+        client: Any = late
+        coordinators: Any = SimpleNamespace(group=node, forget=_nothing)
+        return Membership(
+            client,
+            coordinators,
+            group=GROUP,
+            topic=SOURCE,
+            topic_id=TOPIC_ID,
+            name=MemberName("first", naming, keep),
+            progress=lambda: 0.0,
+            wake_engine=_nothing,
+        )
+
+    worker = process()
+    if is_goodbye:
+        await worker.beat()
+    late.is_losing = True
+    with pytest.raises(KafkaConnectionError):
+        await (worker.leave() if is_goodbye else worker.beat())
+    worker = process() if is_goodbye else worker
+    now += 2
+    while worker.epoch <= 0:
+        await worker.beat()
+    worker.acknowledge(worker.target)
+    now += 2
+    await worker.beat()
+    group.beat("second", 0, (), 30.0)
+    await late.arrive()
+    group.beat("second", group.members["second"].epoch, None, None)
+    assert {0, 1, 2} == worker.owned and not group.members["second"].assigned
+    await worker.beat()
+    assert 2 == len(worker.target)

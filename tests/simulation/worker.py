@@ -18,6 +18,7 @@ from portfolio_stream.exactly_once.configuration import Configuration
 from portfolio_stream.exactly_once.connections import Connections
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.identity import Identity
+from portfolio_stream.exactly_once.member_name import MemberName, Naming, name_of
 from portfolio_stream.exactly_once.protocol import Doubt
 from portfolio_stream.exactly_once.slices import Slice
 from portfolio_stream.exactly_once.store import Store
@@ -48,7 +49,9 @@ class SimulatedWorker:
     ) -> None:
         self.name = name
         self.disk = disk
-        self.member_id = f"{name}-member-0"
+        #: the identity's, which the transactional id has
+        self.first_member_id = f"{name}-member-0"
+        self.naming = Naming()
         self.process: Process | None = None
         self.engine: Engine | None = None
         #: why the last process ended by itself; None: it was ended, or left in order
@@ -93,10 +96,27 @@ class SimulatedWorker:
 
     def renew_identity(self) -> None:
         """Its identity file is gone, torn or a copy's: the next process is a new member with the old store."""
-        self.member_id = f"{self.name}-member-{self._starts + 1}"
+        self.first_member_id, self.naming = f"{self.name}-member-{self._starts + 1}", Naming()
+
+    @property
+    def member_id(self) -> str:
+        """What the group calls it."""
+        return name_of(self.first_member_id, self.naming.renames)
+
+    def take_identity(self, other: "SimulatedWorker") -> None:
+        self.first_member_id, self.naming = other.first_member_id, other.naming
+
+    def _keep(self, naming: Naming) -> None:
+        self.naming = naming
 
     async def _live(self, process: Process, stopping: asyncio.Event) -> None:
-        identity = Identity(member_id=self.member_id, instance_id=self.name, folder=Path(self.name), lock=-1)
+        identity = Identity(
+            member_id=self.first_member_id,
+            name=MemberName(self.first_member_id, self.naming, self._keep),
+            instance_id=self.name,
+            folder=Path(self.name),
+            lock=-1,
+        )
         store = Store(Path(self.name), self.disk.open)
         engine = self.engine = Engine(CONFIGURATION, self._connect(self.name), identity, store, TABLES, set_aside)
         try:

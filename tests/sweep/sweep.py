@@ -22,7 +22,7 @@ from portfolio_stream.exactly_once.membership import EXPULSION_WINDOW_SECONDS
 from portfolio_stream.exactly_once.wire import Coordinators, Lane, call, schema
 from portfolio_stream.generator import Mixture
 from portfolio_stream.kafka_client import client_options, connected
-from tests.integration.producer_epochs import worker_id
+from tests.integration.producer_epochs import member_of, worker_id
 from tests.integration.workers import Worker, until
 from tests.proxy.rules import Caught, Side
 from tests.sweep.points import LEAVING, Driver, Fate, Point, Variant
@@ -98,8 +98,8 @@ class Sweep(Trial):
         """As a supervisor does that holds it for dead; not so soon again that the worker takes it for a rival."""
         before = self._expelled.get(victim.name, float("-inf"))
         await asyncio.sleep(max(0.0, before + EXPULSION_WINDOW_SECONDS - time.monotonic()))
-        settings, id = self.stage.settings, worker_id(self.stage.data(victim.name))
-        member = id.removeprefix(f"{settings.group}-")
+        settings, data = self.stage.settings, self.stage.data(victim.name)
+        id, member = worker_id(data), member_of(data)
         async with connected(settings, AIOKafkaClient(**client_options(settings))) as client:
             node = await Coordinators(client, settings.group, id).group()
             request = _heartbeat.ConsumerGroupHeartbeatRequest(

@@ -19,6 +19,7 @@ from portfolio_stream.exactly_once.configuration import Configuration
 from portfolio_stream.exactly_once.connections import KafkaConnections
 from portfolio_stream.exactly_once.engine import KEEP_ID_SECONDS, Engine
 from portfolio_stream.exactly_once.identity import Identity
+from portfolio_stream.exactly_once.member_name import MemberName, Naming
 from portfolio_stream.exactly_once.memory import MemoryRecord
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.protocol import MembershipBroken
@@ -71,7 +72,8 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     """Owns and runs partitions 0 and 1 of two; without a broker."""
     store = Store(tmp_path / "store")
     configuration = Configuration(group="g", source_topic="in", changelog_topic="log", output_topics=("out",), fold="f")
-    identity = Identity(member_id="m", instance_id="w", folder=tmp_path, lock=-1)
+    name = MemberName("m", Naming(), lambda naming: None)
+    identity = Identity(member_id="m", name=name, instance_id="w", folder=tmp_path, lock=-1)
     made = Engine(configuration, NOWHERE, identity, store, [NUMBERS])
     made._reader, made.membership = Reader(), Member()  # type: ignore[assignment]
     made.source = Source(name="in", topic_id=UUID(int=5), partitions=2)

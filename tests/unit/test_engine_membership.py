@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -14,9 +15,10 @@ import pytest
 from aiokafka import errors as kafka_errors
 from kio.schema.errors import ErrorCode as E
 
-from portfolio_stream.errors import FoldMismatch, MembershipLost, PortfolioStreamError
+from portfolio_stream.errors import FoldMismatch, MembershipLost, PortfolioStreamError, StoreFailed
 from portfolio_stream.exactly_once import membership as module
 from portfolio_stream.exactly_once import recovery as recovery_module
+from portfolio_stream.exactly_once.member_name import MemberName, Naming
 from portfolio_stream.exactly_once.membership import Membership
 from portfolio_stream.exactly_once.offset_lookup import NO_OFFSET, Member
 from portfolio_stream.exactly_once.recovery import Halted, Ready, Recovery, Source
@@ -81,14 +83,19 @@ def coordinator(monkeypatch: pytest.MonkeyPatch) -> Coordinator:
     return made
 
 
-def make(coordinator: Coordinator, woken: list[int], progress: Callable[[], float] = time.monotonic) -> Membership:
+def make(
+    coordinator: Coordinator,
+    woken: list[int],
+    progress: Callable[[], float] = time.monotonic,
+    name: MemberName | None = None,
+) -> Membership:
     return Membership(
         None,  # type: ignore[arg-type]
         coordinator,  # type: ignore[arg-type]
         group="g",
         topic="in",
         topic_id=TOPIC_ID,
-        member_id="m",
+        name=name or MemberName("m", Naming(), lambda naming: None),
         progress=progress,
         wake_engine=lambda: woken.append(1),
     )
@@ -217,6 +224,112 @@ async def test_a_live_member_that_is_fenced_leaves_before_it_joins(
         member.own(member.session)
     assert [3, 0, -1, 0] == [beat.member_epoch for beat in coordinator.beats[1:]]
     assert (1, 9, frozenset({1})) == (member.session, member.epoch, member.target)
+
+
+UNSETTLED = Naming(is_unsettled=True)
+
+
+class File:
+    """Keeps a member's naming as an identity file does, with the number of requests that were sent before."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self.naming = Naming()
+        self.told: list[tuple[int, Naming]] = []
+        self._coordinator = coordinator
+
+    def keep(self, naming: Naming) -> None:
+        self.naming = naming
+        self.told.append((len(self._coordinator.beats), naming))
+
+    def name(self) -> MemberName:
+        """As a process that starts finds it."""
+        return MemberName("m", self.naming, self.keep)
+
+
+async def test_a_join_is_told_before_it_is_sent(coordinator: Coordinator, woken: list[int]) -> None:
+    """A process that is killed before the answer leaves word; one that beats needs none. A goodbye is told likewise."""
+    file = File(coordinator)
+    member = make(coordinator, woken, name=file.name())
+    for _ in range(3):
+        await member.beat()
+    await member.leave()
+    assert [(0, UNSETTLED), (1, Naming()), (3, UNSETTLED), (4, Naming())] == file.told
+    assert ["m"] * 4 == [beat.member_id for beat in coordinator.beats]
+
+
+@pytest.mark.parametrize("answer", [kafka_errors.KafkaConnectionError(), E.not_coordinator])
+async def test_a_goodbye_of_a_former_process_may_come_late(
+    coordinator: Coordinator, woken: list[int], answer: Any
+) -> None:
+    """So the next process leaves the name for good, however many goodbyes that takes, and joins under another one."""
+    file = File(coordinator)
+    former = make(coordinator, woken, name=file.name())
+    coordinator.script = [(3, (0,)), kafka_errors.RequestTimedOutError(), answer, E.unknown_member_id, (5, (1,))]
+    await former.beat()
+    with pytest.raises(kafka_errors.RequestTimedOutError):
+        await former.leave()
+    member = make(coordinator, woken, name=file.name())
+    for _ in range(3):
+        with suppress(kafka_errors.KafkaConnectionError):
+            await member.beat()
+    sent = [(beat.member_id, beat.member_epoch) for beat in coordinator.beats[1:]]
+    assert [("m", -1), ("m", -1), ("m", -1), ("m.1", 0)] == sent
+    assert ("m.1", 5, frozenset({1})) == (member.member_id, member.epoch, member.target)
+    assert Naming(renames=1) == file.naming
+
+
+async def test_a_join_without_an_answer_may_come_late(coordinator: Coordinator, woken: list[int]) -> None:
+    """It would give partitions away without a revocation: the same process joins under another name."""
+    file = File(coordinator)
+    member = make(coordinator, woken, name=file.name())
+    coordinator.script = [kafka_errors.KafkaConnectionError(), (-1, None), (5, (1,))]
+    with pytest.raises(kafka_errors.KafkaConnectionError):
+        await member.beat()
+    assert UNSETTLED == file.naming
+    for _ in range(2):
+        await member.beat()
+    assert [("m", 0), ("m", -1), ("m.1", 0)] == [(beat.member_id, beat.member_epoch) for beat in coordinator.beats]
+    assert (5, Naming(renames=1)) == (member.epoch, file.naming)
+
+
+async def test_a_farewell_that_was_lost_spoils_the_name(coordinator: Coordinator, woken: list[int]) -> None:
+    """That of a fenced member (KAFKA-19233), too."""
+    member = make(coordinator, woken)
+    coordinator.script = [E.fenced_member_epoch, kafka_errors.RequestTimedOutError(), (-1, None), (9, (1,))]
+    for _ in range(4):
+        with suppress(kafka_errors.RequestTimedOutError):
+            await member.beat()
+    sent = [(beat.member_id, beat.member_epoch) for beat in coordinator.beats]
+    assert [("m", 0), ("m", -1), ("m", -1), ("m.1", 0)] == sent
+
+
+async def test_a_full_disk_keeps_no_worker_from_its_goodbye(coordinator: Coordinator, woken: list[int]) -> None:
+    """Others would wait for its session. It keeps it from a join, though, of which the next process would not know."""
+
+    def keep(naming: Naming) -> None:
+        raise StoreFailed(Path("w1"), "No space left on device")
+
+    member = make(coordinator, woken, name=MemberName("m", Naming(), keep))
+    with pytest.raises(StoreFailed):
+        await member.beat()
+    await member.leave()
+    assert [-1] == [beat.member_epoch for beat in coordinator.beats]
+
+
+async def test_what_was_never_sent_spoils_nothing(coordinator: Coordinator, woken: list[int]) -> None:
+    """While no coordinator is known, a worker keeps its name."""
+    file = File(coordinator)
+    member = make(coordinator, woken, name=file.name())
+
+    async def nowhere() -> int:
+        raise kafka_errors.NodeNotReadyError
+
+    found, coordinator.group = coordinator.group, nowhere  # type: ignore[method-assign]
+    with pytest.raises(kafka_errors.NodeNotReadyError):
+        await member.beat()
+    coordinator.group = found  # type: ignore[method-assign]
+    await member.beat()
+    assert ["m"] == [beat.member_id for beat in coordinator.beats]
 
 
 async def test_a_beat_without_an_answer_is_followed_by_one_that_says_all(

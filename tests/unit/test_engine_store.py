@@ -47,6 +47,30 @@ def test_a_restart_is_the_same_member(tmp_path: Path) -> None:
     free(again)
 
 
+def test_a_restart_knows_what_became_of_its_name(tmp_path: Path) -> None:
+    """A name that a goodbye without an answer has spoilt is spoilt for the next process; the identity stays."""
+    first = claim(tmp_path, "w1")
+    first.name.unsettle()
+    free(first)
+    second = claim(tmp_path, "w1")
+    assert (first.member_id, True) == (second.name.value, second.name.is_spoilt)
+    second.name.settle()
+    free(second)
+    third = claim(tmp_path, "w1")
+    assert (f"{first.member_id}.1", False) == (third.name.value, third.name.is_spoilt)
+    assert first.member_id == second.member_id == third.member_id
+    free(third)
+
+
+def test_a_name_that_cannot_be_kept_is_the_disks_fault(tmp_path: Path) -> None:
+    """Nothing may be sent that the next process would not know of."""
+    identity = claim(tmp_path, "w1")
+    shutil.rmtree(identity.folder)
+    with pytest.raises(StoreFailed, match="w1"):
+        identity.name.unsettle()
+    free(identity)
+
+
 def test_a_locked_folder_is_refused(tmp_path: Path) -> None:
     """Two processes with one identity would fence each other."""
     first = claim(tmp_path, "w1")
