@@ -7,7 +7,7 @@ SETTLE_SECONDS everything must be committed. The judge watches all of it. Faults
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Set
 from contextlib import nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -178,7 +178,7 @@ class World:
             if worker.process is None or worker.process.is_paused or self._is_misled(worker):
                 continue
             if engine.membership.is_fresh:
-                for partition in engine.running & engine.membership.owned:  # as web.owners has it
+                for partition in _owned(worker):
                     meta = engine.store.meta(partition)
                     offset = 0 if meta is None else meta.offset
                     self.judge.served(worker.name, engine.writer.transactional_id, partition, offset)
@@ -252,7 +252,7 @@ class World:
 
     def _is_settled(self) -> bool:
         """Everything is committed, and every partition runs, on one worker."""
-        running = Counter(p for w in self.workers if w.is_running and w.engine is not None for p in w.engine.running)
+        running = Counter(partition for worker in self.workers for partition in _owned(worker))
         return all(
             self.judge.partitions[partition].committed >= self.kafka.end_of(SOURCE, partition)
             and running[partition] == 1
@@ -281,8 +281,8 @@ class World:
             group = self.kafka.committed_offset(SOURCE, partition)
             self.judge.check_end(partition, group, self.kafka.end_of(SOURCE, partition))
         for worker in self.workers:
-            if worker.is_running and worker.engine is not None:
-                for partition in worker.engine.running:
+            if worker.is_running:
+                for partition in _owned(worker):
                     prefix = partition.to_bytes(2, "big")
                     rows = [(k[2:], v) for k, v in worker.disk.scan(prefix) if k[:2] == prefix != OWN_PREFIX]
                     if rows or self.judge.partitions[partition].committed:
@@ -399,6 +399,14 @@ class World:
             task.add_done_callback(self._undo.discard)
 
         self.loop.call_later(seconds, begin, context=self._outside)
+
+
+def _owned(worker: SimulatedWorker) -> Set[int]:
+    """What it runs as a member, as web.owners has it: nothing, while it does not know yet that it was expelled."""
+    engine = worker.engine
+    if not worker.is_running or engine is None or not hasattr(engine, "membership"):
+        return frozenset()
+    return engine.running & engine.membership.owned
 
 
 async def _ignoring(work: Coroutine[Any, Any, None]) -> None:
