@@ -15,13 +15,13 @@ from typing import get_args
 from aiohttp import web
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from portfolio_stream.audit.board import Board, Verdict
 from portfolio_stream.errors import InvalidSetting, WebPortInUse
 from portfolio_stream.settings import Settings
 from portfolio_stream.web.access import Access
+from portfolio_stream.web.exposition import exposed
 from portfolio_stream.web.problem import json_response, problems
 from portfolio_stream.web.signed_access import AUDITOR
 
@@ -64,8 +64,7 @@ def _application(access: Access, board: Board) -> web.Application:
         return json_response(board.statement(), headers={"Cache-Control": "no-store"})
 
     async def metrics(request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
+        return exposed(registry, request)
 
     async def live(_: web.Request) -> web.Response:
         return json_response({"status": "live"})

@@ -9,11 +9,11 @@ from importlib.metadata import version
 from aiohttp import web
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.statistics import Histogram
+from portfolio_stream.web.exposition import exposed
 from portfolio_stream.web.health import is_alive, membership_of
 from tables.prices import Prices
 
@@ -33,8 +33,7 @@ class Metrics:
         ProcessCollector(registry=self._registry)
 
     async def scrape(self, request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})
+        return exposed(self._registry, request)
 
 
 class _Engine(Collector):
