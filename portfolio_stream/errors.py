@@ -389,6 +389,17 @@ class CommandFailed(PortfolioStreamError):
         )
 
 
+class OutputNotWritten(PortfolioStreamError):
+    """Standard output cannot be written, so what the command found reached nobody. `verify` ends with 2 then: a verdict
+    that nobody could read is none."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"Standard output cannot be written: {reason}.",
+            "Free some space, or send the output elsewhere, and run the command again.",
+        )
+
+
 class KafkaRefused(PortfolioStreamError):
     """Kafka answered a command with an error that has no class of its own here."""
 

@@ -22,6 +22,7 @@ from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.slices import Slice
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.follower import Follower
+from portfolio_stream.foreign import printable
 from portfolio_stream.kafka_client import client_options
 from portfolio_stream.quiet_logs import quieten
 from portfolio_stream.settings import Settings, unknown_variables
@@ -150,7 +151,7 @@ def _app_or_exit() -> ExactlyOnceApp:
         settings = Settings.from_environment(os.environ, data_dir=None if datadir is None else Path(datadir))
         return make_app(settings, unknown_variables(os.environ))
     except PortfolioStreamError as error:
-        sys.stderr.write(f"{error.cause}\nOperator action: {error.action}\n")
+        sys.stderr.write(f"{printable(error.cause)}\nOperator action: {printable(error.action)}\n")
         raise SystemExit(error.exit_code) from None
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from portfolio_stream.foreign import whole_number
 from portfolio_stream.records.outputs import ERROR_OFFSET, ERROR_PARTITION
 
 Noun = Literal["output", "dead_letter"]
@@ -291,4 +292,5 @@ def _effect(record: Any, source: int, source_partition: int, event_id: str | Non
 
 
 def _number(text: bytes | None) -> int:
-    return int(text) if text is not None and text.isdigit() and len(text) < 20 else -1
+    number = whole_number(text or b"")
+    return -1 if number is None else number

@@ -117,7 +117,7 @@ def as_json(result: Verification) -> str:
     return msgspec.json.encode(members).decode()
 
 
-def as_text(result: Verification) -> str:
+def as_lines(result: Verification) -> list[str]:
     figures = result.figures
     lines = [
         f"{figures['records']:,} source records in {len(result.partitions)} partitions: "
@@ -136,7 +136,7 @@ def as_text(result: Verification) -> str:
         lines.append(f"... and {total - len(result.anomalies):,} more.")
     lines += [f"{kind}: {count:,}" for kind, count in result.anomaly_counts.items()]
     lines.append("Exactly-once holds." if result.holds else f"Exactly-once is VIOLATED: {total:,} anomalies.")
-    return "\n".join(lines)
+    return lines
 
 
 def _served_line(result: Verification) -> str:

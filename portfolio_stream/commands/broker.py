@@ -8,15 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from portfolio_stream.commands import common
-from portfolio_stream.commands.common import (
-    OutputFormat,
-    WholeRange,
-    bootstrap_option,
-    note,
-    output_option,
-    print_json,
-    read_settings,
-)
+from portfolio_stream.commands.common import OutputFormat, WholeRange, bootstrap_option, output_option, read_settings
+from portfolio_stream.commands.output import note, print_json, print_line
 from portfolio_stream.settings import Security, Settings
 
 if TYPE_CHECKING:
@@ -78,7 +71,7 @@ def stop(data_dir: Path | None, output: OutputFormat) -> None:
     if output == "json":
         print_json({"stopped": was_running})
     else:
-        click.echo("Stopped." if was_running else "Nothing was running.")
+        print_line("Stopped." if was_running else "Nothing was running.")
 
 
 @broker.command()
@@ -116,7 +109,7 @@ def reset(data_dir: Path | None, output: OutputFormat) -> None:
     if output == "json":
         print_json({"deleted": was_there})
     else:
-        click.echo("Deleted." if was_there else "There was nothing to delete.")
+        print_line("Deleted." if was_there else "There was nothing to delete.")
 
 
 def _folder(data_dir: Path | None) -> Path:

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from portfolio_stream.commands.common import OutputFormat, print_columns, print_json
+from portfolio_stream.commands.common import OutputFormat
+from portfolio_stream.commands.output import print_columns, print_json, print_line
 
 if TYPE_CHECKING:
     from portfolio_stream.broker.status import BrokerStatus, ClusterStatus
@@ -22,20 +21,20 @@ def print_status(found: "ClusterStatus | None", health: "Health | None", output:
     elif status:
         _print(found, health, status["brokers"])
     else:
-        click.echo("No broker was ever started there.")
+        print_line("No broker was ever started there.")
 
 
 def _print(found: "ClusterStatus | None", health: "Health | None", brokers: Sequence[dict[str, Any]]) -> None:
     if found is not None:
-        click.echo(f"{found.bootstrap_servers} in {found.data_dir}")
+        print_line(f"{found.bootstrap_servers} in {found.data_dir}")
     columns = list(dict.fromkeys(name for broker in brokers for name in broker))
     rows = [[_shown(value) for value in map(broker.get, columns)] for broker in brokers]
     print_columns([name.upper() for name in columns], rows)
     if health is not None:
         controller = "no controller" if health.controller is None else f"controller {health.controller}"
-        click.echo(f"Cluster {health.cluster_id}: {controller}, {len(health.partitions)} partitions")
+        print_line(f"Cluster {health.cluster_id}: {controller}, {len(health.partitions)} partitions")
         for what, partitions in _lacking(health).items():
-            click.echo(f"  {what.replace('_', ' ')}: {_names(partitions)}")
+            print_line(f"  {what.replace('_', ' ')}: {_names(partitions)}")
 
 
 def _status(found: "ClusterStatus | None", health: "Health | None") -> dict[str, Any]:

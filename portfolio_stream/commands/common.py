@@ -1,11 +1,10 @@
-"""What the commands share: options, settings, a coroutine's run, printing."""
+"""What the commands share: options, settings, a coroutine's run."""
 
 import base64
-import json
 import math
 import os
 import re
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any, Literal, TypeVar
 
 import click
@@ -87,37 +86,9 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(coroutine)
 
 
-def print_json(value: object) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
-
-
 def as_text(name: str, content: bytes | None) -> dict[str, str | None]:
     """A member of a JSON object: `name` as text, or `name`_base64 where the bytes are not UTF-8."""
     try:
         return {name: None if content is None else content.decode()}
     except UnicodeDecodeError:
         return {f"{name}_base64": base64.b64encode(content or b"").decode()}
-
-
-def printable(content: bytes | None) -> str:
-    """For a terminal: no byte of a record can move its cursor; - for none."""
-    if content is None:
-        return "-"
-    text = content.decode(errors="backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def print_columns(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Columns as wide as their widest cell, numbers to the right, two spaces between."""
-    table = [header, *rows]
-    columns = [list(column) for column in zip(*table, strict=True)]
-    sides = [">" if any(isinstance(cell, int) for cell in column) else "<" for column in columns]
-    widths = [max(len(str(cell)) for cell in column) for column in columns]
-    for row in table:
-        cells = [f"{cell!s:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)]
-        click.echo("  ".join(cells).rstrip())
-
-
-def note(line: str) -> None:
-    """Progress, on stderr: stdout is the command's answer alone."""
-    click.echo(line, err=True)

@@ -1,6 +1,5 @@
 """portfolio-stream consume: what a read_committed reader sees of a topic."""
 
-import json
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -18,6 +17,8 @@ from portfolio_stream.commands.common import (
     read_settings,
     run,
 )
+from portfolio_stream.commands.output import compact_json, print_bytes, print_lines
+from portfolio_stream.foreign import printable
 from portfolio_stream.setting_values import TOPIC
 from portfolio_stream.settings import Settings
 
@@ -35,7 +36,10 @@ def consume(
     bootstrap_servers: str | None,
     output: OutputFormat,
 ) -> None:
-    """Print a topic's committed records, a line each: values, or with -o json everything."""
+    """Print a topic's committed records, a line each: values, or with -o json everything.
+
+    To a terminal each value is one line, its control characters shown as escapes; to a pipe or file its own bytes.
+    """
     settings = read_settings(bootstrap_servers=bootstrap_servers)
     run(_consume(settings, topic or settings.output_topic, from_beginning, max_messages, output))
 
@@ -43,13 +47,16 @@ def consume(
 async def _consume(
     settings: Settings, topic: str, from_beginning: bool, max_messages: int | None, output: OutputFormat
 ) -> None:
-    line = _json_line if output == "json" else _value_line
+    is_raw = output == "text" and not sys.stdout.isatty()
+    line = _json_line if output == "json" else _text_line
     left = max_messages
     async with aclosing(_committed(settings, topic, from_beginning)) as batches:
         async for records in batches:
             shown = records if left is None else records[:left]
-            sys.stdout.buffer.write(b"".join(map(line, shown)))
-            sys.stdout.buffer.flush()
+            if is_raw:
+                print_bytes(b"".join((record.value or b"") + b"\n" for record in shown))
+            else:
+                print_lines(map(line, shown))
             if left is not None:
                 left -= len(shown)
                 if not left:
@@ -77,11 +84,11 @@ async def _committed(settings: Settings, topic: str, from_beginning: bool) -> As
                 yield records
 
 
-def _value_line(record: Any) -> bytes:
-    return (record.value or b"") + b"\n"
+def _text_line(record: Any) -> str:
+    return printable(record.value or b"")
 
 
-def _json_line(record: Any) -> bytes:
+def _json_line(record: Any) -> str:
     shown = {
         "topic": record.topic,
         "partition": record.partition,
@@ -91,4 +98,4 @@ def _json_line(record: Any) -> bytes:
         **as_text("value", record.value),
         "headers": [{"name": name, **as_text("value", value)} for name, value in record.headers],
     }
-    return json.dumps(shown, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    return compact_json(shown)

@@ -12,14 +12,12 @@ from portfolio_stream.commands.common import (
     WholeRange,
     as_text,
     bootstrap_option,
-    note,
     output_option,
-    print_columns,
-    print_json,
-    printable,
     read_settings,
     run,
 )
+from portfolio_stream.commands.output import note, print_columns, print_json, print_line
+from portfolio_stream.foreign import printable
 from portfolio_stream.settings import Settings
 
 if TYPE_CHECKING:
@@ -229,6 +227,6 @@ def _print_outcome(settings: Settings, plan: "Plan", sent: int, dry_run: bool, o
         counts = {"selected": plan.selected, "to_send": plan.to_send, "sent": sent, "not_sent": left}
         print_json({"topic": settings.input_topic, **counts})
     elif dry_run:
-        click.echo(f"Would replay {plan.to_send:,} of {plan.selected:,} dead letters to {settings.input_topic}.")
+        print_line(f"Would replay {plan.to_send:,} of {plan.selected:,} dead letters to {settings.input_topic}.")
     else:
-        click.echo(f"Replayed {sent:,} of {plan.selected:,} dead letters to {settings.input_topic}.")
+        print_line(f"Replayed {sent:,} of {plan.selected:,} dead letters to {settings.input_topic}.")

@@ -11,13 +11,11 @@ from portfolio_stream.commands.common import (
     FiniteRange,
     OutputFormat,
     bootstrap_option,
-    note,
     output_option,
-    print_columns,
-    print_json,
     read_settings,
     run,
 )
+from portfolio_stream.commands.output import note, print_columns, print_json
 from portfolio_stream.members import RENAME_ONE, STOP_IT, alike_named, namesakes_among, owners_among
 from portfolio_stream.settings import Settings
 
@@ -106,7 +104,7 @@ async def _print_next(settings: Settings, group: "Group", partitions: int, outpu
         await group.forget()
         return
     if output == "text" and sys.stdout.isatty():
-        click.clear()
+        click.clear()  # only escapes of ours
     _print(settings, look, output)
 
 

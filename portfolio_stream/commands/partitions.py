@@ -1,17 +1,38 @@
 """portfolio-stream partitions: see which partitions run, and get a halted one going again, through any worker."""
 
-import json
-from typing import Any
+from typing import TypedDict
 
 import click
 
-from portfolio_stream.commands.common import OutputFormat, WholeRange, note, output_option, print_columns, read_settings
+from portfolio_stream.commands.common import OutputFormat, WholeRange, output_option, read_settings
+from portfolio_stream.commands.output import note, print_columns, print_json, print_line
 from portfolio_stream.commands.worker_client import ask, web_address_option
 from portfolio_stream.errors import WorkerRefused
 
 COLUMNS = ("PARTITION", "STATE", "WORKER", "OFFSET", "LAG", "DETAIL")
 PARTITION = WholeRange(0, (1 << 31) - 1)  # what Kafka can count; how many there are, a worker says
 BAD_ARGUMENT = 2  # exit code
+
+
+class State(TypedDict):
+    """Of a partition, as a worker answers."""
+
+    partition: int
+    state: str
+    worker: str | None
+    offset: int | None
+    lag: int | None
+    detail: str
+
+
+class Group(TypedDict):
+    partitions: list[State]
+    problems: list[str]
+
+
+class Changed(TypedDict):
+    state: str
+    worker: str | None
 
 
 @click.group()
@@ -27,11 +48,10 @@ def partitions() -> None:
 @output_option
 def list_partitions(web_address: str | None, output: OutputFormat) -> None:
     """Every partition of the group: its state, its worker, the last offset it has processed, its lag, why it halted."""
-    answer = ask(read_settings(), web_address, "/partitions")
+    group = ask(read_settings(), web_address, "/partitions", Group)
     if output == "json":
-        click.echo(answer.strip())
+        print_json(group)
     else:
-        group = json.loads(answer)
         print_columns(COLUMNS, map(_row, group["partitions"]))
         for problem in group["problems"]:
             note(problem)
@@ -62,24 +82,23 @@ def dead_letter(partition: int, offset: int, web_address: str | None, output: Ou
     _print(answer, output, f"Moved offset {offset} of partition {partition} to the dead letters")
 
 
-def _change(web_address: str | None, path: str) -> str:
+def _change(web_address: str | None, path: str) -> Changed:
     """Raises what `ask` does."""
     try:
-        return ask(read_settings(), web_address, f"/partitions/{path}", "POST")
+        return ask(read_settings(), web_address, f"/partitions/{path}", Changed, "POST")
     except WorkerRefused as refused:
         if refused.status == 404:  # no such partition
             refused.exit_code = BAD_ARGUMENT
         raise
 
 
-def _print(answer: str, output: OutputFormat, done: str) -> None:
+def _print(answer: Changed, output: OutputFormat, done: str) -> None:
     if output == "json":
-        click.echo(answer.strip())
-        return
-    state = json.loads(answer)
-    click.echo(f"{done} (now {state['state']}, worker {state['worker']}).")
+        print_json(answer)
+    else:
+        print_line(f"{done} (now {answer['state']}, worker {answer['worker']}).")
 
 
-def _row(state: dict[str, Any]) -> tuple[object, ...]:
-    shown = ["-" if state[name] is None else state[name] for name in ("worker", "offset", "lag")]
+def _row(state: State) -> tuple[object, ...]:
+    shown = ["-" if value is None else value for value in (state["worker"], state["offset"], state["lag"])]
     return state["partition"], state["state"], *shown, state["detail"]

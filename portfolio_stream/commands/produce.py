@@ -21,12 +21,11 @@ from portfolio_stream.commands.common import (
     SettingType,
     WholeRange,
     bootstrap_option,
-    note,
     output_option,
-    print_json,
     read_settings,
     run,
 )
+from portfolio_stream.commands.output import note, print_json, print_line
 from portfolio_stream.setting_values import TOPIC
 from portfolio_stream.settings import Settings
 
@@ -149,7 +148,7 @@ def produce(
         print_json({"topic": order.topic, "events": sent, "seconds": round(seconds, 3)})
     else:
         what = "prices" if prices else "events"
-        click.echo(f"Produced {sent:,} {what} to {order.topic} in {seconds:.1f} s ({sent / seconds:,.0f}/s).")
+        print_line(f"Produced {sent:,} {what} to {order.topic} in {seconds:.1f} s ({sent / seconds:,.0f}/s).")
 
 
 def _refuse_event_options(context: click.Context) -> None:

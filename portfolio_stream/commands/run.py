@@ -24,6 +24,7 @@ import click
 from portfolio_stream.broker.processes import ENDING_SIGNALS
 from portfolio_stream.commands import common
 from portfolio_stream.commands.common import OutputFormat, WholeRange, bootstrap_option, output_option
+from portfolio_stream.commands.output import note
 from portfolio_stream.commands.produce import check_shares, event_options
 from portfolio_stream.commands.run_status import Display, Plain, Terminal
 from portfolio_stream.errors import BrokerUnreachable
@@ -174,13 +175,13 @@ async def _play(plan: Plan, settings: Settings, display: Display, cluster: "Clus
 
 
 def _conclude(plan: Plan, outcome: "Outcome", display: Display) -> int:
-    from portfolio_stream.audit.result import as_json, as_text
+    from portfolio_stream.commands.verify import print_result
 
     for sentence in outcome.failures:
         display.say(f"{sentence} Operator action: read its log in {plan.logs}.")
     result = outcome.verification
     if result is not None:
-        click.echo(as_json(result) if plan.output == "json" else as_text(result))
+        print_result(result, plan.output)
     if outcome.failures or (result is not None and not result.holds):
         return 1
     return INTERRUPTED if plan.is_bounded and not outcome.is_finished else 0
@@ -241,4 +242,4 @@ def _delete_unless_evidence(folder: Path, code: int) -> None:
     if code in (0, INTERRUPTED):
         shutil.rmtree(folder, ignore_errors=True)
     else:
-        common.note(f"Kept with all logs: {folder}")
+        note(f"Kept with all logs: {folder}")

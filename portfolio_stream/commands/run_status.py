@@ -5,7 +5,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-import click
+from portfolio_stream.commands.output import note, print_line
+from portfolio_stream.foreign import printable
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -67,7 +68,7 @@ class Plain:
         return nullcontext()
 
     def say(self, text: str) -> None:
-        click.echo(text, err=self._to_stderr)
+        (note if self._to_stderr else print_line)(text)
 
     def show(self, status: Status) -> None:
         self.say(line(status))
@@ -90,7 +91,7 @@ class Terminal:
         return self._live
 
     def say(self, text: str) -> None:
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(printable(text), markup=False, soft_wrap=True)
 
     def show(self, status: Status) -> None:
         if self._live is not None:
@@ -121,16 +122,18 @@ def line(status: Status) -> str:
 def table(status: Status) -> "Table":
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     made = Table(
         title=f"portfolio-stream: {status.phase}, {status.seconds:.0f} s", box=box.SIMPLE_HEAD, show_header=False
     )
     for name, value in rows(status):
-        made.add_row(name, value)
+        made.add_row(name, Text(printable(value)))
     made.add_section()
     for worker in status.workers:
         restarts = f", {worker.restarts} restarts" if worker.restarts else ""
-        made.add_row(worker.name, f"partitions {_partitions(worker)}, process {worker.pid}, {worker.address}{restarts}")
+        doing = f"partitions {_partitions(worker)}, process {worker.pid}, {worker.address}{restarts}"
+        made.add_row(worker.name, Text(printable(doing)))
     return made
 
 

@@ -1,20 +1,38 @@
 """portfolio-stream tables: ask a worker for committed state, over HTTP."""
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 
 import click
 
 from portfolio_stream.commands.common import OutputFormat, WholeRange, output_option, read_settings
+from portfolio_stream.commands.output import compact_json, print_json, print_line
 from portfolio_stream.commands.worker_client import ask, web_address_option
 from portfolio_stream.errors import WorkerRefused
 
 PAGE_ROWS = 1_000  # the most that a page may have
 PATIENCE_SECONDS = 15.0  # for a page while partitions move or recover: a rebalance and a recovery are over by then
 RETRY_SECONDS = 1.0  # what a worker's Retry-After says
+
+
+class Row(TypedDict):
+    """Of a table, as a worker answers."""
+
+    key: list[str]
+    value: dict[str, Any]
+
+
+class Page(TypedDict):
+    rows: list[Row]
+    cursor: str | None
+
+
+class Entry(Row):
+    partition: int
+    offset: int | None
+    worker: str
 
 
 @click.group()
@@ -32,11 +50,11 @@ def get(table: str, parts: tuple[str, ...], web_address: str | None, output: Out
     from urllib.parse import quote
 
     path = "/".join(quote(part, safe="") for part in (table, *parts))
-    answer = ask(read_settings(), web_address, f"/tables/{path}")
+    answer = ask(read_settings(), web_address, f"/tables/{path}", Entry)
     if output == "json":
-        click.echo(answer.strip())
+        print_json(answer)
     else:
-        _print(json.loads(answer))
+        _print(answer)
 
 
 @tables.command()
@@ -60,20 +78,18 @@ def scan(
     settings = read_settings()
     given = {"prefix": prefix, "from": from_, "to": to}
     query = {name: value for name, value in given.items() if value is not None}
-    for row in _rows(partial(ask, settings, web_address), table, query, limit):
-        click.echo(json.dumps(row, ensure_ascii=False, separators=(",", ":")) if output == "json" else _line(row))
+    for row in _rows(partial(ask, settings, web_address, kind=Page), table, query, limit):
+        print_line(compact_json(row) if output == "json" else _line(row))
 
 
-def _rows(
-    get_page: Callable[[str], str], table: str, query: dict[str, str], limit: int | None
-) -> Iterator[dict[str, Any]]:
+def _rows(get_page: Callable[[str], Page], table: str, query: dict[str, str], limit: int | None) -> Iterator[Row]:
     from urllib.parse import quote, urlencode
 
     left, cursor = limit, None
     while left is None or left > 0:
         size = PAGE_ROWS if left is None else min(left, PAGE_ROWS)
         parameters = {**query, "limit": str(size)} | ({} if cursor is None else {"cursor": cursor})
-        page = json.loads(_patiently(get_page, f"/tables/{quote(table, safe='')}?{urlencode(parameters)}"))
+        page = _patiently(get_page, f"/tables/{quote(table, safe='')}?{urlencode(parameters)}")
         yield from page["rows"]
         cursor = page["cursor"]
         if cursor is None:
@@ -81,7 +97,7 @@ def _rows(
         left = None if left is None else left - len(page["rows"])
 
 
-def _patiently(get_page: Callable[[str], str], path: str) -> str:
+def _patiently(get_page: Callable[[str], Page], path: str) -> Page:
     """Again while a partition has no owner that serves: a long scan goes on after a rebalance where it was."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
@@ -93,16 +109,16 @@ def _patiently(get_page: Callable[[str], str], path: str) -> str:
         time.sleep(RETRY_SECONDS)
 
 
-def _line(row: dict[str, Any]) -> str:
+def _line(row: Row) -> str:
     values = (f"{name}={_shown(value)}" for name, value in row["value"].items())
     return " ".join((*row["key"], *values))
 
 
-def _print(answer: dict[str, Any]) -> None:
+def _print(answer: Entry) -> None:
     for name, value in answer["value"].items():
-        click.echo(f"{name} = {_shown(value)}")
-    click.echo(f"(partition {answer['partition']}, offset {answer['offset']}, worker {answer['worker']})")
+        print_line(f"{name} = {_shown(value)}")
+    print_line(f"(partition {answer['partition']}, offset {answer['offset']}, worker {answer['worker']})")
 
 
 def _shown(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else compact_json(value)

@@ -11,10 +11,10 @@ from portfolio_stream.commands.common import (
     WholeRange,
     bootstrap_option,
     output_option,
-    print_json,
     read_settings,
     run,
 )
+from portfolio_stream.commands.output import print_json, print_line
 from portfolio_stream.errors import BrokerUnreachable
 from portfolio_stream.settings import Settings
 
@@ -53,7 +53,7 @@ def create(
         print_json([{"topic": name, "created": is_made} for name, is_made in made.items()])
     else:
         for name, is_made in made.items():
-            click.echo(f"{name}: {'created' if is_made else 'exists'}")
+            print_line(f"{name}: {'created' if is_made else 'exists'}")
 
 
 @topics.command("list")
@@ -67,7 +67,7 @@ def list_topics(bootstrap_servers: str | None, output: OutputFormat) -> None:
         print_json([_summary(topic) for topic in shown])
     else:
         for topic in shown:
-            click.echo(f"{topic.name}  {_sizes(topic)}")
+            print_line(f"{topic.name}  {_sizes(topic)}")
 
 
 @topics.command()
@@ -109,15 +109,15 @@ def describe(names: tuple[str, ...], bootstrap_servers: str | None, output: Outp
 
 def _print(topic: dict[str, object]) -> None:
     if not topic["exists"]:
-        click.echo(f"{topic['topic']}: does not exist")
+        print_line(f"{topic['topic']}: does not exist")
         return
-    click.echo(f"{topic['topic']}: partitions {topic['partitions']}, replication factor {topic['replication_factor']}")
+    print_line(f"{topic['topic']}: partitions {topic['partitions']}, replication factor {topic['replication_factor']}")
     configuration, differing = topic["configuration"], topic["differences"]
     assert isinstance(configuration, dict) and isinstance(differing, dict)  # noqa: S101  # for mypy: made above
     for name, value in configuration.items():
-        click.echo(f"  {name} = {value}")
+        print_line(f"  {name} = {value}")
     for name, pair in differing.items():
-        click.echo(f"  ! {name} is {pair['found']}, the contract says {pair['expected']}")
+        print_line(f"  ! {name} is {pair['found']}, the contract says {pair['expected']}")
 
 
 def _summary(topic: "TopicDescription") -> dict[str, object]:

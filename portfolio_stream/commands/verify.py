@@ -13,18 +13,18 @@ from portfolio_stream.commands.common import (
     SettingType,
     WholeRange,
     bootstrap_option,
-    note,
     output_option,
     read_settings,
     run,
 )
+from portfolio_stream.commands.output import note, print_json_text, print_line
 from portfolio_stream.errors import PortfolioStreamError
 from portfolio_stream.setting_values import WEB_ADDRESS
 from portfolio_stream.settings import Settings
 
 if TYPE_CHECKING:
     from portfolio_stream.audit.board import Board
-    from portfolio_stream.audit.result import Coverage
+    from portfolio_stream.audit.result import Coverage, Verification
     from portfolio_stream.audit.served import Workers
     from portfolio_stream.members import Owner
 
@@ -95,13 +95,22 @@ class _Served(NamedTuple):
 
 
 async def _verify(settings: Settings, asked: _Served, output: OutputFormat) -> int:
-    from portfolio_stream.audit.result import as_json, as_text
     from portfolio_stream.audit.verify import verify as audit
 
     async with _workers(settings, asked.web_address) as find_workers:
         result = await audit(settings, note, asked.coverage, find_workers)
-    click.echo(as_json(result) if output == "json" else as_text(result))
+    print_result(result, output)
     return result.exit_code
+
+
+def print_result(result: "Verification", output: OutputFormat) -> None:
+    from portfolio_stream.audit.result import as_json, as_lines
+
+    if output == "json":
+        print_json_text(as_json(result))
+        return
+    for line in as_lines(result):
+        print_line(line)
 
 
 class _Follow(NamedTuple):
@@ -151,21 +160,21 @@ def _printer(board: "Board", output: OutputFormat) -> Callable[[], None]:
     def print_pass() -> None:
         nonlocal shown, records, notices
         if output == "json":
-            click.echo(board.line())
+            print_json_text(board.line())
             return
         figures, before = board.figures, records
         records = figures["records"]
-        click.echo(
+        print_line(
             f"{board.time} {board.verdict}: {records:,} records (+{records - before:,}), {figures['served']:,} served "
             f"values, lag {board.lag:,}, {board.seconds:.1f} s"
         )
         if board.trouble is not None:
-            click.echo(f"  {board.trouble}")
+            print_line(f"  {board.trouble}")
         if notices != (notices := board.notices):
             for notice in notices:
-                click.echo(f"  {notice}")
+                print_line(f"  {notice}")
         for anomaly in board.findings.listed[shown:]:
-            click.echo(f"  {anomaly.kind} {describe(anomaly)}")
+            print_line(f"  {anomaly.kind} {describe(anomaly)}")
         shown = len(board.findings.listed)
 
     return print_pass

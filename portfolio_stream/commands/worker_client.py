@@ -12,6 +12,7 @@ from portfolio_stream.setting_values import WEB_ADDRESS
 from portfolio_stream.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 ANSWER_SECONDS = 10.0  # a worker forwards one hop; longer than that is an error worth seeing
 ANSWER_BYTES = 64 << 20  # twice what a worker forwards
@@ -26,14 +27,19 @@ def web_address_option(command: F) -> F:
     )(command)
 
 
-def ask(settings: Settings, web_address: str | None, path: str, method: Literal["GET", "POST"] = "GET") -> str:
-    """The answer's text. `path` is percent-encoded. Raises WorkerRefused, WorkerUnreachable.
+def ask(
+    settings: Settings, web_address: str | None, path: str, kind: type[T], method: Literal["GET", "POST"] = "GET"
+) -> T:
+    """The answer, which has the members of `kind`, a TypedDict, and maybe others. `path` is percent-encoded.
 
+    Raises WorkerRefused, and WorkerUnreachable also where something answers that is no worker.
     The token goes to the address that the operator named and nowhere else: a redirect is an answer, and an error.
     """
     from http.client import HTTPException
     from urllib.error import HTTPError, URLError
     from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
+
+    import msgspec
 
     class NoRedirect(HTTPRedirectHandler):
         def redirect_request(self, *_: Any) -> None:
@@ -44,8 +50,8 @@ def ask(settings: Settings, web_address: str | None, path: str, method: Literal[
     opener = build_opener(ProxyHandler({}), NoRedirect())  # a worker is inside: no proxy stands between
     try:
         request = Request(address + path, headers=headers, method=method)
-        with opener.open(request, timeout=ANSWER_SECONDS) as answer:
-            content: bytes = answer.read(ANSWER_BYTES + 1)
+        with opener.open(request, timeout=ANSWER_SECONDS) as reply:
+            content: bytes = reply.read(ANSWER_BYTES + 1)
         if len(content) > ANSWER_BYTES:
             raise WorkerUnreachable(address, f"the answer is larger than {ANSWER_BYTES} bytes")
     except HTTPError as error:
@@ -55,7 +61,12 @@ def ask(settings: Settings, web_address: str | None, path: str, method: Literal[
     except (URLError, HTTPException, OSError, ValueError) as error:
         reason = error.reason if isinstance(error, URLError) else error
         raise WorkerUnreachable(address, str(reason)) from error
-    return content.decode()
+    try:
+        answer: T = json.loads(content)
+        msgspec.convert(answer, kind)
+    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+        raise WorkerUnreachable(address, "what answers there is no worker") from error
+    return answer
 
 
 def _address(settings: Settings) -> str:

@@ -8,6 +8,7 @@ from portfolio_stream.domain.events import Event
 from portfolio_stream.domain.money import plain
 from portfolio_stream.domain.positions import Position
 from portfolio_stream.domain.rejection import Rejected
+from portfolio_stream.foreign import whole_number
 
 Header = tuple[str, bytes | None]
 
@@ -108,11 +109,12 @@ def origin_of(headers: Sequence[Header]) -> Origin | None:
     own, added = kept[: -len(_REASON)], kept[-len(_REASON) :]
     if tuple(name for name, _ in added) != _REASON:
         return None
-    code, message, topic, partition, offset = [(value or b"").decode(errors="replace") for _, value in added]
-    if not (partition.isdecimal() and offset.isdecimal()):
+    code, message, topic, *_ = [(value or b"").decode(errors="replace") for _, value in added]
+    partition, offset = [whole_number(value or b"") for _, value in added[-2:]]
+    if partition is None or offset is None:
         return None
     truncated = None if cut is None else cut.decode(errors="replace")
-    return Origin(code, message, topic, int(partition), int(offset), own, truncated)
+    return Origin(code, message, topic, partition, offset, own, truncated)
 
 
 def _truncated(letter: DeadLetter, added: list[Header]) -> DeadLetter:

@@ -14,6 +14,7 @@ import msgspec
 from aiohttp import web
 
 from portfolio_stream.exactly_once.engine import Engine
+from portfolio_stream.foreign import whole_number
 from portfolio_stream.members import Owner
 from portfolio_stream.web.forwarding import Forwarding
 from portfolio_stream.web.moment import Moment
@@ -147,7 +148,8 @@ class Fanout:
 
 def _named(request: web.Request) -> list[int]:
     """The partitions that another worker means; what is no number is no partition."""
-    return [int(text) for text in request.headers.get(PARTITIONS, "").split(",") if text.isdecimal()]
+    numbers = map(whole_number, request.headers.get(PARTITIONS, "").split(","))
+    return [number for number in numbers if number is not None]
 
 
 def _understood(

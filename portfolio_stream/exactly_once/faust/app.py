@@ -28,6 +28,7 @@ from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.kafka_reach import why_unreachable
 from portfolio_stream.kafka_topics import ANY_TIMESTAMP, WEEK_MS, Topic, check_present, create_missing, describe_topics
+from portfolio_stream.standard_streams import install
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +95,7 @@ class ExactlyOnceApp(faust.App):
 
     def __init__(self, id: str, *, make_engine: MakeEngine, bootstrap_servers: str, **options: Any) -> None:
         gc.set_threshold(*GC_THRESHOLDS)
+        install(drops_output=True)  # a worker outlives its terminal and a full disk; Faust takes the streams after this
         self._make_engine = make_engine
         self.engine: Engine | None = None
         self.failure: PortfolioStreamError | None = None
