@@ -104,7 +104,15 @@ def test_headers_of_no_dead_letter(change: Callable[[list[Any]], list[Any]]) -> 
     """Something else stands in the topic: nothing is guessed."""
     letter = outputs.dead_letter(b"k", b"v", (), KEY_MISMATCH, "t", 0, 0)
     assert outputs.origin_of(change(letter.headers)) is None
-    assert outputs.origin_of([*letter.headers[:4], (outputs.ERROR_OFFSET, b"-1")]) is None
+
+
+@pytest.mark.parametrize("number", [b"-1", b"", None, b"9" * 5000, b"9223372036854775808", "٣".encode()])
+@pytest.mark.parametrize("place", [3, 4])
+def test_a_forged_number_makes_no_origin(place: int, number: bytes | None) -> None:
+    """Partition and offset are numbers that Kafka can have, or somebody else wrote the record; no number raises."""
+    headers = outputs.dead_letter(b"k", b"v", (), KEY_MISMATCH, "t", 0, 0).headers
+    headers[place] = (headers[place][0], number)
+    assert outputs.origin_of(headers) is None
 
 
 def test_keys() -> None:
