@@ -28,5 +28,5 @@ def test_an_offset_that_is_gone_is_a_notice() -> None:
     results = [PartitionResult(partition=p, cut=5, lag=0, figures={}, lacks_group_offset=p != 1) for p in (2, 1, 0)]
     result = conclude(results, Findings(), 1.0)
     sentence = "The group has no offset for partitions 0, 2: it expired or was deleted."
-    assert (0, True) == (result.exit_code, sentence in as_lines(result))
+    assert (0, True) == (result.exit_code, any(sentence in line for line in as_lines(result)))
     assert sentence in as_json(result)
