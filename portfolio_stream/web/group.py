@@ -11,6 +11,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from types import MappingProxyType
 
 import msgspec
 
@@ -68,7 +69,7 @@ class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
 class PartitionRow(msgspec.Struct, frozen=True, kw_only=True):
     partition: int
     owner: str | None
-    #: running, recovering, halted; silent: its owner does not answer; unowned
+    #: running, recovering, halted; silent: its owner does not answer; foreign: its owner is no worker; unowned
     state: str
     detail: str
     #: of a halted one: the record that an operator must look at
@@ -158,10 +159,11 @@ class Ledger:
         *,
         partition_count: int,
         offsets: Mapping[int, Offsets] | None,
+        foreign: Mapping[int, str] = MappingProxyType({}),
         problems: tuple[str, ...] = (),
         audit: Audit = NOT_AUDITED,
     ) -> GroupState:
-        """`now` is monotonic. A worker without a look keeps its last row."""
+        """`now` is monotonic. A worker without a look keeps its last row. `foreign`: what no worker holds."""
         if now - self._fed > WINDOW_SECONDS:  # nobody looked: what came meanwhile belongs to no window
             self._meter = Meter()
             for known in self._known.values():
@@ -174,7 +176,7 @@ class Ledger:
         self._take_over({look.worker for look in looks})
         self._known = {name: known for name, known in self._known.items() if now - known.seen < FORGOTTEN_SECONDS}
         self._meter.feed(now, came)
-        partitions = self._partition_rows(partition_count, offsets)
+        partitions = self._partition_rows(partition_count, offsets, foreign)
         return GroupState(
             served_by=self._served_by,
             asks_for_token=self._asks_for_token,
@@ -192,8 +194,10 @@ class Ledger:
             if successor is not None:
                 self._known[successor].restarts += self._known.pop(worker).restarts + 1
 
-    def _partition_rows(self, count: int, offsets: Mapping[int, Offsets] | None) -> list[PartitionRow]:
-        owners = owners_of([known.look for known in self._known.values()])
+    def _partition_rows(
+        self, count: int, offsets: Mapping[int, Offsets] | None, foreign: Mapping[int, str]
+    ) -> list[PartitionRow]:
+        owners = owners_of([known.look for known in self._known.values()], foreign)
         count = max(count, 1 + max(owners, default=-1))
         return [_partition_row(partition, owners.get(partition), offsets) for partition in range(count)]
 
@@ -217,13 +221,14 @@ class Ledger:
 class Held:
     """A partition, by its owner."""
 
-    owner: str
+    #: None: no worker
+    owner: str | None
     state: str
     detail: str
     halted_at: int | None = None
 
 
-def owners_of(looks: Sequence[Look]) -> Mapping[int, Held]:
+def owners_of(looks: Sequence[Look], foreign: Mapping[int, str]) -> Mapping[int, Held]:
     claims: dict[int, list[Held]] = {}
     assigned: dict[int, Held] = {}
     for look in looks:
@@ -241,15 +246,15 @@ def owners_of(looks: Sequence[Look]) -> Mapping[int, Held]:
         partition: min(held, key=lambda one: CLAIMS.index(one.state) if one.state in CLAIMS else len(CLAIMS))
         for partition, held in claims.items()
     }
-    return assigned | ranked
+    return assigned | {partition: Held(None, "foreign", who) for partition, who in foreign.items()} | ranked
 
 
 def _partition_row(partition: int, held: Held | None, offsets: Mapping[int, Offsets] | None) -> PartitionRow:
     at = None if offsets is None else offsets.get(partition)
-    held_by = Held("", "unowned", "no worker has it") if held is None else held
+    held_by = Held(None, "unowned", "no worker has it") if held is None else held
     return PartitionRow(
         partition=partition,
-        owner=held_by.owner or None,
+        owner=held_by.owner,
         state=held_by.state,
         detail=held_by.detail,
         halted_at=held_by.halted_at,

@@ -1,5 +1,7 @@
 """What /health says: whether the main loop turns, and whether this worker answers for all partitions it was given.
 
+A worker is also unready while a member of the group that is no worker holds partitions: nobody answers for those.
+
 The engine's network parts come into being in its start(), while the web server already answers: `membership_of` is the
 one place that knows.
 """
@@ -7,6 +9,7 @@ one place that knows.
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Protocol
 
 from aiohttp import web
 
@@ -61,22 +64,39 @@ def state_of(engine: Engine, partition: int) -> str:
     return "running" if partition in engine.running else "recovering"
 
 
+class Group(Protocol):
+    """What is known of the group's other members (see roll)."""
+
+    def reasons(self) -> tuple[str, ...]:
+        """Why this worker is not ready."""
+        ...
+
+    def warnings(self) -> tuple[str, ...]:
+        """What an operator should mend all the same."""
+        ...
+
+
 class Health:
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, group: Group) -> None:
         self._engine = engine
+        self._group = group
 
     async def live(self, request: web.Request) -> web.Response:
         reasons = () if is_alive(self._engine) else ("the main loop stands still",)
-        return self._answer("stuck" if reasons else "live", reasons, {})
+        return self._answer("stuck" if reasons else "live", reasons, {}, ())
 
     async def ready(self, request: web.Request) -> web.Response:
         now = readiness(self._engine)
-        return self._answer("unready" if now.reasons else "ready", now.reasons, now.partitions)
+        reasons = (*now.reasons, *self._group.reasons())
+        return self._answer("unready" if reasons else "ready", reasons, now.partitions, self._group.warnings())
 
-    def _answer(self, status: str, reasons: tuple[str, ...], partitions: dict[int, str]) -> web.Response:
+    def _answer(
+        self, status: str, reasons: tuple[str, ...], partitions: dict[int, str], warnings: tuple[str, ...]
+    ) -> web.Response:
         body = {
             "status": status,
             "reasons": reasons,
+            "warnings": warnings,
             "partitions": {str(partition): state for partition, state in partitions.items()},
             "worker": self._engine.identity.instance_id,
         }

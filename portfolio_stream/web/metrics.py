@@ -15,6 +15,7 @@ from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.statistics import Histogram
 from portfolio_stream.web.exposition import exposed
 from portfolio_stream.web.health import is_alive, membership_of
+from portfolio_stream.web.roll import Roll
 from tables.prices import Prices
 
 PREFIX = "portfolio_stream_"
@@ -26,9 +27,10 @@ ACTIVITY_SKIPPED = "activity_skipped:"
 
 
 class Metrics:
-    def __init__(self, engine: Engine, prices: Prices) -> None:
+    def __init__(self, engine: Engine, prices: Prices, roll: Roll) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_Engine(engine))
+        self._registry.register(_Group(roll))
         self._registry.register(_Prices(prices))
         ProcessCollector(registry=self._registry)
 
@@ -106,6 +108,20 @@ class _Engine(Collector):
             for partition, behind in engine.lag().items():
                 lag.add_metric((str(partition),), behind)
         yield lag
+
+
+class _Group(Collector):
+    def __init__(self, roll: Roll) -> None:
+        self._roll = roll
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        roll = self._roll
+        yield _gauge("foreign_members", "Members of the group that are no workers.", len(roll.foreigners))
+        yield _gauge("foreign_partitions", "Partitions that such members hold.", len(roll.foreign_partitions()))
+        yield _gauge("namesakes", "Other workers that have this worker's instance id.", roll.namesakes)
 
 
 class _Prices(Collector):

@@ -115,6 +115,10 @@ class Peers:
         for address in [a for a, lock in self._locks.items() if a not in addresses and not lock.locked()]:
             del self._locks[address]
 
+    def doubt(self, worker: Owner) -> None:
+        """Let the worker's address prove itself again."""
+        self._addresses.pop(worker.address, None)
+
     async def identify(self, worker: Owner) -> Peer:
         """Who answers at the worker's address: asked once, and again only while that is not the worker."""
         if self._key is None and not is_loopback(worker.address):

@@ -4,6 +4,7 @@ The port is taken before any broker is called, and the engine's client id names 
 ids: access logs are off, and a request that is not HTTP is not logged with what it said.
 """
 
+import asyncio
 import errno
 import logging
 import socket
@@ -31,6 +32,7 @@ from portfolio_stream.web.owners import Owners
 from portfolio_stream.web.page import Page
 from portfolio_stream.web.peers import Peers
 from portfolio_stream.web.problem import problems
+from portfolio_stream.web.roll import Roll
 from portfolio_stream.web.routing import Routing
 from portfolio_stream.web.sign_in import LOGIN, LOGOUT, SignIn
 from portfolio_stream.web.status import PATH as WORKER_PATH
@@ -103,6 +105,8 @@ class WebServer:
         self.routing = Routing(engine)
         self._forwarding = Forwarding(self._peers)
         self._owners = Owners(engine, settings, self.routing, self._forwarding)
+        self._roll = Roll(engine, self.routing, self._peers, address_of(settings, sock))
+        self._calling: asyncio.Task[None] | None = None
         self._census = Census(engine, self._owners)
         self._runner: web.AppRunner | None = None
         #: host:port that peers use
@@ -123,30 +127,35 @@ class WebServer:
         )
         await self._runner.setup()
         await web.SockSite(self._runner, self._sock).start()
+        self._calling = asyncio.create_task(self._roll.run(), name="roll call")
+        self._calling.add_done_callback(_log_failure)
 
     async def stop(self) -> None:
         """Well within a second: idle connections are closed, requests in flight get SHUTDOWN_SECONDS."""
         if self._runner is not None:
             await self._runner.cleanup()
+        if self._calling is not None:
+            self._calling.cancel()
+            await asyncio.gather(self._calling, return_exceptions=True)
         await self._census.stop()
         await self._peers.stop()
         self._sock.close()
 
     def _watch(self, status: Status) -> Watch:
         """One for each use: its rates are between its own looks."""
-        return Watch(self._engine, self._settings, self.routing, status, self._peers, self.address)
+        return Watch(self._engine, self._settings, self.routing, status, self._peers, self._roll, self.address)
 
     def _application(self, access: Access) -> web.Application:
         engine = self._engine
         app = web.Application(middlewares=[problems, access.middleware])
         fanout = Fanout(engine, self._owners, self.routing, self._forwarding)
-        health = Health(engine)
-        status = Status(engine, self.address)
+        health = Health(engine, self._roll)
+        status = Status(engine, self.address, self._roll)
         operations = Operations(engine, self._owners, self._watch(status))
         app.on_response_prepare.append(_with_headers)
         app.add_routes(
             [
-                web.get("/metrics", Metrics(engine, self._prices).scrape),
+                web.get("/metrics", Metrics(engine, self._prices, self._roll).scrape),
                 web.get(PARTITIONS_PATH, operations.partitions),
                 web.post(f"{ONE_PARTITION_PATH}/retry", operations.retry),
                 web.post(f"{ONE_PARTITION_PATH}/dead-letter", operations.dead_letter),
@@ -172,6 +181,12 @@ class WebServer:
             web.post(LOGIN, sign_in.login),
             web.post(LOGOUT, sign_in.logout),
         ]
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    """A bug: it ends by cancellation alone."""
+    if not task.cancelled():
+        log.error("task failed task=%s", task.get_name(), exc_info=task.exception())
 
 
 async def _with_headers(_request: web.Request, response: web.StreamResponse) -> None:

@@ -7,7 +7,7 @@ import msgspec
 from aiohttp import web
 
 from portfolio_stream.exactly_once.engine import Engine
-from portfolio_stream.web.health import readiness
+from portfolio_stream.web.health import Group, readiness
 from portfolio_stream.web.metrics import REJECTED, VERSION
 from portfolio_stream.web.problem import json_response
 
@@ -48,8 +48,9 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Status:
-    def __init__(self, engine: Engine, address: str) -> None:
+    def __init__(self, engine: Engine, address: str, group: Group) -> None:
         self._engine = engine
+        self._group = group
         self._address = address
         self._process = uuid4().hex
         self._started = time.monotonic()
@@ -63,7 +64,7 @@ class Status:
             process=self._process,
             version=VERSION,
             uptime_seconds=round(time.monotonic() - self._started, 3),
-            reasons=ready.reasons,
+            reasons=(*ready.reasons, *self._group.reasons()),
             partitions={partition: self._partition(partition, state) for partition, state in ready.partitions.items()},
             events=statistics.events,
             commits=statistics.commits,

@@ -21,6 +21,7 @@ from portfolio_stream.web import signatures, status, verdict
 from portfolio_stream.web.group import GroupState, Ledger, Look, Silence
 from portfolio_stream.web.health import membership_of
 from portfolio_stream.web.peers import Peer, Peers
+from portfolio_stream.web.roll import Roll
 from portfolio_stream.web.routing import Routing
 from portfolio_stream.web.status import Status, WorkerStatus
 
@@ -33,13 +34,21 @@ NO_LAG = "Kafka does not tell offsets: the lag is unknown."
 
 class Watch:
     def __init__(
-        self, engine: Engine, settings: Settings, routing: Routing, status: Status, peers: Peers, address: str
+        self,
+        engine: Engine,
+        settings: Settings,
+        routing: Routing,
+        status: Status,
+        peers: Peers,
+        roll: Roll,
+        address: str,
     ) -> None:
         self._engine = engine
         self._routing = routing
         self._status = status
         self._auditor = settings.auditor
         self._peers = peers
+        self._roll = roll
         token = settings.web_token
         self._key = None if token is None else signatures.derive_key(token, settings.group)
         self._self = Owner(engine.identity.instance_id, address, engine.identity.member_id)
@@ -50,12 +59,14 @@ class Watch:
             self._members(), self._offsets(), verdict.ask(session, self._auditor, self._key, self._self.instance_id)
         )
         looks = await self._looks(members)
-        problems = tuple(text for text, told in ((NO_OWNERS, members), (NO_LAG, offsets)) if told is None)
+        silent = [text for text, told in ((NO_OWNERS, members), (NO_LAG, offsets)) if told is None]
+        problems = (*silent, *self._roll.reasons(), *self._roll.warnings())
         return self._ledger.feed(
             time.monotonic(),
             looks,
             partition_count=self._engine.partition_count,
             offsets=offsets,
+            foreign={partition: str(one) for partition, one in self._roll.foreign_partitions().items()},
             problems=problems,
             audit=audit,
         )

@@ -18,6 +18,7 @@ from portfolio_stream.settings import Settings
 from portfolio_stream.web import signatures, verdict
 from portfolio_stream.web.group import FORGOTTEN_SECONDS, GroupState, Ledger, Look, Silence, WorkerRow
 from portfolio_stream.web.peers import Peers
+from portfolio_stream.web.roll import Roll
 from portfolio_stream.web.routing import Routing
 from portfolio_stream.web.signed_access import AUDITOR, SignedAccess
 from portfolio_stream.web.status import PATH, PartitionStatus, Status, WorkerStatus
@@ -183,9 +184,11 @@ def test_lag_is_kafkas_own(feed: Feeding) -> None:
 
 async def watched(engine: FakeEngine, address: str, **settings: object) -> GroupState:
     options = Settings(**{"auditor": "127.0.0.1:1", **settings})  # type: ignore[arg-type]
-    status = Status(engine, address)  # type: ignore[arg-type]
     peers = Peers(options.web_token, options.group, "w1")
-    watch = Watch(engine, options, Routing(engine), status, peers, address)  # type: ignore[arg-type]
+    routing = Routing(engine)  # type: ignore[arg-type]
+    roll = Roll(engine, routing, peers, address)  # type: ignore[arg-type]
+    status = Status(engine, address, roll)  # type: ignore[arg-type]
+    watch = Watch(engine, options, routing, status, peers, roll, address)  # type: ignore[arg-type]
     await peers.start()
     try:
         async with aiohttp.ClientSession() as session:
