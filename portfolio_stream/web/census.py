@@ -1,8 +1,10 @@
 """How many keys and bytes each table has in a partition: counted in the readers' thread, a piece at a time.
 
-A count is of one moment, whose offset it names, and is kept for a while: asking often costs nothing. Who asks waits a
-moment for a new count and then gets the last one, or none. It counts what is stored: also what has left a table's
-window and is not removed yet; bytes are those of keys and values before the store compresses them.
+A count is of one moment, whose offset and age it names, and is kept: for KEPT_SECONDS, and for as long as makes all
+counting a hundredth of the time, however large the tables are and however many pages ask. A partition that is new here
+is counted alone. Who asks waits a moment for a new count and then gets the last one, or none. It counts what is stored:
+also what has left a table's window and is not removed yet; bytes are those of keys and values before the store
+compresses them.
 """
 
 import asyncio
@@ -18,6 +20,7 @@ from portfolio_stream.web.moment import Moment
 from portfolio_stream.web.owners import Owners
 
 KEPT_SECONDS = 15.0
+KEPT_TIMES = 100.0  # the seconds of reading: ten million keys take 10 s, and are counted every 17 minutes
 WAIT_SECONDS = 0.5  # a quarter of what the asker of another worker waits; enough for a million keys
 PIECE_ENTRIES = 4_000  # 2 ms of reading, in which others wait for Python's lock
 REST = 1.0  # of the time that a piece took, before the next one: a count takes half a core at most
@@ -33,6 +36,8 @@ class Size:
 class Count:
     #: the last source offset that was counted
     offset: int | None
+    #: monotonic seconds
+    counted: float
     #: by table
     sizes: Mapping[str, Size]
 
@@ -43,14 +48,16 @@ class Census:
         self._owners = owners
         self._counts: dict[int, Count] = {}
         self._counting: asyncio.Task[None] | None = None
-        self._started = float("-inf")
+        self._due = float("-inf")
 
     async def counts(self, partitions: Collection[int]) -> Mapping[int, Count]:
         """Of those of the partitions that are counted. Raises StoreFailed."""
-        is_old = time.monotonic() - self._started > KEPT_SECONDS or not self._counts.keys() >= set(partitions)
-        if is_old and (self._counting is None or self._counting.done()):
-            self._started = time.monotonic()
-            self._counting = asyncio.create_task(self._count_all(sorted(partitions)), name="census")
+        if self._counting is None or self._counting.done():
+            is_due = time.monotonic() >= self._due
+            todo = sorted(partitions) if is_due else sorted(set(partitions) - self._counts.keys())
+            if todo:
+                self._due = max(self._due, time.monotonic() + KEPT_SECONDS)
+                self._counting = asyncio.create_task(self._count_all(todo), name="census")
         if self._counting is not None:
             await asyncio.wait((self._counting,), timeout=WAIT_SECONDS)
             if self._counting.done():
@@ -80,14 +87,16 @@ class Census:
             while moment.partition in self._engine.running:  # else the store may be closed
                 began = time.monotonic()
                 piece = await self._engine.store.read_aside(partial(_measure, entries))
+                took = time.monotonic() - began
+                self._due = max(self._due, time.monotonic()) + took * KEPT_TIMES
                 keys, size = keys + piece.keys, size + piece.bytes
                 if piece.keys < PIECE_ENTRIES:
                     break
-                await asyncio.sleep((time.monotonic() - began) * REST)
+                await asyncio.sleep(took * REST)
             else:
                 return None
             sizes[name] = Size(keys, size)
-        return Count(moment.offset, sizes)
+        return Count(moment.offset, time.monotonic(), sizes)
 
 
 def _measure(entries: Iterator[tuple[bytes, bytes]]) -> Size:

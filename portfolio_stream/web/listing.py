@@ -1,9 +1,10 @@
 """GET /tables: every table with its partitions: owner, offset, keys and bytes, of the whole group.
 
-`keys` and `bytes` are a recent count, as of `counted_offset` (see census). A partition that nobody answers for has its
-place all the same, with nulls, and `missing` says why.
+`keys` and `bytes` are a count as of `counted_offset`, `counted_seconds_ago` (see census). A partition that nobody answers
+for has its place all the same, with nulls, and `missing` says why.
 """
 
+import time
 from collections.abc import Sequence
 
 import msgspec
@@ -31,6 +32,8 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int | None = None
     #: the last source offset that was counted
     counted_offset: int | None = None
+    #: how long ago
+    counted_seconds_ago: float | None = None
 
 
 class Listed(msgspec.Struct, frozen=True):
@@ -99,6 +102,7 @@ class Listing:
             keys=count.sizes[table].keys,
             bytes=count.sizes[table].bytes,
             counted_offset=count.offset,
+            counted_seconds_ago=round(time.monotonic() - count.counted, 1),
         )
 
     def _complete(self, found: Tables) -> Tables:
@@ -121,5 +125,6 @@ class Listing:
             offset=origin.offset,
             keys=keys,
             counted_offset=None if keys is None else origin.offset,
+            counted_seconds_ago=None if keys is None else 0.0,
         )
         return Listed(NAME, PRICES_KEY, [held])

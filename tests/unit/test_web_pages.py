@@ -1,6 +1,7 @@
 """Pages and the list of tables, over one worker and over two."""
 
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -273,7 +274,9 @@ async def test_tables_without_a_worker_that_does_not_answer(tmp_path: Path) -> N
     shown = {one["partition"]: one for one in listed["tables"][2]["partitions"]}
     assert list(range(PARTITIONS)) == sorted(shown)
     assert [0, 1, 3] == [partition for partition in shown if shown[partition]["keys"] is not None]
-    assert {"partition": 5, "worker": "w2"} | dict.fromkeys(("offset", "keys", "bytes", "counted_offset")) == shown[5]
+    assert {"partition": 5, "worker": "w2"} | dict.fromkeys(
+        ("offset", "keys", "bytes", "counted_offset", "counted_seconds_ago")
+    ) == shown[5]
 
 
 async def test_tables_are_counted_once_in_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,5 +295,38 @@ async def test_tables_are_counted_once_in_a_while(tmp_path: Path, monkeypatch: p
         assert (7, 5, 5) == await shown()
         await engine.commit(0, 6, {(POSITIONS, positions.key("P", "S9")): position(1)})
         assert (7, 5, 6) == await shown()
-        monkeypatch.setattr(census, "KEPT_SECONDS", 0.0)
+        server._census._due = 0.0
         assert (8, 6, 6) == await shown()
+
+
+async def test_counting_takes_a_bounded_share_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next count is not before a hundred times what the last one read; a partition that is new is counted alone."""
+    engine = FakeEngine(tmp_path, "w1", FakeCoordinator())
+    engine.join(0)
+    read: list[int] = []
+    real, seconds = census._measure, 0.0
+
+    def measure(entries: Any) -> Any:
+        nonlocal seconds
+        before = time.perf_counter()
+        time.sleep(0.02)
+        size = real(entries)
+        seconds += time.perf_counter() - before
+        read.append(size.keys)
+        return size
+
+    monkeypatch.setattr(census, "_measure", measure)
+    monkeypatch.setattr(census, "KEPT_SECONDS", 0.0)
+    for partition in (0, 1):
+        await engine.commit(partition, 5, {(POSITIONS, positions.key("P", "S")): position(1)})
+    async with serving(engine) as server:
+        begun = time.monotonic()
+        for _ in range(5):
+            (held,) = (await get(server, "/tables")).json["tables"][2]["partitions"][:1]
+            assert (1, 0.0 <= held["counted_seconds_ago"] < 5) == (held["keys"], True)
+        assert [0, 1] == sorted(set(read)) and len(read) == len(census.SERVED)
+        assert server._census._due >= begun + census.KEPT_TIMES * seconds
+        engine.join(0, 1)
+        assert 2 == sum(one["keys"] or 0 for one in (await get(server, "/tables")).json["tables"][2]["partitions"])
+        assert len(read) == 2 * len(census.SERVED)
+        assert server._census._due >= begun + census.KEPT_TIMES * seconds

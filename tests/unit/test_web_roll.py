@@ -1,5 +1,6 @@
 """Members of the group that are no workers, and workers that share a name: noticed, named, and not in a hurry."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -170,9 +171,6 @@ async def test_a_worker_that_died_is_no_stranger(
             await called(server)
         clock.now += 1000
         assert not (await called(server)).foreigners
-        server._peers.doubt(server._roll._self)
-        clock.now += 1000
-        assert not (await called(server)).foreigners
 
 
 async def test_a_coordinator_that_is_away(engine: FakeEngine, coordinator: FakeCoordinator) -> None:
@@ -191,13 +189,9 @@ async def test_it_is_noticed_with_nobody_looking(
     monkeypatch.setattr(roll, "CALL_SECONDS", 0.01)
     coordinator.members = {CONSOLE: (2,)}
     async with serving(engine) as server:
-        while not server._roll.foreigners:
-            await roll.asyncio.sleep(0.01)
+        while not server._roll.foreigners:  # noqa: ASYNC110  # nothing tells when it has called
+            await asyncio.sleep(0.01)
         assert 503 == (await ready(server)).status
-    assert 5.0 <= roll_seconds
-
-
-roll_seconds = roll.CALL_SECONDS
 
 
 async def test_two_workers_with_one_instance_id(

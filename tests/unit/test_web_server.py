@@ -173,9 +173,9 @@ async def test_readiness_names_its_reasons(engine: FakeEngine) -> None:
     async with serving(engine) as server:
         ready = await get(server, "/health/ready")
         assert 200 == ready.status
-        assert {"status": "ready", "reasons": [], "partitions": {"0": "running", "1": "running"}, "worker": "w1"} == (
-            ready.json
-        )
+        running = {"0": "running", "1": "running"}
+        expected = {"status": "ready", "reasons": [], "warnings": [], "partitions": running, "worker": "w1"}
+        assert expected == ready.json
         engine.membership.is_fresh = False
         engine.membership.target = frozenset((0, 1, 2))
         engine.running.discard(1)
