@@ -1,7 +1,7 @@
 """GET /tables: every table with its partitions: owner, offset, keys and bytes, of the whole group.
 
-`keys` and `bytes` are a count as of `counted_offset`, `counted_seconds_ago` (see census). A partition that nobody answers
-for has its place all the same, with nulls, and `missing` says why.
+`keys` and `bytes` are a count as of `counted_offset`, `counted_seconds_ago` (see census). A partition that nobody
+answers for has its place all the same, with nulls, and `missing` says why.
 """
 
 import time

@@ -177,7 +177,7 @@ async def test_two_workers_with_one_instance_id(
     monkeypatch.setenv("PORTFOLIO_WEB_TOKEN", TOKEN)
     capsys.readouterr()
     assert 0 == await asyncio.to_thread(cli.run, ["verify", "-o", "json"])
-    assert json.loads(capsys.readouterr().out)["figures"]["served"] > 0
+    assert json.loads(capsys.readouterr().out)["served"] > 0
     assert all("signature" not in worker.text and TOKEN not in worker.text for worker in workers)
 
 
