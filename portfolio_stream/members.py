@@ -6,16 +6,15 @@
    it can be logged, shown, and asked.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-#: host:port, an IPv6 address in brackets
-_ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]{2,45}(?:%[A-Za-z0-9._-]{1,16})?\]|[A-Za-z0-9._-]{1,253}):([0-9]{1,5})")
-LAST_PORT = 65_535
+from portfolio_stream.foreign import printable
+from portfolio_stream.setting_values import ADDRESS
+
 MOST_NAME = 255  # characters of an instance id: it is a folder's name
 SHOWN_CHARACTERS = 120  # of a text that a stranger chose
 STOP_IT = "Stop that consumer: its group id must be another than the workers'."
@@ -73,8 +72,12 @@ def worker_of(client_id: str, member_id: str) -> Owner | None:
 
 
 def is_address(text: str) -> bool:
-    found = _ADDRESS.fullmatch(text)
-    return found is not None and 0 < int(found[1]) <= LAST_PORT
+    """host:port, as PORTFOLIO_WEB_ADVERTISED may have it."""
+    try:
+        ADDRESS.read(text)
+    except ValueError:
+        return False
+    return True
 
 
 def holders_among(members: Collection[Member]) -> dict[int, Member]:
@@ -104,5 +107,5 @@ def alike_named(workers: Sequence[Owner]) -> str:
 
 def escaped(text: str) -> str:
     """A stranger's text on one line, without what a terminal obeys, and not endless."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:SHOWN_CHARACTERS])
+    shown = printable(text[:SHOWN_CHARACTERS])
     return f"{shown}…" if len(text) > SHOWN_CHARACTERS else shown

@@ -20,7 +20,6 @@ from portfolio_stream.members import (
         ("w1@127.0.0.1:6066", "w1", "127.0.0.1:6066"),
         ("a@b@worker-1.example:1", "a@b", "worker-1.example:1"),
         ("w1@[2001:db8::1]:65535", "w1", "[2001:db8::1]:65535"),
-        ("w1@[fe80::1%eth0]:80", "w1", "[fe80::1%eth0]:80"),
         ("n\u00e4me 1@host_a:80", "n\u00e4me 1", "host_a:80"),
     ],
 )
