@@ -1,7 +1,9 @@
 """Asking workers for what they serve: which keys, from whom, how fresh; and what is made of no answer."""
 
+import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +16,11 @@ from portfolio_stream.audit.partition import PartitionAudit
 from portfolio_stream.audit.replay import show_value
 from portfolio_stream.audit.result import Coverage
 from portfolio_stream.audit.served import Asker, open_asker
+from portfolio_stream.members import Owner
 from portfolio_stream.settings import Settings
 from tests.unit.audit_histories import kinds
 from tests.unit.audit_world import World
+from tests.unit.web_fakes import FakeCoordinator, FakeEngine, serving
 
 EXAMINED = 4  # entries a page, of whatever the table's window says
 
@@ -219,3 +223,18 @@ async def test_pages_that_move_on_are_compared_each_at_its_offset() -> None:
     assert {state[0] for state in world.served if state[0] >= behind} >= {one.offset for one in audit.answers}
     assert len({one.offset for one in audit.answers}) > 5
     assert [] == await audit.run(None)
+
+
+async def test_workers_of_the_group_are_asked_by_signed_requests(tmp_path: Path) -> None:
+    """Any of them forwards; at an address that does not prove to be the member's nothing is asked."""
+    engines = [FakeEngine(tmp_path, name, FakeCoordinator()) for name in ("w1", "w2")]
+    engines[0].join()
+    engines[1].join(*range(8))
+    async with AsyncExitStack() as stack:
+        servers = [await stack.enter_async_context(serving(one, web_token="secret")) for one in engines]
+        engines[0]._coordinator.members = {f"w2@{servers[1].address}": tuple(range(8))}
+        asking = await stack.enter_async_context(open_asker(Settings(web_token="secret"), "sample"))
+        status, body = await asking._fetch(Owner("w1", servers[0].address, "member of w1"), "/tables/portfolios/P1")
+        assert (404, "w2") == (status, json.loads(body)["worker"])
+        stranger = Owner("x", servers[0].address, "member of x")
+        assert (None, b"") == await asking._fetch(stranger, "/tables/portfolios/P1")
