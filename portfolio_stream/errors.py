@@ -192,8 +192,7 @@ class FoldMismatch(PortfolioStreamError):
 
 
 class EngineFailed(PortfolioStreamError):
-    """The engine met an error that no rule foresees, e.g. a table value that cannot be encoded. Nothing uncommitted is
-    kept, and nothing was acknowledged."""
+    """The engine met an error that no rule foresees. Nothing uncommitted is kept, and nothing was acknowledged."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(
@@ -222,6 +221,17 @@ class RecordNotMovable(PortfolioStreamError):
         super().__init__(
             f"What halts partition {partition} at offset {offset} is not a record that could be moved.",
             "Correct what `portfolio-stream partitions list` names, then run `portfolio-stream partitions retry`.",
+        )
+
+
+class DeadLetterFailed(RecordNotMovable):
+    """The dead letter of a record cannot be built: the code that does so failed."""
+
+    def __init__(self, partition: int, offset: int, reason: str) -> None:
+        PortfolioStreamError.__init__(
+            self,
+            f"The dead letter of the record at offset {offset} of partition {partition} cannot be built: {reason}.",
+            "Read the traceback in the log of the partition's worker, correct the code, restart the worker, ask again.",
         )
 
 
@@ -352,6 +362,56 @@ class BrokerCacheUnusable(PortfolioStreamError):
 
 
 # -- what the engine refuses in an app's code
+
+
+class TableUnknown(PortfolioStreamError):
+    """A fold asked for a view of a table that the app does not have: nobody would keep what is written to it."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(
+            f"A fold uses the table {table!r}, which is none of the app's tables.",
+            "Give the table to the app, restart the worker, and run `portfolio-stream partitions retry`.",
+        )
+
+
+class TopicNotAnOutput(PortfolioStreamError):
+    """A fold asked for an appender to a topic that is none of the app's outputs."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(
+            f"A fold appends to {topic!r}, which is none of the app's outputs.",
+            "Name the topic among the app's outputs, restart the worker, and run `portfolio-stream partitions retry`.",
+        )
+
+
+class ValueNotBytes(PortfolioStreamError):
+    """A table's encoder returned something else."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(
+            f"The encoder of table {table!r} returned a value that is not bytes.",
+            "Correct the encoder, restart the worker, and run `portfolio-stream partitions retry`.",
+        )
+
+
+class ShareTooLarge(PortfolioStreamError):
+    """What a fold makes of a few source records is more than a transaction may hold."""
+
+    def __init__(self, found: str, allowed: str) -> None:
+        super().__init__(
+            f"A fold made {found}, and a transaction takes {allowed}.",
+            "Let the fold make less of one record, or move the record with `portfolio-stream partitions dead-letter`.",
+        )
+
+
+class AgentReturned(PortfolioStreamError):
+    """An agent ended while there are slices."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The agent returned instead of asking for the next slice.",
+            "Let the agent iterate over its stream to the end, then restart the worker.",
+        )
 
 
 class NotTransactional(PortfolioStreamError):

@@ -1,8 +1,9 @@
 """Closes the open transaction and commits it, while the next one opens and folds.
 
 1. Transaction N+1's records wait in their batches until N is settled.
-2. Offsets, records, EndTxn, store: in this order, each only after the one before succeeded.
-3. Whatever raises leaves the outcome to the engine, which drops everything and asks the coordinator.
+2. A share whose table values cannot be encoded is dropped alone, before anything is sent; the others are committed.
+3. Offsets, records, EndTxn, store: in this order, each only after the one before succeeded.
+4. Whatever raises then leaves the outcome to the engine, which drops everything and asks the coordinator.
 """
 
 import asyncio
@@ -15,9 +16,10 @@ from aiokafka.structs import TopicPartition
 
 from portfolio_stream.exactly_once.configuration import Configuration
 from portfolio_stream.exactly_once.database import Item
+from portfolio_stream.exactly_once.failures import ENCODING_FAILED, Failure
 from portfolio_stream.exactly_once.membership import Membership
 from portfolio_stream.exactly_once.partitions import Partitions
-from portfolio_stream.exactly_once.protocol import Doubt, MembershipBroken, StaleEpoch
+from portfolio_stream.exactly_once.protocol import Doubt, MembershipBroken, Refused, StaleEpoch
 from portfolio_stream.exactly_once.recovery import Source
 from portfolio_stream.exactly_once.statistics import Statistics
 from portfolio_stream.exactly_once.store import (
@@ -31,13 +33,15 @@ from portfolio_stream.exactly_once.store import (
     skip_key,
 )
 from portfolio_stream.exactly_once.transaction import Part, Transaction
-from portfolio_stream.exactly_once.writer import Writer
+from portfolio_stream.exactly_once.writer import Endings, Writer
 
 log = logging.getLogger(__name__)
 
 TRANSACTION_BYTES = 32 << 20
 TRANSACTION_EVENTS = 25_000  # in a backlog: +15 % throughput over 10,000; the memory of one transaction stays bounded
 INTERVAL_SECONDS = (0.010, 0.100)  # least and most time between two commits
+ENCODING_SECONDS = 0.5  # of one transaction: heartbeats wait for it; a slow encoder makes the next ones smaller
+TURN_SECONDS = 0.02
 COMMITTING_SECONDS = 0.05  # between two looks while another transaction commits
 INTERVAL_PER_COMMIT = 1.0  # slow commits mean load: fewer, larger transactions
 NEWEST_COMMIT_SHARE = 0.2  # of the usual time; one slow commit alone must not make the next events wait as well
@@ -56,8 +60,11 @@ class Commits:
         source: Source,
         changelog_id: str,
         wake_engine: Callable[[], None],
+        encoding_failed: Callable[[Failure], None],
     ) -> None:
+        """`encoding_failed` is called at a close, when nothing is in flight, and drops the share."""
         self._wake_engine = wake_engine
+        self._encoding_failed = encoding_failed
         self._configuration = configuration
         self._partitions = partitions
         self._statistics = statistics
@@ -69,6 +76,8 @@ class Commits:
         self._committing: asyncio.Task[None] | None = None
         self._stored = 0
         self.open = Transaction(1)
+        #: how many events make a transaction full
+        self._most_events = TRANSACTION_EVENTS
         #: the membership under which records are read now
         self.session = 0
         #: since the last drop
@@ -109,7 +118,7 @@ class Commits:
             if self._committing is not None and self._committing.done():
                 await self.finish()
             return
-        full = transaction.events >= TRANSACTION_EVENTS or transaction.bytes >= TRANSACTION_BYTES
+        full = transaction.events >= self._most_events or transaction.held_bytes >= TRANSACTION_BYTES
         at_once = full or now
         if self._committing is not None and not self._committing.done() and not at_once:
             return
@@ -120,9 +129,9 @@ class Commits:
         """Close the open transaction and begin to commit it, after the one before."""
         await self.finish()
         transaction = self.open
-        parts = transaction.committable()
+        items = await self._encode_parts(transaction)
+        parts = [part for part in transaction.committable() if part.partition in items]
         if parts:
-            items = {part.partition: self._encode(part) for part in parts}
             self._committing = asyncio.create_task(self._commit(transaction, parts, items), name="commit")
             self._committing.add_done_callback(lambda _: self._wake_engine())
             self.open = Transaction(transaction.number + 1)
@@ -156,6 +165,30 @@ class Commits:
         least, most = INTERVAL_SECONDS
         return min(most, max(least, INTERVAL_PER_COMMIT * self._statistics.usual_commit_seconds))
 
+    async def _encode_parts(self, transaction: Transaction) -> dict[int, list[Item]]:
+        """The store's items by partition, but of the shares that fail. Heartbeats get their turn in between."""
+        started = turn = time.perf_counter()
+        items: dict[int, list[Item]] = {}
+        for part in transaction.committable():
+            try:
+                items[part.partition] = self._encode(part)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001  whatever a table's definition raises
+                self._partitions.bump((part.partition,))
+                self._encoding_failed(part.failure(ENCODING_FAILED, error))
+            if time.perf_counter() - turn > TURN_SECONDS:
+                await asyncio.sleep(0)
+                turn = time.perf_counter()
+        self._adapt(transaction.events, time.perf_counter() - started)
+        return items
+
+    def _adapt(self, events: int, seconds: float) -> None:
+        if seconds > ENCODING_SECONDS:
+            self._most_events = max(1, min(self._most_events, int(events * ENCODING_SECONDS / seconds)))
+        else:
+            self._most_events = min(TRANSACTION_EVENTS, self._most_events * 2)
+
     def _encode(self, part: Part) -> list[Item]:
         """What the fold wrote, encoded once: changelog bytes are store bytes. META goes last."""
         assert part.position is not None  # noqa: S101  committable() has only such
@@ -183,7 +216,7 @@ class Commits:
         parts = await self._reserve(transaction, parts)
         if not parts:
             raise Doubt(None, "every partition of the transaction was lost")
-        endings = await self._writer.send_records(parts)
+        endings = await self._send_records(parts)
         await self._writer.commit()
         self._count(parts, time.perf_counter() - started)
         now = time.time()
@@ -196,6 +229,14 @@ class Commits:
         await self._store.write(chain.from_iterable(items[part.partition] for part in parts), positions)
         self._statistics.store_seconds.observe(time.perf_counter() - started)
         self._stored = transaction.number
+
+    async def _send_records(self, parts: Sequence[Part]) -> Endings:
+        try:
+            return await self._writer.send_records(parts)
+        except Refused as refused:
+            part = next(part for part in parts if part.partition == refused.partition)
+            refused.failure = part.failure(f"the broker refused a record for {refused.topic}", refused)
+            raise
 
     async def _reserve(self, transaction: Transaction, parts: Sequence[Part]) -> Sequence[Part]:
         """The parts whose offsets were accepted, under the epoch of the transaction's opening or a newer one."""

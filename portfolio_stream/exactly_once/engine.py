@@ -1,6 +1,7 @@
 """The exactly-once engine: one loop that hands slices to a fold, closes transactions and follows the group.
 
-1. A slice is acknowledged when its fold is done and asks for the next; a failure never acknowledges.
+1. A slice is acknowledged when its fold is done and asks for the next; a failure never acknowledges. Whatever fails in
+   one partition, in its fold or its encoding, drops and halts that partition alone (see failures).
 2. Transaction N commits while N+1 folds; N+1's records wait in their batches until N is settled.
 3. On any doubt everything uncommitted is dropped (views, open transaction, queued slices, by their incarnation), the
    coordinator is asked how the last transaction ended, and all partitions are recovered from what Kafka has.
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 from aiokafka import errors as kafka_errors
 
 from portfolio_stream.errors import (
+    DeadLetterFailed,
     OutcomeUnknown,
     PartitionNotHalted,
     PortfolioStreamError,
@@ -29,16 +31,17 @@ from portfolio_stream.errors import (
 from portfolio_stream.exactly_once.commits import Commits
 from portfolio_stream.exactly_once.configuration import Configuration
 from portfolio_stream.exactly_once.connections import Connections
+from portfolio_stream.exactly_once.failures import AGENT_TRIES, Failure, Suspect
 from portfolio_stream.exactly_once.identity import Identity
 from portfolio_stream.exactly_once.membership import Membership
 from portfolio_stream.exactly_once.offset_lookup import Member
-from portfolio_stream.exactly_once.partitions import Partitions, Suspect
+from portfolio_stream.exactly_once.partitions import Partitions
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.protocol import Doubt, MembershipBroken, Refused
 from portfolio_stream.exactly_once.reader import CorruptBatch, FetchLimits
-from portfolio_stream.exactly_once.recovery import Halted, Recovery, Source
+from portfolio_stream.exactly_once.recovery import Halted, Ready, Recovery, Source
 from portfolio_stream.exactly_once.replay import Replay
-from portfolio_stream.exactly_once.slices import SLICE_RECORDS, Deliver, Failure, Handout, Slice, cut
+from portfolio_stream.exactly_once.slices import SLICE_RECORDS, Deliver, Handout, Slice, cut
 from portfolio_stream.exactly_once.statistics import Statistics
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.exactly_once.topic_watch import TopicWatch
@@ -57,8 +60,6 @@ SOURCE_FETCH = FetchLimits(min_bytes=32 << 10, max_wait_ms=15, partition_bytes=1
 CHANGELOG_FETCH = FetchLimits(min_bytes=1, max_wait_ms=20, partition_bytes=256 << 10)
 KEEP_ID_SECONDS = 3600.0  # between two transactions, be they empty: two records in Kafka's log of transactions
 IDLE_POSITION_SECONDS = 5.0  # how often an idle partition whose position moved (markers) commits it
-SLICE_SHRINK = 8  # 500, 62, 7, 1: the failing record is alone after three more tries
-AGENT_TRIES = 3  # at one offset, before its partition stops
 REVOCATION_SECONDS = 10.0  # then the revoked partitions' share is dropped
 STOP_SECONDS = 3.0  # a stop must end within 5, and Faust's part of it takes some tenths, on a busy machine one
 GOODBYE_SECONDS = 0.5  # unsaid, the session time-out says it
@@ -79,6 +80,8 @@ class _Operation(NamedTuple):
 async def _answering(operation: _Operation, work: Awaitable[None]) -> None:
     try:
         await work
+    except RecordNotMovable as refused:
+        operation.refuse(refused)
     except BaseException:
         operation.refuse(OutcomeUnknown(operation.partition))
         raise
@@ -181,6 +184,7 @@ class Engine:
             source=self.source,
             changelog_id=self._changelog_id,
             wake_engine=self._wake,
+            encoding_failed=self._retry_smaller,
         )
         log.info("engine started instance=%s partitions=%d", self.identity.instance_id, self.partition_count)
 
@@ -295,17 +299,18 @@ class Engine:
             await self._follow_assignment()
             while self._operations:
                 await self._carry_out(self._operations.popleft())
-        for partition, batches in (await self._fetch()).items():
-            await self._hand_out_all(deliver, partition, batches)
+        fetched = await self._fetch()
+        incarnations = {partition: self.partitions.incarnation(partition) for partition in fetched}
+        for partition, batches in fetched.items():  # a close amid them may drop the share of any partition
+            await self._hand_out_all(deliver, partition, batches, incarnations[partition])
         await self._settle()
         await self._commits.close_if_due()
         await self._commit_idle_positions()
         await self._keep_transactional_id()
 
-    async def _hand_out_all(self, deliver: Deliver, partition: int, batches: list[list[Any]]) -> None:
-        """Until the partition is lost, dropped or halted."""
+    async def _hand_out_all(self, deliver: Deliver, partition: int, batches: list[list[Any]], incarnation: int) -> None:
+        """Until the partition is lost, dropped or halted, as it may have been since it was fetched."""
         known = self.partitions
-        incarnation = known.incarnation(partition)
         for records, size in cut(batches, lambda: self._slice_records(partition)):
             if partition not in known.running or known.incarnation(partition) != incarnation:
                 return
@@ -344,13 +349,17 @@ class Engine:
             await self._commits.close_if_due(now=is_suspect)
 
     def _slice(self, part: Part, records: list[Any]) -> Slice:
-        return Slice(self.partitions, self.store, part, records, self.partition_count)
+        outputs = self.configuration.output_topics
+        return Slice(self.partitions, part, records, partition_count=self.partition_count, outputs=outputs)
 
     async def _settle(self) -> None:
         """Every slice that was handed out is acknowledged, or its partition's share is dropped."""
         self._commits.open.bytes += await self._handout.settled()
-        for failure in self._handout.take_failures():
-            await self._retry_smaller(failure)
+        failures = self._handout.take_failures()
+        if failures:
+            await self._commits.finish()
+        for failure in failures:
+            self._retry_smaller(failure)
 
     # -- what the agent side reports
 
@@ -366,40 +375,42 @@ class Engine:
         """The fold raised: nothing of this slice may be committed."""
         if piece.is_current:
             self.partitions.bump((piece.partition,))
-            self._handout.failures.append(Failure(piece, error))
+            self._handout.failures.append(piece.failure(error))
         self._handout.release()
 
-    # -- a fold that fails
+    # -- what fails in one partition
 
-    async def _retry_smaller(self, failure: Failure) -> None:
-        """Drop this partition's open share and read it again in smaller slices, so that what precedes commits.
+    def _retry_smaller(self, failure: Failure) -> None:
+        """Drop the partition's open share and read it again in smaller slices, so that what precedes commits.
 
+        Only while nothing is in flight: the views are forgotten, and the store does not have what is on its way.
         Raises StoreFailed: that is the disk's fault and not the record's.
         """
         if isinstance(failure.error, StoreFailed):
             raise failure.error
-        (partition, records), error = (failure.piece.partition, failure.piece.records), failure.error
-        first, last = records[0].offset, records[-1].offset
-        self.statistics.agent_failures += 1
+        partition = failure.partition
         self._commits.drop_parts((partition,))
-        await self._commits.finish()
         self.partitions.forget_views((partition,))
-        suspect = self.partitions.suspects.setdefault(partition, Suspect(SLICE_RECORDS, last))
-        if first == last:
-            suspect.fails_at(first)
-        log.error(
-            "fold failed partition=%d offsets=%d..%d try=%d error=%s",
-            partition, first, last, suspect.tries, type(error).__name__,
-            exc_info=error if suspect.tries == 1 else None,
-        )  # fmt: skip
-        if suspect.tries >= AGENT_TRIES:
-            reason = f"the fold failed {suspect.tries} times: {type(error).__name__}"
-            self._halt(partition, reason, first, records[0])
-            return
-        suspect.slice_records = max(1, (last - first + 1) // SLICE_SHRINK)
-        if partition in self.running:  # not while it is given back
+        suspect = self._suspect(failure)
+        if suspect.halted is not None:
+            self._halt(partition, suspect.halted.reason, suspect.halted.offset, suspect.halted.record)
+        elif partition in self.running:  # not while it is given back
             self._reader.pause((partition,))
             self._reader.resume(partition, self.partitions.committed[partition])
+
+    def _suspect(self, failure: Failure) -> Suspect:
+        """What is known of the partition's failures, this one counted."""
+        suspect = self.partitions.suspects.setdefault(failure.partition, Suspect(SLICE_RECORDS, failure.last))
+        suspect.take(failure)
+        self.statistics.agent_failures += 1
+        first = failure.last if failure.first is None else failure.first.offset
+        log.error(
+            "fold failed partition=%d offsets=%d..%d try=%d error=%s reason=%s: %s",
+            failure.partition, first, failure.last, suspect.tries, type(failure.error).__name__, failure.what,
+            failure.detail,
+            exc_info=failure.error if suspect.tries == 1 else None,
+        )  # fmt: skip
+        return suspect
 
     def _suspect_fetch(self, corrupt: CorruptBatch) -> None:
         """Fetched bytes may be corrupt on the wire only: read them again, then stop the partition."""
@@ -453,15 +464,28 @@ class Engine:
             done.set_result(None)
 
     async def _move(self, record: Any, partition: int, set_aside: SetAside) -> None:
-        """In a transaction of its own: a fold that fails must not take the operator's decision with it."""
+        """In a transaction of its own: a fold that fails must not take the operator's decision with it.
+
+        Raises DeadLetterFailed: the partition stays halted at the record.
+        """
         await self._commits.close()
         part = self._commits.open_part(partition)
         piece = self._slice(part, [record])
-        set_aside(piece)
+        try:
+            set_aside(piece)
+        except StoreFailed:
+            raise
+        except Exception as error:  # whatever the app's code raises
+            log.exception("dead letter failed partition=%d offset=%d", partition, record.offset)
+            self._commits.drop_parts((partition,))
+            self.partitions.forget_views((partition,))
+            raise DeadLetterFailed(partition, record.offset, type(error).__name__) from error
         part.skipped.append(record.offset)
         piece.acknowledge()
         await self._commits.close()
         await self._commits.finish()
+        if not piece.is_current:  # it wrote to a table what cannot be encoded
+            raise DeadLetterFailed(partition, record.offset, self.halted[partition].reason)
         self.partitions.run_again(partition)
         self._reader.resume(partition, record.offset + 1)
         self.partitions.running.add(partition)
@@ -524,8 +548,8 @@ class Engine:
         except TimeoutError:
             raise Doubt(None, "a revocation could not be committed in time") from None
         self._let_go(gone)
-        if orphans - set(self.halted):
-            self._recover(frozenset(orphans - set(self.halted)))
+        if orphans:
+            self._recover(orphans)
         log.info("revoked partitions=%s milliseconds=%.1f", sorted(gone), (time.perf_counter() - started) * 1000)
 
     def _let_go(self, partitions: Collection[int]) -> None:
@@ -578,16 +602,28 @@ class Engine:
             known = self.partitions
             known.forget_views((decided.partition,))
             known.committed[decided.partition] = decided.offset
-            known.halted.pop(decided.partition, None)
             self.statistics.replayed += decided.replayed
-            self._reader.resume(decided.partition, decided.offset)
-            known.running.add(decided.partition)
-            if decided.lacks_group_offset:
-                self._commit_again(decided.partition, decided.offset)
+            self._run_or_halt(decided)
             log.info(
                 "recovered partition=%d offset=%d replayed=%d milliseconds=%.1f",
                 decided.partition, decided.offset, decided.replayed, (time.perf_counter() - started) * 1000,
             )  # fmt: skip
+
+    def _run_or_halt(self, recovered: Ready) -> None:
+        """Nothing but an operator, or another worker's commit, gets a partition past the record that halted it."""
+        known, partition = self.partitions, recovered.partition
+        known.halted.pop(partition, None)
+        suspect = known.suspects.get(partition)
+        if suspect is not None and suspect.halted is not None:
+            halted = suspect.halted
+            if halted.offset is not None and recovered.offset <= halted.offset:
+                self._halt(partition, halted.reason, halted.offset, halted.record)
+                return
+            del known.suspects[partition]
+        self._reader.resume(partition, recovered.offset)
+        known.running.add(partition)
+        if recovered.lacks_group_offset:
+            self._commit_again(partition, recovered.offset)
 
     def _commit_again(self, partition: int, offset: int) -> None:
         """The group's offset is gone, META has it. Until it is committed, lag counts from the log's start.
@@ -613,6 +649,7 @@ class Engine:
         await _cancelled(self._recovering)
         _raise_fatal(await self._commits.ended())
         self._handout.take_failures()
+        suspects = dict(self.partitions.suspects)
         self._let_go(every)
         session = self.membership.session  # one that ends meanwhile is the next turn's matter
         if await self._settle_writer():
@@ -623,10 +660,13 @@ class Engine:
         self._commits.drop()
         self.partitions.owned = self._target()
         self.membership.acknowledge(self.owned)
-        if isinstance(doubt, Refused) and doubt.partition in self.owned:
-            self._halt(doubt.partition, f"the broker refused a record for {doubt.topic}: {doubt.reason}")
-        if self.owned - set(self.halted):
-            self._recover(self.owned - set(self.halted))
+        self.partitions.suspects.update(
+            (partition, suspect) for partition, suspect in suspects.items() if partition in self.owned
+        )
+        if isinstance(doubt, Refused) and doubt.failure is not None and doubt.partition in self.owned:
+            self._suspect(doubt.failure)
+        if self.owned:
+            self._recover(self.owned)
         self._woken = True  # an operator's request that the doubt came before would wait for the next commit
         log.warning("dropped milliseconds=%.1f", (time.perf_counter() - started) * 1000)
 

@@ -7,10 +7,11 @@
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from portfolio_stream.errors import TableUnknown
 from portfolio_stream.exactly_once.database import Item
+from portfolio_stream.exactly_once.failures import Suspect
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.recovery import Halted
 from portfolio_stream.exactly_once.store import Store, StoredView
@@ -18,23 +19,6 @@ from portfolio_stream.exactly_once.store import Store, StoredView
 V = TypeVar("V")
 
 VIEW_ENTRIES = 200_000  # hot values of all views together, in each of two generations
-
-
-@dataclass(slots=True)
-class Suspect:
-    """A partition that runs in smaller slices, each committed at once, until what failed is committed."""
-
-    slice_records: int
-    #: last source offset of the first slice that failed
-    until: int
-    #: the record that failed alone, and how often
-    offset: int = -1
-    tries: int = 0
-
-    def fails_at(self, offset: int) -> None:
-        """One more try at this offset."""
-        self.tries = self.tries + 1 if self.offset == offset else 1
-        self.offset = offset
 
 
 class Partitions:
@@ -66,7 +50,7 @@ class Partitions:
                 known.pop(partition, None)
 
     def run_again(self, partition: int) -> None:
-        """Whatever halted it."""
+        """Clear the halt and the suspicion."""
         self.halted.pop(partition, None)
         self.suspects.pop(partition, None)
 
@@ -80,13 +64,23 @@ class Partitions:
     # -- views
 
     def view(self, partition: int, table: TableDefinition[V]) -> StoredView[V]:
+        """Raises TableUnknown: what nobody encodes at the commit would be lost."""
         view = self._views.get((partition, table.name))
         if view is None:
-            view = self._views[partition, table.name] = StoredView(table, self._store, partition)
+            view = self._views[partition, table.name] = self.new_view(partition, table)
         return view
 
+    def new_view(self, partition: int, table: TableDefinition[V]) -> StoredView[V]:
+        """One that nobody sees. Raises TableUnknown."""
+        if table.name not in self._tables:
+            raise TableUnknown(table.name)
+        return StoredView(self._tables[table.name], self._store, partition)
+
     def dirty_items(self, partition: int) -> Iterator[Item]:
-        """What the open transaction wrote, encoded once, table by table; the views are clean then."""
+        """What the open transaction wrote, encoded once, table by table. The views are clean then.
+
+        Raises what an encoder raises: some views are clean then, others are not, and all must be forgotten.
+        """
         for table in self._tables:
             view = self._views.get((partition, table))
             if view is not None and view.dirty:

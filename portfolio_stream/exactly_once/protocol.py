@@ -20,6 +20,7 @@ Sender), with the corrections that we measured.
 
 from collections.abc import Mapping
 from enum import Enum
+from typing import Any
 
 from kio.schema.errors import ErrorCode as E
 
@@ -150,13 +151,14 @@ class Doubt(Exception):
 
 
 class Refused(Doubt):
-    """A record batch of one partition that no retry will get accepted."""
+    """A record batch of one partition that no retry will get accepted; `failure` names its source records."""
 
     def __init__(self, topic: str, partition: int, reason: str) -> None:
         super().__init__(Step.PRODUCE, f"{topic}-{partition} {reason}")
         self.topic = topic
         self.partition = partition
         self.reason = reason
+        self.failure: Any = None
 
 
 class StaleEpoch(Doubt):

@@ -65,7 +65,7 @@ class Halted:
     partition: int
     offset: int | None
     reason: str
-    #: the source record that no fold takes, where it is one
+    #: the source record that cannot be committed, where it is one
     record: Any = None
 
 

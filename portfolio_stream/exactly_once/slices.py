@@ -7,12 +7,14 @@ folded in SLICE_SECONDS lately: heartbeats wait for a slice.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from typing import Any, TypeVar
 
+from portfolio_stream.errors import TopicNotAnOutput
+from portfolio_stream.exactly_once.failures import FOLD_FAILED, Failure
 from portfolio_stream.exactly_once.partitions import Partitions
 from portfolio_stream.exactly_once.ports import Append, TableDefinition
-from portfolio_stream.exactly_once.store import Store, StoredView
+from portfolio_stream.exactly_once.store import StoredView
 from portfolio_stream.exactly_once.transaction import Part
 
 V = TypeVar("V")
@@ -25,14 +27,21 @@ SLICE_BYTES = 4 << 20  # keys and values; events are small, but a record may hol
 class Slice:
     """Records of one partition on their way through a fold (see ports.Slice)."""
 
-    __slots__ = ("_part", "_partitions", "_store", "incarnation", "partition", "partition_count", "records")
+    __slots__ = ("_outputs", "_part", "_partitions", "incarnation", "partition", "partition_count", "records")
 
     def __init__(
-        self, partitions: Partitions, store: Store, part: Part, records: Sequence[Any], partition_count: int
+        self,
+        partitions: Partitions,
+        part: Part,
+        records: Sequence[Any],
+        *,
+        partition_count: int,
+        outputs: Collection[str],
     ) -> None:
+        """`outputs` are the topics that a fold may append to."""
         self._partitions = partitions
-        self._store = store
         self._part = part
+        self._outputs = outputs
         self.partition = part.partition
         self.partition_count = partition_count
         self.incarnation = part.incarnation
@@ -46,31 +55,36 @@ class Slice:
     def view(self, table: TableDefinition[V]) -> StoredView[V]:
         """Of a slice that was dropped while its fold waited: one that nobody sees."""
         if not self.is_current:
-            return StoredView(table, self._store, self.partition)
+            return self._partitions.new_view(self.partition, table)
         return self._partitions.view(self.partition, table)
 
     def appender(self, topic: str) -> Append:
+        """Raises TopicNotAnOutput."""
+        if topic not in self._outputs:
+            raise TopicNotAnOutput(topic)
         return self._part.appender(topic)
 
     def count(self, **outcomes: int) -> None:
         """Counted when the slice's transaction has committed."""
-        self._part.counts.update(outcomes)
+        counts = self._part.counts
+        for outcome, times in outcomes.items():
+            counts[outcome] += times
+
+    def failure(self, error: BaseException) -> Failure:
+        """The fold raised `error`."""
+        first, last = self.records[0], self.records[-1].offset
+        return Failure(self.partition, FOLD_FAILED, error, first=first, last=last, records=len(self.records))
 
     def acknowledge(self) -> None:
         part, last = self._part, self.records[-1]
+        if part.first is None:
+            part.first = self.records[0]
         part.position = last.offset + 1
         part.events += len(self.records)
         part.latest_timestamps.append((last.timestamp, len(self.records)))
 
 
 Deliver = Callable[[Slice], Awaitable[None]]
-
-
-class Failure(NamedTuple):
-    """A slice whose fold raised."""
-
-    piece: Slice
-    error: BaseException
 
 
 def cut(batches: list[list[Any]], most: Callable[[], int]) -> Iterator[tuple[list[Any], int]]:

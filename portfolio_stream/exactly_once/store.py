@@ -17,11 +17,12 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
 from itertools import chain
 from pathlib import Path
+from types import NoneType
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import msgspec
 
-from portfolio_stream.errors import StoreFailed
+from portfolio_stream.errors import StoreFailed, ValueNotBytes
 from portfolio_stream.exactly_once.database import Cursor, Database, Item, RocksDatabase
 from portfolio_stream.exactly_once.ports import TableDefinition
 
@@ -225,11 +226,12 @@ class StoredView(dict[bytes, Any], Generic[V]):
     older one, which is dropped at the next turn if the store has all of it by then.
     """
 
-    __slots__ = ("_aged_in", "_decode", "_older", "_prefix", "_store", "dirty", "encode")
+    __slots__ = ("_aged_in", "_decode", "_older", "_prefix", "_store", "dirty", "encode", "name")
 
     def __init__(self, definition: TableDefinition[V], store: Store, partition: int) -> None:
         super().__init__()
         self._store = store
+        self.name = definition.name
         self._prefix = prefix_of(partition) + definition.name.encode() + b"\x00"
         self._decode = definition.decode
         self.encode = definition.encode
@@ -261,12 +263,19 @@ class StoredView(dict[bytes, Any], Generic[V]):
                 yield key, self._decode(value.bytes) if isinstance(value, _Raw) else value
 
     def take_dirty(self) -> list[Item]:
-        """The open transaction's writes, encoded once: (store key, value)."""
-        prefix, encode = self._prefix, self.encode
-        items: list[Item] = [
-            (prefix + key, None if value is None else encode(value)) for key, value in self.dirty.items()
-        ]
-        self.dirty.clear()
+        """The open transaction's writes, encoded once: (store key, value).
+
+        Raises ValueNotBytes, or what the encoder raises; the view must be forgotten then.
+        """
+        prefix, encode, dirty = self._prefix, self.encode, self.dirty
+        encoded = [None if value is None else encode(value) for value in dirty.values()]
+        kinds = set(map(type, encoded))
+        if kinds != {bytes}:  # the store would refuse other types after the commit; an encoder's None would delete
+            deletions = sum(value is None for value in dirty.values())
+            if kinds - {bytes, NoneType} or encoded.count(None) != deletions:
+                raise ValueNotBytes(self.name)
+        items = list(zip(map(prefix.__add__, dirty), encoded, strict=True))
+        dirty.clear()
         return items
 
     def age(self, limit: int, open_transaction: int, stored_transaction: int) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
+from portfolio_stream.errors import ShareTooLarge
+from portfolio_stream.exactly_once.failures import Failure
 from portfolio_stream.exactly_once.ports import Append, Headers
 
 Topic = str
@@ -24,6 +26,10 @@ MAGIC, NO_COMPRESSION, TRANSACTIONAL = 2, 0, 1
 TRANSACTIONAL_BIT = 0x10
 ATTRIBUTES_LOW_BYTE = 22  # of a v2 record batch header
 NO_TIMESTAMP = -1
+#: of one record: a broker hangs up at 100 MiB (socket.request.max.bytes), which looks like an outage
+RECORD_BYTES = 64 << 20
+#: for one topic, of one partition's share: 128 MiB; a transaction has some 32 MiB, but a fold may give much more
+SHARE_BATCHES = (128 << 20) // BATCH_BYTES
 
 
 #: a builder, and how many records it holds
@@ -43,6 +49,9 @@ class Batches:
     def __init__(self) -> None:
         self._chain: Chain = []
         self.append, self.extend = _appenders(self._chain)
+
+    def __len__(self) -> int:
+        return len(self._chain)
 
     def last_batch_records(self) -> int:
         return self._chain[-1][1][0]
@@ -68,7 +77,7 @@ def _appenders(chain: Chain) -> tuple[Append, Extend]:
     no_headers: list[tuple[str, bytes | None]] = []
 
     def add(timestamp: int, key: Data, value: Data, headers: Headers) -> None:
-        nonlocal append, count, first
+        nonlocal append, builder, count, first
         listed = list(headers) if headers else no_headers  # aiokafka's C code takes a list alone
         is_misread = first == NO_TIMESTAMP != timestamp and count[0]  # it would take the next one's for those before
         if is_misread or append(count[0], timestamp, key, value, listed) is None:
@@ -77,10 +86,11 @@ def _appenders(chain: Chain) -> tuple[Append, Extend]:
             append(0, timestamp, key, value, listed)
         if not count[0]:
             first = timestamp
+            _require_bound(builder)  # a record that is larger than a batch is the first of its own
         count[0] += 1
 
     def extend(timestamp: int, records: Iterable[tuple[bytes, Data]]) -> None:
-        nonlocal append, count, first
+        nonlocal append, builder, count, first
         rest = iter(records)
         for key, value in rest:  # the first one alone can meet records without a timestamp
             add(timestamp, key, value, ())
@@ -92,13 +102,22 @@ def _appenders(chain: Chain) -> tuple[Append, Extend]:
                 builder, count = _grow(chain)
                 append, first, number = builder.append, timestamp, 0
                 append(0, timestamp, key, value, no_headers)
+                _require_bound(builder)
             number += 1
         count[0] = number
 
     return add, extend
 
 
+def _require_bound(builder: Any) -> None:
+    if builder.size() > RECORD_BYTES:
+        raise ShareTooLarge(f"one record of {builder.size():,} bytes", f"{RECORD_BYTES:,} bytes")
+
+
 def _grow(chain: Chain) -> tuple[Any, list[int]]:
+    """Raises ShareTooLarge."""
+    if len(chain) == SHARE_BATCHES:
+        raise ShareTooLarge(f"more than {SHARE_BATCHES} record batches for one topic", "that number")
     builder = DefaultRecordBatchBuilder(MAGIC, NO_COMPRESSION, TRANSACTIONAL, -1, -1, 0, BATCH_BYTES)
     link: tuple[Any, list[int]] = (builder, [0])
     chain.append(link)
@@ -108,13 +127,17 @@ def _grow(chain: Chain) -> tuple[Any, list[int]]:
 class Part:
     """One source partition's share of a transaction."""
 
-    __slots__ = ("batches", "counts", "events", "incarnation", "latest_timestamps", "partition", "position", "skipped")
+    __slots__ = (
+        "batches", "counts", "events", "first", "incarnation", "latest_timestamps", "partition", "position", "skipped",
+    )  # fmt: skip
 
     def __init__(self, partition: int, incarnation: int) -> None:
         self.partition = partition
         self.incarnation = incarnation
         #: next source offset, None until a slice was acknowledged
         self.position: int | None = None
+        #: the first source record that was acknowledged
+        self.first: Any = None
         self.events = 0
         self.counts: Counter[str] = Counter()
         self.batches: dict[Topic, Batches] = {}
@@ -122,6 +145,17 @@ class Part:
         self.skipped: list[int] = []
         #: (timestamp in ms of a slice's last record, records): for the latency figures
         self.latest_timestamps: list[tuple[int, int]] = []
+
+    def failure(self, what: str, error: BaseException) -> Failure:
+        """All that it holds cannot be committed."""
+        assert self.position is not None  # noqa: S101  only such is closed
+        last = self.position - 1
+        return Failure(self.partition, what, error, first=self.first, last=last, records=self.events)
+
+    @property
+    def batch_count(self) -> int:
+        """Full record batches, but the last of each topic."""
+        return sum(len(batches) for batches in self.batches.values())
 
     def appender(self, topic: Topic) -> Append:
         return self.batches_of(topic).append
@@ -161,6 +195,12 @@ class Transaction:
     @property
     def events(self) -> int:
         return sum(part.events for part in self.parts.values())
+
+    @property
+    def held_bytes(self) -> int:
+        """Of source records, or of what the folds made of them, whichever are more."""
+        batches = sum(part.batch_count - len(part.batches) for part in self.parts.values())
+        return max(self.bytes, batches * BATCH_BYTES)
 
     def committable(self) -> Sequence[Part]:
         return [part for part in self.parts.values() if part.position is not None]

@@ -1,4 +1,5 @@
-"""The worker with a bug in its fold: it fails at every value that holds `poison`, until PORTFOLIO_TEST_CURE exists."""
+"""The worker with two bugs, until PORTFOLIO_TEST_CURE exists: its fold fails at every value that holds `poison`, and
+what it writes for a value that holds `indigestible` cannot be encoded."""
 
 import os
 from pathlib import Path
@@ -6,6 +7,7 @@ from typing import Any
 
 from portfolio_stream import worker
 from portfolio_stream.worker import app
+from tables.portfolios import PORTFOLIOS
 
 __all__ = ["app"]
 
@@ -14,9 +16,15 @@ fold_slice = worker.fold_slice
 
 
 def failing(piece: Any, **options: Any) -> Any:
-    if any(b"poison" in (record.value or b"") for record in piece.records) and not CURE.exists():
+    def holds(word: bytes) -> bool:
+        return any(word in (record.value or b"") for record in piece.records) and not CURE.exists()
+
+    if holds(b"poison"):
         raise ValueError("poison")
-    return fold_slice(piece, **options)
+    counts = fold_slice(piece, **options)
+    if holds(b"indigestible"):
+        piece.view(PORTFOLIOS).put(b"indigestible", object())
+    return counts
 
 
 worker.fold_slice = failing

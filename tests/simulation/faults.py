@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from tests.simulation.kafka.network import LATENCY
-from tests.simulation.ledger import CHANGELOG, OUTPUT, POISON, SOURCE
+from tests.simulation.ledger import CHANGELOG, INDIGESTIBLE, OUTPUT, POISON, SOURCE
 from tests.simulation.plan import Fault
 
 if TYPE_CHECKING:
@@ -383,6 +383,15 @@ def fail_fold(world: "World", fault: Fault) -> bool:
     return True
 
 
+def fail_encoding(world: "World", fault: Fault) -> bool:
+    """What a fold wrote cannot be encoded at the commit."""
+    worker = _running(world, fault)
+    if worker is None:
+        return False
+    worker.encoding_failures += 1 + int(fault.amount * 5)
+    return True
+
+
 def slow_fold(world: "World", fault: Fault) -> bool:
     """The next fold waits for something, at times for longer than a revocation may take: the main loop stands still."""
     worker = _running(world, fault)
@@ -408,8 +417,9 @@ def damage_fetches(world: "World", fault: Fault) -> bool:
 
 
 def poison(world: "World", fault: Fault) -> bool:
-    """A record that no fold takes; an operator moves it in the end."""
-    world.kafka.append(SOURCE, fault.target % world.plan.profile.partitions, [(b"poison", POISON)])
+    """A record that no fold takes, or no encoder; an operator moves it in the end."""
+    value = POISON if fault.amount < 0.5 else INDIGESTIBLE
+    world.kafka.append(SOURCE, fault.target % world.plan.profile.partitions, [(b"poison", value)])
     return True
 
 
@@ -436,7 +446,7 @@ ACTS: Mapping[str, Act] = {
         kill, crash_at_step, crash_exactly, kill_at_reply, stop, remove, long_absence, add, twin, pause,
         pause_at_reply, nap, lose_replies, lose_requests, lose_next_reply, lose_assignment, hold_next_request, cut_off,
         slow_link, kill_broker, kill_broker_at_reply, pause_broker, move_leaders, compact, disk_full, disk_write_fails,
-        slow_disk, crash_machine, wipe_folder, new_identity, copy_folder, jump_clock, fail_fold, slow_fold, poison,
-        source_transactions, open_source_transaction, refuse_records, damage_fetches,
+        slow_disk, crash_machine, wipe_folder, new_identity, copy_folder, jump_clock, fail_fold, fail_encoding,
+        slow_fold, poison, source_transactions, open_source_transaction, refuse_records, damage_fetches,
     )
 }  # fmt: skip

@@ -22,7 +22,7 @@ import msgspec
 
 from portfolio_stream.exactly_once.database import Item
 from portfolio_stream.exactly_once.store import META_KEY, SKIP_KEY, Meta
-from tests.simulation.ledger import CHANGELOG, DEAD, OUTPUT, POISON, SOURCE, Poisoned, Replay, values_of
+from tests.simulation.ledger import CHANGELOG, DEAD, FATAL, OUTPUT, SOURCE, Poisoned, Replay, values_of
 
 OWN_PREFIX = b"\xff\xff"  # the store's own keys
 Place = tuple[str, int]
@@ -82,7 +82,7 @@ class Judge:
         }
         known.replay.skipped |= skipped
         records = self._source(number, known.committed, offset)
-        given_up = [record.offset for record in records if record.offset in skipped and record.value != POISON]
+        given_up = [record.offset for record in records if record.offset in skipped and record.value not in FATAL]
         if given_up:
             raise Anomaly(f"{place}: records {given_up} were given up, which a fold takes")
         try:

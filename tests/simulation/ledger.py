@@ -3,7 +3,7 @@
 An event is `NUMBER AMOUNT`, its key an account. An account keeps a balance and a count; one whose balance returns to 0
 is removed (a tombstone). The last WINDOW numbers of an account are remembered: a repeated one has no effect; each
 SWEEP events, those that have left the window leave the table. An amount that is no number is a dead letter. `POISON`
-raises: no fold takes it.
+raises: no fold takes it. `INDIGESTIBLE` folds to a balance that no encoder takes.
 
 `replay` folds plain records into what must stand in outputs, dead letters and tables: written apart from `fold_slice`.
 """
@@ -19,16 +19,25 @@ GROUP = "ledger"
 FOLD = "ledger 1"
 WINDOW = 8
 SWEEP = 4
-POISON = b"POISON"
+POISON, INDIGESTIBLE = b"POISON", b"INDIGESTIBLE"
+#: what an operator must move to the dead letters
+FATAL = (POISON, INDIGESTIBLE)
 
 Account = tuple[int, int]
+INDIGESTIBLE_ACCOUNT: Account = (0, -1)
 
 
 class Poisoned(Exception):
     """A bug in somebody's fold."""
 
 
+class Unencodable(Exception):
+    """A bug in somebody's table definition."""
+
+
 def _encode_account(account: Account) -> bytes:
+    if account == INDIGESTIBLE_ACCOUNT:
+        raise Unencodable
     return b"%d %d" % account
 
 
@@ -55,6 +64,10 @@ def fold_slice(piece: Slice) -> None:
         key, value = record.key or b"", record.value or b""
         if value == POISON:
             raise Poisoned
+        if value == INDIGESTIBLE:
+            accounts.put(key, INDIGESTIBLE_ACCOUNT)
+            append(record.timestamp, key, value, ())
+            continue
         number, _, amount = value.partition(b" ")
         if not amount.lstrip(b"-").isdigit():
             reject(record.timestamp, key, value, ())
@@ -93,7 +106,7 @@ class Replay:
 
     def _add(self, offset: int, timestamp: int, key: bytes, value: bytes) -> None:
         parts = value.split(b" ")
-        if value == POISON and offset not in self.skipped:
+        if value in FATAL and offset not in self.skipped:
             raise Poisoned(f"the record at {offset}, which nobody decided to give up")
         if offset in self.skipped or len(parts) != 2 or not parts[1].lstrip(b"-").isdigit():
             self.dead.append(Output(timestamp, key, value))

@@ -70,8 +70,9 @@ MUTATIONS = (
     Mutation(
         "overlay kept after an abort", "engine",
         "        _raise_fatal(await self._commits.ended())\n        self._handout.take_failures()\n"
-        "        self._let_go(every)\n",
+        "        suspects = dict(self.partitions.suspects)\n        self._let_go(every)\n",
         "        _raise_fatal(await self._commits.ended())\n        self._handout.take_failures()\n"
+        "        suspects = dict(self.partitions.suspects)\n"
         "        self.partitions.bump(every)\n        self._commits.drop_parts(every)\n"
         "        self.partitions.forget_views = lambda partitions: None\n",
     ),
@@ -86,9 +87,9 @@ MUTATIONS = (
         "        parts = await self._reserve(transaction, parts)\n"
         "        if not parts:\n"
         '            raise Doubt(None, "every partition of the transaction was lost")\n'
-        "        endings = await self._writer.send_records(parts)\n",
+        "        endings = await self._send_records(parts)\n",
         "        self._writer.state = State.RESERVED\n"
-        "        endings = await self._writer.send_records(parts)\n"
+        "        endings = await self._send_records(parts)\n"
         "        self._writer.state = State.READY\n"
         "        try:\n"
         "            parts = await self._reserve(transaction, parts)\n"
@@ -112,8 +113,18 @@ MUTATIONS = (
     Mutation(
         "a failed fold acknowledges", "engine",
         "            self.partitions.bump((piece.partition,))\n            self._handout.failures.append("
-        "Failure(piece, error))\n",
+        "piece.failure(error))\n",
         "            piece.acknowledge()\n",
+    ),
+    Mutation(
+        "a failed encoding acknowledges", "commits",
+        "        items = list(self._partitions.dirty_items(part.partition))\n",
+        "        items = []\n        try:\n            items.extend(self._partitions.dirty_items(part.partition))\n"
+        "        except Exception:\n            pass\n",
+    ),
+    Mutation(
+        "a failed encoding leaves what its slices had been read", "commits",
+        "                self._partitions.bump((part.partition,))\n", "",
     ),
     Mutation(
         "an unanswered commit taken for committed", "writer",
@@ -134,13 +145,14 @@ MUTATIONS = (
     ),
     Mutation(
         "tombstones left out of the changelog", "store",
-        "for key, value in self.dirty.items()\n        ]\n        self.dirty.clear()",
-        "for key, value in self.dirty.items() if value is not None\n        ]\n        self.dirty.clear()",
+        "        dirty.clear()\n        return items\n",
+        "        dirty.clear()\n        return [item for item in items if item[1] is not None]\n",
     ),
     Mutation(
         "a failed fold's share kept in the open transaction", "engine",
-        "        self._commits.drop_parts((partition,))\n        await self._commits.finish()\n",
-        "        await self._commits.finish()\n",
+        "        self._commits.drop_parts((partition,))\n        self.partitions.forget_views((partition,))\n"
+        "        suspect =",
+        "        self.partitions.forget_views((partition,))\n        suspect =",
     ),
     Mutation(  # it was there once: chaos found it
         "a heartbeat that sends the epoch of before it waited", "membership",
@@ -250,6 +262,6 @@ def edited(edit: Mutation, source: str) -> str:
     assert times == 1, f"{edit.name}: its place occurs {times} times in {edit.module}"
     source = source.replace(edit.old, edit.new)
     if edit.module == "commits":  # what the mutated lines name
-        known = "import Doubt, MembershipBroken, StaleEpoch"
+        known = "import Doubt, MembershipBroken, Refused, StaleEpoch"
         source = source.replace(known, f"{known}, State, Step, after")
     return source

@@ -7,6 +7,7 @@ an operator's error, or a bug, which the judge does not forgive.
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -36,6 +37,10 @@ class FoldFailed(Exception):
     """A fold that fails now and then: it had no memory, say."""
 
 
+class EncodingFailed(Exception):
+    """An encoder that fails now and then."""
+
+
 class SimulatedWorker:
     def __init__(
         self,
@@ -58,6 +63,8 @@ class SimulatedWorker:
         self.ending: BaseException | None = None
         #: slices whose fold will fail
         self.failures = 0
+        #: transactions of which a value will not be encoded
+        self.encoding_failures = 0
         #: for which the next fold waits for something
         self.fold_seconds = 0.0
         #: how often the fold of one record alone has failed, by partition and offset
@@ -118,7 +125,8 @@ class SimulatedWorker:
             lock=-1,
         )
         store = Store(Path(self.name), self.disk.open)
-        engine = self.engine = Engine(CONFIGURATION, self._connect(self.name), identity, store, TABLES, set_aside)
+        tables = [replace(table, encode=self._failing(table.encode)) for table in TABLES]
+        engine = self.engine = Engine(CONFIGURATION, self._connect(self.name), identity, store, tables, set_aside)
         try:
             await engine.start()
         except PortfolioStreamError as error:
@@ -133,6 +141,15 @@ class SimulatedWorker:
         process.kill()
         self.process = None
         self._ended(self)
+
+    def _failing(self, encode: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+        def encode_or_fail(value: Any) -> bytes:
+            if self.encoding_failures:
+                self.encoding_failures -= 1
+                raise EncodingFailed
+            return encode(value)
+
+        return encode_or_fail
 
     async def _run(self, engine: Engine, stopping: asyncio.Event) -> None:
         slices: asyncio.Queue[Slice] = asyncio.Queue()

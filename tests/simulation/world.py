@@ -24,7 +24,7 @@ from portfolio_stream.errors import (
     Superseded,
 )
 from portfolio_stream.exactly_once import partitions, replay
-from portfolio_stream.exactly_once.engine import AGENT_TRIES
+from portfolio_stream.exactly_once.failures import AGENT_TRIES
 from portfolio_stream.exactly_once.membership import FRESH_SECONDS
 from portfolio_stream.exactly_once.recovery import Halted
 from tests.simulation.disk import Disk
@@ -32,7 +32,7 @@ from tests.simulation.faults import ACTS
 from tests.simulation.judge import OWN_PREFIX, Anomaly, Judge
 from tests.simulation.kafka.cluster import DELETE_RETENTION_SECONDS, SimulatedKafka
 from tests.simulation.kafka.transactions import LAST_EPOCH
-from tests.simulation.ledger import CHANGELOG, DEAD, OUTPUT, POISON, SOURCE
+from tests.simulation.ledger import CHANGELOG, DEAD, FATAL, OUTPUT, SOURCE
 from tests.simulation.loop import Deadlock, Process, SimulatedLoop, simulate
 from tests.simulation.plan import Fault, Plan
 from tests.simulation.timeline import Timeline
@@ -53,6 +53,12 @@ PERMITTED: Mapping[type[PortfolioStreamError], frozenset[str]] = {
     BrokerUnreachable: _NO_ANSWER,
     MembershipLost: _NO_ANSWER,
     Superseded: frozenset(("twin",)),
+}
+#: what a halt's reason says, and the fault of which one must have happened
+HALTING = {
+    "refused a record": "refuse_records",
+    "cannot be read": "damage_fetches",
+    "the encoding of its table values failed": "fail_encoding",
 }
 LATE_ENDINGS_SECONDS = 30.0  # after everything is mended: requests that nobody will answer are given up by then
 OPERATOR_SHARE = 0.05  # of the looks, with which an operator does something about what is halted
@@ -190,13 +196,11 @@ class World:
     def _check_halted(self, worker: SimulatedWorker, halted: Halted) -> None:
         """A partition stops for what happened to it, and for nothing else."""
         record = halted.record
-        if record is not None:
+        is_due = any(words in halted.reason and self.faults[fault] for words, fault in HALTING.items())
+        if record is not None and not is_due:
             tries = worker.failed_alone[halted.partition, record.offset]
             needed = 1 if self.faults["damage_fetches"] else AGENT_TRIES  # both are tries at one offset
-            is_due = record.value == POISON or tries >= needed
-        else:
-            causes = {"refused a record": "refuse_records", "cannot be read": "damage_fetches"}
-            is_due = any(words in halted.reason and self.faults[fault] for words, fault in causes.items())
+            is_due = record.value in FATAL or tries >= needed
         if not is_due:
             raise Anomaly(f"{worker.name} halted partition {halted.partition} for no cause: {halted.reason}")
 
@@ -214,7 +218,8 @@ class World:
         for worker in list(self.twins):
             self.part(worker)
         for worker in self.workers:
-            worker.disk.is_full, worker.disk.fails_in, worker.failures, worker.fold_seconds = False, None, 0, 0.0
+            worker.disk.is_full, worker.disk.fails_in = False, None
+            worker.failures, worker.encoding_failures, worker.fold_seconds = 0, 0, 0.0
             if worker.process is not None:
                 worker.process.dies_at = None
                 if worker.process.is_paused:
@@ -244,7 +249,7 @@ class World:
             if not worker.is_running or engine is None or worker.process is None:
                 continue
             for partition, halted in list(engine.halted.items()):
-                if halted.record is not None and halted.record.value == POISON:
+                if halted.record is not None and halted.record.value in FATAL:
                     work: Coroutine[Any, Any, None] = engine.dead_letter(partition, halted.offset or 0)
                 else:
                     work = engine.retry(partition)

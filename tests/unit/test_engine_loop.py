@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,18 +12,28 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
-from portfolio_stream.errors import OutcomeUnknown, PartitionNotHalted, RecordNotMovable, Superseded
+from portfolio_stream.errors import (
+    DeadLetterFailed,
+    OutcomeUnknown,
+    PartitionNotHalted,
+    RecordNotMovable,
+    StoreFailed,
+    Superseded,
+    TableUnknown,
+    TopicNotAnOutput,
+)
+from portfolio_stream.exactly_once import commits, slices
 from portfolio_stream.exactly_once import engine as loop
-from portfolio_stream.exactly_once import slices
 from portfolio_stream.exactly_once.commits import COMMITTING_SECONDS, Commits
 from portfolio_stream.exactly_once.configuration import Configuration
 from portfolio_stream.exactly_once.connections import KafkaConnections
 from portfolio_stream.exactly_once.engine import KEEP_ID_SECONDS, Engine
+from portfolio_stream.exactly_once.failures import Suspect
 from portfolio_stream.exactly_once.identity import Identity
 from portfolio_stream.exactly_once.member_name import MemberName, Naming
 from portfolio_stream.exactly_once.memory import MemoryRecord
 from portfolio_stream.exactly_once.ports import TableDefinition
-from portfolio_stream.exactly_once.protocol import MembershipBroken
+from portfolio_stream.exactly_once.protocol import MembershipBroken, Refused
 from portfolio_stream.exactly_once.recovery import Ready, Source
 from portfolio_stream.exactly_once.slices import Slice
 from portfolio_stream.exactly_once.store import Store
@@ -88,6 +99,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
         source=made.source,
         changelog_id="c",
         wake_engine=made._wake,
+        encoding_failed=made._retry_smaller,
     )
     made.partitions.owned = frozenset({0, 1})
     made.partitions.running = {0, 1}
@@ -502,3 +514,241 @@ async def test_a_late_transaction_waits_for_the_commit_before_it(engine: Engine)
     await engine._commits._committing
     await engine._fetch()
     assert [1000 * COMMITTING_SECONDS, 1] == waits
+
+
+def written(engine: Engine, partition: int, first: int, count: int, values: dict[bytes, Any]) -> None:
+    """A slice that its fold has acknowledged, with what it wrote."""
+    part = engine._commits.open_part(partition)
+    piece = engine._slice(part, records(first, count))
+    for key, value in values.items():
+        piece.view(NUMBERS).put(key, value)
+    piece.appender("out")(1, b"k", b"v", ())
+    piece.acknowledge()
+
+
+class Sent:
+    """A writer that notes which offsets were committed, and refuses some records."""
+
+    def __init__(self, refused: dict[int, int] | None = None) -> None:
+        #: next offset by partition
+        self.committed: dict[int, int] = {}
+        #: the offset of the record that is refused, by partition
+        self.refused = refused or {}
+        self.parts: Any = ()
+
+    async def send_offsets(self, topic: str, parts: Any, *, member_id: str, member_epoch: int) -> None:
+        self.parts = parts
+
+    async def send_records(self, parts: Any) -> dict[TopicPartition, int]:
+        for part in parts:
+            offset = self.refused.get(part.partition)
+            if offset is not None and part.first.offset <= offset < part.position:
+                raise Refused("out", part.partition, "MESSAGE_TOO_LARGE")
+        return {}
+
+    async def commit(self) -> None:
+        self.committed.update({part.partition: part.position for part in self.parts})
+
+    async def settle(self) -> None: ...
+
+
+def writes(engine: Engine, refused: dict[int, int] | None = None) -> Sent:
+    engine.membership.member_id = "m"
+    sent = engine.writer = engine._commits._writer = Sent(refused)  # type: ignore[assignment]
+    return sent  # type: ignore[return-value]
+
+
+async def test_a_share_that_cannot_be_encoded_is_dropped_alone(engine: Engine) -> None:
+    """Nothing of it is sent, nor kept: it is read again in smaller slices; the other share is committed."""
+    sent = writes(engine)
+    written(engine, 0, 10, 80, {b"good": 1, b"bad": "no number"})
+    written(engine, 1, 20, 3, {b"x": 7})
+    await engine._commits.close()
+    await engine._commits.finish()
+    assert {1: 23} == sent.committed
+    assert ({0: 10}, 10) == (engine._reader.reading, engine.partitions.suspects[0].slice_records)  # type: ignore[attr-defined]
+    assert [None, None] == [engine.partitions.view(0, NUMBERS)[key] for key in (b"good", b"bad")]
+    assert 7 == engine.partitions.view(1, NUMBERS)[b"x"] and {} == engine._commits.open.parts
+
+
+@pytest.mark.parametrize("value", [None, "1", bytearray(b"1")])
+async def test_an_encoder_returns_bytes_or_fails(engine: Engine, monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
+    """None would delete the entry, and what the store does not take would end the worker after the commit."""
+    sent = writes(engine)
+    engine.partitions.view(0, NUMBERS).encode = lambda _: value
+    written(engine, 0, 10, 1, {b"x": 1})
+    await engine._commits.close()
+    await engine._commits.finish()
+    assert {} == sent.committed and 1 == engine.partitions.suspects[0].tries
+
+
+@pytest.mark.parametrize("error", [SystemExit(), RecursionError(), MemoryError(), asyncio.CancelledError()])
+async def test_whatever_an_encoder_raises_is_its_partitions(engine: Engine, error: BaseException) -> None:
+    """And halts it after three tries, with the record, which an operator can move."""
+
+    def encode(_: int) -> bytes:
+        raise error
+
+    writes(engine)
+    for _ in range(3):
+        engine.partitions.view(0, NUMBERS).encode = encode
+        written(engine, 0, 10, 1, {b"x": 1})
+        await engine._commits.close()
+    reason = f"the encoding of its table values failed 3 times: {type(error).__name__}"
+    halted = engine.halted[0]
+    assert (10, reason, 10, {1}) == (halted.offset, halted.reason, halted.record.offset, engine.running)
+
+
+async def test_a_failing_disk_is_no_failed_encoding(engine: Engine) -> None:
+    """It ends the worker, as everywhere."""
+
+    def encode(_: int) -> bytes:
+        raise StoreFailed(Path("store"), "the disk is full")
+
+    engine.partitions.view(0, NUMBERS).encode = encode
+    written(engine, 0, 10, 1, {b"x": 1})
+    with pytest.raises(StoreFailed):
+        await engine._commits.close()
+
+
+async def test_what_was_fetched_before_a_share_was_dropped_is_not_folded(engine: Engine) -> None:
+    """A close amid one partition's slices drops another's share: its records in hand stand behind the dropped ones."""
+    writes(engine)
+    written(engine, 1, 20, 5, {b"bad": "no number"})
+    engine.partitions.suspects[0] = Suspect(500, 11)  # its slices are committed at once
+    fetched = {0: [records(10, 2)], 1: [records(25, 5)]}
+    delivered: list[int] = []
+
+    async def fetch(_: int) -> dict[int, Any]:
+        return fetched
+
+    async def deliver(piece: Slice) -> None:
+        delivered.append(piece.partition)
+        engine.acknowledged(piece)
+
+    engine._reader.fetch = fetch  # type: ignore[method-assign]
+    await engine._turn(deliver)
+    assert [0] == delivered
+    assert 20 == engine._reader.reading[1]  # type: ignore[attr-defined]
+
+
+async def test_records_that_lie_far_apart_are_told_apart(engine: Engine) -> None:
+    """Between two records may be thousands of offsets, of aborted transactions: records count, not offsets."""
+    far = [MemoryRecord(10, 1, b"k", b"v"), MemoryRecord(9_000, 1, b"k", b"v")]
+    piece = engine._slice(engine._commits.open_part(0), far)
+    engine._handout.add(2, 0)
+    engine.failed(piece, ValueError())
+    await engine._settle()
+    assert 1 == engine.partitions.suspects[0].slice_records
+
+
+async def fold_all(engine: Engine, ends: dict[int, int]) -> None:
+    """What a reader brings and folds acknowledge, until everything that runs is committed."""
+    for _ in range(60):
+        for partition in sorted(engine.running):
+            first = engine.partitions.committed[partition]
+            count = min(engine._slice_records(partition), ends[partition] - first)
+            if count:
+                written(engine, partition, first, count, {})
+        try:
+            await engine._commits.close()
+            await engine._commits.finish()
+        except Refused as refused:
+            await engine._drop_everything(refused)
+            await recovered(engine)
+
+
+class RecoversCommitted(RecoversAt):
+    """Recovery that finds every partition where the writer has committed it."""
+
+    def __init__(self, committed: dict[int, int]) -> None:
+        self._committed = committed
+
+    async def recover(self, partitions: Iterable[int], taken_over: Iterable[int] = ()) -> AsyncIterator[Ready]:
+        for partition in partitions:
+            yield Ready(partition=partition, offset=self._committed[partition], replayed=0)
+
+
+async def test_refused_records_halt_their_partitions_and_no_other(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each with its record, and what precedes the record is committed. A refusal drops everything: the halt of one
+    outlives the other's, or the two would take turns for ever, and nobody else would commit."""
+    monkeypatch.setattr(loop, "DROP_PAUSE_SECONDS", (0.0, 0.0))
+    engine.membership.target = engine.partitions.owned = frozenset({0, 1, 2})
+    engine.partition_count = 3
+    engine.partitions.running, engine.partitions.committed = {0, 1, 2}, {0: 10, 1: 20, 2: 0}
+    sent = writes(engine, refused={0: 60, 1: 25})
+    sent.committed = dict(engine.partitions.committed)
+    engine._recovery = RecoversCommitted(sent.committed)  # type: ignore[assignment]
+    await fold_all(engine, {0: 300, 1: 300, 2: 300})
+    assert {0: 60, 1: 25} == {partition: halted.record.offset for partition, halted in engine.halted.items()}
+    assert "the broker refused a record for out 3 times: MESSAGE_TOO_LARGE" == engine.halted[0].reason
+    assert ({0: 60, 1: 25, 2: 300}, {2}) == (sent.committed, engine.running)
+    await engine._drop_everything(MembershipBroken(None, "a beat was lost"))
+    await recovered(engine)
+    assert {0, 1} == engine.halted.keys()
+    sent.committed[1] = 26  # by another worker, to which it was given meanwhile
+    await engine._drop_everything(MembershipBroken(None, "a beat was lost"))
+    await recovered(engine)
+    assert ({0}, {1, 2}) == (engine.halted.keys(), engine.running)
+
+
+async def test_a_dead_letter_that_cannot_be_built_moves_nothing(engine: Engine) -> None:
+    """The operator is told, the partition stays halted, the worker goes on; later the record can still be moved."""
+    sent = writes(engine)
+    await halted_engine(engine)
+    failures = [ValueError("a bug"), None]
+
+    def set_aside(piece: Slice) -> None:
+        if (error := failures.pop(0)) is not None:
+            raise error
+
+    engine._set_aside = set_aside
+    with pytest.raises(DeadLetterFailed):
+        await answer(engine, engine.dead_letter(0, 10))
+    assert ({}, {}, {0}) == (sent.committed, engine._commits.open.parts, engine.halted.keys())
+    await answer(engine, engine.dead_letter(0, 10))
+    assert ({0: 11}, {0: 11}) == (sent.committed, engine._reader.reading)  # type: ignore[attr-defined]
+
+
+async def test_a_dead_letter_that_cannot_be_committed_moves_nothing(engine: Engine) -> None:
+    """What set_aside wrote to a table cannot be encoded: the record is not passed."""
+    sent = writes(engine)
+    await halted_engine(engine)
+    engine._set_aside = lambda piece: piece.view(NUMBERS).put(b"x", "no number")  # type: ignore[arg-type]
+    with pytest.raises(DeadLetterFailed):
+        await answer(engine, engine.dead_letter(0, 10))
+    assert ({}, {0}, {}) == (sent.committed, engine.halted.keys(), engine._reader.reading)  # type: ignore[attr-defined]
+
+
+async def test_a_fold_writes_to_its_apps_own_tables_and_topics_alone(engine: Engine) -> None:
+    """Nobody would keep an unknown table's values; an unknown topic would keep every partition from committing."""
+    piece = await handed_out(engine, 0, 10, 1)
+    other = replace(NUMBERS, name="others")
+    with pytest.raises(TableUnknown):
+        piece.view(other)
+    for topic in ("elsewhere", "in", "log"):
+        with pytest.raises(TopicNotAnOutput):
+            piece.appender(topic)
+
+
+async def test_slow_encoding_makes_smaller_transactions(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heartbeats wait for it; and they grow again."""
+    clock = SimpleNamespace(now=0.0)
+    fake = SimpleNamespace(perf_counter=lambda: clock.now, monotonic=lambda: 0.0, time=lambda: 0.0)
+    monkeypatch.setattr(commits, "time", fake)
+    writes(engine)
+
+    def encode(_: int) -> bytes:
+        clock.now += 5.0
+        return b"1"
+
+    engine.partitions.view(0, NUMBERS).encode = encode
+    written(engine, 0, 10, 1_000, {b"x": 1})
+    await engine._commits.close()
+    assert 100 == engine._commits._most_events
+    written(engine, 0, 1_010, 100, {})
+    await engine._commits.close()
+    assert 200 == engine._commits._most_events
+    await engine._commits.finish()

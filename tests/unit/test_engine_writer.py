@@ -10,10 +10,10 @@ import pytest
 from aiokafka import errors as kafka_errors
 from kio.schema.errors import ErrorCode as E
 
-from portfolio_stream.errors import PortfolioStreamError, Superseded
+from portfolio_stream.errors import PortfolioStreamError, ShareTooLarge, Superseded
 from portfolio_stream.exactly_once import writer as module
 from portfolio_stream.exactly_once.protocol import Doubt, IllegalTransition, MembershipBroken, StaleEpoch, State
-from portfolio_stream.exactly_once.transaction import Part
+from portfolio_stream.exactly_once.transaction import BATCH_BYTES, RECORD_BYTES, SHARE_BATCHES, Part
 from portfolio_stream.exactly_once.writer import Writer
 
 LOST = kafka_errors.RequestTimedOutError()
@@ -337,3 +337,24 @@ async def test_missing_rights_end_the_worker(writer: Writer, broker: Broker) -> 
     broker.script["TxnOffsetCommit"] = [E.group_authorization_failed]
     with pytest.raises(PortfolioStreamError, match="group_authorization_failed"):
         await offsets(writer, parts(0))
+
+
+def test_one_share_is_bounded() -> None:
+    """A fold that makes gigabytes of some records fails, rather than the machine."""
+    part = Part(0, 0)
+    append = part.appender("out")
+    half = bytes(BATCH_BYTES // 2)
+    with pytest.raises(ShareTooLarge):
+        for _ in range(3 * SHARE_BATCHES):
+            append(1, b"k", half, ())
+    assert SHARE_BATCHES == part.batch_count
+
+
+def test_one_record_is_bounded() -> None:
+    """A broker hangs up at a request of 100 MiB, and a hang-up looks like an outage: nobody would commit for ever."""
+    too_large = bytes(RECORD_BYTES + 1)
+    with pytest.raises(ShareTooLarge):
+        Part(0, 0).appender("out")(1, b"k", too_large, ())
+    for before in ([], [(b"small", b"1")]):
+        with pytest.raises(ShareTooLarge):
+            Part(0, 0).batches_of("log").extend(1, [*before, (b"k", too_large)])

@@ -1,7 +1,8 @@
 """An agent folds slices: `async def agent(slices): async for slice in slices: ...`.
 
-A fold that raises never acknowledges: the engine is told which slice failed, drops its partition's share, and hands the
-records out again in smaller slices. The agent goes on at once; mode's supervisor would lose up to five seconds.
+A fold that raises, or returns, never acknowledges: the engine is told which slice failed, drops its partition's share,
+and hands the records out again in smaller slices. The agent goes on at once; mode's supervisor would lose up to five
+seconds.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ from typing import Any
 
 from faust.agents.agent import Agent
 
-from portfolio_stream.errors import NotTransactional
+from portfolio_stream.errors import AgentReturned, NotTransactional
 
 
 class SliceAgent(Agent):
@@ -31,16 +32,30 @@ class SliceAgent(Agent):
                 return
 
     async def _guarded(self, coro: Any, aref: Any) -> None:
+        stream = aref.stream
         try:
             await coro
-        except asyncio.CancelledError:
+        except (KeyboardInterrupt, GeneratorExit):
             raise
-        except Exception as error:  # whatever a user's fold raises
-            piece = aref.stream.take_failed()
-            if piece is None:
+        except BaseException as error:  # whatever a user's fold raises, a sys.exit() too
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                 raise
+            await self._fail(stream, error)
+        else:
+            if not stream.has_ended:
+                await self._fail(stream, AgentReturned())
+
+    async def _fail(self, stream: Any, error: BaseException) -> None:
+        piece = await stream.take_failed()
+        if piece is not None:
             self.app.engine.failed(piece, error)
             raise _FoldFailed from None
+
+
+def _is_cancelled() -> bool:
+    """The agent's own task is: not one that its fold waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 class _FoldFailed(BaseException):

@@ -26,6 +26,8 @@ class SliceSchema(faust.Schema):
 
 class SliceStream(faust.Stream):
     current_slice: Slice | None = None
+    #: Faust stops it
+    has_ended = False
 
     def __aiter__(self) -> AsyncIterator[Slice]:
         slices = self._slices()
@@ -40,7 +42,7 @@ class SliceStream(faust.Stream):
             try:
                 event = queue.get_nowait() if not queue.empty() else await self.channel.__anext__()
             except StopAsyncIteration:  # Faust throws it into the queue when the agent stops
-                return
+                break
             piece: Slice = event.value
             engine = self.app.engine
             if not piece.is_current:  # fetched before a drop: it is read again
@@ -50,9 +52,12 @@ class SliceStream(faust.Stream):
             yield piece
             self.current_slice = None
             engine.acknowledged(piece)
+        self.has_ended = True
 
-    def take_failed(self) -> Slice | None:
-        """The slice whose fold raised, once."""
+    async def take_failed(self) -> Slice | None:
+        """The slice whose fold raised, once. An agent that raised without one fails the next; None: there is none."""
+        if self.current_slice is None:
+            await anext(aiter(self), None)
         piece, self.current_slice = self.current_slice, None
         return piece
 
