@@ -182,13 +182,26 @@ class MembershipLost(PortfolioStreamError):
 
 
 class FoldMismatch(PortfolioStreamError):
-    """The state was folded by another fold version or with other settings."""
+    """The state was folded by another fold version or with other settings. `found` and `expected` are a fold's name, or
+    `version=N setting=VALUE ..`."""
 
     def __init__(self, partition: int, found: str, expected: str) -> None:
         super().__init__(
             f"The state of partition {partition} was folded with {found}, but this worker folds with {expected}.",
-            "Start the worker with the settings and version that made the state, or rebuild it under a new group.",
+            f"Start it with {_what_made(found, expected)}; or, to fold history anew, give it new names with "
+            "PORTFOLIO_GROUP, PORTFOLIO_OUTPUT_TOPIC and PORTFOLIO_DLQ_TOPIC (outputs double under the old ones).",
         )
+
+
+def _what_made(found: str, expected: str) -> str:
+    """The variables and values, or the version, by which the state's fold differs."""
+    pairs = [dict(part.split("=", 1) for part in fold.split() if "=" in part) for fold in (found, expected)]
+    differing = {name: value for name, value in pairs[0].items() if pairs[1].get(name) != value}
+    version = differing.pop("version", None)
+    names = [f"PORTFOLIO_{name.upper()}={value}" for name, value in differing.items()]
+    if version is not None or not names:
+        names.insert(0, f"the version of the code whose fold is {version or found}")
+    return " and ".join(names)
 
 
 class EngineFailed(PortfolioStreamError):
@@ -232,6 +245,18 @@ class DeadLetterFailed(RecordNotMovable):
             self,
             f"The dead letter of the record at offset {offset} of partition {partition} cannot be built: {reason}.",
             "Read the traceback in the log of the partition's worker, correct the code, restart the worker, ask again.",
+        )
+
+
+class OffsetsAgree(PortfolioStreamError):
+    """The partition is halted, but not because somebody else moved the group's offset."""
+
+    exit_code = 2
+
+    def __init__(self, partition: int, reason: str) -> None:
+        super().__init__(
+            f"The group's offset is not what halts partition {partition}: {reason}.",
+            "Correct what this names, then run `portfolio-stream partitions retry` without --from-state.",
         )
 
 

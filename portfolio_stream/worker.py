@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from portfolio_stream.exactly_once.configuration import Configuration
 from portfolio_stream.exactly_once.connections import KafkaConnections
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.faust.app import ExactlyOnceApp
-from portfolio_stream.exactly_once.identity import claim
+from portfolio_stream.exactly_once.identity import claim, release
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.slices import Slice
 from portfolio_stream.exactly_once.store import Store
@@ -43,10 +44,25 @@ FAUST_DEFAULT_WEB_PORT = 6066
 async def make_engine(
     settings: Settings, tables: list[TableDefinition[Any]], web_port: int | None, prices: Prices
 ) -> tuple[Engine, WebServer]:
-    """Identity, store and web port are taken before any broker is called: a doomed second process must fence nobody."""
+    """Identity, store and web port are taken before any broker is called: a doomed second process must fence nobody.
+
+    Whatever it raises, all three are let go.
+    """
+    with ExitStack() as held:
+        made = await _make_engine(settings, tables, web_port, prices, held)
+        held.pop_all()
+    return made
+
+
+async def _make_engine(
+    settings: Settings, tables: list[TableDefinition[Any]], web_port: int | None, prices: Prices, held: ExitStack
+) -> tuple[Engine, WebServer]:
     identity = claim(settings.data_dir, settings.instance_id)
+    held.callback(release, identity)
     store = Store(identity.folder / "store")
+    held.callback(store.close)
     sock = listen(settings.web_host, web_port)
+    held.callback(sock.close)
     Access(settings, sock.getsockname()[0])  # refuses an open address without a token, now rather than when it serves
     async with admin_client(settings) as admin:
         await prepare_for_worker(admin, settings)
@@ -85,6 +101,10 @@ def make_app(settings: Settings, unknown: Sequence[str] = ()) -> ExactlyOnceApp:
     quieten()
     started: list[WebServer | Follower] = []
 
+    async def stop_beside() -> None:
+        while started:
+            await started.pop().stop()
+
     def web_port() -> int | None:
         chosen = app.conf.web_port
         return settings.web_port if chosen == FAUST_DEFAULT_WEB_PORT else chosen
@@ -96,11 +116,17 @@ def make_app(settings: Settings, unknown: Sequence[str] = ()) -> ExactlyOnceApp:
             log.warning("ignored variables=%s reason=no setting has this name", ",".join(unknown))
         prices = Prices(read_record)
         engine, server = await make_engine(settings, tables, web_port(), prices)
-        started.append(server)
-        await server.start()
-        follower = Follower(settings, settings.prices_topic, prices)
-        started.append(follower)
-        follower.start()
+        try:
+            started.append(server)
+            await server.start()
+            follower = Follower(settings, settings.prices_topic, prices)
+            started.append(follower)
+            follower.start()
+        except BaseException:
+            await stop_beside()
+            await engine.close()
+            release(engine.identity)
+            raise
         # Faust's banner does not know the guarantee, nor which port was free
         log.info("serving web=http://%s guarantee=%s", server.address, app.guarantee)
         return engine
@@ -139,8 +165,7 @@ def make_app(settings: Settings, unknown: Sequence[str] = ()) -> ExactlyOnceApp:
             return f"http://{settings.web_host}:{web_port() or FAUST_DEFAULT_WEB_PORT}"
 
         async def on_stop(self) -> None:
-            for part in started:
-                await part.stop()
+            await stop_beside()
 
     return app
 

@@ -1,6 +1,6 @@
 """portfolio-stream partitions: see which partitions run, and get a halted one going again, through any worker."""
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import click
 
@@ -33,6 +33,9 @@ class Group(TypedDict):
 class Changed(TypedDict):
     state: str
     worker: str | None
+    #: of --from-state
+    group_offset: NotRequired[int]
+    state_offset: NotRequired[int]
 
 
 @click.group()
@@ -59,12 +62,19 @@ def list_partitions(web_address: str | None, output: OutputFormat) -> None:
 
 @partitions.command()
 @click.argument("partition", type=PARTITION)
+@click.option("--from-state", is_flag=True, help="Put the group's offset, which somebody else moved, back first.")
 @web_address_option
 @output_option
-def retry(partition: int, web_address: str | None, output: OutputFormat) -> None:
-    """Run a halted PARTITION again from its committed offset, once what halted it is corrected."""
-    answer = _change(web_address, f"{partition}/retry")
-    _print(answer, output, f"Partition {partition} runs again")
+def retry(partition: int, from_state: bool, web_address: str | None, output: OutputFormat) -> None:
+    """Run a halted PARTITION again from its committed offset, once what halted it is corrected.
+
+    With --from-state: from the offset that its state holds, which is what was folded; it becomes the group's again.
+    """
+    answer = _change(web_address, f"{partition}/retry?from=state" if from_state else f"{partition}/retry")
+    done = f"Partition {partition} runs again"
+    if "state_offset" in answer and "group_offset" in answer:
+        done += f" from offset {answer['state_offset']}, the group's was {answer['group_offset']}"
+    _print(answer, output, done)
 
 
 @partitions.command("dead-letter")

@@ -129,12 +129,15 @@ class Commits:
         """Close the open transaction and begin to commit it, after the one before."""
         await self.finish()
         transaction = self.open
+        if not transaction.committable():
+            self._partitions.age_views(self.open.number, self._stored)
+            return
+        self.open = Transaction(transaction.number + 1)  # a recovery may open a share while this one is encoded
         items = await self._encode_parts(transaction)
         parts = [part for part in transaction.committable() if part.partition in items]
         if parts:
             self._committing = asyncio.create_task(self._commit(transaction, parts, items), name="commit")
             self._committing.add_done_callback(lambda _: self._wake_engine())
-            self.open = Transaction(transaction.number + 1)
         self._partitions.age_views(self.open.number, self._stored)
 
     async def finish(self) -> None:

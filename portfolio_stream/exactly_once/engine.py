@@ -20,6 +20,7 @@ from aiokafka import errors as kafka_errors
 
 from portfolio_stream.errors import (
     DeadLetterFailed,
+    OffsetsAgree,
     OutcomeUnknown,
     PartitionNotHalted,
     PortfolioStreamError,
@@ -30,8 +31,9 @@ from portfolio_stream.errors import (
 )
 from portfolio_stream.exactly_once.commits import Commits
 from portfolio_stream.exactly_once.configuration import Configuration
-from portfolio_stream.exactly_once.connections import Connections
+from portfolio_stream.exactly_once.connections import Connections, Reader
 from portfolio_stream.exactly_once.failures import AGENT_TRIES, Failure, Suspect
+from portfolio_stream.exactly_once.fold_check import check_fold
 from portfolio_stream.exactly_once.identity import Identity
 from portfolio_stream.exactly_once.membership import Membership
 from portfolio_stream.exactly_once.offset_lookup import Member
@@ -66,11 +68,14 @@ GOODBYE_SECONDS = 0.5  # unsaid, the session time-out says it
 
 
 class _Operation(NamedTuple):
-    """What an operator asks for: run a halted partition again, or first move the record at `offset` out of its way."""
+    """What an operator asks for: run a halted partition again; first move the record at `offset` out of its way, or
+    first put the group's offset back to the state's."""
 
     partition: int
     offset: int | None
-    done: "asyncio.Future[None]"
+    from_state: bool
+    #: the halt that it ended
+    done: "asyncio.Future[Halted]"
 
     def refuse(self, error: PortfolioStreamError) -> None:
         if not self.done.done():  # whoever asked may have gone
@@ -111,6 +116,10 @@ class Engine:
         #: monotonic seconds of the main loop's last turn
         self.progress = time.monotonic()
         self._handout = Handout()
+        #: what start() has opened so far
+        self._readers: list[Reader] = []
+        self._beside: list[asyncio.Task[None]] = []
+        self._is_closed = False
         self._recovering: asyncio.Task[None] | None = None
         #: the partitions of which it has not said yet from where they go on
         self._undecided: set[int] = set()
@@ -138,13 +147,22 @@ class Engine:
     # -- life cycle
 
     async def start(self) -> None:
-        """Connect, fence the former process of this identity, join the group. Raises PortfolioStreamError."""
+        """Connect, fence the former process of this identity, join the group. Raises PortfolioStreamError.
+
+        Whatever it raises, everything that it opened is closed, and the store too.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _start(self) -> None:
         conf = self.configuration
         self.client = self._kafka.client()
         try:
             await bootstrapped(self.client.bootstrap)
         except kafka_errors.KafkaConnectionError:
-            await self.client.close()
             raise await self._kafka.why_unreachable() from None
         await answered(self.client, lambda: require_features(self.client))
         await self.client.set_topics(conf.topics)
@@ -156,8 +174,17 @@ class Engine:
         transactional_id = f"{conf.group}-{self.identity.member_id}"
         self.coordinators = Coordinators(self.client, conf.group, transactional_id)
         self.writer = Writer(self.client, self.coordinators, group=conf.group, transactional_id=transactional_id)
-        await self.writer.start()
         await self._start_readers()
+        await check_fold(
+            self.client,
+            self._changelog,
+            self.store,
+            topic=conf.changelog_topic,
+            topic_id=self._changelog_id,
+            partitions=self.partition_count,
+            fold=conf.fold,
+        )
+        await self.writer.start()
         self.membership = Membership(
             self.client,
             self.coordinators,
@@ -168,12 +195,6 @@ class Engine:
             progress=lambda: self.progress,
             wake_engine=self._wake,
         )
-        self._beside = [
-            asyncio.create_task(self.membership.run(), name="heartbeats"),
-            asyncio.create_task(self._watch.run(), name="topics"),
-        ]
-        for task in self._beside:
-            task.add_done_callback(self._trouble_from)
         self._commits = Commits(
             conf,
             self.partitions,
@@ -186,6 +207,12 @@ class Engine:
             wake_engine=self._wake,
             encoding_failed=self._retry_smaller,
         )
+        self._beside = [
+            asyncio.create_task(self.membership.run(), name="heartbeats"),
+            asyncio.create_task(self._watch.run(), name="topics"),
+        ]
+        for task in self._beside:
+            task.add_done_callback(self._trouble_from)
         log.info("engine started instance=%s partitions=%d", self.identity.instance_id, self.partition_count)
 
     async def _start_readers(self) -> None:
@@ -193,8 +220,9 @@ class Engine:
         self._changelog_id = self._watch.topics[conf.changelog_topic].id.hex
         self._reader = self._kafka.reader(conf.source_topic, count, SOURCE_FETCH)
         self._changelog = self._kafka.reader(conf.changelog_topic, count, CHANGELOG_FETCH)
-        await bootstrapped(self._reader.start)
-        await bootstrapped(self._changelog.start)
+        for reader in (self._reader, self._changelog):
+            self._readers.append(reader)
+            await bootstrapped(reader.start)
         replay = Replay(
             self.client, self.store, self._changelog, topic=conf.changelog_topic, topic_id=self._changelog_id
         )
@@ -235,21 +263,24 @@ class Engine:
                 await _cancelled(running)
 
     async def close(self) -> bool:
-        """Leave the group and let go of everything; True if nothing was left in doubt."""
+        """Leave the group and let go of everything; True if nothing was left in doubt. Again: only that."""
+        if self._is_closed:
+            return self._is_settled_at_stop
+        self._is_closed = True
         self.partitions.running.clear()  # nothing is served from a store that closes
         while self._operations:
             operation = self._operations.popleft()
             operation.refuse(OutcomeUnknown(operation.partition))
-        if hasattr(self, "membership"):
-            for task in self._beside:
-                task.remove_done_callback(self._trouble_from)
-            await _cancelled(*self._beside, self._recovering)
+        for task in self._beside:
+            task.remove_done_callback(self._trouble_from)
+        await _cancelled(*self._beside, self._recovering)
+        if self._beside:  # it may have joined
             try:
                 await asyncio.wait_for(self.membership.leave(), GOODBYE_SECONDS)
             except (TimeoutError, *LOST) as error:
                 log.info("left without goodbye error=%s", type(error).__name__)
-            await self._reader.stop()
-            await self._changelog.stop()
+        for reader in self._readers:
+            await reader.stop()
         if hasattr(self, "client"):
             await self.client.close()
         if hasattr(self, "_commits"):
@@ -393,7 +424,7 @@ class Engine:
         self.partitions.forget_views((partition,))
         suspect = self._suspect(failure)
         if suspect.halted is not None:
-            self._halt(partition, suspect.halted.reason, suspect.halted.offset, suspect.halted.record)
+            self._halt(suspect.halted)
         elif partition in self.running:  # not while it is given back
             self._reader.pause((partition,))
             self._reader.resume(partition, self.partitions.committed[partition])
@@ -421,19 +452,28 @@ class Engine:
             "fetch failed partition=%d offset=%d try=%d reason=%s", partition, corrupt.offset, suspect.tries, corrupt
         )
         if suspect.tries >= AGENT_TRIES:
-            self._halt(partition, str(corrupt), corrupt.offset)
+            self._halt(Halted(partition=partition, offset=corrupt.offset, reason=str(corrupt)))
 
-    def _halt(self, partition: int, reason: str, offset: int | None = None, record: Any = None) -> None:
-        self.partitions.halted[partition] = Halted(partition=partition, offset=offset, reason=reason, record=record)
+    def _halt(self, halted: Halted) -> None:
+        partition = halted.partition
+        self.partitions.halted[partition] = halted
         self.partitions.running.discard(partition)
         self._reader.pause((partition,))
-        log.error("partition stopped partition=%d offset=%s reason=%s", partition, offset, reason)
+        log.error("partition stopped partition=%d offset=%s reason=%s", partition, halted.offset, halted.reason)
 
     # -- what an operator asks for
 
     async def retry(self, partition: int) -> None:
         """Run a halted partition again from its committed offset. Raises PartitionNotHalted, OutcomeUnknown."""
-        await self._operate(partition, None)
+        await self._operate(partition)
+
+    async def retry_from_state(self, partition: int) -> Halted:
+        """Commit the state's offset for the group, which somebody else has moved, and run the partition again.
+
+        META was written in the transactions of the outputs: the state's offset is what was folded. Returns the halt
+        that this ends, with both offsets. Raises PartitionNotHalted, OffsetsAgree, OutcomeUnknown.
+        """
+        return await self._operate(partition, from_state=True)
 
     async def dead_letter(self, partition: int, offset: int) -> None:
         """Move the record that halts the partition to the dead letters, for good, and go on behind it.
@@ -443,17 +483,23 @@ class Engine:
         """
         await self._operate(partition, offset)
 
-    async def _operate(self, partition: int, offset: int | None) -> None:
-        operation = _Operation(partition, offset, asyncio.get_running_loop().create_future())
+    async def _operate(self, partition: int, offset: int | None = None, *, from_state: bool = False) -> Halted:
+        operation = _Operation(partition, offset, from_state, asyncio.get_running_loop().create_future())
         self._operations.append(operation)
         self._wake()
-        await operation.done
+        return await operation.done
 
     async def _carry_out(self, operation: _Operation) -> None:
-        partition, offset, done = operation
+        partition, offset, from_state, done = operation
         halted = self.halted.get(partition)
         if halted is None or offset not in (None, halted.offset):
             operation.refuse(PartitionNotHalted(partition, offset))
+            return
+        if from_state:
+            if halted.group_offset is None:
+                operation.refuse(OffsetsAgree(partition, halted.reason))
+            else:
+                await _answering(operation, self._put_back(partition))
         elif offset is None:
             await _answering(operation, self._recover_again(partition))
         elif halted.record is None or self._set_aside is None:
@@ -461,7 +507,17 @@ class Engine:
         else:
             await _answering(operation, self._move(halted.record, partition, self._set_aside))
         if not done.done():
-            done.set_result(None)
+            done.set_result(halted)
+
+    async def _put_back(self, partition: int) -> None:
+        """The state's offset becomes the group's again, in a transaction of its own, under our member id and epoch."""
+        await self._commits.close()
+        meta = self.store.meta(partition)
+        assert meta is not None  # noqa: S101  the halt told its offset
+        self._commits.open_part(partition).position = meta.offset
+        await self._commits.close()
+        await self._recover_again(partition)
+        log.warning("group offset put back partition=%d offset=%d", partition, meta.offset)
 
     async def _move(self, record: Any, partition: int, set_aside: SetAside) -> None:
         """In a transaction of its own: a fold that fails must not take the operator's decision with it.
@@ -597,7 +653,7 @@ class Engine:
                 return
             undecided.discard(decided.partition)
             if isinstance(decided, Halted):
-                self._halt(decided.partition, decided.reason, decided.offset)
+                self._halt(decided)
                 continue
             known = self.partitions
             known.forget_views((decided.partition,))
@@ -617,7 +673,7 @@ class Engine:
         if suspect is not None and suspect.halted is not None:
             halted = suspect.halted
             if halted.offset is not None and recovered.offset <= halted.offset:
-                self._halt(partition, halted.reason, halted.offset, halted.record)
+                self._halt(halted)
                 return
             del known.suspects[partition]
         self._reader.resume(partition, recovered.offset)

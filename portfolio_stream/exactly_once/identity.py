@@ -102,6 +102,11 @@ def _keep(path: Path, stored: _Stored, naming: Naming) -> None:
         raise StoreFailed(path, error.strerror or str(error)) from error
 
 
+def release(identity: Identity) -> None:
+    """Unlock the folder: another process may have the identity."""
+    os.close(identity.lock)
+
+
 def resign(identity: Identity) -> None:
     """It left the group: who looks for a folder takes one without this mark first."""
     with suppress(OSError):  # a full disk: the order of folders matters less than the end's exit code

@@ -67,6 +67,8 @@ class Halted:
     reason: str
     #: the source record that cannot be committed, where it is one
     record: Any = None
+    #: the group's offset, where nothing but that it differs from the state's halts the partition
+    group_offset: int | None = None
 
 
 class Recovery:
@@ -156,7 +158,7 @@ class Recovery:
             return replayed.problem
         if meta is None:
             return None if group == NO_OFFSET else f"the group's offset is {group}, but the changelog has no state"
-        return self._foreign(meta) or self._disagreement(meta, group, *bounds)
+        return self._foreign(meta) or self._disagreement(partition, meta, group, *bounds)
 
     def _foreign(self, meta: Meta) -> str | None:
         if meta.changelog != self._changelog_id:
@@ -171,9 +173,12 @@ class Recovery:
             )
         return None
 
-    def _disagreement(self, meta: Meta, group: int, first: int, end: int) -> str | None:
+    def _disagreement(self, partition: int, meta: Meta, group: int, first: int, end: int) -> str | None:
         if meta.offset != group:
-            return f"the group's offset is {group}, but the state's is {meta.offset}"
+            return (
+                f"the group's offset is {group}, but the state's is {meta.offset}; if somebody else committed {group}, "
+                f"`portfolio-stream partitions retry {partition} --from-state` goes on from the state"
+            )
         if not first <= meta.offset <= end:
             return f"the next offset {meta.offset} is outside the source log {first}..{end}"
         return None
@@ -184,10 +189,15 @@ class Recovery:
         """When it is clear, or was asked for long enough. A group's offset that stays absent leaves META to decide."""
         meta = self._store.meta(partition)
         offset = bounds[0] if meta is None else meta.offset
-        if problem is not None and meta is not None and group == NO_OFFSET and replayed.problem is None:
-            problem = self._foreign(meta) or self._disagreement(meta, meta.offset, *bounds)
+        moved_to = None
+        if problem is not None and meta is not None and replayed.problem is None:
+            of_state = self._foreign(meta) or self._disagreement(partition, meta, meta.offset, *bounds)
+            if group == NO_OFFSET:
+                problem = of_state
+            elif of_state is None:
+                moved_to = group
         if problem is not None:
-            return Halted(partition=partition, offset=offset, reason=problem)
+            return Halted(partition=partition, offset=offset, reason=problem, group_offset=moved_to)
         return Ready(
             partition=partition,
             offset=offset,

@@ -64,7 +64,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
 
 
 encode_meta = msgspec.msgpack.Encoder().encode
-_decode_meta = msgspec.msgpack.Decoder(Meta).decode
+decode_meta = msgspec.msgpack.Decoder(Meta).decode
 _decode_position = msgspec.msgpack.Decoder(Position).decode
 
 
@@ -142,7 +142,7 @@ class Store:
 
     def meta(self, partition: int) -> Meta | None:
         raw = self.get(prefix_of(partition) + META_KEY)
-        return None if raw is None else _decode_meta(raw)
+        return None if raw is None else decode_meta(raw)
 
     def position(self, partition: int) -> Position | None:
         raw = self.get(_POSITION + prefix_of(partition))
@@ -201,7 +201,7 @@ class Snapshot:
 
     def meta(self) -> Meta | None:
         raw = self.get(META_KEY)
-        return None if raw is None else _decode_meta(raw)
+        return None if raw is None else decode_meta(raw)
 
     def scan(self, lower: bytes, upper: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Entries of [lower, upper), in key order, each read when it is asked for."""

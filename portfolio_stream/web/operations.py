@@ -12,7 +12,13 @@ from http import HTTPStatus
 import aiohttp
 from aiohttp import web
 
-from portfolio_stream.errors import OutcomeUnknown, PartitionNotHalted, PortfolioStreamError, RecordNotMovable
+from portfolio_stream.errors import (
+    OffsetsAgree,
+    OutcomeUnknown,
+    PartitionNotHalted,
+    PortfolioStreamError,
+    RecordNotMovable,
+)
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.web.group import PartitionRow
 from portfolio_stream.web.health import readiness
@@ -23,6 +29,7 @@ from portfolio_stream.web.watch import Watch
 
 PATH = "/partitions"
 ONE_PATH = PATH + "/{partition:[0-9]{1,10}}"
+FROM_STATE = "state"
 _OFFSET = re.compile(r"[0-9]{1,18}")
 
 
@@ -42,8 +49,12 @@ class Operations:
         return json_response({"partitions": partitions, "problems": group.problems, "worker": self._owners.worker})
 
     async def retry(self, request: web.Request) -> web.Response:
-        """Run a halted partition again from its committed offset."""
-        return await self._change(request, None)
+        """Run a halted partition again from its committed offset; with `?from=state` the state's offset, which becomes
+        the group's again."""
+        source = request.query.get("from")
+        if source not in (None, FROM_STATE):
+            return Problem(HTTPStatus.BAD_REQUEST, "Say ?from=state, or nothing.").response()
+        return await self._change(request, None, from_state=source == FROM_STATE)
 
     async def dead_letter(self, request: web.Request) -> web.Response:
         """Move the record at `?offset=`, which halts the partition, to the dead letters."""
@@ -52,7 +63,7 @@ class Operations:
             return Problem(HTTPStatus.BAD_REQUEST, "Name the record that halts the partition: ?offset=N.").response()
         return await self._change(request, int(offset))
 
-    async def _change(self, request: web.Request, offset: int | None) -> web.Response:
+    async def _change(self, request: web.Request, offset: int | None, *, from_state: bool = False) -> web.Response:
         if (starting := self._owners.starting()) is not None:
             return starting.response()
         engine, partition = self._engine, int(request.match_info["partition"])
@@ -62,14 +73,22 @@ class Operations:
         if partition not in engine.owned:
             return await self._owners.forward(request, partition)
         try:
-            await (engine.retry(partition) if offset is None else engine.dead_letter(partition, offset))
-        except (PartitionNotHalted, RecordNotMovable) as refused:
+            moved = await self._carry_out(partition, offset, from_state=from_state)
+        except (PartitionNotHalted, RecordNotMovable, OffsetsAgree) as refused:
             return self._problem(HTTPStatus.CONFLICT, refused, partition).response()
         except OutcomeUnknown as unknown:
             return self._problem(HTTPStatus.SERVICE_UNAVAILABLE, unknown, partition).response()
         state = readiness(engine).partitions.get(partition, "unowned")
         origin = self._owners.origin(partition, last_offset(engine.store.meta(partition)))
-        return json_response({"state": state, **origin})
+        return json_response({"state": state, **moved, **origin})
+
+    async def _carry_out(self, partition: int, offset: int | None, *, from_state: bool) -> dict[str, object]:
+        """What else the answer says."""
+        if from_state:
+            halted = await self._engine.retry_from_state(partition)
+            return {"group_offset": halted.group_offset, "state_offset": halted.offset}
+        await (self._engine.retry(partition) if offset is None else self._engine.dead_letter(partition, offset))
+        return {}
 
     def _problem(self, status: HTTPStatus, error: PortfolioStreamError, partition: int) -> Problem:
         return Problem(status, error.cause, {"action": error.action, **self._owners.origin(partition)})

@@ -12,6 +12,7 @@ from tests.integration.histories import Load
 from tests.integration.workers import Stage, group_offsets, until
 
 REFUSED = 5  # the partition that gets a record which its dead-letter topic cannot hold
+BEFORE = 40  # records of that partition that stand before it
 OVER_DEFAULT_LIMIT = b"x" * 2_000_000  # 2 KB compressed in the source, 2 MB as a dead letter
 
 
@@ -22,7 +23,8 @@ async def ends(stage: Stage, topic: str) -> dict[int, int]:
 
 
 async def test_a_refused_record_stops_its_partition_alone(stage: Stage) -> None:
-    """The dead-letter topic is too small for one record: its partition stops by name, the others lose nothing."""
+    """The dead-letter topic is too small for one record: its partition stops by name and offset, the others lose
+    nothing, and what stands before the record is committed."""
     (worker,) = await stage.started("w1")
     small = {"cleanup.policy": "delete", "retention.ms": "-1", "max.message.bytes": "1048588"}
     async with admin_client(stage.settings) as admin:  # a worker would not start over such a topic
@@ -30,7 +32,8 @@ async def test_a_refused_record_stops_its_partition_alone(stage: Stage) -> None:
     async with AIOKafkaProducer(
         bootstrap_servers=stage.settings.bootstrap_servers, compression_type="gzip", max_request_size=4 << 20
     ) as producer:
-        await producer.send_and_wait(stage.settings.input_topic, OVER_DEFAULT_LIMIT, partition=REFUSED)
+        for value in (*[b"no event"] * BEFORE, OVER_DEFAULT_LIMIT):
+            await producer.send(stage.settings.input_topic, value, partition=REFUSED)
     load = Load.of(stage.settings, 8_000, 0)
     load.start()
     await load.done()
@@ -43,7 +46,15 @@ async def test_a_refused_record_stops_its_partition_alone(stage: Stage) -> None:
         return healthy == {partition: committed.get(partition) for partition in healthy}
 
     await until(others_are_done, 20, f"the other partitions are done\n{worker.text[-3000:]}")
-    assert [str(REFUSED)] == [event["partition"] for event in worker.events("partition stopped")]
+    await until(lambda: bool(worker.events("partition stopped")), 20, "the partition stops", worker)
+    stopped = [(event["partition"], event["offset"]) for event in worker.events("partition stopped")]
+    assert {(str(REFUSED), str(BEFORE))} == set(stopped)
+
+    async def before_is_committed() -> bool:
+        async with admin_client(stage.settings) as admin:
+            return (await group_offsets(admin))[stage.settings.input_topic, REFUSED] == BEFORE
+
+    await until(before_is_committed, 10, "what stands before the record is committed")
     assert "message_too_large" in worker.text and stage.settings.dlq_topic in worker.text
     worker.signal(SIGTERM)
     assert 0 == await worker.ended(5)

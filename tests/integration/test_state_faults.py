@@ -5,14 +5,17 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from errno import ENOSPC
 from pathlib import Path
 from signal import SIGTERM
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import UnknownMemberIdError
 
+from portfolio_stream import cli
 from portfolio_stream.admin import admin_client, create_all
 from portfolio_stream.audit.verify import verify
 from portfolio_stream.settings import Settings
@@ -21,6 +24,7 @@ from tests.integration.kafka_tools import tool
 from tests.integration.workers import START_SECONDS, Stage, Worker, events_of, group_offsets, until
 
 GROUP = Settings().group
+TOKEN = "an operator's secret"
 AGREEMENT_SECONDS = 15.0  # for which a worker asks again before it believes a difference
 BACK, FORTH, GONE = 1, 2, 3  # the partitions whose offsets are moved
 
@@ -75,10 +79,11 @@ def halted(worker: Worker) -> dict[int, str]:
     return {int(event["partition"]): line for line in lines for event in events_of(line, "partition stopped")}
 
 
-async def test_offsets_that_were_moved_halt_their_partitions(stage: Stage) -> None:
-    """Back would fold twice and forth would skip: both are named and nothing is folded, until the offset is put back.
-    The other partitions go on, also that whose offset is gone: its state has it."""
-    worker = stage.worker("w1")
+async def test_offsets_that_were_moved_halt_their_partitions(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Back would fold twice and forth would skip: both are named and nothing is folded, until an operator goes on from
+    the state. The other partitions go on, also that whose offset is gone: its state has it."""
+    monkeypatch.setenv("PORTFOLIO_WEB_TOKEN", TOKEN)
+    worker = stage.worker("w1", PORTFOLIO_WEB_TOKEN=TOKEN)
     load = await folded(stage, worker, 4_000)
     right = await committed(stage)
     await commit(stage, {BACK: right[BACK] - 10, FORTH: right[FORTH] + 10})
@@ -91,18 +96,86 @@ async def test_offsets_that_were_moved_halt_their_partitions(stage: Stage) -> No
     for partition, moved in ((BACK, -10), (FORTH, 10)):
         sentence = f"the group's offset is {right[partition] + moved}, but the state's is {right[partition]}"
         assert sentence in halted(worker)[partition]
+        assert f"`portfolio-stream partitions retry {partition} --from-state`" in halted(worker)[partition]
     others = set(map(str, range(stage.settings.partitions))) - {str(BACK), str(FORTH)}
     await until(
         lambda: others == {event["partition"] for event in worker.events("recovered")}, 5, "the others run", worker
     )
-    worker.signal(SIGTERM)
-    assert 0 == await worker.ended(5), worker.text
 
-    await commit(stage, {partition: right[partition] for partition in (BACK, FORTH)})
-    worker.start()
+    for partition in (BACK, FORTH):
+        assert 0 == await from_state(worker, partition)
+    await wait_for_no_lag(stage.settings, 20)
+    assert 2 == await from_state(worker, BACK)  # a second time it is not halted any more
+    load.records += more.records
+    await check(stage.settings, load)
+    assert 0 == (await verify(stage.settings)).exit_code
+
+
+async def from_state(worker: Worker, partition: int) -> int:
+    """The exit code of the command."""
+    address = f"http://127.0.0.1:{worker.environment['PORTFOLIO_WEB_PORT']}"
+    command = ("partitions", "retry", str(partition), "--from-state", "--web-address", address)
+    return await asyncio.to_thread(cli.run, command)
+
+
+async def test_a_stranger_who_commits_under_a_running_worker(stage: Stage) -> None:
+    """A plain commit is refused while the group has members. One in a transaction that names no member is taken; the
+    owner's next commit puts the group right: its own position counts, and nothing is folded twice or skipped."""
+    (worker,) = await stage.started("w1")
+    load = Load.of(stage.settings, 2_000, 0)
+    await load.run()
+    await wait_for_no_lag(stage.settings, 20)
+    right = await committed(stage)
+    with pytest.raises(UnknownMemberIdError):
+        await commit(stage, {BACK: right[BACK] - 10})
+    servers = stage.settings.bootstrap_servers
+    places = {TopicPartition(stage.settings.input_topic, BACK): right[BACK] - 10}
+    stranger = AIOKafkaProducer(bootstrap_servers=servers, transactional_id="a stranger")
+    async with stranger, stranger.transaction():
+        await stranger.send_offsets_to_transaction(places, GROUP)
+
+    async def is_moved() -> bool:
+        return (await committed(stage))[BACK] == right[BACK] - 10
+
+    await until(is_moved, 10, "the stranger's offset counts")
+    more = Load.of(stage.settings, 2_000, 0, seed=8)
+    await more.run()
     await wait_for_no_lag(stage.settings, 20)
     load.records += more.records
     await check(stage.settings, load)
+    assert {} == halted(worker)
+
+
+async def test_a_worker_that_folds_otherwise_takes_nothing(stage: Stage) -> None:
+    """It ends before it joins, and the one that runs gives nothing back. What its error says is true: with the setting
+    that made the state it starts, and under new names it folds history anew."""
+    (running,) = await stage.started("w1")
+    load = Load.of(stage.settings, 2_000, 0)
+    await load.run()
+    await wait_for_no_lag(stage.settings, 20)
+    other = {"PORTFOLIO_DEDUPLICATION_WINDOW": "500"}
+    refused = stage.worker("w2", **other)
+    refused.start()
+    assert 1 == await refused.ended(20), refused.text
+    assert "Operator action: Start it with PORTFOLIO_DEDUPLICATION_WINDOW=10000; or" in refused.text
+    assert ([], []) == (running.events("revoked"), refused.events("engine started"))
+
+    new_names = {"PORTFOLIO_GROUP": "anew", "PORTFOLIO_OUTPUT_TOPIC": "anew-outputs", "PORTFOLIO_DLQ_TOPIC": "anew-dlq"}
+    refused.environment |= new_names
+    refused.start()
+    await stage.serving(refused)
+    settings = replace(
+        stage.settings, deduplication_window=500, group="anew", output_topic="anew-outputs", dlq_topic="anew-dlq"
+    )
+    everything = len(load.records)
+
+    async def is_folded() -> bool:
+        result = await verify(settings)
+        return (0, everything) == (result.exit_code, result.figures["records"])
+
+    await until(is_folded, 30, "history is folded anew", refused)
+    await check(stage.settings, load)
+    assert [] == running.events("revoked")
 
 
 async def test_offsets_that_are_gone_are_committed_again(stage: Stage) -> None:

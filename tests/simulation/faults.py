@@ -423,6 +423,12 @@ def poison(world: "World", fault: Fault) -> bool:
     return True
 
 
+def move_offset(world: "World", fault: Fault) -> bool:
+    """A stranger commits an offset for our group; an operator goes on from the state."""
+    partition = fault.target % world.plan.profile.partitions
+    return world.kafka.move_group_offset(partition, int(fault.amount * 40) - 20 or 1)
+
+
 def open_source_transaction(world: "World", fault: Fault) -> bool:
     """A producer upstream that takes its time: nobody reads what stands behind its first record, until it ends."""
     records = [world.event(fault.target % world.plan.profile.partitions) for _ in range(3)]
@@ -447,6 +453,6 @@ ACTS: Mapping[str, Act] = {
         pause_at_reply, nap, lose_replies, lose_requests, lose_next_reply, lose_assignment, hold_next_request, cut_off,
         slow_link, kill_broker, kill_broker_at_reply, pause_broker, move_leaders, compact, disk_full, disk_write_fails,
         slow_disk, crash_machine, wipe_folder, new_identity, copy_folder, jump_clock, fail_fold, fail_encoding,
-        slow_fold, poison, source_transactions, open_source_transaction, refuse_records, damage_fetches,
+        slow_fold, poison, source_transactions, open_source_transaction, move_offset, refuse_records, damage_fetches,
     )
 }  # fmt: skip

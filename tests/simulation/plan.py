@@ -105,6 +105,7 @@ WEIGHTS = {
     "open_source_transaction": 3,
     "compact": 4,
     "refuse_records": 2,
+    "move_offset": 1,
     "damage_fetches": 3,
 }
 SHORT, LONG = (0.0, 2.0), (2.0, 20.0)

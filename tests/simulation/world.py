@@ -58,6 +58,7 @@ PERMITTED: Mapping[type[PortfolioStreamError], frozenset[str]] = {
 HALTING = {
     "refused a record": "refuse_records",
     "cannot be read": "damage_fetches",
+    "the group's offset is": "move_offset",
     "the encoding of its table values failed": "fail_encoding",
 }
 LATE_ENDINGS_SECONDS = 30.0  # after everything is mended: requests that nobody will answer are given up by then
@@ -250,7 +251,9 @@ class World:
                 continue
             for partition, halted in list(engine.halted.items()):
                 if halted.record is not None and halted.record.value in FATAL:
-                    work: Coroutine[Any, Any, None] = engine.dead_letter(partition, halted.offset or 0)
+                    work: Coroutine[Any, Any, object] = engine.dead_letter(partition, halted.offset or 0)
+                elif halted.group_offset is not None:
+                    work = engine.retry_from_state(partition)
                 else:
                     work = engine.retry(partition)
                 worker.process.run(self.loop.create_task, _ignoring(work))
@@ -414,7 +417,7 @@ def _owned(worker: SimulatedWorker) -> Set[int]:
     return engine.running & engine.membership.owned
 
 
-async def _ignoring(work: Coroutine[Any, Any, None]) -> None:
+async def _ignoring(work: Coroutine[Any, Any, object]) -> None:
     try:
         await work
     except PortfolioStreamError:

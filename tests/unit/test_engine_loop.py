@@ -14,6 +14,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 
 from portfolio_stream.errors import (
     DeadLetterFailed,
+    OffsetsAgree,
     OutcomeUnknown,
     PartitionNotHalted,
     RecordNotMovable,
@@ -34,9 +35,9 @@ from portfolio_stream.exactly_once.member_name import MemberName, Naming
 from portfolio_stream.exactly_once.memory import MemoryRecord
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.protocol import MembershipBroken, Refused
-from portfolio_stream.exactly_once.recovery import Ready, Source
+from portfolio_stream.exactly_once.recovery import Halted, Ready, Source
 from portfolio_stream.exactly_once.slices import Slice
-from portfolio_stream.exactly_once.store import Store
+from portfolio_stream.exactly_once.store import META_KEY, Meta, Store, encode_meta, prefix_of
 from portfolio_stream.exactly_once.transaction import Part
 
 NOWHERE = KafkaConnections(options={"bootstrap_servers": "127.0.0.1:1"}, client_id="nobody")
@@ -263,7 +264,7 @@ async def test_a_retry_reads_an_open_share_again(engine: Engine) -> None:
     piece.view(NUMBERS).put(b"x", 1)
     piece.appender("out")(1, b"k", b"v", ())
     engine.acknowledged(piece)
-    engine._halt(0, "the next batch is corrupt", 13)
+    engine._halt(Halted(partition=0, offset=13, reason="the next batch is corrupt"))
     engine._recovery = RecoversAt(10)  # type: ignore[assignment]
     await answer(engine, engine.retry(0))
     await recovered(engine)
@@ -274,7 +275,7 @@ async def test_a_retry_reads_an_open_share_again(engine: Engine) -> None:
 
 async def test_a_retry_waits_for_what_is_in_flight(engine: Engine) -> None:
     """Or it would recover an offset that is about to be passed."""
-    engine._halt(0, "the next batch is corrupt", 13)
+    engine._halt(Halted(partition=0, offset=13, reason="the next batch is corrupt"))
     engine._recovery = RecoversAt(13)  # type: ignore[assignment]
     committed = asyncio.Event()
     engine._commits._committing = asyncio.create_task(committed.wait())  # type: ignore[arg-type]
@@ -752,3 +753,42 @@ async def test_slow_encoding_makes_smaller_transactions(engine: Engine, monkeypa
     await engine._commits.close()
     assert 200 == engine._commits._most_events
     await engine._commits.finish()
+
+
+class FindsMoved:
+    """Recovery that finds the group's offset at 95 and the state's at 10."""
+
+    async def recover(self, partitions: Iterable[int], taken_over: Iterable[int] = ()) -> AsyncIterator[Halted]:
+        for partition in partitions:
+            yield Halted(partition=partition, offset=10, reason="moved", group_offset=95)
+
+
+async def test_an_offset_that_somebody_moved_is_put_back(engine: Engine) -> None:
+    """The state's offset, in a transaction of its own; then the partition is recovered."""
+    sent = writes(engine)
+    meta = Meta(topic_id="t", offset=10, partitions=2, changelog="c", fold="f")
+    await engine.store.write([(prefix_of(0) + META_KEY, encode_meta(meta))], {})
+    engine._recovery = FindsMoved()  # type: ignore[assignment]
+    await engine._recover_again(0)
+    await recovered(engine)
+    engine._recovery = RecoversCommitted(sent.committed)  # type: ignore[assignment]
+    written(engine, 1, 20, 3, {})
+    asked = asyncio.create_task(engine.retry_from_state(0))
+    await asyncio.sleep(0)
+    await engine._carry_out(engine._operations.popleft())
+    ended = await asked
+    await recovered(engine)
+    assert (95, 10) == (ended.group_offset, ended.offset)
+    assert ({0: 10, 1: 23}, {0, 1}, {}) == (sent.committed, engine.running, engine.halted)
+
+
+async def test_no_other_halt_goes_on_from_the_state(engine: Engine) -> None:
+    """A trimmed source, another topic, a record that cannot be committed: the offsets agree, or tell nothing."""
+    await halted_engine(engine)
+    for partition, error in ((0, OffsetsAgree), (1, PartitionNotHalted)):
+        asked = asyncio.create_task(engine.retry_from_state(partition))
+        await asyncio.sleep(0)
+        await engine._carry_out(engine._operations.popleft())
+        with pytest.raises(error):
+            await asked
+    assert [0] == list(engine.halted)

@@ -580,6 +580,25 @@ def test_a_difference_is_asked_for_again_and_then_halts(
     assert isinstance(halted, Halted) and words in halted.reason
 
 
+@pytest.mark.parametrize(
+    ("meta", "group", "end", "group_offset"),
+    [
+        (META, 9, 20, 9),
+        (META, 11, 20, 11),
+        (META, 11, 9, None),
+        (OTHER_ID, 11, 20, None),
+        (OTHER_CHANGELOG, 9, 20, None),
+    ],
+)
+def test_only_an_offset_that_somebody_moved_can_be_put_back(
+    meta: Meta, group: int, end: int, group_offset: int | None
+) -> None:
+    """The state is whole and its offset is in the log. The reason names the way back."""
+    halted = decide(meta, group, 0, end, last=True)
+    assert isinstance(halted, Halted) and group_offset == halted.group_offset
+    assert (group_offset is not None) <= ("`portfolio-stream partitions retry 3 --from-state`" in halted.reason)
+
+
 def test_a_replay_that_is_not_whole_halts() -> None:
     """Also where META and the group agree: other keys are gone."""
     halted = decide(META, 10, 0, 20, last=True, problem="the changelog begins at 7")

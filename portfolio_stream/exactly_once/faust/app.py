@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, NoReturn
 
 import faust
@@ -23,7 +24,7 @@ from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.faust.agent import SliceAgent
 from portfolio_stream.exactly_once.faust.stream import SliceSchema, SliceStream
 from portfolio_stream.exactly_once.faust.tables import ExactlyOnceTable, ExactlyOnceTableManager
-from portfolio_stream.exactly_once.identity import claim
+from portfolio_stream.exactly_once.identity import claim, release
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.kafka_reach import why_unreachable
@@ -171,9 +172,13 @@ def exactly_once_app(
     changelog = f"{group}-changelog"
 
     async def make_engine(definitions: list[TableDefinition[Any]]) -> Engine:
-        identity = claim(app.conf.datadir, None)
-        store = Store(identity.folder / "store")
-        await _make_topics(client, app.conf, source, outputs, changelog)
+        with ExitStack() as held:
+            identity = claim(app.conf.datadir, None)
+            held.callback(release, identity)
+            store = Store(identity.folder / "store")
+            held.callback(store.close)
+            await _make_topics(client, app.conf, source, outputs, changelog)
+            held.pop_all()
         configuration = Configuration(
             group=group,
             source_topic=source,

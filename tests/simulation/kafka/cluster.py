@@ -184,6 +184,14 @@ class SimulatedKafka:
         found, _ = log.read(start, until, 1 << 40)
         return [record for batch in found for record in batch if record.offset < until]
 
+    def move_group_offset(self, partition: int, by: int) -> bool:
+        """A stranger's transactional commit that names no member: the coordinator takes it from anybody."""
+        for group in self._groups.values():
+            if partition in group.offsets:
+                group.offsets[partition] = max(0, group.offsets[partition] + by)
+                return True
+        return False
+
     def committed_offset(self, topic: str, partition: int) -> int:
         """-1: none."""
         return max((group.offsets.get(partition, -1) for group in self._groups.values()), default=-1)

@@ -1,0 +1,191 @@
+"""A start that fails at any of its steps leaves nothing behind: no task, socket, client, store or lock."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from portfolio_stream import worker
+from portfolio_stream.errors import PortfolioStreamError, StoreFailed
+from portfolio_stream.exactly_once import engine as module
+from portfolio_stream.exactly_once.configuration import Configuration
+from portfolio_stream.exactly_once.engine import Engine
+from portfolio_stream.exactly_once.faust.app import exactly_once_app
+from portfolio_stream.exactly_once.identity import claim, release
+from portfolio_stream.exactly_once.store import Store
+from portfolio_stream.exactly_once.topic_watch import Topic
+from portfolio_stream.settings import Settings
+from tables.prices import Prices
+
+CONFIGURATION = Configuration(group="g", source_topic="in", changelog_topic="log", output_topics=("out",), fold="f")
+
+
+class Failed(Exception):
+    """Of one step."""
+
+
+class Kafka:
+    """Clients and readers that note whether they are open; the step of a name fails."""
+
+    def __init__(self, failing: str) -> None:
+        self.failing = failing
+        self.open: set[str] = set()
+        self.done: list[str] = []
+
+    def step(self, name: str) -> None:
+        self.done.append(name)
+        if name == self.failing:
+            raise Failed
+
+    def client(self) -> Any:
+        async def bootstrap() -> None:
+            self.open.add("client")
+            self.step("bootstrap")
+
+        async def set_topics(_: Any) -> None:
+            self.step("topics")
+
+        async def close() -> None:
+            self.open.discard("client")
+
+        return SimpleNamespace(bootstrap=bootstrap, set_topics=set_topics, close=close)
+
+    def reader(self, topic: str, partitions: int, limits: Any) -> Any:
+        async def start() -> None:
+            self.open.add(topic)
+            self.step(f"reader of {topic}")
+
+        async def stop() -> None:
+            self.open.discard(topic)
+
+        return SimpleNamespace(start=start, stop=stop, wake=lambda: None)
+
+    async def why_unreachable(self) -> PortfolioStreamError:
+        raise AssertionError
+
+    def asynchronous(self, name: str) -> Callable[..., Any]:
+        async def step(*_: Any, **__: Any) -> None:
+            self.step(name)
+
+        return step
+
+
+STEPS = ("bootstrap", "features", "topics", "watch", "reader of in", "reader of log", "fold", "writer", "membership")
+
+
+@pytest.mark.parametrize("failing", STEPS)
+async def test_an_engine_that_does_not_start_closes_what_it_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """At each step; and the store can be opened again."""
+    kafka = Kafka(failing)
+
+    def member(*_: Any, **__: Any) -> Any:
+        kafka.step("membership")
+
+    monkeypatch.setattr(module, "require_features", kafka.asynchronous("features"))
+    monkeypatch.setattr(module, "check_fold", kafka.asynchronous("fold"))
+    monkeypatch.setattr(module, "Coordinators", lambda *_: None)
+    watch = SimpleNamespace(
+        start=kafka.asynchronous("watch"), topics=dict.fromkeys(CONFIGURATION.topics, Topic(UUID(int=1), 2))
+    )
+    monkeypatch.setattr(module, "TopicWatch", lambda *_: watch)
+    monkeypatch.setattr(module, "Writer", lambda *_, **__: SimpleNamespace(start=kafka.asynchronous("writer")))
+    monkeypatch.setattr(module, "Membership", member)
+    identity = claim(tmp_path, "w")
+    made = Engine(CONFIGURATION, kafka, identity, Store(tmp_path / "store"), [])
+    before = asyncio.all_tasks()
+    with pytest.raises(Failed):
+        await made.start()
+    assert (list(STEPS[: STEPS.index(failing) + 1]), set(), before) == (kafka.done, kafka.open, asyncio.all_tasks())
+    await made.close()  # as whoever started it may do
+    Store(tmp_path / "store").close()
+    release(identity)
+
+
+def raising(*_: Any, **__: Any) -> Any:
+    raise Failed
+
+
+async def raising_later(*_: Any, **__: Any) -> Any:
+    raise Failed
+
+
+def free_again(folder: Path, port: int) -> None:
+    """The identity, the store and the port can be taken by another process."""
+    identity = claim(folder, "w")
+    Store(identity.folder / "store").close()
+    release(identity)
+    with socket.create_server(("127.0.0.1", port)):
+        pass
+
+
+MAKING = ("Store", "listen", "Access", "admin_client", "prepare_for_worker", "client_options", "Engine", "WebServer")
+
+
+@pytest.mark.parametrize("failing", MAKING)
+async def test_a_worker_that_cannot_be_made_lets_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int, failing: str
+) -> None:
+    """Of its identity, its store and its port, whichever it had."""
+    settings = Settings(bootstrap_servers="127.0.0.1:1", data_dir=tmp_path, instance_id="w")
+    monkeypatch.setattr(worker, "admin_client", lambda _: Admin())
+    monkeypatch.setattr(worker, "prepare_for_worker", nothing)
+    monkeypatch.setattr(worker, failing, raising_later if failing == "prepare_for_worker" else raising)
+    with pytest.raises(Failed):
+        await worker.make_engine(settings, [], unused_tcp_port, Prices(raising))
+    free_again(tmp_path, unused_tcp_port)
+
+
+class Admin:
+    async def __aenter__(self) -> None: ...
+    async def __aexit__(self, *_: object) -> None: ...
+
+
+async def nothing(*_: Any) -> None: ...
+
+
+@pytest.mark.parametrize("failing", ["server", "follower"])
+async def test_a_web_server_or_follower_that_does_not_start_leaves_no_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int, failing: str
+) -> None:
+    """What was started before is stopped."""
+    settings = Settings(bootstrap_servers="127.0.0.1:1", data_dir=tmp_path, instance_id="w", web_port=unused_tcp_port)
+    monkeypatch.setattr(worker, "admin_client", lambda _: Admin())
+    monkeypatch.setattr(worker, "prepare_for_worker", nothing)
+    step = {"server": (worker.WebServer, raising_later), "follower": (worker.Follower, raising)}[failing]
+    monkeypatch.setattr(step[0], "start", step[1])
+    app = worker.make_app(settings)
+    before = asyncio.all_tasks()
+    with pytest.raises(Failed):
+        await app.make_engine()
+    assert (None, before) == (app.engine, asyncio.all_tasks())
+    free_again(tmp_path, unused_tcp_port)
+
+
+async def test_another_domains_worker_without_a_broker_lets_go(tmp_path: Path) -> None:
+    """Of its identity and its store."""
+    app = exactly_once_app(
+        "g", source="in", outputs=["out"], tables=[], fold="1", bootstrap_servers="127.0.0.1:1", datadir=tmp_path
+    )
+    with pytest.raises(PortfolioStreamError):
+        await app.make_engine()
+    (folder,) = app.conf.datadir.iterdir()
+    identity = claim(app.conf.datadir, folder.name)
+    Store(identity.folder / "store").close()
+    release(identity)
+
+
+async def test_a_store_that_does_not_open_unlocks_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator who repairs it meets no lock."""
+    (tmp_path / "w" / "store").parent.mkdir()
+    (tmp_path / "w" / "store").write_text("no folder")
+    settings = Settings(bootstrap_servers="127.0.0.1:1", data_dir=tmp_path, instance_id="w")
+    with pytest.raises(StoreFailed):
+        await worker.make_engine(settings, [], None, Prices(raising))
+    release(claim(tmp_path, "w"))
