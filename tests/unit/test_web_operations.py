@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 from aiokafka.errors import NodeNotReadyError
 
-from portfolio_stream.errors import OutcomeUnknown, PartitionNotHalted, PortfolioStreamError, RecordNotMovable
+from portfolio_stream.errors import (
+    DeadLetterFailed,
+    OffsetsAgree,
+    OutcomeUnknown,
+    PartitionNotHalted,
+    PortfolioStreamError,
+    RecordNotMovable,
+)
 from portfolio_stream.exactly_once.recovery import Halted
 from portfolio_stream.web.server import WebServer
 from tests.unit.web_fakes import Answer, FakeCoordinator, FakeEngine, get, request, serving
@@ -99,9 +106,29 @@ async def test_an_operator_decides_through_any_worker(
     assert 503 == looped.status
 
 
+async def test_an_operator_goes_on_from_the_state(tmp_path: Path, coordinator: FakeCoordinator) -> None:
+    """Through any worker; the answer has both offsets."""
+    asked, owner = (FakeEngine(tmp_path, name, coordinator) for name in ("w1", "w2"))
+    async with AsyncExitStack() as stack:
+        servers = [await stack.enter_async_context(serving(one, web_token=TOKEN)) for one in (asked, owner)]
+        asked.join(0)
+        owner.join(1)
+        owner.halted[1] = Halted(partition=1, offset=7, reason=REASON, group_offset=3)
+        coordinator.members = {f"w2@127.0.0.1:{servers[1].port}": (1,)}
+        answer = await post(servers[0], "/partitions/1/retry?from=state")
+    assert (200, 7, 3) == (answer.status, answer.json["state_offset"], answer.json["group_offset"])
+    assert [(1, -1)] == owner.operations
+
+
 @pytest.mark.parametrize(
     ("refusal", "status"),
-    [(PartitionNotHalted(0, 5), 409), (RecordNotMovable(0, 5), 409), (OutcomeUnknown(0), 503)],
+    [
+        (PartitionNotHalted(0, 5), 409),
+        (RecordNotMovable(0, 5), 409),
+        (DeadLetterFailed(0, 5, "ValueError"), 409),
+        (OffsetsAgree(0, "the topic was trimmed"), 409),
+        (OutcomeUnknown(0), 503),
+    ],
 )
 async def test_what_the_engine_refuses(engine: FakeEngine, refusal: PortfolioStreamError, status: int) -> None:
     """Its cause and its advice reach the operator."""
@@ -119,6 +146,7 @@ async def test_what_the_engine_refuses(engine: FakeEngine, refusal: PortfolioStr
         ("/partitions/0/dead-letter?offset=-1", 400),
         ("/partitions/0/dead-letter?offset=1e3", 400),
         ("/partitions/0/dead-letter?offset=", 400),
+        ("/partitions/0/retry?from=source", 400),
         ("/partitions/8/retry", 404),
         ("/partitions/2147483647/retry", 404),
         ("/partitions/x/retry", 404),

@@ -141,11 +141,14 @@ class FakeEngine:
     async def dead_letter(self, partition: int, offset: int) -> None:
         await self._operate(partition, offset)
 
-    async def _operate(self, partition: int, offset: int | None) -> None:
+    async def retry_from_state(self, partition: int) -> Halted:
+        return await self._operate(partition, -1)
+
+    async def _operate(self, partition: int, offset: int | None) -> Halted:
         if self.refusal is not None:
             raise self.refusal
         self.operations.append((partition, offset))
-        del self.halted[partition]
+        return self.halted.pop(partition)
 
     def lag(self) -> dict[int, int]:
         return self.lags
