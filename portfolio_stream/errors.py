@@ -538,6 +538,31 @@ class DeadLetterNotReplayable(PortfolioStreamError):
         )
 
 
+class EventFileUnusable(PortfolioStreamError):
+    """The file of events cannot be read, or is not lines of JSON in UTF-8."""
+
+    exit_code = 2
+
+    def __init__(self, path: Path, reason: str, command: str | None = None) -> None:
+        """`command` sends its events all the same."""
+        name = "standard input" if path == Path("-") else path
+        super().__init__(
+            f"The events of {name} cannot be read: {reason}.",
+            "Give a file of JSON events in UTF-8, one a line." if command is None else f"Run `{command}`.",
+        )
+
+
+class ProduceStopped(PortfolioStreamError):
+    """Not everything was sent: Kafka went away or refused a record, or the file of events could not be read further."""
+
+    def __init__(self, acknowledged: int, cause: PortfolioStreamError) -> None:
+        super().__init__(
+            f"The sending stopped after {acknowledged:,} records that Kafka acknowledged: {cause.cause}",
+            f"{cause.action} Then send all of it again: events that are there already are duplicates, without effect, "
+            "while they are in the deduplication window.",
+        )
+
+
 class ReplayStopped(PortfolioStreamError):
     """Kafka refused a replayed record, or did not answer: those before it are in the source topic."""
 

@@ -9,10 +9,9 @@ steps, each as many records as are due by then.
 """
 
 import asyncio
-import json
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 from itertools import islice
 from typing import Any
 
@@ -36,14 +35,20 @@ def make_producer(settings: Settings, **options: Any) -> AIOKafkaProducer:
 
 
 class BatchedTopic:
-    """One topic's open batches. `flush` sends them; an error of an earlier send is raised by a later call."""
+    """One topic's open batches. `flush` sends them; an error of an earlier send is raised by a later call.
+
+    Whoever gives up after an error calls `abandon`, once the producer is stopped.
+    """
 
     def __init__(self, producer: Any, topic: str, partitions: int) -> None:
         self._producer = producer
         self._topic = topic
         self._partitions = partitions
         self._open: dict[int, Any] = {}
-        self._sent: deque[asyncio.Future[Any]] = deque()
+        #: and how many records are in it
+        self._sent: deque[tuple[asyncio.Future[Any], int]] = deque()
+        #: records that Kafka has
+        self.acknowledged = 0
         self._turn = 0
 
     async def append(self, record: Generated) -> None:
@@ -66,7 +71,15 @@ class BatchedTopic:
         """Return when all that was appended is acknowledged by Kafka."""
         await self.flush()
         while self._sent:
-            await self._sent.popleft()
+            await self._sent[0][0]
+            self._take()
+
+    def abandon(self) -> None:
+        """Count what was acknowledged all the same, and look at the error of everything else."""
+        for future, records in self._sent:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self.acknowledged += records
+        self._sent.clear()
 
     def _partition(self, record: Generated) -> int:
         if record.partition is not None:
@@ -81,9 +94,15 @@ class BatchedTopic:
         return batch.append(timestamp=record.timestamp, key=record.key, value=record.value) is not None
 
     async def _send(self, partition: int, batch: Any) -> None:
-        self._sent.append(await self._producer.send_batch(batch, self._topic, partition=partition))
-        while self._sent and self._sent[0].done():
-            self._sent.popleft().result()
+        records = batch.record_count()
+        self._sent.append((await self._producer.send_batch(batch, self._topic, partition=partition), records))
+        while self._sent and self._sent[0][0].done():
+            self._take()
+
+    def _take(self) -> None:
+        future, records = self._sent.popleft()
+        future.result()
+        self.acknowledged += records
 
 
 async def produce(topic: BatchedTopic, records: Iterable[Generated], rate: float) -> AsyncIterator[int]:
@@ -122,23 +141,3 @@ async def _steps(rate: float) -> AsyncIterator[int]:
             released += due
             yield due
         await asyncio.sleep(max(STEP_SECONDS, min(1 / rate, 1.0)) if due <= 0 else STEP_SECONDS)
-
-
-def read_events(lines: Iterable[bytes], timestamp: int) -> Iterator[Generated]:
-    """One record a line, its bytes unchanged but for the line's end; empty lines are passed over.
-
-    The key is the event's portfolio_id, or none where that cannot be read.
-    """
-    for line in lines:
-        value = line.removesuffix(b"\n")
-        if value.strip():
-            yield Generated(_portfolio_id(value), value, timestamp)
-
-
-def _portfolio_id(value: bytes) -> bytes | None:
-    try:
-        members = json.loads(value)
-        portfolio_id = members.get("portfolio_id") if isinstance(members, dict) else None
-        return portfolio_id.encode() if isinstance(portfolio_id, str) else None
-    except (ValueError, RecursionError):
-        return None

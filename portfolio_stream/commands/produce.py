@@ -31,6 +31,7 @@ from portfolio_stream.settings import Settings
 
 if TYPE_CHECKING:
     from portfolio_stream.generator import Generated
+    from portfolio_stream.producer import BatchedTopic
 
 PROGRESS_SECONDS = 1.0
 SHARE = FiniteRange(0.0, 1.0)
@@ -75,8 +76,8 @@ _EVENT_OPTIONS = (
     ),
     click.option(
         "--from-file",
-        type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path),
-        help="One JSON event a line, sent as it is, instead of generated ones.",
+        type=click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True, path_type=Path),
+        help="One JSON event a line, sent as it is, instead of generated ones; - for standard input.",
     ),
     click.option("--seed", type=WholeRange(), default=0, show_default=True, help="Of the generated events."),
     click.option("--portfolios", type=WholeRange(1, 99_999_999), default=1_000, show_default=True),
@@ -158,27 +159,45 @@ def _refuse_event_options(context: click.Context) -> None:
 
 
 async def _produce(settings: Settings, order: Order) -> tuple[int, float]:
-    """The records sent, all acknowledged, and the seconds it took."""
+    """The records sent, all acknowledged, and the seconds it took. Raises ProduceStopped."""
+    import asyncio
+
     from portfolio_stream import producer
     from portfolio_stream.admin import admin_client, partition_count
+    from portfolio_stream.errors import PortfolioStreamError, ProduceStopped
     from portfolio_stream.kafka_client import connected
 
     async with admin_client(settings) as admin:
         partitions = await partition_count(admin, order.topic)
-    async with connected(settings, producer.make_producer(settings)) as client:
-        with ExitStack() as files:
-            records = _records(order, partitions, files)
-            if order.start_time is None:
-                records = stamped(records)
-            batches = producer.BatchedTopic(client, order.topic, partitions)
-            start = reported = time.monotonic()
-            sent = 0
-            async for sent in producer.produce(batches, records, order.rate):
-                now = time.monotonic()
-                if now - reported >= PROGRESS_SECONDS:
-                    reported = now
-                    note(f"{sent:,} records sent, {sent / (now - start):,.0f}/s")
-            return sent, max(time.monotonic() - start, 1e-9)
+    with ExitStack() as files:
+        records = _records(order, partitions, files)
+        if order.start_time is None:
+            records = stamped(records)
+        client = producer.make_producer(settings)
+        batches = producer.BatchedTopic(client, order.topic, partitions)
+        try:
+            async with connected(settings, client):
+                return await _send(batches, records, order.rate)
+        except PortfolioStreamError as error:
+            batches.abandon()
+            raise ProduceStopped(batches.acknowledged, error) from error
+        except asyncio.CancelledError:  # Ctrl-C
+            batches.abandon()
+            note(f"Stopped after {batches.acknowledged:,} records that Kafka acknowledged.")
+            raise
+
+
+async def _send(batches: "BatchedTopic", records: "Iterable[Generated]", rate: float) -> tuple[int, float]:
+    from portfolio_stream.producer import produce
+
+    start = reported = time.monotonic()
+    sent = 0
+    async for sent in produce(batches, records, rate):
+        now = time.monotonic()
+        if now - reported >= PROGRESS_SECONDS:
+            reported = now
+            note(f"{sent:,} records sent, {sent / (now - start):,.0f}/s")
+    return sent, max(time.monotonic() - start, 1e-9)
 
 
 def stamped(records: "Iterable[Generated]") -> "Iterator[Generated]":
@@ -194,13 +213,14 @@ def _now() -> int:
 def _records(order: Order, partitions: int, files: ExitStack) -> "Iterable[Generated]":
     from itertools import islice
 
+    from portfolio_stream.event_file import open_events, read_events
     from portfolio_stream.generator import Mixture, generate
     from portfolio_stream.price_generator import generate_prices
-    from portfolio_stream.producer import read_events
 
     start_time = _now() if order.start_time is None else order.start_time
     if order.file is not None:
-        return islice(read_events(files.enter_context(order.file.open("rb")), start_time), order.events)
+        file = files.enter_context(open_events(order.file))
+        return islice(read_events(order.file, file, start_time), order.events)
     mixture = Mixture(
         seed=order.seed,
         start_time=start_time,

@@ -90,6 +90,8 @@ def run(
     check_shares(mixture["duplicates"], mixture["invalid"])
     if brokers is not None and bootstrap_servers is not None:
         raise click.UsageError("Give --brokers or --bootstrap-servers, not both.")
+    if from_file is not None:
+        _check(from_file)
     options = {"rate": rate, "events": events, "from-file": from_file and from_file.resolve(), **mixture}
     settings = common.read_settings(bootstrap_servers=bootstrap_servers)
     plan = Plan(
@@ -114,6 +116,17 @@ def run(
         if data_dir is None:
             _delete_unless_evidence(plan.folder, code)
     context.exit(code)
+
+
+def _check(from_file: Path) -> None:
+    """Before a broker is started for the events. Raises EventFileUnusable."""
+    from portfolio_stream.event_file import STANDARD_INPUT, open_events
+
+    if from_file == STANDARD_INPUT:
+        raise click.BadParameter("run takes its events of a file; `produce --from-file -` takes standard input.")
+    if from_file.is_file():  # a pipe can be opened once
+        with open_events(from_file):
+            pass
 
 
 def _run(plan: Plan, settings: Settings, brokers: int | None) -> int:

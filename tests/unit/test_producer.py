@@ -1,0 +1,77 @@
+"""Batches on their way: what Kafka has of them is known, whatever becomes of the rest."""
+
+import asyncio
+import gc
+from typing import Any
+
+import pytest
+from aiokafka.errors import KafkaConnectionError
+
+from portfolio_stream.generator import Generated
+from portfolio_stream.producer import BatchedTopic
+
+
+class Batch:
+    def __init__(self) -> None:
+        self.records = 0
+
+    def append(self, **_: Any) -> object:
+        self.records += 1
+        return object()
+
+    def record_count(self) -> int:
+        return self.records
+
+
+class Producer:
+    """Answers when the test says so."""
+
+    def __init__(self) -> None:
+        self.answers: list[asyncio.Future[None]] = []
+
+    def create_batch(self) -> Batch:
+        return Batch()
+
+    async def send_batch(self, *_: Any, **__: Any) -> "asyncio.Future[None]":
+        self.answers.append(asyncio.get_running_loop().create_future())
+        return self.answers[-1]
+
+
+async def send(topic: BatchedTopic, *sizes: int) -> None:
+    for size in sizes:
+        for _ in range(size):
+            await topic.append(Generated(b"k", b"v", 0))
+        await topic.flush()
+
+
+async def test_what_settles_is_acknowledged() -> None:
+    """All of it."""
+    producer = Producer()
+    topic = BatchedTopic(producer, "t", 1)
+    await send(topic, 3, 2)
+    for answer in producer.answers:
+        answer.set_result(None)
+    await topic.settle()
+    assert 5 == topic.acknowledged
+
+
+async def test_a_broker_that_went_away_leaves_no_error_unseen() -> None:
+    """Every batch fails, one error is raised; what was acknowledged is counted, in whatever order it came."""
+    unseen: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context["message"]))
+    producer = Producer()
+    topic = BatchedTopic(producer, "t", 1)
+    await send(topic, 3, 2, 4, 1)
+    producer.answers[0].set_result(None)
+    producer.answers[1].set_exception(KafkaConnectionError("gone"))
+    producer.answers[2].set_result(None)
+    producer.answers[3].set_exception(KafkaConnectionError("gone"))
+    with pytest.raises(KafkaConnectionError):
+        await topic.settle()
+    topic.abandon()
+    assert 7 == topic.acknowledged
+    del topic
+    producer.answers.clear()
+    gc.collect()
+    await asyncio.sleep(0)
+    assert [] == unseen
