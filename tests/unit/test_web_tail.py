@@ -8,7 +8,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from portfolio_stream.domain.rejection import Rejected
-from portfolio_stream.records.outputs import dead_letter, encode_processed
+from portfolio_stream.records.outputs import ERROR_OFFSET, dead_letter, encode_processed
 from portfolio_stream.web import tail
 from portfolio_stream.web.tail import SHOWN_BYTES, SHOWN_CHARACTERS, Follower, Tail, sample, shown_letter, shown_output
 
@@ -131,3 +131,10 @@ def test_letter_is_shown() -> None:
     assert (None, SHOWN_CHARACTERS + 1) == (shown_letter(odd).code, len(shown_letter(odd).key or ""))
     odd.key = None
     assert shown_letter(odd).key is None
+
+
+def test_a_forged_letter_ends_no_view() -> None:
+    """An offset of 5,000 digits: what its headers say is not shown, and the view goes on."""
+    forged = record(5)
+    forged.headers = [(name, b"9" * 5_000 if name == ERROR_OFFSET else value) for name, value in forged.headers]
+    assert (None, None) == (shown_letter(forged).code, shown_letter(forged).source_offset)
