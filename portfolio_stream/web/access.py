@@ -105,8 +105,7 @@ class Access:
         """The answer to another worker, refusals too, with its proof; to whoever is none, a refusal without one."""
         if (misdirected := self._misdirected(request.headers.get("Host"))) is not None:
             return misdirected.response()
-        body = await request.read()
-        if not signed.is_ours(signed.request(request, body, given), given):
+        if request.body_exists or not signed.is_ours(signed.request(request, given), given):  # workers send no body
             return Problem(HTTPStatus.UNAUTHORIZED, NOT_OURS).response()
         refusal = signed.refusal(given)
         if refusal is not None:

@@ -149,8 +149,8 @@ class Ledger:
 
     @property
     def workers(self) -> tuple[Owner, ...]:
-        """All that are not forgotten."""
-        return tuple(self._known)
+        """All that are not forgotten and have told their status once: nobody else is asked once he has left."""
+        return tuple(worker for worker, known in self._known.items() if known.answered is not None)
 
     def feed(
         self,
@@ -174,7 +174,12 @@ class Ledger:
             known = self._known.setdefault(look.worker, _Known(look))
             came += known.feed(now, look)
         self._take_over({look.worker for look in looks})
-        self._known = {name: known for name, known in self._known.items() if now - known.seen < FORGOTTEN_SECONDS}
+        here = {look.worker for look in looks if look.is_member}
+        self._known = {
+            worker: known
+            for worker, known in self._known.items()
+            if now - known.seen < FORGOTTEN_SECONDS and (known.answered is not None or worker in here)
+        }
         self._meter.feed(now, came)
         partitions = self._partition_rows(partition_count, offsets, foreign)
         return GroupState(

@@ -156,7 +156,7 @@ class Live:
             listener.close()
 
     async def _group(self) -> None:
-        async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False) as session:
             while True:
                 started = time.monotonic()
                 self.publish("group", await self._watch.look(session))

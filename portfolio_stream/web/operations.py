@@ -43,7 +43,7 @@ class Operations:
         """Every partition of the group."""
         if (starting := self._owners.starting()) is not None:
             return starting.response()
-        async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False) as session:
             group = await self._watch.look(session)
         partitions = [_shown(row) for row in group.partitions]
         return json_response({"partitions": partitions, "problems": group.problems, "worker": self._owners.worker})

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 CHALLENGE_SECONDS = 2.0  # between two challenges of one address
 GONE_SECONDS = 0.5  # the same while nobody listens there and so nobody hears them: a worker that is started again
 ANSWER_SECONDS = 1.0  # to a challenge, which costs nothing to answer
+FORGOTTEN_SECONDS = 60.0  # since its last challenge, of an address that no member names
 CHALLENGES_AT_ONCE = 8  # members of a group that name silent addresses must not take all connections
 IDENTITY_BYTES = 4096
 
@@ -108,11 +109,15 @@ class Peers:
             await self._session.close()
 
     def keep(self, workers: Collection[Owner]) -> None:
-        """Forget all addresses but those of the group's members."""
+        """Forget what was proved at other addresses than the members', and in the end those addresses too."""
         addresses = {worker.address for worker in workers}
         for address in self._addresses.keys() - addresses:
-            del self._addresses[address]
-        for address in [a for a, lock in self._locks.items() if a not in addresses and not lock.locked()]:
+            known = self._addresses[address]
+            if known.peer is _PROVED:
+                known.member_id, known.peer = None, _UNKNOWN
+            if time.monotonic() - known.challenged > FORGOTTEN_SECONDS:
+                del self._addresses[address]
+        for address in [a for a, lock in self._locks.items() if a not in self._addresses and not lock.locked()]:
             del self._locks[address]
 
     def doubt(self, worker: Owner) -> None:

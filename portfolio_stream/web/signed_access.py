@@ -34,14 +34,14 @@ class SignedAccess:
         #: (monotonic seconds until which it must be remembered, nonce), in the order in which they came
         self._order: deque[tuple[float, str]] = deque()
 
-    def request(self, request: web.BaseRequest, body: bytes, given: Credentials) -> Request:
-        """What the signature must cover."""
+    def request(self, request: web.BaseRequest, given: Credentials) -> Request:
+        """What the signature must cover of a request without a body."""
         return Request(
             method=request.method,
             target=request.raw_path,
             forwarded=_joined(request, FORWARDED),
             partitions=_joined(request, PARTITIONS),
-            body=body,
+            body=b"",
             sender=given.sender,
             recipient=self._recipient,
             time=given.time,

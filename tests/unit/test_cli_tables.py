@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from portfolio_stream import cli
 from portfolio_stream.commands import tables as command
@@ -15,7 +16,7 @@ from portfolio_stream.partitioning import partition_of
 from portfolio_stream.web.server import WebServer
 from tables import positions
 from tables.positions import POSITIONS
-from tests.unit.web_fakes import PARTITIONS, FakeCoordinator, FakeEngine, serving
+from tests.unit.web_fakes import PARTITIONS, FakeCoordinator, FakeEngine, listening, serving
 
 KEYS = [(f"P{number:02d}", symbol) for number in range(20) for symbol in ("A", "BRK/B")]
 Scan = Callable[..., object]
@@ -93,3 +94,26 @@ async def test_a_table_that_is_not_there(server: WebServer, capsys: pytest.Captu
     """The worker's words, and no traceback."""
     assert 1 == await scan(server, "bogus")
     assert "Error: The worker answered 404: There is no such table" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["tables", "scan", "positions"], ["partitions", "retry", "3"]])
+async def test_the_token_follows_no_redirect(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes to the address that the operator named and nowhere else; the redirect is an error."""
+    monkeypatch.setenv("PORTFOLIO_WEB_TOKEN", "secret")
+    heard: list[str | None] = []
+
+    async def elsewhere(request: web.Request) -> web.Response:
+        heard.append(request.headers.get("Authorization"))
+        return web.json_response({})
+
+    async with listening(elsewhere) as target:
+
+        async def move(request: web.Request) -> web.Response:
+            raise web.HTTPFound(f"http://{target}/")
+
+        async with listening(move) as address:
+            assert 1 == await asyncio.to_thread(cli.run, [*command, "--web-address", f"http://{address}"])
+    assert "302" in capsys.readouterr().err
+    assert [] == heard

@@ -142,6 +142,13 @@ def test_gone_worker_is_forgotten(feed: Feeding) -> None:
     assert (worker("w1"),) == feed.ledger.workers
 
 
+def test_member_that_never_was_a_worker(feed: Feeding) -> None:
+    """A stranger whose client id looks like a worker's has a row while it is a member, and is not asked afterwards."""
+    feed(look("w1", told("w1", 0)), look("x", GONE, 1))
+    assert (worker("w1"),) == feed.ledger.workers
+    assert {"w1": "ready"} == states(feed(look("w1", told("w1", 0, 1))).workers)
+
+
 def test_worker_that_comes_back_elsewhere(feed: Feeding) -> None:
     """On another port it is the same worker, started again; two that answer by one name are two."""
     feed(look("w1", told("w1", 0)))
@@ -338,7 +345,7 @@ async def test_auditor_elsewhere_is_asked_with_a_signature() -> None:
         response = web.json_response({"verdict": "holds"})
         given = signatures.credentials(seen[-1])
         if given is not None and is_proved:
-            assert signed.is_ours(signed.request(request, b"", given), given)
+            assert signed.is_ours(signed.request(request, given), given)
             signed.prove(response, given.nonce, is_head=False)
         return response
 
