@@ -138,15 +138,15 @@ class Roll:
                 peer = peers[member.worker]
                 if time.monotonic() - self._unproved[member.member_id] >= FOREIGN_AFTER[peer.kind]:
                     found.append(Foreigner(member, peer.detail))
-        known = {one.member.member_id for one in self._foreigners}
+        before = {(one.member.member_id, bool(one.member.partitions)) for one in self._foreigners}
         for one in found:
-            if one.member.member_id not in known:
+            if (one.member.member_id, bool(one.member.partitions)) not in before:  # not at each rebalance again
                 log.warning(
                     "foreign member client_id=%s host=%s member_id=%s partitions=%s detail=%s action=%s",
                     *map(escaped, (one.member.client_id, one.member.host, one.member.member_id)),
                     ",".join(map(str, one.member.partitions)), one.detail, STOP_IT,
                 )  # fmt: skip
-        for member_id in known - {one.member.member_id for one in found}:
+        for member_id in {member_id for member_id, _ in before} - {one.member.member_id for one in found}:
             log.info("foreign member left member_id=%s", escaped(member_id))
         self._foreigners = tuple(found)
 

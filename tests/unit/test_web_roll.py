@@ -102,13 +102,20 @@ async def test_the_owner_of_a_key_is_a_stranger(engine: FakeEngine, coordinator:
     assert [(None, one.json["detail"])] * 8 == [(lack["worker"], lack["detail"]) for lack in page.json["missing"]]
 
 
-async def test_a_stranger_without_partitions(engine: FakeEngine, coordinator: FakeCoordinator) -> None:
-    """It is named, but every partition is processed: the worker is ready."""
+async def test_a_stranger_without_partitions(
+    engine: FakeEngine, coordinator: FakeCoordinator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is named, but every partition is processed: the worker is ready. The log names it again when it gets some."""
     async with serving(engine) as server:
         coordinator.members = {f"w1@{server.address}": tuple(range(8)), CONSOLE: ()}
         await called(server)
         answer = await ready(server)
         problems = (await get(server, "/partitions")).json["problems"]
+        for held in ((), (3,), (3, 4)):
+            coordinator.members[CONSOLE] = held
+            await called(server)
+    lines = [one.getMessage() for one in caplog.records if "foreign member client_id" in one.getMessage()]
+    assert ["", "3"] == [line.partition(" partitions=")[2].partition(" ")[0] for line in lines]
     assert (200, 1) == (answer.status, len(answer.json["warnings"]))
     assert answer.json["warnings"] == problems
 
