@@ -446,6 +446,15 @@ class NotTransactional(PortfolioStreamError):
         super().__init__(f"{what} is not transactional.", f"Use {instead} instead.")
 
 
+class FaustFeatureRefused(PortfolioStreamError):
+    """A command or an option of Faust's that would escape the transaction, or that the engine has nothing for."""
+
+    exit_code = 2
+
+    def __init__(self, what: str, instead: str) -> None:
+        super().__init__(f"{what} is not for an app with exactly-once.", instead)
+
+
 class UnsupportedTopology(PortfolioStreamError):
     """The app's agents and topics are not what one engine can run."""
 

@@ -2,10 +2,9 @@
 
 import logging
 import os
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import mode
@@ -18,17 +17,17 @@ from portfolio_stream.exactly_once.configuration import Configuration
 from portfolio_stream.exactly_once.connections import KafkaConnections
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.faust.app import ExactlyOnceApp
+from portfolio_stream.exactly_once.faust.command_line import refuse
 from portfolio_stream.exactly_once.identity import claim, release
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.slices import Slice
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.follower import Follower
-from portfolio_stream.foreign import printable
 from portfolio_stream.kafka_client import client_options
 from portfolio_stream.quiet_logs import quieten
-from portfolio_stream.settings import Settings, unknown_variables
+from portfolio_stream.settings import KINDS, Settings, read_value, unknown_variables, variable
 from portfolio_stream.web.access import Access
-from portfolio_stream.web.server import WebServer, address_of, listen
+from portfolio_stream.web.server import DEFAULT_PORT, WebServer, address_of, authority, listen
 from tables.activity import ACTIVITY
 from tables.portfolios import PORTFOLIOS
 from tables.positions import POSITIONS
@@ -38,30 +37,31 @@ from tables.seen_events import SEEN_EVENTS
 log = logging.getLogger(__name__)
 
 TABLES: tuple[TableDefinition[Any], ...] = (POSITIONS, PORTFOLIOS, ACTIVITY, SEEN_EVENTS)
-FAUST_DEFAULT_WEB_PORT = 6066
+#: options of Faust's that are refused, and what to do instead
+REFUSED_OPTIONS = {"web_host": "Set PORTFOLIO_WEB_ADVERTISED to the host:port that other workers use."}
 
 
 async def make_engine(
-    settings: Settings, tables: list[TableDefinition[Any]], web_port: int | None, prices: Prices
+    settings: Settings, tables: list[TableDefinition[Any]], prices: Prices
 ) -> tuple[Engine, WebServer]:
     """Identity, store and web port are taken before any broker is called: a doomed second process must fence nobody.
 
     Whatever it raises, all three are let go.
     """
     with ExitStack() as held:
-        made = await _make_engine(settings, tables, web_port, prices, held)
+        made = await _make_engine(settings, tables, prices, held)
         held.pop_all()
     return made
 
 
 async def _make_engine(
-    settings: Settings, tables: list[TableDefinition[Any]], web_port: int | None, prices: Prices, held: ExitStack
+    settings: Settings, tables: list[TableDefinition[Any]], prices: Prices, held: ExitStack
 ) -> tuple[Engine, WebServer]:
     identity = claim(settings.data_dir, settings.instance_id)
     held.callback(release, identity)
     store = Store(identity.folder / "store")
     held.callback(store.close)
-    sock = listen(settings.web_host, web_port)
+    sock = listen(settings.web_host, settings.web_port)
     held.callback(sock.close)
     Access(settings, sock.getsockname()[0])  # refuses an open address without a token, now rather than when it serves
     async with admin_client(settings) as admin:
@@ -94,7 +94,7 @@ def _count(piece: Slice, counts: Counts) -> None:
 
 
 def make_app(settings: Settings, unknown: Sequence[str] = ()) -> ExactlyOnceApp:
-    """The Faust app of one worker. `--web-port` of Faust's command line beats PORTFOLIO_WEB_PORT.
+    """The Faust app of one worker. Options of Faust's command line beat the settings.
 
     `unknown` are variables that look like settings and are none: a worker warns of them when it starts.
     """
@@ -105,9 +105,10 @@ def make_app(settings: Settings, unknown: Sequence[str] = ()) -> ExactlyOnceApp:
         while started:
             await started.pop().stop()
 
-    def web_port() -> int | None:
-        chosen = app.conf.web_port
-        return settings.web_port if chosen == FAUST_DEFAULT_WEB_PORT else chosen
+    def chosen() -> Settings:
+        """With what stands on the command line, once the app's command has been found."""
+        host, port = app.given.get("web_bind", settings.web_host), app.given.get("web_port", settings.web_port)
+        return replace(settings, web_host=host, web_port=port, data_dir=app.conf.datadir)
 
     async def make(tables: list[TableDefinition[Any]]) -> Engine:
         if not app.conf.web_enabled:
@@ -115,7 +116,7 @@ def make_app(settings: Settings, unknown: Sequence[str] = ()) -> ExactlyOnceApp:
         if unknown:
             log.warning("ignored variables=%s reason=no setting has this name", ",".join(unknown))
         prices = Prices(read_record)
-        engine, server = await make_engine(settings, tables, web_port(), prices)
+        engine, server = await make_engine(chosen(), tables, prices)
         try:
             started.append(server)
             await server.start()
@@ -135,6 +136,7 @@ def make_app(settings: Settings, unknown: Sequence[str] = ()) -> ExactlyOnceApp:
         settings.group,
         make_engine=make,
         bootstrap_servers=settings.bootstrap_servers,
+        refused_options=REFUSED_OPTIONS,
         datadir=settings.data_dir,
         topic_partitions=settings.partitions,
         topic_replication_factor=settings.replication_factor,
@@ -162,7 +164,7 @@ def make_app(settings: Settings, unknown: Sequence[str] = ()) -> ExactlyOnceApp:
         @staticmethod
         def get_web_url() -> str:
             """For Faust's banner."""
-            return f"http://{settings.web_host}:{web_port() or FAUST_DEFAULT_WEB_PORT}"
+            return f"http://{authority(chosen().web_host, chosen().web_port or DEFAULT_PORT)}"
 
         async def on_stop(self) -> None:
             await stop_beside()
@@ -172,12 +174,13 @@ def make_app(settings: Settings, unknown: Sequence[str] = ()) -> ExactlyOnceApp:
 
 def _app_or_exit() -> ExactlyOnceApp:
     try:
-        datadir = os.environ.get("FAUST_DATADIR")  # Faust puts its --datadir there as soon as it is imported
-        settings = Settings.from_environment(os.environ, data_dir=None if datadir is None else Path(datadir))
+        settings = Settings.from_environment(os.environ)
+        folder = os.environ.get("FAUST_DATADIR")
+        if folder and not os.environ.get(variable("data_dir")):
+            settings = replace(settings, data_dir=read_value("FAUST_DATADIR", folder, KINDS["data_dir"]))
         return make_app(settings, unknown_variables(os.environ))
     except PortfolioStreamError as error:
-        sys.stderr.write(f"{printable(error.cause)}\nOperator action: {printable(error.action)}\n")
-        raise SystemExit(error.exit_code) from None
+        refuse(error)
 
 
 app = _app_or_exit()

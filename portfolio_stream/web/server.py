@@ -92,7 +92,12 @@ def address_of(settings: Settings, sock: socket.socket) -> str:
     host, port = sock.getsockname()[:2]
     if ip_address(host).is_unspecified:
         host = socket.gethostname()
-    return settings.web_advertised or (f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    return settings.web_advertised or authority(host, port)
+
+
+def authority(host: str, port: int) -> str:
+    """host:port, as it stands in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class WebServer:

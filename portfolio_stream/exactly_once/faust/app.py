@@ -22,6 +22,7 @@ from portfolio_stream.exactly_once.configuration import Configuration
 from portfolio_stream.exactly_once.connections import KafkaConnections
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.faust.agent import SliceAgent
+from portfolio_stream.exactly_once.faust.command_line import NO_WEB_SERVER, idle_variables, judge, refuse_strict
 from portfolio_stream.exactly_once.faust.stream import SliceSchema, SliceStream
 from portfolio_stream.exactly_once.faust.tables import ExactlyOnceTable, ExactlyOnceTableManager
 from portfolio_stream.exactly_once.identity import claim, release
@@ -64,11 +65,13 @@ class _Topic(faust.Topic):
 
 
 class _Worker(faust.Worker):
-    """Ends with the code of what made the app stop: 0 only if nothing is in doubt."""
+    """Ends with the code of what made the app stop: 0 only if nothing is in doubt. Without mode's debugger."""
 
     def __init__(self, app: Any, *services: Any, **options: Any) -> None:
         if app._web_server_service is None:
             app.conf.web_enabled = False  # or the banner names an address where nobody listens
+        if "datadir" in app.given:
+            app.conf.datadir = app.given["datadir"]
         super().__init__(app, *services, **options)
 
     def execute_from_commandline(self) -> NoReturn:
@@ -85,16 +88,34 @@ class _Worker(faust.Worker):
         logging.shutdown()
         os._exit(code)
 
+    async def maybe_start_blockdetection(self) -> None:
+        """Its alarm raises an error wherever the process is."""
+
+    async def _add_monitor(self) -> None:
+        """A console that runs any code for whoever reaches its port."""
+
     async def _sentinel_task(self) -> None:
         """mode's last task sleeps for a second; by then every service has stopped."""
 
 
 class ExactlyOnceApp(faust.App):
-    """`make_engine` is called once, when the worker starts."""
+    """`make_engine` is called once, when the worker starts.
+
+    `refused_options` are options of Faust's, by click's names, that this app has nothing for, and what to do instead.
+    """
 
     BootStrategy = _Boot
 
-    def __init__(self, id: str, *, make_engine: MakeEngine, bootstrap_servers: str, **options: Any) -> None:
+    def __init__(
+        self,
+        id: str,
+        *,
+        make_engine: MakeEngine,
+        bootstrap_servers: str,
+        refused_options: Mapping[str, str] = NO_WEB_SERVER,
+        **options: Any,
+    ) -> None:
+        refuse_strict(os.environ)
         gc.set_threshold(*GC_THRESHOLDS)
         install(drops_output=True)  # a worker outlives its terminal and a full disk; Faust takes the streams after this
         self._make_engine = make_engine
@@ -102,6 +123,9 @@ class ExactlyOnceApp(faust.App):
         self.failure: PortfolioStreamError | None = None
         self.exit_code = 0
         self.bootstrap_servers = bootstrap_servers
+        self._refused_options = refused_options
+        #: what stands on the command line, by click's names
+        self.given: Mapping[str, Any] = {}
         super().__init__(
             id,
             broker=f"{SCHEME}://{bootstrap_servers.split(',')[0]}",
@@ -116,6 +140,7 @@ class ExactlyOnceApp(faust.App):
             topic_allow_declare=False,
             topic_disable_leader=True,
             stream_wait_empty=False,
+            env={},  # no variable of Faust's settings counts: see command_line
             **options,
         )
 
@@ -128,7 +153,18 @@ class ExactlyOnceApp(faust.App):
         """What is read of it are slices: decoding belongs to the fold."""
         return super().topic(*names, **{"schema": SliceSchema()} | options)
 
+    def worker_init(self) -> None:
+        """Called by each command of Faust's that has found the app, before it does anything."""
+        self.given = judge(self._refused_options)
+        super().worker_init()
+
+    def _init_fixups(self) -> list[Any]:
+        """None of Faust's, whatever the environment says."""
+        return []
+
     async def make_engine(self) -> Engine:
+        if idle := idle_variables(os.environ):
+            log.warning("ignored variables=%s reason=these settings of Faust have no effect here", ",".join(idle))
         definitions = [table.definition for table in self.tables.values()]
         self.engine = await self._make_engine(definitions)
         return self.engine
