@@ -17,7 +17,7 @@ from portfolio_stream.exactly_once.configuration import Configuration
 from portfolio_stream.exactly_once.connections import KafkaConnections
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.faust.app import ExactlyOnceApp
-from portfolio_stream.exactly_once.faust.command_line import refuse
+from portfolio_stream.exactly_once.faust.command_line import literal, refuse
 from portfolio_stream.exactly_once.identity import claim, release
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.slices import Slice
@@ -37,6 +37,8 @@ from tables.seen_events import SEEN_EVENTS
 log = logging.getLogger(__name__)
 
 TABLES: tuple[TableDefinition[Any], ...] = (POSITIONS, PORTFOLIOS, ACTIVITY, SEEN_EVENTS)
+#: options of Faust's that are settings of ours
+HONOURED_OPTIONS = {"datadir": "data_dir", "web_bind": "web_host", "web_port": "web_port"}
 #: options of Faust's that are refused, and what to do instead
 REFUSED_OPTIONS = {"web_host": "Set PORTFOLIO_WEB_ADVERTISED to the host:port that other workers use."}
 
@@ -107,8 +109,8 @@ def make_app(settings: Settings, unknown: Sequence[str] = ()) -> ExactlyOnceApp:
 
     def chosen() -> Settings:
         """With what stands on the command line, once the app's command has been found."""
-        host, port = app.given.get("web_bind", settings.web_host), app.given.get("web_port", settings.web_port)
-        return replace(settings, web_host=host, web_port=port, data_dir=app.conf.datadir)
+        given = {field: app.given[option] for option, field in HONOURED_OPTIONS.items() if option in app.given}
+        return replace(settings, **given)
 
     async def make(tables: list[TableDefinition[Any]]) -> Engine:
         if not app.conf.web_enabled:
@@ -137,7 +139,7 @@ def make_app(settings: Settings, unknown: Sequence[str] = ()) -> ExactlyOnceApp:
         make_engine=make,
         bootstrap_servers=settings.bootstrap_servers,
         refused_options=REFUSED_OPTIONS,
-        datadir=settings.data_dir,
+        datadir=literal(settings.data_dir),
         topic_partitions=settings.partitions,
         topic_replication_factor=settings.replication_factor,
     )

@@ -133,12 +133,12 @@ async def test_a_worker_that_cannot_be_made_lets_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int, failing: str
 ) -> None:
     """Of its identity, its store and its port, whichever it had."""
-    settings = Settings(bootstrap_servers="127.0.0.1:1", data_dir=tmp_path, instance_id="w")
+    settings = Settings(bootstrap_servers="127.0.0.1:1", data_dir=tmp_path, instance_id="w", web_port=unused_tcp_port)
     monkeypatch.setattr(worker, "admin_client", lambda _: Admin())
     monkeypatch.setattr(worker, "prepare_for_worker", nothing)
     monkeypatch.setattr(worker, failing, raising_later if failing == "prepare_for_worker" else raising)
     with pytest.raises(Failed):
-        await worker.make_engine(settings, [], unused_tcp_port, Prices(raising))
+        await worker.make_engine(settings, [], Prices(raising))
     free_again(tmp_path, unused_tcp_port)
 
 
@@ -187,5 +187,5 @@ async def test_a_store_that_does_not_open_unlocks_the_folder(tmp_path: Path, mon
     (tmp_path / "w" / "store").write_text("no folder")
     settings = Settings(bootstrap_servers="127.0.0.1:1", data_dir=tmp_path, instance_id="w")
     with pytest.raises(StoreFailed):
-        await worker.make_engine(settings, [], None, Prices(raising))
+        await worker.make_engine(settings, [], Prices(raising))
     release(claim(tmp_path, "w"))

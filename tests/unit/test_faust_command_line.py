@@ -165,12 +165,12 @@ def test_an_open_address_needs_a_token_however_it_is_given(arguments: list[str],
     assert 2 == status and cause in err, err
 
 
-@pytest.mark.parametrize("arguments", [["--datadir", "there"], ["-D", "there"]])
+@pytest.mark.parametrize("arguments", [["--datadir", "{there}"], ["-D", "{there}"]])
 @pytest.mark.parametrize("variables", [{"PORTFOLIO_DATA_DIR": "ours"}, {"FAUST_DATADIR": "fausts"}])
 def test_the_data_folder_is_the_options(arguments: list[str], variables: dict[str, str], tmp_path: Path) -> None:
     """In both of its forms; the variables' folders are not even made."""
     assert 1 == ended(tmp_path, *arguments, "worker", **variables)[0]
-    assert ["there"] == made(tmp_path)
+    assert ["{there}"] == made(tmp_path)
 
 
 def test_our_variable_beats_fausts(tmp_path: Path) -> None:

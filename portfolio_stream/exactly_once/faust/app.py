@@ -22,7 +22,13 @@ from portfolio_stream.exactly_once.configuration import Configuration
 from portfolio_stream.exactly_once.connections import KafkaConnections
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.faust.agent import SliceAgent
-from portfolio_stream.exactly_once.faust.command_line import NO_WEB_SERVER, idle_variables, judge, refuse_strict
+from portfolio_stream.exactly_once.faust.command_line import (
+    NO_WEB_SERVER,
+    idle_variables,
+    judge,
+    literal,
+    refuse_strict,
+)
 from portfolio_stream.exactly_once.faust.stream import SliceSchema, SliceStream
 from portfolio_stream.exactly_once.faust.tables import ExactlyOnceTable, ExactlyOnceTableManager
 from portfolio_stream.exactly_once.identity import claim, release
@@ -71,7 +77,7 @@ class _Worker(faust.Worker):
         if app._web_server_service is None:
             app.conf.web_enabled = False  # or the banner names an address where nobody listens
         if "datadir" in app.given:
-            app.conf.datadir = app.given["datadir"]
+            app.conf.datadir = literal(app.given["datadir"])
         super().__init__(app, *services, **options)
 
     def execute_from_commandline(self) -> NoReturn:

@@ -11,6 +11,7 @@ The tables name all that Faust has; a test lists what it has, so that a new vers
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -19,7 +20,7 @@ from faust.types.settings import Settings as FaustSettings
 
 from portfolio_stream.errors import FaustFeatureRefused, InvalidSetting, PortfolioStreamError
 from portfolio_stream.foreign import printable
-from portfolio_stream.setting_values import HOST, Kind
+from portfolio_stream.setting_values import FOLDER, HOST, Kind
 
 #: commands that work, and what they are good for
 COMMANDS = {
@@ -61,6 +62,8 @@ REFUSED_OPTIONS = {
     "web_transport": "Leave it out: the web server listens on TCP.",
     "web_host": "Use the app's own setting for the address that others use.",
 }
+#: options that are read as settings are; Faust reads the others
+KINDS = {"web_bind": HOST, "datadir": FOLDER}
 #: of an app without a web server
 NO_WEB_SERVER = dict.fromkeys(("web_port", "web_bind", "web_host"), "Leave it out: this app has no web server.")
 LOOPS = ("", "aio")
@@ -113,15 +116,22 @@ def judge(refused: Mapping[str, str]) -> dict[str, Any]:
     given = _given(context.find_root()) | _given(context)
     for option in given:
         if option in REFUSED_OPTIONS or option in refused:
-            _refuse(f"--{option.replace('_', '-')}", refused.get(option) or REFUSED_OPTIONS[option])
-    if "web_bind" in given:
-        _check("--web-bind", given["web_bind"], HOST)
-    return given
+            _refuse(_option(option), refused.get(option) or REFUSED_OPTIONS[option])
+    return given | {name: _read(_option(name), given[name], kind) for name, kind in KINDS.items() if name in given}
 
 
-def _check(name: str, text: str, kind: Kind) -> None:
+def literal(folder: Path) -> Path:
+    """For Faust's `datadir`, which Faust takes for a format string."""
+    return Path(str(folder).replace("{", "{{").replace("}", "}}"))
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _read(name: str, text: str, kind: Kind) -> Any:
     try:
-        kind.read(text)
+        return kind.read(text)
     except ValueError:
         refuse(InvalidSetting(name, text, kind.expected))
 
