@@ -25,7 +25,7 @@ from benchmarks.system import System, Worker, system
 from benchmarks.two_tables import PARTITIONS, Cash, Position, backlog, decode_trade, fold, position_key, processed
 from portfolio_stream.admin import admin_client
 from portfolio_stream.kafka_client import client_options, connected
-from portfolio_stream.kafka_topics import ANY_TIMESTAMP, Topic, create_missing
+from portfolio_stream.kafka_topics import ANY_TIMESTAMP, Role, Topic, create_missing
 from portfolio_stream.partitioning import partition_of
 from portfolio_stream.producer import BatchedTopic, make_producer, produce
 from portfolio_stream.settings import Settings
@@ -132,7 +132,8 @@ async def load(settings: Settings, contender: Contender) -> None:
 def topic(name: str, policy: str) -> Topic:
     """The backlog's timestamps are older with every day: nothing expires, nothing is refused."""
     configuration = {"cleanup.policy": policy, "retention.ms": "-1"} | ANY_TIMESTAMP
-    return Topic(name=name, partitions=PARTITIONS, replication_factor=1, configuration=configuration)
+    role: Role = "changelog" if policy == "compact" else "source"
+    return Topic(name=name, role=role, partitions=PARTITIONS, replication_factor=1, configuration=configuration)
 
 
 async def watch(reader: Any, targets: Sequence[TopicPartition], worker: Worker, trades: int) -> tuple[Sample, Sample]:

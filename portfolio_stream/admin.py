@@ -14,15 +14,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 from portfolio_stream.errors import TopicMissing
 from portfolio_stream.kafka_client import client_options, connected
 from portfolio_stream.kafka_reach import answered
-from portfolio_stream.kafka_topics import (
-    Topic,
-    TopicDescription,
-    check_present,
-    create_missing,
-    describe_topics,
-    is_met,
-)
+from portfolio_stream.kafka_topics import Topic, create_missing, describe_topics
 from portfolio_stream.settings import Settings
+from portfolio_stream.topic_check import TopicCheck, check_present
 from portfolio_stream.topics import all_topics
 
 
@@ -33,38 +27,35 @@ async def admin_client(settings: Settings) -> AsyncIterator[Any]:
         yield admin
 
 
-def differences(topic: Topic, found: TopicDescription) -> dict[str, tuple[str, str]]:
-    """Every setting of the contract that the cluster does not meet: name -> (found, expected)."""
-    pairs = {name: (found.configuration.get(name, "none"), value) for name, value in topic.configuration.items()}
-    pairs["partition count"] = (str(found.partitions), str(topic.partitions))
-    return {name: pair for name, pair in pairs.items() if not is_met(name, *pair)}
-
-
 async def create_all(admin: Any, settings: Settings) -> dict[str, bool]:
     """Every topic of the contract: name -> whether it was made now. Those that were there are checked."""
     topics = all_topics(settings)
-    await check_present(admin, topics)  # before anything is made: a wrong one would leave half a set
+    # before anything is made: a wrong one would leave half a set
+    await check_present(admin, topics, settings.bootstrap_servers)
     made = await create_missing(admin, topics)
     return {topic.name: topic.name in made for topic in topics}
 
 
-async def prepare_for_worker(admin: Any, settings: Settings) -> int:
-    """Make what a worker may make, check the rest; returns the partition count, which is the input topic's.
+async def prepare_for_worker(admin: Any, settings: Settings) -> TopicCheck:
+    """Make what a worker may make, check the rest; returns what looks at them from then on.
 
     A broker of several may be away meanwhile. Raises TopicMissing for the input, TopicMisconfigured for any.
     """
-    return await answered(admin._client, lambda: _prepare_for_worker(admin, settings))
+    topics = await answered(admin._client, lambda: _prepare_for_worker(admin, settings))
+    check = TopicCheck(lambda: admin_client(settings), topics, settings.bootstrap_servers)
+    await check.begin(admin)
+    return check
 
 
-async def _prepare_for_worker(admin: Any, settings: Settings) -> int:
+async def _prepare_for_worker(admin: Any, settings: Settings) -> tuple[Topic, ...]:
     described = await describe_topics(admin, [settings.input_topic])
     if settings.input_topic not in described:
         raise TopicMissing(settings.input_topic)
     partitions = described[settings.input_topic].partitions
     topics = all_topics(replace(settings, partitions=partitions))
-    await check_present(admin, topics)
+    await check_present(admin, topics, settings.bootstrap_servers)
     await create_missing(admin, (topic for topic in topics if topic.made_by_worker))
-    return partitions
+    return topics
 
 
 async def partition_count(admin: Any, topic: str) -> int:

@@ -117,12 +117,18 @@ class TopicMissing(PortfolioStreamError):
 
 
 class TopicMisconfigured(PortfolioStreamError):
-    """A topic's partition count, or a setting that the code stands on, breaks the contract."""
+    """A topic's partition count, or a setting that a guarantee stands on, breaks the contract."""
 
-    def __init__(self, topic: str, what: str, found: str, expected: str) -> None:
+    def __init__(
+        self, topic: str, what: str, found: str, expected: str, because: str | None = None, remedy: str | None = None
+    ) -> None:
+        """`because` names the guarantee that fails otherwise; `remedy` is an order: what mends it."""
+        reason = "" if because is None else f": {because}"
+        order = f"correct {what} of {topic}" if remedy is None else remedy
         super().__init__(
-            f"Topic {topic} has {what} {found}, but must have {expected}.",
-            f"Correct {what} of {topic} (`portfolio-stream topics describe` shows all), then start the worker again.",
+            f"Topic {topic} has {what} {found}, but must have {expected}{reason}.",
+            f"{order[0].upper()}{order[1:]} (`portfolio-stream topics describe` shows all), then start the worker "
+            "again.",
         )
         self.topic = topic
 

@@ -1,10 +1,10 @@
-"""Topics of any cluster: describe what is there, make what is missing, check the settings that the code stands on."""
+"""Topics of any cluster: describe what is there, make what is missing."""
 
 import asyncio
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -19,7 +19,7 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.metadata import MetadataRequest
 
-from portfolio_stream.errors import TopicMisconfigured, TopicMissing
+from portfolio_stream.errors import TopicMissing
 
 VISIBLE_SECONDS, VISIBLE_POLL_SECONDS = 60.0, 0.02  # some 50 ms on an idle machine; nothing tells when
 FOREVER = "9223372036854775807"  # Long.MAX: a source record's odd clock must not block its partition for ever
@@ -29,15 +29,17 @@ ANY_TIMESTAMP = {
     "message.timestamp.before.max.ms": FOREVER,
     "message.timestamp.after.max.ms": FOREVER,
 }
-#: checked where a Topic names them: a record that Kafka refuses, or keeps otherwise, stops a partition or costs state
-CHECKED = ("cleanup.policy", "max.message.bytes", *ANY_TIMESTAMP)
-AT_LEAST = frozenset({"max.message.bytes", "message.timestamp.before.max.ms", "message.timestamp.after.max.ms"})
 WEEK_MS = str(7 * 24 * 3600 * 1000)  # tombstones outlive any reasonable absence of a store
+
+
+#: what a topic is to a worker: `topic_rules` has other rules for each
+Role = Literal["source", "output", "changelog", "prices"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Topic:
     name: str
+    role: Role
     partitions: int
     replication_factor: int
     configuration: Mapping[str, str]
@@ -131,31 +133,6 @@ def _question(names: list[str] | None) -> MetadataRequest:
 
 def _topics(answer: Any) -> Any:
     return answer.to_object()["topics"]
-
-
-async def check_present(admin: Any, topics: Iterable[Topic]) -> None:
-    """Raises TopicMisconfigured for the first of those that exist with another partition count, or not as CHECKED."""
-    wanted = tuple(topics)
-    found = await describe_topics(admin, [topic.name for topic in wanted])
-    for topic in wanted:
-        if topic.name in found:
-            _check(topic, found[topic.name])
-
-
-def _check(topic: Topic, found: TopicDescription) -> None:
-    if found.partitions != topic.partitions:
-        raise TopicMisconfigured(topic.name, "partition count", str(found.partitions), str(topic.partitions))
-    for name in CHECKED:
-        expected = topic.configuration.get(name)
-        value = found.configuration.get(name, "none")
-        if expected is not None and not is_met(name, value, expected):
-            wanted = f"{expected} or more" if name in AT_LEAST else expected
-            raise TopicMisconfigured(topic.name, name, value, wanted)
-
-
-def is_met(name: str, found: str, expected: str) -> bool:
-    """Whether a setting's value is as good as the one that is expected."""
-    return found == expected or (name in AT_LEAST and found.isdecimal() and int(found) >= int(expected))
 
 
 async def _configurations(admin: Any, names: Iterable[str]) -> dict[str, dict[str, str]]:

@@ -67,7 +67,7 @@ async def _make_engine(
     held.callback(sock.close)
     Access(settings, sock.getsockname()[0])  # refuses an open address without a token, now rather than when it serves
     async with admin_client(settings) as admin:
-        await prepare_for_worker(admin, settings)
+        topic_settings = await prepare_for_worker(admin, settings)
     options = client_options(settings)
     del options["client_id"]
     interval = settings.commit_interval_ms
@@ -84,7 +84,7 @@ async def _make_engine(
     def move(piece: Any) -> None:
         _count(piece, set_aside(piece, input_topic=settings.input_topic, dlq_topic=settings.dlq_topic))
 
-    engine = Engine(configuration, kafka, identity, store, tables, move)
+    engine = Engine(configuration, kafka, identity, store, tables, move, topic_settings)
     return engine, WebServer(engine, settings, sock, prices)
 
 

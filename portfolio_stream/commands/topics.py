@@ -19,7 +19,10 @@ from portfolio_stream.errors import BrokerUnreachable
 from portfolio_stream.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from portfolio_stream.kafka_topics import TopicDescription
+    from portfolio_stream.topic_rules import Fault
 
 RETRY_SECONDS = 0.5  # between two looks for a Kafka that is to come
 
@@ -30,6 +33,7 @@ def topics() -> None:
 
 
 @topics.command()
+@click.pass_context
 @bootstrap_option
 @output_option
 @click.option("--partitions", type=WholeRange(1, 10_000), help="Default: PORTFOLIO_PARTITIONS, or 8.")
@@ -38,22 +42,30 @@ def topics() -> None:
     "--wait", type=FiniteRange(min=0), default=0.0, metavar="SECONDS", help="For a Kafka that does not answer yet."
 )
 def create(
+    context: click.Context,
     bootstrap_servers: str | None,
     output: OutputFormat,
     partitions: int | None,
     replication_factor: int | None,
     wait: float,
 ) -> None:
-    """Make the topics that are missing and check the others."""
+    """Make the topics that are missing and check the others.
+
+    Exit code 1: a topic that was there is weaker than the contract. It is named, with what mends it, and never changed.
+    """
     settings = read_settings(
         bootstrap_servers=bootstrap_servers, partitions=partitions, replication_factor=replication_factor
     )
-    made = run(_create(settings, wait))
+    made, faults = run(_create(settings, wait))
     if output == "json":
-        print_json([{"topic": name, "created": is_made} for name, is_made in made.items()])
+        shown = {name: _differences(f for f in faults if f.topic == name) for name in made}
+        print_json([{"topic": name, "created": made[name], "differences": shown[name]} for name in made])
     else:
         for name, is_made in made.items():
             print_line(f"{name}: {'created' if is_made else 'exists'}")
+        for fault in faults:
+            print_line(f"! {fault}. To mend it, {fault.remedy(settings.bootstrap_servers)}.")
+    context.exit(1 if faults else 0)
 
 
 @topics.command("list")
@@ -76,8 +88,8 @@ def list_topics(bootstrap_servers: str | None, output: OutputFormat) -> None:
 @output_option
 def describe(names: tuple[str, ...], bootstrap_servers: str | None, output: OutputFormat) -> None:
     """Topics with the settings that the contract gives, and where they differ from it. Default: all of the contract."""
-    from portfolio_stream.admin import differences
     from portfolio_stream.errors import TopicMissing
+    from portfolio_stream.topic_rules import faults_of
     from portfolio_stream.topics import all_topics
 
     settings = read_settings(bootstrap_servers=bootstrap_servers)
@@ -93,12 +105,16 @@ def describe(names: tuple[str, ...], bootstrap_servers: str | None, output: Outp
             described.append({"topic": name, "exists": False})
             continue
         expected = contract.get(name)
-        wrong = {} if expected is None else differences(expected, found[name])
+        faults = () if expected is None else tuple(faults_of(expected, found[name]))
         shown = sorted({"cleanup.policy", *({} if expected is None else expected.configuration)})
         settings_of_topic = {key: found[name].configuration.get(key) for key in shown}
-        differing = {key: {"found": pair[0], "expected": pair[1]} for key, pair in wrong.items()}
         described.append(
-            {"exists": True, **_summary(found[name]), "configuration": settings_of_topic, "differences": differing}
+            {
+                "exists": True,
+                **_summary(found[name]),
+                "configuration": settings_of_topic,
+                "differences": _differences(faults),
+            }
         )
     if output == "json":
         print_json(described)
@@ -117,7 +133,20 @@ def _print(topic: dict[str, object]) -> None:
     for name, value in configuration.items():
         print_line(f"  {name} = {value}")
     for name, pair in differing.items():
-        print_line(f"  ! {name} is {pair['found']}, the contract says {pair['expected']}")
+        print_line(f"  ! {name} is {pair['found']}, the contract says {pair['expected']}: {pair['otherwise']}")
+
+
+def _differences(faults: "Iterable[Fault]") -> dict[str, dict[str, str]]:
+    """By setting; a worker starts over a warning, and not over what it refuses."""
+    return {
+        fault.setting: {
+            "found": fault.found,
+            "expected": fault.expected,
+            "verdict": fault.verdict,
+            "otherwise": fault.guarantee,
+        }
+        for fault in faults
+    }
 
 
 def _summary(topic: "TopicDescription") -> dict[str, object]:
@@ -134,16 +163,20 @@ def _sizes(topic: "TopicDescription") -> str:
     return f"partitions {topic.partitions}, replication factor {topic.replication_factor}, {policy}"
 
 
-async def _create(settings: Settings, wait: float) -> dict[str, bool]:
+async def _create(settings: Settings, wait: float) -> "tuple[dict[str, bool], tuple[Fault, ...]]":
+    """What `create_all` says, and what the topics lack afterwards."""
     import asyncio
 
     from portfolio_stream.admin import admin_client, create_all
+    from portfolio_stream.topic_check import find_faults
+    from portfolio_stream.topics import all_topics
 
     deadline = time.monotonic() + wait
     while True:
         try:
             async with admin_client(settings) as admin:
-                return await create_all(admin, settings)
+                made = await create_all(admin, settings)
+                return made, await find_faults(admin, all_topics(settings))
         except BrokerUnreachable:
             if time.monotonic() > deadline:
                 raise

@@ -30,7 +30,7 @@ from portfolio_stream.errors import (
     TopicMisconfigured,
 )
 from portfolio_stream.exactly_once.commits import Commits
-from portfolio_stream.exactly_once.configuration import Configuration
+from portfolio_stream.exactly_once.configuration import AssumedTopics, Configuration, TopicSettings
 from portfolio_stream.exactly_once.connections import Connections, Reader
 from portfolio_stream.exactly_once.failures import AGENT_TRIES, Failure, Suspect
 from portfolio_stream.exactly_once.fold_check import check_fold
@@ -105,11 +105,13 @@ class Engine:
         store: Store,
         tables: Collection[TableDefinition[Any]],
         set_aside: SetAside | None = None,
+        topic_settings: TopicSettings | None = None,
     ) -> None:
         self.configuration = configuration
         self._kafka = kafka
         self.identity = identity
         self.store = store
+        self.topic_settings: TopicSettings = topic_settings or AssumedTopics()
         self.statistics = Statistics()
         self.partition_count = 0
         self.partitions = Partitions(store, {table.name: table for table in tables})
@@ -210,6 +212,7 @@ class Engine:
         self._beside = [
             asyncio.create_task(self.membership.run(), name="heartbeats"),
             asyncio.create_task(self._watch.run(), name="topics"),
+            asyncio.create_task(self.topic_settings.run(), name="topic settings"),
         ]
         for task in self._beside:
             task.add_done_callback(self._trouble_from)
@@ -224,7 +227,12 @@ class Engine:
             self._readers.append(reader)
             await bootstrapped(reader.start)
         replay = Replay(
-            self.client, self.store, self._changelog, topic=conf.changelog_topic, topic_id=self._changelog_id
+            self.client,
+            self.store,
+            self._changelog,
+            topic=conf.changelog_topic,
+            topic_id=self._changelog_id,
+            topics=self.topic_settings,
         )
         self._recovery = Recovery(
             self.client,

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
+from portfolio_stream.exactly_once.configuration import TopicSettings
 from portfolio_stream.exactly_once.connections import Client, Reader
 from portfolio_stream.exactly_once.offset_lookup import EARLIEST, LATEST, NO_OFFSET, log_offsets
 from portfolio_stream.exactly_once.reader import CorruptBatch
@@ -24,7 +25,7 @@ from portfolio_stream.exactly_once.store import Position, Store, prefix_of
 
 log = logging.getLogger(__name__)
 
-MAX_ABSENCE_SECONDS = 3.5 * 24 * 3600  # half of the changelog's delete.retention.ms: tombstones may be gone after it
+ABSENCE_SHARE = 0.5  # of the changelog's delete.retention.ms: the other half is for the reading of what it has
 BELIEF_SECONDS = 15.0  # how long a changelog's end must lie before the store's position until we believe it
 FETCH_WAIT_MS = 50
 GATHER_SECONDS = 0.2  # most have little to read: to tell them together costs less than to ask again after each
@@ -46,12 +47,15 @@ class Replayed(NamedTuple):
 class Replay:
     """One long-lived reader serves all recoveries, one at a time."""
 
-    def __init__(self, client: Client, store: Store, reader: Reader, *, topic: str, topic_id: str) -> None:
+    def __init__(
+        self, client: Client, store: Store, reader: Reader, *, topic: str, topic_id: str, topics: TopicSettings
+    ) -> None:
         self._client = client
         self._store = store
         self._reader = reader
         self._topic = topic
         self._topic_id = topic_id
+        self._topics = topics
         self._turn = asyncio.Lock()
         #: monotonic seconds since when a partition's changelog ends before the store's position
         self._short: dict[int, float] = {}
@@ -156,8 +160,8 @@ class Replay:
         is_same_topic = position.topic_id == self._topic_id
         if not is_same_topic and end == 0 and group_offset != NO_OFFSET:
             return 0  # nothing is to be replayed, and nothing could replace what the store holds
-        absent = time.time() - position.written_at
-        if is_same_topic and first <= position.offset <= end and absent < MAX_ABSENCE_SECONDS:
+        absent, max_absence = time.time() - position.written_at, ABSENCE_SHARE * self._topics.tombstone_seconds
+        if is_same_topic and first <= position.offset <= end and absent < max_absence:
             return position.offset
         log.warning(
             "store wiped partition=%d position=%d changelog=%d..%d absent=%.0f",

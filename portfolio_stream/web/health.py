@@ -88,7 +88,8 @@ class Health:
     async def ready(self, request: web.Request) -> web.Response:
         now = readiness(self._engine)
         reasons = (*now.reasons, *self._group.reasons())
-        return self._answer("unready" if reasons else "ready", reasons, now.partitions, self._group.warnings())
+        warnings = (*self._group.warnings(), *self._engine.topic_settings.findings.values())
+        return self._answer("unready" if reasons else "ready", reasons, now.partitions, warnings)
 
     def _answer(
         self, status: str, reasons: tuple[str, ...], partitions: dict[int, str], warnings: tuple[str, ...]

@@ -64,6 +64,12 @@ class _Engine(Collector):
         yield _gauge("up", "1 unless the main loop stands still.", is_alive(engine))
         member = membership_of(engine)
         yield _gauge("member", "1 while the membership is fresh.", member is not None and member.is_fresh)
+        findings = GaugeMetricFamily(
+            f"{PREFIX}topic_findings", "Topic settings that are weaker than the contract.", labels=("topic", "setting")
+        )
+        for labels in sorted(engine.topic_settings.findings):
+            findings.add_metric(labels, 1)
+        yield findings
 
     def _counters(self, engine: Engine) -> Iterator[Metric]:
         statistics = engine.statistics

@@ -36,12 +36,12 @@ def test_a_wrong_partition_count_or_policy_is_named(
     """The topic, what it has and what it must have; nothing is changed."""
     assert 0 == cli.run(["topics", "create"])
     assert 1 == cli.run(["topics", "create", "--partitions", "5"])
-    assert f"Topic {name}-input has partition count 4, but must have 5." in capsys.readouterr().err
+    assert f"Topic {name}-input has partition count 4, but must have 5: " in capsys.readouterr().err
 
     monkeypatch.setenv("PORTFOLIO_GROUP", f"{name}-other")
     monkeypatch.setenv("PORTFOLIO_OUTPUT_TOPIC", f"{name}-changelog")  # compacted, as an output must not be
     assert 1 == cli.run(["topics", "create"])
-    assert f"Topic {name}-changelog has cleanup.policy compact, but must have delete." in capsys.readouterr().err
+    assert f"Topic {name}-changelog has cleanup.policy compact, but must have delete: " in capsys.readouterr().err
 
 
 def test_produce_and_consume_are_the_same_records(name: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -206,7 +206,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a store that was away for too long is read on", "replay",
-        " and absent < MAX_ABSENCE_SECONDS:\n", ":\n", profile="days",
+        " and absent < max_absence:\n", ":\n", profile="days",
     ),
     Mutation(
         "the other verdict while the first may be in flight", "writer",

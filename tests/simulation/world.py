@@ -23,7 +23,7 @@ from portfolio_stream.errors import (
     StoreFailed,
     Superseded,
 )
-from portfolio_stream.exactly_once import partitions, replay
+from portfolio_stream.exactly_once import configuration, partitions
 from portfolio_stream.exactly_once.failures import AGENT_TRIES
 from portfolio_stream.exactly_once.membership import FRESH_SECONDS
 from portfolio_stream.exactly_once.recovery import Halted
@@ -141,8 +141,7 @@ class World:
     # -- a run
 
     async def run(self) -> None:
-        share = replay.MAX_ABSENCE_SECONDS / DELETE_RETENTION_SECONDS  # of the retention, as in production
-        with patch.object(replay, "MAX_ABSENCE_SECONDS", share * self.delete_retention_seconds):
+        with patch.object(configuration, "ASSUMED_TOMBSTONE_SECONDS", self.delete_retention_seconds):
             await self._run()
 
     async def _run(self) -> None:

@@ -14,10 +14,11 @@ from aiokafka import TopicPartition
 from portfolio_stream.exactly_once import replay as module
 from portfolio_stream.exactly_once.offset_lookup import EARLIEST, NO_OFFSET
 from portfolio_stream.exactly_once.reader import CorruptBatch
-from portfolio_stream.exactly_once.replay import MAX_ABSENCE_SECONDS, Replay, Replayed
+from portfolio_stream.exactly_once.replay import ABSENCE_SHARE, Replay, Replayed
 from portfolio_stream.exactly_once.store import Position, Store, prefix_of
 
 PARTITION = 3
+TOMBSTONE_SECONDS = 2 * 3600.0  # as the changelog is set, and not as the contract says
 KEY = prefix_of(PARTITION) + b"numbers\x00a"
 
 
@@ -71,8 +72,13 @@ def _offsets(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "log_offsets", log_offsets)
 
 
+def new_replay(store: Store, log: Any) -> Replay:
+    topics: Any = SimpleNamespace(tombstone_seconds=TOMBSTONE_SECONDS)
+    return Replay(SimpleNamespace(), store, log, topic="log", topic_id="now", topics=topics)  # type: ignore[arg-type]
+
+
 async def run(store: Store, log: Log, group_offset: int = 7) -> Replayed:
-    replay = Replay(SimpleNamespace(), store, log, topic="log", topic_id="now")  # type: ignore[arg-type]
+    replay = new_replay(store, log)
     return (await replay.run({PARTITION: group_offset}, lambda *_: None))[PARTITION]
 
 
@@ -104,7 +110,7 @@ async def test_an_empty_store_is_filled(store: Store, log: Log) -> None:
 
 @pytest.mark.parametrize(
     "found",
-    [{"topic_id": "before"}, {"absent": MAX_ABSENCE_SECONDS + 1}],
+    [{"topic_id": "before"}, {"absent": TOMBSTONE_SECONDS * ABSENCE_SHARE + 1}],
     ids=["of another topic", "tombstones may be gone"],
 )
 async def test_what_cannot_be_continued_is_made_anew(store: Store, log: Log, found: dict[str, Any]) -> None:
@@ -119,7 +125,7 @@ async def test_a_changelog_that_ends_too_early_is_believed_when_it_lasts(
 ) -> None:
     """A leader that has just woken does not know what its successor wrote, nor that there is one."""
     await stored(store, offset=6)
-    replay = Replay(SimpleNamespace(), store, log, topic="log", topic_id="now")  # type: ignore[arg-type]
+    replay = new_replay(store, log)
     assert {} == await replay.run({PARTITION: 7}, lambda *_: None)
     log.end = 6
     assert {PARTITION: Replayed(0)} == await replay.run({PARTITION: 7}, lambda *_: None)
@@ -138,7 +144,7 @@ async def test_an_end_that_an_earlier_recovery_saw_is_no_belief(
     now = time.monotonic()
     monkeypatch.setattr(module.time, "monotonic", lambda: now)
     await stored(store, offset=6)
-    replay = Replay(SimpleNamespace(), store, log, topic="log", topic_id="now")  # type: ignore[arg-type]
+    replay = new_replay(store, log)
     assert {} == await replay.run({PARTITION: 7}, lambda *_: None)
     now += module.BELIEF_SECONDS + 1
     replay.begin([PARTITION])
@@ -149,7 +155,7 @@ async def test_an_end_that_an_earlier_recovery_saw_is_no_belief(
 
 async def test_the_absence_is_each_partitions_own(store: Store, log: Log) -> None:
     """A partition that was elsewhere for a week is stale, whatever else was written here meanwhile."""
-    await stored(store, absent=MAX_ABSENCE_SECONDS + 1)
+    await stored(store, absent=TOMBSTONE_SECONDS * ABSENCE_SHARE + 1)
     await store.write(
         [(prefix_of(1) + b"numbers\x00a", b"1")], {1: Position(topic_id="now", offset=9, written_at=time.time())}
     )
@@ -233,7 +239,7 @@ async def test_a_partition_does_not_wait_for_anothers_replay(
 ) -> None:
     """Each is told when it is at its end; what was read of the others is not read again."""
     monkeypatch.setattr(module, "GATHER_SECONDS", 0.0)
-    replay = Replay(SimpleNamespace(), store, logs, topic="log", topic_id="now")  # type: ignore[arg-type]
+    replay = new_replay(store, logs)
     left, told = {1: 7, 2: 7, 3: 7}, []
     while left:
         replayed = await replay.run(left, lambda *_: None)
@@ -246,14 +252,14 @@ async def test_a_partition_does_not_wait_for_anothers_replay(
 
 async def test_short_replays_are_told_together(store: Store, logs: LongLogs) -> None:
     """To ask again after each would cost a restart more than it gains."""
-    replay = Replay(SimpleNamespace(), store, logs, topic="log", topic_id="now")  # type: ignore[arg-type]
+    replay = new_replay(store, logs)
     logs.ends = {1: 3, 2: 5, 3: 0}
     assert {1: Replayed(3), 2: Replayed(5), 3: Replayed(0)} == await replay.run({1: 7, 2: 7, 3: -1}, lambda *_: None)
 
 
 async def test_a_changelog_that_hangs_holds_no_other_partition(store: Store, logs: LongLogs) -> None:
     """Its last stable offset stands still: nobody ends a transaction that the broker has forgotten."""
-    replay = Replay(SimpleNamespace(), store, logs, topic="log", topic_id="now")  # type: ignore[arg-type]
+    replay = new_replay(store, logs)
 
     async def hangs(timeout_ms: int) -> dict[int, list[list[Any]]]:
         found = await LongLogs.fetch(logs, timeout_ms)
@@ -272,7 +278,7 @@ async def test_a_partition_that_cannot_be_asked_about_yet_waits_for_no_replay(
 ) -> None:
     """Its offset is held by its dead owner's transaction: who asks for it must be heard between."""
     monkeypatch.setattr(module, "GATHER_SECONDS", 0.0)
-    replay = Replay(SimpleNamespace(), store, logs, topic="log", topic_id="now")  # type: ignore[arg-type]
+    replay = new_replay(store, logs)
     assert {} == await replay.run({2: 7}, lambda *_: None, others=1)
     assert {2: Replayed(50)} == await replay.run({2: 7}, lambda *_: None)
 
@@ -283,7 +289,7 @@ async def test_a_stretch_without_records_is_read_once(
     """Aborted transactions only: a turn that ends amid them is no reason to begin again. What was not read stays as old
     as it was, for tombstones may be gone."""
     monkeypatch.setattr(module, "GATHER_SECONDS", 0.05)
-    replay = Replay(SimpleNamespace(), store, logs, topic="log", topic_id="now")  # type: ignore[arg-type]
+    replay = new_replay(store, logs)
 
     async def aborted(timeout_ms: int) -> dict[int, list[list[Any]]]:
         await asyncio.sleep(0.04)
@@ -315,7 +321,7 @@ async def test_a_wipe_that_a_cancelled_replay_began_is_over_before_the_next_look
         wipe(*bounds)
 
     store._db.delete = stalled  # type: ignore[method-assign]
-    replay = Replay(SimpleNamespace(), store, log, topic="log", topic_id="now")  # type: ignore[arg-type]
+    replay = new_replay(store, log)
     first = asyncio.create_task(replay.run({PARTITION: 7}, lambda *_: None))
     assert await asyncio.to_thread(begins.wait, 5)
     first.cancel()

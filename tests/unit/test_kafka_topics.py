@@ -1,7 +1,6 @@
 """Topics of a cluster whose brokers do not learn of them all at once."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,13 +9,13 @@ from aiokafka.errors import NodeNotReadyError
 from aiokafka.protocol.metadata import MetadataRequest_v4
 
 from portfolio_stream import kafka_topics
-from portfolio_stream.errors import TopicMisconfigured, TopicMissing
-from portfolio_stream.kafka_topics import Topic, check_present, create_missing, describe_topics
-from portfolio_stream.settings import Settings
-from portfolio_stream.topics import all_topics
+from portfolio_stream.errors import TopicMissing
+from portfolio_stream.kafka_topics import Topic, create_missing, describe_topics
 
 UNKNOWN = 3  # UNKNOWN_TOPIC_OR_PARTITION
-TOPIC = Topic(name="made", partitions=2, replication_factor=1, configuration={"cleanup.policy": "delete"})
+TOPIC = Topic(
+    name="made", role="output", partitions=2, replication_factor=1, configuration={"cleanup.policy": "delete"}
+)
 
 
 class Brokers:
@@ -88,36 +87,3 @@ async def test_a_topic_that_never_comes_is_missed(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(kafka_topics, "VISIBLE_SECONDS", 0.0)
     with pytest.raises(TopicMissing, match="made"):
         await create_missing(Brokers({0: 0, 1: 10**9}), [TOPIC])
-
-
-OUTPUT, DEAD_LETTERS, CHANGELOG = all_topics(Settings())[1:4]
-
-
-@pytest.mark.parametrize("topic", [OUTPUT, DEAD_LETTERS, CHANGELOG], ids=lambda topic: topic.name)
-@pytest.mark.parametrize(
-    ("setting", "found", "expected"),
-    [
-        ("cleanup.policy", "compact,delete", None),
-        ("max.message.bytes", "1048588", "4194304 or more"),
-        ("message.timestamp.type", "LogAppendTime", "CreateTime"),
-        ("message.timestamp.before.max.ms", "86400000", "9223372036854775807 or more"),
-        ("message.timestamp.after.max.ms", "3600000", "9223372036854775807 or more"),
-    ],
-)
-async def test_a_setting_that_the_code_stands_on_is_checked(
-    topic: Topic, setting: str, found: str, expected: str | None
-) -> None:
-    """A topic of Kafka's defaults would refuse a large dead letter, or a timestamp, when it comes."""
-    brokers = Brokers({0: 0}, topic.configuration | {setting: found})
-    await brokers.create_topics([])
-    described = replace(topic, name=TOPIC.name, partitions=TOPIC.partitions)
-    wanted = expected or topic.configuration[setting]
-    with pytest.raises(TopicMisconfigured, match=f"^Topic made has {setting} {found}, but must have {wanted}"):
-        await check_present(brokers, [described])
-
-
-async def test_more_than_is_needed_is_taken() -> None:
-    """And what the contract does not name is the operator's."""
-    brokers = Brokers({0: 0}, DEAD_LETTERS.configuration | {"max.message.bytes": "8388608", "segment.ms": "1"})
-    await brokers.create_topics([])
-    await check_present(brokers, [replace(DEAD_LETTERS, name=TOPIC.name, partitions=TOPIC.partitions)])

@@ -27,6 +27,7 @@ async def exposed(tmp_path: Path) -> list[Metric]:
     engine = FakeEngine(tmp_path, "w1", FakeCoordinator())
     engine.join(0)
     engine.lags = {0: 5}
+    engine.topic_settings.findings["t", "retention.ms"] = "too short"
     engine.statistics.drops["Doubt"] += 1
     engine.statistics.counts.update({"accepted": 3, "rejected:invalid_field": 1})
     engine.prices.lag = 0
@@ -65,4 +66,5 @@ def test_metrics_keep_the_conventions(exposed: list[Metric]) -> None:
         )
         assert metric.type in ("counter", "gauge", "histogram")
         for sample in metric.samples:
-            assert sample.labels.keys() <= {"worker", "version", "reason", "outcome", "code", "partition", BUCKET}
+            known = {"worker", "version", "reason", "outcome", "code", "partition", "topic", "setting", BUCKET}
+            assert sample.labels.keys() <= known

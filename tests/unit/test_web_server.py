@@ -176,6 +176,9 @@ async def test_readiness_names_its_reasons(engine: FakeEngine) -> None:
         running = {"0": "running", "1": "running"}
         expected = {"status": "ready", "reasons": [], "warnings": [], "partitions": running, "worker": "w1"}
         assert expected == ready.json
+        engine.topic_settings.findings["t", "retention.ms"] = "topic t has retention.ms 1"
+        warned = await get(server, "/health/ready")
+        assert (200, ["topic t has retention.ms 1"]) == (warned.status, warned.json["warnings"])
         engine.membership.is_fresh = False
         engine.membership.target = frozenset((0, 1, 2))
         engine.running.discard(1)

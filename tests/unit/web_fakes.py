@@ -114,6 +114,7 @@ class FakeEngine:
         self.configuration = SimpleNamespace(group=GROUP, source_topic=TOPIC)
         self.store = Store(folder / name)
         self.statistics = Statistics()
+        self.topic_settings = SimpleNamespace(findings={})
         self.partition_count = 0
         self.owned: frozenset[int] = frozenset()
         self.running: set[int] = set()

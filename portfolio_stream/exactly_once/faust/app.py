@@ -7,8 +7,8 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any, NoReturn
 
 import faust
@@ -35,8 +35,9 @@ from portfolio_stream.exactly_once.identity import claim, release
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.kafka_reach import why_unreachable
-from portfolio_stream.kafka_topics import ANY_TIMESTAMP, WEEK_MS, Topic, check_present, create_missing, describe_topics
+from portfolio_stream.kafka_topics import ANY_TIMESTAMP, WEEK_MS, Role, Topic, create_missing, describe_topics
 from portfolio_stream.standard_streams import install
+from portfolio_stream.topic_check import TopicCheck, check_present
 
 log = logging.getLogger(__name__)
 
@@ -219,7 +220,7 @@ def exactly_once_app(
             held.callback(release, identity)
             store = Store(identity.folder / "store")
             held.callback(store.close)
-            await _make_topics(client, app.conf, source, outputs, changelog)
+            topic_settings = await _make_topics(client, app.conf, source, outputs, changelog)
             held.pop_all()
         configuration = Configuration(
             group=group,
@@ -229,7 +230,7 @@ def exactly_once_app(
             fold=fold,
         )
         kafka = KafkaConnections(options=client, client_id=identity.instance_id)
-        return Engine(configuration, kafka, identity, store, definitions)
+        return Engine(configuration, kafka, identity, store, definitions, topic_settings=topic_settings)
 
     app = ExactlyOnceApp(group, make_engine=make_engine, bootstrap_servers=bootstrap_servers, **options)
     for definition in tables:
@@ -237,29 +238,44 @@ def exactly_once_app(
     return app
 
 
-async def _make_topics(
-    client: Mapping[str, Any], conf: Any, source: str, outputs: Sequence[str], changelog: str
-) -> None:
-    """Make what is missing; raises TopicMisconfigured for what is there and would scatter or lose records."""
+@asynccontextmanager
+async def _admin(client: Mapping[str, Any]) -> AsyncIterator[Any]:
     admin = AIOKafkaAdminClient(**client)
     try:
         await admin.start()
+        yield admin
+    except KafkaConnectionError:
+        raise await why_unreachable(client) from None
+    finally:
+        await admin.close()
+
+
+async def _make_topics(
+    client: Mapping[str, Any], conf: Any, source: str, outputs: Sequence[str], changelog: str
+) -> TopicCheck:
+    """Make what is missing; raises TopicMisconfigured for what is there and would scatter or lose records."""
+    servers = client["bootstrap_servers"]
+    async with _admin(client) as admin:
         described = await describe_topics(admin, [source])
         partitions = described[source].partitions if described else conf.topic_partitions
 
-        def topic(name: str, **configuration: str) -> Topic:
+        def topic(name: str, role: Role, **configuration: str) -> Topic:
             return Topic(
                 name=name,
+                role=role,
                 partitions=partitions,
                 replication_factor=conf.topic_replication_factor,
                 configuration=configuration,
             )
 
-        made = [topic(name, **{"cleanup.policy": "delete"} | ANY_TIMESTAMP) for name in outputs]
-        made.append(topic(changelog, **{"cleanup.policy": "compact", "delete.retention.ms": WEEK_MS} | ANY_TIMESTAMP))
-        await check_present(admin, made)
-        await create_missing(admin, [topic(source), *made])
-    except KafkaConnectionError:
-        raise await why_unreachable(client) from None
-    finally:
-        await admin.close()
+        compacted = {"cleanup.policy": "compact", "delete.retention.ms": WEEK_MS} | ANY_TIMESTAMP
+        topics = [
+            topic(source, "source"),
+            *(topic(name, "output", **{"cleanup.policy": "delete"} | ANY_TIMESTAMP) for name in outputs),
+            topic(changelog, "changelog", **compacted),
+        ]
+        await check_present(admin, topics, servers)
+        await create_missing(admin, topics)
+        check = TopicCheck(lambda: _admin(client), topics, servers)
+        await check.begin(admin)
+        return check

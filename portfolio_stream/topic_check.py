@@ -1,0 +1,112 @@
+"""Holds the topics of a cluster against the rules: before a worker starts, and every few minutes while it runs.
+
+A setting may be changed under a running worker. One look alone ends none: what would is looked at again first.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from aiokafka.errors import KafkaError
+
+from portfolio_stream.errors import PortfolioStreamError, TopicMisconfigured
+from portfolio_stream.kafka_reach import LOST, answered
+from portfolio_stream.kafka_topics import Topic, TopicDescription, describe_topics
+from portfolio_stream.topic_rules import Fault, faults_of
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 120.0  # a tenth of what half of the shortest delete.retention.ms leaves, and one small connection
+CONFIRM_SECONDS = 5.0  # from a fault that ends a worker to the second look
+
+#: of a started admin client, for one look
+OpenAdmin = Callable[[], AbstractAsyncContextManager[Any]]
+
+
+async def find_faults(admin: Any, topics: Iterable[Topic]) -> tuple[Fault, ...]:
+    """Of those that exist, the topics' order kept."""
+    wanted = tuple(topics)
+    return _faults(wanted, await describe_topics(admin, [topic.name for topic in wanted]))
+
+
+async def check_present(admin: Any, topics: Iterable[Topic], bootstrap_servers: str) -> tuple[Fault, ...]:
+    """What only warns. Raises TopicMisconfigured for the first that refuses."""
+    faults = await find_faults(admin, topics)
+    for fault in faults:
+        if fault.verdict == "refuse":
+            raise refusal(fault, bootstrap_servers)
+    return faults
+
+
+def refusal(fault: Fault, bootstrap_servers: str) -> TopicMisconfigured:
+    return TopicMisconfigured(
+        fault.topic, fault.setting, fault.found, fault.expected, fault.guarantee, fault.remedy(bootstrap_servers)
+    )
+
+
+class TopicCheck:
+    """Of one worker's topics. `begin`, then `run` beside the engine."""
+
+    def __init__(self, open_admin: OpenAdmin, topics: Iterable[Topic], bootstrap_servers: str) -> None:
+        #: how long the changelog keeps deletions (delete.retention.ms), as it was set when we looked last
+        self.tombstone_seconds = 0.0
+        self.faults: tuple[Fault, ...] = ()
+        self._open_admin = open_admin
+        self._topics = tuple(topics)
+        self._servers = bootstrap_servers
+        self._suspected: frozenset[Fault] = frozenset()
+
+    @property
+    def findings(self) -> Mapping[tuple[str, str], str]:
+        """What is wrong, by topic and setting."""
+        return {(fault.topic, fault.setting): str(fault) for fault in self.faults}
+
+    async def begin(self, admin: Any) -> None:
+        """All topics exist by now. Raises TopicMisconfigured for the first that refuses."""
+        await answered(admin._client, lambda: self._begin(admin))
+
+    async def _begin(self, admin: Any) -> None:
+        await check_present(admin, self._topics, self._servers)
+        await self._look(admin)
+
+    async def run(self) -> None:
+        """Until cancelled. Raises TopicMisconfigured for what ends a running worker."""
+        while True:
+            await asyncio.sleep(CONFIRM_SECONDS if self._suspected else LOOK_SECONDS)
+            try:
+                async with self._open_admin() as admin:
+                    await self._look(admin)
+            except TopicMisconfigured:
+                raise
+            except (*LOST, KafkaError, PortfolioStreamError) as error:
+                log.info("topic settings not looked at error=%s", type(error).__name__)
+
+    async def _look(self, admin: Any) -> None:
+        found = await describe_topics(admin, [topic.name for topic in self._topics])
+        for topic in self._topics:
+            if topic.role == "changelog" and topic.name in found:
+                self.tombstone_seconds = int(found[topic.name].configuration["delete.retention.ms"]) / 1000
+        faults = _faults(self._topics, found)
+        self._tell(faults)
+        self.faults = faults
+        ending = frozenset(fault for fault in faults if fault.ends_running)
+        for fault in faults:
+            if fault in ending & self._suspected:
+                raise refusal(fault, self._servers)
+        self._suspected = ending
+
+    def _tell(self, faults: tuple[Fault, ...]) -> None:
+        """Each once."""
+        for fault in faults:
+            if fault not in self.faults:
+                level = logging.ERROR if fault.verdict == "refuse" else logging.WARNING
+                log.log(level, "%s. Operator action: %s.", fault, fault.remedy(self._servers))
+        for fault in self.faults:
+            if fault not in faults:
+                log.warning("topic mended topic=%s setting=%s", fault.topic, fault.setting)
+
+
+def _faults(topics: Iterable[Topic], found: Mapping[str, TopicDescription]) -> tuple[Fault, ...]:
+    return tuple(fault for topic in topics if topic.name in found for fault in faults_of(topic, found[topic.name]))
