@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from operator import attrgetter
 
+from agents.seen_ring import open_chunk, unlist
 from portfolio_stream.domain.activity import NOTHING, add, latest_in_time, leaving, open_window, window_of
 from portfolio_stream.domain.events import Adjustment, Split, Trade
 from portfolio_stream.domain.fold import fold
@@ -22,7 +23,7 @@ from portfolio_stream.domain.rejection import (
     Rejected,
     RejectionCode,
 )
-from portfolio_stream.exactly_once.ports import Append, Record, Slice, View
+from portfolio_stream.exactly_once.ports import Append, Record, Slice
 from portfolio_stream.partitioning import partition_of
 from portfolio_stream.records.events import decode_event
 from portfolio_stream.records.outputs import dead_letter, encode_processed
@@ -30,6 +31,7 @@ from portfolio_stream.records.values import SEPARATOR, SeenEvent, fingerprint
 from tables.activity import ACTIVITY
 from tables.portfolios import PORTFOLIOS
 from tables.positions import POSITIONS
+from tables.seen_chunks import CHUNK, SEEN_CHUNKS, slots
 from tables.seen_events import SEEN_EVENTS, is_in_window
 
 
@@ -59,6 +61,8 @@ def fold_slice(
     dirty_positions, dirty_portfolios, dirty_seen = positions.dirty, portfolios.dirty, seen_events.dirty
     activity = slice.view(ACTIVITY)
     dirty_activity = activity.dirty
+    chunks = slice.view(SEEN_CHUNKS)
+    dirty_chunks, ring = chunks.dirty, slots(deduplication_window)
     in_time = latest_in_time(min(map(attrgetter("timestamp"), slice.records), default=0))  # of every record
 
     for record in slice.records:
@@ -122,11 +126,21 @@ def fold_slice(
         output = encode_processed(event, sequence, position, currency, balance, partition, record.offset)
         append_output(record.timestamp, key, output, ())
         portfolios[key] = dirty_portfolios[key] = after
+        if seen is not None:
+            unlist(chunks, prefix, event.event_id, seen, ring)
         seen_events[seen_key] = dirty_seen[seen_key] = SeenEvent(sequence, record.offset, print_)
+        last = sequence - 1
+        chunk_key = prefix + b"%d" % (last // CHUNK % ring)
+        chunk = chunks[chunk_key]
+        if last % CHUNK and chunk is not None and chunk.last == last:
+            chunk.last = sequence
+            chunk.event_ids.append(event.event_id)
+        else:
+            chunk = open_chunk(chunks, seen_events, prefix, event.event_id, sequence, ring, deduplication_window)
+            chunks[chunk_key] = chunk
+        dirty_chunks[chunk_key] = chunk
         if position is not None:
             positions[position_key] = dirty_positions[position_key] = position
-        if sequence % deduplication_window == 0:
-            _forget(seen_events, prefix, sequence, deduplication_window)
         accepted += 1
     counts.accepted, counts.late, counts.early = accepted, late, early
     return counts
@@ -147,10 +161,3 @@ def _reject(
     letter = dead_letter(record.key, record.value, record.headers, rejected, input_topic, partition, record.offset)
     append(record.timestamp, *letter)
     counts.rejected[rejected.code] += 1
-
-
-def _forget(seen_events: View[SeenEvent], prefix: bytes, sequence: int, window: int) -> None:
-    """Remove what has left the window: all at once, whenever the portfolio's sequence is a multiple of it."""
-    gone = [key for key, seen in seen_events.scan(prefix) if not is_in_window(seen, sequence, window)]
-    for key in gone:
-        seen_events.put(key, None)

@@ -1,9 +1,10 @@
 """Events a second and CPU microseconds an event of one worker on a backlog, on a fresh broker of this machine.
 
-    python -m benchmarks.throughput [--events 500000]
+    python -m benchmarks.throughput [--events 500000] [--aged]
 
 The full contract: all tables, outputs, dead letters, deduplication, one transaction after another. The clock runs from
-the first committed event that is seen to the last.
+the first committed event that is seen to the last. `--aged`: few portfolios, 25,000 events each by default, so that the
+deduplication window of each moves.
 """
 
 import argparse
@@ -13,11 +14,12 @@ from benchmarks.system import Worker, system
 
 POLL_SECONDS = 0.1
 LIMIT_SECONDS = 300.0
+PORTFOLIOS, AGED_PORTFOLIOS = 10_000, 20
 
 
-def measure(events: int) -> None:
+def measure(events: int, portfolios: int) -> None:
     with system() as made:
-        made.run("produce", "--events", str(events), "--rate", "0", "--seed", "1", "--portfolios", "10000")
+        made.run("produce", "--events", str(events), "--rate", "0", "--seed", "1", "--portfolios", str(portfolios))
         _report(events, made.start_worker())
 
 
@@ -45,4 +47,6 @@ def _report(events: int, worker: Worker) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=500_000)
-    measure(parser.parse_args().events)
+    parser.add_argument("--aged", action="store_true")
+    arguments = parser.parse_args()
+    measure(arguments.events, AGED_PORTFOLIOS if arguments.aged else PORTFOLIOS)

@@ -32,11 +32,12 @@ from tables.activity import ACTIVITY
 from tables.portfolios import PORTFOLIOS
 from tables.positions import POSITIONS
 from tables.prices import Prices
+from tables.seen_chunks import SEEN_CHUNKS
 from tables.seen_events import SEEN_EVENTS
 
 log = logging.getLogger(__name__)
 
-TABLES: tuple[TableDefinition[Any], ...] = (POSITIONS, PORTFOLIOS, ACTIVITY, SEEN_EVENTS)
+TABLES: tuple[TableDefinition[Any], ...] = (POSITIONS, PORTFOLIOS, ACTIVITY, SEEN_EVENTS, SEEN_CHUNKS)
 #: options of Faust's that are settings of ours
 HONOURED_OPTIONS = {"datadir": "data_dir", "web_bind": "web_host", "web_port": "web_port"}
 #: options of Faust's that are refused, and what to do instead

@@ -1,7 +1,7 @@
 """seen_events: portfolio_id, event_id -> SeenEvent, for the accepted events in the portfolio's deduplication window.
 
-Entries are removed a window at a time, so up to two windows are held. What is out of the window is no part of the
-table, removed or not; `is_in_window` says so.
+Entries that left it are removed a chunk at a time (`seen_chunks` knows them), so a few more are held. What is out of
+the window is no part of the table, removed or not; `is_in_window` says so.
 """
 
 from portfolio_stream.exactly_once.ports import TableDefinition

@@ -10,6 +10,7 @@ from typing import Any
 from portfolio_stream.audit.anomaly import Anomaly
 from portfolio_stream.audit.history import (
     DECISION_KEY,
+    INDEX_KEY,
     META_KEY,
     Decision,
     Entry,
@@ -56,7 +57,7 @@ class Changelog:
                 self._read_meta(entry)
             elif key.startswith(DECISION_KEY):
                 self._read_decision(key, entry or Entry(record.offset, b""))  # a deletion is none that can be read
-            else:
+            elif not key.startswith(INDEX_KEY):
                 changes[key] = entry
 
     def _read_meta(self, entry: Entry | None) -> None:

@@ -47,6 +47,13 @@ class MemoryView(dict[bytes, V | None], Generic[V]):
             if value is not None:
                 yield key, value
 
+    def scan_stored(self, prefix: bytes, after: bytes, limit: int) -> list[tuple[bytes, V | None]]:
+        """Everything counts as stored."""
+        found = sorted(
+            key for key, value in self.items() if value is not None and key.startswith(prefix) and key > after
+        )
+        return [(key, self.get(key)) for key in found[:limit]]
+
 
 @dataclass(slots=True)
 class MemorySlice:

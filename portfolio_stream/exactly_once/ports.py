@@ -51,6 +51,14 @@ class View(Protocol[V]):
         """All live entries whose key starts with `prefix`, in key order, this slice's writes included."""
         ...
 
+    def scan_stored(self, prefix: bytes, after: bytes, limit: int) -> list[tuple[bytes, V | None]]:
+        """The first `limit` stored keys that start with `prefix` and follow `after`, in key order, with live values.
+
+        A value is None if the key was deleted since it was stored. Which keys are stored depends on time, not on the
+        records alone: use it only to remove, a bounded piece at a time, what no reader takes for part of the table.
+        """
+        ...
+
 
 class Slice(Protocol):
     """Records of one source partition, in offset order, at most a few hundred."""

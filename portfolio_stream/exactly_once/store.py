@@ -108,16 +108,17 @@ class Store:
             raise StoreFailed(self.path, str(error)) from error
 
     @_failing
-    def scan(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
-        """Entries whose store key starts with `prefix`, in key order.
+    def scan(self, prefix: bytes, after: bytes = b"", limit: int | None = None) -> list[tuple[bytes, bytes]]:
+        """Entries whose store key starts with `prefix` and follows `after`, in key order, at most `limit`.
 
         By a cursor, whose status tells a damaged block from the end; rocksdict's items() would end there in silence.
         """
         found: list[tuple[bytes, bytes]] = []
         rows = self._db.cursor()
-        rows.seek(prefix)
-        while rows.valid() and (key := rows.key()).startswith(prefix):
-            found.append((key, rows.value()))
+        rows.seek(max(prefix, after))
+        while len(found) != limit and rows.valid() and (key := rows.key()).startswith(prefix):
+            if key != after:
+                found.append((key, rows.value()))
             rows.next()
         rows.status()
         return found
@@ -261,6 +262,18 @@ class StoredView(dict[bytes, Any], Generic[V]):
             value = found[key]
             if value is not None:
                 yield key, self._decode(value.bytes) if isinstance(value, _Raw) else value
+
+    def scan_stored(self, prefix: bytes, after: bytes, limit: int) -> list[tuple[bytes, V | None]]:
+        """See `ports`. What it reads is not remembered."""
+        own, older, decode = self._prefix, self._older, self._decode
+        found: list[tuple[bytes, V | None]] = []
+        for stored, raw in self._store.scan(own + prefix, own + after, limit):
+            key = stored[len(own) :]
+            value = self.get(key, _ABSENT)
+            if value is _ABSENT:
+                value = older.get(key, _ABSENT)
+            found.append((key, decode(raw) if value is _ABSENT else value))
+        return found
 
     def take_dirty(self) -> list[Item]:
         """The open transaction's writes, encoded once: (store key, value).

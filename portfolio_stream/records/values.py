@@ -29,6 +29,7 @@ _unpack_portfolio = msgspec.msgpack.Decoder(
 ).decode
 _unpack_activity = msgspec.msgpack.Decoder(tuple[Literal[2], int, Amounts]).decode
 _unpack_seen = msgspec.msgpack.Decoder(tuple[Literal[2], int, int, bytes]).decode
+_unpack_chunk = msgspec.msgpack.Decoder(tuple[Literal[2], int, list[str], int, str]).decode
 
 
 class SeenEvent(msgspec.Struct, frozen=True, gc=False):
@@ -38,6 +39,22 @@ class SeenEvent(msgspec.Struct, frozen=True, gc=False):
     #: of the source record
     offset: int
     fingerprint: bytes
+
+
+class SeenChunk(msgspec.Struct, gc=False):
+    """Which event_ids a portfolio's latest accepted events had, up to the sequence `last`: one chunk of the ring.
+
+    The one value of a table that the fold changes: a new value for each event would cost 0.3 us more of some 10. Nobody
+    sees the change: what is stored are the bytes at the end of a transaction, and a fold that fails drops the views.
+    """
+
+    last: int
+    #: oldest first, without those that were accepted again later
+    event_ids: list[str]
+    #: up to this sequence, event_ids may stand in no chunk; 0: the ring has all
+    unlisted: int = 0
+    #: the event_id up to which the unlisted ones were removed; "" before the first
+    swept: str = ""
 
 
 def join_key(*parts: str) -> bytes:
@@ -88,6 +105,14 @@ def encode_seen_event(seen: SeenEvent) -> bytes:
 
 def decode_seen_event(value: bytes) -> SeenEvent:
     return SeenEvent(*_unpack_seen(value)[1:])
+
+
+def encode_seen_chunk(chunk: SeenChunk) -> bytes:
+    return _pack((FORMAT, chunk.last, chunk.event_ids, chunk.unlisted, chunk.swept))
+
+
+def decode_seen_chunk(value: bytes) -> SeenChunk:
+    return SeenChunk(*_unpack_chunk(value)[1:])
 
 
 def show_position(position: Position) -> dict[str, object]:

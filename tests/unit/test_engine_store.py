@@ -322,6 +322,18 @@ def test_a_scan_merges_stored_older_and_new(view: StoredView[int]) -> None:
     assert [(b"a", 100), (b"aa", 5)] == list(view.scan(b"a"))
 
 
+def test_a_scan_of_what_is_stored_has_a_limit(view: StoredView[int]) -> None:
+    """In pieces, by the last key; newest values, deletions named, what is not stored and other prefixes left out."""
+    view.put(b"a", 10)
+    view.put(b"aa", 5)
+    view.age(0, open_transaction=1, stored_transaction=0)
+    view.put(b"b", None)
+    assert [(b"a", 10), (b"b", None)] == view.scan_stored(b"", b"", 2)
+    assert [(b"c", 3)] == view.scan_stored(b"", b"b", 2)
+    assert [(b"b", None)] == view.scan_stored(b"b", b"", 9)
+    assert [] == view.scan_stored(b"b", b"b", 9)
+
+
 def test_nothing_is_forgotten_before_it_is_stored(view: StoredView[int]) -> None:
     """The store lags behind: however often a view ages, a value that only it knows stays."""
     view.put(b"a", 10)

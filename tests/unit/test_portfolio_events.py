@@ -13,6 +13,7 @@ from portfolio_stream.exactly_once.memory import MemoryPartition, MemoryRecord
 from portfolio_stream.generator import Mixture, generate
 from portfolio_stream.partitioning import partition_of
 from tables.portfolios import PORTFOLIOS
+from tables.seen_chunks import CHUNK
 from tables.seen_events import SEEN_EVENTS
 
 EXAMPLE = (
@@ -142,16 +143,16 @@ def test_edges_of_the_window(window: int) -> None:
 
 
 def test_what_left_the_window_is_removed() -> None:
-    """At each multiple of the window, with tombstones in that very slice; other portfolios keep theirs."""
+    """A chunk at a time, with tombstones in the slice that opens the next chunk; other portfolios keep theirs."""
     partition = MemoryPartition()
     run(partition, record(0, cash("other").replace(b"P1", b"P10"), b"P10"), window=4)
-    run(partition, *(record(n, cash(f"e{n}")) for n in range(7)), window=4)
-    partition.take_dirty()
-    run(partition, record(7, cash("e7")), window=4)
+    run(partition, *(record(n, cash(f"e{n}")) for n in range(2 * CHUNK)), window=4)
+    assert not [key for key, value in partition.take_dirty()["seen_events"].items() if value is None]
+    run(partition, record(2 * CHUNK, cash(f"e{2 * CHUNK}")), window=4)
     written = partition.take_dirty()["seen_events"]
-    assert [b"P1\x00e0", b"P1\x00e1", b"P1\x00e2", b"P1\x00e3"] == sorted(k for k, v in written.items() if v is None)
+    assert sorted(b"P1\x00e%d" % n for n in range(CHUNK)) == sorted(k for k, v in written.items() if v is None)
     view = partition.view(SEEN_EVENTS)
-    assert [5, 6, 7, 8] == [seen.sequence for _, seen in view.scan(b"P1\x00")]
+    assert list(range(CHUNK + 1, 2 * CHUNK + 2)) == sorted(seen.sequence for _, seen in view.scan(b"P1\x00"))
     assert 1 == len(list(view.scan(b"P10\x00")))
 
 

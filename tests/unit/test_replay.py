@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from agents.portfolio_events import fold_slice
+from portfolio_stream.audit.changelog import Changelog
 from portfolio_stream.audit.history import Effect
 from portfolio_stream.audit.replay import Replay
 from portfolio_stream.exactly_once.memory import MemoryPartition, MemoryRecord
@@ -67,6 +68,27 @@ def test_the_auditor_and_the_agent_agree(partition: int, window: int) -> None:
         if table is not SEEN_EVENTS or is_in_window(value, _sequence(view(PORTFOLIOS), key), window)
     }
     assert tables == replay.values
+
+
+@pytest.mark.parametrize("window", [1, 3, 20])
+def test_the_auditor_finds_the_agents_changelog_right(window: int) -> None:
+    """At every cut: removed entries, those that are not removed yet, and the index of seen_events included."""
+    source = records(0)
+    memory = MemoryPartition(0, PARTITIONS)
+    replay = Replay(0, PARTITIONS, "in", window)
+    changelog = Changelog("changelog", 0, replay)
+    for start in range(0, len(source), 100):
+        piece = source[start : start + 100]
+        fold_slice(
+            memory.slice(piece), input_topic="in", output_topic="out", dlq_topic="dlq", deduplication_window=window
+        )
+        replay.feed(piece)
+        changelog.feed(
+            SimpleNamespace(offset=0, key=table.encode() + b"\x00" + key, value=value)
+            for table, rows in memory.take_dirty().items()
+            for key, value in rows.items()
+        )
+        assert ([], False) == (changelog.compare(piece[-1].offset + 1), changelog.is_undecided)
 
 
 def _sequence(portfolios: Any, seen_key: bytes) -> int:

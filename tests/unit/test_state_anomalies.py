@@ -104,6 +104,14 @@ def test_what_left_the_window_is_no_part_of_the_table() -> None:
     assert ([], False) == (changelog.compare(3), changelog.is_undecided)
 
 
+@pytest.mark.parametrize(("key", "is_named"), [(b"seen_chunks\x00P1\x000", False), (b"seen_chunk\x00P1\x000", True)])
+def test_an_index_is_no_table(key: bytes, is_named: bool) -> None:
+    """What the index of seen_events does shows in that table; any other key that is none of a table's is named."""
+    changelog = Changelog("changelog", 0, replayed())
+    changelog.feed([*changelog_of(replayed()), record(90, b"x", key)])
+    assert is_named == bool([*changelog.compare(7), *changelog.compare(7)])
+
+
 # --- An operator's decisions ---
 
 

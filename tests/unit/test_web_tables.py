@@ -95,6 +95,7 @@ async def test_key_is_taken_from_the_raw_path(engine: FakeEngine) -> None:
         ("positions/P1/A%00B", 400),
         ("positions%2FP1%2FACME", 404),
         ("nothing/P1", 404),
+        ("seen_chunks/P1/0", 404),
     ],
 )
 async def test_what_is_no_key_is_refused(engine: FakeEngine, path: str, status: int) -> None:

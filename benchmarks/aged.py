@@ -1,0 +1,113 @@
+"""What the fold costs when every portfolio is beyond its deduplication window.
+
+    python -m benchmarks.aged [--portfolios 20] [--events 500000] [--transaction 25000]
+
+One partition as a worker holds it, without a broker: views over RocksDB, each transaction's writes encoded and stored.
+By default 20 portfolios with 25,000 events each; the window is the default's 10,000 events. `--portfolios 10000` is a
+young system, `--transaction 250` one that commits every 50 ms at 5,000 events a second.
+"""
+
+import argparse
+import asyncio
+import gc
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from time import perf_counter, thread_time
+from typing import Any, TypeVar, cast
+
+from agents.portfolio_events import fold_slice
+from portfolio_stream.exactly_once.memory import MemoryRecord
+from portfolio_stream.exactly_once.partitions import Partitions
+from portfolio_stream.exactly_once.ports import Append, Headers, Record, TableDefinition, View
+from portfolio_stream.exactly_once.store import Store
+from portfolio_stream.generator import Mixture, generate
+
+V = TypeVar("V")
+
+SLICE = 500
+MEASURED_SHARE = 0.5  # of the events: the second half, when every portfolio has reached its window
+
+
+@dataclass(slots=True)
+class Spent:
+    """Since the measured part began."""
+
+    events: int = 0
+    fold_seconds: float = 0.0
+    longest_slice_seconds: float = 0.0
+    encode_seconds: float = 0.0
+    changelog_bytes: int = 0
+
+
+class StoredPartition:
+    """Partition 0 of a worker's store; it is the slice that the fold sees, too."""
+
+    partition, partition_count = 0, 1
+
+    def __init__(self, store: Store) -> None:
+        self.records: Sequence[Record] = ()
+        self._store = store
+        self._tables: dict[str, TableDefinition[Any]] = {}
+        self._partitions = Partitions(store, self._tables)
+        self._transaction = 1
+
+    def view(self, table: TableDefinition[V], /) -> View[V]:
+        self._tables.setdefault(table.name, table)
+        return cast("View[V]", self._partitions.view(0, table))
+
+    def appender(self, _topic: str, /) -> Append:
+        def append(_timestamp: int, _key: bytes | None, _value: bytes | None, _headers: Headers) -> None:
+            pass
+
+        return append
+
+    async def run(self, records: Sequence[MemoryRecord], spent: Spent) -> None:
+        """One transaction."""
+        for start in range(0, len(records), SLICE):
+            self.records = records[start : start + SLICE]
+            began, worked = perf_counter(), thread_time()
+            fold_slice(self, input_topic="in", output_topic="out", dlq_topic="dlq", deduplication_window=10_000)
+            spent.fold_seconds += thread_time() - worked
+            spent.longest_slice_seconds = max(spent.longest_slice_seconds, perf_counter() - began)
+        worked = thread_time()
+        items = list(self._partitions.dirty_items(0))
+        spent.encode_seconds += thread_time() - worked
+        spent.changelog_bytes += sum(len(key) - 2 + len(value or b"") for key, value in items)
+        spent.events += len(records)
+        await self._store.write(items, {})
+        self._transaction += 1
+        self._partitions.age_views(self._transaction, self._transaction - 1)
+
+
+async def measure(portfolios: int, events: int, transaction: int) -> None:
+    mixture = Mixture(seed=1, start_time=1_795_408_200_000, partitions=1, portfolios=portfolios)
+    records = (
+        MemoryRecord(offset, made.timestamp, made.key, made.value)
+        for offset, made in enumerate(generate(mixture, events))
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder) / "store")
+        partition, spent = StoredPartition(store), Spent()
+        while piece := list(islice(records, transaction)):
+            if piece[0].offset <= events * MEASURED_SHARE:
+                spent = Spent()
+            await partition.run(piece, spent)
+        store.close()
+    print(f"{spent.events:,} events of {portfolios:,} portfolios, {transaction:,} a transaction")
+    fold, encode = (1e6 * seconds / spent.events for seconds in (spent.fold_seconds, spent.encode_seconds))
+    print(f"fold {fold:.2f} us an event, encode {encode:.2f} (CPU)")
+    print(f"longest slice {1e3 * spent.longest_slice_seconds:.1f} ms")
+    print(f"changelog {spent.changelog_bytes / spent.events:.0f} bytes an event, keys and values")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--portfolios", type=int, default=20)
+    parser.add_argument("--events", type=int, default=500_000)
+    parser.add_argument("--transaction", type=int, default=25_000)
+    arguments = parser.parse_args()
+    gc.disable()
+    asyncio.run(measure(arguments.portfolios, arguments.events, arguments.transaction))
