@@ -395,6 +395,17 @@ class BrokerCacheUnusable(PortfolioStreamError):
 # -- what the engine refuses in an app's code
 
 
+class TableNameInvalid(PortfolioStreamError):
+    """A table's name is the first part of its keys."""
+
+    exit_code = 2
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name!r} cannot be a table's name: it is empty, or holds a NUL character.", "Give the table another name."
+        )
+
+
 class TableUnknown(PortfolioStreamError):
     """A fold asked for a view of a table that the app does not have: nobody would keep what is written to it."""
 

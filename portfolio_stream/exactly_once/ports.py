@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from portfolio_stream.errors import TableNameInvalid
+
 V = TypeVar("V")
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -22,6 +24,11 @@ class TableDefinition(Generic[V]):
     name: str
     encode: Callable[[V], bytes]
     decode: Callable[[bytes], V]
+
+    def __post_init__(self) -> None:
+        """Raises TableNameInvalid: keys are `name 0x00 key`, and those with an empty name are the engine's own."""
+        if not self.name or "\x00" in self.name:
+            raise TableNameInvalid(self.name)
 
 
 class Record(Protocol):

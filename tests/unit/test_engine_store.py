@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from portfolio_stream.errors import DataDirectoryInUse, StoreFailed
+from portfolio_stream.errors import DataDirectoryInUse, StoreFailed, TableNameInvalid
 from portfolio_stream.exactly_once.identity import Identity, claim, resign
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.store import (
@@ -371,3 +371,10 @@ def test_an_identity_is_a_value(tmp_path: Path) -> None:
         identity.member_id = "x"  # type: ignore[misc]
     assert replace(identity) == identity
     free(identity)
+
+
+@pytest.mark.parametrize("name", ["", "a\x00b"])
+def test_a_tables_name_is_a_part_of_its_keys(name: str) -> None:
+    """Keys of two tables, or the engine's own, would be told apart no more."""
+    with pytest.raises(TableNameInvalid):
+        TableDefinition(name=name, encode=NUMBERS.encode, decode=NUMBERS.decode)
