@@ -647,7 +647,7 @@ class Engine:
         self._recovering.add_done_callback(self._trouble_from)
 
     def _end_recovery(self) -> set[int]:
-        """What one that runs has not decided."""
+        """End the recovery that runs; returns the partitions that it has not decided yet."""
         recovering, self._recovering = self._recovering, None
         if recovering is None or recovering.done():
             return set()
