@@ -156,12 +156,11 @@ MUTATIONS = (
     ),
     Mutation(  # it was there once: chaos found it
         "a heartbeat that sends the epoch of before it waited", "membership",
-        "                return\n            epoch = LEAVE if leaving else self.epoch\n",
-        "                return\n            epoch = before\n",
+        "            epoch = LEAVE if is_goodbye else self.epoch\n", "            epoch = LEAVE if is_goodbye else before\n",
         Mutation(
             "which it read then", "membership",
             "        async with self._lock:",
-            "        before = LEAVE if leaving else self.epoch\n        async with self._lock:",
+            "        before = self.epoch\n        async with self._lock:",
         ),
     ),
     Mutation(
