@@ -156,7 +156,8 @@ MUTATIONS = (
     ),
     Mutation(  # it was there once: chaos found it
         "a heartbeat that sends the epoch of before it waited", "membership",
-        "            epoch = LEAVE if is_goodbye else self.epoch\n", "            epoch = LEAVE if is_goodbye else before\n",
+        "            epoch = LEAVE if is_goodbye else self.epoch\n",
+        "            epoch = LEAVE if is_goodbye else before\n",
         Mutation(
             "which it read then", "membership",
             "        async with self._lock:",
