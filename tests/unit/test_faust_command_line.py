@@ -101,19 +101,20 @@ def made(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith((".", "__pycache__")))
 
 
-@pytest.mark.parametrize("app", ["portfolio_stream", "sensor_averages"])
 @pytest.mark.parametrize(
-    ("arguments", "variables", "named"),
+    ("app", "arguments", "variables", "named"),
     [
-        (["send", "portfolio-events", "x"], {}, "faust send"),
-        (["reset"], {}, "faust reset"),
-        (["clean-versions"], {}, "faust clean-versions"),
-        (["livecheck"], {}, "faust livecheck"),
-        (["worker", "--web-transport", "tcp://"], {}, "--web-transport"),
-        (["worker", "-h", "worker-1.example"], {}, "--web-host"),
-        (["worker", "--console-port", "50101"], {}, "--console-port"),
-        (["--blocking-timeout", "10", "worker"], {}, "--blocking-timeout"),
-        (["worker"], {"F_STRICT": "1"}, "FAUST_STRICT"),
+        ("portfolio_stream", ["send", "portfolio-events", "x"], {}, "faust send"),
+        ("portfolio_stream", ["reset"], {}, "faust reset"),
+        ("portfolio_stream", ["clean-versions"], {}, "faust clean-versions"),
+        ("portfolio_stream", ["livecheck"], {}, "faust livecheck"),
+        ("portfolio_stream", ["worker", "--web-transport", "tcp://"], {}, "--web-transport"),
+        ("portfolio_stream", ["worker", "-h", "worker-1.example"], {}, "--web-host"),
+        ("portfolio_stream", ["worker", "--console-port", "50101"], {}, "--console-port"),
+        ("portfolio_stream", ["--blocking-timeout", "10", "worker"], {}, "--blocking-timeout"),
+        ("portfolio_stream", ["worker"], {"F_STRICT": "1"}, "FAUST_STRICT"),
+        ("sensor_averages", ["send", "portfolio-events", "x"], {}, "faust send"),
+        ("sensor_averages", ["worker", "-h", "worker-1.example"], {}, "--web-host"),
     ],
 )
 def test_what_is_refused_is_named(
