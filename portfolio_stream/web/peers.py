@@ -168,7 +168,9 @@ class Peers:
                     self._key, method, url, headers, sender=self._sender, recipient=worker.address, nonce=nonce
                 )
             answer, proof = await self._fetch(url, method, headers, seconds)
-        except (TimeoutError, aiohttp.ClientError, ValueError) as error:  # ValueError: a target that is no URL's
+        except TimeoutError as error:  # a busy worker is the same one afterwards
+            return silence_of(error, worker.address, seconds)
+        except (aiohttp.ClientError, ValueError) as error:  # ValueError: a target that is no URL's
             return self._lost(worker, silence_of(error, worker.address, seconds))
         except AnswerTooLarge as error:
             return Peer("silent", str(error))
@@ -210,10 +212,10 @@ class Peers:
         return address.peer
 
     def _lost(self, worker: Owner, peer: Peer) -> Peer:
-        """What was proved there holds no longer."""
+        """What was proved there holds no longer: it may prove itself again at once."""
         address = self._addresses.get(worker.address)
         if address is not None and address.peer is _PROVED:
-            address.member_id, address.peer = None, peer
+            address.member_id, address.peer, address.challenged = None, peer, float("-inf")
             self._log(worker, _PROVED, peer)
         return peer
 

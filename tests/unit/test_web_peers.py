@@ -402,3 +402,16 @@ async def test_an_address_without_members_is_forgotten(
 async def test_a_challenge_has_one_form(two: tuple[WebServer, WebServer], nonce: str) -> None:
     """Anybody may send it, so it is small and fixed."""
     assert 400 == (await get(two[1], f"{IDENTITY_PATH}?nonce={nonce}")).status
+
+
+async def test_a_busy_worker_stays_proved(two: tuple[WebServer, WebServer]) -> None:
+    """An answer that comes too late costs that request alone; one that is started again proves itself at once."""
+    async with asking() as asker:
+        owner = worker("w2", two[1].address)
+        assert "worker" == (await asker.identify(owner)).kind
+        late = await asker.ask(owner, VALUE, seconds=1e-9)
+        assert isinstance(late, Peer)
+        assert "silent" == late.kind
+        assert "worker" == asker._known(owner).kind
+        asker._lost(owner, Peer("gone", "a test"))
+        assert isinstance(await asker.ask(owner, VALUE, seconds=5), Answer)
