@@ -65,6 +65,17 @@ class BrokerUnreachable(PortfolioStreamError):
         )
 
 
+class OtherCluster(PortfolioStreamError):
+    """An address that this process uses leads to another Kafka cluster now. Nothing of it is read or written."""
+
+    def __init__(self, found: str, known: str) -> None:
+        super().__init__(
+            f"A Kafka broker belongs to another cluster now: its cluster id is {found}, ours is {known}.",
+            "Let --bootstrap-servers (PORTFOLIO_BOOTSTRAP_SERVERS), or its DNS name, lead to the former cluster again;"
+            " if the new one is meant, stop this process: it has the state of the former one.",
+        )
+
+
 class LoginRefused(PortfolioStreamError):
     """Kafka knows no such user, or not with this password or mechanism. It stays so until somebody changes it."""
 

@@ -24,6 +24,7 @@ from aiokafka.errors import (
 from portfolio_stream.aiokafka_stop import stop_consumer
 from portfolio_stream.errors import InvalidSetting, KafkaRefused
 from portfolio_stream.kafka_reach import bootstrapped, why_unreachable
+from portfolio_stream.rebootstrap import recovering
 from portfolio_stream.settings import Security, Settings
 
 Client = TypeVar("Client")
@@ -75,6 +76,7 @@ async def connected(settings: Settings, client: Client) -> AsyncIterator[Client]
 
 
 async def _start(client: Any) -> None:
+    recovering(client)
     if isinstance(client, AIOKafkaClient):
         await bootstrapped(client.bootstrap)
     elif isinstance(client, AIOKafkaAdminClient):

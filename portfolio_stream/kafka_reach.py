@@ -5,7 +5,6 @@ told from the text of a log.
 """
 
 import asyncio
-import logging
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -29,8 +28,9 @@ from portfolio_stream.errors import (
     ProtocolMismatch,
     TlsFailed,
 )
+from portfolio_stream.quiet_logs import sparing
 
-log = logging.getLogger(__name__)
+outage_log = sparing(__name__)
 
 T = TypeVar("T")
 
@@ -83,7 +83,7 @@ async def answered(client: Any, ask: Callable[[], Awaitable[T]]) -> T:
         except LOST as error:
             if time.monotonic() > until:
                 raise
-            log.info("broker asked in vain error=%s", type(error).__name__)
+            outage_log.info("broker asked in vain error=%s", type(error).__name__)
         await client.force_metadata_update()
         await asyncio.sleep(SERVED_POLL_SECONDS)
 

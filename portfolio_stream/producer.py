@@ -20,6 +20,7 @@ from aiokafka import AIOKafkaProducer
 from portfolio_stream.generator import Generated
 from portfolio_stream.kafka_client import client_options
 from portfolio_stream.partitioning import partition_of
+from portfolio_stream.rebootstrap import recovering
 from portfolio_stream.settings import Settings
 
 BATCH_BYTES = 256 * 1024  # far below max.message.bytes; larger ones gained nothing
@@ -29,8 +30,10 @@ STEP_RECORDS = 2_000  # at an unlimited rate: how often others get a turn
 
 def make_producer(settings: Settings, **options: Any) -> AIOKafkaProducer:
     """`options` are more of aiokafka's own."""
-    return AIOKafkaProducer(
-        **client_options(settings), enable_idempotence=True, max_batch_size=BATCH_BYTES, linger_ms=5, **options
+    return recovering(
+        AIOKafkaProducer(
+            **client_options(settings), enable_idempotence=True, max_batch_size=BATCH_BYTES, linger_ms=5, **options
+        )
     )
 
 

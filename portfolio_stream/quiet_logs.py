@@ -1,6 +1,6 @@
-"""Says a thing that a library repeats once in a while, instead of forty times a second while a broker is away.
+"""Says a thing that is repeated once in a while, instead of forty times a second while a broker is away.
 
-Our own log lines tell what the worker does meanwhile; the library's say why.
+Our own log lines tell what the worker does meanwhile; those of a library say why.
 """
 
 import logging
@@ -19,10 +19,18 @@ class OncePerPeriod(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         now, kind = time.monotonic(), (record.name, str(record.msg))
-        if now - self._last.get(kind, float("-inf")) < REPEAT_SECONDS:
+        if 0 <= now - self._last.get(kind, float("-inf")) < REPEAT_SECONDS:
             return False
         self._last[kind] = now
         return True
+
+
+def sparing(name: str) -> logging.Logger:
+    """For what the module of that name repeats for as long as a broker is away."""
+    quiet = logging.getLogger(f"{name}.outage")
+    if not quiet.filters:
+        quiet.addFilter(OncePerPeriod())
+    return quiet
 
 
 def quieten() -> None:

@@ -13,6 +13,7 @@ from aiokafka.structs import TopicPartition
 from portfolio_stream.errors import PortfolioStreamError
 from portfolio_stream.exactly_once.reader import BatchReader, FetchLimits, Records
 from portfolio_stream.kafka_reach import why_unreachable
+from portfolio_stream.rebootstrap import recovering
 
 REQUEST_TIMEOUT_MS = 10_000
 
@@ -70,9 +71,8 @@ class KafkaConnections:
     client_id: str
 
     def client(self) -> Client:
-        return AIOKafkaClient(  # type: ignore[no-any-return]
-            request_timeout_ms=REQUEST_TIMEOUT_MS, client_id=self.client_id, **self.options
-        )
+        client = AIOKafkaClient(request_timeout_ms=REQUEST_TIMEOUT_MS, client_id=self.client_id, **self.options)
+        return recovering(client)  # type: ignore[no-any-return]
 
     def reader(self, topic: str, partitions: int, limits: FetchLimits) -> Reader:
         return BatchReader(topic, partitions, self.options, limits)

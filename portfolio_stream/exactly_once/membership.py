@@ -34,8 +34,10 @@ from portfolio_stream.exactly_once.connections import Client
 from portfolio_stream.exactly_once.member_name import MemberName
 from portfolio_stream.exactly_once.wire import Coordinators, Lane, call, schema
 from portfolio_stream.kafka_reach import LOST
+from portfolio_stream.quiet_logs import sparing
 
 log = logging.getLogger(__name__)
+outage_log = sparing(__name__)
 
 _heartbeat = schema("consumer_group_heartbeat", 1)
 
@@ -154,7 +156,7 @@ class Membership:
         except (*LOST, kafka_errors.KafkaError) as error:
             if isinstance(error, kafka_errors.BrokerResponseError) and not error.retriable:
                 raise self._refused(type(error).__name__) from error
-            log.info("heartbeat unanswered error=%s", type(error).__name__)
+            outage_log.info("heartbeat unanswered error=%s", type(error).__name__)
             self._coordinators.forget()
             await asyncio.sleep(FAILURE_PAUSE_SECONDS)
 

@@ -14,6 +14,7 @@ from aiokafka import errors as kafka_errors
 
 from portfolio_stream.aiokafka_stop import stop_consumer
 from portfolio_stream.exactly_once.header_names import read_leniently
+from portfolio_stream.rebootstrap import recovering
 
 Records = list[Any]
 
@@ -95,15 +96,17 @@ class BatchReader:
         self._topic = topic
         self._targets = [TopicPartition(topic, partition) for partition in range(partitions)]
         self._corrupt: dict[int, CorruptBatch] = {}
-        self._consumer = AIOKafkaConsumer(
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-            auto_offset_reset="none",
-            key_deserializer=_WholeBatches,
-            fetch_min_bytes=limits.min_bytes,
-            fetch_max_wait_ms=limits.max_wait_ms,
-            max_partition_fetch_bytes=limits.partition_bytes,
-            **client_options,
+        self._consumer = recovering(
+            AIOKafkaConsumer(
+                enable_auto_commit=False,
+                isolation_level="read_committed",
+                auto_offset_reset="none",
+                key_deserializer=_WholeBatches,
+                fetch_min_bytes=limits.min_bytes,
+                fetch_max_wait_ms=limits.max_wait_ms,
+                max_partition_fetch_bytes=limits.partition_bytes,
+                **client_options,
+            )
         )
 
     async def start(self) -> None:

@@ -26,8 +26,10 @@ from portfolio_stream.exactly_once.replay import Replay, Replayed
 from portfolio_stream.exactly_once.store import Meta, Store
 from portfolio_stream.exactly_once.wire import Coordinators
 from portfolio_stream.kafka_reach import LOST
+from portfolio_stream.quiet_logs import sparing
 
 log = logging.getLogger(__name__)
+outage_log = sparing(__name__)
 
 UNSTABLE_POLL_SECONDS = 0.02  # the broker answers "unstable" at once, it does not wait for us
 AGREEMENT_SECONDS = 15.0  # how long META and the group may differ after a broker's restart before we believe it
@@ -136,7 +138,7 @@ class Recovery:
             replayed = await self._replay.run(offsets, self._warn_of_wait, others=len(partitions) - len(offsets))
             bounds = await self._bounds(replayed)
         except (*LOST, kafka_errors.KafkaError) as error:
-            log.info("recovery waits for the brokers error=%s", type(error).__name__)
+            outage_log.info("recovery waits for the brokers error=%s", type(error).__name__)
             self._coordinators.forget()
             await self._client.force_metadata_update()
             await asyncio.sleep(OUTAGE_POLL_SECONDS)

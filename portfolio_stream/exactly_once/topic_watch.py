@@ -6,7 +6,6 @@ META keeps the changelog's id, so that no recovery takes them for a state.
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Collection
 from typing import NamedTuple
@@ -19,8 +18,9 @@ from portfolio_stream.errors import TopicMissing, TopicReplaced
 from portfolio_stream.exactly_once.connections import Client
 from portfolio_stream.exactly_once.wire import Lane, Node, call, schema
 from portfolio_stream.kafka_reach import LOST
+from portfolio_stream.quiet_logs import sparing
 
-log = logging.getLogger(__name__)
+outage_log = sparing(__name__)
 
 _metadata = schema("metadata", 12)
 
@@ -76,7 +76,7 @@ class TopicWatch:
             try:
                 found = await describe(self._client, self._names)
             except (*LOST, kafka_errors.KafkaError) as error:
-                log.info("topics not looked at error=%s", type(error).__name__)
+                outage_log.info("topics not looked at error=%s", type(error).__name__)
                 seen = dict.fromkeys(self._names, time.monotonic())
                 continue
             for name in self._names:

@@ -19,6 +19,7 @@ from aiohttp import web
 
 from portfolio_stream.errors import PortfolioStreamError
 from portfolio_stream.exactly_once.engine import Engine
+from portfolio_stream.quiet_logs import sparing
 from portfolio_stream.settings import Settings
 from portfolio_stream.web.health import membership_of
 from portfolio_stream.web.problem import Problem
@@ -26,6 +27,7 @@ from portfolio_stream.web.tail import open_tail
 from portfolio_stream.web.watch import Watch
 
 log = logging.getLogger(__name__)
+outage_log = sparing(__name__)
 
 MAX_LISTENERS = 32  # open pages of one worker; each costs a connection and 64 events at most
 QUEUE_EVENTS = 64  # half a minute's worth; a page that reads slower gets the newest
@@ -175,10 +177,10 @@ class Live:
                 async for event, value in tail.events():
                     self.publish(event, value)
         except (PortfolioStreamError, OSError) as error:
-            log.info("live tail waits error=%s", type(error).__name__)
+            outage_log.info("live tail waits error=%s", type(error).__name__)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
             # a consumer that stops while its broker is lost lets out the cancellation of its own fetch
-            log.info("live tail waits error=fetch cancelled")
+            outage_log.info("live tail waits error=fetch cancelled")

@@ -5,7 +5,6 @@ the worker that owns a partition answers for it.
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Mapping
 
@@ -14,8 +13,9 @@ from aiokafka.errors import KafkaError
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.group import Group
 from portfolio_stream.members import Member, holders_among
+from portfolio_stream.quiet_logs import sparing
 
-log = logging.getLogger(__name__)
+outage_log = sparing(__name__)
 
 KEPT_SECONDS = 1.0  # a rebalance takes about as long; a busy worker asks the coordinator once a second
 ANSWER_SECONDS = 2.0
@@ -58,5 +58,5 @@ class Routing:
                 return await group.members()
         except (TimeoutError, KafkaError, OSError) as error:
             engine.coordinators.forget()
-            log.info("owners unknown error=%s", type(error).__name__)
+            outage_log.info("owners unknown error=%s", type(error).__name__)
             return None

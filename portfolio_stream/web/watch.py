@@ -4,7 +4,6 @@ A look is over within LOOK_SECONDS, whoever does not answer: a dead worker must 
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -16,6 +15,7 @@ from aiokafka.errors import KafkaError
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.group import Group, Offsets
 from portfolio_stream.members import Member, Owner
+from portfolio_stream.quiet_logs import sparing
 from portfolio_stream.settings import Settings
 from portfolio_stream.web import signatures, status, verdict
 from portfolio_stream.web.group import GroupState, Ledger, Look, Silence
@@ -25,7 +25,7 @@ from portfolio_stream.web.roll import Roll
 from portfolio_stream.web.routing import Routing
 from portfolio_stream.web.status import Status, WorkerStatus
 
-log = logging.getLogger(__name__)
+outage_log = sparing(__name__)
 
 LOOK_SECONDS = 1.0  # as often as a look is taken; a worker under load answers in milliseconds
 NO_OWNERS = "The group's coordinator does not answer: owners are as the workers say."
@@ -91,7 +91,7 @@ class Watch:
                 return await group.offsets(range(engine.partition_count))
         except (TimeoutError, KafkaError, OSError) as error:
             engine.coordinators.forget()
-            log.info("offsets unknown error=%s", type(error).__name__)
+            outage_log.info("offsets unknown error=%s", type(error).__name__)
             return None
 
     async def _looks(self, members: tuple[Member, ...] | None) -> list[Look]:
