@@ -165,6 +165,18 @@ class DataDirectoryInUse(PortfolioStreamError):
         )
 
 
+class DataDirectoryUnusable(PortfolioStreamError):
+    """No worker can have its folder there: a setting to correct, and no disk to repair."""
+
+    exit_code = 2
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"The data directory {path} cannot be used: {reason}.",
+            "Let this user write there, or name another one with --datadir or PORTFOLIO_DATA_DIR.",
+        )
+
+
 class StoreFailed(PortfolioStreamError):
     """The local store cannot be read or written (disk full, permissions, corruption). Nothing committed is lost:
     the changelog has it."""
@@ -687,8 +699,8 @@ class WebTokenMissing(PortfolioStreamError):
     def __init__(self, host: str) -> None:
         super().__init__(
             f"The web server may listen on {host}, which is not loopback, only with a token.",
-            "Set PORTFOLIO_WEB_TOKEN to a long random secret (the same on all workers), or PORTFOLIO_WEB_HOST to "
-            "127.0.0.1.",
+            "Set PORTFOLIO_WEB_TOKEN to a long random secret (the same on all workers), or let it listen on 127.0.0.1 "
+            "(--web-bind, PORTFOLIO_WEB_HOST).",
         )
 
 

@@ -45,26 +45,29 @@ REFUSED_OPTIONS = {"web_host": "Set PORTFOLIO_WEB_ADVERTISED to the host:port th
 
 
 async def make_engine(
-    settings: Settings, tables: list[TableDefinition[Any]], prices: Prices
+    settings: Settings,
+    tables: list[TableDefinition[Any]],
+    prices: Prices,
+    host_setting: str = variable("web_host"),
 ) -> tuple[Engine, WebServer]:
     """Identity, store and web port are taken before any broker is called: a doomed second process must fence nobody.
 
-    Whatever it raises, all three are let go.
+    Whatever it raises, all three are let go. `host_setting` is the option or variable that says where to listen.
     """
     with ExitStack() as held:
-        made = await _make_engine(settings, tables, prices, held)
+        made = await _make_engine(settings, tables, prices, host_setting, held)
         held.pop_all()
     return made
 
 
 async def _make_engine(
-    settings: Settings, tables: list[TableDefinition[Any]], prices: Prices, held: ExitStack
+    settings: Settings, tables: list[TableDefinition[Any]], prices: Prices, host_setting: str, held: ExitStack
 ) -> tuple[Engine, WebServer]:
     identity = claim(settings.data_dir, settings.instance_id)
     held.callback(release, identity)
     store = Store(identity.folder / "store")
     held.callback(store.close)
-    sock = listen(settings.web_host, settings.web_port)
+    sock = listen(settings.web_host, settings.web_port, host_setting)
     held.callback(sock.close)
     Access(settings, sock.getsockname()[0])  # refuses an open address without a token, now rather than when it serves
     async with admin_client(settings) as admin:
@@ -119,7 +122,8 @@ def make_app(settings: Settings, unknown: Sequence[str] = ()) -> ExactlyOnceApp:
         if unknown:
             log.warning("ignored variables=%s reason=no setting has this name", ",".join(unknown))
         prices = Prices(read_record)
-        engine, server = await make_engine(chosen(), tables, prices)
+        host_setting = "--web-bind" if "web_bind" in app.given else variable("web_host")
+        engine, server = await make_engine(chosen(), tables, prices, host_setting)
         try:
             started.append(server)
             await server.start()

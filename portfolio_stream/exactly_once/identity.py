@@ -6,6 +6,7 @@ processes with one identity would fence each other: the folder is locked before 
 has another inode or host: its copy of the identity is void, and its store is only a cache.
 """
 
+import errno
 import fcntl
 import os
 import secrets
@@ -17,8 +18,16 @@ from pathlib import Path
 
 import msgspec
 
-from portfolio_stream.errors import DataDirectoryInUse, StoreFailed
+from portfolio_stream.errors import DataDirectoryInUse, DataDirectoryUnusable, StoreFailed
 from portfolio_stream.exactly_once.member_name import MemberName, Naming
+
+#: a folder that stays as it is until somebody names another, or changes its permissions
+UNUSABLE = frozenset(
+    {
+        *(errno.EACCES, errno.EPERM, errno.EROFS),
+        *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+    }
+)
 
 
 class _Stored(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,14 +56,15 @@ class Identity:
 def claim(root: Path, instance_id: str | None) -> Identity:
     """The identity of the folder root/instance_id, or of a free folder below root: of a killed process's first.
 
-    Raises DataDirectoryInUse, if the named folder is locked, and StoreFailed.
+    Raises DataDirectoryInUse, if the named folder is locked, DataDirectoryUnusable and StoreFailed.
     """
     try:
         if instance_id is not None:
             return _claim(root / instance_id, instance_id)
         return _claim_any(root)
     except OSError as error:
-        raise StoreFailed(root, error.strerror or str(error)) from error
+        kind = DataDirectoryUnusable if error.errno in UNUSABLE else StoreFailed
+        raise kind(root, error.strerror or str(error)) from error
 
 
 def _claim_any(root: Path) -> Identity:

@@ -57,14 +57,17 @@ HEADERS = {
 }
 
 
-def listen(host: str, port: int | None) -> socket.socket:
-    """A bound, listening socket; None: 6066, or the next free port. Raises WebPortInUse and InvalidSetting."""
+def listen(host: str, port: int | None, host_setting: str = "PORTFOLIO_WEB_HOST") -> socket.socket:
+    """A bound, listening socket; None: 6066, or the next free port. Raises WebPortInUse and InvalidSetting.
+
+    `host_setting` is the option or variable that `host` comes from.
+    """
     for candidate in _candidates(port):
         try:
             return _listen(host, candidate)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
-                raise InvalidSetting("PORTFOLIO_WEB_HOST", host, "an address this user may listen on") from error
+                raise InvalidSetting(host_setting, host, "an address this user may listen on") from error
     raise WebPortInUse(host, DEFAULT_PORT if port is None else port)
 
 

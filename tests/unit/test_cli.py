@@ -2,9 +2,6 @@
 
 import asyncio
 import json
-import resource
-import subprocess
-import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -246,21 +243,6 @@ def test_a_partition_that_is_none_is_a_bad_argument(worker: str, capsys: pytest.
         "Error: The worker answered 404: There is no partition 8.",
         "Operator action: Give a partition from 0 to 7.",
     ] == capsys.readouterr().err.splitlines()
-
-
-def test_help_is_quick() -> None:
-    """Nothing heavy is imported before a command runs."""
-    heavy = "{'aiokafka', 'asyncio', 'faust', 'msgspec'}"
-    code = f"import sys, portfolio_stream.cli; print(sorted({heavy} & set(sys.modules)))"
-    before = cpu_seconds_of_children()
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "[]\n" == answer.stdout
-    assert cpu_seconds_of_children() - before < 1.0  # 0.1 s; of its own, whatever else the machine does
-
-
-def cpu_seconds_of_children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def test_broker_status_of_an_unused_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

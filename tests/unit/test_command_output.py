@@ -2,9 +2,9 @@
 
 import json
 import os
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import click
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from portfolio_stream import cli
 from portfolio_stream.broker.probe import free_port
 from portfolio_stream.commands import output
+from portfolio_stream.standard_streams import open_stream
 
 STRANGE = "Zoë 日\x1b[2J\u202e\x7f\n\ud800"
 
@@ -27,51 +28,50 @@ def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple
 EVERY = tuple(leaves(cli.portfolio_stream))
 
 
-def start(arguments: tuple[str, ...], stdout: int, **environment: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "portfolio_stream", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "PORTFOLIO_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}", **environment},
-    )
-
-
 def nobody_reads() -> int:
     reading, writing = os.pipe()
     os.close(reading)
     return writing
 
 
+def full_disk() -> int:
+    return os.open("/dev/full", os.O_WRONLY)
+
+
+def ended(arguments: Sequence[str], out: int, err: int, encoding: str = "utf-8") -> int | str | None:
+    """The exit code of the command in this process, on these descriptors, which are closed."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name, descriptor, drops in (("stdout", out, False), ("stderr", err, True)):
+            patched.setattr(sys, name, open_stream(descriptor, encoding, drops=drops))
+        patched.setattr(sys, "argv", ["portfolio-stream", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+    for descriptor in {out, err}:
+        os.close(descriptor)
+    return end.value.code
+
+
 @pytest.mark.parametrize("path", EVERY, ids=" ".join)
-def test_no_output_ends_in_a_traceback(path: tuple[str, ...]) -> None:
+def test_no_output_ends_in_a_traceback(path: tuple[str, ...], tmp_path: Path) -> None:
     """A full disk is said in two lines; a closed pipe ends in silence, as `git log | head -1`; latin-1 prints all."""
-    full, closed = os.open("/dev/full", os.O_WRONLY), nobody_reads()
-    sinks = (full, {}), (closed, {}), (subprocess.DEVNULL, {"PYTHONIOENCODING": "latin-1"})
-    started = [start((*path, "--help"), sink, **environment) for sink, environment in sinks]
-    errors = [one.communicate()[1] for one in started]
-    os.close(full)
-    os.close(closed)
-    assert [1, 141, 0] == [one.returncode for one in started]
-    assert (2, b"", b"") == (errors[0].count(b"\n"), *errors[1:])
-    assert errors[0].startswith(b"Error: Standard output cannot be written: No space left on device.\n")
+    said = []
+    for number, (out, encoding) in enumerate(
+        [(full_disk(), "utf-8"), (nobody_reads(), "utf-8"), (os.open(os.devnull, os.O_WRONLY), "latin-1")]
+    ):
+        errors = tmp_path / str(number)
+        err = os.open(errors, os.O_WRONLY | os.O_CREAT)
+        said.append((ended((*path, "--help"), out, err, encoding), errors.read_bytes()))
+    (full, cause_and_action), *others = said
+    assert [(141, b""), (0, b"")] == others
+    assert (1, 2) == (full, cause_and_action.count(b"\n"))
+    assert cause_and_action.startswith(b"Error: Standard output cannot be written: No space left on device.\n")
 
 
-def test_errors_that_nobody_can_read_change_no_exit_code() -> None:
+@pytest.mark.parametrize("sink", [full_disk, nobody_reads])
+def test_errors_that_nobody_can_read_change_no_exit_code(sink: Callable[[], int]) -> None:
     """Standard error on a full disk or behind a closed pipe: the command still says by its code how it ended."""
-    full, closed = os.open("/dev/full", os.O_WRONLY), nobody_reads()
-    code = "import os, sys; os.dup2(int(sys.argv.pop(1)), 2); from portfolio_stream.cli import main; main()"
-    ends = [
-        subprocess.run(
-            [sys.executable, "-c", code, str(sink), "verify", "--bootstrap-servers", f"127.0.0.1:{free_port()}"],
-            pass_fds=(sink,),
-            check=False,
-        ).returncode
-        for sink in (full, closed)
-    ]
-    os.close(full)
-    os.close(closed)
-    assert [2, 2] == ends
+    arguments = ["verify", "--bootstrap-servers", f"127.0.0.1:{free_port()}"]
+    assert 2 == ended(arguments, os.open(os.devnull, os.O_WRONLY), sink())
 
 
 def test_lines_hold_what_a_terminal_may_have(capsys: pytest.CaptureFixture[str]) -> None:

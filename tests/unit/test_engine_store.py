@@ -1,6 +1,7 @@
 """What is on this worker's disk: its identity, the store, and the views in front of it."""
 
 import asyncio
+import errno
 import json
 import os
 import resource
@@ -12,7 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from portfolio_stream.errors import DataDirectoryInUse, StoreFailed, TableNameInvalid
+from portfolio_stream.errors import (
+    DataDirectoryInUse,
+    DataDirectoryUnusable,
+    PortfolioStreamError,
+    StoreFailed,
+    TableNameInvalid,
+)
 from portfolio_stream.exactly_once.identity import Identity, claim, resign
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.store import (
@@ -145,10 +152,29 @@ def test_a_torn_identity_is_made_anew(tmp_path: Path, torn: bytes) -> None:
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    """Not a traceback."""
+    """A bad setting: exit code 2, as for every other one."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreFailed, match="file"):
+    with pytest.raises(DataDirectoryUnusable, match="file") as caught:
         claim(tmp_path / "file", "w1")
+    assert 2 == caught.value.exit_code
+
+
+@pytest.mark.parametrize(
+    ("number", "exit_code"), [(errno.EACCES, 2), (errno.EROFS, 2), (errno.ENOSPC, 1), (errno.EIO, 1), (errno.EDQUOT, 1)]
+)
+@pytest.mark.parametrize("instance_id", ["w1", None])
+def test_a_folder_without_permission_is_a_bad_setting_and_a_full_disk_is_none(
+    number: int, exit_code: int, instance_id: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another folder helps against the one, room against the other; both name the folder and the reason."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(PortfolioStreamError, match=f"{tmp_path}.*{os.strerror(number)}") as caught:
+        claim(tmp_path, instance_id)
+    assert exit_code == caught.value.exit_code
 
 
 # --- store

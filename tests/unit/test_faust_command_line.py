@@ -1,10 +1,11 @@
 """Faust's own options, commands and variables: each is judged, and what is judged is so."""
 
+import asyncio
 import os
 import re
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NoReturn
 
 import faust.cli
 import mode.worker
@@ -12,6 +13,8 @@ import pytest
 from faust.cli.faust import cli
 from faust.types.settings import Settings as FaustSettings
 
+from portfolio_stream.errors import PortfolioStreamError, WebServerNeeded
+from portfolio_stream.exactly_once.faust.app import ExactlyOnceApp
 from portfolio_stream.exactly_once.faust.command_line import (
     COMMANDS,
     OPTIONS,
@@ -21,12 +24,14 @@ from portfolio_stream.exactly_once.faust.command_line import (
     idle_variables,
 )
 from portfolio_stream.settings import Settings
-from portfolio_stream.worker import make_app
+from portfolio_stream.web.server import DEFAULT_PORT, authority
+from portfolio_stream.worker import _app_or_exit, make_app
 from tests.integration.sensor_averages import code
-from tests.integration.workers import FAUST
 
 PAGE = Path(__file__).parents[2] / "docs" / "faust.md"
 HOSTILE = "tcp://10.0.0.7:80"
+#: that a command of Faust's asks for
+ARGUMENTS = {"send": ("portfolio-events", "x"), "model": ("Model",)}
 #: set by Faust's command line for its own use
 OWN = frozenset({"GEVENT_LOOP"})
 
@@ -80,117 +85,206 @@ def test_the_documentation_has_what_is_refused() -> None:
         assert f"`{name}`" in page, name
 
 
-def ended(folder: Path, *arguments: str, app: str = "portfolio_stream", **variables: str) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of `faust`, with a broker that nobody can be and no PORTFOLIO_ of the machine's."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PORTFOLIO_")}
-    own = {"PORTFOLIO_BOOTSTRAP_SERVERS": "127.0.0.1:1", "KAFKA": "127.0.0.1:1", "PYTHONPATH": str(folder)}
-    one = subprocess.run(
-        [FAUST, "-A", app, *arguments],
-        env=kept | own | variables,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert "Traceback" not in one.stdout + one.stderr, one
-    return one.returncode, one.stdout, one.stderr
+class _Begun(Exception):
+    """A worker got as far as its engine: these are its settings, with what stands on the command line."""
+
+    def __init__(self, settings: Settings, host_setting: str) -> None:
+        self.settings = settings
+        self.host_setting = host_setting
 
 
-def made(folder: Path) -> list[str]:
-    """But what Python and its test libraries leave."""
-    return sorted(path.name for path in folder.iterdir() if not path.name.startswith((".", "__pycache__")))
+async def _begin(settings: Settings, _tables: object, _prices: object, host_setting: str) -> None:
+    raise _Begun(settings, host_setting)
 
 
+@pytest.fixture(autouse=True)
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An empty working directory, no PORTFOLIO_ of the machine's, and a loop for Faust, which closes none."""
+    for name in [name for name in os.environ if name.startswith("PORTFOLIO_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["faust"])
+    monkeypatch.setattr("portfolio_stream.worker.make_engine", _begin)
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
+
+
+def portfolio_app() -> ExactlyOnceApp:
+    return _app_or_exit()
+
+
+def sensor_app() -> ExactlyOnceApp:
+    namespace: dict[str, Any] = {"__name__": "sensor_averages"}
+    exec(code(), namespace)  # what readers copy
+    made = namespace["app"]
+    assert isinstance(made, ExactlyOnceApp)
+    return made
+
+
+def run(app: ExactlyOnceApp, *arguments: str) -> Exception:
+    """`faust -A APP ARGUMENTS` in this process, up to where a worker begins; returns what its start raised.
+
+    Raises SystemExit for a command that ends before.
+    """
+    raised = []
+
+    def begin(worker: Any) -> NoReturn:
+        try:
+            worker.loop.run_until_complete(app.make_engine())
+        except (_Begun, PortfolioStreamError) as error:
+            raised.append(error)
+        raise SystemExit(0)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("portfolio_stream.exactly_once.faust.app._Worker.execute_from_commandline", begin)
+        try:
+            cli.main(list(arguments), prog_name="faust", standalone_mode=False, app=app, side_effects=False)
+        except SystemExit:
+            if not raised:
+                raise
+    return raised[0]
+
+
+def begun(*arguments: str) -> Settings:
+    """The settings of the worker that begins."""
+    outcome = run(portfolio_app(), *arguments)
+    assert isinstance(outcome, _Begun), outcome
+    return outcome.settings
+
+
+def set_all(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize("make", [portfolio_app, sensor_app])
 @pytest.mark.parametrize(
-    ("app", "arguments", "variables", "named"),
+    ("arguments", "named"),
     [
-        ("portfolio_stream", ["send", "portfolio-events", "x"], {}, "faust send"),
-        ("portfolio_stream", ["reset"], {}, "faust reset"),
-        ("portfolio_stream", ["clean-versions"], {}, "faust clean-versions"),
-        ("portfolio_stream", ["livecheck"], {}, "faust livecheck"),
-        ("portfolio_stream", ["worker", "--web-transport", "tcp://"], {}, "--web-transport"),
-        ("portfolio_stream", ["worker", "-h", "worker-1.example"], {}, "--web-host"),
-        ("portfolio_stream", ["worker", "--console-port", "50101"], {}, "--console-port"),
-        ("portfolio_stream", ["--blocking-timeout", "10", "worker"], {}, "--blocking-timeout"),
-        ("portfolio_stream", ["worker"], {"F_STRICT": "1"}, "FAUST_STRICT"),
-        ("sensor_averages", ["send", "portfolio-events", "x"], {}, "faust send"),
-        ("sensor_averages", ["worker", "-h", "worker-1.example"], {}, "--web-host"),
+        *(([name, *ARGUMENTS.get(name, ())], f"faust {name}") for name in sorted(REFUSED_COMMANDS)),
+        (["worker", "--web-transport", "tcp://"], "--web-transport"),
+        (["worker", "-h", "worker-1.example"], "--web-host"),
+        (["worker", "--web-host", ""], "--web-host"),
+        (["worker", "--console-port", "50101"], "--console-port"),
+        (["--console-port", "50101", "worker"], "--console-port"),
+        (["--blocking-timeout", "10", "worker"], "--blocking-timeout"),
+        (["worker", "--blocking-timeout", "0"], "--blocking-timeout"),
     ],
 )
 def test_what_is_refused_is_named(
-    app: str, arguments: list[str], variables: dict[str, str], named: str, tmp_path: Path
+    make: Callable[[], ExactlyOnceApp],
+    arguments: list[str],
+    named: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Two lines, exit code 2, and nothing was made, opened or sent; whatever app stands on the engine."""
-    (tmp_path / "sensor_averages.py").write_text(code())
-    status, _, err = ended(tmp_path, *arguments, app=app, **variables)
+    monkeypatch.setenv("KAFKA", "127.0.0.1:1")
+    with pytest.raises(SystemExit) as ended:
+        run(make(), *arguments)
+    err = capsys.readouterr().err
     cause, action = err.splitlines()
-    assert (2, True) == (status, action.startswith("Operator action: ")), err
+    assert (2, True) == (ended.value.code, action.startswith("Operator action: ")), err
     assert cause.startswith(f"{named} is not for an app"), err
-    assert ["sensor_averages.py"] == made(tmp_path)
+    assert [] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["FAUST_STRICT", "F_STRICT"])
+@pytest.mark.parametrize("make", [portfolio_app, sensor_app])
+def test_a_strict_faust_is_refused(
+    make: Callable[[], ExactlyOnceApp], name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the app is made: Faust would end with a traceback of its own."""
+    set_all(monkeypatch, {name: "1", "KAFKA": "127.0.0.1:1"})
+    with pytest.raises(SystemExit) as ended:
+        make()
+    assert (2, True) == (ended.value.code, capsys.readouterr().err.startswith("FAUST_STRICT is not for an app"))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "variables", "shown"),
+    ("arguments", "variables", "host", "port"),
     [
-        (["--web-port", "6066"], {"PORTFOLIO_WEB_PORT": "41707"}, "http://127.0.0.1:6066"),
-        ([], {"PORTFOLIO_WEB_PORT": "41707", "WEB_PORT": "41708"}, "http://127.0.0.1:41707"),
-        ([], {"PORTFOLIO_WEB_PORT": "41707", "WEB_PORT": HOSTILE}, "http://127.0.0.1:41707"),
-        ([], {"BROKER_URL": "kafka://127.0.0.1:1"}, "exactly-once://127.0.0.1:1"),
-        (["--web-bind", "127.0.0.2"], {"PORTFOLIO_WEB_HOST": "127.0.0.1"}, "http://127.0.0.2:6066"),
-        (["-b", "::1"], {"PORTFOLIO_WEB_TOKEN": "secret"}, "http://[::1]:6066"),
-        ([], {"FAUST_DEBUG": "1", "DJANGO_SETTINGS_MODULE": "none"}, "exactly-once://127.0.0.1:1"),
+        (["--web-port", "6066"], {"PORTFOLIO_WEB_PORT": "41707"}, "127.0.0.1", 6066),
+        (["-p", "7007"], {}, "127.0.0.1", 7007),
+        ([], {"PORTFOLIO_WEB_PORT": "41707", "WEB_PORT": "41708"}, "127.0.0.1", 41707),
+        ([], {"PORTFOLIO_WEB_PORT": "41707", "WEB_PORT": HOSTILE}, "127.0.0.1", 41707),
+        ([], {"BROKER_URL": "kafka://127.0.0.1:1"}, "127.0.0.1", None),
+        (["--web-bind", "127.0.0.2"], {"PORTFOLIO_WEB_HOST": "127.0.0.1"}, "127.0.0.2", None),
+        (["-b", "::1"], {"PORTFOLIO_WEB_TOKEN": "secret"}, "::1", None),
+        ([], {"FAUST_DEBUG": "1", "DJANGO_SETTINGS_MODULE": "none"}, "127.0.0.1", None),
     ],
 )
 def test_an_option_counts_and_a_variable_of_fausts_does_not(
-    arguments: list[str], variables: dict[str, str], shown: str, tmp_path: Path
+    arguments: list[str],
+    variables: dict[str, str],
+    host: str,
+    port: int | None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The banner says what the worker takes; then no broker answers. Ports that are taken are another matter."""
-    status, out, err = ended(tmp_path, "worker", *arguments, **variables)
-    assert shown in out and 1 == status, (out, err)
-    assert "No Kafka broker answers" in err or "is already in use" in err, err
+    """The worker takes it, the banner says it, and the log names what has no effect."""
+    set_all(monkeypatch, variables | {"PORTFOLIO_BOOTSTRAP_SERVERS": "127.0.0.1:1"})
+    settings = begun("worker", *arguments)
+    assert (host, port) == (settings.web_host, settings.web_port)
+    banner = capsys.readouterr().out
+    assert f"http://{authority(host, port or DEFAULT_PORT)}" in banner and "exactly-once://127.0.0.1:1" in banner
     ignored = sorted(variables.keys() & {"WEB_PORT", "BROKER_URL"})
-    assert all(f"ignored variables={name} " in err for name in ignored), err
+    assert all(f"ignored variables={name} " in caplog.text for name in ignored)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "cause"),
-    [
-        (["--web-bind", "0.0.0.0"], "only with a token"),
-        (["--web-bind", "http://127.0.0.1"], "--web-bind is 'http://127.0.0.1', but must be a host name"),
-        (["--web-bind", ""], "--web-bind is '', but must be a host name"),
-    ],
+    ("arguments", "named"), [([], "PORTFOLIO_WEB_HOST"), (["--web-bind", "192.0.2.1"], "--web-bind")]
 )
-def test_an_open_address_needs_a_token_however_it_is_given(arguments: list[str], cause: str, tmp_path: Path) -> None:
-    """As PORTFOLIO_WEB_HOST does."""
-    status, _, err = ended(tmp_path, "worker", *arguments)
-    assert 2 == status and cause in err, err
+def test_an_address_that_is_not_ours_is_named_by_what_gave_it(arguments: list[str], named: str) -> None:
+    """Whoever is told to correct a variable that does not count looks in vain."""
+    outcome = run(portfolio_app(), "worker", *arguments)
+    assert isinstance(outcome, _Begun) and named == outcome.host_setting
 
 
-@pytest.mark.parametrize("arguments", [["--datadir", "{there}"], ["-D", "{there}"]])
-@pytest.mark.parametrize("variables", [{"PORTFOLIO_DATA_DIR": "ours"}, {"FAUST_DATADIR": "fausts"}])
-def test_the_data_folder_is_the_options(arguments: list[str], variables: dict[str, str], tmp_path: Path) -> None:
-    """In both of its forms; the variables' folders are not even made."""
-    assert 1 == ended(tmp_path, *arguments, "worker", **variables)[0]
-    assert ["{there}"] == made(tmp_path)
+@pytest.mark.parametrize("value", ["http://127.0.0.1", "", "[::1]", "a b"])
+def test_an_option_is_read_as_its_variable_is(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """One parser for both."""
+    with pytest.raises(SystemExit) as ended:
+        run(portfolio_app(), "worker", "--web-bind", value)
+    assert 2 == ended.value.code
+    assert f"--web-bind is {value!r}, but must be a host name" in capsys.readouterr().err
 
 
-def test_our_variable_beats_fausts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", ["--datadir", "-D"])
+@pytest.mark.parametrize("variables", [{"PORTFOLIO_DATA_DIR": "ours"}, {"FAUST_DATADIR": "fausts"}, {}])
+def test_the_data_folder_is_the_options(
+    option: str, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In both of its forms, and literally; the banner names it."""
+    set_all(monkeypatch, variables)
+    assert Path("{there}") == begun(option, "{there}", "worker").data_dir
+    assert f"{Path.cwd()}/{{there}}" in capsys.readouterr().out
+
+
+def test_our_variable_beats_fausts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Faust's own counts where ours says nothing."""
-    assert 1 == ended(tmp_path, "worker", FAUST_DATADIR="fausts", PORTFOLIO_DATA_DIR="ours")[0]
-    assert ["ours"] == made(tmp_path)
-    assert 1 == ended(tmp_path, "worker", F_DATADIR="fausts")[0]
-    assert ["fausts", "ours"] == made(tmp_path)
+    set_all(monkeypatch, {"FAUST_DATADIR": "fausts"})
+    assert Path("fausts") == begun("worker").data_dir
+    set_all(monkeypatch, {"PORTFOLIO_DATA_DIR": "ours"})
+    assert Path("ours") == begun("worker").data_dir
 
 
-def test_the_lists_are_printed(tmp_path: Path) -> None:
-    """Commands that only look work, also as JSON, and make nothing."""
-    assert "positions" in ended(tmp_path, "--json", "tables")[1]
-    assert "portfolio_events" in ended(tmp_path, "agents")[1]
-    assert 0 == ended(tmp_path, "models")[0]
-    assert [] == made(tmp_path)
+def test_no_worker_without_its_web_server(tmp_path: Path) -> None:
+    """It is refused before an identity is claimed."""
+    refused = run(portfolio_app(), "worker", "--without-web")
+    assert isinstance(refused, WebServerNeeded)
+    assert (2, []) == (refused.exit_code, list(tmp_path.iterdir()))
 
 
-def test_a_misspelt_setting_is_named_at_the_start(tmp_path: Path) -> None:
+def test_a_misspelt_setting_is_named_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """One line of the log; the worker goes on."""
-    _, _, err = ended(tmp_path, "worker", PORTFOLIO_BOOTSTRAP_SERVER="a:1")
-    assert 1 == err.count("ignored variables=PORTFOLIO_BOOTSTRAP_SERVER "), err
+    set_all(monkeypatch, {"PORTFOLIO_BOOTSTRAP_SERVER": "a:1"})
+    begun("worker")
+    assert 1 == caplog.text.count("ignored variables=PORTFOLIO_BOOTSTRAP_SERVER ")

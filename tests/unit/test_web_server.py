@@ -40,8 +40,10 @@ def test_without_a_port_the_next_free_one() -> None:
 @pytest.mark.parametrize("host", ["192.0.2.1", "host.invalid"])
 def test_host_that_is_not_ours(host: str) -> None:
     """An address of no interface, and a name of no address."""
-    with pytest.raises(InvalidSetting):
+    with pytest.raises(InvalidSetting, match=r"^PORTFOLIO_WEB_HOST is"):
         listen(host, 0)
+    with pytest.raises(InvalidSetting, match=r"^--web-bind is"):
+        listen(host, 0, "--web-bind")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,67 @@
+"""`faust` as a process of its own: what tests/unit/test_faust_command_line.py judges in one process, end to end."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.integration.sensor_averages import code
+from tests.integration.workers import FAUST
+
+
+def ended(folder: Path, *arguments: str, app: str = "portfolio_stream", **variables: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of `faust`, with a broker that nobody can be and no PORTFOLIO_ of the machine's."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PORTFOLIO_")}
+    own = {"PORTFOLIO_BOOTSTRAP_SERVERS": "127.0.0.1:1", "KAFKA": "127.0.0.1:1", "PYTHONPATH": str(folder)}
+    one = subprocess.run(
+        [FAUST, "-A", app, *arguments],
+        env=kept | own | variables,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "Traceback" not in one.stdout + one.stderr, one
+    return one.returncode, one.stdout, one.stderr
+
+
+def made(folder: Path) -> list[str]:
+    """But what Python and its test libraries leave."""
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith((".", "__pycache__")))
+
+
+@pytest.mark.parametrize("app", ["portfolio_stream", "sensor_averages"])
+def test_what_is_refused_is_named(app: str, tmp_path: Path) -> None:
+    """Two lines, exit code 2, and nothing was made; whatever app stands on the engine."""
+    (tmp_path / "sensor_averages.py").write_text(code())
+    status, _, err = ended(tmp_path, "send", "portfolio-events", "x", app=app)
+    cause, action = err.splitlines()
+    assert (2, True) == (status, action.startswith("Operator action: ")), err
+    assert cause.startswith("faust send is not for an app"), err
+    assert ["sensor_averages.py"] == made(tmp_path)
+
+
+def test_a_worker_takes_its_options_and_no_variable_of_fausts(tmp_path: Path) -> None:
+    """The option's folder alone is made, and the banner says what counts; then no broker answers."""
+    variables = {"PORTFOLIO_DATA_DIR": "ours", "FAUST_DATADIR": "fausts", "WEB_PORT": "tcp://10.0.0.7:80"}
+    options = ["--datadir", "{there}", "worker", "--web-port", "7007", "--web-bind", "127.0.0.2"]
+    status, out, err = ended(tmp_path, *options, BROKER_URL="kafka://127.0.0.1:1", **variables)
+    assert 1 == status and ("No Kafka broker answers" in err or "is already in use" in err), err
+    assert "http://127.0.0.2:7007" in out and "exactly-once://127.0.0.1:1" in out and "/{there}" in out, out
+    assert "ignored variables=BROKER_URL,WEB_PORT " in err
+    assert ["{there}"] == made(tmp_path)
+
+
+def test_the_folder_of_fausts_variable_counts_where_nothing_else_does(tmp_path: Path) -> None:
+    """Faust makes FAUST_DATADIR of F_DATADIR as it is imported."""
+    assert 1 == ended(tmp_path, "worker", F_DATADIR="fausts")[0]
+    assert ["fausts"] == made(tmp_path)
+
+
+def test_the_lists_are_printed(tmp_path: Path) -> None:
+    """Commands that only look work, also as JSON, and make nothing."""
+    assert "positions" in ended(tmp_path, "--json", "tables")[1]
+    assert "portfolio_events" in ended(tmp_path, "agents")[1]
+    assert 0 == ended(tmp_path, "models")[0]
+    assert [] == made(tmp_path)

@@ -1,0 +1,66 @@
+"""The package as an interpreter of its own has it: installed as the Dockerfile does, and how soon it starts."""
+
+import os
+import re
+import resource
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+
+
+def test_what_the_dockerfile_copies_is_all_that_an_install_needs(tmp_path: Path) -> None:
+    """Its own pip line, on its own COPY set, gives a package that holds every file of the source, and starts.
+
+    Only what needs an index is left out: the dependencies come from this environment, which was set up by the same
+    constraints.
+    """
+    stage = DOCKERFILE.split("\nFROM ")[1]
+    for copied in re.findall(r"^COPY (.*) \S+$", stage, re.MULTILINE):
+        for name in copied.split():
+            source = ROOT / name
+            assert f"!{name.rstrip('/')}" in (ROOT / ".dockerignore").read_text().splitlines()
+            if source.is_dir():
+                ignored = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(source, tmp_path / "build" / name, ignore=ignored, dirs_exist_ok=True)
+            else:
+                (tmp_path / "build").mkdir(exist_ok=True)
+                shutil.copy(source, tmp_path / "build" / name)
+    (line,) = re.findall(r"^RUN /opt/venv/bin/(python -m pip install .*)$", stage, re.MULTILINE)
+    _, *arguments = shlex.split(line)
+    here = ["--no-deps", "--no-build-isolation", "--quiet", "--target", str(tmp_path / "installed")]
+    subprocess.run([sys.executable, *arguments, *here], cwd=tmp_path / "build", check=True, timeout=120)
+
+    packages = ("agents", "portfolio_stream", "tables")
+    assert source_files(ROOT, packages) == source_files(tmp_path / "installed", packages)
+    alone = {"PYTHONPATH": os.pathsep.join([str(tmp_path / "installed"), sysconfig.get_path("purelib")]), "HOME": "/"}
+    code = "import portfolio_stream.worker as w, portfolio_stream.cli; print(w.__file__)"
+    told = subprocess.run(
+        [sys.executable, "-S", "-c", code], cwd=tmp_path, env=alone, check=True, capture_output=True, text=True
+    )
+    assert told.stdout.startswith(str(tmp_path))
+
+
+def source_files(root: Path, packages: tuple[str, ...]) -> set[Path]:
+    found = (path for package in packages for path in (root / package).rglob("*"))
+    return {path.relative_to(root) for path in found if path.is_file() and "__pycache__" not in path.parts}
+
+
+def test_help_is_quick() -> None:
+    """Nothing heavy is imported before a command runs."""
+    heavy = "{'aiokafka', 'asyncio', 'faust', 'msgspec'}"
+    code = f"import sys, portfolio_stream.cli; print(sorted({heavy} & set(sys.modules)))"
+    before = cpu_seconds_of_children()
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "[]\n" == answer.stdout
+    assert cpu_seconds_of_children() - before < 1.0  # 0.1 s; of its own, whatever else the machine does
+
+
+def cpu_seconds_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
