@@ -21,7 +21,7 @@ from aiokafka.errors import (
     NotCoordinatorForGroupError,
 )
 
-from portfolio_stream.aiokafka_stop import stop_consumer
+from portfolio_stream.aiokafka_stop import stop_consumer, stop_producer
 from portfolio_stream.errors import InvalidSetting, KafkaRefused
 from portfolio_stream.kafka_reach import bootstrapped, why_unreachable
 from portfolio_stream.rebootstrap import recovering
@@ -91,7 +91,7 @@ async def _stop(client: Any) -> None:
     elif isinstance(client, AIOKafkaClient | AIOKafkaAdminClient):
         await client.close()
     else:
-        await client.stop()
+        await stop_producer(client)
 
 
 def _sentence(error: KafkaError) -> str:

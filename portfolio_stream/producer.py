@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError
 
 from portfolio_stream.generator import Generated
 from portfolio_stream.kafka_client import client_options
@@ -24,6 +25,7 @@ from portfolio_stream.rebootstrap import recovering
 from portfolio_stream.settings import Settings
 
 BATCH_BYTES = 256 * 1024  # far below max.message.bytes; larger ones gained nothing
+ANSWER_SECONDS = 120.0  # for a batch; Kafka's own delivery.timeout.ms
 STEP_SECONDS = 0.01  # of the pace: no burst is longer than this
 STEP_RECORDS = 2_000  # at an unlimited rate: how often others get a turn
 
@@ -71,17 +73,20 @@ class BatchedTopic:
             await self._send(partition, batch)
 
     async def settle(self) -> None:
-        """Return when all that was appended is acknowledged by Kafka."""
+        """Return when Kafka has acknowledged all that was appended. Raises KafkaConnectionError if no answer comes."""
         await self.flush()
         while self._sent:
-            await self._sent[0][0]
+            await asyncio.wait((self._sent[0][0],), timeout=ANSWER_SECONDS)
+            if not self._sent[0][0].done():
+                raise KafkaConnectionError("no broker answered a batch")
             self._take()
 
     def abandon(self) -> None:
-        """Count what was acknowledged all the same, and look at the error of everything else."""
+        """Count what was acknowledged all the same, and look at the error of everything else, whenever it comes."""
         for future, records in self._sent:
-            if future.done() and not future.cancelled() and future.exception() is None:
+            if future.done() and _error_of(future) is None:
                 self.acknowledged += records
+            future.add_done_callback(_error_of)
         self._sent.clear()
 
     def _partition(self, record: Generated) -> int:
@@ -98,7 +103,11 @@ class BatchedTopic:
 
     async def _send(self, partition: int, batch: Any) -> None:
         records = batch.record_count()
-        self._sent.append((await self._producer.send_batch(batch, self._topic, partition=partition), records))
+        try:
+            future = await self._producer.send_batch(batch, self._topic, partition=partition)
+        except KafkaTimeoutError as error:  # the batch before it is still without an answer
+            raise KafkaConnectionError("no broker answered a batch") from error
+        self._sent.append((future, records))
         while self._sent and self._sent[0][0].done():
             self._take()
 
@@ -106,6 +115,10 @@ class BatchedTopic:
         future, records = self._sent.popleft()
         future.result()
         self.acknowledged += records
+
+
+def _error_of(future: "asyncio.Future[Any]") -> BaseException | None:
+    return asyncio.CancelledError() if future.cancelled() else future.exception()
 
 
 async def produce(topic: BatchedTopic, records: Iterable[Generated], rate: float) -> AsyncIterator[int]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
+from portfolio_stream.aiokafka_stop import stop_producer
 from portfolio_stream.generator import Generated
 from portfolio_stream.producer import BatchedTopic
 
@@ -61,7 +62,7 @@ async def test_a_broker_that_went_away_leaves_no_error_unseen() -> None:
     asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context["message"]))
     producer = Producer()
     topic = BatchedTopic(producer, "t", 1)
-    await send(topic, 3, 2, 4, 1)
+    await send(topic, 3, 2, 4, 1, 1)
     producer.answers[0].set_result(None)
     producer.answers[1].set_exception(KafkaConnectionError("gone"))
     producer.answers[2].set_result(None)
@@ -69,9 +70,39 @@ async def test_a_broker_that_went_away_leaves_no_error_unseen() -> None:
     with pytest.raises(KafkaConnectionError):
         await topic.settle()
     topic.abandon()
+    producer.answers[4].set_exception(KafkaConnectionError("closed"))
+    await asyncio.sleep(0)
     assert 7 == topic.acknowledged
     del topic
     producer.answers.clear()
     gc.collect()
     await asyncio.sleep(0)
     assert [] == unseen
+
+
+async def test_no_answer_at_all_is_an_error_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that is gone says nothing: the waiting has an end."""
+    monkeypatch.setattr("portfolio_stream.producer.ANSWER_SECONDS", 0.01)
+    topic = BatchedTopic(Producer(), "t", 1)
+    await send(topic, 1)
+    with pytest.raises(KafkaConnectionError):
+        await topic.settle()
+
+
+async def test_a_stop_waits_for_no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """aiokafka's own stop awaits every batch for ever; then sender and connections are closed all the same."""
+    monkeypatch.setattr("portfolio_stream.aiokafka_stop.FLUSH_SECONDS", 0.01)
+    closed = []
+
+    class Part:
+        async def close(self) -> None:
+            closed.append(self)
+
+    class Stuck:
+        _sender, client = Part(), Part()
+
+        async def stop(self) -> None:
+            await asyncio.get_running_loop().create_future()
+
+    await stop_producer(Stuck())
+    assert [Stuck._sender, Stuck.client] == closed
