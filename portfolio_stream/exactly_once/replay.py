@@ -78,6 +78,7 @@ class Replay:
             return {}
         async with self._turn:
             await self._store.drained()  # a wipe that a cancelled run has begun
+            asked = time.time()
             firsts = await log_offsets(self._client, self._topic, group_offsets, EARLIEST)
             ends = await log_offsets(self._client, self._topic, firsts, LATEST)
             ends = {partition: end for partition, end in ends.items() if self._is_credible(partition, end)}
@@ -94,23 +95,34 @@ class Replay:
             try:
                 for partition in todo:
                     self._reader.resume(partition, starts[partition])
-                await self._until_some_end(todo, ends, problems, waiting, len(group_offsets) + others)
-                await self._mark(todo)
+                whole = await self._until_some_end(todo, ends, problems, waiting, len(group_offsets) + others, asked)
+                await self._mark(todo, whole, asked)
             finally:
                 self._reader.pause(ends)
             told = ends.keys() - todo
             return {partition: Replayed(self._counts.pop(partition, 0), problems.get(partition)) for partition in told}
 
     async def _until_some_end(
-        self, todo: set[int], ends: Mapping[int, int], problems: dict[int, str], waiting: Waiting, asked: int
-    ) -> None:
-        """They leave `todo`; of as many as `asked` nobody else waits."""
+        self,
+        todo: set[int],
+        ends: Mapping[int, int],
+        problems: dict[int, str],
+        waiting: Waiting,
+        all_asked: int,
+        began: float,
+    ) -> dict[int, int]:
+        """Fetch until some partitions have left `todo`, because they have reached their ends or have a problem.
+
+        While all of `all_asked` partitions are in `todo`, no caller waits for an earlier result. Returns the positions
+        of those that have reached their ends.
+        """
+        whole: dict[int, int] = {}
         tries: dict[tuple[int, int], int] = {}
         gathered = time.monotonic() + GATHER_SECONDS
-        while todo and (len(todo) == asked or time.monotonic() < gathered):
+        while todo and (len(todo) == all_asked or time.monotonic() < gathered):
             waiting(todo, CHANGELOG_END)
             try:
-                await self._fetch()
+                await self._fetch(began)
             except CorruptBatch as corrupt:
                 place = (corrupt.partition, corrupt.offset)
                 tries[place] = tries.get(place, 0) + 1
@@ -120,28 +132,48 @@ class Replay:
                     self._reader.pause((corrupt.partition,))
                     todo.discard(corrupt.partition)
             for partition in list(todo):
-                if await self._reader.position(partition) >= ends[partition]:
+                position = await self._reader.position(partition)
+                if position >= ends[partition]:
+                    whole[partition] = position
                     todo.discard(partition)
                     self._reader.pause((partition,))
+        return whole
 
-    async def _fetch(self) -> None:
+    async def _fetch(self, began: float) -> None:
         """One write for all batches of a partition: the store's thread may have to wait for the loop's turn to end."""
         for partition, batches in (await self._reader.fetch(FETCH_WAIT_MS)).items():
             prefix = prefix_of(partition)
             items = [(prefix + record.key, record.value) for batch in batches for record in batch]
-            position = Position(topic_id=self._topic_id, offset=batches[-1][-1].offset + 1, written_at=time.time())
+            offset, since = batches[-1][-1].offset + 1, self._whole_since(partition, began)
+            position = Position(topic_id=self._topic_id, offset=offset, written_at=since)
             await self._store.write(items, {partition: position})
             self._counts[partition] = self._counts.get(partition, 0) + len(items)
 
-    async def _mark(self, partitions: Collection[int]) -> None:
-        """Up to where they were read: aborted records alone may take longer than a turn. What is not read stays old."""
-        marks = {}
-        for partition in partitions:
+    async def _mark(self, unfinished: Collection[int], whole: Mapping[int, int], asked: float) -> None:
+        """Write up to where the partitions were read: aborted records alone may take longer than a turn.
+
+        A partition that has reached its end holds all that stood in the changelog when the end was `asked` for.
+        """
+        marks = {
+            partition: Position(topic_id=self._topic_id, offset=offset, written_at=asked)
+            for partition, offset in whole.items()
+        }
+        for partition in unfinished:
             offset, known = await self._reader.position(partition), self._store.position(partition)
             if offset > (0 if known is None else known.offset):
-                marks[partition] = Position(topic_id=self._topic_id, offset=offset, written_at=time.time())
+                since = self._whole_since(partition, asked)
+                marks[partition] = Position(topic_id=self._topic_id, offset=offset, written_at=since)
         if marks:
             await self._store.write([], marks)
+
+    def _whole_since(self, partition: int, began: float) -> float:
+        """When the store last held the whole changelog: a replay that has not reached the end does not change that.
+
+        Tombstones behind the position may be as old, however often the replay is interrupted. A store that was wiped
+        counts from the moment at which its replay `began`.
+        """
+        known = self._store.position(partition)
+        return began if known is None else known.written_at
 
     def _is_credible(self, partition: int, end: int) -> bool:
         position = self._store.position(partition)

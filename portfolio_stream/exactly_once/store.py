@@ -59,7 +59,8 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
 
     topic_id: str
     offset: int
-    #: seconds since 1970, by the wall clock: tombstones expire in the broker by its clock, however long we were off
+    #: When the store last held the whole changelog, in seconds since 1970. No tombstone behind `offset` is older. The
+    #: wall clock counts, since tombstones expire in the broker by its clock, however long the worker was off.
     written_at: float
 
 

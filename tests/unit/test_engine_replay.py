@@ -120,6 +120,27 @@ async def test_what_cannot_be_continued_is_made_anew(store: Store, log: Log, fou
     assert ([0], b"4", False) == (log.asked_from, store.get(KEY), kept(store))
 
 
+async def test_a_replay_that_is_interrupted_makes_the_store_no_younger(store: Store, log: Log) -> None:
+    """The tombstones that it has not reached are as old as before: two interruptions must not outlast them."""
+    await stored(store, absent=600.0)
+    before = store.position(PARTITION)
+    log.corrupt[3] = 99  # the replay ends behind offset 2
+    assert (await run(store, log)).problem is not None
+    after = store.position(PARTITION)
+    assert before is not None and after is not None
+    assert (3, before.written_at) == (after.offset, after.written_at)
+
+
+async def test_a_replay_that_reaches_the_end_counts_from_the_look_at_the_end(store: Store, log: Log) -> None:
+    """What was written since then stands behind the position."""
+    await stored(store, absent=600.0)
+    began = time.time()
+    await run(store, log)
+    position = store.position(PARTITION)
+    assert position is not None and 5 == position.offset
+    assert began <= position.written_at <= time.time()
+
+
 async def test_a_changelog_that_ends_too_early_is_believed_when_it_lasts(
     store: Store, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -339,11 +360,11 @@ async def test_what_one_fetch_brings_is_written_at_once(
     """A transaction is a batch of some ten records; a write of each waited for the folds beside it: 45 seconds for
     100,000 records instead of two.
     """
-    positions: list[int] = []
+    written: list[int] = []
     write = store.write
 
     async def noted(items: Any, marks: Any) -> None:
-        positions.append(marks[PARTITION].offset)
+        written.append(len(items))
         await write(items, marks)
 
     async def fetch(timeout_ms: int) -> dict[int, list[list[Any]]]:
@@ -353,4 +374,4 @@ async def test_what_one_fetch_brings_is_written_at_once(
     monkeypatch.setattr(store, "write", noted)
     monkeypatch.setattr(log, "fetch", fetch)
     assert Replayed(5) == await run(store, log)
-    assert ([5], b"4") == (positions, store.get(KEY))
+    assert ([5, 0], b"4") == (written, store.get(KEY))  # the last write marks the end
