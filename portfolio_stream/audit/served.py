@@ -30,7 +30,7 @@ from portfolio_stream.audit.replay import SHOW
 from portfolio_stream.audit.result import Coverage
 from portfolio_stream.members import Owner
 from portfolio_stream.settings import Settings
-from portfolio_stream.web.bounded import AnswerTooLarge, read_bounded
+from portfolio_stream.web.bounded import AnswerTooLarge, decoded, read_bounded
 from portfolio_stream.web.peers import Peer, Peers
 
 T = TypeVar("T")
@@ -193,9 +193,9 @@ class Asker:
         worker = self._workers[self._turn % len(self._workers)]
         try:
             status, content = await self._fetch(worker, path)
-            return decode(content) if status in ANSWERS else None
-        except (TimeoutError, aiohttp.ClientError, ValueError, msgspec.MsgspecError, AnswerTooLarge):
-            return None  # ValueError: not an address
+        except (TimeoutError, aiohttp.ClientError, ValueError, AnswerTooLarge):  # ValueError: not an address
+            return None
+        return decoded(decode, content) if status in ANSWERS else None
 
     async def _fetch(self, worker: Owner | str, path: str) -> tuple[int | None, bytes]:
         """No status: no worker of the group answers there."""

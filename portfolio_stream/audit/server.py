@@ -5,6 +5,7 @@ without one), anywhere else for PORTFOLIO_WEB_TOKEN or the signature of a worker
 """
 
 import errno
+import logging
 import socket
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
@@ -22,8 +23,11 @@ from portfolio_stream.errors import InvalidSetting, WebPortInUse
 from portfolio_stream.settings import Settings
 from portfolio_stream.web.access import Access
 from portfolio_stream.web.exposition import exposed
+from portfolio_stream.web.listener import Listener
 from portfolio_stream.web.problem import json_response, problems
 from portfolio_stream.web.signed_access import AUDITOR
+
+log = logging.getLogger(__name__)
 
 PREFIX = "portfolio_stream_audit_"
 SHUTDOWN_SECONDS = 0.3
@@ -36,13 +40,12 @@ async def serving(settings: Settings, port: int, board: Board) -> AsyncIterator[
         host = sock.getsockname()[0]
         token = None if ip_address(host).is_loopback else settings.web_token
         access = Access(replace(settings, web_token=token, web_advertised=None), host, AUDITOR)
-        runner = web.AppRunner(_application(access, board), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
-        await runner.setup()
+        listener = Listener(_application(access, board), sock, log, SHUTDOWN_SECONDS)
         try:
-            await web.SockSite(runner, sock).start()
+            await listener.start()
             yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         finally:
-            await runner.cleanup()
+            await listener.stop()
 
 
 def _listen(host: str, port: int) -> socket.socket:

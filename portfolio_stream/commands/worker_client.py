@@ -78,6 +78,6 @@ def _problem(content: bytes) -> dict[str, str]:
     """The members of an application/problem+json answer that are text; none of what is no such answer."""
     try:
         members = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return {k: v for k, v in members.items() if isinstance(v, str)} if isinstance(members, dict) else {}

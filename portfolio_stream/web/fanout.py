@@ -16,6 +16,7 @@ from aiohttp import web
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.foreign import whole_number
 from portfolio_stream.members import Owner
+from portfolio_stream.web.bounded import Count, Partition, decoded
 from portfolio_stream.web.forwarding import Forwarding
 from portfolio_stream.web.moment import Moment
 from portfolio_stream.web.owners import Owners
@@ -27,16 +28,16 @@ from portfolio_stream.web.signed_access import FORWARDED, PARTITIONS
 class Origin(msgspec.Struct, frozen=True):
     """Of what state a partition's share of an answer is."""
 
-    partition: int
+    partition: Partition
     #: the last source offset that it includes; null: none
-    offset: int | None
+    offset: Count | None
     worker: str
 
 
 class Missing(msgspec.Struct, frozen=True):
     """A partition that an answer does not have."""
 
-    partition: int
+    partition: Partition
     #: its owner; null: none is known
     worker: str | None
     detail: str
@@ -147,9 +148,9 @@ class Fanout:
 
 
 def _named(request: web.Request) -> list[int]:
-    """The partitions that another worker means; what is no number is no partition."""
+    """The partitions that another worker means. Each once: a stranger could have one read again and again."""
     numbers = map(whole_number, request.headers.get(PARTITIONS, "").split(","))
-    return [number for number in numbers if number is not None]
+    return sorted({number for number in numbers if number is not None})
 
 
 def _understood(
@@ -159,11 +160,10 @@ def _understood(
     if isinstance(answer, Problem):
         return None, (), answer.detail
     content = bytes(answer.body or b"")  # type: ignore[arg-type]  # Forwarding read it
-    try:
-        if answer.status == 200:
-            part = decode(content)
+    if answer.status == 200:
+        part = decoded(decode, content)
+        if part is not None:
             return part, part.missing, "The partition's owner answered for others."
-        refusal = _decode_refusal(content)
-    except msgspec.MsgspecError:
-        return None, (), "The partition's owner gave an answer of another version."
-    return None, refusal.missing, refusal.detail
+    elif (refusal := decoded(_decode_refusal, content)) is not None:
+        return None, refusal.missing, refusal.detail
+    return None, (), "The partition's owner gave an answer of another version."

@@ -7,6 +7,7 @@ import msgspec
 from aiohttp import web
 
 from portfolio_stream.members import Owner
+from portfolio_stream.web.bounded import decoded
 from portfolio_stream.web.peers import Answer, Peer, Peers
 from portfolio_stream.web.problem import RETRY_AFTER_SECONDS, Problem, unavailable
 
@@ -51,7 +52,5 @@ class Forwarding:
 
 
 def _detail(answer: Answer) -> str:
-    try:
-        return _decode(answer.body).detail
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return ""
+    told = decoded(_decode, answer.body)
+    return "" if told is None else told.detail

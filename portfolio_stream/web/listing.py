@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import msgspec
 from aiohttp import web
 
+from portfolio_stream.web.bounded import Count as Number
+from portfolio_stream.web.bounded import Partition
 from portfolio_stream.web.catalog import PRICES_KEY, SERVED
 from portfolio_stream.web.census import Census, Count
 from portfolio_stream.web.fanout import Fanout, Missing
@@ -23,15 +25,15 @@ from tables.prices import NAME, Prices
 class Held(msgspec.Struct, frozen=True, kw_only=True):
     """A table's share in one partition."""
 
-    partition: int
+    partition: Partition
     #: None: no owner is known
     worker: str | None
     #: the last source offset that it includes
-    offset: int | None = None
-    keys: int | None = None
-    bytes: int | None = None
+    offset: Number | None = None
+    keys: Number | None = None
+    bytes: Number | None = None
     #: the last source offset that was counted
-    counted_offset: int | None = None
+    counted_offset: Number | None = None
     #: how long ago
     counted_seconds_ago: float | None = None
 

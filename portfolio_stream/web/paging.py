@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from portfolio_stream.records.values import SEPARATOR, join_key
+from portfolio_stream.web.bounded import Partition
 from portfolio_stream.web.catalog import WRONG_ESCAPE
 from portfolio_stream.web.problem import Problem
 
@@ -53,7 +54,7 @@ class Row(msgspec.Struct, frozen=True):
     key: tuple[str, ...]
     #: JSON
     value: msgspec.Raw
-    partition: int
+    partition: Partition
 
     @property
     def order(self) -> bytes:

@@ -27,7 +27,7 @@ from yarl import URL
 from portfolio_stream.members import Owner
 from portfolio_stream.web import signatures
 from portfolio_stream.web.access import IDENTITY_PATH, LOOPBACK_NAMES, host_of
-from portfolio_stream.web.bounded import ANSWER_BYTES, AnswerTooLarge, read_bounded
+from portfolio_stream.web.bounded import ANSWER_BYTES, AnswerTooLarge, decoded, read_bounded
 from portfolio_stream.web.signed_access import FORWARDED, PARTITIONS
 
 log = logging.getLogger(__name__)
@@ -195,9 +195,8 @@ class Peers:
             return None, _stranger(address)
         if answer.status != HTTPStatus.OK:
             return None, _refusal(address, answer)
-        try:
-            told = _decode(answer.body)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        told = decoded(_decode, answer.body)
+        if told is None:
             return None, _stranger(address)
         if self._key is None or signatures.is_identity(self._key, told.proof, nonce, address, told.member, told.worker):
             return told.member, _PROVED

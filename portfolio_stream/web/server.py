@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 
 from aiohttp import web
-from aiohttp.http import HttpProcessingError
 
 from portfolio_stream.errors import InvalidSetting, WebPortInUse
 from portfolio_stream.exactly_once.engine import Engine
@@ -23,6 +22,7 @@ from portfolio_stream.web.fanout import Fanout
 from portfolio_stream.web.forwarding import Forwarding
 from portfolio_stream.web.health import Health
 from portfolio_stream.web.identity import IdentityProof
+from portfolio_stream.web.listener import BACKLOG, Listener
 from portfolio_stream.web.live import Live
 from portfolio_stream.web.metrics import Metrics
 from portfolio_stream.web.operations import ONE_PATH as ONE_PARTITION_PATH
@@ -42,11 +42,9 @@ from portfolio_stream.web.watch import Watch
 from tables.prices import Prices
 
 log = logging.getLogger(__name__)
-log.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError)))
 
 DEFAULT_PORT = 6066
 LAST_PORT = 65_535
-BACKLOG = 128
 SHUTDOWN_SECONDS = 0.3  # for requests in flight; a worker has 5 s to end, and the engine needs 3 of them
 
 HEADERS = {
@@ -116,7 +114,7 @@ class WebServer:
         self._roll = Roll(engine, self.routing, self._peers, address_of(settings, sock))
         self._calling: asyncio.Task[None] | None = None
         self._census = Census(engine, self._owners)
-        self._runner: web.AppRunner | None = None
+        self._listener: Listener | None = None
         #: host:port that peers use
         self.address = address_of(settings, sock)
         #: where it listens
@@ -126,22 +124,15 @@ class WebServer:
         """Before the engine's start. Raises WebTokenMissing."""
         access = Access(self._settings, self._sock.getsockname()[0], self.address)
         await self._peers.start()
-        self._runner = web.AppRunner(
-            self._application(access),
-            access_log=None,
-            logger=log,
-            shutdown_timeout=SHUTDOWN_SECONDS,
-            handler_cancellation=True,
-        )
-        await self._runner.setup()
-        await web.SockSite(self._runner, self._sock).start()
+        self._listener = Listener(self._application(access), self._sock, log, SHUTDOWN_SECONDS)
+        await self._listener.start()
         self._calling = asyncio.create_task(self._roll.run(), name="roll call")
         self._calling.add_done_callback(_log_failure)
 
     async def stop(self) -> None:
         """Well within a second: idle connections are closed, requests in flight get SHUTDOWN_SECONDS."""
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._listener is not None:
+            await self._listener.stop()
         if self._calling is not None:
             self._calling.cancel()
             await asyncio.gather(self._calling, return_exceptions=True)

@@ -6,12 +6,14 @@
    restart, and another token ends all sessions. It is HttpOnly and SameSite=Strict, and good for what changes nothing.
 """
 
+import asyncio
 import hmac
 import time
 from base64 import b64encode
 from hashlib import sha256
 from http import HTTPStatus
 from secrets import compare_digest
+from urllib.parse import parse_qsl
 
 from aiohttp import web
 
@@ -19,6 +21,7 @@ COOKIE = "portfolio_session"
 LOGIN, LOGOUT = "/login", "/logout"
 SESSION_SECONDS = 12 * 3600  # a working day
 FORM_BYTES = 4096
+FORM_SECONDS = 5.0  # for its bytes, which come with the request
 _PURPOSE = b"portfolio-stream web session until "
 
 _STYLE = (
@@ -82,11 +85,10 @@ class SignIn:
     async def login(self, request: web.Request) -> web.Response:
         if self._token is None:
             return _see_page()
-        is_form = request.content_type == "application/x-www-form-urlencoded"
-        if not is_form or (request.content_length or FORM_BYTES + 1) > FORM_BYTES:
+        given = await _given_token(request)
+        if given is None:
             return form("That was no sign-in form.", HTTPStatus.BAD_REQUEST)
-        given = (await request.post()).get("token")
-        if not isinstance(given, str) or not compare_digest(given.strip().encode(errors="replace"), self._token):
+        if not compare_digest(given.strip().encode(errors="replace"), self._token):
             return form("That is not the token. It is what PORTFOLIO_WEB_TOKEN is set to on the workers.")
         response = _see_page()
         is_secure = request.secure or request.headers.get("X-Forwarded-Proto") == "https"
@@ -96,9 +98,27 @@ class SignIn:
         return response
 
     async def logout(self, request: web.Request) -> web.Response:
+        """A form of another site comes without the cookie, and so signs nobody out."""
         response = _see_page()
-        response.del_cookie(COOKIE, path="/", httponly=True, samesite="Strict")
+        if COOKIE in request.cookies:
+            response.del_cookie(COOKIE, path="/", httponly=True, samesite="Strict")
         return response
+
+
+async def _given_token(request: web.Request) -> str | None:
+    """What the form has as its token. None: it is no form of ours. Whoever sends it has proved nothing yet: its bytes
+    are few, come at once, and are UTF-8 in no encoding, or are taken for no form."""
+    is_form = request.content_type == "application/x-www-form-urlencoded" and "Content-Encoding" not in request.headers
+    length = request.content_length
+    if not is_form or length is None or length > FORM_BYTES:
+        return None
+    try:
+        async with asyncio.timeout(FORM_SECONDS):
+            body = await request.content.readexactly(length)
+        fields = parse_qsl(body.decode(), keep_blank_values=True, errors="strict")
+    except (TimeoutError, asyncio.IncompleteReadError, web.RequestPayloadError, UnicodeDecodeError):
+        return None
+    return dict(fields).get("token", "")
 
 
 def form(words: str = "This worker asks for its token.", status: HTTPStatus = HTTPStatus.UNAUTHORIZED) -> web.Response:

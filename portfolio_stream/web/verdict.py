@@ -8,7 +8,7 @@ import msgspec
 from yarl import URL
 
 from portfolio_stream.web import signatures
-from portfolio_stream.web.bounded import AnswerTooLarge, read_bounded
+from portfolio_stream.web.bounded import AnswerTooLarge, Count, decoded, read_bounded
 from portfolio_stream.web.peers import authorization, is_loopback
 from portfolio_stream.web.signed_access import AUDITOR
 
@@ -21,23 +21,24 @@ HOW = "portfolio-stream verify --follow"
 class Anomaly(msgspec.Struct, frozen=True):
     kind: str
     detail: str
-    partition: int | None = None
-    offset: int | None = None
+    partition: Count | None = None
+    offset: Count | None = None
 
 
 class Audit(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Literal["holds", "violated", "unverifiable", "starting", "not audited"]
     #: of "not audited": why, and what to do
     detail: str = ""
-    records: int = 0
+    records: Count = 0
     #: records that it is behind the source
-    lag: int = 0
+    lag: Count = 0
     anomalies: tuple[Anomaly, ...] = ()
     #: RFC 3339
     updated: str | None = None
 
 
 NOT_AUDITED = Audit(verdict="not audited", detail=f"start the auditor: {HOW}")
+_decode = msgspec.json.Decoder(Audit).decode
 
 
 async def ask(session: aiohttp.ClientSession, address: str, key: bytes | None, sender: str) -> Audit:
@@ -58,9 +59,15 @@ async def ask(session: aiohttp.ClientSession, address: str, key: bytes | None, s
         content_type, proof = reply.headers.get("Content-Type", ""), reply.headers.get(signatures.PROOF)
         if key is not None and is_signed and not signatures.is_answer(key, proof, nonce, 200, content_type, body):
             return Audit(verdict="not audited", detail=f"what answers at {address} does not have our token")
-        told = msgspec.json.decode(body, type=Audit)
-    except (msgspec.MsgspecError, UnicodeDecodeError, AnswerTooLarge):
-        return Audit(verdict="not audited", detail=f"what answers at {address} is no auditor")
+    except AnswerTooLarge:
+        return _no_auditor(address)
     except (TimeoutError, aiohttp.ClientError, ValueError):  # ValueError: not an address
         return NOT_AUDITED
+    told = decoded(_decode, body)
+    if told is None:
+        return _no_auditor(address)
     return msgspec.structs.replace(told, anomalies=told.anomalies[:SHOWN_ANOMALIES])
+
+
+def _no_auditor(address: str) -> Audit:
+    return Audit(verdict="not audited", detail=f"what answers at {address} is no auditor")

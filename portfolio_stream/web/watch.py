@@ -18,6 +18,7 @@ from portfolio_stream.members import Member, Owner
 from portfolio_stream.quiet_logs import sparing
 from portfolio_stream.settings import Settings
 from portfolio_stream.web import signatures, status, verdict
+from portfolio_stream.web.bounded import decoded
 from portfolio_stream.web.group import GroupState, Ledger, Look, Silence
 from portfolio_stream.web.health import membership_of
 from portfolio_stream.web.peers import Peer, Peers
@@ -30,6 +31,7 @@ outage_log = sparing(__name__)
 LOOK_SECONDS = 1.0  # as often as a look is taken; a worker under load answers in milliseconds
 NO_OWNERS = "The group's coordinator does not answer: owners are as the workers say."
 NO_LAG = "Kafka does not tell offsets: the lag is unknown."
+_decode = msgspec.json.Decoder(WorkerStatus).decode
 
 
 class Watch:
@@ -126,7 +128,6 @@ class Watch:
             return Silence("gone" if answer.kind in ("gone", "elsewhere") else "silent", answer.detail)
         if answer.status != HTTPStatus.OK:
             return Silence("silent", f"it refused our question with {answer.status}")
-        try:
-            return msgspec.json.decode(answer.body, type=WorkerStatus)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            return Silence("silent", f"what answers at {worker.address} is no worker of this version")
+        told = decoded(_decode, answer.body)
+        no_worker = f"what answers at {worker.address} is no worker of this version"
+        return Silence("silent", no_worker) if told is None else told

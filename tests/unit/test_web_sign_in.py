@@ -1,5 +1,6 @@
 """A browser's session: how it is got, what it is good for, and what it is not."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from http.cookies import SimpleCookie
@@ -109,10 +110,49 @@ async def test_signing_in_checks_the_host(server: WebServer) -> None:
 
 
 async def test_signing_out(server: WebServer) -> None:
-    """The browser forgets its session."""
-    answer = await post(server, "/logout")
+    """The browser forgets its session. Another site's form, which comes without it, signs nobody out."""
+    answer = await post(server, "/logout", headers={"Cookie": f"{COOKIE}=anything"})
     morsel = SimpleCookie(answer.headers["Set-Cookie"])[COOKIE]
     assert (303, "", "0") == (answer.status, morsel.value, morsel["max-age"])
+    answer = await post(server, "/logout")
+    assert (303, None) == (answer.status, answer.headers.get("Set-Cookie"))
+
+
+@pytest.mark.parametrize(
+    ("charset", "encoding", "body"),
+    [
+        ("bogus", None, b"token=a"),
+        ("utf-16", None, b"token=a"),
+        ("idna", None, b"token=\xff"),
+        ("ascii", None, b"token=\xff"),
+        ("utf-8", None, b"token=\xff"),
+        ("utf-8", None, b"token=%ff"),
+        ("utf-8", None, b"&=" * 2000),
+        ("utf-8", "gzip", b"token=a"),
+        ("utf-8", "br", b"token=a"),
+        ("utf-8", "zstd", b"token=a"),
+        ("utf-8", "identity, x", b"token=a"),
+    ],
+)
+async def test_what_is_no_form_of_ours(server: WebServer, charset: str, encoding: str | None, body: bytes) -> None:
+    """It signs nobody in, and is no error of ours, whatever it says that it is."""
+    headers = {"Content-Type": f"application/x-www-form-urlencoded; charset={charset}"}
+    answer = await post(
+        server, "/login", data=body, headers=headers | ({"Content-Encoding": encoding} if encoding else {})
+    )
+    assert answer.status in (400, 401)
+    assert "Set-Cookie" not in answer.headers
+
+
+async def test_a_form_that_does_not_come(server: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for it longer than a browser takes to send it."""
+    monkeypatch.setattr(sign_in, "FORM_SECONDS", 0.2)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    head = "POST /login HTTP/1.1", "Host: localhost", "Content-Type: application/x-www-form-urlencoded"
+    writer.write("\r\n".join([*head, "Content-Length: 9", "", "tok"]).encode())
+    async with asyncio.timeout(5):
+        assert b"400" in await reader.readline()
+    writer.close()
 
 
 async def test_without_a_token_nobody_signs_in(engine: FakeEngine) -> None:
