@@ -177,6 +177,19 @@ class DataDirectoryUnusable(PortfolioStreamError):
         )
 
 
+class StateUnreadable(PortfolioStreamError):
+    """A key or value of the state is none that a worker wrote: somebody else writes to the changelog."""
+
+    def __init__(self, what: str) -> None:
+        """`what` names the table, never the key."""
+        super().__init__(
+            f"The state has {what} that cannot be read: no worker wrote it.",
+            "`portfolio-stream verify` names the record; find out who else may write to the changelog topic. Then "
+            "rebuild the state: stop all workers; delete outputs, dead letters, changelog and the group; start the "
+            "workers.",
+        )
+
+
 class StoreFailed(PortfolioStreamError):
     """The local store cannot be read or written (disk full, permissions, corruption). Nothing committed is lost:
     the changelog has it."""

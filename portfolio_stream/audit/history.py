@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from portfolio_stream.foreign import whole_number
+from portfolio_stream.foreign import UNDECODABLE, whole_number
 from portfolio_stream.records.outputs import ERROR_OFFSET, ERROR_PARTITION
 
 Noun = Literal["output", "dead_letter"]
@@ -240,7 +240,7 @@ def read_meta(value: bytes) -> Meta | None:
     """None if it is not a META."""
     try:
         return _decode_meta(value)
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         return None
 
 
@@ -253,7 +253,7 @@ def decided_source(key: bytes) -> int | None:
 def is_decision(value: bytes) -> bool:
     try:
         _decode_decision(value)
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         return False
     return True
 
@@ -266,7 +266,7 @@ def read_output(record: Any) -> Effect:
         output = _decode_output(record.value or b"")
         event_id, sequence = output.event_id, output.sequence
         offset, partition = output.source.offset, output.source.partition
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNDECODABLE:
         pass  # an effect of no source record: `unexpected` names it
     return _effect(record, offset, partition, event_id, sequence)
 

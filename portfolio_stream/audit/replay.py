@@ -23,6 +23,7 @@ from portfolio_stream.domain.rejection import (
     WRONG_PARTITION,
     Rejected,
 )
+from portfolio_stream.foreign import UNDECODABLE
 from portfolio_stream.partitioning import partition_of
 from portfolio_stream.records.events import decode_event
 from portfolio_stream.records.outputs import dead_letter, encode_processed
@@ -201,10 +202,11 @@ class Replay:
 
 def decode_value(key: bytes, value: bytes) -> Any:
     """A table's value as it stands in the changelog; None if there is no such table, or the bytes are not its value."""
-    decode = DECODERS.get(key.partition(SEPARATOR)[0])
+    table, separator, _ = key.partition(SEPARATOR)
+    decode = DECODERS.get(table)
     try:
-        return None if decode is None else decode(value)
-    except msgspec.MsgspecError:
+        return decode(value) if decode is not None and separator else None
+    except UNDECODABLE:
         return None
 
 

@@ -177,7 +177,7 @@ class Engine:
         self.coordinators = Coordinators(self.client, conf.group, transactional_id)
         self.writer = Writer(self.client, self.coordinators, group=conf.group, transactional_id=transactional_id)
         await self._start_readers()
-        await check_fold(
+        self._recovery.is_fold_known = await check_fold(
             self.client,
             self._changelog,
             self.store,

@@ -4,19 +4,21 @@ workers that run.
 1. META is the last record of each transaction in a changelog partition, and compaction keeps the newest. So a look at
    the partition's end finds it; aborted transactions and markers may lie behind it, so the look steps back.
 2. What cannot be told now is no error: recovery looks again before it lets a partition run.
+3. A worker that differs is refused at its start, so all partitions are folded alike. Where some are folded as this
+   worker folds and one is not, somebody else wrote that one's META: recovery halts it, and the others go on.
 """
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 
-import msgspec
 from aiokafka import errors as kafka_errors
 
-from portfolio_stream.errors import FoldMismatch
+from portfolio_stream.errors import FoldMismatch, StateUnreadable
 from portfolio_stream.exactly_once.connections import Client, Reader
 from portfolio_stream.exactly_once.offset_lookup import EARLIEST, LATEST, READ_COMMITTED, log_offsets
-from portfolio_stream.exactly_once.store import META_KEY, Meta, Store, decode_meta
+from portfolio_stream.exactly_once.store import META_KEY, Meta, Store, read_meta
 from portfolio_stream.kafka_reach import LOST
 
 log = logging.getLogger(__name__)
@@ -28,10 +30,14 @@ FETCH_WAIT_MS = 50
 
 async def check_fold(
     client: Client, reader: Reader, store: Store, *, topic: str, topic_id: str, partitions: int, fold: str
-) -> None:
-    """Raises FoldMismatch. `reader` reads the changelog `topic`; it is paused before and after."""
+) -> bool:
+    """Whether some partition is known to be folded as here. Raises FoldMismatch.
+
+    `reader` reads the changelog `topic`; it is paused before and after.
+    """
     every = range(partitions)
-    found = {partition: meta for partition in every if (meta := store.meta(partition)) and meta.changelog == topic_id}
+    stored = {partition: _meta(partial(store.meta, partition)) for partition in every}
+    found = {partition: meta for partition, meta in stored.items() if meta and meta.changelog == topic_id}
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             found |= await _newest(client, reader, topic, every)
@@ -39,9 +45,11 @@ async def check_fold(
         log.info("fold not checked before the start error=%s", type(error).__name__)
     finally:
         reader.pause(every)
+    is_known = any(meta.fold == fold for meta in found.values())
     for partition, meta in sorted(found.items()):
-        if meta.fold != fold:
+        if meta.fold != fold and not is_known:
             raise FoldMismatch(partition, meta.fold, fold)
+    return is_known
 
 
 async def _newest(client: Client, reader: Reader, topic: str, partitions: Collection[int]) -> dict[int, Meta]:
@@ -68,7 +76,7 @@ async def _read(reader: Reader, starts: Mapping[int, int], ends: Mapping[int, in
     while left:
         for partition, batches in (await reader.fetch(FETCH_WAIT_MS)).items():
             metas = [record.value for batch in batches for record in batch if record.key == META_KEY]
-            if metas and (meta := _decoded(metas[-1])) is not None:
+            if metas and (meta := _meta(partial(read_meta, metas[-1]))) is not None:
                 found[partition] = meta
         for partition in list(left):
             if await reader.position(partition) >= ends[partition]:
@@ -77,9 +85,9 @@ async def _read(reader: Reader, starts: Mapping[int, int], ends: Mapping[int, in
     return found
 
 
-def _decoded(value: bytes | None) -> Meta | None:
+def _meta(read: Callable[[], Meta | None]) -> Meta | None:
     """None for what is no META of ours."""
     try:
-        return decode_meta(value or b"")
-    except msgspec.MsgspecError:
+        return read()
+    except StateUnreadable:
         return None

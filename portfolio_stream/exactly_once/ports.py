@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from portfolio_stream.errors import TableNameInvalid
+from portfolio_stream.errors import StateUnreadable, TableNameInvalid
 
 V = TypeVar("V")
 
@@ -29,6 +29,13 @@ class TableDefinition(Generic[V]):
         """Raises TableNameInvalid: keys are `name 0x00 key`, and those with an empty name are the engine's own."""
         if not self.name or "\x00" in self.name:
             raise TableNameInvalid(self.name)
+
+    def read(self, stored: bytes) -> V:
+        """The value that is stored. Raises StateUnreadable: who may write to the changelog can put anything there."""
+        try:
+            return self.decode(stored)
+        except Exception as error:  # whatever the app's decoder raises
+            raise StateUnreadable(f"a value of table {self.name!r}") from error
 
 
 class Record(Protocol):

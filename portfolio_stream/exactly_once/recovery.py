@@ -19,7 +19,7 @@ from uuid import UUID
 
 from aiokafka import errors as kafka_errors
 
-from portfolio_stream.errors import FoldMismatch
+from portfolio_stream.errors import FoldMismatch, StateUnreadable
 from portfolio_stream.exactly_once.connections import Client
 from portfolio_stream.exactly_once.offset_lookup import EARLIEST, LATEST, NO_OFFSET, Member, group_offsets, log_offsets
 from portfolio_stream.exactly_once.replay import Replay, Replayed
@@ -96,6 +96,8 @@ class Recovery:
         self._source = source
         self._changelog_id = changelog_id
         self._fold = fold
+        #: another partition's state was folded as here: one that was not halts alone (see fold_check)
+        self.is_fold_known = False
         #: from a partition's first disagreement on: a long replay, an absent broker, another one must not use it up
         self._deadlines: dict[int, float] = {}
         self._warned = time.monotonic()
@@ -153,14 +155,27 @@ class Recovery:
 
     def _problem(self, partition: int, group: int, bounds: tuple[int, int], replayed: Replayed) -> str | None:
         """Why this partition may not go on; None: it may. Raises FoldMismatch."""
+        if (of_state := self._state_problem(partition, replayed)) is not None:
+            return of_state
         meta = self._store.meta(partition)
-        if meta is not None and meta.fold != self._fold:
-            raise FoldMismatch(partition, meta.fold, self._fold)
-        if replayed.problem is not None:
-            return replayed.problem
         if meta is None:
             return None if group == NO_OFFSET else f"the group's offset is {group}, but the changelog has no state"
-        return self._foreign(meta) or self._disagreement(partition, meta, group, *bounds)
+        return self._disagreement(partition, meta, group, *bounds)
+
+    def _state_problem(self, partition: int, replayed: Replayed) -> str | None:
+        """Why the store does not hold a state that may go on, whatever the group's offset is. Raises FoldMismatch."""
+        try:
+            meta = self._store.meta(partition)
+        except StateUnreadable as error:
+            return str(error)
+        if meta is not None and meta.fold != self._fold:
+            mismatch = FoldMismatch(partition, meta.fold, self._fold)
+            if not self.is_fold_known:
+                raise mismatch
+            return f"{mismatch.cause} Other partitions were folded as here: somebody else wrote this one's META."
+        if replayed.problem is not None:
+            return replayed.problem
+        return None if meta is None else self._foreign(meta)
 
     def _foreign(self, meta: Meta) -> str | None:
         if meta.changelog != self._changelog_id:
@@ -189,11 +204,14 @@ class Recovery:
         self, partition: int, group: int, bounds: tuple[int, int], replayed: Replayed, problem: str | None
     ) -> Ready | Halted:
         """When it is clear, or was asked for long enough. A group's offset that stays absent leaves META to decide."""
-        meta = self._store.meta(partition)
+        try:
+            meta = self._store.meta(partition)
+        except StateUnreadable as error:
+            return Halted(partition=partition, offset=bounds[0], reason=str(error))
         offset = bounds[0] if meta is None else meta.offset
         moved_to = None
-        if problem is not None and meta is not None and replayed.problem is None:
-            of_state = self._foreign(meta) or self._disagreement(partition, meta, meta.offset, *bounds)
+        if problem is not None and meta is not None and self._state_problem(partition, replayed) is None:
+            of_state = self._disagreement(partition, meta, meta.offset, *bounds)
             if group == NO_OFFSET:
                 problem = of_state
             elif of_state is None:

@@ -22,9 +22,10 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 import msgspec
 
-from portfolio_stream.errors import StoreFailed, ValueNotBytes
+from portfolio_stream.errors import StateUnreadable, StoreFailed, ValueNotBytes
 from portfolio_stream.exactly_once.database import Cursor, Database, Item, RocksDatabase
 from portfolio_stream.exactly_once.ports import TableDefinition
+from portfolio_stream.foreign import UNDECODABLE
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +66,16 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
 
 
 encode_meta = msgspec.msgpack.Encoder().encode
-decode_meta = msgspec.msgpack.Decoder(Meta).decode
+_decode_meta = msgspec.msgpack.Decoder(Meta).decode
 _decode_position = msgspec.msgpack.Decoder(Position).decode
+
+
+def read_meta(stored: bytes | None) -> Meta | None:
+    """None for none. Raises StateUnreadable: whoever may write to the changelog can put anything there."""
+    try:
+        return None if stored is None else _decode_meta(stored)
+    except UNDECODABLE as error:
+        raise StateUnreadable("a META") from error
 
 
 def prefix_of(partition: int) -> bytes:
@@ -143,8 +152,8 @@ class Store:
         return await asyncio.get_running_loop().run_in_executor(self._readers, read)
 
     def meta(self, partition: int) -> Meta | None:
-        raw = self.get(prefix_of(partition) + META_KEY)
-        return None if raw is None else decode_meta(raw)
+        """Raises StateUnreadable."""
+        return read_meta(self.get(prefix_of(partition) + META_KEY))
 
     def position(self, partition: int) -> Position | None:
         raw = self.get(_POSITION + prefix_of(partition))
@@ -202,8 +211,8 @@ class Snapshot:
         return None
 
     def meta(self) -> Meta | None:
-        raw = self.get(META_KEY)
-        return None if raw is None else decode_meta(raw)
+        """Raises StateUnreadable."""
+        return read_meta(self.get(META_KEY))
 
     def scan(self, lower: bytes, upper: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Entries of [lower, upper), in key order, each read when it is asked for."""
@@ -235,7 +244,7 @@ class StoredView(dict[bytes, Any], Generic[V]):
         self._store = store
         self.name = definition.name
         self._prefix = prefix_of(partition) + definition.name.encode() + b"\x00"
-        self._decode = definition.decode
+        self._decode = definition.read
         self.encode = definition.encode
         #: written by the open transaction; None is a deletion
         self.dirty: dict[bytes, V | None] = {}

@@ -6,6 +6,7 @@ mappings are sorted, and an amount is its text with all eight decimals (msgspec 
 table's name before it.
 """
 
+from collections.abc import Iterable
 from decimal import Decimal
 from hashlib import blake2b
 from typing import Literal
@@ -14,7 +15,7 @@ import msgspec
 
 from portfolio_stream.domain.activity import Activity, Windows
 from portfolio_stream.domain.events import EventType
-from portfolio_stream.domain.money import Amounts, plain
+from portfolio_stream.domain.money import QUANTUM, Amounts, plain
 from portfolio_stream.domain.portfolios import Portfolio
 from portfolio_stream.domain.positions import Position
 
@@ -57,6 +58,12 @@ class SeenChunk(msgspec.Struct, gc=False):
     swept: str = ""
 
 
+def _check_amounts(amounts: Iterable[Decimal]) -> None:
+    """Raises msgspec.ValidationError for what we never store: a NaN, or an exponent that makes a gigabyte of digits."""
+    if not all(map(QUANTUM.same_quantum, amounts)):
+        raise msgspec.ValidationError("an amount without eight decimals")
+
+
 def join_key(*parts: str) -> bytes:
     return SEPARATOR.join([part.encode() for part in parts])
 
@@ -76,7 +83,9 @@ def encode_position(position: Position) -> bytes:
 
 
 def decode_position(value: bytes) -> Position:
-    return Position(*_unpack_position(value)[1:])
+    members = _unpack_position(value)
+    _check_amounts(members[2:])
+    return Position(*members[1:])
 
 
 def encode_portfolio(portfolio: Portfolio) -> bytes:
@@ -88,6 +97,8 @@ def encode_portfolio(portfolio: Portfolio) -> bytes:
 def decode_portfolio(value: bytes) -> Portfolio:
     members = _unpack_portfolio(value)
     newest, present = members[-2:]
+    for amounts in members[2:5]:
+        _check_amounts(amounts.values())
     return Portfolio(*members[1:-2], Windows(newest, int.from_bytes(present, "big")))
 
 
@@ -96,7 +107,9 @@ def encode_activity(activity: Activity) -> bytes:
 
 
 def decode_activity(value: bytes) -> Activity:
-    return Activity(*_unpack_activity(value)[1:])
+    members = _unpack_activity(value)
+    _check_amounts(members[2].values())
+    return Activity(*members[1:])
 
 
 def encode_seen_event(seen: SeenEvent) -> bytes:

@@ -10,6 +10,8 @@ from typing import Annotated, TypeVar
 import aiohttp
 import msgspec
 
+from portfolio_stream.foreign import UNDECODABLE
+
 T = TypeVar("T")
 
 #: an offset, or how many; -1: none. JSON's readers take no larger integer exactly, and sums of these can be written too
@@ -40,5 +42,5 @@ def decoded(decode: Callable[[bytes], T], body: bytes) -> T | None:
     """What `decode`, a decoder of msgspec's, makes of the body; None if the body is no such value."""
     try:
         return decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNDECODABLE:
         return None

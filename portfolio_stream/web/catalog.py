@@ -7,8 +7,16 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from portfolio_stream.errors import StateUnreadable
 from portfolio_stream.exactly_once.ports import TableDefinition
-from portfolio_stream.records.values import SeenEvent, show_activity, show_portfolio, show_position, show_seen_event
+from portfolio_stream.records.values import (
+    SeenEvent,
+    show_activity,
+    show_portfolio,
+    show_position,
+    show_seen_event,
+    split_key,
+)
 from portfolio_stream.web.moment import Moment
 from portfolio_stream.web.problem import Problem
 from tables.activity import ACTIVITY
@@ -46,6 +54,16 @@ class Served:
     @property
     def name(self) -> str:
         return self.definition.name
+
+    def key_parts(self, stored: bytes) -> tuple[str, ...]:
+        """Raises StateUnreadable: whoever may write to the changelog can put any key there."""
+        try:
+            parts = split_key(stored)
+        except UnicodeDecodeError:
+            parts = ()
+        if len(parts) != len(self.key):
+            raise StateUnreadable(f"a key of table {self.name!r}")
+        return parts
 
 
 SERVED = {

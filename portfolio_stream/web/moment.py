@@ -32,7 +32,7 @@ class Moment:
         key = table.name.encode() + SEPARATOR + join_key(*parts)
         if key not in self._read:
             raw = self._snapshot.get(key)
-            self._read[key] = None if raw is None else table.decode(raw)
+            self._read[key] = None if raw is None else table.read(raw)
         return self._read[key]  # type: ignore[no-any-return]
 
     def entries(

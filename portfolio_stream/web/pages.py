@@ -12,7 +12,6 @@ import msgspec
 from aiohttp import web
 
 from portfolio_stream.exactly_once.store import Store
-from portfolio_stream.records.values import split_key
 from portfolio_stream.web.catalog import TABLES_PATH, Served, find
 from portfolio_stream.web.fanout import Collected, Fanout, Missing, Origin
 from portfolio_stream.web.moment import Moment
@@ -98,7 +97,7 @@ def read_rows(served: Served, asked: Asked, moments: Sequence[Moment]) -> Rows:
     entries = heapq.merge(*(_entries(served, asked, moment) for moment in moments), key=lambda entry: entry[0])
     rows: list[Row] = []
     for examined, (key, raw, moment) in enumerate(entries, 1):
-        parts, value = split_key(key), served.definition.decode(raw)
+        parts, value = served.key_parts(key), served.definition.read(raw)
         if served.in_window(moment, parts, value):
             rows.append(Row(parts, msgspec.Raw(msgspec.json.encode(served.show(value))), moment.partition))
         if len(rows) == asked.limit or examined == EXAMINED_LIMIT:

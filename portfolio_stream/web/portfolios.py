@@ -17,8 +17,8 @@ from portfolio_stream.domain.positions import Position
 from portfolio_stream.domain.prices import Price
 from portfolio_stream.domain.valuation import Value, total, value
 from portfolio_stream.exactly_once.store import Store
-from portfolio_stream.records.values import SEPARATOR, join_key, show_portfolio, show_position, split_key
-from portfolio_stream.web.catalog import parse_key
+from portfolio_stream.records.values import SEPARATOR, join_key, show_portfolio, show_position
+from portfolio_stream.web.catalog import SERVED, parse_key
 from portfolio_stream.web.moment import Moment
 from portfolio_stream.web.owners import Owners
 from portfolio_stream.web.prices import UNREAD, PriceQueries
@@ -29,6 +29,7 @@ from tables.prices import Prices
 
 PATH = "/portfolios/"
 _AFTER_SEPARATOR = bytes([SEPARATOR[0] + 1])
+_POSITIONS = SERVED[POSITIONS.name]
 
 #: by symbol, in its order
 Positions = Mapping[str, Position]
@@ -63,7 +64,9 @@ def _read(moment: Moment, portfolio_id: str, prices: Mapping[str, Price]) -> dic
     if portfolio is None:
         return None
     start, end = join_key(portfolio_id) + SEPARATOR, join_key(portfolio_id) + _AFTER_SEPARATOR
-    positions = {split_key(key)[1]: POSITIONS.decode(raw) for key, raw in moment.entries(POSITIONS, start, end)}
+    positions = {
+        _POSITIONS.key_parts(key)[1]: POSITIONS.read(raw) for key, raw in moment.entries(POSITIONS, start, end)
+    }
     return show(portfolio, positions, prices)
 
 

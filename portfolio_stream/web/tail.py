@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from portfolio_stream.foreign import UNDECODABLE
 from portfolio_stream.kafka_client import client_options, connected
 from portfolio_stream.records.outputs import origin_of
 from portfolio_stream.settings import Settings
@@ -90,7 +91,7 @@ def shown_output(record: Any) -> Output:
     if record.value is not None and len(record.value) <= SHOWN_BYTES:
         try:
             event = msgspec.json.decode(record.value, type=OutputEvent)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # somebody else's record
+        except UNDECODABLE:  # somebody else's record
             event = None
     return Output(partition=record.partition, offset=record.offset, event=event)
 
