@@ -11,6 +11,7 @@ from pathlib import Path
 from signal import SIGTERM
 from typing import Any
 
+import msgspec
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import CommitFailedError
@@ -18,6 +19,8 @@ from aiokafka.errors import CommitFailedError
 from portfolio_stream import cli
 from portfolio_stream.admin import admin_client, create_all
 from portfolio_stream.audit.verify import verify
+from portfolio_stream.errors import CannotVerify
+from portfolio_stream.exactly_once.store import META_KEY
 from portfolio_stream.settings import Settings
 from tests.integration.histories import Load, check, wait_for_no_lag
 from tests.integration.kafka_tools import tool
@@ -215,6 +218,33 @@ async def test_a_changelog_that_was_replaced_is_no_state(stage: Stage) -> None:
     worker.start()
     await wait_for_no_lag(stage.settings, 20)
     await check(stage.settings, load)
+
+
+async def forge(stage: Stage, partition: int, key: bytes, value: bytes) -> None:
+    """As anybody can who may write to the changelog."""
+    async with AIOKafkaProducer(bootstrap_servers=stage.settings.bootstrap_servers) as stranger:
+        await stranger.send_and_wait(stage.settings.changelog_topic, value, key, partition=partition)
+
+
+async def test_a_meta_that_no_worker_wrote_halts_its_partition(stage: Stage) -> None:
+    """Whatever its bytes say. A worker that reads the changelog anew starts and goes on with the others."""
+    worker = stage.worker("w1")
+    await folded(stage, worker, 2_000)
+    no_utf8 = b"\x81\xa4fold\xa2\xff\xfe"
+    other = {"topic_id": "", "offset": 5, "partitions": 8, "changelog": "", "fold": "version=999", "version": 1}
+    for partition, value in {BACK: b"\xc1", FORTH: no_utf8, GONE: msgspec.msgpack.encode(other)}.items():
+        await forge(stage, partition, META_KEY, value)
+    shutil.rmtree(stage.folder / "data")
+    worker.start()
+    await until(lambda: {BACK, FORTH, GONE} == halted(worker).keys(), 20 + AGREEMENT_SECONDS, "they halt", worker)
+    for partition in (BACK, FORTH):
+        assert "The state has a META that cannot be read" in halted(worker)[partition]
+    assert "folded with version=999" in halted(worker)[GONE]
+    others = set(map(str, range(stage.settings.partitions))) - {str(BACK), str(FORTH), str(GONE)}
+    assert others == {event["partition"] for event in worker.events("recovered")}
+    assert "Traceback" not in worker.text
+    with pytest.raises(CannotVerify, match=f"partition {GONE} was folded with version=999"):
+        await verify(stage.settings)
 
 
 @pytest.fixture

@@ -61,14 +61,14 @@ class Changelog:
 
 async def look(
     monkeypatch: pytest.MonkeyPatch, folder: Path, changelog: Changelog, stored: bytes | None = None
-) -> None:
-    """Raises FoldMismatch."""
+) -> bool:
+    """Whether a fold like ours is known. Raises FoldMismatch."""
     monkeypatch.setattr(fold_check, "log_offsets", changelog.log_offsets)
     store = Store(folder / "store")
     if stored is not None:
         await store.write([(prefix_of(0) + META_KEY, stored)], {})
     try:
-        await check_fold(
+        is_known = await check_fold(
             object(),  # type: ignore[arg-type]
             changelog,  # type: ignore[arg-type]
             store,
@@ -80,6 +80,7 @@ async def look(
     finally:
         store.close()
     assert {} == changelog.positions
+    return is_known
 
 
 @pytest.mark.parametrize("behind", [1, 10, 900, 10_000])
@@ -126,6 +127,25 @@ async def test_what_cannot_be_told_is_no_error(monkeypatch: pytest.MonkeyPatch, 
     await look(monkeypatch, tmp_path, changelog)
     changelog.log_offsets = away  # type: ignore[method-assign]
     await look(monkeypatch, tmp_path, changelog)
+
+
+@pytest.mark.parametrize("forged", [b"\xc1", b"\x81\xa4fold\xa2\xff\xfe", b""])
+async def test_a_meta_that_cannot_be_read_ends_no_worker(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, forged: bytes
+) -> None:
+    """Neither in the changelog, whatever its bytes are, nor in the store: recovery halts that partition alone."""
+    changelog = Changelog({0: 5, 1: 9}, {0: {4: (META_KEY, forged)}, 1: {7: (META_KEY, meta(MINE))}})
+    assert await look(monkeypatch, tmp_path, changelog, stored=forged)
+
+
+async def test_one_partition_that_was_folded_otherwise_ends_no_worker(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """No worker folds one partition otherwise than another: somebody else wrote that META, and recovery halts it."""
+    rows = {0: {4: (META_KEY, meta(OTHER))}, 1: {7: (META_KEY, meta(MINE))}}
+    assert await look(monkeypatch, tmp_path, Changelog({0: 5, 1: 9}, rows))
+    with pytest.raises(FoldMismatch):
+        await look(monkeypatch, tmp_path, Changelog({0: 5}, {0: rows[0]}))
 
 
 @pytest.mark.parametrize(

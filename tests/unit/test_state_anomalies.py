@@ -26,6 +26,7 @@ from tests.unit.audit_histories import (
 )
 
 Change = dict[str, Any]
+NOT_UTF8 = b"\xa2\xff\xfe"  # a text of msgpack: not one of msgspec's own errors
 PORTFOLIO, SEEN = b"portfolios\x00P1", b"seen_events\x00P1\x00e-1"
 KEPT, OTHER = b"activity\x00P1\x002026-11-23T04:30:00Z", b"activity\x00P1\x002026-11-22T04:30:00Z"
 
@@ -59,7 +60,11 @@ def test_a_good_changelog_has_no_anomaly() -> None:
         ("changelog_key_unexpected", OTHER, encode_activity(NOTHING)),
         ("changelog_key_unexpected", b"unknown\x00P1", b""),
         ("changelog_key_unexpected", b"\x00UNKNOWN", b""),
+        ("changelog_key_unexpected", b"seen_events", encode(replayed().values[SEEN])),
         ("changelog_value_wrong", PORTFOLIO, b"not msgpack"),
+        ("changelog_value_wrong", SEEN, encode(replayed().values[SEEN])[:1] + NOT_UTF8),
+        ("changelog_value_wrong", KEPT, msgspec.msgpack.encode((2, 1, {"USD": "sNaN"}))),
+        ("changelog_value_wrong", KEPT, msgspec.msgpack.encode((2, 1, {"USD": "1E+999999"}))),
         ("changelog_value_wrong", SEEN, encode(replayed().values[b"seen_events\x00P1\x00e-0"])),
     ],
 )
@@ -137,6 +142,7 @@ def test_a_decision_that_a_record_meets_is_right(source: int) -> None:
         (decision_key(7), MOVED),  # META says less
         (decision_key(1) + b"x", MOVED),
         (decision_key(1), b"not msgpack"),
+        (decision_key(1), b"\x81\xa4code" + NOT_UTF8),
         (decision_key(1), msgspec.msgpack.encode({"version": 1, "code": "other"})),
         (decision_key(1), None),
     ],
@@ -211,6 +217,7 @@ def test_a_good_place_has_no_anomaly(change: Change) -> None:
         ("meta_wrong", {"meta": meta(offset=8), "committed_before": 8, "committed_after": 8}),
         ("meta_wrong", {"meta": meta(topic_id="ff")}),
         ("meta_wrong", {"meta": Entry(40, b"not msgpack"), "committed_before": None, "committed_after": None}),
+        ("meta_wrong", {"meta": Entry(40, b"\x81\xa4fold" + NOT_UTF8), "committed_before": 0, "committed_after": 0}),
         ("group_offset_differs", {"committed_before": 6, "committed_after": 6}),
         ("group_offset_differs", {"committed_before": 8, "committed_after": 8}),
         ("group_offset_differs", {"committed_before": 8, "committed_after": 9}),

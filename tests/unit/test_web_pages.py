@@ -9,12 +9,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import web
 
 from portfolio_stream.domain.portfolios import Portfolio
 from portfolio_stream.domain.positions import Position
 from portfolio_stream.exactly_once.recovery import Halted
+from portfolio_stream.exactly_once.store import prefix_of
 from portfolio_stream.partitioning import partition_of
 from portfolio_stream.records.values import SeenEvent
 from portfolio_stream.web import census, pages
@@ -180,6 +182,32 @@ async def test_a_page_needs_every_partition(tmp_path: Path) -> None:
         two.coordinator.members = {**members, "w3@127.0.0.1:1": (7,)}
         silent = "The partition's owner w3 does not answer: nobody listens at 127.0.0.1:1."
         assert {7: silent} == await missing()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "what"),
+    [
+        (b"P0\x00\xff", POSITIONS.encode(position(1)), "a key"),
+        (b"P0", POSITIONS.encode(position(1)), "a key"),
+        (b"P0\x00A", b"\xff", "a value"),
+        (b"P0\x00A", msgspec.msgpack.encode((2, "USD", "1E+99999999", "0", "0", "0")), "a value"),
+        (b"P0\x00A", msgspec.msgpack.encode((2, "USD", "NaN", "0", "0", "0")), "a value"),
+    ],
+)
+async def test_what_no_worker_wrote_is_named_and_not_shown(tmp_path: Path, key: bytes, value: bytes, what: str) -> None:
+    """It came by the changelog. The answer says so in bounded time; other keys and tables are answered as ever."""
+    async with two_workers(tmp_path) as two:
+        partition = partition_of(b"P0", PARTITIONS)
+        owner = partition in SECOND
+        await two.engines[owner].store.write([(prefix_of(partition) + b"positions\x00" + key, value)], {})
+        path = "/tables/positions?prefix=P0"
+        problem = expect_problem(await get(two.servers[owner], path), 500)
+        assert f"The state has {what} of table 'positions' that cannot be read" in problem["detail"]
+        assert "verify" in problem["action"]
+        problem = expect_problem(await get(two.servers[not owner], path), 503)
+        assert f"{what} of table 'positions'" in problem["missing"][0]["detail"]
+        assert 200 == (await get(two.servers[owner], "/tables/portfolios")).status
+        assert 200 == (await get(two.servers[owner], "/tables/positions/P01/A")).status
 
 
 async def test_no_page_before_the_engine_has_started(tmp_path: Path) -> None:
