@@ -71,6 +71,7 @@ SECURITY_KINDS: Mapping[str, Kind] = {
     "ssl_certfile": FILE,
     "ssl_keyfile": FILE,
 }
+SHORTEST_TOKEN = 16  # characters: 64 bits if they are random hexadecimal digits
 TOPICS = ("input_topic", "output_topic", "dlq_topic", "prices_topic")
 
 
@@ -132,6 +133,11 @@ class Settings:
     @property
     def changelog_topic(self) -> str:
         return f"{self.group}-changelog"
+
+    @property
+    def has_short_token(self) -> bool:
+        """Whether whoever has seen something signed with the token could guess it (web/signatures.py)."""
+        return self.web_token is not None and len(self.web_token) < SHORTEST_TOKEN
 
     @property
     def fold_signature(self) -> str:

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from portfolio_stream.errors import InvalidSetting, WebPortInUse
 from portfolio_stream.exactly_once.engine import Engine
-from portfolio_stream.settings import Settings
+from portfolio_stream.settings import SHORTEST_TOKEN, Settings
 from portfolio_stream.web.access import IDENTITY_PATH, Access
 from portfolio_stream.web.census import Census
 from portfolio_stream.web.fanout import Fanout
@@ -45,6 +45,10 @@ log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 6066
 LAST_PORT = 65_535
+LONGER_TOKEN = (
+    f"Give all workers and commands a random one of {SHORTEST_TOKEN} characters or more, such as that of `openssl rand "
+    "-hex 16`: whoever reaches this port can try shorter ones on a machine of his own."
+)
 SHUTDOWN_SECONDS = 0.3  # for requests in flight; a worker has 5 s to end, and the engine needs 3 of them
 
 HEADERS = {
@@ -122,6 +126,8 @@ class WebServer:
 
     async def start(self) -> None:
         """Before the engine's start. Raises WebTokenMissing."""
+        if self._settings.has_short_token:
+            log.warning("short token variable=PORTFOLIO_WEB_TOKEN action=%s", LONGER_TOKEN)
         access = Access(self._settings, self._sock.getsockname()[0], self.address)
         await self._peers.start()
         self._listener = Listener(self._application(access), self._sock, log, SHUTDOWN_SECONDS)

@@ -1,6 +1,8 @@
 """How workers sign what they ask each other, so that no secret travels. Pure.
 
-1. The key is derived from PORTFOLIO_WEB_TOKEN and the group's name. Neither the token nor the key is ever sent.
+1. The key is derived from PORTFOLIO_WEB_TOKEN and the group's name. Neither the token nor the key is ever sent. Whoever
+   has seen one message, such as the answer to a challenge of his own, can try tokens at home: the derivation makes each
+   try dear, and only a long random token makes all of them too many (settings.SHORTEST_TOKEN).
 2. A message is one of three kinds, a request, an answer or an identity. Each kind begins with a context of its own, so
    that none passes for another.
 3. The fields of a message stand behind their lengths: no two lists of fields give the same bytes.
@@ -12,7 +14,8 @@ import hmac
 import re
 import secrets
 from collections.abc import Iterable
-from hashlib import sha256
+from functools import lru_cache
+from hashlib import pbkdf2_hmac, sha256
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
@@ -20,7 +23,7 @@ SCHEME = "Portfolio-HMAC-SHA256"  # of the header Authorization
 PROOF = "X-Portfolio-Proof"  # the header of an answer to a signed request
 NONCE = re.compile(r"[0-9a-f]{32}")
 
-_KEY = b"portfolio-stream: key of requests between workers, version 1"
+_KEY = b"portfolio-stream: key of requests between workers, version 2, group "
 _REQUEST = b"portfolio-stream: request, version 1"
 _ANSWER = b"portfolio-stream: answer, version 1"
 _IDENTITY = b"portfolio-stream: identity, version 1"
@@ -29,6 +32,7 @@ _CREDENTIALS = re.compile(
     ",signature=([0-9a-f]{64})"
 )
 _LENGTH_BYTES = 8
+DERIVATION_ROUNDS = 200_000  # a tenth of a second of a worker's start, and of each try of a stranger
 
 
 class Request(NamedTuple):
@@ -59,8 +63,9 @@ class Credentials(NamedTuple):
     signature: str
 
 
+@lru_cache(maxsize=8)  # every part of a worker that signs or proves asks for it once, at its start
 def derive_key(token: str, group: str) -> bytes:
-    return _digest(token.encode(), _KEY, (group.encode(),))
+    return pbkdf2_hmac("sha256", token.encode(), _KEY + group.encode(), DERIVATION_ROUNDS)
 
 
 def new_nonce() -> str:

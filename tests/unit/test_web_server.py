@@ -254,3 +254,15 @@ async def test_stop_without_start_frees_the_port(engine: FakeEngine) -> None:
     await WebServer(engine, Settings(), sock, engine.prices).stop()  # type: ignore[arg-type]
     with socket.create_server(("127.0.0.1", port)):
         engine.store.close()
+
+
+@pytest.mark.parametrize(("token", "is_warned_of"), [(None, False), ("x" * 15, True), ("x" * 16, False)])
+async def test_a_token_that_can_be_guessed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, token: str | None, is_warned_of: bool
+) -> None:
+    """A worker warns of it when it starts, in its log alone, and does not say what it is."""
+    async with serving(FakeEngine(tmp_path, "w1", FakeCoordinator()), web_token=token) as server:
+        ready = await get(server, "/health/ready")
+    assert is_warned_of == ("short token variable=PORTFOLIO_WEB_TOKEN" in caplog.text)
+    assert "x" * 15 not in caplog.text
+    assert b"token" not in ready.body
