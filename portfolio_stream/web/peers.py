@@ -5,7 +5,8 @@
 2. Each request is signed, each answer is proved (signatures.py). An answer without a proof is none: its address must
    prove itself anew.
 3. Nothing follows a redirect, and every answer is bounded.
-4. Without PORTFOLIO_WEB_TOKEN nothing can be proved. Then only loopback addresses are asked: who answers there with the
+4. Whoever asks waits for a challenge no longer than for an answer, however many addresses are silent.
+5. Without PORTFOLIO_WEB_TOKEN nothing can be proved. Then only loopback addresses are asked: who answers there with the
    member's id is taken for it.
 """
 
@@ -13,7 +14,6 @@ import asyncio
 import errno
 import logging
 import time
-from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -36,6 +36,7 @@ CHALLENGE_SECONDS = 2.0  # between two challenges of one address
 GONE_SECONDS = 0.5  # the same while nobody listens there and so nobody hears them: a worker that is started again
 ANSWER_SECONDS = 1.0  # to a challenge, which costs nothing to answer
 FORGOTTEN_SECONDS = 60.0  # since its last challenge, of an address that no member names
+SHORTEST_SECONDS = 1e-9  # 0 would be no bound
 CHALLENGES_AT_ONCE = 8  # members of a group that name silent addresses must not take all connections
 IDENTITY_BYTES = 4096
 
@@ -98,13 +99,18 @@ class Peers:
         self._sender = sender
         self._session: aiohttp.ClientSession | None = None
         self._addresses: dict[str, _Address] = {}
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        #: by address: one at a time
+        self._challenges: dict[str, asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(CHALLENGES_AT_ONCE)
 
     async def start(self) -> None:
         self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False)
 
     async def stop(self) -> None:
+        challenges = list(self._challenges.values())
+        for challenge in challenges:
+            challenge.cancel()
+        await asyncio.gather(*challenges, return_exceptions=True)
         if self._session is not None:
             await self._session.close()
 
@@ -117,28 +123,42 @@ class Peers:
                 known.member_id, known.peer = None, _UNKNOWN
             if time.monotonic() - known.challenged > FORGOTTEN_SECONDS:
                 del self._addresses[address]
-        for address in [a for a, lock in self._locks.items() if a not in self._addresses and not lock.locked()]:
-            del self._locks[address]
 
     def doubt(self, worker: Owner) -> None:
         """Let the worker's address prove itself again."""
         self._addresses.pop(worker.address, None)
 
-    async def identify(self, worker: Owner) -> Peer:
-        """Who answers at the worker's address: asked once, and again only while that is not the worker."""
+    async def identify(self, worker: Owner, seconds: float | None = None) -> Peer:
+        """Who answers at the worker's address: asked once, and again only while that is not the worker. After `seconds`
+        what is known by then."""
         if self._key is None and not is_loopback(worker.address):
             return NO_TOKEN
         if (known := self._known(worker)).kind == "worker":
             return known
-        async with self._locks[worker.address]:
-            address = self._addresses.setdefault(worker.address, _Address(None, _UNKNOWN))
-            pause = GONE_SECONDS if address.peer.kind == "gone" else CHALLENGE_SECONDS
-            if time.monotonic() - address.challenged >= pause and self._known(worker).kind != "worker":
-                address.challenged = time.monotonic()
-                before = address.peer
-                address.member_id, address.peer = await self._challenge(worker.address)
-                self._log(worker, before, address.peer)
+        challenge = self._challenges.get(worker.address) or self._challenged(worker)
+        if challenge is not None:
+            await asyncio.wait({challenge}, timeout=seconds)
+            if challenge.done() and not challenge.cancelled():
+                challenge.result()
         return self._known(worker)
+
+    def _challenged(self, worker: Owner) -> asyncio.Task[None] | None:
+        """A challenge that begins now; it goes on when whoever asked has left. None: the last one was just now."""
+        address = self._addresses.setdefault(worker.address, _Address(None, _UNKNOWN))
+        pause = GONE_SECONDS if address.peer.kind == "gone" else CHALLENGE_SECONDS
+        if time.monotonic() - address.challenged < pause:
+            return None
+        task = asyncio.create_task(self._take_proof(worker), name="challenge")
+        self._challenges[worker.address] = task
+        task.add_done_callback(lambda _: self._challenges.pop(worker.address))
+        return task
+
+    async def _take_proof(self, worker: Owner) -> None:
+        member_id, peer = await self._challenge(worker.address)
+        address = self._addresses.setdefault(worker.address, _Address(None, _UNKNOWN))
+        before, address.challenged = address.peer, time.monotonic()
+        address.member_id, address.peer = member_id, peer
+        self._log(worker, before, peer)
 
     async def ask(
         self,
@@ -154,7 +174,8 @@ class Peers:
 
         `is_hop`: the worker must not forward it once more. `partitions`: those that are meant.
         """
-        peer = await self.identify(worker)
+        until = time.monotonic() + seconds
+        peer = await self.identify(worker, seconds)
         if peer.kind != "worker":
             return peer
         try:
@@ -167,7 +188,8 @@ class Peers:
                 headers["Authorization"] = authorization(
                     self._key, method, url, headers, sender=self._sender, recipient=worker.address, nonce=nonce
                 )
-            answer, proof = await self._fetch(url, method, headers, seconds)
+            left = max(until - time.monotonic(), SHORTEST_SECONDS)
+            answer, proof = await self._fetch(url, method, headers, left)
         except TimeoutError as error:  # a busy worker is the same one afterwards
             return silence_of(error, worker.address, seconds)
         except (aiohttp.ClientError, ValueError) as error:  # ValueError: a target that is no URL's
@@ -287,6 +309,8 @@ def _stranger(address: str) -> Peer:
 
 def _refusal(address: str, answer: Answer) -> Peer:
     """A worker's own refusal is a problem document."""
+    if answer.status == HTTPStatus.MISDIRECTED_REQUEST:
+        return Peer("elsewhere", f"what answers at {address} listens under another name")
     if answer.content_type.startswith("application/problem+json"):
         detail = f"what answers at {address} refuses our question with {answer.status}"
         return Peer("refusing", f"{detail}, as a worker of another version may")

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -124,6 +124,15 @@ async def test_what_proves_nothing(answer: object, kind: str) -> None:
 
     async with listening(listen) as address, asking() as asker:
         assert kind == (await asker.identify(worker("w2", address))).kind
+
+
+async def test_a_worker_under_a_name_that_is_not_its_own(two: tuple[WebServer, WebServer]) -> None:
+    """A stranger can spell a real worker's address otherwise: another worker listens there, not an older one."""
+    async with asking() as asker:
+        for host in ("0x7f000001", "127.0.0.2"):
+            owner = worker("x", f"{host}:{two[1].port}", "member of x")
+            assert (await asker.identify(owner)).kind in ("elsewhere", "gone")
+        assert "elsewhere" == (await asker.identify(worker("x", f"LOCALHOST:{two[1].port}", "member of x"))).kind
 
 
 async def test_a_relayed_proof_is_none(two: tuple[WebServer, WebServer]) -> None:
@@ -395,7 +404,20 @@ async def test_an_address_without_members_is_forgotten(
         assert [two[1].address] == list(asker._addresses)
         monkeypatch.setattr(peers, "FORGOTTEN_SECONDS", -1.0)
         asker.keep([])
-        assert not asker._addresses and not asker._locks
+        assert not asker._addresses and not asker._challenges
+
+
+async def test_silent_addresses_hold_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks waits as long as it said it would, though each of many strangers keeps a challenge waiting."""
+    monkeypatch.setattr(peers, "ANSWER_SECONDS", 60.0)
+    with ExitStack() as held:
+        silent = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(30)]
+        owners = [worker(f"x{number}", f"127.0.0.1:{one.getsockname()[1]}") for number, one in enumerate(silent)]
+        async with asking() as asker, asyncio.timeout(10):
+            for _ in range(3):
+                answers = await asyncio.gather(*(asker.ask(owner, VALUE, seconds=0.2) for owner in owners))
+                assert ["silent"] * len(owners) == [answer.kind for answer in answers if isinstance(answer, Peer)]
+            assert {owner.address for owner in owners} == set(asker._challenges), "one challenge an address"
 
 
 @pytest.mark.parametrize("nonce", ["", "0" * 31, "0" * 33, "G" * 32, "a,b"])
