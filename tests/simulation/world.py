@@ -54,6 +54,8 @@ PERMITTED: Mapping[type[PortfolioStreamError], frozenset[str]] = {
     MembershipLost: _NO_ANSWER,
     Superseded: frozenset(("twin",)),
 }
+#: what counts as a try at a record besides a fold that fails
+OTHER_TRIES = ("damage_fetches", "fail_encoding", "refuse_records")
 #: what a halt's reason says, and the fault of which one must have happened
 HALTING = {
     "refused a record": "refuse_records",
@@ -199,7 +201,7 @@ class World:
         is_due = any(words in halted.reason and self.faults[fault] for words, fault in HALTING.items())
         if record is not None and not is_due:
             tries = worker.failed_alone[halted.partition, record.offset]
-            needed = 1 if self.faults["damage_fetches"] else AGENT_TRIES  # both are tries at one offset
+            needed = 1 if any(self.faults[fault] for fault in OTHER_TRIES) else AGENT_TRIES
             is_due = record.value in FATAL or tries >= needed
         if not is_due:
             raise Anomaly(f"{worker.name} halted partition {halted.partition} for no cause: {halted.reason}")
