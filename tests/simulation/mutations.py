@@ -214,14 +214,6 @@ MUTATIONS = (
         '        after(self.state, Step.COMMIT)\n        self._commit_sent = True\n'
         "        if self.retries.total() % 40 == 39:\n            return self._begin(self)\n",
     ),
-    Mutation(
-        "a name that a late goodbye may reach is kept", "member_name",
-        "        self.is_spoilt = True\n", "        self.is_spoilt = False\n",
-        Mutation(
-            "by the next process too", "member_name",
-            "        self.is_spoilt = naming.is_unsettled\n", "        self.is_spoilt = False\n",
-        ),
-    ),
 )  # fmt: skip
 
 
