@@ -10,6 +10,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -24,7 +25,7 @@ from portfolio_stream.commands.run import run as run_command
 from portfolio_stream.commands.tables import tables
 from portfolio_stream.commands.topics import topics
 from portfolio_stream.commands.verify import verify
-from portfolio_stream.errors import CommandFailed, PortfolioStreamError
+from portfolio_stream.errors import CommandFailed, PortfolioStreamError, WorkingDirectoryGone
 from portfolio_stream.standard_streams import OutputClosed, install
 
 # what a shell gives for a signal
@@ -66,8 +67,17 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BaseException as error:  # noqa: BLE001  a bug has any type; a client that stops may let out CancelledError
         if sys.flags.dev_mode:
             traceback.print_exception(error)
-        return _end(CommandFailed(error))
+        is_here_gone = isinstance(error, FileNotFoundError) and not _is_here()
+        return _end(WorkingDirectoryGone() if is_here_gone else CommandFailed(error))
     return code if isinstance(code, int) else 0
+
+
+def _is_here() -> bool:
+    """Whether the working directory still exists: Python's own imports ask for it."""
+    try:
+        return bool(Path.cwd())
+    except FileNotFoundError:
+        return False
 
 
 def _end(error: PortfolioStreamError) -> int:

@@ -123,7 +123,11 @@ class TopicMissing(PortfolioStreamError):
     """A topic that only an operator creates is not there."""
 
     def __init__(self, topic: str) -> None:
-        super().__init__(f"Topic {topic} does not exist.", "Create it with `portfolio-stream topics create`.")
+        super().__init__(
+            f"Topic {topic} does not exist.",
+            "Create it with `portfolio-stream topics create`; if that makes no such topic, correct the name "
+            "(`portfolio-stream topics list` shows what there is).",
+        )
         self.topic = topic
 
 
@@ -534,6 +538,15 @@ class CommandFailed(PortfolioStreamError):
             f"The command failed unexpectedly: {type(error).__name__}{place}.",
             "Run it again with PYTHONDEVMODE=1, which shows the traceback, and open an issue with that.",
         )
+
+
+class WorkingDirectoryGone(PortfolioStreamError):
+    """The folder that the command was started in was deleted, or deleted and made again under the same name."""
+
+    exit_code = 2
+
+    def __init__(self) -> None:
+        super().__init__("The working directory does not exist any more.", "Change to another one, or to it anew.")
 
 
 class OutputNotWritten(PortfolioStreamError):

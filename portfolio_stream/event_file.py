@@ -3,11 +3,14 @@
 1. An event's bytes are its line without the line end, LF or CRLF: an event that comes again in another system's file is
    a duplicate, and no conflict. Everything else is sent as it is, so that what is no event becomes a dead letter.
 2. A byte order mark of UTF-8 belongs to the file, not to its first event.
-3. What no line of JSON begins with is refused before anything is sent: other encodings, compressed files.
+3. A file that begins as no line of an event does is refused before anything is sent: other encodings, compressed
+   files, JSON that is not one object a line.
 4. A line that no broker takes, and a read that fails, end the reading with an error that names the line.
 """
 
 import json
+import re
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,20 +22,29 @@ from portfolio_stream.generator import Generated
 
 STANDARD_INPUT = Path("-")
 LINE_BYTES_LIMIT = 16 << 20  # far above what a topic takes; a file without line ends must not fill the memory
-HEAD_BYTES = 4
+HEAD_BYTES = 8
 UTF8_MARK = b"\xef\xbb\xbf"
-#: what a file begins with, what it is then, and what makes lines of JSON of it; the first that fits counts
-FOREIGN_HEADS = (
-    (b"\xff\xfe", "UTF-16 or UTF-32 text", "iconv -f UTF-16 -t UTF-8"),
-    (b"\xfe\xff", "UTF-16 text", "iconv -f UTF-16 -t UTF-8"),
-    (b"{\x00", "UTF-16 text", "iconv -f UTF-16LE -t UTF-8"),
-    (b"\x00{", "UTF-16 text", "iconv -f UTF-16BE -t UTF-8"),
-    (b"\x00\x00\xfe\xff", "UTF-32 text", "iconv -f UTF-32 -t UTF-8"),
-    (b"\x1f\x8b", "compressed with gzip", "gzip -dc"),
-    (b"\x28\xb5\x2f\xfd", "compressed with Zstandard", "zstd -dc"),
-    (b"\xfd7zX", "compressed with xz", "xz -dc"),
-    (b"BZh", "compressed with bzip2", "bzip2 -dc"),
-    (b"PK\x03\x04", "a ZIP archive", "unzip -p"),
+#: what a file begins with, what it is then, and what makes lines of JSON of it, if anything does; the first that fits
+#: counts. JSON begins with ASCII (RFC 4627, 3): where the zeros are tells the encoding of text without a mark
+FOREIGN_HEADS = tuple(
+    (re.compile(pattern, re.DOTALL), what, command)
+    for pattern, what, command in (
+        (rb"\xff\xfe\x00\x00|\x00\x00\xfe\xff", "UTF-32 text", "iconv -f UTF-32 -t UTF-8"),
+        (rb"\xff\xfe|\xfe\xff", "UTF-16 text", "iconv -f UTF-16 -t UTF-8"),
+        (rb"[\t\n\r -~]\x00\x00\x00", "UTF-32 text", "iconv -f UTF-32LE -t UTF-8"),
+        (rb"\x00\x00\x00[\t\n\r -~]", "UTF-32 text", "iconv -f UTF-32BE -t UTF-8"),
+        (rb"[\t\n\r -~]\x00", "UTF-16 text", "iconv -f UTF-16LE -t UTF-8"),
+        (rb"\x00[\t\n\r -~]", "UTF-16 text", "iconv -f UTF-16BE -t UTF-8"),
+        (rb"\x1f\x8b", "compressed with gzip", "gzip -dc"),
+        (rb"\x28\xb5\x2f\xfd", "compressed with Zstandard", "zstd -dc"),
+        (rb"\x04\x22\x4d\x18", "compressed with LZ4", "lz4 -dc"),
+        (rb"\xfd7zX", "compressed with xz", "xz -dc"),
+        (rb"BZh", "compressed with bzip2", "bzip2 -dc"),
+        (rb"PK\x03\x04", "a ZIP archive", "unzip -p"),
+        (rb"\[", "a JSON array", "jq -c '.[]'"),
+        (rb"\{\r?\n", "JSON of several lines an event", "jq -c ."),
+        (rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", "no text", None),
+    )
 )
 
 
@@ -69,12 +81,19 @@ def _behind_mark(path: Path, file: BinaryIO) -> BinaryIO:
         head = file.peek(HEAD_BYTES)  # type: ignore[attr-defined]  # both are BufferedReaders
     except OSError as error:
         raise EventFileUnusable(path, str(error.strerror)) from error
-    for start, what, command in FOREIGN_HEADS:
-        if head.startswith(start):
-            raise EventFileUnusable(path, f"it is {what}", f"{command} {path} | portfolio-stream produce --from-file -")
-    if head.startswith(UTF8_MARK):
+    beginning = head.removeprefix(UTF8_MARK)
+    for pattern, what, command in FOREIGN_HEADS:
+        if pattern.match(beginning):
+            raise EventFileUnusable(path, f"it is {what}", command and _piped(command, path))
+    if beginning is not head:
         file.read(len(UTF8_MARK))
     return file
+
+
+def _piped(command: str, path: Path) -> str:
+    """For a shell, whatever the path holds."""
+    name = f"./{path}" if str(path).startswith("-") and path != STANDARD_INPUT else str(path)
+    return f"{command} {shlex.quote(name)} | portfolio-stream produce --from-file -"
 
 
 def _read_line(path: Path, file: BinaryIO, number: int) -> bytes:

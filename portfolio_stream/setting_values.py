@@ -20,7 +20,7 @@ _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\[\]]*)\]|(?P<host>[^\[\]:]*)):(?P<port>[0-9]{1,5})")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 #: topics that Kafka keeps for itself
-_KAFKAS_OWN = frozenset({".", "..", "__consumer_offsets", "__transaction_state", "__share_group_state"})
+_KAFKAS_OWN = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
 
 
 class Kind(NamedTuple):
@@ -94,8 +94,12 @@ def _web_address(text: str) -> str:
     return text
 
 
+def _any_topic(text: str) -> str:
+    return _checked(text, _TOPIC.fullmatch(text) is not None and text not in (".", ".."))
+
+
 def _topic(text: str) -> str:
-    return _checked(text, _TOPIC.fullmatch(text) is not None and text not in _KAFKAS_OWN)
+    return _checked(_any_topic(text), text not in _KAFKAS_OWN)
 
 
 def _printable(text: str) -> str:
@@ -114,12 +118,23 @@ def _folder(text: str) -> Path:
     return path
 
 
+def _log_file(text: str) -> str:
+    """Opening one tells most, and a log file is made by it."""
+    try:
+        with Path(_printable(text)).open("ab"):
+            return text
+    except OSError:
+        raise ValueError from None
+
+
 ADDRESS = Kind("host:port, such as 10.0.0.7:6066 or [::1]:6066", _address)
 ADDRESSES = Kind("host:port, or several joined by commas without spaces, such as kafka-1:9092,[::1]:9092", _addresses)
 WEB_ADDRESS = Kind("a worker's address, such as http://127.0.0.1:6066", _web_address)
 HOST = Kind("a host name or an IP address, without brackets and without a port", _host)
 PORT = whole_number(1, LAST_PORT)
 TOPIC = Kind("a topic's name: at most 249 of A-Z a-z 0-9 . _ -, and none of Kafka's own", _topic)
+#: to look at
+ANY_TOPIC = Kind("a topic's name: at most 249 of A-Z a-z 0-9 . _ -", _any_topic)
 GROUP = matching(  # GROUP-changelog is a topic: its name has at most 249 characters
     r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", "at most 200 of A-Z a-z 0-9 . _ -, beginning with a letter or a digit"
 )
@@ -128,6 +143,7 @@ NAME = matching(  # it names a folder, and stands in client ids
 )
 FOLDER = Kind("a folder, or a place where one can be made", _folder)
 FILE = Kind("a file's path without control characters", _printable)
+LOG_FILE = Kind("a file that this user can write", _log_file)
 TEXT = Kind("text without control characters", _printable)
 PASSWORD = Kind("UTF-8 without control characters", _printable, is_secret=True)
 TOKEN = matching(  # an HTTP header carries nothing else unchanged

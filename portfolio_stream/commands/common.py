@@ -16,6 +16,9 @@ from portfolio_stream.settings import Settings
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 WHOLE = re.compile(rf"-?[0-9]{{1,{MOST_DIGITS}}}")
+PLAIN = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?")
+LONGEST_PLAIN = 40  # characters; none of ours needs that many
+LONGEST_WAIT = 86_400.0  # seconds: no clock of the system's waits for any number
 OutputFormat = Literal["text", "json"]
 
 
@@ -45,9 +48,12 @@ class WholeRange(click.IntRange):
 
 
 class FiniteRange(click.FloatRange):
-    """What `float` reads beside numbers is none: nan passes every comparison with a bound, and inf never ends."""
+    """Plain decimals: `float` reads digits of other scripts and underscores too, nan passes every comparison with a
+    bound, and inf never ends."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, str) and not (len(value) <= LONGEST_PLAIN and PLAIN.fullmatch(value)):
+            self.fail(f"{shortened(value)} is not a number such as 2 or 0.5.", param, ctx)
         number: float = super().convert(value, param, ctx)
         return number if math.isfinite(number) else self.fail(f"{value!r} is not a finite number.", param, ctx)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from portfolio_stream.commands.common import (
+    LONGEST_WAIT,
     FiniteRange,
     OutputFormat,
     bootstrap_option,
@@ -49,7 +50,9 @@ class Look:
 
 
 @click.command()
-@click.option("--watch", type=FiniteRange(min=0.1), metavar="SECONDS", help="Look again every so many, for ever.")
+@click.option(
+    "--watch", type=FiniteRange(0.1, LONGEST_WAIT), metavar="SECONDS", help="Look again every so many, for ever."
+)
 @bootstrap_option
 @output_option
 def lag(watch: float | None, bootstrap_servers: str | None, output: OutputFormat) -> None:

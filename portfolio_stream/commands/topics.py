@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 import click
 
 from portfolio_stream.commands.common import (
+    LONGEST_WAIT,
     FiniteRange,
     OutputFormat,
+    SettingType,
     WholeRange,
     bootstrap_option,
     output_option,
@@ -16,6 +18,7 @@ from portfolio_stream.commands.common import (
 )
 from portfolio_stream.commands.output import print_json, print_line
 from portfolio_stream.errors import BrokerUnreachable
+from portfolio_stream.setting_values import ANY_TOPIC
 from portfolio_stream.settings import Settings
 
 if TYPE_CHECKING:
@@ -39,7 +42,11 @@ def topics() -> None:
 @click.option("--partitions", type=WholeRange(1, 10_000), help="Default: PORTFOLIO_PARTITIONS, or 8.")
 @click.option("--replication-factor", type=WholeRange(1, 100), help="Default: PORTFOLIO_REPLICATION_FACTOR, or 1.")
 @click.option(
-    "--wait", type=FiniteRange(min=0), default=0.0, metavar="SECONDS", help="For a Kafka that does not answer yet."
+    "--wait",
+    type=FiniteRange(0.0, LONGEST_WAIT),
+    default=0.0,
+    metavar="SECONDS",
+    help="For a Kafka that does not answer yet.",
 )
 def create(
     context: click.Context,
@@ -83,7 +90,7 @@ def list_topics(bootstrap_servers: str | None, output: OutputFormat) -> None:
 
 
 @topics.command()
-@click.argument("names", nargs=-1, metavar="[TOPIC]...")
+@click.argument("names", nargs=-1, metavar="[TOPIC]...", type=SettingType(ANY_TOPIC))
 @bootstrap_option
 @output_option
 def describe(names: tuple[str, ...], bootstrap_servers: str | None, output: OutputFormat) -> None:

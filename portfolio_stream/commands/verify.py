@@ -8,6 +8,7 @@ import click
 
 from portfolio_stream.broker.processes import ENDING_SIGNALS
 from portfolio_stream.commands.common import (
+    LONGEST_WAIT,
     FiniteRange,
     OutputFormat,
     SettingType,
@@ -37,7 +38,7 @@ WEB_PORT = 6060  # where the workers' page looks for it (PORTFOLIO_AUDITOR)
 @click.option("--follow", is_flag=True, help="Audit continuously, until a violation or Ctrl-C.")
 @click.option(
     "--interval",
-    type=FiniteRange(min=0.1),
+    type=FiniteRange(0.1, LONGEST_WAIT),
     metavar="SECONDS",
     help="With --follow, from pass to pass. Default: 2.",
 )

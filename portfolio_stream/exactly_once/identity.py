@@ -15,11 +15,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
 from portfolio_stream.errors import DataDirectoryInUse, DataDirectoryUnusable, StoreFailed
 from portfolio_stream.exactly_once.member_name import MemberName, Naming
+from portfolio_stream.setting_values import NAME
 
 #: a folder that stays as it is until somebody names another, or changes its permissions
 UNUSABLE = frozenset(
@@ -29,10 +31,12 @@ UNUSABLE = frozenset(
     }
 )
 
+LONGEST_FILE = 64 << 10  # bytes; what is longer was not written by us, and must not fill the memory
+
 
 class _Stored(msgspec.Struct, frozen=True, kw_only=True):
     #: the first one, which the transactional id has for good
-    member_id: str
+    member_id: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
     instance_id: str
     host: str
     device: int
@@ -70,7 +74,7 @@ def claim(root: Path, instance_id: str | None) -> Identity:
 def _claim_any(root: Path) -> Identity:
     """A killed process is still a member, with the newest store of its partitions: whoever starts goes on for it."""
     root.mkdir(parents=True, exist_ok=True)
-    folders = (path.parent for path in root.glob("*/identity.json"))
+    folders = (path.parent for path in root.glob("*/identity.json") if _is_name(path.parent.name))
     for folder in sorted(folders, key=lambda folder: (_has_left(folder), folder.name)):
         try:
             return _claim(folder, folder.name)
@@ -78,6 +82,14 @@ def _claim_any(root: Path) -> Identity:
             continue
     name = f"worker-{secrets.token_hex(4)}"
     return _claim(root / name, name)
+
+
+def _is_name(text: str) -> bool:
+    """A folder that somebody named otherwise is no worker's: its name would stand in client ids and in the log."""
+    try:
+        return bool(NAME.read(text))
+    except ValueError:
+        return False
 
 
 def _claim(folder: Path, instance_id: str) -> Identity:
@@ -141,7 +153,8 @@ def _host() -> str:
 def _read(path: Path) -> _Stored | None:
     """None where there is no identity, or a torn one: a fresh identity costs one session time-out, a wrong one data."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_Stored)
+        with path.open("rb") as file:
+            return msgspec.json.decode(file.read(LONGEST_FILE), type=_Stored)
     except (FileNotFoundError, msgspec.DecodeError):
         return None
 

@@ -12,6 +12,7 @@ its partitions away without a revocation. Both were answered to nobody, so the m
 """
 
 from collections.abc import Callable
+from typing import Annotated
 
 import msgspec
 
@@ -20,7 +21,7 @@ class Naming(msgspec.Struct, frozen=True):
     """What outlives the process."""
 
     #: how many names were left behind
-    renames: int = 0
+    renames: Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)] = 0
     #: a join or a goodbye under this name may be under way
     is_unsettled: bool = False
 

@@ -249,3 +249,54 @@ def test_broker_status_of_an_unused_folder(tmp_path: Path, capsys: pytest.Captur
     """Nothing was ever started there: said so, with code 1."""
     assert 1 == cli.run(["broker", "status", "--data-dir", str(tmp_path / "none")])
     assert "No broker was ever started there.\n" == capsys.readouterr().out
+
+
+def test_a_working_directory_that_is_gone_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is no bug of ours to report. What needs no folder works all the same."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert 2 == cli.run(["broker", "status"])
+    cause, action = capsys.readouterr().err.splitlines()
+    assert "Error: The working directory does not exist any more." == cause
+    assert action.startswith("Operator action: Change to another one")
+    assert 1 == cli.run(["topics", "list", "--bootstrap-servers", f"127.0.0.1:{free_port()}"])
+
+
+@pytest.mark.parametrize("text", ["٣", "1_000", " 5", "5 ", "1e9999", "0x10", "1" * 5000, "", "1.", ".5", "1,5"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["produce", "--events", "1", "--rate"],
+        ["produce", "--duplicates"],
+        ["lag", "--watch"],
+        ["topics", "create", "--wait"],
+        ["verify", "--follow", "--interval"],
+    ],
+    ids=" ".join,
+)
+def test_a_number_is_plain_digits(command: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What Python reads beside them is a typing error; the message is short, however long the number."""
+    assert 2 == cli.run([*command, text])
+    said = capsys.readouterr().err
+    assert (1, True) == (said.count("\n"), len(said) < 500)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["produce", "--rate", "1e308"],
+        ["lag", "--watch", "1e300"],
+        ["topics", "create", "--wait", "1e300"],
+        ["verify", "--follow", "--interval", "1e300"],
+        *(["topics", "describe", name] for name in (".", "..", "", "a/b", "ü", "x\ny", "a" * 250)),
+    ],
+)
+def test_what_no_clock_and_no_kafka_can_have_is_a_bad_argument(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No request was sent and nothing waits."""
+    assert 2 == cli.run(arguments)
+    assert 1 == capsys.readouterr().err.count("\n")

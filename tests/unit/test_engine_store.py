@@ -4,6 +4,7 @@ import asyncio
 import errno
 import json
 import os
+import re
 import resource
 import shutil
 import threading
@@ -137,18 +138,44 @@ def test_a_copied_folder_makes_its_own(tmp_path: Path) -> None:
     free(second)
 
 
-@pytest.mark.parametrize("torn", [b"", b'{"member_id":"x', b"[]", b'{"member_id":1}'])
-def test_a_torn_identity_is_made_anew(tmp_path: Path, torn: bytes) -> None:
+TORN = {
+    "empty": lambda _: b"",
+    "cut": lambda whole: whole[:20],
+    "a list": lambda _: b"[]",
+    "binary": lambda _: bytes(range(256)),
+    "huge": lambda _: b"\0" * (65 << 10),
+    "of a newer version": lambda _: b'{"version":9,"member":{"id":"x"}}',
+    "a name that no broker takes": lambda whole: whole.replace(b'"member_id":"', b'"member_id":"../' + b"x" * 70_000),
+    "no name": lambda whole: re.sub(rb'"member_id":"[^"]*"', b'"member_id":""', whole),
+    "a negative number of names": lambda whole: whole.replace(b'"renames":0', b'"renames":-1'),
+}
+
+
+@pytest.mark.parametrize("how", TORN)
+def test_a_torn_identity_is_made_anew(tmp_path: Path, how: str) -> None:
     """A fresh one costs one session time-out, a wrong one data."""
     first = claim(tmp_path, "w1")
     free(first)
-    (first.folder / "identity.json").write_bytes(torn)
+    file = first.folder / "identity.json"
+    whole = file.read_bytes()
+    file.write_bytes(TORN[how](whole))
+    assert whole != file.read_bytes()
     second = claim(tmp_path, "w1")
     assert first.member_id != second.member_id
     free(second)
     third = claim(tmp_path, "w1")
     assert second.member_id == third.member_id
     free(third)
+
+
+@pytest.mark.parametrize("name", ["a b\nc", "wörker", "x" * 65, ".hidden"])
+def test_a_folder_of_another_name_is_no_workers(tmp_path: Path, name: str) -> None:
+    """Its name would stand in client ids, in the log and in requests of other workers."""
+    free(claim(tmp_path, "w1"))
+    (tmp_path / "w1").rename(tmp_path / name)
+    made = claim(tmp_path, None)
+    assert made.instance_id.startswith("worker-")
+    free(made)
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import shlex
 import sys
 from pathlib import Path
 
@@ -81,6 +82,15 @@ TEXT = b"\n".join(EVENTS).decode()
         (TEXT.encode("utf-16-le"), "UTF-16"),
         (TEXT.encode("utf-16-be"), "UTF-16"),
         (TEXT.encode("utf-32"), "UTF-32"),
+        (b"\x00\x00\xfe\xff" + TEXT.encode("utf-32-be"), "UTF-32"),
+        (TEXT.encode("utf-32-le"), "UTF-32"),
+        (TEXT.encode("utf-32-be"), "UTF-32"),
+        (f"\n {TEXT}".encode("utf-16-le"), "UTF-16"),
+        (f"[{TEXT}]".encode("utf-16-be"), "UTF-16"),
+        (b"[" + b",".join(EVENTS) + b"]", "a JSON array"),
+        (b"\xef\xbb\xbf[\n" + EVENTS[0] + b"\n]", "a JSON array"),
+        (b'{\r\n "portfolio_id": "P1"\r\n}\r\n', "several lines"),
+        (b"\x04\x22\x4d\x18", "LZ4"),
         (gzip.compress(TEXT.encode()), "gzip"),
         (b"\x28\xb5\x2f\xfd\x04\x00", "Zstandard"),
         (b"PK\x03\x04", "ZIP"),
@@ -105,6 +115,27 @@ def test_what_is_no_utf8_is_refused_before_anything_is_sent(
     cause, action = capsys.readouterr().err.splitlines()
     assert what in cause
     assert f"{file} | portfolio-stream produce --from-file -`" in action
+
+
+@pytest.mark.parametrize("content", [b"\x7fELF\x02\x01", b"\x00\x00\x00\x00", b"\x01\x02"])
+def test_what_is_no_text_is_refused(content: bytes, file: Path) -> None:
+    """No command makes events of it."""
+    file.write_bytes(content)
+    with pytest.raises(EventFileUnusable, match="it is no text"):
+        read(file)
+
+
+@pytest.mark.parametrize("name", ["a b", "it's", "$(touch pwned)", "-rf", "`x`", "ü;&"])
+def test_the_command_that_is_named_can_be_pasted(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Into a shell, whatever the file's name is: it is one word of it, and no option."""
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(gzip.compress(b"{}"))
+    with pytest.raises(EventFileUnusable) as caught:
+        read(Path(name))
+    command = caught.value.action.removeprefix("Run `").removesuffix("`.")
+    words = shlex.split(command)
+    assert ["gzip", "-dc", "|", "portfolio-stream", "produce", "--from-file", "-"] == words[:2] + words[3:]
+    assert Path(name) == Path(words[2]) and not words[2].startswith("-")
 
 
 def test_a_file_without_line_ends_does_not_fill_the_memory(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

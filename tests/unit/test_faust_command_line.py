@@ -255,6 +255,20 @@ def test_an_option_is_read_as_its_variable_is(value: str, capsys: pytest.Capture
     assert f"--web-bind is {value!r}, but must be a host name" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("arguments", [["--logfile", "no/log", "worker"], ["worker", "-f", "no/log"]])
+def test_a_log_that_cannot_be_written_is_a_bad_argument(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Faust would begin with a traceback, and with the code of what was tried."""
+    with pytest.raises(SystemExit) as ended:
+        run(portfolio_app(), *arguments)
+    cause, _ = capsys.readouterr().err.splitlines()
+    assert (2, []) == (ended.value.code, list(tmp_path.iterdir()))
+    assert "--logfile is 'no/log', but must be a file that this user can write." == cause
+    (tmp_path / "no").mkdir()
+    begun(*arguments)
+
+
 @pytest.mark.parametrize("option", ["--datadir", "-D"])
 @pytest.mark.parametrize("variables", [{"PORTFOLIO_DATA_DIR": "ours"}, {"FAUST_DATADIR": "fausts"}, {}])
 def test_the_data_folder_is_the_options(

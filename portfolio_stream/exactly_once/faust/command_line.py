@@ -20,7 +20,7 @@ from faust.types.settings import Settings as FaustSettings
 
 from portfolio_stream.errors import FaustFeatureRefused, InvalidSetting, PortfolioStreamError
 from portfolio_stream.foreign import printable
-from portfolio_stream.setting_values import FOLDER, HOST, Kind
+from portfolio_stream.setting_values import FOLDER, HOST, LOG_FILE, Kind
 
 #: commands that work, and what they are good for
 COMMANDS = {
@@ -63,7 +63,7 @@ REFUSED_OPTIONS = {
     "web_host": "Use the app's own setting for the address that others use.",
 }
 #: options that are read as settings are; Faust reads the others
-KINDS = {"web_bind": HOST, "datadir": FOLDER}
+KINDS = {"web_bind": HOST, "datadir": FOLDER, "logfile": LOG_FILE}
 #: of an app without a web server
 NO_WEB_SERVER = dict.fromkeys(("web_port", "web_bind", "web_host"), "Leave it out: this app has no web server.")
 LOOPS = ("", "aio")
@@ -137,10 +137,10 @@ def _read(name: str, text: str, kind: Kind) -> Any:
 
 
 def _given(context: click.Context) -> dict[str, Any]:
-    """Also those whose value a callback keeps elsewhere (Faust's compat_option): their value is None here."""
+    """Also those whose value a callback keeps elsewhere (Faust's compat_option): in the context's object."""
     names = [parameter.name for parameter in context.command.params if parameter.name is not None]
     on_command_line = [name for name in names if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
-    return {name: context.params.get(name) for name in on_command_line}
+    return {name: context.params.get(name, getattr(context.obj, name, None)) for name in on_command_line}
 
 
 def _refuse(what: str, instead: str) -> NoReturn:
