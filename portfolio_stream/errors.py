@@ -6,6 +6,7 @@ they become one of these only when a worker or a command ends because of them.
 """
 
 import os
+import shlex
 import traceback
 from pathlib import Path
 
@@ -337,7 +338,7 @@ class BrokerAlreadyRunning(PortfolioStreamError):
         who = "A running process" if pid is None else f"A running broker (process {pid})"
         super().__init__(
             f"{who} uses the broker's data directory {path}.",
-            "Use that broker, stop it with `portfolio-stream broker stop`, or give another --data-dir.",
+            f"Use that broker, stop it with `{_broker_command('stop', path)}`, or give another --data-dir.",
         )
         self.path = path
         self.pid = pid
@@ -360,9 +361,25 @@ class ForeignDataDirectory(PortfolioStreamError):
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(
             f"{path} cannot be used as the broker's data directory: {reason}.",
-            "Give another --data-dir, or, if its content may be lost, empty it with `portfolio-stream broker reset`.",
+            "Give another --data-dir, or, if its content may be lost, empty it with "
+            f"`{_broker_command('reset', path)}`.",
         )
         self.path = path
+
+
+class BrokerFolderUnusable(ForeignDataDirectory):
+    """No broker can have its data there, whatever is done: `broker reset` refuses the directory too."""
+
+    exit_code = 2
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(path, reason)
+        self.action = "Give another --data-dir, or PORTFOLIO_DATA_DIR."
+
+
+def _broker_command(name: str, path: Path) -> str:
+    """Of this directory: without the option, the command would work on another one."""
+    return f"portfolio-stream broker {name} --data-dir {shlex.quote(str(path))}"
 
 
 class BrokerDied(PortfolioStreamError):

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Self
 
 from portfolio_stream.broker import controller, diagnosis, jars, java, probe, processes, storage
-from portfolio_stream.broker.layout import Layout, Record, as_operator_error
+from portfolio_stream.broker.layout import SIZES, Layout, Record, as_operator_error
 from portfolio_stream.broker.server import Listener, server_properties
 from portfolio_stream.broker.status import BrokerStatus, ClusterStatus
 from portfolio_stream.errors import (
@@ -33,7 +33,6 @@ from portfolio_stream.errors import (
     PortfolioStreamError,
 )
 
-SIZES = (1, 3)  # two brokers bear no loss either; more do not fit a laptop
 READY_SECONDS = 120.0  # a loaded two-core machine took 11 s for three
 PROBE_SECONDS = 0.05  # between two looks at a broker that starts
 STOP_SECONDS = 15.0  # a broker of a cluster that has lost its quorum waits for a controller that never answers

@@ -1,7 +1,8 @@
 """The broker commands, each one call; any process may give them, also one that started nothing.
 
-run     serve until SIGINT, SIGTERM, `stop` from elsewhere, or the death of the last broker
-start   return when the cluster serves, with what was missing of it started; the brokers go on without the caller
+run     serve until SIGINT, SIGTERM, SIGHUP, `stop` from elsewhere, or the death of the last broker
+start   return when the cluster serves, with what was missing of it started; the brokers go on without the caller, who
+        leaves none behind when such a signal comes before
 stop    end whatever runs in the data directory
 status  what runs there
 reset   stop, then delete the data directory's content, torn or not; never what is not the broker's own
@@ -13,15 +14,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from portfolio_stream.broker.cluster import SIZES, Cluster, ignore
+from portfolio_stream.broker.cluster import Cluster, ignore
 from portfolio_stream.broker.java import Profile
-from portfolio_stream.broker.layout import Layout
+from portfolio_stream.broker.layout import SIZES, Layout
+from portfolio_stream.broker.processes import ending_signals
 from portfolio_stream.broker.status import ClusterStatus
-from portfolio_stream.errors import ForeignDataDirectory
+from portfolio_stream.errors import BrokerFolderUnusable
 
 
 class _Signalled(Exception):
-    """SIGINT or SIGTERM came; no error: it unwinds `run`."""
+    """A signal that ends a command came; no error: it unwinds `run`."""
 
 
 def run(
@@ -50,8 +52,13 @@ def start(
     profile: Profile = "small",
     progress: Callable[[str], None] = ignore,
 ) -> ClusterStatus:
+    """Called from the main thread. Raises KeyboardInterrupt if a signal ends it."""
     cluster = Cluster(data_dir, port, brokers, profile)
-    cluster.start(progress)
+    try:
+        with _signals_raise():
+            cluster.start(progress)
+    except _Signalled:
+        raise KeyboardInterrupt from None
     return cluster.status()
 
 
@@ -75,7 +82,7 @@ def reset(data_dir: Path) -> bool:
     layout = Layout(data_dir.resolve())
     if not layout.is_ours():
         if layout.data_dir.exists() and any(layout.data_dir.iterdir()):
-            raise ForeignDataDirectory(layout.data_dir, "it holds files that are not this broker's")
+            raise BrokerFolderUnusable(layout.data_dir, "it holds files that are not this broker's")
         return False
     Cluster(layout.data_dir, brokers=max(SIZES)).stop()  # finds them by their pid files; the record may be damaged
     with layout.exclusive():
@@ -96,7 +103,7 @@ def _signals_raise() -> Iterator[None]:
             signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt the stop
         raise _Signalled
 
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.getsignal(number) for number in ending_signals()}
     for number in previous:
         signal.signal(number, unwind)
     try:

@@ -17,11 +17,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
+
+import msgspec
 
 from portfolio_stream.broker.files import write_atomically
-from portfolio_stream.errors import BrokerAlreadyRunning, BrokerDiskFull, ForeignDataDirectory
+from portfolio_stream.errors import BrokerAlreadyRunning, BrokerDiskFull, BrokerFolderUnusable, ForeignDataDirectory
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+Port = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
+SIZES = (1, 3)  # two brokers bear no loss either; more do not fit a laptop
 MARK = ".portfolio-stream-broker"
 SMALLEST_FREE_BYTES = 128 << 20  # two segments: with less, the broker would die at its first roll
 FULL_BYTES = 1 << 20  # with less, no index file fits, and a log may have lost the line that says so
@@ -33,8 +38,8 @@ class Record:
 
     cluster_id: str
     brokers: int
-    port: int
-    controller_ports: tuple[int, ...]
+    port: Port
+    controller_ports: tuple[Port, ...]
     #: every node's directory was formatted once; until then they hold nothing that could be lost
     is_formatted: bool = False
 
@@ -70,10 +75,12 @@ class Layout:
         """Make the directory ours, if it is new or empty. Raises ForeignDataDirectory."""
         mark = self.data_dir / MARK
         if "," in str(self.data_dir):
-            raise ForeignDataDirectory(self.data_dir, "Kafka cannot have a comma in its path")
+            raise BrokerFolderUnusable(self.data_dir, "Kafka cannot have a comma in its path")
+        if str(self.data_dir) != str(self.data_dir).strip() or not str(self.data_dir).isprintable():
+            raise BrokerFolderUnusable(self.data_dir, "Kafka would read white space or control characters otherwise")
         if not mark.exists():
             if self.data_dir.exists() and (not self.data_dir.is_dir() or any(self.data_dir.iterdir())):
-                raise ForeignDataDirectory(self.data_dir, "it holds files that are not this broker's")
+                raise BrokerFolderUnusable(self.data_dir, "it holds files that are not this broker's")
             self.data_dir.mkdir(parents=True, exist_ok=True)
             mark.touch()
         (self.data_dir / "logs").mkdir(exist_ok=True)
@@ -95,10 +102,13 @@ class Layout:
         """None before the first start. Raises ForeignDataDirectory if it is torn."""
         try:
             content = json.loads(self.record.read_text(encoding="ascii"))
-            return Record(**(content | {"controller_ports": tuple(content["controller_ports"])}))
+            record = msgspec.convert(content, Record)
+            if record.brokers not in SIZES or len(record.controller_ports) != record.brokers:
+                raise ValueError
+            return record
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError, KeyError):
+        except ValueError:  # msgspec's too
             raise ForeignDataDirectory(self.data_dir, f"{self.record.name} is damaged") from None
 
     def write_record(self, record: Record) -> None:
@@ -154,7 +164,7 @@ def as_operator_error(data_dir: Path, error: OSError) -> Exception:
     if error.errno in NO_ROOM:
         return BrokerDiskFull(data_dir)
     is_below = isinstance(error.filename, str) and Path(error.filename).is_relative_to(data_dir)
-    return ForeignDataDirectory(data_dir, error.strerror or type(error).__name__) if is_below else error
+    return BrokerFolderUnusable(data_dir, error.strerror or type(error).__name__) if is_below else error
 
 
 def read_properties(path: Path) -> dict[str, str]:

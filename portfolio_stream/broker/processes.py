@@ -28,6 +28,12 @@ class Process(NamedTuple):
     started: str
 
 
+def ending_signals() -> tuple[signal.Signals, ...]:
+    """Those that end a command in order; without SIGHUP under nohup."""
+    is_kept = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return tuple(one for one in ENDING_SIGNALS if one is not signal.SIGHUP or not is_kept)
+
+
 @contextmanager
 def deferred_signals() -> Iterator[None]:
     """Let the signals that end a command wait until the block is through: between a process's start and the record of

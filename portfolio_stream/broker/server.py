@@ -123,9 +123,9 @@ def fencing(brokers: int) -> Mapping[str, object]:
 
 
 def escape(value: str) -> str:
-    """A value as Java's Properties reads it: UTF-8 text and backslashes come out unchanged."""
+    """A value as Java's Properties reads it: UTF-8 text, backslashes and line ends come out unchanged."""
     plain = value.replace("\\", "\\\\")
-    return "".join(c if c.isascii() else "".join(f"\\u{u:04x}" for u in _utf16(c)) for c in plain)
+    return "".join(c if c.isascii() and c.isprintable() else "".join(f"\\u{u:04x}" for u in _utf16(c)) for c in plain)
 
 
 def _utf16(character: str) -> tuple[int, ...]:

@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from portfolio_stream.commands import common
-from portfolio_stream.commands.common import OutputFormat, WholeRange, bootstrap_option, output_option, read_settings
+from portfolio_stream.commands.common import (
+    OutputFormat,
+    SettingType,
+    WholeRange,
+    bootstrap_option,
+    output_option,
+    read_settings,
+)
 from portfolio_stream.commands.output import note, print_json, print_line
+from portfolio_stream.setting_values import FOLDER
 from portfolio_stream.settings import Security, Settings
 
 if TYPE_CHECKING:
@@ -22,7 +30,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 def data_dir_option(command: F) -> F:
     return click.option(
         "--data-dir",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=SettingType(FOLDER),
+        metavar="DIRECTORY",
         help="The brokers' own folder. Default: broker in PORTFOLIO_DATA_DIR, or data/broker.",
     )(command)
 

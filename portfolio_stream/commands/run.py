@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from portfolio_stream.broker.processes import ENDING_SIGNALS
+from portfolio_stream.broker.processes import ending_signals
 from portfolio_stream.commands import common
-from portfolio_stream.commands.common import OutputFormat, WholeRange, bootstrap_option, output_option
+from portfolio_stream.commands.common import OutputFormat, SettingType, WholeRange, bootstrap_option, output_option
 from portfolio_stream.commands.output import note
 from portfolio_stream.commands.produce import check_shares, event_options
 from portfolio_stream.commands.run_status import Display, Plain, Terminal
 from portfolio_stream.errors import BrokerUnreachable
+from portfolio_stream.setting_values import FOLDER
 from portfolio_stream.settings import Security, Settings
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ class Plan:
 @click.option("--brokers", type=click.Choice(["1", "3"]), help="Of the Kafka of its own. Default: 1.")
 @click.option(
     "--data-dir",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=SettingType(FOLDER),
+    metavar="DIRECTORY",
     help="Keep broker, state and logs there; the next run goes on with them. Default: a temporary folder.",
 )
 @bootstrap_option
@@ -243,7 +245,7 @@ async def _keep_brokers(cluster: "Cluster", say: Callable[[str], None]) -> None:
 @contextmanager
 def _signals(action: Callable[[int, FrameType | None], object] | signal.Handlers) -> Iterator[None]:
     """A closed terminal and SIGTERM too must end what was started."""
-    previous = {number: signal.signal(number, action) for number in ENDING_SIGNALS}
+    previous = {number: signal.signal(number, action) for number in ending_signals()}
     try:
         yield
     finally:

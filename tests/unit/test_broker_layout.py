@@ -8,8 +8,10 @@ from portfolio_stream.broker.layout import MARK, Layout, Record, as_operator_err
 from portfolio_stream.errors import (
     BrokerAlreadyRunning,
     BrokerDiskFull,
+    BrokerFolderUnusable,
     ForeignDataDirectory,
     InvalidSetting,
+    PortfolioStreamError,
 )
 
 RECORD = Record(cluster_id="our-cluster", brokers=1, port=9092, controller_ports=(19092,), is_formatted=True)
@@ -64,21 +66,43 @@ def test_a_half_formatted_directory_is_refused(layout: Layout, lost: str) -> Non
         layout.check_formatted(RECORD)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"controller_ports": [1], "colour": "red"}'])
+WHOLE = '{"cluster_id":"x","brokers":1,"port":9092,"controller_ports":[19092],"is_formatted":true}'
+CHANGES = (
+    ('"x"', "5"),
+    ('"brokers":1', '"brokers":99'),
+    ('"brokers":1', '"brokers":3'),
+    ("9092,", '"9092",'),
+    ("[19092]", '["a"]'),
+    ("[19092]", "[70000]"),
+    ("true", '"yes"'),
+)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"controller_ports": [1], "colour": "red"}',
+        *(WHOLE.replace(*change) for change in CHANGES),
+    ],
+)
 def test_a_damaged_record_is_an_error(layout: Layout, content: str) -> None:
-    """It is neither guessed nor overwritten."""
+    """It is neither guessed nor overwritten, and named whatever is wrong in it."""
     layout.record.write_text(content, encoding="ascii")
     with pytest.raises(ForeignDataDirectory, match="damaged"):
         layout.read_record()
 
 
 def test_somebody_elses_directory_is_neither_used_nor_deleted(tmp_path: Path) -> None:
-    """Whatever it holds, a typing error in --data-dir costs nothing."""
+    """Whatever it holds, a typing error in --data-dir costs nothing; nobody is told to reset what reset refuses."""
     (tmp_path / "logs").mkdir()
-    with pytest.raises(ForeignDataDirectory):
-        Layout(tmp_path).claim()
-    with pytest.raises(ForeignDataDirectory):
-        control.reset(tmp_path)
+    for attempt in (Layout(tmp_path).claim, lambda: control.reset(tmp_path)):
+        with pytest.raises(BrokerFolderUnusable) as caught:
+            attempt()
+        assert (2, False) == (caught.value.exit_code, "reset" in caught.value.action)
     assert [tmp_path / "logs"] == list(tmp_path.iterdir())
 
 
@@ -111,8 +135,24 @@ def test_one_command_at_a_time(layout: Layout) -> None:
 
 def test_a_path_that_kafka_would_split_is_refused(tmp_path: Path) -> None:
     """log.dirs is a list with commas."""
-    with pytest.raises(ForeignDataDirectory, match="comma"):
+    with pytest.raises(BrokerFolderUnusable, match="comma"):
         Layout(tmp_path / "a,b").claim()
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a ", "a\x1b", "a\t"])
+def test_a_path_that_kafka_would_read_otherwise_is_refused(name: str, tmp_path: Path) -> None:
+    """Kafka's data would lie in another folder, where somebody else's may be. Nothing is made."""
+    with pytest.raises(BrokerFolderUnusable, match="otherwise"):
+        Layout(tmp_path / name).claim()
+    assert [] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "error", [BrokerAlreadyRunning(Path("/x/a b"), 7), ForeignDataDirectory(Path("/x/a b"), "torn")]
+)
+def test_the_command_that_is_named_is_of_this_directory(error: PortfolioStreamError) -> None:
+    """Without it, `broker stop` and `broker reset` would end or delete the default one."""
+    assert "--data-dir '/x/a b'`" in error.action
 
 
 def test_another_number_of_brokers_is_refused(layout: Layout) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -158,6 +159,38 @@ def begun(*arguments: str) -> Settings:
 def set_all(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize(
+    ("before", "number", "ends"),
+    [
+        (signal.SIG_DFL, signal.SIGHUP, True),
+        (signal.SIG_IGN, signal.SIGHUP, False),
+        (signal.SIG_DFL, signal.SIGTERM, True),
+        (signal.SIG_DFL, signal.SIGUSR2, False),
+    ],
+)
+def test_a_closed_terminal_ends_a_worker_in_order(
+    before: signal.Handlers, number: signal.Signals, ends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves the group: nobody waits for its session's end. nohup's word counts; no signal opens a debugger."""
+    app, told = portfolio_app(), []
+    loop = asyncio.get_event_loop_policy().get_event_loop()
+    worker = app.conf.Worker(app, loop=loop, quiet=True)
+    monkeypatch.setattr(worker, "_schedule_shutdown", told.append)
+    monkeypatch.setattr("pdb.set_trace", lambda: told.append("debugger"))
+    previous = {one: signal.getsignal(one) for one in (signal.SIGINT, number)}
+    signal.signal(signal.SIGHUP, before)
+    try:
+        worker.install_signal_handlers()
+        signal.raise_signal(number)
+        loop.run_until_complete(asyncio.sleep(0.01))
+    finally:
+        for one in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+            loop.remove_signal_handler(one)
+        for one, handler in previous.items():
+            signal.signal(one, handler)
+    assert ends == bool(told)
 
 
 @pytest.mark.parametrize("make", [portfolio_app, sensor_app])

@@ -6,6 +6,7 @@ What is not transactional is refused: nothing may silently escape the transactio
 import gc
 import logging
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
@@ -95,6 +96,16 @@ class _Worker(faust.Worker):
             stream.flush()
         logging.shutdown()
         os._exit(code)
+
+    def install_signal_handlers(self) -> None:
+        """A closed terminal ends it as SIGTERM does, in order; under nohup it goes on."""
+        super().install_signal_handlers()
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            self.loop.add_signal_handler(signal.SIGHUP, self._on_sigterm)
+
+    def _enter_debugger(self) -> None:
+        """What mode does at SIGUSR2: the process would stand still, and be expelled from the group."""
+        log.info("ignored signal=SIGUSR2")
 
     async def maybe_start_blockdetection(self) -> None:
         """Its alarm raises an error wherever the process is."""
