@@ -225,7 +225,7 @@ def test_stop_from_elsewhere_ends_a_detached_broker(stopped: Cluster) -> None:
     assert not stopped.data_dir.exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_run_ends_with_its_broker_at_a_signal(stopped: Cluster, number: signal.Signals) -> None:
     """In the foreground: exit 0, and no broker is left."""
     script = (
@@ -239,6 +239,19 @@ def test_run_ends_with_its_broker_at_a_signal(stopped: Cluster, number: signal.S
         assert stopped.status().is_ready
         runner.send_signal(number)
         assert runner.wait(30) == 0
+    assert not stopped.status().is_running
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_start_that_a_signal_ends_leaves_no_broker(stopped: Cluster, number: signal.Signals) -> None:
+    """Nobody was told of one: the command has the code of an interrupted one."""
+    command = [sys.executable, "-m", "portfolio_stream", "broker", "start"]
+    command += ["--data-dir", str(stopped.data_dir), "--port", str(stopped.port)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as starter:
+        assert starter.stderr is not None
+        assert any("Starting 1 broker" in line for line in starter.stderr)
+        starter.send_signal(number)
+        assert starter.wait(30) == 130
     assert not stopped.status().is_running
 
 
