@@ -175,10 +175,11 @@ class DataDirectoryUnusable(PortfolioStreamError):
 
     exit_code = 2
 
-    def __init__(self, path: Path, reason: str) -> None:
+    def __init__(self, path: Path, reason: str, option: str = "--datadir or PORTFOLIO_DATA_DIR") -> None:
+        """`option` is what names another one."""
         super().__init__(
             f"The data directory {path} cannot be used: {reason}.",
-            "Let this user write there, or name another one with --datadir or PORTFOLIO_DATA_DIR.",
+            f"Let this user write there, or name another one with {option}.",
         )
 
 
@@ -755,6 +756,16 @@ class WorkerKeepsEnding(PortfolioStreamError):
 
     def __init__(self, worker: str, times: int, cause: str, action: str) -> None:
         super().__init__(f"Worker {worker} ended by itself {times} times, at last with: {cause.rstrip('.')}.", action)
+        self.worker = worker
+
+
+class WorkerCannotStart(PortfolioStreamError):
+    """A worker of the run refuses its settings: it would do so at every start."""
+
+    exit_code = 2
+
+    def __init__(self, worker: str, cause: str, action: str) -> None:
+        super().__init__(f"Worker {worker} cannot start: {cause.rstrip('.')}.", action)
         self.worker = worker
 
 

@@ -47,7 +47,7 @@ def deferred_signals() -> Iterator[None]:
     def note(number: int, _: FrameType | None) -> None:
         waiting.append(number)
 
-    before = {number: signal.signal(number, note) for number in ENDING_SIGNALS}
+    before = {number: signal.signal(number, note) for number in ending_signals()}
     try:
         yield
     finally:

@@ -27,7 +27,7 @@ from portfolio_stream.commands.common import OutputFormat, SettingType, WholeRan
 from portfolio_stream.commands.output import note
 from portfolio_stream.commands.produce import check_shares, event_options
 from portfolio_stream.commands.run_status import Display, Plain, Terminal
-from portfolio_stream.errors import BrokerUnreachable
+from portfolio_stream.errors import BrokerUnreachable, DataDirectoryUnusable
 from portfolio_stream.setting_values import FOLDER
 from portfolio_stream.settings import Security, Settings
 
@@ -105,7 +105,7 @@ def run(
             *(f"--{name}={mixture[name]}" for name in ("seed", "symbols")),
         ),
         is_bounded=events is not None or from_file is not None,
-        folder=Path(tempfile.mkdtemp(prefix="portfolio-stream-")) if data_dir is None else data_dir.resolve(),
+        folder=_folder(data_dir),
         output=output,
     )
     code = 1
@@ -118,6 +118,19 @@ def run(
         if data_dir is None:
             _delete_unless_evidence(plan.folder, code)
     context.exit(code)
+
+
+def _folder(data_dir: Path | None) -> Path:
+    """It is there. Raises DataDirectoryUnusable."""
+    try:
+        if data_dir is None:
+            return Path(tempfile.mkdtemp(prefix="portfolio-stream-"))
+        data_dir.mkdir(parents=True, exist_ok=True)
+        return data_dir.resolve()
+    except OSError as error:
+        place = Path(os.environ.get("TMPDIR", "/tmp")) if data_dir is None else data_dir
+        option = "TMPDIR" if data_dir is None else "--data-dir"
+        raise DataDirectoryUnusable(place, error.strerror or type(error).__name__, option) from error
 
 
 def _check(from_file: Path) -> None:
@@ -135,7 +148,7 @@ def _run(plan: Plan, settings: Settings, brokers: int | None) -> int:
     """`brokers` of its own; None: those of the settings."""
     display: Display = Terminal() if plan.output == "text" and sys.stdout.isatty() else Plain(plan.output == "json")
     settings = replace(settings, data_dir=plan.folder / "workers")
-    plan.logs.mkdir(parents=True, exist_ok=True)
+    plan.logs.mkdir(exist_ok=True)
     if brokers is None:
         return _conclude(plan, common.run(_play(plan, settings, display, None)), display)
     from portfolio_stream.broker.cluster import Cluster

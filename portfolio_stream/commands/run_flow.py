@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from portfolio_stream.broker.processes import ENDING_SIGNALS
+from portfolio_stream.broker.processes import ending_signals
 from portfolio_stream.commands.run_measure import Meter, Sample, parse
 from portfolio_stream.commands.run_offsets import Offsets, Ruler, open_ruler
 from portfolio_stream.commands.run_processes import Child, Ending, Fleet, Worker, name_of_end
@@ -78,7 +78,7 @@ class Run:
     async def play(self, announce: Callable[[], None]) -> Outcome:
         """Raises what made the run impossible; `announce` is called once the workers are started."""
         loop = asyncio.get_running_loop()
-        for number in ENDING_SIGNALS:
+        for number in ending_signals():
             loop.add_signal_handler(number, self._interrupted.set)
         async with AsyncExitStack() as stack:
             ruler = await stack.enter_async_context(open_ruler(self._settings))

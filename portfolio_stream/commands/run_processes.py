@@ -2,7 +2,8 @@
 
 A worker that ends before it is told to is started again under the same name and data folder: that is all it needs
 to heal. One that keeps ending by itself before it has lived for SETTLED_SECONDS would do so for ever: after
-ATTEMPTS of them the run gives up. A signal from outside is no such attempt: kill as often as you like.
+ATTEMPTS of them the run gives up, and at once where it refuses its settings. A signal from outside is no such attempt:
+kill as often as you like.
 """
 
 import asyncio
@@ -16,11 +17,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from portfolio_stream.broker.probe import is_free
-from portfolio_stream.errors import WorkerKeepsEnding
+from portfolio_stream.errors import WorkerCannotStart, WorkerKeepsEnding
 
 TERM_SECONDS = 5.0  # what the contract gives a worker to end its transaction and leave the group
 KILL_SECONDS = 10.0  # twice that, for a busy machine; then SIGKILL, and the restart settles what was open
 ATTEMPTS = 3
+BAD_SETTINGS = 2  # a worker's exit code
 SETTLED_SECONDS = 10.0  # by then it has joined the group
 TAIL_BYTES = 64 << 10  # of a log, in which the cause of an end is looked for
 ACTION = "Operator action:"
@@ -168,7 +170,7 @@ class Fleet:
             await worker.start()
 
     async def keep(self, worker: Worker) -> None:
-        """Start it again whenever it ends. Raises WorkerKeepsEnding."""
+        """Start it again whenever it ends. Raises WorkerKeepsEnding and WorkerCannotStart."""
         attempts = 0
         while True:
             code = await worker.wait()
@@ -179,6 +181,8 @@ class Fleet:
             attempts = 0 if is_settled or has_moved or code < 0 else attempts + 1
             if code > 0 and not has_moved:
                 self.failed.append(worker.name)
+            if attempts and code == BAD_SETTINGS:
+                raise WorkerCannotStart(worker.name, *worker.why())
             if attempts >= ATTEMPTS:
                 self._give_up(worker)
             await self._restart(worker, code)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from portfolio_stream.broker.processes import ENDING_SIGNALS
+from portfolio_stream.broker.processes import ending_signals
 from portfolio_stream.commands.common import (
     LONGEST_WAIT,
     FiniteRange,
@@ -140,7 +140,7 @@ async def _follow(settings: Settings, plan: _Follow, asked: _Served) -> int:
             interval=plan.interval, keep_going=plan.keep_going, coverage=asked.coverage, find_workers=find_workers
         )
         auditing = asyncio.create_task(follow(settings, audit, board, print_pass))
-        for number in ENDING_SIGNALS:
+        for number in ending_signals():
             asyncio.get_running_loop().add_signal_handler(number, auditing.cancel)
         try:
             await auditing

@@ -2,18 +2,23 @@
 
 import io
 import math
+import signal
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from portfolio_stream import cli
+from portfolio_stream.broker.processes import ending_signals
 from portfolio_stream.commands.produce import stamped
 from portfolio_stream.commands.run import child_environment
 from portfolio_stream.commands.run_measure import Meter, Sample, parse
 from portfolio_stream.commands.run_offsets import Offsets
-from portfolio_stream.commands.run_processes import Ending, explain, name_of_end
+from portfolio_stream.commands.run_processes import ATTEMPTS, Ending, Fleet, explain, name_of_end
 from portfolio_stream.commands.run_status import Status, WorkerStatus, line, milliseconds, ranges, table
+from portfolio_stream.errors import PortfolioStreamError
 from portfolio_stream.generator import Generated
 from portfolio_stream.settings import Security, Settings
 from portfolio_stream.web.rates import quantile
@@ -221,3 +226,70 @@ def test_a_bad_argument_is_answered_in_one_line(arguments: list[str], capsys: py
     captured = capsys.readouterr()
     assert ("", 1) == (captured.out, captured.err.count("\n"))
     assert captured.err.startswith("Error: ")
+
+
+class Failing:
+    """A worker that ends with this code as soon as it is started."""
+
+    def __init__(self, code: int) -> None:
+        self.name, self.pid, self.address, self.started = "w1", 7, "http://127.0.0.1:6066", time.monotonic()
+        self.starts = 1
+        self._code = code
+
+    async def wait(self) -> int:
+        return self._code
+
+    async def start(self) -> None:
+        self.starts += 1
+
+    def move(self) -> bool:
+        return False
+
+    def why(self) -> tuple[str, str]:
+        return "It is so.", "Mend it."
+
+
+@pytest.mark.parametrize(("code", "starts", "exit_code"), [(2, 1, 2), (1, ATTEMPTS, 1)])
+async def test_a_worker_that_refuses_its_settings_is_not_started_again(code: int, starts: int, exit_code: int) -> None:
+    """No start changes them; another error may pass by itself."""
+    worker: Any = Failing(code)
+    with pytest.raises(PortfolioStreamError, match="It is so") as caught:
+        await Fleet([worker], lambda _: None).keep(worker)
+    assert (starts, exit_code, "Mend it.") == (worker.starts, caught.value.exit_code, caught.value.action)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "named"),
+    [(["--data-dir", "{file}/x"], {}, "--data-dir"), ([], {"TMPDIR": "{file}"}, "TMPDIR")],
+)
+def test_a_run_without_a_folder_is_a_bad_argument(
+    arguments: list[str],
+    variables: dict[str, str],
+    named: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Before a broker is started; the message names what to correct."""
+    (tmp_path / "file").touch()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value.format(file=tmp_path / "file"))
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    assert 2 == cli.run(["run", "--events", "1", *(one.format(file=tmp_path / "file") for one in arguments)])
+    said = capsys.readouterr().err
+    assert named in said and "unexpectedly" not in said
+
+
+def test_nohup_keeps_what_a_closed_terminal_would_end() -> None:
+    """SIGHUP counts unless it is ignored when the command begins."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        assert {signal.SIGINT, signal.SIGTERM, signal.SIGHUP} == set(ending_signals())
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        assert {signal.SIGINT, signal.SIGTERM} == set(ending_signals())
+    finally:
+        signal.signal(signal.SIGHUP, before)
