@@ -59,7 +59,7 @@ async def ask(session: aiohttp.ClientSession, address: str, key: bytes | None, s
         content_type, proof = reply.headers.get("Content-Type", ""), reply.headers.get(signatures.PROOF)
         if key is not None and is_signed and not signatures.is_answer(key, proof, nonce, 200, content_type, body):
             return Audit(verdict="not audited", detail=f"what answers at {address} does not have our token")
-    except AnswerTooLarge:
+    except (AnswerTooLarge, aiohttp.ClientResponseError, aiohttp.ClientPayloadError):  # what it says is no HTTP
         return _no_auditor(address)
     except (TimeoutError, aiohttp.ClientError, ValueError):  # ValueError: not an address
         return NOT_AUDITED

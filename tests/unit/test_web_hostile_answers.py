@@ -138,6 +138,33 @@ async def test_what_listens_where_the_auditor_should(body: bytes) -> None:
     assert ("not audited", f"what answers at {address} is no auditor") == (told.verdict, told.detail)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"220 mail ESMTP\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 10_000 + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Type: \xff\r\nContent-Length: 1\r\n\r\n{",
+    ],
+)
+async def test_what_answers_is_no_http(answer: bytes) -> None:
+    """No worker to whom challenges it, no auditor to the page."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    asker = Peers(None, "portfolio-stream", "w1")
+    await asker.start()
+    async with await asyncio.start_server(handle, "127.0.0.1", 0) as server, aiohttp.ClientSession() as session:
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        assert "stranger" == (await asker.identify(Owner("w2", address, "member of w2"))).kind
+        assert f"what answers at {address} is no auditor" == (await verdict.ask(session, address, None, "w1")).detail
+    await asker.stop()
+
+
 async def test_a_partition_that_is_named_again_and_again(tmp_path: Path) -> None:
     """It is read once, and stands in the answer once."""
     made = FakeEngine(tmp_path, "w1", FakeCoordinator())
