@@ -581,10 +581,11 @@ class OutputNotWritten(PortfolioStreamError):
 class KafkaRefused(PortfolioStreamError):
     """Kafka answered a command with an error that has no class of its own here."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, action: str | None = None) -> None:
+        """`action` is that of a refusal whose reason is known."""
         super().__init__(
             f"Kafka refused the request: {reason}.",
-            "Check the broker's log, and the permissions of this client if the cluster has access control.",
+            action or "Check the broker's log, and the permissions of this client if the cluster has access control.",
         )
 
 

@@ -5,7 +5,7 @@ never ends with a traceback of the client library.
 """
 
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,8 +16,10 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
     GroupCoordinatorNotAvailableError,
     GroupLoadInProgressError,
+    InvalidTimestampError,
     KafkaConnectionError,
     KafkaError,
+    MessageSizeTooLargeError,
     NotCoordinatorForGroupError,
 )
 
@@ -35,6 +37,12 @@ COORDINATOR_MOVES: tuple[type[KafkaError], ...] = (
     GroupLoadInProgressError,
     NotCoordinatorForGroupError,
 )
+#: what an operator does about a refusal of records; no broker's log has it
+REMEDIES: Mapping[type[KafkaError], str] = {
+    MessageSizeTooLargeError: "Leave out the record that is larger than the topic's max.message.bytes, or raise that.",
+    InvalidTimestampError: "Give a time that is nearer to now, or raise the topic's message.timestamp.before.max.ms "
+    "and message.timestamp.after.max.ms.",
+}
 
 
 def client_options(settings: Settings) -> dict[str, Any]:
@@ -72,7 +80,7 @@ async def connected(settings: Settings, client: Client) -> AsyncIterator[Client]
     except KafkaConnectionError as error:
         raise await why_unreachable(client_options(settings)) from error
     except KafkaError as error:
-        raise KafkaRefused(_sentence(error)) from error
+        raise KafkaRefused(_sentence(error), REMEDIES.get(type(error))) from error
 
 
 async def _start(client: Any) -> None:

@@ -122,7 +122,25 @@ def test_lag_of_a_group_that_nobody_joined(name: str, capsys: pytest.CaptureFixt
 def test_a_missing_topic_is_named(name: str, command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Nobody waits for a topic that is not there, and nobody makes one by a typing error."""
     assert 1 == cli.run([*command, "--topic", f"{name}-typo"])
-    assert f"Error: Topic {name}-typo does not exist." in capsys.readouterr().err
+    cause, action = capsys.readouterr().err.splitlines()
+    assert f"Error: Topic {name}-typo does not exist." == cause
+    assert "correct the name" in action  # `topics create` makes no such topic
+
+
+def test_a_record_that_the_topic_refuses_has_a_way_out(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To send it again, as it is, would be refused again: the message says what to change."""
+    assert 0 == cli.run(["topics", "create"])
+    large = tmp_path / "large.jsonl"
+    large.write_bytes(b'{"x":"' + b"y" * 2_000_000 + b'"}\n')
+    for arguments, remedy in (
+        (["--from-file", str(large)], "max.message.bytes"),
+        (["--events", "1", "--start-time", "2100-12-31T23:59:59Z"], "message.timestamp.after.max.ms"),
+    ):
+        capsys.readouterr()
+        assert 1 == cli.run(["produce", *arguments])
+        assert remedy in capsys.readouterr().err
 
 
 def test_broker_status_says_that_all_is_well(kafka: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
