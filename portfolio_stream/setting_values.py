@@ -118,6 +118,11 @@ def _folder(text: str) -> Path:
     return path
 
 
+def _utf8(text: str) -> str:
+    """An argument's bytes that are none are surrogates here; UnicodeEncodeError is a ValueError."""
+    return text.encode().decode()
+
+
 def _log_file(text: str) -> str:
     """Opening one tells most, and a log file is made by it."""
     try:
@@ -143,6 +148,7 @@ NAME = matching(  # it names a folder, and stands in client ids
 )
 FOLDER = Kind("a folder, or a place where one can be made", _folder)
 FILE = Kind("a file's path without control characters", _printable)
+UTF8 = Kind("UTF-8", _utf8)
 LOG_FILE = Kind("a file that this user can write", _log_file)
 TEXT = Kind("text without control characters", _printable)
 PASSWORD = Kind("UTF-8 without control characters", _printable, is_secret=True)

@@ -16,7 +16,7 @@ from types import FrameType
 
 from portfolio_stream.broker.cluster import Cluster, ignore
 from portfolio_stream.broker.java import Profile
-from portfolio_stream.broker.layout import SIZES, Layout
+from portfolio_stream.broker.layout import SIZES, Layout, disk_errors
 from portfolio_stream.broker.processes import ending_signals
 from portfolio_stream.broker.status import ClusterStatus
 from portfolio_stream.errors import BrokerFolderUnusable
@@ -64,22 +64,28 @@ def start(
 
 def status(data_dir: Path) -> ClusterStatus | None:
     """None if no cluster was ever started there. Raises ForeignDataDirectory if its record is damaged."""
-    cluster = _recorded(data_dir)
-    return None if cluster is None else cluster.status()
+    with disk_errors(data_dir.resolve()):
+        cluster = _recorded(data_dir)
+        return None if cluster is None else cluster.status()
 
 
 def stop(data_dir: Path) -> bool:
     """Whether anything ran. Raises ForeignDataDirectory if the record is damaged."""
-    cluster = _recorded(data_dir)
-    if cluster is None or not cluster.status().is_running:
-        return False
-    cluster.stop()
-    return True
+    with disk_errors(data_dir.resolve()):
+        cluster = _recorded(data_dir)
+        if cluster is None or not cluster.status().is_running:
+            return False
+        cluster.stop()
+        return True
 
 
 def reset(data_dir: Path) -> bool:
     """Whether there was anything to delete. Raises ForeignDataDirectory if the directory is somebody else's."""
-    layout = Layout(data_dir.resolve())
+    with disk_errors(data_dir.resolve()):
+        return _reset(Layout(data_dir.resolve()))
+
+
+def _reset(layout: Layout) -> bool:
     if not layout.is_ours():
         if layout.data_dir.exists() and any(layout.data_dir.iterdir()):
             raise BrokerFolderUnusable(layout.data_dir, "it holds files that are not this broker's")

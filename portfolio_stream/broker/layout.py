@@ -163,8 +163,20 @@ def as_operator_error(data_dir: Path, error: OSError) -> Exception:
     """What the disk's refusal means to an operator; the error itself if it is not about the data directory."""
     if error.errno in NO_ROOM:
         return BrokerDiskFull(data_dir)
-    is_below = isinstance(error.filename, str) and Path(error.filename).is_relative_to(data_dir)
-    return BrokerFolderUnusable(data_dir, error.strerror or type(error).__name__) if is_below else error
+    if not isinstance(error.filename, str):
+        return error
+    place = Path(error.filename)
+    is_here = place.is_relative_to(data_dir) or data_dir.is_relative_to(place)
+    return BrokerFolderUnusable(data_dir, error.strerror or type(error).__name__) if is_here else error
+
+
+@contextmanager
+def disk_errors(data_dir: Path) -> Iterator[None]:
+    """Raises `as_operator_error` for an OSError of the block."""
+    try:
+        yield
+    except OSError as error:
+        raise as_operator_error(data_dir, error) from error
 
 
 def read_properties(path: Path) -> dict[str, str]:

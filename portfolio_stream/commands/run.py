@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from portfolio_stream.broker.cluster import Cluster
     from portfolio_stream.commands.run_flow import Outcome
 
+LOGS = "logs"
 FIRST_WEB_PORT = 6066
 INTERRUPTED = 130
 PRICES_A_SECOND = 10  # enough for valuations to move; no load
@@ -55,7 +56,7 @@ class Plan:
 
     @property
     def logs(self) -> Path:
-        return self.folder / "logs"
+        return self.folder / LOGS
 
 
 @click.command()
@@ -125,7 +126,7 @@ def _folder(data_dir: Path | None) -> Path:
     try:
         if data_dir is None:
             return Path(tempfile.mkdtemp(prefix="portfolio-stream-"))
-        data_dir.mkdir(parents=True, exist_ok=True)
+        (data_dir / LOGS).mkdir(parents=True, exist_ok=True)
         return data_dir.resolve()
     except OSError as error:
         place = Path(os.environ.get("TMPDIR", "/tmp")) if data_dir is None else data_dir

@@ -7,11 +7,13 @@ from typing import Any, TypedDict
 
 import click
 
-from portfolio_stream.commands.common import OutputFormat, WholeRange, output_option, read_settings
+from portfolio_stream.commands.common import OutputFormat, SettingType, WholeRange, output_option, read_settings
 from portfolio_stream.commands.output import compact_json, print_json, print_line
 from portfolio_stream.commands.worker_client import ask, web_address_option
 from portfolio_stream.errors import WorkerRefused
+from portfolio_stream.setting_values import UTF8
 
+KEY = SettingType(UTF8)
 PAGE_ROWS = 1_000  # the most that a page may have
 PATIENCE_SECONDS = 15.0  # for a page while partitions move or recover: a rebalance and a recovery are over by then
 RETRY_SECONDS = 1.0  # what a worker's Retry-After says
@@ -41,8 +43,8 @@ def tables() -> None:
 
 
 @tables.command()
-@click.argument("table")
-@click.argument("parts", nargs=-1, required=True, metavar="PART [PART]")
+@click.argument("table", type=KEY)
+@click.argument("parts", nargs=-1, required=True, metavar="PART [PART]", type=KEY)
 @web_address_option
 @output_option
 def get(table: str, parts: tuple[str, ...], web_address: str | None, output: OutputFormat) -> None:
@@ -58,10 +60,10 @@ def get(table: str, parts: tuple[str, ...], web_address: str | None, output: Out
 
 
 @tables.command()
-@click.argument("table")
-@click.option("--prefix", metavar="KEY", help="Keys that begin so, such as P1, or P1/ for all of one portfolio.")
-@click.option("--from", "from_", metavar="KEY", help="The first key, such as P1 or P1/ACME.")
-@click.option("--to", metavar="KEY", help="The first key behind the last one.")
+@click.argument("table", type=KEY)
+@click.option("--prefix", metavar="KEY", type=KEY, help="Keys that begin so: P1, or P1/ for all of one portfolio.")
+@click.option("--from", "from_", metavar="KEY", type=KEY, help="The first key, such as P1 or P1/ACME.")
+@click.option("--to", metavar="KEY", type=KEY, help="The first key behind the last one.")
 @click.option("--limit", type=WholeRange(min=1), help="End after so many rows. Default: all.")
 @web_address_option
 @output_option

@@ -1,3 +1,4 @@
+import errno
 from pathlib import Path
 
 import pytest
@@ -183,3 +184,21 @@ def test_impossible_options_are_refused_at_once(tmp_path: Path, port: int, broke
     with pytest.raises(InvalidSetting):
         Cluster(tmp_path / "broker", port, brokers)
     assert not (tmp_path / "broker" / MARK).exists()
+
+
+@pytest.mark.parametrize("command", ["start", "stop", "status", "reset"])
+@pytest.mark.parametrize("parent", [False, True])
+def test_a_directory_without_permission_is_a_bad_argument(
+    command: str, parent: bool, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of every command, wherever the permission ends: at it, or above it."""
+    place = layout.data_dir.parent if parent else layout.record
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(place))
+
+    for method in ("read_record", "is_ours", "claim"):
+        monkeypatch.setattr(Layout, method, refuse)
+    with pytest.raises(BrokerFolderUnusable, match=f"{layout.data_dir} .*Permission denied") as caught:
+        getattr(control, command)(layout.data_dir)
+    assert 2 == caught.value.exit_code

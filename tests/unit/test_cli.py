@@ -291,6 +291,9 @@ def test_a_number_is_plain_digits(command: list[str], text: str, capsys: pytest.
         ["lag", "--watch", "1e300"],
         ["topics", "create", "--wait", "1e300"],
         ["verify", "--follow", "--interval", "1e300"],
+        ["tables", "get", "positions", "\udcff"],
+        ["tables", "get", "\udcff", "P1"],
+        *(["tables", "scan", "positions", option, "\udcff"] for option in ("--prefix", "--from", "--to")),
         *(["topics", "describe", name] for name in (".", "..", "", "a/b", "ü", "x\ny", "a" * 250)),
     ],
 )
