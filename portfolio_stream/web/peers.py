@@ -28,6 +28,7 @@ from portfolio_stream.members import Owner
 from portfolio_stream.web import signatures
 from portfolio_stream.web.access import IDENTITY_PATH, LOOPBACK_NAMES, host_of
 from portfolio_stream.web.bounded import ANSWER_BYTES, AnswerTooLarge, decoded, read_bounded
+from portfolio_stream.web.resolver import OwnThreads
 from portfolio_stream.web.signed_access import FORWARDED, PARTITIONS
 
 log = logging.getLogger(__name__)
@@ -104,7 +105,12 @@ class Peers:
         self._slots = asyncio.Semaphore(CHALLENGES_AT_ONCE)
 
     async def start(self) -> None:
-        self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False)
+        self._resolver = OwnThreads()
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(resolver=self._resolver),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+        )
 
     async def stop(self) -> None:
         challenges = list(self._challenges.values())
@@ -113,6 +119,7 @@ class Peers:
         await asyncio.gather(*challenges, return_exceptions=True)
         if self._session is not None:
             await self._session.close()
+            await self._resolver.close()
 
     def keep(self, workers: Collection[Owner]) -> None:
         """Forget what was proved at other addresses than the members', and in the end those addresses too."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
@@ -405,6 +406,27 @@ async def test_an_address_without_members_is_forgotten(
         monkeypatch.setattr(peers, "FORGOTTEN_SECONDS", -1.0)
         asker.keep([])
         assert not asker._addresses and not asker._challenges
+
+
+async def test_names_that_are_looked_up_slowly_hold_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stranger's name server may take its time: the loop's own look-ups, such as of Kafka's addresses, go on."""
+    look_up, go = socket.getaddrinfo, threading.Event()
+
+    def slow(host: Any, *arguments: Any, **options: Any) -> Any:
+        if str(host).endswith(".slow.example"):
+            go.wait(30)
+            raise socket.gaierror
+        return look_up(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    try:
+        async with asking() as asker, asyncio.timeout(10):
+            owners = [worker(f"x{number}", f"{number}.slow.example:80") for number in range(60)]
+            answers = await asyncio.gather(*(asker.ask(owner, VALUE, seconds=0.2) for owner in owners))
+            assert {"silent"} == {answer.kind for answer in answers if isinstance(answer, Peer)}
+            assert await asyncio.get_running_loop().getaddrinfo("localhost", 80)
+    finally:
+        go.set()
 
 
 async def test_silent_addresses_hold_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
