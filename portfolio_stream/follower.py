@@ -5,19 +5,24 @@ any group.
    compaction leave gaps.
 2. No outage ends it: the client tries again by itself, and where it gives up a new one goes on from the same position.
    The table stays ready meanwhile: what it has was committed.
-3. An offset that the topic does not have means another topic of the same name: the table is cleared and read anew.
+3. An offset that the topic does not have, or another topic id, means another topic of the same name: the table is
+   cleared and read anew. The offset alone does not tell: the new topic may have it by the time we ask.
 """
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from typing import Any, Protocol
+from uuid import UUID
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from portfolio_stream.errors import PortfolioStreamError
+from portfolio_stream.exactly_once.topic_watch import WATCH_SECONDS, describe
 from portfolio_stream.kafka_client import client_options, connected
+from portfolio_stream.kafka_reach import LOST
 from portfolio_stream.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -41,6 +46,9 @@ class Follower:
         self._place = TopicPartition(topic, 0)
         self._table = table
         self._position: int | None = None
+        self._topic_id: UUID | None = None
+        #: monotonic seconds of the last look at the topic's id
+        self._looked = float("-inf")
         self._task: asyncio.Task[None] | None = None
         self._is_stopping = False
 
@@ -75,6 +83,7 @@ class Follower:
 
     async def _follow(self) -> None:
         """Returns only when the topic is another one now."""
+        self._looked = float("-inf")
         consumer = AIOKafkaConsumer(
             **client_options(self._settings),
             isolation_level="read_committed",
@@ -88,12 +97,29 @@ class Follower:
             consumer.seek(place, start)
             end = (await consumer.end_offsets([place]))[place]
             try:
-                while True:
+                while not await self._is_replaced(consumer):
                     await self._read(consumer, end)
+                log.warning("topic replaced topic=%s offset=%s", place.topic, self._position)
             except OffsetOutOfRangeError:
                 log.warning("offset out of range topic=%s offset=%s", place.topic, self._position)
-                self._position = None
-                self._table.clear()
+            self._position = None
+            self._table.clear()
+
+    async def _is_replaced(self, consumer: Any) -> bool:
+        """Whether the topic was deleted and made again since it was looked at first."""
+        if time.monotonic() - self._looked < WATCH_SECONDS:
+            return False
+        self._looked = time.monotonic()
+        name = self._place.topic
+        try:
+            found = (await describe(consumer._client, [name])).get(name)
+        except (*LOST, KafkaError) as error:
+            log.info("topic not looked at topic=%s error=%s", name, type(error).__name__)
+            return False
+        if found is None:
+            return False
+        known, self._topic_id = self._topic_id, found.id
+        return known not in (None, found.id)
 
     async def _read(self, consumer: Any, end: int) -> None:
         place, table = self._place, self._table

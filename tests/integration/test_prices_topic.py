@@ -1,0 +1,34 @@
+"""The topic of prices, deleted and made again under a worker that follows it."""
+
+from aiokafka import AIOKafkaProducer
+
+from agents.market_prices import read_record
+from portfolio_stream.follower import Follower
+from tables.prices import Prices
+from tests.integration.test_state_faults import replace_topic
+from tests.integration.workers import Stage, until
+
+PRICE = '{"symbol":"%s","price":"1","currency":"USD","as_of":"2026-11-23T04:30:00Z"}'
+
+
+async def send(stage: Stage, prefix: str, count: int) -> set[str]:
+    symbols = [f"{prefix}{number}" for number in range(count)]
+    async with AIOKafkaProducer(bootstrap_servers=stage.settings.bootstrap_servers) as producer:
+        for symbol in symbols:
+            await producer.send_and_wait(stage.settings.prices_topic, (PRICE % symbol).encode(), symbol.encode())
+    return set(symbols)
+
+
+async def test_a_topic_that_was_replaced_is_read_anew(stage: Stage) -> None:
+    """Whole, also where it has the old one's offset by the time that we ask; nothing of the old one stays."""
+    prices = Prices(read_record)
+    follower = Follower(stage.settings, stage.settings.prices_topic, prices)
+    old = await send(stage, "OLD", 5)
+    follower.start()
+    await until(lambda: prices.by_symbol.keys() == old, 20, "the old prices are read")
+    await follower.stop()  # as a worker that is paused
+    await replace_topic(stage, stage.settings.prices_topic)
+    new = await send(stage, "NEW", 9)
+    follower.start()
+    await until(lambda: prices.by_symbol.keys() == new, 20, "the new prices are read, and no others")
+    await follower.stop()
