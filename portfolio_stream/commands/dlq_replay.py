@@ -114,9 +114,11 @@ class _Sender:
         assert letter.key is not None and letter.origin is not None  # noqa: S101  # its fate says so
         partition = partition_of(letter.key, self._partitions)
         headers = letter.origin.headers
-        self._open.append(
-            await self._producer.send(self._topic, letter.value, letter.key, partition=partition, headers=headers)
+        acknowledged = await self._producer.send(
+            self._topic, letter.value, letter.key, partition=partition, headers=headers
         )
+        acknowledged.add_done_callback(_retrieved)
+        self._open.append(acknowledged)
         while self._open and self._open[0].done():
             self._take()
 
@@ -130,3 +132,9 @@ class _Sender:
     def _take(self) -> None:
         self._open.popleft().result()
         self.sent += 1
+
+
+def _retrieved(acknowledged: Any) -> None:
+    """Nobody waits for it where an earlier one has failed; asyncio would print its error."""
+    if not acknowledged.cancelled():
+        acknowledged.exception()

@@ -39,13 +39,17 @@ def print_bytes(content: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
+WIDEST = 60  # characters; a key of a megabyte would pad every other row to its width
+
+
 def print_columns(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Columns as wide as their widest cell, numbers to the right, two spaces between."""
+    """Columns as wide as their widest cell, but at most WIDEST: a longer cell moves the rest of its row. Numbers to the
+    right, two spaces between."""
     table = [header, *rows]
     columns = [list(column) for column in zip(*table, strict=True)]
     sides = [">" if any(isinstance(cell, int) for cell in column) else "<" for column in columns]
     shown = [[printable(str(cell)) for cell in row] for row in table]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    widths = [min(WIDEST, max(map(len, column))) for column in zip(*shown, strict=True)]
     for row in shown:
         print_line("  ".join(f"{c:{side}{width}}" for c, side, width in zip(row, sides, widths, strict=True)).rstrip())
 

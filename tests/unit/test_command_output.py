@@ -116,3 +116,9 @@ def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
         monkeypatch.setattr(cli.portfolio_stream.commands[name], "invoke", interrupted)
         assert 130 == cli.run([name, "--events", "1"] if name == "produce" else [name, "stop"])
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_long_cell_widens_no_other_row(capsys: pytest.CaptureFixture[str]) -> None:
+    """A key may have a megabyte: what is printed is bounded by what there is."""
+    output.print_columns(("KEY", "CODE"), [("k" * 100_000, "a"), *[("k", "b")] * 50])
+    assert len(capsys.readouterr().out) < 110_000
