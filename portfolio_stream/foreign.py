@@ -4,16 +4,10 @@
    it. Such a character is shown as an escape (`\\x1b`), and so is a byte that is no UTF-8.
 2. A number is ASCII digits in the range of Kafka's int64, or it is no number: `int` reads other scripts' digits too,
    and raises for very long ones.
-3. Bytes that msgspec cannot decode raise one of UNDECODABLE; who catches only msgspec's own errors is ended by a text
-   that is no UTF-8.
 """
-
-import msgspec
 
 INT64_LIMIT = (1 << 63) - 1  # the highest offset that Kafka can have
 INT64_DIGITS = len(str(INT64_LIMIT))
-
-UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def printable(content: bytes | str | None) -> str:

@@ -23,7 +23,6 @@ from portfolio_stream.domain.rejection import (
     WRONG_PARTITION,
     Rejected,
 )
-from portfolio_stream.foreign import UNDECODABLE
 from portfolio_stream.partitioning import partition_of
 from portfolio_stream.records.events import decode_event
 from portfolio_stream.records.outputs import dead_letter, encode_processed
@@ -39,6 +38,7 @@ from portfolio_stream.records.values import (
     show_position,
     show_seen_event,
 )
+from portfolio_stream.undecodable import UNDECODABLE
 
 DECODERS: Mapping[bytes, Callable[[bytes], Any]] = {
     b"activity": decode_activity,

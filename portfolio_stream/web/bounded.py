@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 import aiohttp
 import msgspec
 
-from portfolio_stream.foreign import UNDECODABLE
+from portfolio_stream.undecodable import UNDECODABLE
 
 T = TypeVar("T")
 

@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from portfolio_stream.foreign import UNDECODABLE
 from portfolio_stream.kafka_client import client_options, connected
 from portfolio_stream.records.outputs import origin_of
 from portfolio_stream.settings import Settings
+from portfolio_stream.undecodable import UNDECODABLE
 
 R = TypeVar("R")
 
