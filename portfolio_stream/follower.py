@@ -5,7 +5,8 @@ any group.
    compaction leave gaps.
 2. No outage ends it: the client tries again by itself, and where it gives up a new one goes on from the same position.
    The table stays ready meanwhile: what it has was committed.
-3. An offset that the topic does not have, or another topic id, means another topic of the same name: the table is
+3. A batch that nobody can read is passed over, and the table is told.
+4. An offset that the topic does not have, or another topic id, means another topic of the same name: the table is
    cleared and read anew. The offset alone does not tell: the new topic may have it by the time we ask.
 """
 
@@ -16,13 +17,15 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
+from portfolio_stream.batch_consumer import Piece, Reading, batch_consumer
 from portfolio_stream.errors import PortfolioStreamError
 from portfolio_stream.exactly_once.topic_watch import WATCH_SECONDS, describe
 from portfolio_stream.kafka_client import client_options, connected
 from portfolio_stream.kafka_reach import LOST
+from portfolio_stream.record_batches import UnreadableBatch
 from portfolio_stream.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -37,6 +40,7 @@ class GlobalTable(Protocol):
     lag: int | None
 
     def apply(self, records: Sequence[Any], /) -> None: ...
+    def pass_over(self, batch: UnreadableBatch, /) -> None: ...
     def clear(self) -> None: ...
 
 
@@ -84,10 +88,10 @@ class Follower:
     async def _follow(self) -> None:
         """Returns only when the topic is another one now."""
         self._looked = float("-inf")
-        consumer = AIOKafkaConsumer(
+        consumer = batch_consumer(
+            Reading(RECORDS),
             **client_options(self._settings),
             isolation_level="read_committed",
-            enable_auto_commit=False,
             auto_offset_reset="none",  # a record that is gone is an error, not a place to jump from
         )
         place = self._place
@@ -123,8 +127,12 @@ class Follower:
 
     async def _read(self, consumer: Any, end: int) -> None:
         place, table = self._place, self._table
-        fetched = await consumer.getmany(place, timeout_ms=WAIT_MILLISECONDS, max_records=RECORDS)
-        table.apply(fetched.get(place, ()))
+        for piece in (await consumer.getmany(place, timeout_ms=WAIT_MILLISECONDS, max_records=1)).get(place, ()):
+            if isinstance(piece, Piece):
+                table.apply(piece.records)
+            else:
+                log.warning("batch passed over topic=%s reason=%s", place.topic, piece)
+                table.pass_over(piece)
         position = self._position = await consumer.position(place)
         stable = consumer.last_stable_offset(place)
         table.lag = None if stable is None else max(0, stable - position)

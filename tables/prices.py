@@ -11,8 +11,10 @@ import msgspec
 from portfolio_stream.domain.prices import Price
 from portfolio_stream.domain.rejection import Rejected
 from portfolio_stream.exactly_once.ports import Record
+from portfolio_stream.record_batches import UnreadableBatch
 
 NAME = "prices"
+UNREADABLE = "unreadable"
 
 
 class Deletion(msgspec.Struct, frozen=True):
@@ -30,7 +32,7 @@ class Prices:
         self.by_symbol: dict[str, Price] = {}
         #: of the last record that is in it
         self.offset: int | None = None
-        #: records: price, deletion, or the code of an invalid one; they only grow
+        #: records: price, deletion, or the code of an invalid one; unreadable: whole batches; they only grow
         self.counts: Counter[str] = Counter()
         #: it has been read up to the topic's end at the start
         self.is_ready = False
@@ -50,6 +52,11 @@ class Prices:
             else:
                 self.counts[read.code] += 1
             self.offset = record.offset
+
+    def pass_over(self, batch: UnreadableBatch) -> None:
+        """Nobody knows what it says: what was known before it counts on."""
+        self.counts[UNREADABLE] += 1
+        self.offset = batch.last_offset
 
     def clear(self) -> None:
         """Another topic of the same name is read from its start."""

@@ -17,7 +17,7 @@ from portfolio_stream.audit.history import (
     Found,
     TableComparison,
     decided_source,
-    is_decision,
+    read_decision,
     read_meta,
 )
 from portfolio_stream.audit.replay import Replay, decode_value
@@ -71,9 +71,11 @@ class Changelog:
 
     def _read_decision(self, key: bytes, entry: Entry) -> None:
         self._decisions.append((key, entry))
-        source = decided_source(key)
-        if source is not None and is_decision(entry.value):
+        source, decided = decided_source(key), read_decision(entry.value)
+        if source is not None and decided is not None:
             self._replay.moved.add(source)
+            if decided.last_offset is not None:
+                self._replay.moved_batches[source] = decided
 
     def compare(self, cut: int) -> list[Anomaly]:
         """What differs from the replay, which has all source records below `cut`."""

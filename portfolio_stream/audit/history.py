@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from portfolio_stream.foreign import whole_number
+from portfolio_stream.record_batches import Reason
 from portfolio_stream.records.outputs import ERROR_OFFSET, ERROR_PARTITION
 from portfolio_stream.undecodable import UNDECODABLE
 
@@ -229,12 +230,17 @@ _decode_output = msgspec.json.Decoder(_Output).decode
 _decode_meta = msgspec.msgpack.Decoder(Meta).decode
 
 
-class _Decided(msgspec.Struct):
+class Decided(msgspec.Struct, frozen=True):
+    """What an operator decided about a source record; with `last_offset` and `reason`, about a batch that nobody can
+    read, as `record_batches` says it."""
+
     version: Literal[1]
     code: Literal["operator_dead_letter"]
+    last_offset: int | None = None
+    reason: Reason | None = None
 
 
-_decode_decision = msgspec.msgpack.Decoder(_Decided).decode
+_decode_decision = msgspec.msgpack.Decoder(Decided).decode
 
 
 def read_meta(value: bytes) -> Meta | None:
@@ -251,12 +257,12 @@ def decided_source(key: bytes) -> int | None:
     return int.from_bytes(number, "big") if len(number) == DECISION_OFFSET_BYTES else None
 
 
-def is_decision(value: bytes) -> bool:
+def read_decision(value: bytes) -> Decided | None:
+    """None if it is none."""
     try:
-        _decode_decision(value)
+        return _decode_decision(value)
     except UNDECODABLE:
-        return False
-    return True
+        return None
 
 
 def read_output(record: Any) -> Effect:

@@ -26,13 +26,14 @@ from portfolio_stream.audit.history import (
 )
 from portfolio_stream.audit.key_index import KeyIndex
 from portfolio_stream.audit.matching import Matching
-from portfolio_stream.audit.reader import Reader, committed_offset
+from portfolio_stream.audit.reader import Reader, cannot_read, committed_offset
 from portfolio_stream.audit.replay import Replay, show_value
 from portfolio_stream.audit.result import PartitionResult
 from portfolio_stream.audit.served_anomalies import ANSWER_CHECKS, VALUE_CHECKS
 from portfolio_stream.audit.state_anomalies import PLACE_CHECKS
 from portfolio_stream.audit.suspects import Suspects
-from portfolio_stream.errors import CannotVerify
+from portfolio_stream.errors import CannotVerify, CannotVerifyYet
+from portfolio_stream.record_batches import UnreadableBatch, next_offset
 from portfolio_stream.settings import Settings
 
 WAITING_RECORDS = 20_000  # some 10 MB; then the other side is read on
@@ -165,7 +166,11 @@ class PartitionAudit:
 
     def _replay(self, records: Sequence[Any]) -> None:
         replay = self.replay
-        replay.feed(records)
+        try:
+            replay.feed(records)
+        except CannotVerifyYet:
+            self._positions[self._settings.input_topic] = replay.position  # the next pass meets it again
+            raise
         for matching, effects in ((self._outputs, replay.outputs), (self._letters, replay.dead_letters)):
             matching.expect(effects.values())
             effects.clear()
@@ -244,7 +249,9 @@ class PartitionAudit:
         """On from where the topic was read to."""
         async with aclosing(self._reader.read(topic, self.partition, self._position(topic), end)) as pieces:
             async for records in pieces:
-                self._positions[topic] = records[-1].offset + 1
+                if topic != self._settings.input_topic and isinstance(records[0], UnreadableBatch):
+                    raise cannot_read(records[0])
+                self._positions[topic] = next_offset(records[-1])
                 yield records
         self._positions[topic] = end
 

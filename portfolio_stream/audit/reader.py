@@ -1,10 +1,11 @@
-"""Reading whole topics with a stock consumer, a partition at a time.
+"""Reading whole topics with a consumer of their own, a partition at a time.
 
 - An end is stable: it is taken as the last stable offset, but not before that has reached the high watermark of the
   call. So all that was committed before the call lies below it, no transaction lies across it, and reading to it never
   waits.
 - Progress is the consumer's position, not the last record: markers, aborted and compacted records leave gaps, also at
   the end.
+- A batch that nobody can read comes as one record, see `record_batches`: who reads says what becomes of it.
 """
 
 import asyncio
@@ -14,11 +15,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
+from portfolio_stream.batch_consumer import Reading, batch_consumer, flattened
 from portfolio_stream.errors import CannotVerifyYet, PartitionUnreadable
 from portfolio_stream.kafka_client import COORDINATOR_MOVES, client_options, connected
+from portfolio_stream.record_batches import UnreadableBatch
 from portfolio_stream.settings import Settings
 
 PATIENCE_SECONDS = 60.0  # without progress; six times what a broker takes to abort a dead worker's transaction
@@ -67,7 +70,10 @@ class Reader:
             await asyncio.sleep(POLL_SECONDS)
 
     async def read(self, topic: str, partition: int, start: int, end: int) -> AsyncGenerator[Sequence[Any], None]:
-        """The committed records of [start, end), in order, in pieces. `end` must be stable. To be closed."""
+        """The committed records of [start, end), in order, in pieces. `end` must be stable. To be closed.
+
+        Among them are UnreadableBatches.
+        """
         at = TopicPartition(topic, partition)
         if await self.committed.position(at) != start:
             self.committed.seek(at, start)  # throws away what was fetched
@@ -81,8 +87,8 @@ class Reader:
     async def _read_resumed(self, at: TopicPartition, start: int, end: int) -> AsyncIterator[Sequence[Any]]:
         position, moved = start, time.monotonic()
         while position < end:
-            fetched = await self.committed.getmany(at, timeout_ms=WAIT_MILLISECONDS, max_records=PIECE_RECORDS)
-            records = fetched.get(at, ())
+            fetched = await self.committed.getmany(at, timeout_ms=WAIT_MILLISECONDS, max_records=1)
+            records = flattened(fetched.get(at, ()))
             if records and records[-1].offset >= end:
                 records = [record for record in records if record.offset < end]
             if records:
@@ -96,16 +102,29 @@ class Reader:
                 raise PartitionUnreadable(at.topic, at.partition, position)
 
 
+def cannot_read(record: Any) -> CannotVerifyYet:
+    """For an UnreadableBatch where records are needed, or a record where the workers met no readable one."""
+    if isinstance(record, UnreadableBatch):
+        reason = str(record)
+    else:
+        reason = f"the workers could not read the source record at offset {record.offset}, but it can be read"
+    return CannotVerifyYet(
+        reason,
+        "If it is corrupt, repair the broker's log or let another replica lead; if nobody can read it, the workers' "
+        "`portfolio-stream partitions list` says whether it halts them.",
+    )
+
+
 @asynccontextmanager
 async def open_reader(settings: Settings, topics: Sequence[str], partitions: int) -> AsyncIterator[Reader]:
     """Everything is assigned once, paused: each new assignment would cost the client its metadata, and us 0.1 s."""
     places = [TopicPartition(topic, partition) for topic in topics for partition in range(partitions)]
 
     def consumer(isolation_level: str) -> Any:
-        return AIOKafkaConsumer(
+        return batch_consumer(
+            Reading(PIECE_RECORDS),
             **client_options(settings),
             isolation_level=isolation_level,
-            enable_auto_commit=False,
             auto_offset_reset="none",  # a record that is gone is an error, not a place to jump from
             max_partition_fetch_bytes=FETCH_BYTES,
             fetch_max_wait_ms=WAIT_MILLISECONDS,

@@ -9,7 +9,7 @@ from portfolio_stream.audit.history import (
     Meta,
     Place,
     TableComparison,
-    is_decision,
+    read_decision,
     read_meta,
 )
 
@@ -110,7 +110,7 @@ def group_offset_differs(p: Place) -> Iterator[Anomaly]:
 
 def decision_wrong(d: Decision) -> Iterator[Anomaly]:
     """It cannot be read, or no source record was waiting for it. That its dead letter is lost, `missing` says."""
-    if not is_decision(d.entry.value) or d.source is None:
+    if read_decision(d.entry.value) is None or d.source is None:
         fault = ("key and value of a decision", "something else")
     elif d.source >= d.cut:
         fault = (f"an offset below META's {d.cut}", str(d.source))

@@ -17,10 +17,12 @@ from portfolio_stream.commands.common import (
     read_settings,
     run,
 )
-from portfolio_stream.commands.output import compact_json, print_bytes, print_lines
+from portfolio_stream.commands.output import compact_json, note, print_bytes, print_lines
 from portfolio_stream.foreign import printable
 from portfolio_stream.setting_values import TOPIC
 from portfolio_stream.settings import Settings
+
+RECORDS = 1_000  # how many are printed at once
 
 
 @click.command()
@@ -64,24 +66,27 @@ async def _consume(
 
 
 async def _committed(settings: Settings, topic: str, from_beginning: bool) -> AsyncGenerator[list[Any], None]:
-    from aiokafka import AIOKafkaConsumer, TopicPartition
+    """A batch that nobody can read is named on stderr, and passed over."""
+    from aiokafka import TopicPartition
 
     from portfolio_stream.admin import admin_client, partition_count
+    from portfolio_stream.batch_consumer import Piece, Reading, batch_consumer
     from portfolio_stream.kafka_client import client_options, connected
 
     async with admin_client(settings) as admin:
         partitions = await partition_count(admin, topic)
-    consumer = AIOKafkaConsumer(**client_options(settings), isolation_level="read_committed", enable_auto_commit=False)
+    consumer = batch_consumer(Reading(RECORDS), **client_options(settings), isolation_level="read_committed")
     async with connected(settings, consumer):
         assigned = [TopicPartition(topic, partition) for partition in range(partitions)]
         consumer.assign(assigned)
         await (consumer.seek_to_beginning() if from_beginning else consumer.seek_to_end())
         while True:
-            fetched = await consumer.getmany(
-                timeout_ms=1_000
-            )  # a bound for nothing: it returns as soon as records come
-            for records in fetched.values():
-                yield records
+            # a bound for nothing: it returns as soon as records come
+            for (piece,) in (await consumer.getmany(timeout_ms=1_000, max_records=1)).values():
+                if isinstance(piece, Piece):
+                    yield piece.records
+                else:
+                    note(f"Passed over: {piece}.")
 
 
 def _text_line(record: Any) -> str:
@@ -89,6 +94,8 @@ def _text_line(record: Any) -> str:
 
 
 def _json_line(record: Any) -> str:
+    from portfolio_stream.header_names import bytes_of
+
     shown = {
         "topic": record.topic,
         "partition": record.partition,
@@ -96,6 +103,6 @@ def _json_line(record: Any) -> str:
         "timestamp": record.timestamp,
         **as_text("key", record.key),
         **as_text("value", record.value),
-        "headers": [{"name": name, **as_text("value", value)} for name, value in record.headers],
+        "headers": [{**as_text("name", bytes_of(name)), **as_text("value", value)} for name, value in record.headers],
     }
     return compact_json(shown)

@@ -94,6 +94,8 @@ async def _first(settings: Settings, selection: "Selection", limit: int) -> "lis
             found.append(letter)
             if len(found) == limit:
                 break
+    for sentence in letters.passed_over:
+        note(sentence)
     return found
 
 
@@ -101,7 +103,10 @@ async def _count(settings: Settings, selection: "Selection") -> Counter[str]:
     from portfolio_stream.commands.dlq_letters import open_letters
 
     async with open_letters(settings, selection) as letters:
-        return Counter([_code(letter) async for letter in letters.read()])
+        counts = Counter([_code(letter) async for letter in letters.read()])
+    for sentence in letters.passed_over:
+        note(sentence)
+    return counts
 
 
 def _print_summary(settings: Settings, counts: Counter[str], output: OutputFormat) -> None:
@@ -212,6 +217,8 @@ def _check_one(plan: "Plan", partition: int, offset: int) -> None:
 def _explain(plan: "Plan") -> None:
     from portfolio_stream.commands.dlq_replay import WHY_NOT
 
+    for sentence in plan.passed_over:
+        note(sentence)
     for fate, why in WHY_NOT.items():
         if count := plan.fates[fate]:
             note(f"Not sent: {count:,}, each {why}.")

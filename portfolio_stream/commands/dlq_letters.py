@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from portfolio_stream.admin import admin_client, partition_count
 from portfolio_stream.audit.reader import Reader, open_reader
 from portfolio_stream.errors import PartitionMissing
+from portfolio_stream.record_batches import UnreadableBatch
 from portfolio_stream.records.outputs import Origin, origin_of
 from portfolio_stream.settings import Settings
 
@@ -52,12 +53,19 @@ class Letters:
         self._topic = topic
         self._codes = codes
         self.bounds = bounds
+        #: sentences of batches that nobody can read, of the last reading
+        self.passed_over: list[str] = []
 
     async def read(self) -> AsyncGenerator[Letter, None]:
         """By partition, in order."""
+        self.passed_over.clear()
         for partition, (start, end) in self.bounds.items():
             async for records in self._reader.read(self._topic, partition, start, end):
-                for letter in map(_letter, records):
+                for record in records:
+                    if isinstance(record, UnreadableBatch):
+                        self.passed_over.append(f"Passed over: {record}.")
+                        continue
+                    letter = _letter(record)
                     if not self._codes or (letter.origin is not None and letter.origin.code in self._codes):
                         yield letter
 

@@ -18,17 +18,20 @@ from aiokafka.errors import KafkaError
 from portfolio_stream.admin import admin_client, partition_count
 from portfolio_stream.commands.dlq_letters import Bounds, Letter, Selection, open_letters
 from portfolio_stream.errors import ReplayStopped
+from portfolio_stream.header_names import Headers, bytes_of, is_text, sendable_batch_of_one
 from portfolio_stream.kafka_client import connected
 from portfolio_stream.partitioning import partition_of
 from portfolio_stream.producer import make_producer
+from portfolio_stream.record_batches import UNREADABLE
 from portfolio_stream.records.outputs import DEAD_LETTER_BYTES_LIMIT
 from portfolio_stream.settings import Settings
 
 #: what becomes of a dead letter; all but `send` stays where it is
-Fate = Literal["send", "no_key", "truncated", "copy", "stranger"]
+Fate = Literal["send", "whole_batch", "no_key", "truncated", "copy", "stranger"]
 
 #: "it is ..."
 WHY_NOT: dict[Fate, str] = {
+    "whole_batch": "a whole record batch that no worker could read, as its bytes",
     "no_key": "without a key, so that its partition would be a guess",
     "truncated": "truncated, so that it is not the record that came (--include-truncated sends what is left)",
     "copy": "equal to another that is sent",
@@ -42,6 +45,8 @@ class Plan:
 
     bounds: Bounds
     fates: Counter[Fate]
+    #: sentences of batches that nobody can read
+    passed_over: tuple[str, ...] = ()
 
     @property
     def selected(self) -> int:
@@ -63,10 +68,12 @@ class _Judge:
         if origin is None or origin.topic != self._topic:
             return "stranger"
         if letter.key is None:
-            return "no_key"
+            is_batch = any(name == UNREADABLE for name, _ in origin.headers)
+            return "whole_batch" if is_batch else "no_key"
         if origin.truncated is not None and not self._include_truncated:
             return "truncated"
-        content = msgspec.msgpack.encode((letter.key, letter.value, origin.headers))
+        headers = [(bytes_of(name), value) for name, value in origin.headers]
+        content = msgspec.msgpack.encode((letter.key, letter.value, headers))
         digest = blake2b(content, digest_size=16).digest()
         if digest in self._seen:
             return "copy"
@@ -80,7 +87,7 @@ async def make_plan(settings: Settings, selection: Selection, include_truncated:
     async with open_letters(settings, selection) as letters:
         async for letter in letters.read():
             fates[judge.fate(letter)] += 1
-        return Plan(letters.bounds, fates)
+        return Plan(letters.bounds, fates, tuple(letters.passed_over))
 
 
 async def carry_out(settings: Settings, selection: Selection, include_truncated: bool, plan: Plan) -> int:
@@ -113,14 +120,17 @@ class _Sender:
     async def send(self, letter: Letter) -> None:
         assert letter.key is not None and letter.origin is not None  # noqa: S101  # its fate says so
         partition = partition_of(letter.key, self._partitions)
-        headers = letter.origin.headers
-        acknowledged = await self._producer.send(
-            self._topic, letter.value, letter.key, partition=partition, headers=headers
-        )
+        acknowledged = await self._sent(letter.key, letter.value, letter.origin.headers, partition)
         acknowledged.add_done_callback(_retrieved)
         self._open.append(acknowledged)
         while self._open and self._open[0].done():
             self._take()
+
+    async def _sent(self, key: bytes, value: bytes | None, headers: Headers, partition: int) -> Any:
+        if all(map(is_text, (name for name, _ in headers))):
+            return await self._producer.send(self._topic, value, key, partition=partition, headers=list(headers))
+        batch = sendable_batch_of_one(self._producer, key, value, headers)
+        return await self._producer.send_batch(batch, self._topic, partition=partition)
 
     async def settled(self) -> int:
         await self._producer.flush()

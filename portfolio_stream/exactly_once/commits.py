@@ -24,13 +24,13 @@ from portfolio_stream.exactly_once.recovery import Source
 from portfolio_stream.exactly_once.statistics import Statistics
 from portfolio_stream.exactly_once.store import (
     META_KEY,
-    SKIP_VALUE,
     Meta,
     Position,
     Store,
     encode_meta,
     prefix_of,
     skip_key,
+    skip_value,
 )
 from portfolio_stream.exactly_once.transaction import Part, Transaction
 from portfolio_stream.exactly_once.writer import Endings, Writer
@@ -197,7 +197,7 @@ class Commits:
         assert part.position is not None  # noqa: S101  committable() has only such
         prefix = prefix_of(part.partition)
         items = list(self._partitions.dirty_items(part.partition))
-        items += [(prefix + skip_key(offset), SKIP_VALUE) for offset in part.skipped]
+        items += [(prefix + skip_key(record.offset), skip_value(record)) for record in part.skipped]
         meta = Meta(
             topic_id=self._source.topic_id.hex,
             offset=part.position,

@@ -40,7 +40,7 @@ from portfolio_stream.exactly_once.offset_lookup import Member
 from portfolio_stream.exactly_once.partitions import Partitions
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.protocol import Doubt, MembershipBroken, Refused
-from portfolio_stream.exactly_once.reader import CorruptBatch, FetchLimits
+from portfolio_stream.exactly_once.reader import BatchUnreadable, FetchLimits
 from portfolio_stream.exactly_once.recovery import Halted, Ready, Recovery, Source
 from portfolio_stream.exactly_once.replay import Replay
 from portfolio_stream.exactly_once.slices import SLICE_RECORDS, Deliver, Handout, Slice, cut
@@ -51,6 +51,7 @@ from portfolio_stream.exactly_once.transaction import Part
 from portfolio_stream.exactly_once.wire import Coordinators, require_features
 from portfolio_stream.exactly_once.writer import Writer
 from portfolio_stream.kafka_reach import LOST, answered, bootstrapped
+from portfolio_stream.record_batches import UnreadableBatch, next_offset
 
 log = logging.getLogger(__name__)
 
@@ -374,8 +375,8 @@ class Engine:
                 if target.partition in self.running:
                     await self._recover_again(target.partition)
             return {}
-        except CorruptBatch as error:
-            self._suspect_fetch(error)
+        except BatchUnreadable as error:
+            self._suspect_fetch(error.batch)
             return {}
 
     async def _hand_out(self, deliver: Deliver, partition: int, records: list[Any], size: int) -> None:
@@ -451,16 +452,14 @@ class Engine:
         )  # fmt: skip
         return suspect
 
-    def _suspect_fetch(self, corrupt: CorruptBatch) -> None:
-        """Fetched bytes may be corrupt on the wire only: read them again, then stop the partition."""
-        partition = corrupt.partition
-        suspect = self.partitions.suspects.setdefault(partition, Suspect(SLICE_RECORDS, corrupt.offset))
-        suspect.fails_at(corrupt.offset)
-        log.error(
-            "fetch failed partition=%d offset=%d try=%d reason=%s", partition, corrupt.offset, suspect.tries, corrupt
-        )
-        if suspect.tries >= AGENT_TRIES:
-            self._halt(Halted(partition=partition, offset=corrupt.offset, reason=str(corrupt)))
+    def _suspect_fetch(self, batch: UnreadableBatch) -> None:
+        """Corrupt bytes may be so on the wire only: read them again before the partition stops."""
+        partition = batch.partition
+        suspect = self.partitions.suspects.setdefault(partition, Suspect(SLICE_RECORDS, batch.last_offset))
+        suspect.fails_at(batch.offset)
+        log.error("fetch failed partition=%d offset=%d try=%d reason=%s", partition, batch.offset, suspect.tries, batch)
+        if batch.reason != "corrupt" or suspect.tries >= AGENT_TRIES:
+            self._halt(Halted(partition=partition, offset=batch.offset, reason=str(batch), record=batch))
 
     def _halt(self, halted: Halted) -> None:
         partition = halted.partition
@@ -484,7 +483,7 @@ class Engine:
         return await self._operate(partition, from_state=True)
 
     async def dead_letter(self, partition: int, offset: int) -> None:
-        """Move the record that halts the partition to the dead letters, for good, and go on behind it.
+        """Move what halts the partition to the dead letters, for good, and go on behind it: a record, or a whole batch.
 
         The decision stands in the changelog, in the same transaction: replay needs it, since no rule gives it.
         Raises PartitionNotHalted, RecordNotMovable, OutcomeUnknown.
@@ -544,14 +543,15 @@ class Engine:
             self._commits.drop_parts((partition,))
             self.partitions.forget_views((partition,))
             raise DeadLetterFailed(partition, record.offset, type(error).__name__) from error
-        part.skipped.append(record.offset)
+        part.skipped.append(record)
         piece.acknowledge()
+        part.position = next_offset(record)
         await self._commits.close()
         await self._commits.finish()
         if not piece.is_current:  # it wrote to a table what cannot be encoded
             raise DeadLetterFailed(partition, record.offset, self.halted[partition].reason)
         self.partitions.run_again(partition)
-        self._reader.resume(partition, record.offset + 1)
+        self._reader.resume(partition, next_offset(record))
         self.partitions.running.add(partition)
         log.warning("record moved to the dead letters partition=%d offset=%d", partition, record.offset)
 

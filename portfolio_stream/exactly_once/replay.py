@@ -20,7 +20,7 @@ from typing import NamedTuple
 from portfolio_stream.exactly_once.configuration import TopicSettings
 from portfolio_stream.exactly_once.connections import Client, Reader
 from portfolio_stream.exactly_once.offset_lookup import EARLIEST, LATEST, NO_OFFSET, log_offsets
-from portfolio_stream.exactly_once.reader import CorruptBatch
+from portfolio_stream.exactly_once.reader import BatchUnreadable
 from portfolio_stream.exactly_once.store import Position, Store, prefix_of
 
 log = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ class Replay:
             waiting(todo, CHANGELOG_END)
             try:
                 await self._fetch(began)
-            except CorruptBatch as corrupt:
+            except BatchUnreadable as corrupt:
                 place = (corrupt.partition, corrupt.offset)
                 tries[place] = tries.get(place, 0) + 1
                 log.error("changelog unreadable partition=%d offset=%d try=%d", *place, tries[place])

@@ -25,6 +25,7 @@ import msgspec
 from portfolio_stream.errors import StateUnreadable, StoreFailed, ValueNotBytes
 from portfolio_stream.exactly_once.database import Cursor, Database, Item, RocksDatabase
 from portfolio_stream.exactly_once.ports import TableDefinition
+from portfolio_stream.record_batches import UnreadableBatch
 from portfolio_stream.undecodable import UNDECODABLE
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,6 @@ R = TypeVar("R")
 
 META_KEY = b"\x00META"  # no table name is empty
 SKIP_KEY = b"\x00SKIP"  # and the source offset, 8 bytes big endian: a record that an operator moved to the dead letters
-SKIP_VALUE = msgspec.msgpack.encode({"version": 1, "code": "operator_dead_letter"})
 _OWN = b"\xff\xff"  # partition 65535 is ours
 _POSITION = _OWN + b"position"
 
@@ -84,6 +84,14 @@ def prefix_of(partition: int) -> bytes:
 
 def skip_key(offset: int) -> bytes:
     return SKIP_KEY + struct.pack(">Q", offset)
+
+
+def skip_value(record: Any) -> bytes:
+    """The operator's decision; of a batch that poses as a record, also what it took along."""
+    decision: dict[str, object] = {"version": 1, "code": "operator_dead_letter"}
+    if isinstance(record, UnreadableBatch):
+        decision |= {"last_offset": record.last_offset, "reason": record.reason}
+    return msgspec.msgpack.encode(decision)
 
 
 def _failing(method: Callable[P, R]) -> Callable[P, R]:

@@ -15,6 +15,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from portfolio_stream.errors import ShareTooLarge
 from portfolio_stream.exactly_once.failures import Failure
 from portfolio_stream.exactly_once.ports import Append, Headers
+from portfolio_stream.header_names import batch_of_one
 
 Topic = str
 Data = bytes | None
@@ -80,10 +81,17 @@ def _appenders(chain: Chain) -> tuple[Append, Extend]:
         nonlocal append, builder, count, first
         listed = list(headers) if headers else no_headers  # aiokafka's C code takes a list alone
         is_misread = first == NO_TIMESTAMP != timestamp and count[0]  # it would take the next one's for those before
-        if is_misread or append(count[0], timestamp, key, value, listed) is None:
-            builder, count = _grow(chain)
-            append = builder.append
-            append(0, timestamp, key, value, listed)
+        try:
+            if is_misread or append(count[0], timestamp, key, value, listed) is None:
+                builder, count = _grow(chain)
+                append = builder.append
+                append(0, timestamp, key, value, listed)
+        except UnicodeEncodeError:  # a header's name that aiokafka's C code does not write; it wrote nothing
+            builder = batch_of_one(timestamp, key, value, listed, is_transactional=True)
+            _require_bound(builder)
+            chain.append((builder, [1]))
+            append, count = _full, [0]
+            return
         if not count[0]:
             first = timestamp
             _require_bound(builder)  # a record that is larger than a batch is the first of its own
@@ -114,6 +122,10 @@ def _require_bound(builder: Any) -> None:
         raise ShareTooLarge(f"one record of {builder.size():,} bytes", f"{RECORD_BYTES:,} bytes")
 
 
+def _full(*_: object) -> None:
+    """A batch that takes no more."""
+
+
 def _grow(chain: Chain) -> tuple[Any, list[int]]:
     """Raises ShareTooLarge."""
     if len(chain) == SHARE_BATCHES:
@@ -141,8 +153,8 @@ class Part:
         self.events = 0
         self.counts: Counter[str] = Counter()
         self.batches: dict[Topic, Batches] = {}
-        #: source offsets that an operator moved to the dead letters
-        self.skipped: list[int] = []
+        #: what an operator moved to the dead letters: source records, or batches that pose as one
+        self.skipped: list[Any] = []
         #: (timestamp in ms of a slice's last record, records): for the latency figures
         self.latest_timestamps: list[tuple[int, int]] = []
 

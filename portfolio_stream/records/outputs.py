@@ -9,6 +9,7 @@ from portfolio_stream.domain.money import plain
 from portfolio_stream.domain.positions import Position
 from portfolio_stream.domain.rejection import Rejected
 from portfolio_stream.foreign import whole_number
+from portfolio_stream.header_names import bytes_of
 
 Header = tuple[str, bytes | None]
 
@@ -138,4 +139,6 @@ def _truncated(letter: DeadLetter, added: list[Header]) -> DeadLetter:
 
 def _size(letter: DeadLetter) -> int:
     size = len(letter.key or b"") + len(letter.value or b"")
-    return size + sum(len(name.encode()) + len(value or b"") + _HEADER_OVERHEAD_BYTES for name, value in letter.headers)
+    for name, value in letter.headers:
+        size += len(bytes_of(name)) + len(value or b"") + _HEADER_OVERHEAD_BYTES
+    return size

@@ -1,6 +1,7 @@
 """What /health says: whether the main loop turns, and whether this worker answers for all partitions it was given.
 
-A worker is also unready while a member of the group that is no worker holds partitions: nobody answers for those.
+A worker is also unready while a member of the group that is no worker holds partitions: nobody answers for those. And
+while it cannot answer for prices.
 
 The engine's network parts come into being in its start(), while the web server already answers: `membership_of` is the
 one place that knows.
@@ -18,6 +19,7 @@ from portfolio_stream.exactly_once.membership import Membership
 from portfolio_stream.web.problem import RETRY_AFTER_SECONDS, json_response
 
 STANDSTILL_SECONDS = 30.0  # the rebalance time-out: by then the group has given our partitions to others
+UNREAD = "the prices topic is not read to its end, or not any more: /portfolios and /tables/prices answer 503"
 STARTING = "the engine starts: it has not joined the group yet"
 
 
@@ -76,10 +78,16 @@ class Group(Protocol):
         ...
 
 
+class GlobalTable(Protocol):
+    #: it has been read to its end, and is still read
+    is_ready: bool
+
+
 class Health:
-    def __init__(self, engine: Engine, group: Group) -> None:
+    def __init__(self, engine: Engine, group: Group, prices: GlobalTable) -> None:
         self._engine = engine
         self._group = group
+        self._prices = prices
 
     async def live(self, request: web.Request) -> web.Response:
         reasons = () if is_alive(self._engine) else ("the main loop stands still",)
@@ -87,7 +95,8 @@ class Health:
 
     async def ready(self, request: web.Request) -> web.Response:
         now = readiness(self._engine)
-        reasons = (*now.reasons, *self._group.reasons())
+        unread = () if self._prices.is_ready else (UNREAD,)
+        reasons = (*now.reasons, *self._group.reasons(), *unread)
         warnings = (*self._group.warnings(), *self._engine.topic_settings.findings.values())
         return self._answer("unready" if reasons else "ready", reasons, now.partitions, warnings)
 

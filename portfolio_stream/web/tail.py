@@ -12,8 +12,9 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
+from portfolio_stream.batch_consumer import Piece, Reading, batch_consumer
 from portfolio_stream.kafka_client import client_options, connected
 from portfolio_stream.records.outputs import origin_of
 from portfolio_stream.settings import Settings
@@ -26,6 +27,7 @@ OUTPUTS_A_ROUND = 10  # 20 a second are more than anybody reads
 LETTERS_KEPT = 25  # of all partitions; also how far back the first look goes in each
 FETCH_BYTES = 64 << 10  # a partition; a larger batch comes whole all the same
 SHOWN_CHARACTERS = 200  # of a key, which may be anything
+BATCH_BYTES = 8 << 20  # decompressed; ours are below 1 MiB, and a larger one is skipped
 SHOWN_BYTES = 4096  # of an output; ours are a tenth of it
 
 
@@ -142,8 +144,11 @@ class Follower:
         records: list[Any] = []
         is_skipped = False
         for place in self._places:
-            fetched = await self._consumer.getmany(place, timeout_ms=0, max_records=self._most)
-            records += fetched.get(place, ())
+            for piece in (await self._consumer.getmany(place, timeout_ms=0, max_records=1)).get(place, ()):
+                if isinstance(piece, Piece):
+                    records += piece.records
+                else:
+                    is_skipped = True
             end = self._consumer.last_stable_offset(place)
             if end is not None and end - await self._consumer.position(place) > self._most:
                 self._consumer.seek(place, end - self._most)
@@ -154,10 +159,10 @@ class Follower:
 @asynccontextmanager
 async def open_tail(settings: Settings, partitions: int) -> AsyncIterator["Tail"]:
     """Raises BrokerUnreachable and KafkaRefused, also out of the body."""
-    consumer = AIOKafkaConsumer(
+    consumer = batch_consumer(
+        Reading(LETTERS_KEPT, batch_bytes=BATCH_BYTES),
         **client_options(settings),
         isolation_level="read_committed",
-        enable_auto_commit=False,
         auto_offset_reset="latest",
         max_partition_fetch_bytes=FETCH_BYTES,
     )

@@ -15,7 +15,7 @@ from aiokafka.client import AIOKafkaClient
 
 from portfolio_stream.broker.cluster import Cluster
 from portfolio_stream.errors import BrokerTooOld
-from portfolio_stream.exactly_once.reader import BatchReader, CorruptBatch, FetchLimits
+from portfolio_stream.exactly_once.reader import BatchReader, BatchUnreadable, FetchLimits
 from portfolio_stream.exactly_once.wire import Coordinators, Lane, Node, call, require_features, schema
 from portfolio_stream.kafka_reach import LOST
 from tests.integration.topics import KEPT, create_readable
@@ -128,8 +128,8 @@ async def test_features_and_coordinators_are_found(client: AIOKafkaClient) -> No
     await until(are_found, 10, "both coordinators are on the one broker")
 
 
-async def test_the_reader_gives_whole_batches_and_others_stay_as_they_are(kafka: Cluster, topic: str) -> None:
-    """One list a record batch; an ordinary consumer of the same process still gets records."""
+async def test_the_reader_gives_batches_and_others_stay_as_they_are(kafka: Cluster, topic: str) -> None:
+    """Small batches come together; an ordinary consumer of the same process still gets records."""
     await send(kafka, topic, 0, [b"a", b"b"], [b"c"], compression_type="zstd")
     reader = BatchReader(topic, 2, {"bootstrap_servers": kafka.bootstrap_servers}, READER_LIMITS)
     ordinary = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap_servers, auto_offset_reset="earliest")
@@ -138,9 +138,9 @@ async def test_the_reader_gives_whole_batches_and_others_stay_as_they_are(kafka:
         async with ordinary:
             assert {} == await reader.fetch(100)  # paused from the start
             reader.resume(0, 0)
-            assert [[b"a", b"b"], [b"c"]] == values((await reader.fetch(5_000))[0])
+            assert [[b"a", b"b", b"c"]] == values((await reader.fetch(5_000))[0])
             reader.resume(0, 1)  # into the middle of a batch
-            assert [[b"b"], [b"c"]] == values((await reader.fetch(5_000))[0])
+            assert [[b"b", b"c"]] == values((await reader.fetch(5_000))[0])
             assert (3, 3, False) == (await reader.position(0), reader.last_stable_offset(0), reader.has_buffered(0))
             place = TopicPartition(topic, 0)
             ordinary.assign([place])
@@ -194,7 +194,7 @@ async def test_a_corrupt_batch_takes_nothing_along(kafka: Cluster, topic: str, c
             try:
                 for partition, batches in (await reader.fetch(100)).items():
                     found[partition] += [value for batch in values(batches) for value in batch]
-            except CorruptBatch as corrupt:
+            except BatchUnreadable as corrupt:
                 assert 1 == corrupt.partition
                 raised.append(corrupt.offset)
     finally:

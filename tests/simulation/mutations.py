@@ -183,7 +183,7 @@ MUTATIONS = (
     ),
     Mutation(
         "an operator's decision without a record of it", "commits",
-        "        items += [(prefix + skip_key(offset), SKIP_VALUE) for offset in part.skipped]\n", "",
+        "        items += [(prefix + skip_key(record.offset), skip_value(record)) for record in part.skipped]\n", "",
     ),
     Mutation(
         "META that names the offset before", "commits", "            offset=part.position,\n",

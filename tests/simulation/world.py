@@ -27,6 +27,7 @@ from portfolio_stream.exactly_once import configuration, partitions
 from portfolio_stream.exactly_once.failures import AGENT_TRIES
 from portfolio_stream.exactly_once.membership import FRESH_SECONDS
 from portfolio_stream.exactly_once.recovery import Halted
+from portfolio_stream.record_batches import UnreadableBatch
 from tests.simulation.disk import Disk
 from tests.simulation.faults import ACTS
 from tests.simulation.judge import OWN_PREFIX, Anomaly, Judge
@@ -199,7 +200,7 @@ class World:
         """A partition stops for what happened to it, and for nothing else."""
         record = halted.record
         is_due = any(words in halted.reason and self.faults[fault] for words, fault in HALTING.items())
-        if record is not None and not is_due:
+        if record is not None and not is_due and not isinstance(record, UnreadableBatch):
             tries = worker.failed_alone[halted.partition, record.offset]
             needed = 1 if any(self.faults[fault] for fault in OTHER_TRIES) else AGENT_TRIES
             is_due = record.value in FATAL or tries >= needed

@@ -9,13 +9,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka import TopicPartition
 
 from portfolio_stream.exactly_once import replay as module
 from portfolio_stream.exactly_once.offset_lookup import EARLIEST, NO_OFFSET
-from portfolio_stream.exactly_once.reader import CorruptBatch
+from portfolio_stream.exactly_once.reader import BatchUnreadable
 from portfolio_stream.exactly_once.replay import ABSENCE_SHARE, Replay, Replayed
 from portfolio_stream.exactly_once.store import Position, Store, prefix_of
+from portfolio_stream.record_batches import HEADER_BYTES, unreadable
 
 PARTITION = 3
 TOMBSTONE_SECONDS = 2 * 3600.0  # as the changelog is set, and not as the contract says
@@ -47,7 +47,7 @@ class Log:
         at = self.reading[PARTITION]
         if self.corrupt.get(at, 0):
             self.corrupt[at] -= 1
-            raise CorruptBatch(TopicPartition("log", PARTITION), at, "its CRC is wrong")
+            raise BatchUnreadable(unreadable("log", PARTITION, bytes(HEADER_BYTES), at, "corrupt"))
         self.reading[PARTITION] = at + 1
         return {PARTITION: [[SimpleNamespace(key=KEY[2:], value=b"%d" % at, offset=at)]]}
 
@@ -227,7 +227,7 @@ async def test_an_unreadable_changelog_is_said(store: Store, log: Log) -> None:
     """After three tries at one offset."""
     log.corrupt = {3: 3}
     replayed = await run(store, log)
-    assert "offset 3 of log-3 cannot be read: its CRC is wrong" in (replayed.problem or "")
+    assert "offsets 3 to 3 of log-3 cannot be read: its CRC is wrong" in (replayed.problem or "")
     assert {} == log.reading
 
 

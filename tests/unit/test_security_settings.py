@@ -26,7 +26,7 @@ from portfolio_stream.kafka_reach import why_unreachable
 from portfolio_stream.settings import MECHANISMS, PROTOCOLS, Security, Settings
 
 ROOT = Path(__file__).parents[2]
-CLIENTS = {"AIOKafkaClient", "AIOKafkaConsumer", "AIOKafkaProducer", "AIOKafkaAdminClient"}
+CLIENTS = {"AIOKafkaClient", "AIOKafkaConsumer", "batch_consumer", "AIOKafkaProducer", "AIOKafkaAdminClient"}
 
 
 def read(**variables: str) -> Security:

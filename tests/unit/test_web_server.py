@@ -178,6 +178,11 @@ async def test_readiness_names_its_reasons(engine: FakeEngine) -> None:
         running = {"0": "running", "1": "running"}
         expected = {"status": "ready", "reasons": [], "warnings": [], "partitions": running, "worker": "w1"}
         assert expected == ready.json
+        engine.prices.is_ready = False
+        unread = await get(server, "/health/ready")
+        assert (503, 1) == (unread.status, len(unread.json["reasons"]))
+        assert "/portfolios and /tables/prices answer 503" in unread.json["reasons"][0]
+        engine.prices.is_ready = True
         engine.topic_settings.findings["t", "retention.ms"] = "topic t has retention.ms 1"
         warned = await get(server, "/health/ready")
         assert (200, ["topic t has retention.ms 1"]) == (warned.status, warned.json["warnings"])

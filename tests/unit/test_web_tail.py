@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 
+from portfolio_stream.batch_consumer import Piece
 from portfolio_stream.domain.rejection import Rejected
+from portfolio_stream.record_batches import HEADER_BYTES, UnreadableBatch, unreadable
 from portfolio_stream.records.outputs import ERROR_OFFSET, dead_letter, encode_processed
 from portfolio_stream.web import tail
 from portfolio_stream.web.tail import SHOWN_BYTES, SHOWN_CHARACTERS, Follower, Tail, sample, shown_letter, shown_output
@@ -18,8 +20,9 @@ PLACE, OTHER = TopicPartition("t", 0), TopicPartition("t", 1)
 class FakeConsumer:
     """Partitions as lists of records; what was fetched knows the end of that moment, as aiokafka does."""
 
-    def __init__(self, logs: Mapping[TopicPartition, list[Any]]) -> None:
+    def __init__(self, logs: Mapping[TopicPartition, list[Any]], piece: int = 25) -> None:
         self.logs = logs
+        self.piece = piece
         self.positions = dict.fromkeys(logs, 0)
         self.ends: dict[TopicPartition, int] = {}
 
@@ -40,10 +43,13 @@ class FakeConsumer:
 
     async def getmany(self, place: TopicPartition, timeout_ms: int, max_records: int) -> dict[Any, list[Any]]:
         start = self.positions[place]
-        records = self.logs[place][start : start + max_records]
+        records = self.logs[place][start : start + self.piece]
         self.positions[place] += len(records)
         self.ends[place] = len(self.logs[place])
-        return {place: records} if records else {}
+        assert 1 == max_records
+        if records and isinstance(records[0], UnreadableBatch):
+            return {place: records[:1]}
+        return {place: [Piece(records, 0)]} if records else {}
 
 
 def record(offset: int, partition: int = 0, timestamp: int = 0) -> Any:
@@ -68,13 +74,23 @@ async def test_follower_shows_all_that_comes_slowly() -> None:
 async def test_follower_skips_what_comes_too_fast() -> None:
     """It goes on near the end, and says so; a quiet partition is not crowded out by a busy one."""
     log, quiet = [record(offset) for offset in range(10)], [record(0, partition=1)]
-    follower = Follower(FakeConsumer({PLACE: log, OTHER: quiet}), [PLACE, OTHER], most=2)
+    follower = Follower(FakeConsumer({PLACE: log, OTHER: quiet}, piece=2), [PLACE, OTHER], most=2)
     await follower.start(back=2)
     await follower.round()
     log += [record(offset) for offset in range(10, 1_000)]
     for expected in (([10, 11], True), ([998, 999], False)):
         records, is_skipped = await follower.round()
         assert expected == ([one.offset for one in records], is_skipped)
+
+
+async def test_follower_passes_a_batch_over_that_nobody_can_read() -> None:
+    """It is as if records were skipped; what comes behind it is shown."""
+    batch = unreadable("t", 0, bytes(HEADER_BYTES), 0, "too_large")
+    log: list[Any] = [batch, record(1)]
+    follower = Follower(FakeConsumer({PLACE: log}, piece=1), [PLACE], most=10)
+    await follower.start(back=10)
+    assert ([], True) == await follower.round()
+    assert ([log[1]], False) == await follower.round()
 
 
 def test_sample_is_spread() -> None:

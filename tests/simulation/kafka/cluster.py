@@ -31,7 +31,8 @@ from kio.schema.errors import ErrorCode as E
 
 from portfolio_stream.exactly_once.connections import Connections
 from portfolio_stream.exactly_once.memory import MemoryRecord
-from portfolio_stream.exactly_once.reader import CorruptBatch
+from portfolio_stream.exactly_once.reader import BatchUnreadable
+from portfolio_stream.record_batches import HEADER_BYTES, unreadable
 from tests.simulation.kafka import answers
 from tests.simulation.kafka.client import SimulatedConnections
 from tests.simulation.kafka.groups import JOIN, Group
@@ -541,7 +542,7 @@ class SimulatedKafka:
             return None
         if self.damaged[place] > 0:
             self.damaged[place] -= 1
-            return CorruptBatch(TopicPartition(topic, partition), position, "its CRC is wrong")
+            return BatchUnreadable(unreadable(topic, partition, bytes(HEADER_BYTES), position, "corrupt"))
         log = self.logs[place]
         end, stable = log.end, log.last_stable_offset
         for node, past in self._pasts.items():

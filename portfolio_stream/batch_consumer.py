@@ -1,0 +1,182 @@
+"""aiokafka's consumer, reading whole record batches: bounded in memory, and ended by nothing that stands in a topic.
+
+1. `getmany` of a `batch_consumer` gives Pieces and UnreadableBatches where others give records: with max_records=1 one
+   of them. The position is behind what was given.
+2. Transaction markers and aborted records are stepped over, as a stock consumer does.
+3. For everybody else in the process aiokafka's fetcher stays as it is.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from struct import Struct
+from typing import Any, NamedTuple
+
+import aiokafka.consumer.fetcher as fetcher
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from portfolio_stream.record_batches import (
+    BATCH_BYTES,
+    MAGIC,
+    PIECE_BYTES,
+    Reason,
+    Undecodable,
+    UnreadableBatch,
+    next_offset,
+    pieces_of,
+    unreadable,
+)
+
+CORRUPT_TRIES = 3  # fetched bytes may be damaged on the wire only: they are fetched again
+MAGIC_AT, LOG_OVERHEAD = 16, 12
+_LENGTH = Struct(">i")
+
+
+class Piece(NamedTuple):
+    """Records of one partition, in order; never empty."""
+
+    records: list[Any]
+    #: bytes that they take in memory, at most
+    cost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a consumer wants its pieces. It stands in the place of a key deserializer, which marks the consumer."""
+
+    #: at most so many in a piece
+    records: int
+    #: ConsumerRecords, and on behind an unreadable batch. False: aiokafka's C records, and an unreadable batch ends the
+    #: fetch, before it
+    for_side_reader: bool = True
+    batch_bytes: int = BATCH_BYTES
+    #: how often a corrupt batch was fetched, by partition and offset
+    tries: Counter[tuple[TopicPartition, int]] = field(default_factory=Counter)
+
+    def __call__(self, key: bytes | None) -> bytes | None:
+        return key
+
+
+def flattened(pieces: Iterable[Piece | UnreadableBatch]) -> Sequence[Any]:
+    """Records, and batches that pose as one."""
+    found: list[Any] = []
+    for piece in pieces:
+        found += piece.records if isinstance(piece, Piece) else (piece,)
+    return found
+
+
+def batch_consumer(reading: Reading, **options: Any) -> AIOKafkaConsumer:
+    """`options` are aiokafka's own: those of every client (addresses, security), and a consumer's."""
+    return AIOKafkaConsumer(key_deserializer=reading, enable_auto_commit=False, **options)
+
+
+class _KeptRecords(fetcher.MemoryRecords):  # type: ignore[misc]
+    """What one fetch brought of a partition, and its bytes: aiokafka's C code gives them to nobody."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.data = data
+
+
+class BatchRecords(fetcher.PartitionRecords):  # type: ignore[misc]
+    """Iterates over Pieces and UnreadableBatches.
+
+    Nothing is raised in here: it would take along what aiokafka has drained of other partitions, whose positions have
+    moved already.
+    """
+
+    next_fetch_offset: int
+
+    def __init__(self, reading: Reading, place: Any, records: Any, aborted: Any, offset: int, *rest: Any) -> None:
+        self._reading = reading
+        super().__init__(place, records, aborted, offset, None, *rest)
+
+    def _unpack_records(self) -> Iterator[Piece | UnreadableBatch]:
+        """Small batches are put together: a piece is up to 1 MiB of what can be committed together."""
+        reading, position = self._reading, self.next_fetch_offset
+        found: list[Any] = []
+        size = 0
+        for batch, data in self._batches():
+            try:
+                self._check(batch, data)
+                if self._is_passed_over(batch):
+                    position = max(position, batch.next_offset)
+                    continue
+                for records, cost in pieces_of(batch, data, position, reading.records, reading.batch_bytes):
+                    found += map(self._shown, records) if reading.for_side_reader else records
+                    size += cost
+                    position = records[-1].offset + 1 if records else position
+                    if size >= PIECE_BYTES or len(found) >= reading.records:
+                        self.next_fetch_offset = position
+                        yield Piece(found, size)
+                        found, size = [], 0
+                position = max(position, batch.next_offset)
+            except Undecodable as error:
+                self.next_fetch_offset = position
+                if found:
+                    yield Piece(found, size)
+                    found, size = [], 0
+                if error.reason == "corrupt" and self._is_tried_again(position):
+                    return
+                whole = unreadable(self._tp.topic, self._tp.partition, bytes(data), position, error.reason)
+                if not reading.for_side_reader:
+                    yield whole
+                    return
+                self.next_fetch_offset = position = next_offset(whole)
+                yield whole
+        self.next_fetch_offset = position
+        if found:
+            yield Piece(found, size)
+
+    def _batches(self) -> Iterator[tuple[Any, memoryview]]:
+        records, start = self._records, 0
+        while records.has_next():
+            end = start + LOG_OVERHEAD + _LENGTH.unpack_from(records.data, start + 8)[0]
+            yield records.next_batch(), memoryview(records.data)[start:end]
+            start = end
+
+    def _check(self, batch: Any, data: memoryview) -> None:
+        reason: Reason | None = None
+        if data[MAGIC_AT] != MAGIC:
+            reason = "old_format"
+        elif self._check_crcs and not batch.validate_crc():
+            reason = "corrupt"
+        if reason is not None:
+            raise Undecodable(reason)
+
+    def _is_passed_over(self, batch: Any) -> bool:
+        """A marker, or aborted."""
+        if self._isolation_level == fetcher.READ_COMMITTED and batch.producer_id is not None:
+            self._consume_aborted_up_to(batch.base_offset)
+            if batch.is_control_batch and self._contains_abort_marker(batch):
+                self._aborted_producers.discard(batch.producer_id)
+            if batch.is_transactional and batch.producer_id in self._aborted_producers:
+                return True
+        return bool(batch.is_control_batch)
+
+    def _is_tried_again(self, offset: int) -> bool:
+        """A side reader fetches a corrupt batch again by itself; the engine counts its own tries."""
+        reading, place = self._reading, (self._tp, offset)
+        if not reading.for_side_reader:
+            return False
+        reading.tries[place] += 1
+        if reading.tries[place] < CORRUPT_TRIES:
+            return True
+        del reading.tries[place]
+        return False
+
+    def _shown(self, record: Any) -> Any:
+        return self._consumer_record(self._tp, record)
+
+
+_ordinary = fetcher.PartitionRecords
+
+
+def _for_consumer(place: Any, records: Any, aborted: Any, offset: Any, key_deserializer: Any, *rest: Any) -> Any:
+    if isinstance(key_deserializer, Reading):
+        return BatchRecords(key_deserializer, place, records, aborted, offset, *rest)
+    return _ordinary(place, records, aborted, offset, key_deserializer, *rest)
+
+
+fetcher.MemoryRecords = _KeptRecords
+fetcher.PartitionRecords = _for_consumer
