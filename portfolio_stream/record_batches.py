@@ -15,14 +15,15 @@ from typing import Any, Literal, NamedTuple
 
 import cramjam
 from aiokafka.record.default_records import DefaultRecordBatch
-from aiokafka.record.util import decode_varint
+from aiokafka.record.util import decode_varint_py as decode_varint  # the C one reads beyond the end
 
 from portfolio_stream.header_names import Headers, lenient_batch
 
 #: decompressed: 64 times what a broker takes at once (max.message.bytes); JSON of events shrinks to a 10th or a 20th.
 #: It takes 60 ms, and is part of what a replay gives: verify expects the same batches to be too large
 BATCH_BYTES = 64 << 20
-GUESS_BYTES, GUESS_RATIO = 64 << 10, 16  # the first try: most batches fit, and no one pays for the whole bound
+GUESS_BYTES, GUESS_RATIO = 64 << 10, 16  # the first try: most batches fit
+GUESS_GROWTH = 4  # from try to try: clean memory of the whole bound alone takes 40 ms
 PIECE_BYTES = 1 << 20  # decompressed: what becomes objects at once
 RECORD_COST = 250  # bytes of a record's objects
 HEADER_COST = 150  # bytes of a header's objects, which may be two bytes in the batch
@@ -260,21 +261,18 @@ def uncompressed(data: memoryview, most_bytes: int = BATCH_BYTES) -> bytearray:
         raise Undecodable("undecodable")
     packed = data[HEADER_BYTES:]
     guess = min(most_bytes, max(GUESS_BYTES, GUESS_RATIO * len(packed)))
-    try:
-        whole = _decompressed(into, packed, guess)
-    except cramjam.DecompressionError:  # too small a guess, or damage: a second try tells
-        whole = _decompressed_or_said(into, packed, most_bytes)
+    while True:
+        try:
+            whole = _decompressed(into, packed, guess)
+            break
+        except cramjam.DecompressionError as error:
+            is_full = "buffer" in str(error)  # its words for a result that does not fit
+            if guess >= most_bytes or not is_full:
+                raise Undecodable("too_large" if is_full else "undecodable") from error
+        guess = min(most_bytes, guess * GUESS_GROWTH)
     whole[:HEADER_BYTES] = data[:HEADER_BYTES]
     whole[ATTRIBUTES_LOW_BYTE] = attributes & ~CODEC_MASK
     return whole
-
-
-def _decompressed_or_said(into: _Into, packed: memoryview, size: int) -> bytearray:
-    try:
-        return _decompressed(into, packed, size)
-    except cramjam.DecompressionError as error:
-        is_full = "buffer" in str(error)  # only the reason's words depend on it
-        raise Undecodable("too_large" if is_full else "undecodable") from error
 
 
 def _decompressed(into: _Into, packed: memoryview, size: int) -> bytearray:

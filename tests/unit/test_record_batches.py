@@ -10,7 +10,7 @@ from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import READ_UNCOMMITTED
 from aiokafka.record import MemoryRecords
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from portfolio_stream.batch_consumer import CORRUPT_TRIES, BatchRecords, Piece, Reading, _KeptRecords, flattened
@@ -23,7 +23,7 @@ from portfolio_stream.record_batches import (
     UnreadableBatch,
     next_offset,
 )
-from tests.bombs import CODECS, batch_of, bomb, packed, record
+from tests.bombs import CODECS, batch_of, bomb, packed, record, varint
 
 PLACE = TopicPartition("in", 3)
 NUMBERS = {None: 0} | CODECS
@@ -148,7 +148,21 @@ def test_a_record_of_too_many_headers_stops_every_reader_at_the_same_offset() ->
             assert (2, 2, "too_large") == (batch.offset, batch.last_offset, batch.reason)
 
 
-@given(st.binary(max_size=200), st.sampled_from([None, *CODECS]), st.integers(-3, 5))
+def damaged(cut: int, at: int, byte: int, name: bytes) -> bytes:
+    """Good records whose bytes are cut and changed."""
+    content = bytearray(b"".join(record(index, b"k", b"v", [(name, b"x")]) for index in range(3)))
+    content[at % len(content)] = byte
+    return bytes(content[: len(content) - cut % len(content)])
+
+
+contents_of_any_kind = st.binary(max_size=200) | st.builds(
+    damaged, st.integers(0, 40), st.integers(0, 40), st.integers(0, 255), st.sampled_from([b"name", b"\xff\xfe"])
+)
+
+
+@example(varint(2 * MIB), None, 1)  # the next varint lies behind the end
+@example(varint(2 * MIB) + b"\x00\x00\x00" + varint(1 << 40), "zstd", 1)
+@given(contents_of_any_kind, st.sampled_from([None, *CODECS]), st.integers(-3, 5))
 def test_nothing_in_a_batch_raises(content: bytes, codec: str | None, count: int) -> None:
     """Whatever bytes it holds, the batch is read or it is a value, and the position moves."""
     for data in (
