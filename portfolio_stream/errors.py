@@ -104,9 +104,9 @@ class ProtocolMismatch(BrokerUnreachable):
     def __init__(self, address: str, protocol: str) -> None:
         PortfolioStreamError.__init__(
             self,
-            f"What listens at {address} closes connections of security protocol {protocol} without an answer.",
-            "Set PORTFOLIO_KAFKA_SECURITY_PROTOCOL to that of the brokers' listener at this port; if it is, the broker "
-            "starts or stops just now: try again.",
+            f"Whatever listens at {address} closes connections of security protocol {protocol} without an answer.",
+            "Set PORTFOLIO_KAFKA_SECURITY_PROTOCOL to the protocol of the brokers' listener at this port. If it is "
+            "correct already, the broker is starting or stopping: try again in a few seconds.",
         )
 
 
@@ -126,8 +126,8 @@ class TopicMissing(PortfolioStreamError):
     def __init__(self, topic: str) -> None:
         super().__init__(
             f"Topic {topic} does not exist.",
-            "Create it with `portfolio-stream topics create`; if that makes no such topic, correct the name "
-            "(`portfolio-stream topics list` shows what there is).",
+            "Create it with `portfolio-stream topics create`. If that command does not create this topic, correct the "
+            "topic's name (`portfolio-stream topics list` lists all topics).",
         )
         self.topic = topic
 
@@ -215,7 +215,8 @@ class Superseded(PortfolioStreamError):
     def __init__(self, transactional_id: str) -> None:
         super().__init__(
             f"A successor took over the transactional id {transactional_id}.",
-            "Nothing, if a replacement was started; otherwise find the second process with this worker's data folder.",
+            "If you started a replacement, do nothing. Otherwise find the second process with this worker's data "
+            "folder.",
         )
 
 
@@ -225,7 +226,8 @@ class MembershipLost(PortfolioStreamError):
     def __init__(self) -> None:
         super().__init__(
             "The group coordinator expelled this worker twice within ten seconds.",
-            "Check the machine for long pauses and that no second worker uses the same data folder, then restart it.",
+            "Stop any second worker with the same data folder, and check the machine for long pauses. Then restart the "
+            "worker.",
         )
 
 
@@ -237,7 +239,7 @@ class FoldMismatch(PortfolioStreamError):
         super().__init__(
             f"The state of partition {partition} was folded with {found}, but this worker folds with {expected}.",
             f"Start it with {_what_made(found, expected)}; or, to fold history anew, give it new names with "
-            "PORTFOLIO_GROUP, PORTFOLIO_OUTPUT_TOPIC and PORTFOLIO_DLQ_TOPIC (outputs double under the old ones).",
+            "PORTFOLIO_GROUP, PORTFOLIO_OUTPUT_TOPIC and PORTFOLIO_DLQ_TOPIC (under the old ones outputs double).",
         )
 
 
@@ -271,7 +273,7 @@ class PartitionNotHalted(PortfolioStreamError):
         where = "" if offset is None else f" at offset {offset}"
         super().__init__(
             f"Partition {partition} is not halted{where}.",
-            "Look with `portfolio-stream partitions list` where it stands now.",
+            "Look at its state with `portfolio-stream partitions list`.",
         )
 
 
@@ -280,7 +282,7 @@ class RecordNotMovable(PortfolioStreamError):
 
     def __init__(self, partition: int, offset: int) -> None:
         super().__init__(
-            f"What halts partition {partition} at offset {offset} is not a record that could be moved.",
+            f"Partition {partition} is halted at offset {offset}, but not by a record that can be moved.",
             "Correct what `portfolio-stream partitions list` names, then run `portfolio-stream partitions retry`.",
         )
 
@@ -304,7 +306,7 @@ class OffsetsAgree(PortfolioStreamError):
     def __init__(self, partition: int, reason: str) -> None:
         super().__init__(
             f"The group's offset is not what halts partition {partition}: {reason}.",
-            "Correct what this names, then run `portfolio-stream partitions retry` without --from-state.",
+            "Correct that cause, then run `portfolio-stream partitions retry` without --from-state.",
         )
 
 
@@ -313,8 +315,8 @@ class OutcomeUnknown(PortfolioStreamError):
 
     def __init__(self, partition: int) -> None:
         super().__init__(
-            f"The engine dropped its uncommitted work while it changed partition {partition}.",
-            "Look with `portfolio-stream partitions list`, and ask again if the partition is halted as before.",
+            f"Nobody knows whether partition {partition} was changed: the engine dropped its uncommitted work.",
+            "Look with `portfolio-stream partitions list`. If the partition is halted as before, ask again.",
         )
 
 
@@ -413,7 +415,7 @@ class BrokerDownloadFailed(PortfolioStreamError):
     def __init__(self, artifact: str, reason: str) -> None:
         super().__init__(
             f"Kafka's {artifact} cannot be fetched: {reason}.",
-            "The first start needs the network once: connect, or set MAVEN_MIRROR to a Maven repository you can reach.",
+            "The first start needs the network: connect, or set MAVEN_MIRROR to a Maven repository that you can reach.",
         )
         self.artifact = artifact
 

@@ -39,7 +39,7 @@ def data_dir_option(command: F) -> F:
 def size_options(command: F) -> F:
     count = click.option("--brokers", type=click.Choice(["1", "3"]), default="1", show_default=True)
     port = click.option(
-        "--port", type=WholeRange(1, 65_535), default=9092, show_default=True, help="Of the first broker."
+        "--port", type=WholeRange(1, 65_535), default=9092, show_default=True, help="Port of the first broker."
     )
     return count(port(data_dir_option(command)))
 
@@ -89,7 +89,7 @@ def stop(data_dir: Path | None, output: OutputFormat) -> None:
 @output_option
 @click.pass_context
 def status(context: click.Context, data_dir: Path | None, bootstrap_servers: str | None, output: OutputFormat) -> None:
-    """Processes, controller, leaders, and partitions that lack something; exit code 0 if all is well, 1 if not.
+    """Show processes, controller, leaders and partitions without enough copies; exit code 0 if all is well, else 1.
 
     Of the brokers in the folder; with --bootstrap-servers of any Kafka cluster.
     """

@@ -27,8 +27,8 @@ RECORDS = 1_000  # how many are printed at once
 
 @click.command()
 @click.option("--topic", type=SettingType(TOPIC), help="Default: the output topic.")
-@click.option("--from-beginning", is_flag=True, help="Read what is there first. Default: only what comes.")
-@click.option("--max-messages", type=WholeRange(min=1), help="End after so many. Default: go on until stopped.")
+@click.option("--from-beginning", is_flag=True, help="First read what is there. Default: only new records.")
+@click.option("--max-messages", type=WholeRange(min=1), help="End after so many records. Default: go on until stopped.")
 @bootstrap_option
 @output_option
 def consume(

@@ -46,7 +46,7 @@ def dlq() -> None:
 @dlq.command("list")
 @_code_option
 @_partition_option
-@click.option("--from-offset", type=WholeRange(min=0), default=0, help="In the dead-letter topic.")
+@click.option("--from-offset", type=WholeRange(min=0), default=0, help="First offset in the dead-letter topic.")
 @click.option("--limit", type=WholeRange(min=1), default=LIMIT, show_default=True, help="Show at most so many.")
 @click.option("--values", is_flag=True, help="Show the records' values too.")
 @click.option("--summary", is_flag=True, help="Count all of them by code instead.")

@@ -51,15 +51,15 @@ class Look:
 
 @click.command()
 @click.option(
-    "--watch", type=FiniteRange(0.1, LONGEST_WAIT), metavar="SECONDS", help="Look again every so many, for ever."
+    "--watch", type=FiniteRange(0.1, LONGEST_WAIT), metavar="SECONDS", help="Look again every SECONDS, for ever."
 )
 @bootstrap_option
 @output_option
 def lag(watch: float | None, bootstrap_servers: str | None, output: OutputFormat) -> None:
-    """How far the workers are behind the input topic, by partition, and which worker has it.
+    """Show how far the workers are behind the input topic, by partition, and which worker owns each partition.
 
-    LAG counts from COMMITTED (a group without one begins at LOG-START) to STABLE-END, the last stable offset: what lies
-    above it, up to LOG-END (the high watermark), belongs to transactions that are still open.
+    LAG counts from COMMITTED (a group without a committed offset begins at LOG-START) to STABLE-END, the last stable
+    offset. Records between STABLE-END and LOG-END (the high watermark) belong to transactions that are still open.
     """
     run(_lag(read_settings(bootstrap_servers=bootstrap_servers), watch, output))
 

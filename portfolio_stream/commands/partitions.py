@@ -50,7 +50,7 @@ def partitions() -> None:
 @web_address_option
 @output_option
 def list_partitions(web_address: str | None, output: OutputFormat) -> None:
-    """Every partition of the group: its state, its worker, the last offset it has processed, its lag, why it halted."""
+    """List every partition of the group: state, worker, last processed offset, lag, and why it is halted."""
     group = ask(read_settings(), web_address, "/partitions", Group)
     if output == "json":
         print_json(group)
@@ -62,13 +62,13 @@ def list_partitions(web_address: str | None, output: OutputFormat) -> None:
 
 @partitions.command()
 @click.argument("partition", type=PARTITION)
-@click.option("--from-state", is_flag=True, help="Put the group's offset, which somebody else moved, back first.")
+@click.option("--from-state", is_flag=True, help="First put back the group's offset, which somebody else moved.")
 @web_address_option
 @output_option
 def retry(partition: int, from_state: bool, web_address: str | None, output: OutputFormat) -> None:
-    """Run a halted PARTITION again from its committed offset, once what halted it is corrected.
+    """Run a halted PARTITION again from its committed offset, once the cause is corrected.
 
-    With --from-state: from the offset that its state holds, which is what was folded; it becomes the group's again.
+    With --from-state: from its state's offset, which says what was folded. That offset becomes the group's again.
     """
     answer = _change(web_address, f"{partition}/retry?from=state" if from_state else f"{partition}/retry")
     done = f"Partition {partition} runs again"
@@ -79,14 +79,14 @@ def retry(partition: int, from_state: bool, web_address: str | None, output: Out
 
 @partitions.command("dead-letter")
 @click.argument("partition", type=PARTITION)
-@click.option("--offset", type=WholeRange(min=0), required=True, help="Of the record that halts it, in the source.")
+@click.option("--offset", type=WholeRange(min=0), required=True, help="Source offset at which it is halted.")
 @web_address_option
 @output_option
 def dead_letter(partition: int, offset: int, web_address: str | None, output: OutputFormat) -> None:
     """Move the record that halts PARTITION to the dead letters, for good, and go on behind it.
 
-    The decision is kept beside the state, in one transaction. `dlq replay` can send the record again later, as a new
-    one.
+    A record batch that cannot be read is moved as a whole. The decision is kept beside the state, in one transaction.
+    `dlq replay` can send a record again later, as a new one, but not a batch.
     """
     answer = _change(web_address, f"{partition}/dead-letter?offset={offset}")
     _print(answer, output, f"Moved offset {offset} of partition {partition} to the dead letters")

@@ -73,14 +73,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 _EVENT_OPTIONS = (
     click.option("--events", type=WholeRange(min=1), help="End after so many. Default: the file's end, or Ctrl-C."),
     click.option(
-        "--rate", type=FiniteRange(0.0, FASTEST), default=1000.0, show_default=True, help="A second; 0: unlimited."
+        "--rate",
+        type=FiniteRange(0.0, FASTEST),
+        default=1000.0,
+        show_default=True,
+        help="Records a second; 0: unlimited.",
     ),
     click.option(
         "--from-file",
         type=click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True, path_type=Path),
         help="One JSON event a line, sent as it is, instead of generated ones; - for standard input.",
     ),
-    click.option("--seed", type=WholeRange(), default=0, show_default=True, help="Of the generated events."),
+    click.option("--seed", type=WholeRange(), default=0, show_default=True, help="Seed of the generated events."),
     click.option("--portfolios", type=WholeRange(1, 99_999_999), default=1_000, show_default=True),
     click.option("--symbols", type=WholeRange(1, 9_999), default=50, show_default=True),
     click.option("--duplicates", type=SHARE, default=0.0, show_default=True, help="Share of identical re-sends."),
@@ -105,7 +109,7 @@ def check_shares(duplicates: float, invalid: float) -> None:
 @click.option("--prices", is_flag=True, help="Market prices of the symbols, instead of events.")
 @event_options
 @click.option(
-    "--start-time", callback=_milliseconds, metavar="TIME", help="Of the first event, RFC 3339. Default: now."
+    "--start-time", callback=_milliseconds, metavar="TIME", help="Time of the first event, RFC 3339. Default: now."
 )
 @bootstrap_option
 @output_option

@@ -62,7 +62,7 @@ class Plan:
 @click.command()
 @event_options
 @click.option("--workers", type=WholeRange(1, 64), default=2, show_default=True)
-@click.option("--brokers", type=click.Choice(["1", "3"]), help="Of the Kafka of its own. Default: 1.")
+@click.option("--brokers", type=click.Choice(["1", "3"]), help="Brokers of the run's own Kafka. Default: 1.")
 @click.option(
     "--data-dir",
     type=SettingType(FOLDER),

@@ -46,7 +46,7 @@ def topics() -> None:
     type=FiniteRange(0.0, LONGEST_WAIT),
     default=0.0,
     metavar="SECONDS",
-    help="For a Kafka that does not answer yet.",
+    help="Wait so long for a Kafka that does not answer yet.",
 )
 def create(
     context: click.Context,

@@ -40,22 +40,22 @@ WEB_PORT = 6060  # where the workers' page looks for it (PORTFOLIO_AUDITOR)
     "--interval",
     type=FiniteRange(0.1, LONGEST_WAIT),
     metavar="SECONDS",
-    help="With --follow, from pass to pass. Default: 2.",
+    help="With --follow: seconds from pass to pass. Default: 2.",
 )
-@click.option("--keep-going", is_flag=True, help="A violation does not end it.")
-@click.option("--web-port", type=WholeRange(1, 65_535), help="For /verdict and /metrics. Default: 6060.")
+@click.option("--keep-going", is_flag=True, help="With --follow: a violation does not end the command.")
+@click.option("--web-port", type=WholeRange(1, 65_535), help="Port of /verdict and /metrics. Default: 6060.")
 @click.option(
     "--served",
     type=click.Choice(["sample", "all", "none"]),
     default="sample",
     show_default=True,
-    help="How much of what the workers serve to compare: 16 keys a partition, every page of every table, nothing.",
+    help="Which values of the workers to compare: 16 keys a partition, every page of every table, none.",
 )
 @click.option(
     "--web-address",
     metavar="URL",
     type=SettingType(WEB_ADDRESS),
-    help="A worker to ask. Default: all that are members of the group.",
+    help="The one worker to ask. Default: all members of the group.",
 )
 @bootstrap_option
 @output_option

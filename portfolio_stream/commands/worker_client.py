@@ -23,7 +23,7 @@ def web_address_option(command: F) -> F:
         "--web-address",
         metavar="URL",
         type=SettingType(WEB_ADDRESS),
-        help="A worker's. Default: PORTFOLIO_WEB_HOST and _WEB_PORT, port 6066.",
+        help="A worker's URL. Default: PORTFOLIO_WEB_HOST and PORTFOLIO_WEB_PORT, or port 6066.",
     )(command)
 
 
