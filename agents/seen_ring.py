@@ -47,15 +47,21 @@ def open_chunk(
     if oldest is not None:
         for old in oldest.event_ids:
             key = prefix + old.encode()
-            if not unlisted or _has_left(seen_events[key], sequence, window):
+            if not unlisted or _is_due(seen_events[key], sequence, window, unlisted, oldest):
                 seen_events.put(key, None)
     if unlisted and number - ring > number_of(unlisted):  # no slot has a chunk from before
         unlisted, swept = _sweep(seen_events, prefix, unlisted, swept)
     return SeenChunk(sequence, [event_id], unlisted, swept)
 
 
-def _has_left(seen: SeenEvent | None, sequence: int, window: int) -> bool:
-    return seen is not None and not is_in_window(seen, sequence, window)
+def _is_due(seen: SeenEvent | None, sequence: int, window: int, unlisted: int, chunk: SeenChunk) -> bool:
+    """Whether `chunk` may remove the entry: it has left the window, and no newer chunk lists it.
+
+    A newer chunk that lists a removed entry would later remove the entry of a third acceptance.
+    """
+    if seen is None or is_in_window(seen, sequence, window):
+        return False
+    return seen.sequence <= unlisted or number_of(seen.sequence) == number_of(chunk.last)
 
 
 def _unlisted(chunks: View[SeenChunk], prefix: bytes, sequence: int, ring: int) -> tuple[int, str]:

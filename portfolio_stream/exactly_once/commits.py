@@ -42,6 +42,7 @@ TRANSACTION_EVENTS = 25_000  # in a backlog: +15 % throughput over 10,000; the m
 INTERVAL_SECONDS = (0.010, 0.100)  # least and most time between two commits
 ENCODING_SECONDS = 0.5  # of one transaction: heartbeats wait for it; a slow encoder makes the next ones smaller
 TURN_SECONDS = 0.02
+LEAST_SHARE = 1 / 64  # of a full transaction: one that outlasts its time-out on a slow link must come back smaller
 COMMITTING_SECONDS = 0.05  # between two looks while another transaction commits
 INTERVAL_PER_COMMIT = 1.0  # slow commits mean load: fewer, larger transactions
 NEWEST_COMMIT_SHARE = 0.2  # of the usual time; one slow commit alone must not make the next events wait as well
@@ -78,6 +79,8 @@ class Commits:
         self.open = Transaction(1)
         #: how many events make a transaction full
         self._most_events = TRANSACTION_EVENTS
+        #: of a full transaction: halved by each drop, doubled by each commit
+        self._share = 1.0
         #: the membership under which records are read now
         self.session = 0
         #: since the last drop
@@ -105,6 +108,7 @@ class Commits:
         """After everything was settled: the open transaction never was."""
         self.open = Transaction(self.open.number + 1)
         self.have_succeeded = False
+        self._share = max(LEAST_SHARE, self._share / 2)
 
     def seconds_until_due(self) -> float:
         """Until the open transaction is due, negative if it is late; while another commits, a while: its end wakes."""
@@ -118,7 +122,8 @@ class Commits:
             if self._committing is not None and self._committing.done():
                 await self.finish()
             return
-        full = transaction.events >= self._most_events or transaction.held_bytes >= TRANSACTION_BYTES
+        is_long = transaction.events >= self._most_events * self._share
+        full = is_long or transaction.held_bytes >= TRANSACTION_BYTES * self._share
         at_once = full or now
         if self._committing is not None and not self._committing.done() and not at_once:
             return
@@ -267,6 +272,7 @@ class Commits:
         statistics = self._statistics
         statistics.commits += 1
         self.have_succeeded = True
+        self._share = min(1.0, self._share * 2)
         statistics.commit_seconds.observe(seconds)
         statistics.usual_commit_seconds += NEWEST_COMMIT_SHARE * (seconds - statistics.usual_commit_seconds)
         for part in parts:

@@ -343,16 +343,18 @@ class Engine:
         incarnations = {partition: self.partitions.incarnation(partition) for partition in fetched}
         for partition, batches in fetched.items():  # a close amid them may drop the share of any partition
             await self._hand_out_all(deliver, partition, batches, incarnations[partition])
+        if self._stopping:
+            return  # the position that was fetched is beyond what was handed out: it must not be committed
         await self._settle()
         await self._commits.close_if_due()
         await self._commit_idle_positions()
         await self._keep_transactional_id()
 
     async def _hand_out_all(self, deliver: Deliver, partition: int, batches: list[list[Any]], incarnation: int) -> None:
-        """Until the partition is lost, dropped or halted, as it may have been since it was fetched."""
+        """Until the worker stops, or the partition is lost, dropped or halted, as it may have been since the fetch."""
         known = self.partitions
         for records, size in cut(batches, lambda: self._slice_records(partition)):
-            if partition not in known.running or known.incarnation(partition) != incarnation:
+            if self._stopping or partition not in known.running or known.incarnation(partition) != incarnation:
                 return
             await self._hand_out(deliver, partition, records, size)
 

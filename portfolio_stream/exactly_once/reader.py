@@ -20,7 +20,7 @@ from portfolio_stream.record_batches import UnreadableBatch
 
 Records = list[Any]
 
-FETCH_BYTES = 32 << 20  # of records in memory; a transaction closes at 32 MiB of source bytes
+FETCH_BYTES = 8 << 20  # of records in memory: operators, revocations and a stop wait until they are handed out
 PIECE_RECORDS = 4_000  # eight slices
 
 

@@ -168,7 +168,9 @@ class Recovery:
             meta = self._store.meta(partition)
         except StateUnreadable as error:
             return str(error)
-        if meta is not None and meta.fold != self._fold:
+        if meta is not None and meta.fold == self._fold:
+            self.is_fold_known = True
+        elif meta is not None:
             mismatch = FoldMismatch(partition, meta.fold, self._fold)
             if not self.is_fold_known:
                 raise mismatch

@@ -31,6 +31,7 @@ NO_TIMESTAMP = -1
 RECORD_BYTES = 64 << 20
 #: for one topic, of one partition's share: 128 MiB; a transaction has some 32 MiB, but a fold may give much more
 SHARE_BATCHES = (128 << 20) // BATCH_BYTES
+LONE_BATCHES = 64  # of one record: the commit sends one after the other, and all must fit into its time-out
 
 
 #: a builder, and how many records it holds
@@ -75,10 +76,11 @@ def _appenders(chain: Chain) -> tuple[Append, Extend]:
     builder, count = _grow(chain)
     append = builder.append
     first = NO_TIMESTAMP
+    alone = 0  # records in a batch of their own
     no_headers: list[tuple[str, bytes | None]] = []
 
     def add(timestamp: int, key: Data, value: Data, headers: Headers) -> None:
-        nonlocal append, builder, count, first
+        nonlocal alone, append, builder, count, first
         listed = list(headers) if headers else no_headers  # aiokafka's C code takes a list alone
         is_misread = first == NO_TIMESTAMP != timestamp and count[0]  # it would take the next one's for those before
         try:
@@ -87,9 +89,14 @@ def _appenders(chain: Chain) -> tuple[Append, Extend]:
                 append = builder.append
                 append(0, timestamp, key, value, listed)
         except UnicodeEncodeError:  # a header's name that aiokafka's C code does not write; it wrote nothing
+            alone += 1
+            if alone > LONE_BATCHES:
+                raise ShareTooLarge(
+                    f"more than {LONE_BATCHES} records whose header names are no UTF-8", "that number"
+                ) from None
             builder = batch_of_one(timestamp, key, value, listed, is_transactional=True)
             _require_bound(builder)
-            chain.append((builder, [1]))
+            _extend(chain, builder, 1)
             append, count = _full, [0]
             return
         if not count[0]:
@@ -128,10 +135,14 @@ def _full(*_: object) -> None:
 
 def _grow(chain: Chain) -> tuple[Any, list[int]]:
     """Raises ShareTooLarge."""
-    if len(chain) == SHARE_BATCHES:
+    return _extend(chain, DefaultRecordBatchBuilder(MAGIC, NO_COMPRESSION, TRANSACTIONAL, -1, -1, 0, BATCH_BYTES), 0)
+
+
+def _extend(chain: Chain, builder: Any, records: int) -> tuple[Any, list[int]]:
+    """Raises ShareTooLarge."""
+    if len(chain) >= SHARE_BATCHES:
         raise ShareTooLarge(f"more than {SHARE_BATCHES} record batches for one topic", "that number")
-    builder = DefaultRecordBatchBuilder(MAGIC, NO_COMPRESSION, TRANSACTIONAL, -1, -1, 0, BATCH_BYTES)
-    link: tuple[Any, list[int]] = (builder, [0])
+    link: tuple[Any, list[int]] = (builder, [records])
     chain.append(link)
     return link
 

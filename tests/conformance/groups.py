@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from portfolio_stream.exactly_once.connections import Client
+from portfolio_stream.exactly_once.member_name import MemberName, Naming
 from portfolio_stream.exactly_once.membership import Membership
 from portfolio_stream.exactly_once.topic_watch import Topic, describe
 from portfolio_stream.exactly_once.wire import Coordinators
@@ -471,7 +472,7 @@ async def the_engine_rejoins_at_once(kafka: Kafka) -> Observed:
             group=group.name,
             topic=group.topic,
             topic_id=a.topic_id,
-            member_id=a.name,
+            name=MemberName(a.name, Naming(), lambda naming: None),
             progress=asyncio.get_running_loop().time,
             wake_engine=lambda: None,
         )

@@ -158,7 +158,7 @@ async def test_a_wrong_topic_stops_the_worker(stage: Stage) -> None:
         NewTopic("small", stage.settings.partitions, 1),
     )
     text = await run_to_the_end(stage.worker("w1", PORTFOLIO_OUTPUT_TOPIC="compacted"))
-    assert "Topic compacted has cleanup.policy compact, but must have delete." in text
+    assert "Topic compacted has cleanup.policy compact, but must have delete: " in text
     text = await run_to_the_end(stage.worker("w1", PORTFOLIO_OUTPUT_TOPIC="narrow"))
     assert "Topic narrow has partition count 4, but must have 8." in text
     text = await run_to_the_end(stage.worker("w1", PORTFOLIO_DLQ_TOPIC="small"))

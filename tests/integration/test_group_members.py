@@ -94,7 +94,7 @@ async def test_strangers(kafka: Cluster, name: str, start: Start, capsys: pytest
     """Whoever joins with the group's id is named within seconds, gets no secret, and leaves nothing behind."""
     worker = start("w1")
     await until(lambda: all_run(worker, 1), START_SECONDS, "all partitions run", worker)
-    assert await is_ready(worker)
+    await until(lambda: is_ready(worker), START_SECONDS, "prices are read", worker)
 
     async with stranger(kafka, name, "console-consumer") as consumer:
         held = sorted(place.partition for place in consumer.assignment())

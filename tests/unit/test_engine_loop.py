@@ -1,6 +1,7 @@
 """Corners of the engine's loop that no broker brings about on demand."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -631,6 +632,42 @@ async def test_what_was_fetched_before_a_share_was_dropped_is_not_folded(engine:
     await engine._turn(deliver)
     assert [0] == delivered
     assert 20 == engine._reader.reading[1]  # type: ignore[attr-defined]
+
+
+async def test_a_stop_waits_for_no_long_fetch(engine: Engine) -> None:
+    """The rest of what was fetched is not handed out, and nothing beyond what was handed out is committed."""
+    writes(engine)
+    delivered: list[int] = []
+
+    async def fetch(_: int) -> dict[int, Any]:
+        return {0: [records(10, 2), records(12, 2)], 1: [records(20, 2)]}
+
+    async def deliver(piece: Slice) -> None:
+        delivered.append(piece.records[0].offset)
+        engine.acknowledged(piece)
+        engine._stopping = True
+
+    engine._reader.fetch = fetch  # type: ignore[method-assign]
+    await engine._turn(deliver)
+    await engine._finish()
+    assert [10] == delivered
+    assert 12 == engine.partitions.committed[0]
+
+
+async def test_each_drop_makes_smaller_transactions(engine: Engine) -> None:
+    """One that outlasted its time-out on a slow link would outlast it again; each commit makes the next one larger."""
+    writes(engine)
+    commits_of = engine._commits
+    for _ in range(3):
+        commits_of.drop()
+    written(engine, 0, 10, commits.TRANSACTION_EVENTS // 8, {b"x": 1})
+    await commits_of.close_if_due()
+    assert not commits_of.open.parts  # it was full
+    await commits_of.finish()
+    written(engine, 0, 10_000, commits.TRANSACTION_EVENTS // 8, {b"x": 1})
+    commits_of.open.opened = time.monotonic() + 60.0
+    await commits_of.close_if_due()
+    assert commits_of.open.parts
 
 
 async def test_records_that_lie_far_apart_are_told_apart(engine: Engine) -> None:

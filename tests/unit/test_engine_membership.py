@@ -619,6 +619,14 @@ def test_another_fold_is_refused() -> None:
         decide(msgspec.structs.replace(META, fold="g"), 10, 0, 20, last=False)
 
 
+def test_a_forged_fold_ends_no_worker_that_has_recovered_another_partition() -> None:
+    """This worker then knows that its fold is the group's: the partition with the other META halts alone."""
+    made = recovery(META)
+    assert made._problem(3, 10, (0, 20), Replayed(2)) is None
+    made._store = Metas(msgspec.structs.replace(META, fold="g"))  # type: ignore[assignment]
+    assert "somebody else wrote this one's META" in str(made._problem(4, 10, (0, 20), Replayed(2)))
+
+
 async def replayed_nothing(*_: Any, **__: Any) -> dict[int, Replayed]:
     return {3: Replayed(0)}
 

@@ -13,7 +13,7 @@ from kio.schema.errors import ErrorCode as E
 from portfolio_stream.errors import PortfolioStreamError, ShareTooLarge, Superseded
 from portfolio_stream.exactly_once import writer as module
 from portfolio_stream.exactly_once.protocol import Doubt, IllegalTransition, MembershipBroken, StaleEpoch, State
-from portfolio_stream.exactly_once.transaction import BATCH_BYTES, RECORD_BYTES, SHARE_BATCHES, Part
+from portfolio_stream.exactly_once.transaction import BATCH_BYTES, LONE_BATCHES, RECORD_BYTES, SHARE_BATCHES, Part
 from portfolio_stream.exactly_once.writer import Writer
 
 LOST = kafka_errors.RequestTimedOutError()
@@ -358,3 +358,14 @@ def test_one_record_is_bounded() -> None:
     for before in ([], [(b"small", b"1")]):
         with pytest.raises(ShareTooLarge):
             Part(0, 0).batches_of("log").extend(1, [*before, (b"k", too_large)])
+
+
+def test_records_in_batches_of_their_own_are_bounded() -> None:
+    """The commit sends such batches one after the other: 500 of them would outlast the transaction, again and again."""
+    part = Part(0, 0)
+    append = part.appender("out")
+    headers = [("\udcff", b"1")]  # no UTF-8: aiokafka's C code does not write it
+    for _ in range(LONE_BATCHES):
+        append(1, b"k", b"v", headers)
+    with pytest.raises(ShareTooLarge):
+        append(1, b"k", b"v", headers)

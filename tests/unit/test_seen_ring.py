@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -281,3 +282,19 @@ def test_the_ring_holds_a_window() -> None:
     for window in range(1, 10 * CHUNK):
         listed_when_a_chunk_opens = (slots(window) - 1) * CHUNK + 1
         assert window <= listed_when_a_chunk_opens < window + CHUNK
+
+
+def test_a_third_acceptance_survives_the_chunk_of_the_first() -> None:
+    """Workers of both versions took turns, so two chunks may list one event_id: neither removes a newer entry."""
+    window = 2
+    for seed in range(40):
+        random = Random(seed)
+        partition, reference = MemoryPartition(), Reference(window)
+        older = OlderWorker(partition, window)
+        turns = sorted(random.sample(range(1, 400), 3))
+        for offset in range(600):
+            is_older = turns[0] <= offset < turns[1]
+            event_id = f"e{random.randrange(12)}"
+            one = record(offset, event_id)
+            counts = older.fold(one) if is_older else fold(partition.slice([one]), window)
+            assert reference.accepts(event_id) == (counts.accepted == 1), (seed, offset)
