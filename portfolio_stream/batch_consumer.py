@@ -24,12 +24,14 @@ from portfolio_stream.record_batches import (
     UnreadableBatch,
     next_offset,
     pieces_of,
+    record_count,
     unreadable,
 )
 
 CORRUPT_TRIES = 3  # fetched bytes may be damaged on the wire only: they are fetched again
 MAGIC_AT, LOG_OVERHEAD = 16, 12
 _LENGTH = Struct(">i")
+_BASE_OFFSET = Struct(">q")
 
 
 class Piece(NamedTuple):
@@ -96,10 +98,10 @@ class BatchRecords(fetcher.PartitionRecords):  # type: ignore[misc]
         reading, position = self._reading, self.next_fetch_offset
         found: list[Any] = []
         size = 0
-        for batch, data in self._batches():
+        for batch, data, following in self._batches():
             try:
                 self._check(batch, data)
-                if self._is_passed_over(batch):
+                if self._is_passed_over(batch, data):
                     position = max(position, batch.next_offset)
                     continue
                 for records, cost in pieces_of(batch, data, position, reading.records, reading.batch_bytes):
@@ -118,7 +120,8 @@ class BatchRecords(fetcher.PartitionRecords):  # type: ignore[misc]
                     found, size = [], 0
                 if error.reason == "corrupt" and self._is_tried_again(position):
                     return
-                whole = unreadable(self._tp.topic, self._tp.partition, bytes(data), position, error.reason)
+                topic, partition = self._tp
+                whole = unreadable(topic, partition, bytes(data), position, error.reason, following)
                 if not reading.for_side_reader:
                     yield whole
                     return
@@ -128,11 +131,14 @@ class BatchRecords(fetcher.PartitionRecords):  # type: ignore[misc]
         if found:
             yield Piece(found, size)
 
-    def _batches(self) -> Iterator[tuple[Any, memoryview]]:
+    def _batches(self) -> Iterator[tuple[Any, memoryview, int | None]]:
+        """Each batch, its bytes, and the base offset of the batch behind, if the fetch brought that."""
         records, start = self._records, 0
         while records.has_next():
             end = start + LOG_OVERHEAD + _LENGTH.unpack_from(records.data, start + 8)[0]
-            yield records.next_batch(), memoryview(records.data)[start:end]
+            is_last = end + _BASE_OFFSET.size > len(records.data)
+            following = None if is_last else _BASE_OFFSET.unpack_from(records.data, end)[0]
+            yield records.next_batch(), memoryview(records.data)[start:end], following
             start = end
 
     def _check(self, batch: Any, data: memoryview) -> None:
@@ -144,11 +150,11 @@ class BatchRecords(fetcher.PartitionRecords):  # type: ignore[misc]
         if reason is not None:
             raise Undecodable(reason)
 
-    def _is_passed_over(self, batch: Any) -> bool:
-        """A marker, or aborted."""
+    def _is_passed_over(self, batch: Any, data: memoryview) -> bool:
+        """A marker, or aborted. The log cleaner may keep the batch of a marker without the marker."""
         if self._isolation_level == fetcher.READ_COMMITTED and batch.producer_id is not None:
             self._consume_aborted_up_to(batch.base_offset)
-            if batch.is_control_batch and self._contains_abort_marker(batch):
+            if batch.is_control_batch and record_count(data) and self._contains_abort_marker(batch):
                 self._aborted_producers.discard(batch.producer_id)
             if batch.is_transactional and batch.producer_id in self._aborted_producers:
                 return True

@@ -79,7 +79,8 @@ class Follower:
             except (PortfolioStreamError, OSError) as error:
                 log.warning("following interrupted topic=%s error=%s", self._place.topic, error)
             except asyncio.CancelledError:
-                if self._is_stopping:
+                task = asyncio.current_task()
+                if self._is_stopping or (task is not None and task.cancelling()):
                     raise
                 # a consumer that stops while its broker is lost lets out the cancellation of its own fetch
                 log.warning("following interrupted topic=%s error=fetch cancelled", self._place.topic)

@@ -109,14 +109,20 @@ class Undecodable(Exception):
         self.reason: Reason = reason
 
 
-def unreadable(topic: str, partition: int, data: bytes, offset: int, reason: Reason) -> UnreadableBatch:
-    """`offset` is the first that the reader wants of it; a header that cannot be right leads to the next offset."""
+def unreadable(
+    topic: str, partition: int, data: bytes, offset: int, reason: Reason, following: int | None = None
+) -> UnreadableBatch:
+    """The batch whose bytes are `data`. `offset` is the first that the reader wants of the batch.
+
+    `following` is the base offset of the batch behind, where the same fetch brought one. Nothing vouches for the header
+    of a `corrupt` batch: see `_corrupt_end`.
+    """
     is_sound = reason not in ("corrupt", "old_format")
     last, timestamp = offset, 0
     if reason != "old_format":
         header = Header._make(HEADER.unpack_from(data))
         offset = max(offset, header.base_offset)
-        last = max(offset, header.base_offset + header.last_offset_delta)
+        last = max(offset, _corrupt_end(header, offset, following) if reason == "corrupt" else _end(header))
         if is_sound:
             timestamp = header.max_timestamp if header.attributes & LOG_APPEND_TIME else header.base_timestamp
     return UnreadableBatch(
@@ -128,6 +134,21 @@ def unreadable(topic: str, partition: int, data: bytes, offset: int, reason: Rea
         reason=reason,
         value=data if is_sound else None,
     )
+
+
+def _end(header: Header) -> int:
+    return header.base_offset + header.last_offset_delta
+
+
+def _corrupt_end(header: Header, offset: int, following: int | None) -> int:
+    """The last offset that surely belongs to the batch: to pass over more would lose records that are well.
+
+    A producer's batch has as many records as offsets. If both fields say the same, neither is damaged.
+    """
+    behind = None if following is None or following <= offset else following - 1
+    if header.last_offset_delta + 1 != header.records:
+        return offset if behind is None else behind
+    return _end(header) if behind is None else min(_end(header), behind)
 
 
 def corrupt_batch(topic: str, partition: int, offset: int, last_offset: int) -> UnreadableBatch:
@@ -152,6 +173,12 @@ def next_offset(record: Any) -> int:
 # --- Records ---
 
 
+def record_count(data: memoryview) -> int:
+    """As the batch's header says."""
+    count: int = _COUNT.unpack_from(data, COUNT_AT)[0]
+    return count
+
+
 def pieces_of(
     batch: Any, data: memoryview, start: int, most_records: int, most_bytes: int = BATCH_BYTES
 ) -> Iterator[tuple[list[Any], int]]:
@@ -159,7 +186,7 @@ def pieces_of(
 
     `batch` is aiokafka's C batch, whose CRC is right, `data` its bytes. Raises Undecodable, perhaps after some pieces.
     """
-    count: int = _COUNT.unpack_from(data, COUNT_AT)[0]
+    count = record_count(data)
     whole: bytes | bytearray | memoryview = data
     if data[ATTRIBUTES_LOW_BYTE] & CODEC_MASK:
         whole = uncompressed(data, most_bytes)

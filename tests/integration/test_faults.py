@@ -160,9 +160,9 @@ async def test_a_wrong_topic_stops_the_worker(stage: Stage) -> None:
     text = await run_to_the_end(stage.worker("w1", PORTFOLIO_OUTPUT_TOPIC="compacted"))
     assert "Topic compacted has cleanup.policy compact, but must have delete: " in text
     text = await run_to_the_end(stage.worker("w1", PORTFOLIO_OUTPUT_TOPIC="narrow"))
-    assert "Topic narrow has partition count 4, but must have 8." in text
+    assert "Topic narrow has partition count 4, but must have 8: " in text
     text = await run_to_the_end(stage.worker("w1", PORTFOLIO_DLQ_TOPIC="small"))
-    assert "Topic small has max.message.bytes 1048588, but must have 4194304 or more." in text
+    assert "Topic small has max.message.bytes 1048588, but must have 4194304 or more: " in text
     text = await run_to_the_end(stage.worker("w1", PORTFOLIO_INPUT_TOPIC="absent"))
     assert "Topic absent does not exist. Operator action: Create it" in text
 

@@ -1,5 +1,6 @@
 """Record batches into records: as aiokafka reads them, but never beyond a bound of memory, and whatever is in them."""
 
+import struct
 import subprocess
 import sys
 from itertools import pairwise
@@ -7,9 +8,10 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.consumer.fetcher import READ_UNCOMMITTED
+from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED
 from aiokafka.record import MemoryRecords
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.util import calc_crc32c
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -199,3 +201,25 @@ def test_a_batch_of_an_old_format_is_named() -> None:
     data[16] = 1
     (batch,) = read(bytes(data))
     assert ("old_format", 0) == (batch.reason, batch.offset)
+
+
+@pytest.mark.parametrize("bit", range(32))
+def test_damage_in_a_corrupt_batchs_own_length_takes_no_other_record_along(bit: int) -> None:
+    """Nothing vouches for the header of a batch whose CRC is wrong. The batch behind says where the batch ends."""
+    damaged, behind = bytearray(built(0, [(b"k", b"v", [])] * 3, None)), built(3, [(b"k", b"w", [])] * 3, None)
+    damaged[23 + bit // 8] ^= 1 << bit % 8  # the offset of the last record, less the first one's
+    (alone,) = read(bytes(damaged), for_side_reader=False)
+    assert ("corrupt", 0, 0) == (alone.reason, alone.offset, alone.last_offset)
+    (batch,) = read(bytes(damaged) + behind, for_side_reader=False)
+    assert ("corrupt", 0, 2) == (batch.reason, batch.offset, batch.last_offset)
+
+
+def test_the_batch_of_a_marker_that_was_cleaned_away_is_passed_over() -> None:
+    """Kafka's log cleaner keeps the batch of a producer's last marker after the marker itself."""
+    control_and_transactional, producer_id = 0x30, 7
+    body = struct.pack(">hiqqqhii", control_and_transactional, 0, 5, 5, producer_id, 0, -1, 0)
+    empty = struct.pack(">qiibI", 0, len(body) + 9, -1, 2, calc_crc32c(body)) + body
+    behind = built(1, [(b"k", b"w", [])], None)
+    reading = Reading(10)
+    records = BatchRecords(reading, PLACE, _KeptRecords(empty + behind), [], 0, None, True, READ_COMMITTED)
+    assert [1] == [record.offset for record in flattened(list(records))]
