@@ -124,7 +124,7 @@ def test_a_missing_topic_is_named(name: str, command: list[str], capsys: pytest.
     assert 1 == cli.run([*command, "--topic", f"{name}-typo"])
     cause, action = capsys.readouterr().err.splitlines()
     assert f"Error: Topic {name}-typo does not exist." == cause
-    assert "correct the name" in action  # `topics create` makes no such topic
+    assert "correct the topic's name" in action  # `topics create` makes no such topic
 
 
 def test_a_record_that_the_topic_refuses_has_a_way_out(
