@@ -106,8 +106,8 @@ MUTATIONS = (
     ),
     Mutation(
         "records handed out that were read before a drop", "engine",
-        "            if self._stopping or partition not in known.running or known.incarnation(partition) != incarnation:\n",
-        "            if self._stopping:\n",
+        " or partition not in known.running or known.incarnation(partition) != incarnation:\n                return\n",
+        ":\n                return\n",
     ),
     Mutation(
         "a failed fold acknowledges", "engine",
