@@ -24,7 +24,7 @@ from portfolio_stream.domain.rejection import (
     RejectionCode,
 )
 from portfolio_stream.exactly_once.ports import Append, Record, Slice
-from portfolio_stream.partitioning import partition_of
+from portfolio_stream.kafka.partitioning import partition_of
 from portfolio_stream.records.events import decode_event
 from portfolio_stream.records.outputs import dead_letter, encode_processed
 from portfolio_stream.records.values import SEPARATOR, SeenEvent, fingerprint

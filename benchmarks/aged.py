@@ -23,7 +23,7 @@ from portfolio_stream.exactly_once.memory import MemoryRecord
 from portfolio_stream.exactly_once.partitions import Partitions
 from portfolio_stream.exactly_once.ports import Append, Headers, Record, TableDefinition, View
 from portfolio_stream.exactly_once.store import Store
-from portfolio_stream.generator import Mixture, generate
+from portfolio_stream.load.events import Mixture, generate
 
 V = TypeVar("V")
 

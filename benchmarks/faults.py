@@ -24,7 +24,7 @@ from random import SystemRandom
 from signal import SIGCONT, SIGINT, SIGSTOP, SIGTERM
 
 from benchmarks.trial import OUTPUT_SECONDS, Trial
-from portfolio_stream.quiet_logs import quieten
+from portfolio_stream.kafka.quiet_logs import quieten
 from tests.integration.auditor import COMMAND
 from tests.integration.producer_epochs import LAST_EPOCH, transaction_log
 from tests.integration.workers import Stage, Worker, new_stage, until

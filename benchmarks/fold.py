@@ -16,7 +16,7 @@ from portfolio_stream.domain.portfolios import Portfolio
 from portfolio_stream.domain.positions import Position
 from portfolio_stream.domain.rejection import Rejected
 from portfolio_stream.exactly_once.memory import MemoryPartition, MemoryRecord
-from portfolio_stream.generator import Mixture, generate
+from portfolio_stream.load.events import Mixture, generate
 from portfolio_stream.records.classifier import classify
 from portfolio_stream.records.events import decode_event
 from portfolio_stream.records.outputs import encode_processed

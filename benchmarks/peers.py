@@ -23,11 +23,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from benchmarks.system import System, Worker, system
 from benchmarks.two_tables import PARTITIONS, Cash, Position, backlog, decode_trade, fold, position_key, processed
-from portfolio_stream.admin import admin_client
-from portfolio_stream.kafka_client import client_options, connected
-from portfolio_stream.kafka_topics import ANY_TIMESTAMP, Role, Topic, create_missing
-from portfolio_stream.partitioning import partition_of
-from portfolio_stream.producer import BatchedTopic, make_producer, produce
+from portfolio_stream.kafka.admin import admin_client
+from portfolio_stream.kafka.client import client_options, connected
+from portfolio_stream.kafka.partitioning import partition_of
+from portfolio_stream.kafka.topics import ANY_TIMESTAMP, Role, Topic, create_missing
+from portfolio_stream.load.producer import BatchedTopic, make_producer, produce
 from portfolio_stream.settings import Settings
 
 POLL_SECONDS = 0.05

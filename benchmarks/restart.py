@@ -20,7 +20,7 @@ from pathlib import Path
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from benchmarks.system import System, Worker, system
-from portfolio_stream.generator import symbol_of
+from portfolio_stream.load.events import symbol_of
 from portfolio_stream.settings import Settings
 
 SYMBOLS = 50

@@ -17,10 +17,10 @@ from portfolio_stream.audit.follow import PASSING
 from portfolio_stream.audit.partition import PartitionAudit
 from portfolio_stream.audit.verify import open_audits
 from portfolio_stream.errors import PortfolioStreamError
-from portfolio_stream.exactly_once.wire import Coordinators
-from portfolio_stream.generator import Mixture, generate
-from portfolio_stream.kafka_client import client_options, connected
-from portfolio_stream.kafka_health import look
+from portfolio_stream.kafka.client import client_options, connected
+from portfolio_stream.kafka.health import look
+from portfolio_stream.kafka.wire import Coordinators
+from portfolio_stream.load.events import Mixture, generate
 from tests.integration.growing_history import GrowingHistory
 from tests.integration.histories import Load
 from tests.integration.producer_epochs import worker_id

@@ -10,7 +10,7 @@ from itertools import islice
 
 import msgspec
 
-from portfolio_stream.generator import Generated, Mixture, generate
+from portfolio_stream.load.events import Generated, Mixture, generate
 
 PARTITIONS = 8
 START_TIME = 1_795_408_200_000  # milliseconds since 1970: a backlog's bytes are the same in every run

@@ -14,8 +14,8 @@ from benchmarks.two_tables import (
     position_key,
     processed,
 )
-from portfolio_stream.exactly_once.faust.app import exactly_once_app
 from portfolio_stream.exactly_once.ports import Slice, TableDefinition
+from portfolio_stream.faust_host.app import exactly_once_app
 
 SOURCE, OUTPUT = "ours-trades", "ours-processed"
 POSITIONS: TableDefinition[Position] = TableDefinition(name="positions", encode=encode_value, decode=decode_position)

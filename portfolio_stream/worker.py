@@ -11,20 +11,20 @@ import mode
 
 from agents.market_prices import read_record
 from agents.portfolio_events import Counts, fold_slice, set_aside
-from portfolio_stream.admin import admin_client, prepare_for_worker
 from portfolio_stream.errors import PortfolioStreamError, WebServerNeeded
 from portfolio_stream.exactly_once.configuration import Configuration
-from portfolio_stream.exactly_once.connections import KafkaConnections
 from portfolio_stream.exactly_once.engine import Engine
-from portfolio_stream.exactly_once.faust.app import ExactlyOnceApp
-from portfolio_stream.exactly_once.faust.command_line import literal, refuse
 from portfolio_stream.exactly_once.identity import claim, release
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.slices import Slice
 from portfolio_stream.exactly_once.store import Store
-from portfolio_stream.follower import Follower
-from portfolio_stream.kafka_client import client_options
-from portfolio_stream.quiet_logs import quieten
+from portfolio_stream.faust_host.app import ExactlyOnceApp
+from portfolio_stream.faust_host.command_line import literal, refuse
+from portfolio_stream.kafka.admin import admin_client, prepare_for_worker
+from portfolio_stream.kafka.client import client_options
+from portfolio_stream.kafka.connections import KafkaConnections
+from portfolio_stream.kafka.follower import Follower
+from portfolio_stream.kafka.quiet_logs import quieten
 from portfolio_stream.settings import KINDS, Settings, read_value, unknown_variables, variable
 from portfolio_stream.web.access import Access
 from portfolio_stream.web.server import DEFAULT_PORT, WebServer, address_of, authority, listen

@@ -11,7 +11,7 @@ import msgspec
 from portfolio_stream.domain.prices import Price
 from portfolio_stream.domain.rejection import Rejected
 from portfolio_stream.exactly_once.ports import Record
-from portfolio_stream.record_batches import UnreadableBatch
+from portfolio_stream.kafka.record_batches import UnreadableBatch
 
 NAME = "prices"
 UNREADABLE = "unreadable"

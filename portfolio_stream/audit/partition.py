@@ -33,7 +33,7 @@ from portfolio_stream.audit.served_anomalies import ANSWER_CHECKS, VALUE_CHECKS
 from portfolio_stream.audit.state_anomalies import PLACE_CHECKS
 from portfolio_stream.audit.suspects import Suspects
 from portfolio_stream.errors import CannotVerify, CannotVerifyYet
-from portfolio_stream.record_batches import UnreadableBatch, next_offset
+from portfolio_stream.kafka.record_batches import UnreadableBatch, next_offset
 from portfolio_stream.settings import Settings
 
 WAITING_RECORDS = 20_000  # some 10 MB; then the other side is read on

@@ -18,10 +18,10 @@ from typing import Any
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from portfolio_stream.batch_consumer import Reading, batch_consumer, flattened
 from portfolio_stream.errors import CannotVerifyYet, PartitionUnreadable
-from portfolio_stream.kafka_client import COORDINATOR_MOVES, client_options, connected
-from portfolio_stream.record_batches import UnreadableBatch
+from portfolio_stream.kafka.batch_consumer import Reading, batch_consumer, flattened
+from portfolio_stream.kafka.client import COORDINATOR_MOVES, client_options, connected
+from portfolio_stream.kafka.record_batches import UnreadableBatch
 from portfolio_stream.settings import Settings
 
 PATIENCE_SECONDS = 60.0  # without progress; six times what a broker takes to abort a dead worker's transaction

@@ -24,8 +24,8 @@ from portfolio_stream.domain.rejection import (
     WRONG_PARTITION,
     Rejected,
 )
-from portfolio_stream.partitioning import partition_of
-from portfolio_stream.record_batches import UnreadableBatch, corrupt_batch, next_offset
+from portfolio_stream.kafka.partitioning import partition_of
+from portfolio_stream.kafka.record_batches import UnreadableBatch, corrupt_batch, next_offset
 from portfolio_stream.records.events import decode_event
 from portfolio_stream.records.outputs import dead_letter, encode_processed
 from portfolio_stream.records.values import (

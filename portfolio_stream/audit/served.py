@@ -28,7 +28,7 @@ from portfolio_stream.audit.key_index import KeyIndex
 from portfolio_stream.audit.partition import PartitionAudit
 from portfolio_stream.audit.replay import SHOW
 from portfolio_stream.audit.result import Coverage
-from portfolio_stream.members import Owner
+from portfolio_stream.kafka.members import Owner
 from portfolio_stream.settings import Settings
 from portfolio_stream.web.bounded import AnswerTooLarge, decoded, read_bounded
 from portfolio_stream.web.peers import Peer, Peers

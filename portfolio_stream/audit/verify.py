@@ -11,12 +11,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from portfolio_stream.admin import admin_client, partition_count
 from portfolio_stream.audit.partition import PartitionAudit
 from portfolio_stream.audit.reader import Reader, open_reader
 from portfolio_stream.audit.result import Coverage, Findings, PartitionResult, Verification, conclude
 from portfolio_stream.audit.served import Workers, no_workers, open_asker
 from portfolio_stream.errors import CannotVerify
+from portfolio_stream.kafka.admin import admin_client, partition_count
 from portfolio_stream.settings import Settings
 
 

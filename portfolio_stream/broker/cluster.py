@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from portfolio_stream.broker import controller, diagnosis, jars, java, probe, processes, storage
+from portfolio_stream.broker import controller, diagnosis, probe, processes, storage
 from portfolio_stream.broker.layout import SIZES, Layout, Record, as_operator_error
 from portfolio_stream.broker.server import Listener, server_properties
 from portfolio_stream.broker.status import BrokerStatus, ClusterStatus
@@ -32,6 +32,7 @@ from portfolio_stream.errors import (
     InvalidSetting,
     PortfolioStreamError,
 )
+from portfolio_stream.kafka.tools import jars, java
 
 READY_SECONDS = 120.0  # a loaded two-core machine took 11 s for three
 PROBE_SECONDS = 0.05  # between two looks at a broker that starts

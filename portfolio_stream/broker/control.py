@@ -15,11 +15,11 @@ from pathlib import Path
 from types import FrameType
 
 from portfolio_stream.broker.cluster import Cluster, ignore
-from portfolio_stream.broker.java import Profile
 from portfolio_stream.broker.layout import SIZES, Layout, disk_errors
 from portfolio_stream.broker.processes import ending_signals
 from portfolio_stream.broker.status import ClusterStatus
 from portfolio_stream.errors import BrokerFolderUnusable
+from portfolio_stream.kafka.tools.java import Profile
 
 
 class _Signalled(Exception):

@@ -21,8 +21,8 @@ from typing import Annotated
 
 import msgspec
 
-from portfolio_stream.broker.files import write_atomically
 from portfolio_stream.errors import BrokerAlreadyRunning, BrokerDiskFull, BrokerFolderUnusable, ForeignDataDirectory
+from portfolio_stream.files import write_atomically
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 Port = Annotated[int, msgspec.Meta(ge=1, le=65_535)]

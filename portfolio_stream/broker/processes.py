@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
-from portfolio_stream.broker.files import write_atomically
+from portfolio_stream.files import write_atomically
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 POLL_SECONDS = 0.02  # another process's child cannot be waited for, only looked at

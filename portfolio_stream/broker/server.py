@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from portfolio_stream.broker.java import Profile
 from portfolio_stream.broker.layout import Record
+from portfolio_stream.kafka.tools.java import Profile
 
 MEBIBYTE = 1 << 20
 

@@ -11,9 +11,10 @@ import uuid
 from dataclasses import replace
 from pathlib import Path
 
-from portfolio_stream.broker import diagnosis, java
+from portfolio_stream.broker import diagnosis
 from portfolio_stream.broker.layout import Layout, Record
 from portfolio_stream.broker.server import server_properties
+from portfolio_stream.kafka.tools import java
 
 UNFINISHED = ".formatting"
 

@@ -22,7 +22,7 @@ from portfolio_stream.settings import Security, Settings
 
 if TYPE_CHECKING:
     from portfolio_stream.broker.status import ClusterStatus
-    from portfolio_stream.kafka_health import Health
+    from portfolio_stream.kafka.health import Health
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -141,6 +141,6 @@ def _local(folder: Path) -> "tuple[ClusterStatus | None, Health | None]":
 
 
 async def _look(settings: Settings) -> "Health":
-    from portfolio_stream.kafka_health import look
+    from portfolio_stream.kafka.health import look
 
     return await look(settings)

@@ -8,7 +8,7 @@ from portfolio_stream.commands.output import print_columns, print_json, print_li
 
 if TYPE_CHECKING:
     from portfolio_stream.broker.status import BrokerStatus, ClusterStatus
-    from portfolio_stream.kafka_health import Broker, Health, Partition
+    from portfolio_stream.kafka.health import Broker, Health, Partition
 
 SHOWN = 10  # of the partitions that lack something; JSON has them all
 

@@ -69,9 +69,9 @@ async def _committed(settings: Settings, topic: str, from_beginning: bool) -> As
     """A batch that nobody can read is named on stderr, and passed over."""
     from aiokafka import TopicPartition
 
-    from portfolio_stream.admin import admin_client, partition_count
-    from portfolio_stream.batch_consumer import Piece, Reading, batch_consumer
-    from portfolio_stream.kafka_client import client_options, connected
+    from portfolio_stream.kafka.admin import admin_client, partition_count
+    from portfolio_stream.kafka.batch_consumer import Piece, Reading, batch_consumer
+    from portfolio_stream.kafka.client import client_options, connected
 
     async with admin_client(settings) as admin:
         partitions = await partition_count(admin, topic)
@@ -94,7 +94,7 @@ def _text_line(record: Any) -> str:
 
 
 def _json_line(record: Any) -> str:
-    from portfolio_stream.header_names import bytes_of
+    from portfolio_stream.kafka.header_names import bytes_of
 
     shown = {
         "topic": record.topic,

@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from portfolio_stream.admin import admin_client, partition_count
 from portfolio_stream.audit.reader import Reader, open_reader
 from portfolio_stream.errors import PartitionMissing
-from portfolio_stream.record_batches import UnreadableBatch
+from portfolio_stream.kafka.admin import admin_client, partition_count
+from portfolio_stream.kafka.record_batches import UnreadableBatch
 from portfolio_stream.records.outputs import Origin, origin_of
 from portfolio_stream.settings import Settings
 

@@ -15,14 +15,14 @@ from typing import Any, Literal
 import msgspec
 from aiokafka.errors import KafkaError
 
-from portfolio_stream.admin import admin_client, partition_count
 from portfolio_stream.commands.dlq_letters import Bounds, Letter, Selection, open_letters
 from portfolio_stream.errors import ReplayStopped
-from portfolio_stream.header_names import Headers, bytes_of, is_text, sendable_batch_of_one
-from portfolio_stream.kafka_client import connected
-from portfolio_stream.partitioning import partition_of
-from portfolio_stream.producer import make_producer
-from portfolio_stream.record_batches import UNREADABLE
+from portfolio_stream.kafka.admin import admin_client, partition_count
+from portfolio_stream.kafka.client import connected
+from portfolio_stream.kafka.header_names import Headers, bytes_of, is_text, sendable_batch_of_one
+from portfolio_stream.kafka.partitioning import partition_of
+from portfolio_stream.kafka.record_batches import UNREADABLE
+from portfolio_stream.load.producer import make_producer
 from portfolio_stream.records.outputs import DEAD_LETTER_BYTES_LIMIT
 from portfolio_stream.settings import Settings
 

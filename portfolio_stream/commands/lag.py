@@ -17,12 +17,12 @@ from portfolio_stream.commands.common import (
     run,
 )
 from portfolio_stream.commands.output import note, print_columns, print_json
-from portfolio_stream.members import RENAME_ONE, STOP_IT, alike_named, namesakes_among, owners_among
+from portfolio_stream.kafka.members import RENAME_ONE, STOP_IT, alike_named, namesakes_among, owners_among
 from portfolio_stream.settings import Settings
 
 if TYPE_CHECKING:
-    from portfolio_stream.group import Group, Offsets
-    from portfolio_stream.members import Member, Owner
+    from portfolio_stream.kafka.group import Group, Offsets
+    from portfolio_stream.kafka.members import Member, Owner
 
 COLUMNS = ("PARTITION", "LOG-START", "COMMITTED", "STABLE-END", "LOG-END", "LAG", "OWNER")
 
@@ -67,7 +67,7 @@ def lag(watch: float | None, bootstrap_servers: str | None, output: OutputFormat
 async def _lag(settings: Settings, watch: float | None, output: OutputFormat) -> None:
     import asyncio
 
-    from portfolio_stream.group import open_group
+    from portfolio_stream.kafka.group import open_group
 
     async with open_group(settings) as (group, partitions):
         if watch is None:

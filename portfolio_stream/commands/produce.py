@@ -2,7 +2,7 @@
 
 A record's timestamp is the time of its sending, so that latencies can be taken from it. With --start-time it is the
 generator's clock instead: the whole topic can then be made again bit for bit. With a time of over a day ago a batch may
-be there twice after a broker was lost (`portfolio_stream.producer` says why); the fold knows its events again.
+be there twice after a broker was lost (`portfolio_stream.load.producer` says why); the fold knows its events again.
 """
 
 import time
@@ -30,8 +30,8 @@ from portfolio_stream.setting_values import TOPIC
 from portfolio_stream.settings import Settings
 
 if TYPE_CHECKING:
-    from portfolio_stream.generator import Generated
-    from portfolio_stream.producer import BatchedTopic
+    from portfolio_stream.load.events import Generated
+    from portfolio_stream.load.producer import BatchedTopic
 
 PROGRESS_SECONDS = 1.0
 SHARE = FiniteRange(0.0, 1.0)
@@ -167,10 +167,10 @@ async def _produce(settings: Settings, order: Order) -> tuple[int, float]:
     """The records sent, all acknowledged, and the seconds it took. Raises ProduceStopped."""
     import asyncio
 
-    from portfolio_stream import producer
-    from portfolio_stream.admin import admin_client, partition_count
     from portfolio_stream.errors import PortfolioStreamError, ProduceStopped
-    from portfolio_stream.kafka_client import connected
+    from portfolio_stream.kafka.admin import admin_client, partition_count
+    from portfolio_stream.kafka.client import connected
+    from portfolio_stream.load import producer
 
     async with admin_client(settings) as admin:
         partitions = await partition_count(admin, order.topic)
@@ -193,7 +193,7 @@ async def _produce(settings: Settings, order: Order) -> tuple[int, float]:
 
 
 async def _send(batches: "BatchedTopic", records: "Iterable[Generated]", rate: float) -> tuple[int, float]:
-    from portfolio_stream.producer import produce
+    from portfolio_stream.load.producer import produce
 
     start = reported = time.monotonic()
     sent = 0
@@ -218,9 +218,9 @@ def _now() -> int:
 def _records(order: Order, partitions: int, files: ExitStack) -> "Iterable[Generated]":
     from itertools import islice
 
-    from portfolio_stream.event_file import open_events, read_events
-    from portfolio_stream.generator import Mixture, generate
-    from portfolio_stream.price_generator import generate_prices
+    from portfolio_stream.load.event_file import open_events, read_events
+    from portfolio_stream.load.events import Mixture, generate
+    from portfolio_stream.load.prices import generate_prices
 
     start_time = _now() if order.start_time is None else order.start_time
     if order.file is not None:

@@ -136,7 +136,7 @@ def _folder(data_dir: Path | None) -> Path:
 
 def _check(from_file: Path) -> None:
     """Before a broker is started for the events. Raises EventFileUnusable."""
-    from portfolio_stream.event_file import STANDARD_INPUT, open_events
+    from portfolio_stream.load.event_file import STANDARD_INPUT, open_events
 
     if from_file == STANDARD_INPUT:
         raise click.BadParameter("run takes its events of a file; `produce --from-file -` takes standard input.")

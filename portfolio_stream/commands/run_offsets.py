@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from portfolio_stream.settings import Settings
 
 if TYPE_CHECKING:
-    from portfolio_stream.group import Group
+    from portfolio_stream.kafka.group import Group
 
 
 class Offsets(NamedTuple):
@@ -59,8 +59,8 @@ class Ruler:
 @asynccontextmanager
 async def open_ruler(settings: Settings) -> AsyncIterator[Ruler]:
     """Makes the contract's topics first, where they are missing."""
-    from portfolio_stream.admin import admin_client, create_all
-    from portfolio_stream.group import open_group
+    from portfolio_stream.kafka.admin import admin_client, create_all
+    from portfolio_stream.kafka.group import open_group
 
     async with admin_client(settings) as admin:
         await create_all(admin, settings)

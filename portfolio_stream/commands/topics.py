@@ -24,8 +24,8 @@ from portfolio_stream.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from portfolio_stream.kafka_topics import TopicDescription
-    from portfolio_stream.topic_rules import Fault
+    from portfolio_stream.kafka.topic_rules import Fault
+    from portfolio_stream.kafka.topics import TopicDescription
 
 RETRY_SECONDS = 0.5  # between two looks for a Kafka that is to come
 
@@ -96,8 +96,8 @@ def list_topics(bootstrap_servers: str | None, output: OutputFormat) -> None:
 def describe(names: tuple[str, ...], bootstrap_servers: str | None, output: OutputFormat) -> None:
     """Topics with the settings that the contract gives, and where they differ from it. Default: all of the contract."""
     from portfolio_stream.errors import TopicMissing
-    from portfolio_stream.topic_rules import faults_of
-    from portfolio_stream.topics import all_topics
+    from portfolio_stream.kafka.contract_topics import all_topics
+    from portfolio_stream.kafka.topic_rules import faults_of
 
     settings = read_settings(bootstrap_servers=bootstrap_servers)
     contract = {topic.name: topic for topic in all_topics(settings)}
@@ -174,9 +174,9 @@ async def _create(settings: Settings, wait: float) -> "tuple[dict[str, bool], tu
     """What `create_all` says, and what the topics lack afterwards."""
     import asyncio
 
-    from portfolio_stream.admin import admin_client, create_all
-    from portfolio_stream.topic_check import find_faults
-    from portfolio_stream.topics import all_topics
+    from portfolio_stream.kafka.admin import admin_client, create_all
+    from portfolio_stream.kafka.contract_topics import all_topics
+    from portfolio_stream.kafka.topic_check import find_faults
 
     deadline = time.monotonic() + wait
     while True:
@@ -191,8 +191,8 @@ async def _create(settings: Settings, wait: float) -> "tuple[dict[str, bool], tu
 
 
 async def _describe(settings: Settings, names: tuple[str, ...] | None) -> "dict[str, TopicDescription]":
-    from portfolio_stream.admin import admin_client
-    from portfolio_stream.kafka_topics import describe_topics
+    from portfolio_stream.kafka.admin import admin_client
+    from portfolio_stream.kafka.topics import describe_topics
 
     async with admin_client(settings) as admin:
         return await describe_topics(admin, names)

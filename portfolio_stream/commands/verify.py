@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from portfolio_stream.audit.board import Board
     from portfolio_stream.audit.result import Coverage, Verification
     from portfolio_stream.audit.served import Workers
-    from portfolio_stream.members import Owner
+    from portfolio_stream.kafka.members import Owner
 
 INTERVAL_SECONDS = 2.0
 CANNOT_VERIFY = 2  # whatever the error: 1 means violated and nothing else
@@ -186,7 +186,7 @@ async def _workers(settings: Settings, web_address: str | None) -> "AsyncIterato
     """The group's members say where they listen; none are found while Kafka does not answer."""
     from aiokafka.errors import KafkaError
 
-    from portfolio_stream.group import open_group
+    from portfolio_stream.kafka.group import open_group
 
     async with open_group(settings) as (group, _):
 

@@ -31,27 +31,27 @@ from portfolio_stream.errors import (
 )
 from portfolio_stream.exactly_once.commits import Commits
 from portfolio_stream.exactly_once.configuration import AssumedTopics, Configuration, TopicSettings
-from portfolio_stream.exactly_once.connections import Connections, Reader
 from portfolio_stream.exactly_once.failures import AGENT_TRIES, Failure, Suspect
 from portfolio_stream.exactly_once.fold_check import check_fold
 from portfolio_stream.exactly_once.identity import Identity
 from portfolio_stream.exactly_once.membership import Membership
-from portfolio_stream.exactly_once.offset_lookup import Member
 from portfolio_stream.exactly_once.partitions import Partitions
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.protocol import Doubt, MembershipBroken, Refused
-from portfolio_stream.exactly_once.reader import BatchUnreadable, FetchLimits
 from portfolio_stream.exactly_once.recovery import Halted, Ready, Recovery, Source
 from portfolio_stream.exactly_once.replay import Replay
 from portfolio_stream.exactly_once.slices import SLICE_RECORDS, Deliver, Handout, Slice, cut
 from portfolio_stream.exactly_once.statistics import Statistics
 from portfolio_stream.exactly_once.store import Store
-from portfolio_stream.exactly_once.topic_watch import TopicWatch
 from portfolio_stream.exactly_once.transaction import Part
-from portfolio_stream.exactly_once.wire import Coordinators, require_features
 from portfolio_stream.exactly_once.writer import Writer
-from portfolio_stream.kafka_reach import LOST, answered, bootstrapped
-from portfolio_stream.record_batches import UnreadableBatch, next_offset
+from portfolio_stream.kafka.connections import Connections, Reader
+from portfolio_stream.kafka.offset_lookup import Member
+from portfolio_stream.kafka.reach import LOST, answered, bootstrapped
+from portfolio_stream.kafka.reader import BatchUnreadable, FetchLimits
+from portfolio_stream.kafka.record_batches import UnreadableBatch, next_offset
+from portfolio_stream.kafka.topic_watch import TopicWatch
+from portfolio_stream.kafka.wire import Coordinators, require_features
 
 log = logging.getLogger(__name__)
 

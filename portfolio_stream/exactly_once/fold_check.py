@@ -16,10 +16,10 @@ from functools import partial
 from aiokafka import errors as kafka_errors
 
 from portfolio_stream.errors import FoldMismatch, StateUnreadable
-from portfolio_stream.exactly_once.connections import Client, Reader
-from portfolio_stream.exactly_once.offset_lookup import EARLIEST, LATEST, READ_COMMITTED, log_offsets
 from portfolio_stream.exactly_once.store import META_KEY, Meta, Store, read_meta
-from portfolio_stream.kafka_reach import LOST
+from portfolio_stream.kafka.connections import Client, Reader
+from portfolio_stream.kafka.offset_lookup import EARLIEST, LATEST, READ_COMMITTED, log_offsets
+from portfolio_stream.kafka.reach import LOST
 
 log = logging.getLogger(__name__)
 

@@ -30,11 +30,11 @@ from aiokafka import errors as kafka_errors
 from kio.schema.errors import ErrorCode as E
 
 from portfolio_stream.errors import MembershipLost, PortfolioStreamError, StoreFailed, TopicReplaced
-from portfolio_stream.exactly_once.connections import Client
 from portfolio_stream.exactly_once.member_name import MemberName
-from portfolio_stream.exactly_once.wire import Coordinators, Lane, call, schema
-from portfolio_stream.kafka_reach import LOST
-from portfolio_stream.quiet_logs import sparing
+from portfolio_stream.kafka.connections import Client
+from portfolio_stream.kafka.quiet_logs import sparing
+from portfolio_stream.kafka.reach import LOST
+from portfolio_stream.kafka.wire import Coordinators, Lane, call, schema
 
 log = logging.getLogger(__name__)
 outage_log = sparing(__name__)

@@ -20,13 +20,13 @@ from uuid import UUID
 from aiokafka import errors as kafka_errors
 
 from portfolio_stream.errors import FoldMismatch, StateUnreadable
-from portfolio_stream.exactly_once.connections import Client
-from portfolio_stream.exactly_once.offset_lookup import EARLIEST, LATEST, NO_OFFSET, Member, group_offsets, log_offsets
 from portfolio_stream.exactly_once.replay import Replay, Replayed
 from portfolio_stream.exactly_once.store import Meta, Store
-from portfolio_stream.exactly_once.wire import Coordinators
-from portfolio_stream.kafka_reach import LOST
-from portfolio_stream.quiet_logs import sparing
+from portfolio_stream.kafka.connections import Client
+from portfolio_stream.kafka.offset_lookup import EARLIEST, LATEST, NO_OFFSET, Member, group_offsets, log_offsets
+from portfolio_stream.kafka.quiet_logs import sparing
+from portfolio_stream.kafka.reach import LOST
+from portfolio_stream.kafka.wire import Coordinators
 
 log = logging.getLogger(__name__)
 outage_log = sparing(__name__)

@@ -18,10 +18,10 @@ from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from portfolio_stream.exactly_once.configuration import TopicSettings
-from portfolio_stream.exactly_once.connections import Client, Reader
-from portfolio_stream.exactly_once.offset_lookup import EARLIEST, LATEST, NO_OFFSET, log_offsets
-from portfolio_stream.exactly_once.reader import BatchUnreadable
 from portfolio_stream.exactly_once.store import Position, Store, prefix_of
+from portfolio_stream.kafka.connections import Client, Reader
+from portfolio_stream.kafka.offset_lookup import EARLIEST, LATEST, NO_OFFSET, log_offsets
+from portfolio_stream.kafka.reader import BatchUnreadable
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,6 @@ from aiokafka.structs import TopicPartition
 from kio.schema.errors import ErrorCode as E
 
 from portfolio_stream.errors import PortfolioStreamError, Superseded
-from portfolio_stream.exactly_once.connections import Client
 from portfolio_stream.exactly_once.protocol import (
     Action,
     Doubt,
@@ -31,8 +30,9 @@ from portfolio_stream.exactly_once.protocol import (
     after,
 )
 from portfolio_stream.exactly_once.transaction import Part
-from portfolio_stream.exactly_once.wire import Coordinators, Lane, Node, call, schema
-from portfolio_stream.kafka_reach import LOST
+from portfolio_stream.kafka.connections import Client
+from portfolio_stream.kafka.reach import LOST
+from portfolio_stream.kafka.wire import Coordinators, Lane, Node, call, schema
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from portfolio_stream.domain.money import plain
 from portfolio_stream.domain.positions import Position
 from portfolio_stream.domain.rejection import Rejected
 from portfolio_stream.foreign import whole_number
-from portfolio_stream.header_names import bytes_of
+from portfolio_stream.kafka.header_names import bytes_of
 
 Header = tuple[str, bytes | None]
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from portfolio_stream.errors import WebTokenMissing
-from portfolio_stream.members import escaped
+from portfolio_stream.kafka.members import escaped
 from portfolio_stream.settings import Settings
 from portfolio_stream.web import sign_in, signatures
 from portfolio_stream.web.problem import Handler, Problem, problems

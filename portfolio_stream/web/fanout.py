@@ -15,7 +15,7 @@ from aiohttp import web
 
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.foreign import whole_number
-from portfolio_stream.members import Owner
+from portfolio_stream.kafka.members import Owner
 from portfolio_stream.web.bounded import Count, Partition, decoded
 from portfolio_stream.web.forwarding import Forwarding
 from portfolio_stream.web.moment import Moment

@@ -6,7 +6,7 @@ from http import HTTPStatus
 import msgspec
 from aiohttp import web
 
-from portfolio_stream.members import Owner
+from portfolio_stream.kafka.members import Owner
 from portfolio_stream.web.bounded import decoded
 from portfolio_stream.web.peers import Answer, Peer, Peers
 from portfolio_stream.web.problem import RETRY_AFTER_SECONDS, Problem, unavailable

@@ -12,8 +12,8 @@ from http import HTTPStatus
 from aiohttp import web
 
 from portfolio_stream.exactly_once.engine import Engine
-from portfolio_stream.members import Member, Owner
-from portfolio_stream.partitioning import partition_of
+from portfolio_stream.kafka.members import Member, Owner
+from portfolio_stream.kafka.partitioning import partition_of
 from portfolio_stream.settings import Settings
 from portfolio_stream.web.forwarding import Forwarding
 from portfolio_stream.web.health import STARTING, membership_of, state_of

@@ -24,7 +24,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from portfolio_stream.members import Owner
+from portfolio_stream.kafka.members import Owner
 from portfolio_stream.web import signatures
 from portfolio_stream.web.access import IDENTITY_PATH, LOOPBACK_NAMES, host_of
 from portfolio_stream.web.bounded import ANSWER_BYTES, AnswerTooLarge, decoded, read_bounded

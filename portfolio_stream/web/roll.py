@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from portfolio_stream.exactly_once.engine import Engine
-from portfolio_stream.members import RENAME_ONE, STOP_IT, Member, Owner, alike_named, escaped, namesakes_among
+from portfolio_stream.kafka.members import RENAME_ONE, STOP_IT, Member, Owner, alike_named, escaped, namesakes_among
 from portfolio_stream.web.health import membership_of
 from portfolio_stream.web.peers import Kind, Peer, Peers
 from portfolio_stream.web.routing import Routing

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from aiokafka.errors import KafkaError
 
 from portfolio_stream.exactly_once.engine import Engine
-from portfolio_stream.group import Group
-from portfolio_stream.members import Member, holders_among
-from portfolio_stream.quiet_logs import sparing
+from portfolio_stream.kafka.group import Group
+from portfolio_stream.kafka.members import Member, holders_among
+from portfolio_stream.kafka.quiet_logs import sparing
 
 outage_log = sparing(__name__)
 

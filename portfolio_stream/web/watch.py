@@ -13,9 +13,9 @@ import msgspec
 from aiokafka.errors import KafkaError
 
 from portfolio_stream.exactly_once.engine import Engine
-from portfolio_stream.group import Group, Offsets
-from portfolio_stream.members import Member, Owner
-from portfolio_stream.quiet_logs import sparing
+from portfolio_stream.kafka.group import Group, Offsets
+from portfolio_stream.kafka.members import Member, Owner
+from portfolio_stream.kafka.quiet_logs import sparing
 from portfolio_stream.settings import Settings
 from portfolio_stream.web import signatures, status, verdict
 from portfolio_stream.web.bounded import decoded

@@ -21,7 +21,7 @@ from random import SystemRandom
 from signal import SIGINT, SIGTERM
 
 from benchmarks.faults import verify
-from portfolio_stream.quiet_logs import quieten
+from portfolio_stream.kafka.quiet_logs import quieten
 from tests.chaos.chaos import BROKERS, HEALTH_SECONDS, Chaos, table
 from tests.chaos.deeds import DEEDS
 from tests.chaos.plan import WEIGHTS, Chapter, make

@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager
 from signal import SIGCONT, SIGSTOP, SIGTERM
 
 from benchmarks.trial import Trial
-from portfolio_stream.kafka_health import look
+from portfolio_stream.kafka.health import look
 from tests.chaos.plan import Chapter, Deed
 from tests.integration.workers import Worker, until
 from tests.proxy.stage import NetworkedStage

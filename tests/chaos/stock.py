@@ -19,11 +19,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from benchmarks.peers import Anomalies, Contender, compare, replay, topic
 from benchmarks.system import System, system
 from benchmarks.two_tables import PARTITIONS, backlog
-from portfolio_stream.admin import admin_client
-from portfolio_stream.kafka_client import client_options, connected
-from portfolio_stream.kafka_topics import create_missing
-from portfolio_stream.producer import BatchedTopic, make_producer, produce
-from portfolio_stream.quiet_logs import quieten
+from portfolio_stream.kafka.admin import admin_client
+from portfolio_stream.kafka.client import client_options, connected
+from portfolio_stream.kafka.quiet_logs import quieten
+from portfolio_stream.kafka.topics import create_missing
+from portfolio_stream.load.producer import BatchedTopic, make_producer, produce
 from portfolio_stream.settings import Settings
 
 SETTLED_SECONDS = 15.0  # without any new output: its session time-out is below that

@@ -16,18 +16,18 @@ from aiokafka import errors as kafka_errors
 from aiokafka.structs import TopicPartition
 from kio.schema.errors import ErrorCode as E
 
-from portfolio_stream.exactly_once.connections import Client, Reader
-from portfolio_stream.exactly_once.offset_lookup import (
+from portfolio_stream.exactly_once.transaction import Batches
+from portfolio_stream.kafka.connections import Client, Reader
+from portfolio_stream.kafka.offset_lookup import (
     EARLIEST,
     LATEST,
     READ_COMMITTED,
     READ_UNCOMMITTED,
     log_offsets,
 )
-from portfolio_stream.exactly_once.reader import FetchLimits
-from portfolio_stream.exactly_once.transaction import Batches
-from portfolio_stream.exactly_once.wire import Coordinators, Lane, Node, call, schema
-from portfolio_stream.kafka_reach import LOST
+from portfolio_stream.kafka.reach import LOST
+from portfolio_stream.kafka.reader import FetchLimits
+from portfolio_stream.kafka.wire import Coordinators, Lane, Node, call, schema
 from tests.conformance.kafka import Kafka
 from tests.integration.workers import until
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from portfolio_stream.broker import jars
 from portfolio_stream.broker.cluster import Cluster
 from portfolio_stream.broker.probe import free_port
+from portfolio_stream.kafka.tools import jars
 from tests.conformance.brokers import BROKERS
 from tests.conformance.real import RealKafka
 from tests.conformance.scenario import Observed, Scenario

@@ -8,11 +8,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from portfolio_stream.exactly_once.connections import Client
 from portfolio_stream.exactly_once.member_name import MemberName, Naming
 from portfolio_stream.exactly_once.membership import Membership
-from portfolio_stream.exactly_once.topic_watch import Topic, describe
-from portfolio_stream.exactly_once.wire import Coordinators
+from portfolio_stream.kafka.connections import Client
+from portfolio_stream.kafka.topic_watch import Topic, describe
+from portfolio_stream.kafka.wire import Coordinators
 from tests.conformance.clients import Beat, Member, connected
 from tests.conformance.kafka import Kafka
 from tests.conformance.scenario import Observed, shows

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from portfolio_stream.exactly_once.connections import Connections
+from portfolio_stream.kafka.connections import Connections
 
 
 class Kafka(Protocol):

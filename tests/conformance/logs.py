@@ -5,7 +5,7 @@ from collections.abc import Awaitable
 
 from aiokafka import errors as kafka_errors
 
-from portfolio_stream.exactly_once.connections import Client, Reader
+from portfolio_stream.kafka.connections import Client, Reader
 from tests.conformance.clients import (
     PATIENCE_SECONDS,
     Producer,

@@ -8,9 +8,9 @@ from uuid import uuid4
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
-from portfolio_stream import kafka_health
 from portfolio_stream.broker.cluster import Cluster
-from portfolio_stream.exactly_once.connections import Connections, KafkaConnections
+from portfolio_stream.kafka import health as kafka_health
+from portfolio_stream.kafka.connections import Connections, KafkaConnections
 from portfolio_stream.settings import Settings
 from tests.integration.producer_epochs import transaction_log
 from tests.integration.topics import KEPT

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from random import Random
 
-from portfolio_stream.exactly_once.connections import Connections
+from portfolio_stream.kafka.connections import Connections
 from tests.conformance.scenario import Observed, Scenario
 from tests.simulation.kafka.cluster import MAX_MESSAGE_BYTES, SimulatedKafka
 from tests.simulation.kafka.transactions import Pair

@@ -6,8 +6,8 @@ Produce, TxnOffsetCommit and OffsetFetch, in the versions that Kafka 4.0 knows t
 
 from aiokafka import errors as kafka_errors
 
-from portfolio_stream.exactly_once.connections import Client
-from portfolio_stream.exactly_once.topic_watch import Topic, describe
+from portfolio_stream.kafka.connections import Client
+from portfolio_stream.kafka.topic_watch import Topic, describe
 from tests.conformance.clients import (
     PATIENCE_SECONDS,
     Member,

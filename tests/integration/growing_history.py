@@ -13,7 +13,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from portfolio_stream.generator import Generated
+from portfolio_stream.load.events import Generated
 from portfolio_stream.settings import Settings
 from tests.integration.histories import Expected, partition_of, read_dead_letter, read_output
 

@@ -17,8 +17,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.partitioner import murmur2
 
-from portfolio_stream.generator import Generated, Mixture, generate
-from portfolio_stream.producer import BatchedTopic, make_producer, produce
+from portfolio_stream.load.events import Generated, Mixture, generate
+from portfolio_stream.load.producer import BatchedTopic, make_producer, produce
 from portfolio_stream.settings import Settings
 from tests.integration.workers import group_offsets, until
 

@@ -3,8 +3,8 @@
 import os
 import subprocess
 
-from portfolio_stream.broker import jars, java
 from portfolio_stream.broker.cluster import ignore
+from portfolio_stream.kafka.tools import jars, java
 
 
 def tool(main_class: str, *arguments: str) -> str:

@@ -26,7 +26,7 @@ from portfolio_stream.errors import (
     BrokerPortInUse,
     ForeignDataDirectory,
 )
-from portfolio_stream.kafka_health import look
+from portfolio_stream.kafka.health import look
 from portfolio_stream.settings import Settings
 from tests.integration.kafka_tools import tool
 from tests.integration.workers import until

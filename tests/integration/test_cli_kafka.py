@@ -7,8 +7,8 @@ import pytest
 
 from portfolio_stream import cli
 from portfolio_stream.broker.cluster import Cluster
-from portfolio_stream.generator import Mixture, generate
-from portfolio_stream.partitioning import partition_of
+from portfolio_stream.kafka.partitioning import partition_of
+from portfolio_stream.load.events import Mixture, generate
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:

@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaProducer
 from portfolio_stream import cli
 from portfolio_stream.broker.cluster import Cluster
 from portfolio_stream.domain.rejection import EVENT_ID_CONFLICT, KEY_MISMATCH, Rejected
-from portfolio_stream.partitioning import partition_of
+from portfolio_stream.kafka.partitioning import partition_of
 from portfolio_stream.records.outputs import dead_letter
 
 HEADERS = [("trace", b"\x00\xff"), ("__streams.errors.topic", b"of an earlier hop")]

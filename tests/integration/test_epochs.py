@@ -9,9 +9,9 @@ from aiokafka.client import AIOKafkaClient
 
 from portfolio_stream.exactly_once.protocol import State
 from portfolio_stream.exactly_once.transaction import Part
-from portfolio_stream.exactly_once.wire import Coordinators
 from portfolio_stream.exactly_once.writer import TRANSACTION_TIMEOUT_SECONDS, Writer
-from portfolio_stream.kafka_client import client_options, connected
+from portfolio_stream.kafka.client import client_options, connected
+from portfolio_stream.kafka.wire import Coordinators
 from portfolio_stream.settings import Settings
 from tests.integration.histories import Load, check, read, wait_for_no_lag
 from tests.integration.producer_epochs import LAST_EPOCH, TransactionLog, transaction_log, worker_id

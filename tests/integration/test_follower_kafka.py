@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from portfolio_stream.broker.cluster import Cluster
-from portfolio_stream.follower import Follower
+from portfolio_stream.kafka.follower import Follower
 from portfolio_stream.settings import Settings
 from tests.integration.workers import until
 

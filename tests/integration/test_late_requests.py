@@ -22,8 +22,8 @@ from portfolio_stream.broker.cluster import Cluster
 from portfolio_stream.exactly_once import writer as module
 from portfolio_stream.exactly_once.protocol import Doubt
 from portfolio_stream.exactly_once.transaction import Batches, Part
-from portfolio_stream.exactly_once.wire import Coordinators, Lane, call, schema
 from portfolio_stream.exactly_once.writer import Writer
+from portfolio_stream.kafka.wire import Coordinators, Lane, call, schema
 from tests.integration.topics import KEPT, create_readable
 from tests.integration.workers import until
 from tests.proxy.frames import Api

@@ -9,7 +9,7 @@ from aiokafka.client import AIOKafkaClient
 
 from portfolio_stream.broker.cluster import Cluster
 from portfolio_stream.broker.probe import free_port
-from portfolio_stream.kafka_client import client_options, connected
+from portfolio_stream.kafka.client import client_options, connected
 from portfolio_stream.settings import Settings
 from tests.integration.histories import Load, check, wait_for_no_lag
 from tests.integration.workers import Stage, until

@@ -12,7 +12,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from portfolio_stream import cli
-from portfolio_stream.partitioning import partition_of
+from portfolio_stream.kafka.partitioning import partition_of
 from tests.integration.histories import Load, wait_for_no_lag
 from tests.integration.workers import Stage, Worker, until
 

@@ -3,7 +3,7 @@
 from aiokafka import AIOKafkaProducer
 
 from agents.market_prices import read_record
-from portfolio_stream.follower import Follower
+from portfolio_stream.kafka.follower import Follower
 from tables.prices import Prices
 from tests.integration.test_state_faults import replace_topic
 from tests.integration.workers import Stage, until

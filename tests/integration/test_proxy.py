@@ -19,8 +19,8 @@ from aiokafka.client import AIOKafkaClient
 
 from portfolio_stream.broker.cluster import Cluster
 from portfolio_stream.broker.probe import free_port
-from portfolio_stream.exactly_once.wire import Coordinators, Lane, Node, call, schema
-from portfolio_stream.kafka_reach import LOST
+from portfolio_stream.kafka.reach import LOST
+from portfolio_stream.kafka.wire import Coordinators, Lane, Node, call, schema
 from tests.integration.kafka_tools import tool
 from tests.integration.topics import create_readable
 from tests.integration.workers import until

@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 from portfolio_stream.broker.cluster import Cluster
 from portfolio_stream.broker.probe import free_port
 from portfolio_stream.broker.server import Listener
-from portfolio_stream.exactly_once.wire import Lane, Node, call, schema
+from portfolio_stream.kafka.wire import Lane, Node, call, schema
 from tests.integration.auditor import COMMAND
 from tests.integration.workers import START_SECONDS, Worker, until
 

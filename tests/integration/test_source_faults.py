@@ -7,7 +7,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import NewPartitions
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from portfolio_stream.admin import admin_client, create_all
+from portfolio_stream.kafka.admin import admin_client, create_all
 from tests.integration.histories import Load
 from tests.integration.workers import Stage, group_offsets, until
 

@@ -17,10 +17,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import CommitFailedError
 
 from portfolio_stream import cli
-from portfolio_stream.admin import admin_client, create_all
 from portfolio_stream.audit.verify import verify
 from portfolio_stream.errors import CannotVerify
 from portfolio_stream.exactly_once.store import META_KEY
+from portfolio_stream.kafka.admin import admin_client, create_all
 from portfolio_stream.settings import Settings
 from tests.integration.histories import Load, check, wait_for_no_lag
 from tests.integration.kafka_tools import tool

@@ -14,9 +14,9 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from prometheus_client.parser import text_string_to_metric_families
 
-from portfolio_stream.generator import Mixture
-from portfolio_stream.price_generator import generate_prices
-from portfolio_stream.producer import BatchedTopic, make_producer, produce
+from portfolio_stream.load.events import Mixture
+from portfolio_stream.load.prices import generate_prices
+from portfolio_stream.load.producer import BatchedTopic, make_producer, produce
 from tests.integration.histories import Load, read, wait_for_no_lag
 from tests.integration.workers import Stage, Worker, until
 

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from portfolio_stream import cli, topic_check
-from portfolio_stream.admin import admin_client, create_all, prepare_for_worker
+from portfolio_stream import cli
 from portfolio_stream.errors import TopicMisconfigured
-from portfolio_stream.kafka_topics import Topic, describe_topics
+from portfolio_stream.kafka import topic_check
+from portfolio_stream.kafka.admin import admin_client, create_all, prepare_for_worker
+from portfolio_stream.kafka.contract_topics import all_topics
+from portfolio_stream.kafka.topics import Topic, describe_topics
 from portfolio_stream.settings import Settings
-from portfolio_stream.topics import all_topics
 from tests.integration.workers import until
 
 

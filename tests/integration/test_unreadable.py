@@ -15,7 +15,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from portfolio_stream import cli
-from portfolio_stream.partitioning import partition_of
+from portfolio_stream.kafka.partitioning import partition_of
 from tests.bombs import batch_of, bomb, record, send
 from tests.integration.histories import Load, wait_for_no_lag
 from tests.integration.workers import Stage, Worker, until

@@ -15,7 +15,6 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import RecordsToDelete
 
-from portfolio_stream.admin import admin_client, create_all
 from portfolio_stream.audit import verify as audit
 from portfolio_stream.audit.history import META_KEY
 from portfolio_stream.audit.partition import PartitionAudit
@@ -23,8 +22,9 @@ from portfolio_stream.audit.replay import Replay
 from portfolio_stream.audit.result import Verification
 from portfolio_stream.broker.cluster import Cluster
 from portfolio_stream.errors import CannotVerify
-from portfolio_stream.generator import Mixture, generate
-from portfolio_stream.producer import BatchedTopic, make_producer, produce
+from portfolio_stream.kafka.admin import admin_client, create_all
+from portfolio_stream.load.events import Mixture, generate
+from portfolio_stream.load.producer import BatchedTopic, make_producer, produce
 from portfolio_stream.settings import Settings
 from tests.unit.audit_histories import TOPIC_ID, encode
 

@@ -11,8 +11,8 @@ from kio.schema.errors import ErrorCode
 from portfolio_stream.broker.cluster import Cluster
 from portfolio_stream.exactly_once.member_name import MemberName, Naming
 from portfolio_stream.exactly_once.membership import Membership
-from portfolio_stream.exactly_once.wire import Coordinators, Lane, Node, call, schema
-from portfolio_stream.members import Owner, owners_among
+from portfolio_stream.kafka.members import Owner, owners_among
+from portfolio_stream.kafka.wire import Coordinators, Lane, Node, call, schema
 from portfolio_stream.web.routing import Routing
 from tests.integration.topics import create_readable
 

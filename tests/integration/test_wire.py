@@ -15,9 +15,9 @@ from aiokafka.client import AIOKafkaClient
 
 from portfolio_stream.broker.cluster import Cluster
 from portfolio_stream.errors import BrokerTooOld
-from portfolio_stream.exactly_once.reader import BatchReader, BatchUnreadable, FetchLimits
-from portfolio_stream.exactly_once.wire import Coordinators, Lane, Node, call, require_features, schema
-from portfolio_stream.kafka_reach import LOST
+from portfolio_stream.kafka.reach import LOST
+from portfolio_stream.kafka.reader import BatchReader, BatchUnreadable, FetchLimits
+from portfolio_stream.kafka.wire import Coordinators, Lane, Node, call, require_features, schema
 from tests.integration.topics import KEPT, create_readable
 from tests.integration.workers import until
 

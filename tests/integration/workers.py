@@ -19,10 +19,10 @@ from typing import Any
 
 import pytest
 
-from portfolio_stream.admin import admin_client, create_all
 from portfolio_stream.broker.cluster import Cluster
-from portfolio_stream.broker.jars import LOCK
 from portfolio_stream.broker.probe import free_port
+from portfolio_stream.kafka.admin import admin_client, create_all
+from portfolio_stream.kafka.tools.jars import LOCK
 from portfolio_stream.settings import Settings
 
 POLL_SECONDS = 0.02  # a condition of another process tells nobody when it comes true

@@ -11,9 +11,9 @@ from aiokafka.client import CoordinationType
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from kio.schema.errors import ErrorCode as E
 
-from portfolio_stream.exactly_once.connections import Client
-from portfolio_stream.exactly_once.reader import FetchLimits
-from portfolio_stream.exactly_once.wire import Lane, Node, call, schema
+from portfolio_stream.kafka.connections import Client
+from portfolio_stream.kafka.reader import FetchLimits
+from portfolio_stream.kafka.wire import Lane, Node, call, schema
 from tests.simulation.kafka.cluster import SimulatedKafka
 from tests.simulation.kafka.transactions import Pair, State
 from tests.simulation.loop import SimulatedLoop, simulate

@@ -12,7 +12,7 @@ import pytest
 
 from portfolio_stream.errors import BrokerTooOld, Superseded, TopicMissing, TopicReplaced
 from portfolio_stream.exactly_once import engine
-from portfolio_stream.exactly_once.topic_watch import GONE_SECONDS, WATCH_SECONDS
+from portfolio_stream.kafka.topic_watch import GONE_SECONDS, WATCH_SECONDS
 from tests.simulation.disk import Disk
 from tests.simulation.kafka.cluster import SimulatedKafka
 from tests.simulation.ledger import CHANGELOG, DEAD, OUTPUT, SOURCE

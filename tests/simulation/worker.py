@@ -1,4 +1,4 @@
-"""A worker of the simulation: the engine as it is, with the life cycle that `exactly_once.faust` gives it.
+"""A worker of the simulation: the engine as it is, with the life cycle that `faust_host` gives it.
 
 A worker outlives its processes: its disk and its identity stay. What ends a process by itself is kept as its `ending`:
 an operator's error, or a bug, which the judge does not forgive.
@@ -16,13 +16,13 @@ from aiokafka import errors as kafka_errors
 
 from portfolio_stream.errors import BrokerUnreachable, PortfolioStreamError
 from portfolio_stream.exactly_once.configuration import Configuration
-from portfolio_stream.exactly_once.connections import Connections
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.identity import Identity
 from portfolio_stream.exactly_once.member_name import MemberName, Naming, name_of
 from portfolio_stream.exactly_once.protocol import Doubt
 from portfolio_stream.exactly_once.slices import Slice
 from portfolio_stream.exactly_once.store import Store
+from portfolio_stream.kafka.connections import Connections
 from tests.simulation.disk import Disk
 from tests.simulation.ledger import CHANGELOG, DEAD, FOLD, GROUP, OUTPUT, SOURCE, TABLES, Poisoned, fold_slice
 from tests.simulation.loop import Process, SimulatedLoop

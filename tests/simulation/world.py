@@ -27,7 +27,7 @@ from portfolio_stream.exactly_once import configuration, partitions
 from portfolio_stream.exactly_once.failures import AGENT_TRIES
 from portfolio_stream.exactly_once.membership import FRESH_SECONDS
 from portfolio_stream.exactly_once.recovery import Halted
-from portfolio_stream.record_batches import UnreadableBatch
+from portfolio_stream.kafka.record_batches import UnreadableBatch
 from tests.simulation.disk import Disk
 from tests.simulation.faults import ACTS
 from tests.simulation.judge import OWN_PREFIX, Anomaly, Judge

@@ -24,7 +24,7 @@ from signal import SIGINT, SIGTERM
 
 import pytest
 
-from portfolio_stream.quiet_logs import quieten
+from portfolio_stream.kafka.quiet_logs import quieten
 from tests.sweep.points import BY_NAME, POINTS, Point, Variant
 from tests.sweep.stage import StruckStage, struck_stage
 from tests.sweep.sweep import Run, Sweep

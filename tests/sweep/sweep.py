@@ -19,9 +19,9 @@ from aiokafka.client import AIOKafkaClient
 
 from benchmarks.trial import OUTPUT_SECONDS, Trial
 from portfolio_stream.exactly_once.membership import EXPULSION_WINDOW_SECONDS
-from portfolio_stream.exactly_once.wire import Coordinators, Lane, call, schema
-from portfolio_stream.generator import Mixture
-from portfolio_stream.kafka_client import client_options, connected
+from portfolio_stream.kafka.client import client_options, connected
+from portfolio_stream.kafka.wire import Coordinators, Lane, call, schema
+from portfolio_stream.load.events import Mixture
 from tests.integration.producer_epochs import member_of, worker_id
 from tests.integration.workers import Worker, until
 from tests.proxy.rules import Caught, Side

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from portfolio_stream.broker import jars
 from portfolio_stream.broker.cluster import ignore
 from portfolio_stream.errors import BrokerCacheUnusable, BrokerDownloadFailed, BrokerJarMismatch
+from portfolio_stream.kafka.tools import jars
 
 CONTENT = {"first": b"one jar", "second": b"another jar"}
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from portfolio_stream.broker.repository import base_address, mirror_of_central, settings_files
+from portfolio_stream.kafka.tools.repository import base_address, mirror_of_central, settings_files
 
 NAMESPACE = ' xmlns="https://settings.example/1.0.0"'
 

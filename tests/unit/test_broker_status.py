@@ -8,7 +8,7 @@ import pytest
 
 from portfolio_stream.broker.status import BrokerStatus, ClusterStatus
 from portfolio_stream.commands.broker_status import print_status
-from portfolio_stream.kafka_health import Broker, Health, Partition
+from portfolio_stream.kafka.health import Broker, Health, Partition
 
 BROKERS = tuple(
     Broker(node=node, address=f"127.0.0.1:{9092 + node}", is_live=True, leaders=1, replicas=1) for node in range(3)

@@ -135,10 +135,10 @@ def test_an_unforeseen_error_is_no_verdict(
     async def fail(client: object) -> None:
         raise error
 
-    monkeypatch.setattr("portfolio_stream.kafka_client._start", fail)
+    monkeypatch.setattr("portfolio_stream.kafka.client._start", fail)
     assert 2 == cli.run([*arguments, *(["--web-port", str(free_port())] if "--follow" in arguments else [])])
     cause, action = capsys.readouterr().err.splitlines()[-2:]
-    assert cause.startswith(f"Error: The command failed unexpectedly: {type(error).__name__} in kafka_client.py, line ")
+    assert cause.startswith(f"Error: The command failed unexpectedly: {type(error).__name__} in client.py, line ")
     assert "12345.67" not in cause and "PYTHONDEVMODE=1" in action
     assert "Traceback" not in cause + action
 

@@ -12,7 +12,7 @@ from aiohttp import web
 from portfolio_stream import cli
 from portfolio_stream.commands import tables as command
 from portfolio_stream.domain.positions import Position
-from portfolio_stream.partitioning import partition_of
+from portfolio_stream.kafka.partitioning import partition_of
 from portfolio_stream.web.server import WebServer
 from tables import positions
 from tables.positions import POSITIONS

@@ -14,8 +14,8 @@ from honcho.environ import parse_procfile
 from ruamel.yaml import YAML
 
 from portfolio_stream import cli
+from portfolio_stream.kafka.contract_topics import all_topics
 from portfolio_stream.settings import Settings
-from portfolio_stream.topics import all_topics
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()

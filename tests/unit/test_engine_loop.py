@@ -28,7 +28,6 @@ from portfolio_stream.exactly_once import commits, slices
 from portfolio_stream.exactly_once import engine as loop
 from portfolio_stream.exactly_once.commits import COMMITTING_SECONDS, Commits
 from portfolio_stream.exactly_once.configuration import Configuration
-from portfolio_stream.exactly_once.connections import KafkaConnections
 from portfolio_stream.exactly_once.engine import KEEP_ID_SECONDS, Engine
 from portfolio_stream.exactly_once.failures import Suspect
 from portfolio_stream.exactly_once.identity import Identity
@@ -40,6 +39,7 @@ from portfolio_stream.exactly_once.recovery import Halted, Ready, Source
 from portfolio_stream.exactly_once.slices import Slice
 from portfolio_stream.exactly_once.store import META_KEY, Meta, Store, encode_meta, prefix_of
 from portfolio_stream.exactly_once.transaction import Part
+from portfolio_stream.kafka.connections import KafkaConnections
 
 NOWHERE = KafkaConnections(options={"bootstrap_servers": "127.0.0.1:1"}, client_id="nobody")
 NUMBERS: TableDefinition[int] = TableDefinition(

@@ -20,10 +20,10 @@ from portfolio_stream.exactly_once import membership as module
 from portfolio_stream.exactly_once import recovery as recovery_module
 from portfolio_stream.exactly_once.member_name import MemberName, Naming
 from portfolio_stream.exactly_once.membership import Membership
-from portfolio_stream.exactly_once.offset_lookup import NO_OFFSET, Member
 from portfolio_stream.exactly_once.recovery import Halted, Ready, Recovery, Source
 from portfolio_stream.exactly_once.replay import Replayed
 from portfolio_stream.exactly_once.store import Meta
+from portfolio_stream.kafka.offset_lookup import NO_OFFSET, Member
 
 TOPIC_ID = UUID(int=5)
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from portfolio_stream.exactly_once import replay as module
-from portfolio_stream.exactly_once.offset_lookup import EARLIEST, NO_OFFSET
-from portfolio_stream.exactly_once.reader import BatchUnreadable
 from portfolio_stream.exactly_once.replay import ABSENCE_SHARE, Replay, Replayed
 from portfolio_stream.exactly_once.store import Position, Store, prefix_of
-from portfolio_stream.record_batches import HEADER_BYTES, unreadable
+from portfolio_stream.kafka.offset_lookup import EARLIEST, NO_OFFSET
+from portfolio_stream.kafka.reader import BatchUnreadable
+from portfolio_stream.kafka.record_batches import HEADER_BYTES, unreadable
 
 PARTITION = 3
 TOMBSTONE_SECONDS = 2 * 3600.0  # as the changelog is set, and not as the contract says

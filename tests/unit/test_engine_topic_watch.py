@@ -10,8 +10,8 @@ import pytest
 from aiokafka import errors as kafka_errors
 
 from portfolio_stream.errors import TopicMissing, TopicReplaced
-from portfolio_stream.exactly_once import topic_watch as module
-from portfolio_stream.exactly_once.topic_watch import Topic, TopicWatch
+from portfolio_stream.kafka import topic_watch as module
+from portfolio_stream.kafka.topic_watch import Topic, TopicWatch
 
 Answer = dict[str, Topic] | Exception
 HERE: dict[str, Topic] = {"in": Topic(UUID(int=1), 8), "log": Topic(UUID(int=2), 8)}

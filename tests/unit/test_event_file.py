@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from portfolio_stream import cli, event_file
+from portfolio_stream import cli
 from portfolio_stream.errors import EventFileUnusable
-from portfolio_stream.event_file import STANDARD_INPUT, open_events, read_events
-from portfolio_stream.generator import Generated
+from portfolio_stream.load import event_file
+from portfolio_stream.load.event_file import STANDARD_INPUT, open_events, read_events
+from portfolio_stream.load.events import Generated
 
 EVENTS = [b'{"portfolio_id":"P1","x":1}', b'{ "portfolio_id" : "P2" }']
 

@@ -15,10 +15,10 @@ from portfolio_stream.errors import PortfolioStreamError, StoreFailed
 from portfolio_stream.exactly_once import engine as module
 from portfolio_stream.exactly_once.configuration import Configuration
 from portfolio_stream.exactly_once.engine import Engine
-from portfolio_stream.exactly_once.faust.app import exactly_once_app
 from portfolio_stream.exactly_once.identity import claim, release
 from portfolio_stream.exactly_once.store import Store
-from portfolio_stream.exactly_once.topic_watch import Topic
+from portfolio_stream.faust_host.app import exactly_once_app
+from portfolio_stream.kafka.topic_watch import Topic
 from portfolio_stream.settings import Settings
 from tables.prices import Prices
 

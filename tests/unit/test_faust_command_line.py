@@ -15,8 +15,8 @@ from faust.cli.faust import cli
 from faust.types.settings import Settings as FaustSettings
 
 from portfolio_stream.errors import PortfolioStreamError, WebServerNeeded
-from portfolio_stream.exactly_once.faust.app import ExactlyOnceApp
-from portfolio_stream.exactly_once.faust.command_line import (
+from portfolio_stream.faust_host.app import ExactlyOnceApp
+from portfolio_stream.faust_host.command_line import (
     COMMANDS,
     OPTIONS,
     REFUSED_COMMANDS,
@@ -140,7 +140,7 @@ def run(app: ExactlyOnceApp, *arguments: str) -> Exception:
         raise SystemExit(0)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("portfolio_stream.exactly_once.faust.app._Worker.execute_from_commandline", begin)
+        patched.setattr("portfolio_stream.faust_host.app._Worker.execute_from_commandline", begin)
         try:
             cli.main(list(arguments), prog_name="faust", standalone_mode=False, app=app, side_effects=False)
         except SystemExit:

@@ -12,8 +12,8 @@ from portfolio_stream.errors import FoldMismatch
 from portfolio_stream.exactly_once import fold_check
 from portfolio_stream.exactly_once.fold_check import check_fold
 from portfolio_stream.exactly_once.memory import MemoryRecord
-from portfolio_stream.exactly_once.offset_lookup import EARLIEST
 from portfolio_stream.exactly_once.store import META_KEY, Meta, Store, encode_meta, prefix_of
+from portfolio_stream.kafka.offset_lookup import EARLIEST
 
 MINE, OTHER = "version=2 deduplication_window=500", "version=2 deduplication_window=10000"
 

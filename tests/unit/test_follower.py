@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from agents.market_prices import read_record
-from portfolio_stream import follower
 from portfolio_stream.errors import BrokerUnreachable
-from portfolio_stream.follower import Follower
+from portfolio_stream.kafka import follower
+from portfolio_stream.kafka.follower import Follower
 from portfolio_stream.settings import Settings
 from tables.prices import Prices
 

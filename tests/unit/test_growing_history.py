@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from portfolio_stream.generator import Generated
+from portfolio_stream.load.events import Generated
 from tests.integration.growing_history import PartitionHistory
 
 

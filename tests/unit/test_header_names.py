@@ -5,8 +5,8 @@ from typing import Any
 from aiokafka.record import MemoryRecords
 
 from portfolio_stream.exactly_once.transaction import Batches
-from portfolio_stream.header_names import bytes_of
-from portfolio_stream.record_batches import PIECE_BYTES
+from portfolio_stream.kafka.header_names import bytes_of
+from portfolio_stream.kafka.record_batches import PIECE_BYTES
 from tests.bombs import batch_of, record
 from tests.unit.test_record_batches import built, flattened, read, seen
 

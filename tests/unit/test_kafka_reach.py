@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 from aiokafka.errors import KafkaConnectionError, NodeNotReadyError, TopicAuthorizationFailedError
 
-from portfolio_stream import kafka_reach
-from portfolio_stream.kafka_reach import answered, bootstrapped
+from portfolio_stream.kafka import reach as kafka_reach
+from portfolio_stream.kafka.reach import answered, bootstrapped
 
 
 class Client:

@@ -8,9 +8,9 @@ import pytest
 from aiokafka.errors import NodeNotReadyError
 from aiokafka.protocol.metadata import MetadataRequest_v4
 
-from portfolio_stream import kafka_topics
 from portfolio_stream.errors import TopicMissing
-from portfolio_stream.kafka_topics import Topic, create_missing, describe_topics
+from portfolio_stream.kafka import topics as kafka_topics
+from portfolio_stream.kafka.topics import Topic, create_missing, describe_topics
 
 UNKNOWN = 3  # UNKNOWN_TOPIC_OR_PARTITION
 TOPIC = Topic(

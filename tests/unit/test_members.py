@@ -2,7 +2,7 @@
 
 import pytest
 
-from portfolio_stream.members import (
+from portfolio_stream.kafka.members import (
     Member,
     Owner,
     alike_named,

@@ -13,7 +13,7 @@ from portfolio_stream.domain.money import plain
 from portfolio_stream.domain.portfolios import Portfolio, with_windows
 from portfolio_stream.domain.positions import Position
 from portfolio_stream.domain.rejection import KEY_MISMATCH
-from portfolio_stream.partitioning import murmur2, partition_of
+from portfolio_stream.kafka.partitioning import murmur2, partition_of
 from portfolio_stream.records import outputs, values
 from tables import activity, portfolios, positions, seen_events
 

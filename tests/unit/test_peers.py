@@ -5,7 +5,7 @@ from benchmarks.two_tables import PARTITIONS, backlog, decode_position
 from benchmarks.two_tables_ours import OUTPUT, fold_slice
 from benchmarks.two_tables_stock import fold_trade
 from portfolio_stream.exactly_once.memory import MemoryPartition, MemoryRecord
-from portfolio_stream.partitioning import partition_of
+from portfolio_stream.kafka.partitioning import partition_of
 
 TRADES = 30_000  # of 10,000 portfolios in 50 symbols
 SLICE = 500

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from agents.portfolio_events import Counts, fold_slice
 from portfolio_stream.domain.rejection import REJECTION_CODES
 from portfolio_stream.exactly_once.memory import MemoryPartition, MemoryRecord
-from portfolio_stream.generator import Mixture, generate
-from portfolio_stream.partitioning import partition_of
+from portfolio_stream.kafka.partitioning import partition_of
+from portfolio_stream.load.events import Mixture, generate
 from tables.portfolios import PORTFOLIOS
 from tables.seen_chunks import CHUNK
 from tables.seen_events import SEEN_EVENTS

@@ -11,8 +11,8 @@ import pytest
 from agents.market_prices import read_record
 from portfolio_stream.domain.prices import Price
 from portfolio_stream.domain.rejection import Rejected
-from portfolio_stream.generator import CURRENCIES, Mixture
-from portfolio_stream.price_generator import STEP_MILLISECONDS, generate_prices
+from portfolio_stream.load.events import CURRENCIES, Mixture
+from portfolio_stream.load.prices import STEP_MILLISECONDS, generate_prices
 from portfolio_stream.records.prices import show_price
 from tables.prices import Prices
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
-from portfolio_stream.aiokafka_stop import stop_producer
-from portfolio_stream.generator import Generated
-from portfolio_stream.producer import BatchedTopic
+from portfolio_stream.kafka.aiokafka_stop import stop_producer
+from portfolio_stream.load.events import Generated
+from portfolio_stream.load.producer import BatchedTopic
 
 
 class Batch:
@@ -82,7 +82,7 @@ async def test_a_broker_that_went_away_leaves_no_error_unseen() -> None:
 
 async def test_no_answer_at_all_is_an_error_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """A broker that is gone says nothing: the waiting has an end."""
-    monkeypatch.setattr("portfolio_stream.producer.ANSWER_SECONDS", 0.01)
+    monkeypatch.setattr("portfolio_stream.load.producer.ANSWER_SECONDS", 0.01)
     topic = BatchedTopic(Producer(), "t", 1)
     await send(topic, 1)
     with pytest.raises(KafkaConnectionError):
@@ -91,7 +91,7 @@ async def test_no_answer_at_all_is_an_error_too(monkeypatch: pytest.MonkeyPatch)
 
 async def test_a_stop_waits_for_no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     """aiokafka's own stop awaits every batch for ever; then sender and connections are closed all the same."""
-    monkeypatch.setattr("portfolio_stream.aiokafka_stop.FLUSH_SECONDS", 0.01)
+    monkeypatch.setattr("portfolio_stream.kafka.aiokafka_stop.FLUSH_SECONDS", 0.01)
     closed = []
 
     class Part:

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from portfolio_stream import quiet_logs
-from portfolio_stream.quiet_logs import OncePerPeriod, quieten
+from portfolio_stream.kafka import quiet_logs
+from portfolio_stream.kafka.quiet_logs import OncePerPeriod, quieten
 
 
 def record(name: str, message: str, *args: object) -> logging.LogRecord:

@@ -11,9 +11,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaConnectionError, NodeNotReadyError
 
-from portfolio_stream import rebootstrap
 from portfolio_stream.errors import OtherCluster
-from portfolio_stream.rebootstrap import recovering
+from portfolio_stream.kafka import rebootstrap
+from portfolio_stream.kafka.rebootstrap import recovering
 
 SERVERS = "first.test:1,second.test:2"
 

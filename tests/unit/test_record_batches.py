@@ -15,8 +15,8 @@ from aiokafka.record.util import calc_crc32c
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from portfolio_stream.batch_consumer import CORRUPT_TRIES, BatchRecords, Piece, Reading, _KeptRecords, flattened
-from portfolio_stream.record_batches import (
+from portfolio_stream.kafka.batch_consumer import CORRUPT_TRIES, BatchRecords, Piece, Reading, _KeptRecords, flattened
+from portfolio_stream.kafka.record_batches import (
     BATCH_BYTES,
     HEADERS_LIMIT,
     LAST_OFFSET,

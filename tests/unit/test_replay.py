@@ -10,8 +10,8 @@ from portfolio_stream.audit.changelog import Changelog
 from portfolio_stream.audit.history import Effect
 from portfolio_stream.audit.replay import Replay
 from portfolio_stream.exactly_once.memory import MemoryPartition, MemoryRecord
-from portfolio_stream.generator import Mixture, generate
-from portfolio_stream.partitioning import partition_of
+from portfolio_stream.kafka.partitioning import partition_of
+from portfolio_stream.load.events import Mixture, generate
 from tables.activity import ACTIVITY
 from tables.portfolios import PORTFOLIOS
 from tables.positions import POSITIONS

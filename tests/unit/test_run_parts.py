@@ -19,7 +19,7 @@ from portfolio_stream.commands.run_offsets import Offsets
 from portfolio_stream.commands.run_processes import ATTEMPTS, Ending, Fleet, explain, name_of_end
 from portfolio_stream.commands.run_status import Status, WorkerStatus, line, milliseconds, ranges, table
 from portfolio_stream.errors import PortfolioStreamError
-from portfolio_stream.generator import Generated
+from portfolio_stream.load.events import Generated
 from portfolio_stream.settings import Security, Settings
 from portfolio_stream.web.rates import quantile
 

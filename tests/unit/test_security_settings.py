@@ -21,8 +21,8 @@ from portfolio_stream.errors import (
     SettingMissing,
     TlsFailed,
 )
-from portfolio_stream.kafka_client import client_options
-from portfolio_stream.kafka_reach import why_unreachable
+from portfolio_stream.kafka.client import client_options
+from portfolio_stream.kafka.reach import why_unreachable
 from portfolio_stream.settings import MECHANISMS, PROTOCOLS, Security, Settings
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from portfolio_stream.audit.partition import PartitionAudit
 from portfolio_stream.audit.replay import show_value
 from portfolio_stream.audit.result import Coverage
 from portfolio_stream.audit.served import Asker, open_asker
-from portfolio_stream.members import Owner
+from portfolio_stream.kafka.members import Owner
 from portfolio_stream.settings import Settings
 from tests.unit.audit_histories import kinds
 from tests.unit.audit_world import World

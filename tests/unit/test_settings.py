@@ -8,7 +8,8 @@ import pytest
 
 from portfolio_stream import cli
 from portfolio_stream.errors import InvalidSetting
-from portfolio_stream.kafka_client import client_options
+from portfolio_stream.kafka.client import client_options
+from portfolio_stream.kafka.contract_topics import all_topics
 from portfolio_stream.setting_values import Kind
 from portfolio_stream.settings import (
     KINDS,
@@ -21,7 +22,6 @@ from portfolio_stream.settings import (
     unknown_variables,
     variable,
 )
-from portfolio_stream.topics import all_topics
 from portfolio_stream.worker import make_app
 
 #: what is no plain digit, too many of them, or out of every range

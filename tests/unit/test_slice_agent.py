@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from portfolio_stream.errors import AgentReturned
-from portfolio_stream.exactly_once.faust.app import ExactlyOnceApp
+from portfolio_stream.faust_host.app import ExactlyOnceApp
 
 Agent = Callable[[Any], Awaitable[None]]
 

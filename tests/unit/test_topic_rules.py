@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
-from portfolio_stream import topic_check
 from portfolio_stream.errors import TopicMisconfigured
-from portfolio_stream.kafka_topics import Topic, TopicDescription
+from portfolio_stream.kafka import topic_check
+from portfolio_stream.kafka.contract_topics import all_topics
+from portfolio_stream.kafka.topic_check import TopicCheck, check_present
+from portfolio_stream.kafka.topic_rules import RULES, Fault, faults_of
+from portfolio_stream.kafka.topics import Topic, TopicDescription
 from portfolio_stream.settings import Settings
-from portfolio_stream.topic_check import TopicCheck, check_present
-from portfolio_stream.topic_rules import RULES, Fault, faults_of
-from portfolio_stream.topics import all_topics
 
 TOPICS = all_topics(Settings())
 SOURCE, OUTPUT, DEAD_LETTERS, CHANGELOG, PRICES = TOPICS

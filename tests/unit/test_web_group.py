@@ -12,8 +12,8 @@ import pytest
 from aiohttp import ThreadedResolver, web
 
 from portfolio_stream.exactly_once.recovery import Halted
-from portfolio_stream.group import Offsets
-from portfolio_stream.members import Owner
+from portfolio_stream.kafka.group import Offsets
+from portfolio_stream.kafka.members import Owner
 from portfolio_stream.settings import Settings
 from portfolio_stream.web import signatures, verdict
 from portfolio_stream.web.group import FORGOTTEN_SECONDS, GroupState, Ledger, Look, Silence, WorkerRow

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from portfolio_stream.members import Owner
+from portfolio_stream.kafka.members import Owner
 from portfolio_stream.web import verdict
 from portfolio_stream.web.peers import Peers
 from tests.unit.web_fakes import PARTITIONS, FakeCoordinator, FakeEngine, get, listening, serving

@@ -17,7 +17,7 @@ from portfolio_stream.domain.portfolios import Portfolio
 from portfolio_stream.domain.positions import Position
 from portfolio_stream.exactly_once.recovery import Halted
 from portfolio_stream.exactly_once.store import prefix_of
-from portfolio_stream.partitioning import partition_of
+from portfolio_stream.kafka.partitioning import partition_of
 from portfolio_stream.records.values import SeenEvent
 from portfolio_stream.web import census, pages
 from portfolio_stream.web.server import WebServer

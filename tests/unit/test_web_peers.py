@@ -15,8 +15,8 @@ import pytest
 from aiohttp import web
 
 from portfolio_stream.errors import PartitionNotHalted
-from portfolio_stream.members import Owner
-from portfolio_stream.partitioning import partition_of
+from portfolio_stream.kafka.members import Owner
+from portfolio_stream.kafka.partitioning import partition_of
 from portfolio_stream.web import peers, signatures, signed_access
 from portfolio_stream.web.access import IDENTITY_PATH
 from portfolio_stream.web.peers import Answer, Peer, Peers

@@ -18,7 +18,7 @@ from portfolio_stream.domain.portfolios import Portfolio
 from portfolio_stream.domain.positions import Position
 from portfolio_stream.domain.prices import Price
 from portfolio_stream.domain.valuation import Value, total, value
-from portfolio_stream.partitioning import partition_of
+from portfolio_stream.kafka.partitioning import partition_of
 from portfolio_stream.web.server import WebServer
 from tables import portfolios, positions
 from tables.portfolios import PORTFOLIOS

@@ -12,7 +12,7 @@ from portfolio_stream.domain.activity import Activity
 from portfolio_stream.domain.portfolios import Portfolio
 from portfolio_stream.domain.positions import Position
 from portfolio_stream.exactly_once.recovery import Halted
-from portfolio_stream.partitioning import partition_of
+from portfolio_stream.kafka.partitioning import partition_of
 from portfolio_stream.records.values import SeenEvent
 from portfolio_stream.web.catalog import parse
 from portfolio_stream.web.problem import Problem

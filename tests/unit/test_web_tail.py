@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 
-from portfolio_stream.batch_consumer import Piece
 from portfolio_stream.domain.rejection import Rejected
-from portfolio_stream.record_batches import HEADER_BYTES, UnreadableBatch, unreadable
+from portfolio_stream.kafka.batch_consumer import Piece
+from portfolio_stream.kafka.record_batches import HEADER_BYTES, UnreadableBatch, unreadable
 from portfolio_stream.records.outputs import ERROR_OFFSET, dead_letter, encode_processed
 from portfolio_stream.web import tail
 from portfolio_stream.web.tail import SHOWN_BYTES, SHOWN_CHARACTERS, Follower, Tail, sample, shown_letter, shown_output

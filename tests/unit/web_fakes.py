@@ -18,11 +18,11 @@ from kio.schema.errors import ErrorCode
 
 from agents.market_prices import read_record
 from portfolio_stream.errors import PortfolioStreamError
-from portfolio_stream.exactly_once.offset_lookup import LATEST
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.recovery import Halted
 from portfolio_stream.exactly_once.statistics import Statistics
 from portfolio_stream.exactly_once.store import META_KEY, Meta, Store, encode_meta, prefix_of
+from portfolio_stream.kafka.offset_lookup import LATEST
 from portfolio_stream.settings import Settings
 from portfolio_stream.web.access import IDENTITY_PATH
 from portfolio_stream.web.problem import Handler

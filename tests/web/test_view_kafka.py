@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from portfolio_stream.broker.probe import free_port
-from portfolio_stream.producer import make_producer
+from portfolio_stream.load.producer import make_producer
 from tests.integration.histories import Load
 from tests.integration.workers import Stage, Worker, until
 from tests.web.conftest import Viewer, running

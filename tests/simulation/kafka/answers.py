@@ -8,7 +8,7 @@ from uuid import UUID
 
 from kio.schema.errors import ErrorCode as E
 
-from portfolio_stream.exactly_once.wire import schema
+from portfolio_stream.kafka.wire import schema
 from tests.simulation.kafka.groups import Group
 from tests.simulation.kafka.transactions import Pair, Place
 

@@ -9,8 +9,8 @@ from aiokafka.client import CoordinationType
 from aiokafka.structs import TopicPartition
 
 from portfolio_stream.errors import BrokerUnreachable, PortfolioStreamError
-from portfolio_stream.exactly_once.connections import Client, ClusterView, Reader
-from portfolio_stream.exactly_once.reader import FetchLimits, Records
+from portfolio_stream.kafka.connections import Client, ClusterView, Reader
+from portfolio_stream.kafka.reader import FetchLimits, Records
 from tests.simulation.kafka.connection import Connection
 from tests.simulation.kafka.network import REQUEST_SECONDS, Link
 

@@ -29,10 +29,10 @@ from aiokafka.client import CoordinationType
 from aiokafka.structs import TopicPartition
 from kio.schema.errors import ErrorCode as E
 
-from portfolio_stream.exactly_once.connections import Connections
 from portfolio_stream.exactly_once.memory import MemoryRecord
-from portfolio_stream.exactly_once.reader import BatchUnreadable
-from portfolio_stream.record_batches import HEADER_BYTES, unreadable
+from portfolio_stream.kafka.connections import Connections
+from portfolio_stream.kafka.reader import BatchUnreadable
+from portfolio_stream.kafka.record_batches import HEADER_BYTES, unreadable
 from tests.simulation.kafka import answers
 from tests.simulation.kafka.client import SimulatedConnections
 from tests.simulation.kafka.groups import JOIN, Group

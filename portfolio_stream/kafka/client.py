@@ -23,10 +23,10 @@ from aiokafka.errors import (
     NotCoordinatorForGroupError,
 )
 
-from portfolio_stream.aiokafka_stop import stop_consumer, stop_producer
 from portfolio_stream.errors import InvalidSetting, KafkaRefused
-from portfolio_stream.kafka_reach import bootstrapped, why_unreachable
-from portfolio_stream.rebootstrap import recovering
+from portfolio_stream.kafka.aiokafka_stop import stop_consumer, stop_producer
+from portfolio_stream.kafka.reach import bootstrapped, why_unreachable
+from portfolio_stream.kafka.rebootstrap import recovering
 from portfolio_stream.settings import Security, Settings
 
 Client = TypeVar("Client")

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 from aiokafka import TopicPartition
 from aiokafka import errors as kafka_errors
 
-from portfolio_stream.aiokafka_stop import stop_consumer
-from portfolio_stream.batch_consumer import Piece, Reading, batch_consumer
-from portfolio_stream.rebootstrap import recovering
-from portfolio_stream.record_batches import UnreadableBatch
+from portfolio_stream.kafka.aiokafka_stop import stop_consumer
+from portfolio_stream.kafka.batch_consumer import Piece, Reading, batch_consumer
+from portfolio_stream.kafka.rebootstrap import recovering
+from portfolio_stream.kafka.record_batches import UnreadableBatch
 
 Records = list[Any]
 

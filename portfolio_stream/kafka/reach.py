@@ -28,7 +28,7 @@ from portfolio_stream.errors import (
     ProtocolMismatch,
     TlsFailed,
 )
-from portfolio_stream.quiet_logs import sparing
+from portfolio_stream.kafka.quiet_logs import sparing
 
 outage_log = sparing(__name__)
 

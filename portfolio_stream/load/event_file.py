@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from portfolio_stream.errors import EventFileUnusable
-from portfolio_stream.generator import Generated
+from portfolio_stream.load.events import Generated
 
 STANDARD_INPUT = Path("-")
 LINE_BYTES_LIMIT = 16 << 20  # far above what a topic takes; a file without line ends must not fill the memory

@@ -12,9 +12,9 @@ from typing import Any
 from aiokafka.errors import KafkaError
 
 from portfolio_stream.errors import PortfolioStreamError, TopicMisconfigured
-from portfolio_stream.kafka_reach import LOST, answered
-from portfolio_stream.kafka_topics import Topic, TopicDescription, describe_topics
-from portfolio_stream.topic_rules import Fault, faults_of
+from portfolio_stream.kafka.reach import LOST, answered
+from portfolio_stream.kafka.topic_rules import Fault, faults_of
+from portfolio_stream.kafka.topics import Topic, TopicDescription, describe_topics
 
 log = logging.getLogger(__name__)
 

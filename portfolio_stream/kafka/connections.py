@@ -11,9 +11,9 @@ from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.structs import TopicPartition
 
 from portfolio_stream.errors import PortfolioStreamError
-from portfolio_stream.exactly_once.reader import BatchReader, FetchLimits, Records
-from portfolio_stream.kafka_reach import why_unreachable
-from portfolio_stream.rebootstrap import recovering
+from portfolio_stream.kafka.reach import why_unreachable
+from portfolio_stream.kafka.reader import BatchReader, FetchLimits, Records
+from portfolio_stream.kafka.rebootstrap import recovering
 
 REQUEST_TIMEOUT_MS = 10_000
 

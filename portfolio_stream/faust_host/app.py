@@ -20,25 +20,25 @@ from faust.transport.drivers import TRANSPORTS
 
 from portfolio_stream.errors import NotTransactional, PortfolioStreamError
 from portfolio_stream.exactly_once.configuration import Configuration
-from portfolio_stream.exactly_once.connections import KafkaConnections
 from portfolio_stream.exactly_once.engine import Engine
-from portfolio_stream.exactly_once.faust.agent import SliceAgent
-from portfolio_stream.exactly_once.faust.command_line import (
+from portfolio_stream.exactly_once.identity import claim, release
+from portfolio_stream.exactly_once.ports import TableDefinition
+from portfolio_stream.exactly_once.store import Store
+from portfolio_stream.faust_host.agent import SliceAgent
+from portfolio_stream.faust_host.command_line import (
     NO_WEB_SERVER,
     idle_variables,
     judge,
     literal,
     refuse_strict,
 )
-from portfolio_stream.exactly_once.faust.stream import SliceSchema, SliceStream
-from portfolio_stream.exactly_once.faust.tables import ExactlyOnceTable, ExactlyOnceTableManager
-from portfolio_stream.exactly_once.identity import claim, release
-from portfolio_stream.exactly_once.ports import TableDefinition
-from portfolio_stream.exactly_once.store import Store
-from portfolio_stream.kafka_reach import why_unreachable
-from portfolio_stream.kafka_topics import ANY_TIMESTAMP, WEEK_MS, Role, Topic, create_missing, describe_topics
+from portfolio_stream.faust_host.stream import SliceSchema, SliceStream
+from portfolio_stream.faust_host.tables import ExactlyOnceTable, ExactlyOnceTableManager
+from portfolio_stream.kafka.connections import KafkaConnections
+from portfolio_stream.kafka.reach import why_unreachable
+from portfolio_stream.kafka.topic_check import TopicCheck, check_present
+from portfolio_stream.kafka.topics import ANY_TIMESTAMP, WEEK_MS, Role, Topic, create_missing, describe_topics
 from portfolio_stream.standard_streams import install
-from portfolio_stream.topic_check import TopicCheck, check_present
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 GC_THRESHOLDS = (100_000, 50, 1_000)
 
 SCHEME = "exactly-once"
-TRANSPORTS.aliases[SCHEME] = "portfolio_stream.exactly_once.faust.transport:Transport"
+TRANSPORTS.aliases[SCHEME] = "portfolio_stream.faust_host.transport:Transport"
 
 #: claims the identity, opens the store: before any broker is called
 MakeEngine = Callable[[list[TableDefinition[Any]]], Awaitable[Engine]]

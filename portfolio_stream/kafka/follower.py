@@ -20,12 +20,12 @@ from uuid import UUID
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
-from portfolio_stream.batch_consumer import Piece, Reading, batch_consumer
 from portfolio_stream.errors import PortfolioStreamError
-from portfolio_stream.exactly_once.topic_watch import WATCH_SECONDS, describe
-from portfolio_stream.kafka_client import client_options, connected
-from portfolio_stream.kafka_reach import LOST
-from portfolio_stream.record_batches import UnreadableBatch
+from portfolio_stream.kafka.batch_consumer import Piece, Reading, batch_consumer
+from portfolio_stream.kafka.client import client_options, connected
+from portfolio_stream.kafka.reach import LOST
+from portfolio_stream.kafka.record_batches import UnreadableBatch
+from portfolio_stream.kafka.topic_watch import WATCH_SECONDS, describe
 from portfolio_stream.settings import Settings
 
 log = logging.getLogger(__name__)

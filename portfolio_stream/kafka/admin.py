@@ -12,12 +12,12 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient
 
 from portfolio_stream.errors import TopicMissing
-from portfolio_stream.kafka_client import client_options, connected
-from portfolio_stream.kafka_reach import answered
-from portfolio_stream.kafka_topics import Topic, create_missing, describe_topics
+from portfolio_stream.kafka.client import client_options, connected
+from portfolio_stream.kafka.contract_topics import all_topics
+from portfolio_stream.kafka.reach import answered
+from portfolio_stream.kafka.topic_check import TopicCheck, check_present
+from portfolio_stream.kafka.topics import Topic, create_missing, describe_topics
 from portfolio_stream.settings import Settings
-from portfolio_stream.topic_check import TopicCheck, check_present
-from portfolio_stream.topics import all_topics
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from portfolio_stream.kafka_topics import Role, Topic, TopicDescription
+from portfolio_stream.kafka.topics import Role, Topic, TopicDescription
 
 Verdict = Literal["refuse", "warn"]
 HOUR_MS = str(3600 * 1000)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from portfolio_stream.kafka_topics import ANY_TIMESTAMP, WEEK_MS, Role, Topic
+from portfolio_stream.kafka.topics import ANY_TIMESTAMP, WEEK_MS, Role, Topic
 from portfolio_stream.settings import Settings
 
 #: Kafka takes 1 MB otherwise: less than a portfolio with very many currencies has, or a dead letter of many headers

@@ -13,8 +13,10 @@ from aiokafka import errors as kafka_errors
 from aiokafka.client import AIOKafkaClient
 from kio.schema.errors import ErrorCode
 
-from portfolio_stream.admin import admin_client, partition_count
-from portfolio_stream.exactly_once.offset_lookup import (
+from portfolio_stream.kafka.admin import admin_client, partition_count
+from portfolio_stream.kafka.client import COORDINATOR_MOVES, client_options, connected
+from portfolio_stream.kafka.members import Member, members_in
+from portfolio_stream.kafka.offset_lookup import (
     EARLIEST,
     LATEST,
     NO_OFFSET,
@@ -22,9 +24,7 @@ from portfolio_stream.exactly_once.offset_lookup import (
     group_offsets,
     log_offsets,
 )
-from portfolio_stream.exactly_once.wire import Coordinators, Lane, call, schema
-from portfolio_stream.kafka_client import COORDINATOR_MOVES, client_options, connected
-from portfolio_stream.members import Member, members_in
+from portfolio_stream.kafka.wire import Coordinators, Lane, call, schema
 from portfolio_stream.settings import Settings
 
 COORDINATOR_SECONDS, POLL_SECONDS = 10.0, 0.05  # nothing tells when it is there

@@ -7,8 +7,8 @@ from aiokafka import errors as kafka_errors
 from aiokafka.structs import TopicPartition
 from kio.schema.errors import ErrorCode as E
 
-from portfolio_stream.exactly_once.connections import Client
-from portfolio_stream.exactly_once.wire import Lane, Node, call, schema
+from portfolio_stream.kafka.connections import Client
+from portfolio_stream.kafka.wire import Lane, Node, call, schema
 
 _offset_fetch = schema("offset_fetch", 9)
 _list_offsets = schema("list_offsets", 8)

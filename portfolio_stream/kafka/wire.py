@@ -17,7 +17,7 @@ from aiokafka.client import CoordinationType
 from kio.serial import entity_reader, entity_writer
 
 from portfolio_stream.errors import BrokerTooOld
-from portfolio_stream.exactly_once.connections import Client
+from portfolio_stream.kafka.connections import Client
 
 Node = NewType("Node", int)
 

@@ -16,9 +16,9 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from portfolio_stream.broker.files import write_atomically
-from portfolio_stream.broker.repository import base_address
 from portfolio_stream.errors import BrokerCacheUnusable, BrokerDiskFull, BrokerDownloadFailed, BrokerJarMismatch
+from portfolio_stream.files import write_atomically
+from portfolio_stream.kafka.tools.repository import base_address
 
 KAFKA_VERSION = "4.3.1"
 LOCK = Path(__file__).with_name("kafka.lock")

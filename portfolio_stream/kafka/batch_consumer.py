@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import aiokafka.consumer.fetcher as fetcher
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from portfolio_stream.record_batches import (
+from portfolio_stream.kafka.record_batches import (
     BATCH_BYTES,
     MAGIC,
     PIECE_BYTES,

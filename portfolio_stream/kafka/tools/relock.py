@@ -1,4 +1,4 @@
-"""Write kafka.lock anew, when KAFKA_VERSION or a name below changes: `python -m portfolio_stream.broker.relock`.
+"""Write kafka.lock anew, when KAFKA_VERSION or a name below changes: `python -m portfolio_stream.kafka.tools.relock`.
 
 jgo walks Maven's metadata; this needs the network, and is no part of any start.
 """
@@ -11,9 +11,9 @@ from typing import Any
 from jgo.maven import MavenContext, PythonResolver
 from jgo.parse import Coordinate
 
-from portfolio_stream.broker.files import write_atomically
-from portfolio_stream.broker.jars import KAFKA_VERSION, LOCK, Jar
-from portfolio_stream.broker.repository import base_address
+from portfolio_stream.files import write_atomically
+from portfolio_stream.kafka.tools.jars import KAFKA_VERSION, LOCK, Jar
+from portfolio_stream.kafka.tools.repository import base_address
 
 LOG4J_VERSION = "2.25.3"
 # `!`: jgo would take each for a BOM too, and log4j's downgrades kafka-clients to 3.9.1

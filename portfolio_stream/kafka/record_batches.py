@@ -17,7 +17,7 @@ import cramjam
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.util import decode_varint_py as decode_varint  # the C one reads beyond the end
 
-from portfolio_stream.header_names import Headers, lenient_batch
+from portfolio_stream.kafka.header_names import Headers, lenient_batch
 
 #: decompressed: 64 times what a broker takes at once (max.message.bytes); JSON of events shrinks to a 10th or a 20th.
 #: It takes 60 ms, and is part of what a replay gives: verify expects the same batches to be too large

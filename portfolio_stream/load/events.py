@@ -15,7 +15,7 @@ from random import Random
 from typing import NamedTuple
 
 from portfolio_stream.domain.rejection import RejectionCode
-from portfolio_stream.partitioning import partition_of
+from portfolio_stream.kafka.partitioning import partition_of
 
 CURRENCIES = ("USD", "EUR", "GBP", "CHF")
 RECENT_EVENTS = 64  # what a re-send or a conflict refers to: within any sensible deduplication window

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from itertools import count
 from random import Random
 
-from portfolio_stream.generator import Generated, Mixture, decimal_text, first_cents, symbol_of
+from portfolio_stream.load.events import Generated, Mixture, decimal_text, first_cents, symbol_of
 
 STEP_MILLISECONDS = 100  # at 10 a second, which `run` produces, as_of is the time of day
 LEAST_CENTS = 100

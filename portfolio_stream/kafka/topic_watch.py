@@ -15,10 +15,10 @@ from aiokafka import errors as kafka_errors
 from kio.schema.errors import ErrorCode as E
 
 from portfolio_stream.errors import TopicMissing, TopicReplaced
-from portfolio_stream.exactly_once.connections import Client
-from portfolio_stream.exactly_once.wire import Lane, Node, call, schema
-from portfolio_stream.kafka_reach import LOST
-from portfolio_stream.quiet_logs import sparing
+from portfolio_stream.kafka.connections import Client
+from portfolio_stream.kafka.quiet_logs import sparing
+from portfolio_stream.kafka.reach import LOST
+from portfolio_stream.kafka.wire import Lane, Node, call, schema
 
 outage_log = sparing(__name__)
 

@@ -9,9 +9,9 @@ from aiokafka import errors as kafka_errors
 from aiokafka.client import AIOKafkaClient
 from kio.schema.errors import ErrorCode
 
-from portfolio_stream.exactly_once.wire import Lane, Node, call, schema
-from portfolio_stream.kafka_client import client_options, connected
-from portfolio_stream.kafka_reach import LOST
+from portfolio_stream.kafka.client import client_options, connected
+from portfolio_stream.kafka.reach import LOST
+from portfolio_stream.kafka.wire import Lane, Node, call, schema
 from portfolio_stream.settings import Settings
 
 _metadata = schema("metadata", 12)

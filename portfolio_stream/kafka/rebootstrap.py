@@ -27,7 +27,7 @@ from aiokafka.errors import KafkaError, NodeNotReadyError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from portfolio_stream.errors import OtherCluster
-from portfolio_stream.quiet_logs import sparing
+from portfolio_stream.kafka.quiet_logs import sparing
 
 log = logging.getLogger(__name__)
 outage_log = sparing(__name__)

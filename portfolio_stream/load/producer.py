@@ -18,10 +18,10 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError
 
-from portfolio_stream.generator import Generated
-from portfolio_stream.kafka_client import client_options
-from portfolio_stream.partitioning import partition_of
-from portfolio_stream.rebootstrap import recovering
+from portfolio_stream.kafka.client import client_options
+from portfolio_stream.kafka.partitioning import partition_of
+from portfolio_stream.kafka.rebootstrap import recovering
+from portfolio_stream.load.events import Generated
 from portfolio_stream.settings import Settings
 
 BATCH_BYTES = 256 * 1024  # far below max.message.bytes; larger ones gained nothing
