@@ -1,10 +1,11 @@
 """A real Apache Kafka on this machine: one broker, or three.
 
-- Brokers are processes of their own in sessions of their own: they outlive the one that started them. What another
-  process needs to find them lies in the data directory (`layout`).
-- `start` returns when every broker answers and holds every other for alive; if it raises, nothing it started runs.
-- Nothing is signalled whose identity was not checked (`processes`).
-- Nodes are numbered from 0; node i listens on port + i.
+- Each broker is a process in a session of its own. Brokers outlive the process that started them; other processes find
+  them through the data directory (`layout`).
+- `start` returns when every broker answers and lists all the other brokers as alive. If `start` raises, no broker that
+  it started is left running.
+- Before a process gets a signal, its identity is checked (`processes`).
+- Nodes are numbered from 0. Node i listens on port + i.
 """
 
 import os
@@ -35,17 +36,17 @@ from portfolio_stream.errors import (
 from portfolio_stream.kafka.tools import jars, java
 
 READY_SECONDS = 120.0  # a loaded two-core machine took 11 s for three
-PROBE_SECONDS = 0.05  # between two looks at a broker that starts
-STOP_SECONDS = 15.0  # a broker of a cluster that has lost its quorum waits for a controller that never answers
-KILL_SECONDS = 5.0  # SIGKILL is not refused, but writing back dirty pages can hold a process
+PROBE_SECONDS = 0.05  # between two looks at a starting broker
+STOP_SECONDS = 15.0  # without a quorum, a stopping broker would wait forever for a controller to answer
+KILL_SECONDS = 5.0  # no process refuses SIGKILL, but writing dirty pages to disk can delay its end
 
 
 def ignore(_: str) -> None:
-    """A progress callback that tells nobody."""
+    """A progress callback that drops every message."""
 
 
 class Cluster:
-    """The brokers of one data directory. Also a context manager: starts on entry, stops on exit."""
+    """The brokers of one data directory. As a context manager, it starts them on entry and stops them on exit."""
 
     def __init__(
         self,
@@ -56,12 +57,12 @@ class Cluster:
         listener: Listener | None = None,
         lock: Path = jars.LOCK,
     ) -> None:
-        """`lock` names the jars that run: another Kafka version's, for the tests that ask what that one does."""
+        """`lock` is the file that names Kafka's jars; tests of another Kafka version give another lock."""
         if brokers not in SIZES:
             raise InvalidSetting("--brokers", str(brokers), "1 or 3")
         if not 1 <= port <= probe.HIGHEST_PORT - brokers + 1:
             raise InvalidSetting("--port", str(port), f"a number from 1 to {probe.HIGHEST_PORT - brokers + 1}")
-        self.data_dir = data_dir.resolve()  # processes are known by this path: it must have one name
+        self.data_dir = data_dir.resolve()  # this path identifies our processes, so it must always be spelt the same
         self.port = port
         self.brokers = brokers
         self.profile: java.Profile = profile
@@ -76,10 +77,10 @@ class Cluster:
         return ",".join(f"127.0.0.1:{self.port + node}" for node in range(self.brokers))
 
     def start(self, progress: Callable[[str], None] = ignore) -> None:
-        """Fetch and format what is missing, start every broker that does not run, and return when the cluster serves.
+        """Start every broker that is not running, and return when the cluster serves.
 
-        `progress` is told each step in a sentence, from this thread. Raises any error of the embedded broker's section
-        in `portfolio_stream.errors`.
+        The first start also fetches Kafka's jars and formats the directories. `progress` gets one sentence for each
+        step, in the calling thread. Raises the embedded broker's errors (`portfolio_stream.errors`).
         """
         try:
             self._layout.claim()
@@ -94,22 +95,22 @@ class Cluster:
         progress(f"Kafka {jars.version_of(self._lock)} serves at {self.bootstrap_servers}.")
 
     def stop(self) -> None:
-        """Stop every broker that runs, also those that another process started. Does nothing if none does."""
+        """Stop every running broker, whichever process started it. Does nothing if no broker runs."""
         if self._layout.is_ours():
             with self._layout.exclusive():
                 self._end(range(self.brokers), signal.SIGTERM)
 
     def kill(self, node: int) -> None:
-        """SIGKILL one broker and return when it is gone: what a crash of its process does."""
+        """SIGKILL one broker, as a crash would end it. Returns when its process is gone."""
         self._end((node,), signal.SIGKILL)
 
     def stop_broker(self, node: int) -> None:
-        """Stop one broker in order: it hands its partitions over first."""
+        """Stop one broker cleanly: it hands its partitions to other brokers first."""
         with self._layout.exclusive():
             self._end((node,), signal.SIGTERM)
 
     def start_broker(self, node: int, progress: Callable[[str], None] = ignore) -> None:
-        """Start one broker again, with the ports it had, and return when it serves."""
+        """Start one broker again on the ports it had. Returns when the broker serves."""
         with self._layout.exclusive():
             running = self._find(node)
             if running is not None:
@@ -117,9 +118,9 @@ class Cluster:
             self._start_again(node, progress)
 
     def revive(self, progress: Callable[[str], None]) -> None:
-        """Start every broker of this object again that ended though nobody stopped it."""
+        """Restart every broker that this object started and that ended without being stopped."""
         ended = [node for node in self._children if self._ended_by_itself(node)]
-        if not ended:  # `stop` may have the lock now
+        if not ended:  # take no lock for nothing: a concurrent `stop` may hold it
             return
         with self._layout.exclusive():
             for node in ended:
@@ -128,9 +129,10 @@ class Cluster:
                 progress(f"Broker {node} serves again.")
 
     def wait(self, progress: Callable[[str], None] = ignore) -> None:
-        """Block until `stop` or `kill`, of any process, has ended every broker that this object started.
+        """Block until every broker that this object started has been ended by `stop` or `kill`, from any process.
 
-        One that ends by itself is told to `progress`, as long as others go on. Raises BrokerDied for the last.
+        If a broker ends by itself and others still run, `progress` gets a sentence about it. Raises BrokerDied if the
+        last running broker ends by itself.
         """
         while self._children:
             for node, child in tuple(self._children.items()):
@@ -146,7 +148,7 @@ class Cluster:
                 del self._children[node]
 
     def status(self) -> ClusterStatus:
-        """What runs now, whoever started it."""
+        """Returns the state of every broker now, whichever process started it."""
         record = self._layout.read_record()
         found = {node: self._find(node) for node in range(self.brokers)}
         running = frozenset(node for node, process in found.items() if process is not None)
@@ -178,7 +180,11 @@ class Cluster:
     # --- start ---
 
     def _check_idle(self) -> tuple[int, ...]:
-        """The nodes that do not run: all, or some of this very cluster. Raises BrokerAlreadyRunning for any other."""
+        """Returns the nodes that are not running.
+
+        Raises BrokerAlreadyRunning if all nodes run already, or if the running ones belong to a cluster with other
+        ports or another number of brokers. Raises ForeignDataDirectory if the directory is another cluster's.
+        """
         found = {node: self._find(node) for node in range(max(SIZES))}
         running = next(filter(None, found.values()), None)
         record = self._layout.read_record()
@@ -216,7 +222,7 @@ class Cluster:
         record = self._layout.read_record()
         if record is None:
             raise ForeignDataDirectory(self.data_dir, "its cluster was never started")
-        self._end((node,), signal.SIGKILL)  # it has ended; its pid file and our child may still be there
+        self._end((node,), signal.SIGKILL)  # the broker has ended; this removes its pid file and reaps our child
         self._check_ports((record.port + node, record.controller_ports[node]))
         with ExitStack() as undo:
             undo.callback(self._end, (node,), signal.SIGKILL)
@@ -227,7 +233,7 @@ class Cluster:
             undo.pop_all()
 
     def _record(self) -> Record:
-        """The record of this start, already written: ports may change while nothing runs, the cluster's id never."""
+        """Write and return the record of this start. Each start may have other ports; the cluster's id stays."""
         found = self._layout.read_record()
         controllers = probe.choose_controller_ports(self.port, self.brokers)
         record = (
@@ -254,24 +260,25 @@ class Cluster:
             self._wait_until(is_ready, node, expected, deadline)
 
     def _unregister_dead(self, nodes: Collection[int], record: Record, folder: Path) -> None:
-        """After a crash of all brokers, let the controllers alone write first that they are gone.
+        """After a crash of all brokers, run only the controllers first, and let them unregister the dead brokers.
 
-        A broker that starts while its registration from before the crash still counts becomes coordinator on old
-        metadata, for as long as that session lasts. When the session ends, no partition has a leader for a moment, and
-        Kafka 4.3 then skips transaction markers it is about to write (KAFKA-20734): the transaction ends without them,
-        and the last stable offset stays behind for ever. Unregistered brokers begin with nothing to skip, and need not
-        wait for the old session.
+        Without this, the registration from before the crash stays valid until its session ends. Until then, a broker
+        that starts becomes coordinator on old metadata. When the session ends, no partition has a leader for a moment,
+        and Kafka 4.3 skips the transaction markers that it should write then (KAFKA-20734). The transaction ends
+        without markers, and the last stable offset never moves again. A broker that is unregistered has no such old
+        session, so its start need not wait for one either.
         """
         dead = [node for node in nodes if self._layout.ended_abruptly(node)]
         if not dead or len(nodes) < record.brokers:
-            return  # a broker that lives leads what the dead ones led
+            return  # a live broker has already taken over the dead brokers' partitions
         for node in nodes:
             self._spawn(node, record, folder, is_broker=False)
         deadline = time.monotonic() + READY_SECONDS
         for node in dead:
             is_gone = partial(controller.unregister, node, record.controller_ports)
             self._wait_until(is_gone, node, nodes, deadline)
-        self._end(nodes, signal.SIGKILL)  # what they answered is on disk; SIGTERM would wait for a quorum that ends too
+        # The controllers' answers are on disk. SIGTERM would make each wait for a quorum that is ending too.
+        self._end(nodes, signal.SIGKILL)
 
     def _spawn(self, node: int, record: Record, folder: Path, is_broker: bool = True) -> None:
         self._since[node] = diagnosis.log_length(self._layout, node)
@@ -291,7 +298,7 @@ class Cluster:
         return probe.live_brokers(self.port + node, 1.0) >= others
 
     def _wait_until(self, condition: Callable[[], bool], node: int, expected: Collection[int], deadline: float) -> None:
-        """Raises BrokerDied for any of those expected to live, BrokerNotReady for the node."""
+        """Wait for the condition. Raises BrokerDied if an `expected` broker ends, BrokerNotReady at the deadline."""
         while not condition():
             for other, child in self._children.items():
                 if child.poll() is not None and other in expected:
@@ -301,7 +308,7 @@ class Cluster:
             time.sleep(PROBE_SECONDS)
 
     def _ended_by_itself(self, node: int) -> bool:
-        """`stop` and `kill`, of any process, take the pid file away first."""
+        """Whether the broker ended without `stop` or `kill`: those remove the pid file first, in any process."""
         return self._find(node) is None and self._layout.pid_file(node).exists()
 
     def _why_it_died(self, node: int) -> PortfolioStreamError:
@@ -321,7 +328,10 @@ class Cluster:
         return processes.find(self._layout.pid_file(node), str(self._layout.properties(node)))
 
     def _end(self, nodes: Iterable[int], number: signal.Signals) -> None:
-        """Signal all, then wait for each; what does not end in time is killed. The pid files go first: see `wait`."""
+        """Signal all nodes, then wait for each; kill a process that does not end within STOP_SECONDS.
+
+        The pid files are removed first, so that `wait` does not report these ends as crashes.
+        """
         found = {node: self._find(node) for node in nodes}
         for node, process in found.items():
             self._layout.pid_file(node).unlink(missing_ok=True)
@@ -334,5 +344,7 @@ class Cluster:
             child = self._children.pop(node, None)
             if child is not None:
                 if process is None:
-                    child.kill()  # it died, or the disk was too full for its pid file; our own child needs no check
+                    # The broker died, or a full disk kept its pid file from being written. A child of ours that is not
+                    # reaped keeps its pid, so its identity needs no check.
+                    child.kill()
                 child.wait()

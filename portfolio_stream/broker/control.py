@@ -1,11 +1,11 @@
-"""The broker commands, each one call; any process may give them, also one that started nothing.
+"""The broker commands, one function each. Any process may call them, even if it started no broker.
 
-run     serve until SIGINT, SIGTERM, SIGHUP, `stop` from elsewhere, or the death of the last broker
-start   return when the cluster serves, with what was missing of it started; the brokers go on without the caller, who
-        leaves none behind when such a signal comes before
-stop    end whatever runs in the data directory
-status  what runs there
-reset   stop, then delete the data directory's content, torn or not; never what is not the broker's own
+run     serve until SIGINT, SIGTERM, SIGHUP, `stop` from another process, or the death of the last broker
+start   start the missing brokers and return when the cluster serves; the brokers outlive the caller. If one of these
+        signals comes before the cluster serves, `start` stops the brokers that it started.
+stop    stop the brokers of the data directory
+status  tell which brokers of the data directory run
+reset   stop the brokers, then delete their files, damaged or not; other files stay
 """
 
 import signal
@@ -23,7 +23,7 @@ from portfolio_stream.kafka.tools.java import Profile
 
 
 class _Signalled(Exception):
-    """A signal that ends a command came; no error: it unwinds `run`."""
+    """A signal asks the command to end. This is no error: it only unwinds the stack of `run` or `start`."""
 
 
 def run(
@@ -33,7 +33,7 @@ def run(
     profile: Profile = "small",
     progress: Callable[[str], None] = ignore,
 ) -> None:
-    """Serve in the foreground, called from the main thread. Raises BrokerDied if the last broker ends by itself."""
+    """Serve in the foreground; call it in the main thread. Raises BrokerDied if the last broker ends by itself."""
     cluster = Cluster(data_dir, port, brokers, profile)
     with _signals_raise():
         try:
@@ -52,7 +52,7 @@ def start(
     profile: Profile = "small",
     progress: Callable[[str], None] = ignore,
 ) -> ClusterStatus:
-    """Called from the main thread. Raises KeyboardInterrupt if a signal ends it."""
+    """Start in the background; call it in the main thread. Raises KeyboardInterrupt if a signal comes first."""
     cluster = Cluster(data_dir, port, brokers, profile)
     try:
         with _signals_raise():
@@ -63,14 +63,14 @@ def start(
 
 
 def status(data_dir: Path) -> ClusterStatus | None:
-    """None if no cluster was ever started there. Raises ForeignDataDirectory if its record is damaged."""
+    """Returns None if no cluster was ever started there. Raises ForeignDataDirectory if cluster.json is damaged."""
     with disk_errors(data_dir.resolve()):
         cluster = _recorded(data_dir)
         return None if cluster is None else cluster.status()
 
 
 def stop(data_dir: Path) -> bool:
-    """Whether anything ran. Raises ForeignDataDirectory if the record is damaged."""
+    """Returns whether a broker was running. Raises ForeignDataDirectory if cluster.json is damaged."""
     with disk_errors(data_dir.resolve()):
         cluster = _recorded(data_dir)
         if cluster is None or not cluster.status().is_running:
@@ -80,7 +80,7 @@ def stop(data_dir: Path) -> bool:
 
 
 def reset(data_dir: Path) -> bool:
-    """Whether there was anything to delete. Raises ForeignDataDirectory if the directory is somebody else's."""
+    """Returns whether the directory was a broker's. Raises BrokerFolderUnusable if it holds other files only."""
     with disk_errors(data_dir.resolve()):
         return _reset(Layout(data_dir.resolve()))
 
@@ -90,7 +90,7 @@ def _reset(layout: Layout) -> bool:
         if layout.data_dir.exists() and any(layout.data_dir.iterdir()):
             raise BrokerFolderUnusable(layout.data_dir, "it holds files that are not this broker's")
         return False
-    Cluster(layout.data_dir, brokers=max(SIZES)).stop()  # finds them by their pid files; the record may be damaged
+    Cluster(layout.data_dir, brokers=max(SIZES)).stop()  # works from pid files alone: the record may be damaged
     with layout.exclusive():
         layout.check_unlocked(max(SIZES))
         layout.delete_all()
@@ -106,7 +106,7 @@ def _recorded(data_dir: Path) -> Cluster | None:
 def _signals_raise() -> Iterator[None]:
     def unwind(_number: int, _frame: FrameType | None) -> None:
         for number in previous:
-            signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt the stop
+            signal.signal(number, signal.SIG_IGN)  # a second signal must not interrupt the stop
         raise _Signalled
 
     previous = {number: signal.getsignal(number) for number in ending_signals()}

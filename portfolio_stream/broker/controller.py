@@ -1,6 +1,7 @@
-"""One request to the controllers: forget a dead broker's registration.
+"""One request to the controllers: unregister a dead broker.
 
-Over a plain socket, as `probe` asks the brokers: nothing else is up yet when it is needed (see `Cluster`).
+The request goes over a plain socket, as `probe`'s does. Kafka's clients need a broker, and no broker runs yet at this
+point (`Cluster._unregister_dead`).
 """
 
 import io
@@ -16,12 +17,12 @@ from kio.serial import entity_reader, entity_writer
 
 from portfolio_stream.broker.probe import CORRELATION, receive
 
-ANSWER_SECONDS = 2.0  # of one request; asked again until the caller gives up
+ANSWER_SECONDS = 2.0  # for one request; the caller repeats it
 GONE = (ErrorCode.none, ErrorCode.broker_id_not_registered)
 
 
 def unregister(node: int, controller_ports: Iterable[int]) -> bool:
-    """Whether the active controller has now written that the broker is gone; False: ask again, there is none yet."""
+    """Returns True when the active controller has unregistered the broker, False while no controller is active."""
     return any(_ask(port, node) in GONE for port in controller_ports)
 
 

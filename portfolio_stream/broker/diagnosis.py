@@ -1,4 +1,4 @@
-"""Why a broker ended by itself, read from what it wrote since its start; on a full disk that may be nothing."""
+"""Why a broker ended by itself, found in its log since its start. On a full disk the log may be empty."""
 
 import re
 import signal
@@ -8,7 +8,7 @@ from portfolio_stream.broker.layout import Layout
 from portfolio_stream.errors import BrokerAlreadyRunning, BrokerDied, BrokerDiskFull, PortfolioStreamError
 
 TAIL_BYTES = 256 << 10  # a start writes about 100 KiB
-LONGEST_LINE = 300  # characters that a terminal's one line may take
+LONGEST_LINE = 300  # characters of a log line that an error message repeats
 LOG_LINE = re.compile(r"^\S+T\S+ (?P<level>[A-Z]+) (?P<logger>\S+) (?P<message>.*)$")
 DEADLY = ("FATAL", "ERROR")
 FRAME = re.compile(r"^\s+at |^\s*\.\.\. \d+ more")
@@ -16,7 +16,7 @@ CAUSE = re.compile(r"^Caused by: (?P<message>.*)$")
 
 
 def why_it_died(layout: Layout, node: int, since: int, exit_code: int) -> PortfolioStreamError:
-    """The error that names the cause; `since` is the length of the log at the start (`log_length`)."""
+    """Returns the error that names the cause. `since` is the log's length before the broker's start (`log_length`)."""
     written = _tail(layout.log(node), since)
     printed = _tail(layout.output(node), 0)
     is_from_outside = exit_code == -signal.SIGKILL
@@ -36,7 +36,10 @@ def log_length(layout: Layout, node: int) -> int:
 
 
 def last_meaningful_line(written: str, printed: str) -> str:
-    """The innermost cause of the last deadly record; else that record; else what was printed or logged last."""
+    """Returns the innermost cause of the last FATAL or ERROR record, or that record's message if it has no cause.
+
+    Without such a record: the last line that the process printed, or else the last message that it logged.
+    """
     lines = written.splitlines()
     records = [(at, match) for at, line in enumerate(lines) if (match := LOG_LINE.match(line))]
     deadly = [(at, match) for at, match in records if match["level"] in DEADLY]
@@ -46,11 +49,11 @@ def last_meaningful_line(written: str, printed: str) -> str:
     said = [line.strip() for line in printed.splitlines() if line.strip() and not FRAME.match(line)]
     if said:
         return _cut(said[-1])
-    return _cut(records[-1][1]["message"]) if records else "it said nothing"
+    return _cut(records[-1][1]["message"]) if records else "it logged nothing"
 
 
 def _innermost_cause(lines: list[str]) -> str | None:
-    """Of the stack trace that the lines begin with: its last `Caused by`, else its first line."""
+    """Returns the last `Caused by` of the stack trace at the beginning of the lines, or else the trace's first line."""
     trace: list[str] = []
     for line in lines:
         if LOG_LINE.match(line):
@@ -70,6 +73,6 @@ def _tail(path: Path, since: int) -> str:
         return ""
     with path.open("rb") as file:
         size = file.seek(0, 2)
-        start = since if since <= size else 0  # rolled since: all of it is new
+        start = since if since <= size else 0  # a shorter log was rolled over since then: all of it is new
         file.seek(max(start, size - TAIL_BYTES))
         return file.read().decode("utf-8", "replace")

@@ -1,12 +1,12 @@
-"""The broker's data directory: what lies where, and whether it may be used.
+"""The files of the broker's data directory, and the checks before the directory is used.
 
-    .portfolio-stream-broker  says that the directory is ours; locked while a command starts, stops or deletes
+    .portfolio-stream-broker  the mark: the directory is ours; locked while a command starts, stops or deletes
     cluster.json              cluster id, number of brokers, ports; written before the first format, and after it
-    broker-0/                 Kafka's log.dirs of node 0; broker-0.properties, broker-0.pid beside it
-    logs/broker-0.log         the broker's log; broker-0.out is what its process printed
-    tmp/                      native libraries that Java unpacks; emptied at every start
+    broker-0/                 node 0's log.dirs; broker-0.properties and broker-0.pid are beside it
+    logs/broker-0.log         the broker's log; broker-0.out has what its process printed
+    tmp/                      native libraries that Java unpacks; emptied when all brokers start
 
-A directory without the mark that holds anything is somebody else's: nothing is ever written into it or deleted from it.
+A directory that has files but no mark belongs to someone else: nothing is ever written or deleted there.
 """
 
 import errno
@@ -26,21 +26,21 @@ from portfolio_stream.files import write_atomically
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 Port = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
-SIZES = (1, 3)  # two brokers bear no loss either; more do not fit a laptop
+SIZES = (1, 3)  # two brokers survive no loss, as one broker does not; more than three do not fit on a laptop
 MARK = ".portfolio-stream-broker"
-SMALLEST_FREE_BYTES = 128 << 20  # two segments: with less, the broker would die at its first roll
-FULL_BYTES = 1 << 20  # with less, no index file fits, and a log may have lost the line that says so
+SMALLEST_FREE_BYTES = 128 << 20  # two segments: with less, the broker would die when it opens its second segment
+FULL_BYTES = 1 << 20  # with less, no index file fits, and the broker's log may lack the line about the full disk
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
-    """cluster.json: what must be the same at the next start, and what other processes need to find the brokers."""
+    """cluster.json: the identity that the next start must find again, and the ports that other processes need."""
 
     cluster_id: str
     brokers: int
     port: Port
     controller_ports: tuple[Port, ...]
-    #: every node's directory was formatted once; until then they hold nothing that could be lost
+    #: every node's directory is formatted; until then the directories hold nothing that could be lost
     is_formatted: bool = False
 
 
@@ -72,12 +72,12 @@ class Layout:
         return self.data_dir / "cluster.json"
 
     def claim(self) -> None:
-        """Make the directory ours, if it is new or empty. Raises ForeignDataDirectory."""
+        """Put our mark into a new or empty directory. Raises BrokerFolderUnusable."""
         mark = self.data_dir / MARK
         if "," in str(self.data_dir):
-            raise BrokerFolderUnusable(self.data_dir, "Kafka cannot have a comma in its path")
+            raise BrokerFolderUnusable(self.data_dir, "Kafka accepts no comma in the path")
         if str(self.data_dir) != str(self.data_dir).strip() or not str(self.data_dir).isprintable():
-            raise BrokerFolderUnusable(self.data_dir, "Kafka would read white space or control characters otherwise")
+            raise BrokerFolderUnusable(self.data_dir, "Kafka misreads a path with control characters or outer blanks")
         if not mark.exists():
             if self.data_dir.exists() and (not self.data_dir.is_dir() or any(self.data_dir.iterdir())):
                 raise BrokerFolderUnusable(self.data_dir, "it holds files that are not this broker's")
@@ -90,7 +90,7 @@ class Layout:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """One command at a time. Raises BrokerAlreadyRunning if another one starts or stops right now."""
+        """Hold the directory's lock. Raises BrokerAlreadyRunning while another command holds it."""
         with (self.data_dir / MARK).open("rb") as mark:
             try:
                 fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -99,7 +99,7 @@ class Layout:
             yield
 
     def read_record(self) -> Record | None:
-        """None before the first start. Raises ForeignDataDirectory if it is torn."""
+        """Returns None before the first start. Raises ForeignDataDirectory if cluster.json is damaged."""
         try:
             content = json.loads(self.record.read_text(encoding="ascii"))
             record = msgspec.convert(content, Record)
@@ -108,14 +108,14 @@ class Layout:
             return record
         except FileNotFoundError:
             return None
-        except ValueError:  # msgspec's too
+        except ValueError:  # msgspec's errors are ValueErrors too
             raise ForeignDataDirectory(self.data_dir, f"{self.record.name} is damaged") from None
 
     def write_record(self, record: Record) -> None:
         write_atomically(self.record, json.dumps(asdict(record), indent=1).encode("ascii"))
 
     def check_room(self) -> None:
-        """Raises BrokerDiskFull."""
+        """Raises BrokerDiskFull if less than SMALLEST_FREE_BYTES are free."""
         if shutil.disk_usage(self.data_dir).free < SMALLEST_FREE_BYTES:
             raise BrokerDiskFull(self.data_dir)
 
@@ -123,7 +123,7 @@ class Layout:
         return shutil.disk_usage(self.data_dir).free < FULL_BYTES
 
     def check_formatted(self, record: Record) -> None:
-        """Every node's directory is the one that this cluster formatted. Raises ForeignDataDirectory."""
+        """Raises ForeignDataDirectory unless this cluster formatted every node's directory."""
         for node in range(record.brokers):
             folder = self.log_dir(node)
             found = read_properties(folder / "meta.properties")
@@ -137,18 +137,18 @@ class Layout:
                 raise ForeignDataDirectory(self.data_dir, f"{folder.name} has lost the cluster's metadata")
 
     def ended_abruptly(self, node: int) -> bool:
-        """The node served once, and its last end was not a controlled shutdown: its registration still stands."""
+        """Whether the node has served, and did not end with a controlled shutdown: it is then still registered."""
         folder = self.log_dir(node)
         return (folder / "__cluster_metadata-0").exists() and not (folder / ".kafka_cleanshutdown").exists()
 
     def check_unlocked(self, brokers: int) -> None:
-        """No live broker holds Kafka's own lock, whatever the pid files say. Raises BrokerAlreadyRunning."""
+        """Raises BrokerAlreadyRunning if a broker without a pid file runs: Kafka's own lock on its directory tells."""
         for node in range(brokers):
             if is_locked(self.log_dir(node) / ".lock"):
                 raise BrokerAlreadyRunning(self.data_dir, None)
 
     def delete_all(self) -> None:
-        """Delete what this module's text lists, the mark last; anything else is left where it is."""
+        """Delete the files that this module's docstring lists, the mark last. All other files stay."""
         for path in (*self.data_dir.glob("broker-*"), self.data_dir / "logs", self.tmp, self.record):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -160,7 +160,7 @@ class Layout:
 
 
 def as_operator_error(data_dir: Path, error: OSError) -> Exception:
-    """What the disk's refusal means to an operator; the error itself if it is not about the data directory."""
+    """Returns the operator's error for an OSError, or the OSError itself if it does not concern the data directory."""
     if error.errno in NO_ROOM:
         return BrokerDiskFull(data_dir)
     if not isinstance(error.filename, str):
@@ -172,7 +172,7 @@ def as_operator_error(data_dir: Path, error: OSError) -> Exception:
 
 @contextmanager
 def disk_errors(data_dir: Path) -> Iterator[None]:
-    """Raises `as_operator_error` for an OSError of the block."""
+    """Turn an OSError of the block into the error that `as_operator_error` gives."""
     try:
         yield
     except OSError as error:
@@ -180,7 +180,7 @@ def disk_errors(data_dir: Path) -> Iterator[None]:
 
 
 def read_properties(path: Path) -> dict[str, str]:
-    """A Java properties file without escapes; empty if there is none."""
+    """Read a Java properties file that has no escapes. Returns nothing if the file does not exist."""
     if not path.is_file():
         return {}
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -189,7 +189,7 @@ def read_properties(path: Path) -> dict[str, str]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether another process holds a POSIX lock on the file, as Java's FileChannel.tryLock takes it."""
+    """Whether another process holds a POSIX lock on the file; Java's FileChannel.tryLock takes such a lock."""
     if not path.exists():
         return False
     with path.open("r+b") as file:

@@ -1,7 +1,7 @@
-"""Ports, and what listens there: an open port is not yet a broker that serves.
+"""Free ports, and whether a broker serves at a port: a port opens before its broker serves.
 
-One Metadata request (version 1: small and without tagged fields) over a plain socket; its answer names the brokers that
-are registered and unfenced.
+The probe sends one Metadata request (version 1: small and without tagged fields) over a plain socket. The answer names
+the brokers that are registered and unfenced.
 """
 
 import socket
@@ -12,12 +12,12 @@ METADATA_KEY, METADATA_VERSION, CORRELATION = 3, 1, 1
 NO_TOPICS = struct.pack(">i", 0)
 CLIENT_ID = b"portfolio-stream"
 HIGHEST_PORT = 65_535
-CONTROLLER_DISTANCE = 10_000  # between a broker's port and its controller's: far from anything a user would choose next
-LARGEST_ANSWER = 1 << 20  # bytes; three brokers take a hundred, whatever is larger is no Kafka
+CONTROLLER_DISTANCE = 10_000  # from the first broker's port to the first controller's: users choose ports close by
+LARGEST_ANSWER = 1 << 20  # bytes; Kafka's answer for three brokers has a hundred, so a larger one is not Kafka's
 
 
 def live_brokers(port: int, timeout: float) -> frozenset[int]:
-    """Node ids that the broker at the port holds for alive; empty if it does not answer, or not as Kafka does."""
+    """Returns the ids of the nodes that the broker at the port lists as alive; none if no Kafka answers there."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout) as connection:
             connection.sendall(_request())
@@ -28,9 +28,9 @@ def live_brokers(port: int, timeout: float) -> frozenset[int]:
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on the port on loopback now."""
+    """Whether a server could now listen on this port of the loopback address."""
     with socket.socket() as candidate:
-        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Java does: TIME_WAIT does not count
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Java does: a port in TIME_WAIT is free
         try:
             candidate.bind(("127.0.0.1", port))
         except OSError:
@@ -39,7 +39,7 @@ def is_free(port: int) -> bool:
 
 
 def free_port(brokers: int = 1) -> int:
-    """A port for a cluster of its own: nothing listens there now, nor on those that follow for the other brokers."""
+    """Returns a port for a new cluster. The port and the next `brokers - 1` ports are free now."""
     while True:
         with socket.socket() as candidate:
             candidate.bind(("127.0.0.1", 0))
@@ -49,7 +49,7 @@ def free_port(brokers: int = 1) -> int:
 
 
 def choose_controller_ports(port: int, brokers: int) -> tuple[int, ...]:
-    """Free ports for the controllers, away from the brokers' own."""
+    """Returns free ports for the controllers, far from the brokers' ports."""
     first = port + CONTROLLER_DISTANCE
     if first + brokers > HIGHEST_PORT:
         first = port - CONTROLLER_DISTANCE
@@ -64,7 +64,7 @@ def _request() -> bytes:
 
 
 def receive(connection: socket.socket, size: int) -> bytes:
-    """Exactly so many bytes. Raises EOFError if the other side closes before."""
+    """Receive exactly `size` bytes. Raises EOFError if the other side closes the connection first."""
     content = b""
     while len(content) < size:
         part = connection.recv(size - len(content))

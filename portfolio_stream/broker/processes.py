@@ -1,7 +1,8 @@
-"""Processes by identity, not by number: a pid file may outlive its process, and its number be another program's.
+"""Find and signal our processes by identity, not by pid alone.
 
-A process is ours only if it started when the pid file says and its command line names our broker's properties file;
-nothing else is ever signalled.
+A pid file may outlive its process, and the system may give the pid to another program. A process is ours only if its
+start time equals the pid file's and its command line names our broker's properties file. No other process ever gets a
+signal.
 """
 
 import json
@@ -19,26 +20,29 @@ from typing import NamedTuple
 from portfolio_stream.files import write_atomically
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-POLL_SECONDS = 0.02  # another process's child cannot be waited for, only looked at
+POLL_SECONDS = 0.02  # a process can wait only for its own children; all others must be polled
 
 
 class Process(NamedTuple):
     pid: int
-    #: when it started, in the platform's own words; only compared
+    #: start time as the platform writes it; it is only compared
     started: str
 
 
 def ending_signals() -> tuple[signal.Signals, ...]:
-    """Those that end a command in order; without SIGHUP under nohup."""
+    """Returns the signals that ask a command to end. Under nohup, SIGHUP is not among them."""
     is_kept = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     return tuple(one for one in ENDING_SIGNALS if one is not signal.SIGHUP or not is_kept)
 
 
 @contextmanager
 def deferred_signals() -> Iterator[None]:
-    """Let the signals that end a command wait until the block is through: between a process's start and the record of
-    its pid, one that raises would leave the process to nobody. Handlers run in the main thread only; elsewhere nothing
-    is to be done. (Not by a signal mask: the child would inherit it.)"""
+    """Hold back the ending signals until the block is over, then raise them.
+
+    A signal between a process's start and the record of its pid would leave a process that no record names. Only the
+    main thread runs signal handlers, so in another thread this does nothing. A signal mask would not do: the child
+    would inherit it.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -58,14 +62,18 @@ def deferred_signals() -> Iterator[None]:
 
 
 def write_pid_file(path: Path, pid: int) -> None:
-    """Record a process that has just been started. If it is gone already, the path is left as it is."""
+    """Record a process that has just been started. Writes nothing if the process has already ended."""
     seen = _look(pid)
     if seen is not None:
         write_atomically(path, json.dumps({"pid": pid, "started": seen[0]}).encode("ascii"))
 
 
 def find(pid_file: Path, argument: str) -> Process | None:
-    """The live process that the pid file means and whose command line holds the argument; None if there is none."""
+    """Returns the live process that the pid file records, or None.
+
+    Also returns None if the process started at another time than the pid file says, or its command line lacks
+    `argument`: the pid then belongs to another program.
+    """
     try:
         content = json.loads(pid_file.read_text(encoding="ascii"))
         process = Process(int(content["pid"]), str(content["started"]))
@@ -82,7 +90,7 @@ def is_alive(process: Process) -> bool:
 
 
 def send(process: Process, number: signal.Signals) -> None:
-    """Signal a process, unless it has ended meanwhile."""
+    """Send a signal to the process, unless the process has ended."""
     if is_alive(process):
         try:
             os.kill(process.pid, number)
@@ -91,7 +99,7 @@ def send(process: Process, number: signal.Signals) -> None:
 
 
 def wait_for_end(process: Process, seconds: float) -> bool:
-    """True as soon as the process has ended, False if it has not within the seconds."""
+    """Returns True as soon as the process has ended, False if it still runs after `seconds`."""
     deadline = time.monotonic() + seconds
     while is_alive(process):
         if time.monotonic() >= deadline:
@@ -101,7 +109,7 @@ def wait_for_end(process: Process, seconds: float) -> bool:
 
 
 def _look(pid: int) -> tuple[str, str] | None:
-    """Start time and command line of a live process; None for none or a zombie."""
+    """Returns start time and command line of a live process; None if the process is a zombie or does not exist."""
     return _look_in_proc(pid) if Path("/proc/self/stat").exists() else _look_with_ps(pid)
 
 
@@ -111,7 +119,7 @@ def _look_in_proc(pid: int) -> tuple[str, str] | None:
         arguments = Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    fields = stat.rpartition(")")[2].split()  # the name before it may hold anything
+    fields = stat.rpartition(")")[2].split()  # the program's name in parentheses may hold any character
     state, started = fields[0], fields[19]
     return None if state in "ZX" else (started, arguments.replace(b"\0", b" ").decode("utf-8", "replace"))
 

@@ -1,6 +1,6 @@
-"""The server settings of the embedded broker, as one literal table with a reason beside each.
+"""The server settings of the embedded broker: literal tables, with a reason beside each setting that needs one.
 
-All of it listens on loopback only and speaks PLAINTEXT, and one more protocol where a `Listener` asks for it.
+Every listener is on the loopback address. Brokers and controllers speak PLAINTEXT; a `Listener` adds another protocol.
 """
 
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ MEBIBYTE = 1 << 20
 
 
 class Listener(NamedTuple):
-    """One more address of each broker: who comes by it is told of no other."""
+    """A second address of each broker. A client that connects to it gets only such addresses in the metadata."""
 
     #: SSL, SASL_PLAINTEXT or SASL_SSL
     protocol: str
-    #: of node 0; node i listens on port + i
+    #: node 0's port; node i listens on port + i
     port: int
     #: Kafka's settings of this listener, e.g. ssl.keystore.location
     settings: Mapping[str, str]
@@ -31,7 +31,7 @@ FIXED: Mapping[str, object] = {
     "controller.listener.names": "CONTROLLER",
     "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,"
     "SASL_SSL:SASL_SSL",
-    # topics have a contract: a typing error must not make one
+    # topics have a contract: a misspelt name must not create a topic
     "auto.create.topics.enable": "false",
     # a small machine: each partition of an internal topic costs files and start time
     "offsets.topic.num.partitions": 4,
@@ -39,7 +39,7 @@ FIXED: Mapping[str, object] = {
     "share.coordinator.state.topic.num.partitions": 1,
     "log.segment.bytes": 64 * MEBIBYTE,
     "log.index.size.max.bytes": 1 * MEBIBYTE,
-    # groups: a dead worker's partitions move within 3 s; a new group starts at once
+    # a dead worker's partitions move within 3 s; a new group starts at once
     "group.consumer.session.timeout.ms": 3_000,
     "group.consumer.min.session.timeout.ms": 3_000,
     "group.consumer.heartbeat.interval.ms": 500,
@@ -50,7 +50,7 @@ FIXED: Mapping[str, object] = {
     "offsets.retention.minutes": 10 * 365 * 24 * 60,
     # a dead producer's transaction is aborted within a second of its time-out (10 s by default)
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": 1_000,
-    # compaction: often enough to be seen, with buffers that a small heap has room for
+    # compact every 5 s, so that users see it happen; the buffers must fit into a small heap
     "log.cleaner.backoff.ms": 5_000,
     "log.cleaner.io.buffer.size": MEBIBYTE // 2,
 }
@@ -73,7 +73,7 @@ def server_properties(
     is_broker: bool = True,
     listener: Listener | None = None,
 ) -> str:
-    """The text of one node's properties file; a node that is no broker is a controller alone."""
+    """Returns the text of one node's properties file. If `is_broker` is false, the node is only a controller."""
     controller = f"CONTROLLER://127.0.0.1:{record.controller_ports[node]}"
     client = f"PLAINTEXT://127.0.0.1:{record.port + node}"
     if listener is not None:
@@ -96,7 +96,7 @@ def server_properties(
 
 
 def replication(brokers: int) -> Mapping[str, object]:
-    """One broker can lose nobody; of three, one may die and acks=all still means two copies."""
+    """One broker holds the only copy. Of three brokers one may die, and acks=all still means two copies."""
     factor, in_sync = (3, 2) if brokers >= 3 else (1, 1)
     return {
         "default.replication.factor": factor,
@@ -110,8 +110,8 @@ def replication(brokers: int) -> Mapping[str, object]:
 
 
 def fencing(brokers: int) -> Mapping[str, object]:
-    """How soon a silent broker's partitions get other leaders, and a silent controller its successor."""
-    if brokers == 1:  # nobody could take over: fencing it after a pause would only make its coordinators start anew
+    """Returns the settings for how soon a silent broker loses its partitions and a silent controller is replaced."""
+    if brokers == 1:  # no broker could take over; to fence this one after a pause would only restart its coordinators
         return {"broker.session.timeout.ms": 60_000}
     return {
         "broker.session.timeout.ms": 2_000,
@@ -123,7 +123,7 @@ def fencing(brokers: int) -> Mapping[str, object]:
 
 
 def escape(value: str) -> str:
-    """A value as Java's Properties reads it: UTF-8 text, backslashes and line ends come out unchanged."""
+    """Escape a value so that Java's Properties reads exactly this text, also backslashes, line ends and non-ASCII."""
     plain = value.replace("\\", "\\\\")
     return "".join(c if c.isascii() and c.isprintable() else "".join(f"\\u{u:04x}" for u in _utf16(c)) for c in plain)
 

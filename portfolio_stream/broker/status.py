@@ -1,4 +1,4 @@
-"""What `status` answers: plain values, read from the data directory and the brokers themselves."""
+"""The values that `status` returns, read from the data directory and from the brokers."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +8,9 @@ from pathlib import Path
 class BrokerStatus:
     node: int
     port: int
-    #: None: no process
+    #: None: the broker is not running
     pid: int | None
-    #: it answers, and holds every broker that runs for alive
+    #: the broker answers, and lists every running broker as alive
     is_ready: bool
     log: Path
 

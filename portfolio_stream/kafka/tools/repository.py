@@ -1,7 +1,7 @@
-"""Where Kafka's jars are fetched from. No address is written in this project.
+"""The address of the Maven repository that Kafka's jars come from. This project contains no such address.
 
-The first of: the environment's MAVEN_MIRROR; a mirror of `central` in Maven's own settings (the user's, then the
-machine's); the default of jgo, the library that knows Maven.
+The first of these that exists counts: the environment's MAVEN_MIRROR; a mirror of `central` in Maven's own settings
+(first the user's, then the machine's); the default of jgo, a library for Maven repositories.
 """
 
 import xml.etree.ElementTree as ElementTree
@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-CENTRAL = "central"  # the id Maven gives to its default repository
-#: what `mirrorOf` may say to mean central, the exact id first, as Maven prefers it
+CENTRAL = "central"  # Maven's id of its default repository
+#: values of `mirrorOf` that include central; the exact id first, since Maven prefers it
 PATTERNS = (CENTRAL, "*", "external:*")
 
 
@@ -23,14 +23,14 @@ class Mirror(NamedTuple):
 
 
 def settings_files(environment: Mapping[str, str]) -> tuple[Path, ...]:
-    """Maven's settings files, the strongest first; none of them needs to exist."""
+    """Returns the paths of Maven's settings files, the one with priority first. The files need not exist."""
     installations = [Path(environment[name]) / "conf" for name in ("MAVEN_HOME", "M2_HOME") if environment.get(name)]
     folders = [Path("~/.m2").expanduser(), *installations, Path("/etc/maven"), Path("/usr/share/maven/conf")]
     return tuple(folder / "settings.xml" for folder in folders)
 
 
 def base_address(environment: Mapping[str, str], settings: Iterable[Path] | None = None) -> str:
-    """The address, without a trailing slash, that Maven's layout of folders begins at."""
+    """Returns the repository's address, without a trailing slash."""
     given = environment.get("MAVEN_MIRROR")
     if given:
         return given.rstrip("/")
@@ -38,16 +38,16 @@ def base_address(environment: Mapping[str, str], settings: Iterable[Path] | None
         url = mirror_of_central(path)
         if url is not None:
             return url.rstrip("/")
-    from jgo.constants import MAVEN_CENTRAL_URL  # here: importing jgo takes longer than all else, and is rarely needed
+    from jgo.constants import MAVEN_CENTRAL_URL  # imported here: the import of jgo is slow, and rarely needed
 
     return str(MAVEN_CENTRAL_URL).rstrip("/")
 
 
 def mirror_of_central(settings: Path) -> str | None:
-    """The address of the mirror that a settings.xml gives for central.
+    """Returns the address of the mirror that a settings.xml gives for central, or None.
 
-    Blocked mirrors and those with a placeholder in their address are passed over, and so is a file that is missing,
-    unreadable or no XML: Maven reports such a file, we only want to know where to fetch from.
+    Ignores mirrors that are blocked or have a placeholder in their address. Ignores a file that is missing, unreadable
+    or not XML: reporting a broken file is Maven's task.
     """
     try:
         root = ElementTree.fromstring(settings.read_text(encoding="utf-8"))
