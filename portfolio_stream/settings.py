@@ -136,7 +136,7 @@ class Settings:
 
     @property
     def has_short_token(self) -> bool:
-        """Whether whoever has seen something signed with the token could guess it (web/signatures.py)."""
+        """Whether whoever has seen something signed with the token could guess it (http/signatures.py)."""
         return self.web_token is not None and len(self.web_token) < SHORTEST_TOKEN
 
     @property

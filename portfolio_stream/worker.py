@@ -20,14 +20,15 @@ from portfolio_stream.exactly_once.slices import Slice
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.faust_host.app import ExactlyOnceApp
 from portfolio_stream.faust_host.command_line import literal, refuse
+from portfolio_stream.http.access import Access
+from portfolio_stream.http.addresses import DEFAULT_PORT, advertised_address, authority, listen
 from portfolio_stream.kafka.admin import admin_client, prepare_for_worker
 from portfolio_stream.kafka.client import client_options
 from portfolio_stream.kafka.connections import KafkaConnections
 from portfolio_stream.kafka.follower import Follower
 from portfolio_stream.kafka.quiet_logs import quieten
 from portfolio_stream.settings import KINDS, Settings, read_value, unknown_variables, variable
-from portfolio_stream.web.access import Access
-from portfolio_stream.web.server import DEFAULT_PORT, WebServer, address_of, authority, listen
+from portfolio_stream.web.server import WebServer
 from tables.activity import ACTIVITY
 from tables.portfolios import PORTFOLIOS
 from tables.positions import POSITIONS
@@ -83,7 +84,7 @@ async def _make_engine(
         fold=settings.fold_signature,
         commit_interval_seconds=None if interval is None else interval / 1000,
     )
-    kafka = KafkaConnections(options=options, client_id=f"{identity.instance_id}@{address_of(settings, sock)}")
+    kafka = KafkaConnections(options=options, client_id=f"{identity.instance_id}@{advertised_address(settings, sock)}")
 
     def move(piece: Any) -> None:
         _count(piece, set_aside(piece, input_topic=settings.input_topic, dlq_topic=settings.dlq_topic))

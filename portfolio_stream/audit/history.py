@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from portfolio_stream.decoding import UNDECODABLE
 from portfolio_stream.foreign import whole_number
 from portfolio_stream.kafka.record_batches import Reason
 from portfolio_stream.records.outputs import ERROR_OFFSET, ERROR_PARTITION
-from portfolio_stream.undecodable import UNDECODABLE
 
 Noun = Literal["output", "dead_letter"]
 Headers = tuple[tuple[str, bytes | None], ...]

@@ -12,6 +12,7 @@ import msgspec
 
 from portfolio_stream.audit.history import SEPARATOR, Decided, Effect
 from portfolio_stream.audit.reader import cannot_read
+from portfolio_stream.decoding import UNDECODABLE
 from portfolio_stream.domain.activity import NOTHING, add, latest_in_time, leaving, open_window, window_of
 from portfolio_stream.domain.events import Adjustment, Event, Split, Trade
 from portfolio_stream.domain.fold import Outcome, fold
@@ -40,7 +41,6 @@ from portfolio_stream.records.values import (
     show_position,
     show_seen_event,
 )
-from portfolio_stream.undecodable import UNDECODABLE
 
 DECODERS: Mapping[bytes, Callable[[bytes], Any]] = {
     b"activity": decode_activity,

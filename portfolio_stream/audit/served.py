@@ -4,8 +4,8 @@ Any worker answers for any key: each request goes to the next of them. An answer
 One that is older than what was known to be committed when it was asked for is asked for again, for a while, and kept as
 it is only if that does not help.
 
-The group's members are asked by signed requests (web/peers.py): their client ids may name anybody's address. Only a URL
-that the operator gave gets the token itself.
+The audit sends signed requests (http/peers.py) to the group's members, because their client ids may name anybody's
+address. Only a URL that the operator gave gets the token itself.
 """
 
 import asyncio
@@ -28,10 +28,11 @@ from portfolio_stream.audit.key_index import KeyIndex
 from portfolio_stream.audit.partition import PartitionAudit
 from portfolio_stream.audit.replay import SHOW
 from portfolio_stream.audit.result import Coverage
+from portfolio_stream.decoding import decoded
+from portfolio_stream.http.answers import AnswerTooLarge, Peer, read_bounded
+from portfolio_stream.http.peers import Peers
 from portfolio_stream.kafka.members import Owner
 from portfolio_stream.settings import Settings
-from portfolio_stream.web.bounded import AnswerTooLarge, decoded, read_bounded
-from portfolio_stream.web.peers import Peer, Peers
 
 T = TypeVar("T")
 #: the workers of this moment: the group's, or base URLs that the operator gave

@@ -4,9 +4,7 @@ It shows no amount and no portfolio, and changes nothing. On loopback it asks fo
 without one), anywhere else for PORTFOLIO_WEB_TOKEN or the signature of a worker that has it.
 """
 
-import errno
 import logging
-import socket
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -19,13 +17,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from portfolio_stream.audit.board import Board, Verdict
-from portfolio_stream.errors import InvalidSetting, WebPortInUse
+from portfolio_stream.http.access import Access
+from portfolio_stream.http.addresses import authority, listen
+from portfolio_stream.http.exposition import exposed
+from portfolio_stream.http.listener import Listener
+from portfolio_stream.http.problem import json_response, problems
+from portfolio_stream.http.signed_access import AUDITOR
 from portfolio_stream.settings import Settings
-from portfolio_stream.web.access import Access
-from portfolio_stream.web.exposition import exposed
-from portfolio_stream.web.listener import Listener
-from portfolio_stream.web.problem import json_response, problems
-from portfolio_stream.web.signed_access import AUDITOR
 
 log = logging.getLogger(__name__)
 
@@ -36,26 +34,16 @@ SHUTDOWN_SECONDS = 0.3
 @asynccontextmanager
 async def serving(settings: Settings, port: int, board: Board) -> AsyncIterator[str]:
     """Its address. Raises WebPortInUse, WebTokenMissing and InvalidSetting."""
-    with _listen(settings.web_host, port) as sock:
+    with listen(settings.web_host, port) as sock:
         host = sock.getsockname()[0]
         token = None if ip_address(host).is_loopback else settings.web_token
         access = Access(replace(settings, web_token=token, web_advertised=None), host, AUDITOR)
         listener = Listener(_application(access, board), sock, log, SHUTDOWN_SECONDS)
         try:
             await listener.start()
-            yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            yield f"http://{authority(host, port)}"
         finally:
             await listener.stop()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise WebPortInUse(host, port) from error
-        raise InvalidSetting("PORTFOLIO_WEB_HOST", host, "an address this user may listen on") from error
 
 
 def _application(access: Access, board: Board) -> web.Application:

@@ -22,11 +22,11 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 import msgspec
 
+from portfolio_stream.decoding import UNDECODABLE
 from portfolio_stream.errors import StateUnreadable, StoreFailed, ValueNotBytes
 from portfolio_stream.exactly_once.database import Cursor, Database, Item, RocksDatabase
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.kafka.record_batches import UnreadableBatch
-from portfolio_stream.undecodable import UNDECODABLE
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """The members of the workers' group, and what of a member may be believed. Pure.
 
 1. Anybody who may read the group can join it with a client id of his choice. A client id of the form
-   `<instance>@host:port` says where a worker listens; only that worker's answer can prove it (web/peers.py).
+   `<instance>@host:port` says where a worker listens; only that worker's answer can prove it (http/peers.py).
 2. An instance id or address that is accepted here has no control characters and no part of a URL beside host and port:
    it can be logged, shown, and asked.
 """

@@ -9,6 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 from portfolio_stream.errors import StateUnreadable
 from portfolio_stream.exactly_once.ports import TableDefinition
+from portfolio_stream.http.problem import Problem
 from portfolio_stream.records.values import (
     SeenEvent,
     show_activity,
@@ -18,7 +19,6 @@ from portfolio_stream.records.values import (
     split_key,
 )
 from portfolio_stream.web.moment import Moment
-from portfolio_stream.web.problem import Problem
 from tables.activity import ACTIVITY
 from tables.portfolios import PORTFOLIOS
 from tables.positions import POSITIONS

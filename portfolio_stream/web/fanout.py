@@ -13,31 +13,31 @@ from typing import Generic, Protocol, TypeVar
 import msgspec
 from aiohttp import web
 
+from portfolio_stream.decoding import WireCount, WirePartition, decoded
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.foreign import whole_number
+from portfolio_stream.http.problem import Problem
+from portfolio_stream.http.signed_access import FORWARDED, PARTITIONS
 from portfolio_stream.kafka.members import Owner
-from portfolio_stream.web.bounded import Count, Partition, decoded
 from portfolio_stream.web.forwarding import Forwarding
 from portfolio_stream.web.moment import Moment
 from portfolio_stream.web.owners import Owners
-from portfolio_stream.web.problem import Problem
 from portfolio_stream.web.routing import Routing
-from portfolio_stream.web.signed_access import FORWARDED, PARTITIONS
 
 
 class Origin(msgspec.Struct, frozen=True):
     """Of what state a partition's share of an answer is."""
 
-    partition: Partition
+    partition: WirePartition
     #: the last source offset that it includes; null: none
-    offset: Count | None
+    offset: WireCount | None
     worker: str
 
 
 class Missing(msgspec.Struct, frozen=True):
     """A partition that an answer does not have."""
 
-    partition: Partition
+    partition: WirePartition
     #: its owner; null: none is known
     worker: str | None
     detail: str

@@ -6,10 +6,11 @@ from http import HTTPStatus
 import msgspec
 from aiohttp import web
 
+from portfolio_stream.decoding import decoded
+from portfolio_stream.http.answers import Peer, PeerAnswer
+from portfolio_stream.http.peers import Peers
+from portfolio_stream.http.problem import RETRY_AFTER_SECONDS, Problem, unavailable
 from portfolio_stream.kafka.members import Owner
-from portfolio_stream.web.bounded import decoded
-from portfolio_stream.web.peers import Answer, Peer, Peers
-from portfolio_stream.web.problem import RETRY_AFTER_SECONDS, Problem, unavailable
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,6 @@ class Forwarding:
         return web.Response(body=answer.body, status=answer.status, headers=headers)
 
 
-def _detail(answer: Answer) -> str:
+def _detail(answer: PeerAnswer) -> str:
     told = decoded(_decode, answer.body)
     return "" if told is None else told.detail

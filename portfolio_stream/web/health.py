@@ -16,7 +16,7 @@ from aiohttp import web
 
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.membership import Membership
-from portfolio_stream.web.problem import RETRY_AFTER_SECONDS, json_response
+from portfolio_stream.http.problem import RETRY_AFTER_SECONDS, json_response
 
 STANDSTILL_SECONDS = 30.0  # the rebalance time-out: by then the group has given our partitions to others
 UNREAD = "the prices topic is not read to its end, or not any more: /portfolios and /tables/prices answer 503"

@@ -9,10 +9,10 @@ from http import HTTPStatus
 from aiohttp import web
 
 from portfolio_stream.exactly_once.engine import Engine
+from portfolio_stream.http import signatures
+from portfolio_stream.http.answers import ProvedIdentity
+from portfolio_stream.http.problem import Problem, json_response
 from portfolio_stream.settings import Settings
-from portfolio_stream.web import signatures
-from portfolio_stream.web.peers import Identity
-from portfolio_stream.web.problem import Problem, json_response
 
 WRONG_NONCE = Problem(HTTPStatus.BAD_REQUEST, "The nonce of a challenge is 32 hexadecimal digits, in lower case.")
 
@@ -31,4 +31,4 @@ class IdentityProof:
         member, worker = self._engine.identity.member_id, self._engine.identity.instance_id
         key = self._key
         proof = None if key is None else signatures.prove_identity(key, nonce, self._address, member, worker)
-        return json_response(Identity(worker=worker, member=member, proof=proof))
+        return json_response(ProvedIdentity(worker=worker, member=member, proof=proof))

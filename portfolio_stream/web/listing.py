@@ -10,30 +10,29 @@ from collections.abc import Sequence
 import msgspec
 from aiohttp import web
 
-from portfolio_stream.web.bounded import Count as Number
-from portfolio_stream.web.bounded import Partition
+from portfolio_stream.decoding import WireCount, WirePartition
+from portfolio_stream.http.problem import Problem, json_response
+from portfolio_stream.http.signed_access import FORWARDED
 from portfolio_stream.web.catalog import PRICES_KEY, SERVED
 from portfolio_stream.web.census import Census, Count
 from portfolio_stream.web.fanout import Fanout, Missing
 from portfolio_stream.web.moment import Moment
 from portfolio_stream.web.prices import PriceQueries
-from portfolio_stream.web.problem import Problem, json_response
-from portfolio_stream.web.signed_access import FORWARDED
 from tables.prices import NAME, Prices
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
     """A table's share in one partition."""
 
-    partition: Partition
+    partition: WirePartition
     #: None: no owner is known
     worker: str | None
     #: the last source offset that it includes
-    offset: Number | None = None
-    keys: Number | None = None
-    bytes: Number | None = None
+    offset: WireCount | None = None
+    keys: WireCount | None = None
+    bytes: WireCount | None = None
     #: the last source offset that was counted
-    counted_offset: Number | None = None
+    counted_offset: WireCount | None = None
     #: how long ago
     counted_seconds_ago: float | None = None
 

@@ -19,10 +19,10 @@ from aiohttp import web
 
 from portfolio_stream.errors import PortfolioStreamError
 from portfolio_stream.exactly_once.engine import Engine
+from portfolio_stream.http.problem import Problem
 from portfolio_stream.kafka.quiet_logs import sparing
 from portfolio_stream.settings import Settings
 from portfolio_stream.web.health import membership_of
-from portfolio_stream.web.problem import Problem
 from portfolio_stream.web.tail import open_tail
 from portfolio_stream.web.watch import Watch
 

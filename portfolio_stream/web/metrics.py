@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.statistics import Histogram
-from portfolio_stream.web.exposition import exposed
+from portfolio_stream.http.exposition import exposed
 from portfolio_stream.web.health import is_alive, membership_of
 from portfolio_stream.web.roll import Roll
 from tables.prices import Prices

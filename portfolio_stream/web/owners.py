@@ -12,15 +12,15 @@ from http import HTTPStatus
 from aiohttp import web
 
 from portfolio_stream.exactly_once.engine import Engine
+from portfolio_stream.http.problem import Problem, unavailable
+from portfolio_stream.http.signed_access import FORWARDED
 from portfolio_stream.kafka.members import Member, Owner
 from portfolio_stream.kafka.partitioning import partition_of
 from portfolio_stream.settings import Settings
 from portfolio_stream.web.forwarding import Forwarding
 from portfolio_stream.web.health import STARTING, membership_of, state_of
 from portfolio_stream.web.moment import Moment
-from portfolio_stream.web.problem import Problem, unavailable
 from portfolio_stream.web.routing import Routing
-from portfolio_stream.web.signed_access import FORWARDED
 
 NO_OWNER = "The partition has no owner at the moment."
 HANDED_OVER = "The partition is being handed over."

@@ -9,7 +9,7 @@ from importlib.resources import files
 
 from aiohttp import web
 
-from portfolio_stream.web.problem import Problem
+from portfolio_stream.http.problem import Problem
 
 CONTENT_TYPES = {
     ".html": "text/html; charset=utf-8",

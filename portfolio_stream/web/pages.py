@@ -12,11 +12,11 @@ import msgspec
 from aiohttp import web
 
 from portfolio_stream.exactly_once.store import Store
+from portfolio_stream.http.problem import Problem, json_response, unavailable
 from portfolio_stream.web.catalog import TABLES_PATH, Served, find
 from portfolio_stream.web.fanout import Collected, Fanout, Missing, Origin
 from portfolio_stream.web.moment import Moment
 from portfolio_stream.web.paging import Asked, Row, Rows, cursor_of, key_of, merge, read_query
-from portfolio_stream.web.problem import Problem, json_response, unavailable
 
 EXAMINED_LIMIT = 5_000  # entries a worker reads for one page: some 20 ms of its readers' thread
 

@@ -19,10 +19,10 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from portfolio_stream.decoding import WirePartition
+from portfolio_stream.http.problem import Problem
 from portfolio_stream.records.values import SEPARATOR, join_key
-from portfolio_stream.web.bounded import Partition
 from portfolio_stream.web.catalog import WRONG_ESCAPE
-from portfolio_stream.web.problem import Problem
 
 ROWS = 100
 ROWS_LIMIT = 1_000
@@ -54,7 +54,7 @@ class Row(msgspec.Struct, frozen=True):
     key: tuple[str, ...]
     #: JSON
     value: msgspec.Raw
-    partition: Partition
+    partition: WirePartition
 
     @property
     def order(self) -> bytes:

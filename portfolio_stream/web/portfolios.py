@@ -17,12 +17,12 @@ from portfolio_stream.domain.positions import Position
 from portfolio_stream.domain.prices import Price
 from portfolio_stream.domain.valuation import Value, total, value
 from portfolio_stream.exactly_once.store import Store
+from portfolio_stream.http.problem import Problem, json_response, unavailable
 from portfolio_stream.records.values import SEPARATOR, join_key, show_portfolio, show_position
 from portfolio_stream.web.catalog import SERVED, parse_key
 from portfolio_stream.web.moment import Moment
 from portfolio_stream.web.owners import Owners
 from portfolio_stream.web.prices import UNREAD, PriceQueries
-from portfolio_stream.web.problem import Problem, json_response, unavailable
 from tables.portfolios import PORTFOLIOS
 from tables.positions import POSITIONS
 from tables.prices import Prices

@@ -10,12 +10,12 @@ from http import HTTPStatus
 import msgspec
 from aiohttp import web
 
+from portfolio_stream.http.problem import Problem, json_response, unavailable
 from portfolio_stream.records.prices import show_price
 from portfolio_stream.web.catalog import NO_SUCH_KEY, PRICES_KEY, TABLES_PATH, parse_key
 from portfolio_stream.web.fanout import Origin
 from portfolio_stream.web.pages import Page
 from portfolio_stream.web.paging import Row, cursor_of, read_query
-from portfolio_stream.web.problem import Problem, json_response, unavailable
 from tables.prices import NAME, Prices
 
 PATH = f"{TABLES_PATH}{NAME}"

@@ -8,10 +8,10 @@ from http import HTTPStatus
 
 from aiohttp import web
 
+from portfolio_stream.http.problem import Problem, json_response
 from portfolio_stream.web.catalog import NO_SUCH_KEY, Lookup, parse
 from portfolio_stream.web.moment import Moment
 from portfolio_stream.web.owners import Owners
-from portfolio_stream.web.problem import Problem, json_response
 
 
 class Queries:

@@ -15,16 +15,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from portfolio_stream.exactly_once.engine import Engine
+from portfolio_stream.http.answers import Peer, PeerKind
+from portfolio_stream.http.peers import Peers
 from portfolio_stream.kafka.members import RENAME_ONE, STOP_IT, Member, Owner, alike_named, escaped, namesakes_among
 from portfolio_stream.web.health import membership_of
-from portfolio_stream.web.peers import Kind, Peer, Peers
 from portfolio_stream.web.routing import Routing
 
 log = logging.getLogger(__name__)
 
 CALL_SECONDS = 5.0  # one request to the group's coordinator; addresses that have proved themselves are not asked
 #: seconds without a proof until a member with a worker's client id is called foreign
-FOREIGN_AFTER: Mapping[Kind, float] = {
+FOREIGN_AFTER: Mapping[PeerKind, float] = {
     "worker": math.inf,
     "other_token": math.inf,  # a token is rolled over: it processes what it owns
     "refusing": math.inf,  # a worker of another version: so does it

@@ -1,28 +1,28 @@
 """The worker's web server: it answers from before the engine's start until after its end.
 
-The port is taken before any broker is called, and the engine's client id names it: see `listen`. Paths hold portfolio
-ids: access logs are off, and a request that is not HTTP is not logged with what it said.
+A worker takes the port (`http.addresses`) before it calls any broker, and the engine's client id names the port. Paths
+hold portfolio ids. So access logs are off, and the log does not repeat a request that is no HTTP.
 """
 
 import asyncio
-import errno
 import logging
 import socket
-from collections.abc import Iterator
-from ipaddress import ip_address
 
 from aiohttp import web
 
-from portfolio_stream.errors import InvalidSetting, WebPortInUse
 from portfolio_stream.exactly_once.engine import Engine
+from portfolio_stream.http.access import IDENTITY_PATH, Access
+from portfolio_stream.http.addresses import advertised_address
+from portfolio_stream.http.listener import Listener
+from portfolio_stream.http.peers import Peers
+from portfolio_stream.http.problem import problems
+from portfolio_stream.http.sign_in import LOGIN, LOGOUT, SignIn
 from portfolio_stream.settings import SHORTEST_TOKEN, Settings
-from portfolio_stream.web.access import IDENTITY_PATH, Access
 from portfolio_stream.web.census import Census
 from portfolio_stream.web.fanout import Fanout
 from portfolio_stream.web.forwarding import Forwarding
 from portfolio_stream.web.health import Health
 from portfolio_stream.web.identity import IdentityProof
-from portfolio_stream.web.listener import BACKLOG, Listener
 from portfolio_stream.web.live import Live
 from portfolio_stream.web.metrics import Metrics
 from portfolio_stream.web.operations import ONE_PATH as ONE_PARTITION_PATH
@@ -30,11 +30,8 @@ from portfolio_stream.web.operations import PATH as PARTITIONS_PATH
 from portfolio_stream.web.operations import Operations
 from portfolio_stream.web.owners import Owners
 from portfolio_stream.web.page import Page
-from portfolio_stream.web.peers import Peers
-from portfolio_stream.web.problem import problems
 from portfolio_stream.web.roll import Roll
 from portfolio_stream.web.routing import Routing
-from portfolio_stream.web.sign_in import LOGIN, LOGOUT, SignIn
 from portfolio_stream.web.status import PATH as WORKER_PATH
 from portfolio_stream.web.status import Status
 from portfolio_stream.web.table_routes import table_routes
@@ -43,8 +40,6 @@ from tables.prices import Prices
 
 log = logging.getLogger(__name__)
 
-DEFAULT_PORT = 6066
-LAST_PORT = 65_535
 LONGER_TOKEN = (
     f"Give all workers and commands a random one of {SHORTEST_TOKEN} characters or more, such as that of `openssl rand "
     "-hex 16`: whoever reaches this port can try shorter ones on a machine of his own."
@@ -59,52 +54,6 @@ HEADERS = {
 }
 
 
-def listen(host: str, port: int | None, host_setting: str = "PORTFOLIO_WEB_HOST") -> socket.socket:
-    """A bound, listening socket; None: 6066, or the next free port. Raises WebPortInUse and InvalidSetting.
-
-    `host_setting` is the option or variable that `host` comes from.
-    """
-    for candidate in _candidates(port):
-        try:
-            return _listen(host, candidate)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise InvalidSetting(host_setting, host, "an address this user may listen on") from error
-    raise WebPortInUse(host, DEFAULT_PORT if port is None else port)
-
-
-def _candidates(port: int | None) -> Iterator[int]:
-    yield from range(DEFAULT_PORT, LAST_PORT + 1) if port is None else (port,)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """listen() too finds a port taken: two sockets may bind to it at the same time while none listens."""
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    sock = socket.socket(family, kind, protocol)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)
-        sock.listen(BACKLOG)
-    except OSError:
-        sock.close()
-        raise
-    sock.setblocking(False)
-    return sock
-
-
-def address_of(settings: Settings, sock: socket.socket) -> str:
-    """host:port that peers use: what the operator says, or where we listen; on all addresses, the machine's name."""
-    host, port = sock.getsockname()[:2]
-    if ip_address(host).is_unspecified:
-        host = socket.gethostname()
-    return settings.web_advertised or authority(host, port)
-
-
-def authority(host: str, port: int) -> str:
-    """host:port, as it stands in a URL."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 class WebServer:
     def __init__(self, engine: Engine, settings: Settings, sock: socket.socket, prices: Prices) -> None:
         self._engine = engine
@@ -115,12 +64,12 @@ class WebServer:
         self.routing = Routing(engine)
         self._forwarding = Forwarding(self._peers)
         self._owners = Owners(engine, settings, self.routing, self._forwarding)
-        self._roll = Roll(engine, self.routing, self._peers, address_of(settings, sock))
+        self._roll = Roll(engine, self.routing, self._peers, advertised_address(settings, sock))
         self._calling: asyncio.Task[None] | None = None
         self._census = Census(engine, self._owners)
         self._listener: Listener | None = None
         #: host:port that peers use
-        self.address = address_of(settings, sock)
+        self.address = advertised_address(settings, sock)
         #: where it listens
         self.port: int = sock.getsockname()[1]
 

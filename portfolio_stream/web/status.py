@@ -6,11 +6,11 @@ from uuid import uuid4
 import msgspec
 from aiohttp import web
 
+from portfolio_stream.decoding import WireCount, WirePartition
 from portfolio_stream.exactly_once.engine import Engine
-from portfolio_stream.web.bounded import Count, Partition
+from portfolio_stream.http.problem import json_response
 from portfolio_stream.web.health import Group, readiness
 from portfolio_stream.web.metrics import REJECTED, VERSION
-from portfolio_stream.web.problem import json_response
 
 PATH = "/worker"
 
@@ -21,7 +21,7 @@ class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
     #: running, recovering or halted
     state: str
     #: of a halted one: the record that an operator must look at, and why
-    offset: Count | None = None
+    offset: WireCount | None = None
     reason: str | None = None
 
 
@@ -37,15 +37,15 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     uptime_seconds: float
     #: why it is not ready; empty when it is
     reasons: tuple[str, ...]
-    partitions: dict[Partition, PartitionStatus]
-    events: Count
-    commits: Count
-    rejected: Count
+    partitions: dict[WirePartition, PartitionStatus]
+    events: WireCount
+    commits: WireCount
+    rejected: WireCount
     #: times everything uncommitted was dropped
-    drops: Count
+    drops: WireCount
     #: events by the seconds from their record's timestamp to their commit: upper bounds, counts, one more above all
     latency_bounds: tuple[float, ...]
-    latency_counts: tuple[Count, ...]
+    latency_counts: tuple[WireCount, ...]
 
 
 class Status:

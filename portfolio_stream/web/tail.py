@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 import msgspec
 from aiokafka import TopicPartition
 
+from portfolio_stream.decoding import UNDECODABLE
 from portfolio_stream.kafka.batch_consumer import Piece, Reading, batch_consumer
 from portfolio_stream.kafka.client import client_options, connected
 from portfolio_stream.records.outputs import origin_of
 from portfolio_stream.settings import Settings
-from portfolio_stream.undecodable import UNDECODABLE
 
 R = TypeVar("R")
 

@@ -7,10 +7,12 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from portfolio_stream.web import signatures
-from portfolio_stream.web.bounded import AnswerTooLarge, Count, decoded, read_bounded
-from portfolio_stream.web.peers import authorization, is_loopback
-from portfolio_stream.web.signed_access import AUDITOR
+from portfolio_stream.decoding import WireCount, decoded
+from portfolio_stream.http import signatures
+from portfolio_stream.http.addresses import is_loopback
+from portfolio_stream.http.answers import AnswerTooLarge, read_bounded
+from portfolio_stream.http.peers import authorization
+from portfolio_stream.http.signed_access import AUDITOR
 
 ANSWER_SECONDS = 0.5  # it has its answer ready
 SHOWN_ANOMALIES = 20
@@ -21,17 +23,17 @@ HOW = "portfolio-stream verify --follow"
 class Anomaly(msgspec.Struct, frozen=True):
     kind: str
     detail: str
-    partition: Count | None = None
-    offset: Count | None = None
+    partition: WireCount | None = None
+    offset: WireCount | None = None
 
 
 class Audit(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Literal["holds", "violated", "unverifiable", "starting", "not audited"]
     #: of "not audited": why, and what to do
     detail: str = ""
-    records: Count = 0
+    records: WireCount = 0
     #: records that it is behind the source
-    lag: Count = 0
+    lag: WireCount = 0
     anomalies: tuple[Anomaly, ...] = ()
     #: RFC 3339
     updated: str | None = None

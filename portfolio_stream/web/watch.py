@@ -12,16 +12,18 @@ import aiohttp
 import msgspec
 from aiokafka.errors import KafkaError
 
+from portfolio_stream.decoding import decoded
 from portfolio_stream.exactly_once.engine import Engine
+from portfolio_stream.http import signatures
+from portfolio_stream.http.answers import Peer
+from portfolio_stream.http.peers import Peers
 from portfolio_stream.kafka.group import Group, Offsets
 from portfolio_stream.kafka.members import Member, Owner
 from portfolio_stream.kafka.quiet_logs import sparing
 from portfolio_stream.settings import Settings
-from portfolio_stream.web import signatures, status, verdict
-from portfolio_stream.web.bounded import decoded
+from portfolio_stream.web import status, verdict
 from portfolio_stream.web.group import GroupState, Ledger, Look, Silence
 from portfolio_stream.web.health import membership_of
-from portfolio_stream.web.peers import Peer, Peers
 from portfolio_stream.web.roll import Roll
 from portfolio_stream.web.routing import Routing
 from portfolio_stream.web.status import Status, WorkerStatus

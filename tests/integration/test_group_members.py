@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer
 from portfolio_stream import cli
 from portfolio_stream.broker.cluster import Cluster
 from portfolio_stream.broker.probe import free_port
-from portfolio_stream.web.access import IDENTITY_PATH
+from portfolio_stream.http.access import IDENTITY_PATH
 from tests.integration.workers import Worker, until
 
 TOKEN = "the operator's secret"

@@ -24,8 +24,8 @@ from portfolio_stream.faust_host.command_line import (
     VARIABLES,
     idle_variables,
 )
+from portfolio_stream.http.addresses import DEFAULT_PORT, authority
 from portfolio_stream.settings import Settings
-from portfolio_stream.web.server import DEFAULT_PORT, authority
 from portfolio_stream.worker import _app_or_exit, make_app
 from tests.integration.sensor_averages import code
 

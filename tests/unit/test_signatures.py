@@ -2,8 +2,8 @@
 
 import pytest
 
-from portfolio_stream.web import signatures
-from portfolio_stream.web.signatures import Request
+from portfolio_stream.http import signatures
+from portfolio_stream.http.signatures import Request
 
 TOKEN, GROUP = "a long random secret", "portfolio-stream"
 KEY = bytes.fromhex("9567b9cd04e108a10a385641f18922891b322483ae465a6b463d317d5bba3ef5")

@@ -12,15 +12,16 @@ import pytest
 from aiohttp import ThreadedResolver, web
 
 from portfolio_stream.exactly_once.recovery import Halted
+from portfolio_stream.http import signatures
+from portfolio_stream.http.peers import Peers
+from portfolio_stream.http.signed_access import AUDITOR, SignedAccess
 from portfolio_stream.kafka.group import Offsets
 from portfolio_stream.kafka.members import Owner
 from portfolio_stream.settings import Settings
-from portfolio_stream.web import signatures, verdict
+from portfolio_stream.web import verdict
 from portfolio_stream.web.group import FORGOTTEN_SECONDS, GroupState, Ledger, Look, Silence, WorkerRow
-from portfolio_stream.web.peers import Peers
 from portfolio_stream.web.roll import Roll
 from portfolio_stream.web.routing import Routing
-from portfolio_stream.web.signed_access import AUDITOR, SignedAccess
 from portfolio_stream.web.status import PATH, PartitionStatus, Status, WorkerStatus
 from portfolio_stream.web.watch import Watch
 from tests.unit.web_fakes import FakeCoordinator, FakeEngine, get, listening, serving

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 from aiohttp import web
 
+from portfolio_stream.http.peers import Peers
 from portfolio_stream.kafka.members import Owner
 from portfolio_stream.web import verdict
-from portfolio_stream.web.peers import Peers
 from tests.unit.web_fakes import PARTITIONS, FakeCoordinator, FakeEngine, get, listening, serving
 
 DEEP = b"[" * 2_000

@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 from aiohttp import web
 
-from portfolio_stream.web import listener
-from portfolio_stream.web.listener import CONNECTIONS, Listener, most_connections
+from portfolio_stream.http import listener
+from portfolio_stream.http.listener import CONNECTIONS, Listener, most_connections
 
 log = logging.getLogger(__name__)
 

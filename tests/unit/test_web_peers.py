@@ -15,14 +15,15 @@ import pytest
 from aiohttp import web
 
 from portfolio_stream.errors import PartitionNotHalted
+from portfolio_stream.http import peers, signatures, signed_access
+from portfolio_stream.http.access import IDENTITY_PATH
+from portfolio_stream.http.answers import Peer, PeerAnswer
+from portfolio_stream.http.peers import Peers
+from portfolio_stream.http.signatures import Request
+from portfolio_stream.http.signed_access import FORWARDED, LIFE_SECONDS, PARTITIONS, SignedAccess
 from portfolio_stream.kafka.members import Owner
 from portfolio_stream.kafka.partitioning import partition_of
-from portfolio_stream.web import peers, signatures, signed_access
-from portfolio_stream.web.access import IDENTITY_PATH
-from portfolio_stream.web.peers import Answer, Peer, Peers
 from portfolio_stream.web.server import WebServer
-from portfolio_stream.web.signatures import Request
-from portfolio_stream.web.signed_access import FORWARDED, LIFE_SECONDS, PARTITIONS, SignedAccess
 from tests.unit.web_fakes import PARTITIONS as COUNT
 from tests.unit.web_fakes import FakeCoordinator, FakeEngine, get, listening, request, serving
 
@@ -182,7 +183,7 @@ async def test_answers_are_bounded(two: tuple[WebServer, WebServer], monkeypatch
     """A longer one is cut off and refused, whatever its length was said to be."""
     async with asking() as asker:
         owner = worker("w2", two[1].address)
-        assert isinstance(await asker.ask(owner, "/metrics", seconds=5), Answer)
+        assert isinstance(await asker.ask(owner, "/metrics", seconds=5), PeerAnswer)
         monkeypatch.setattr(peers, "read_bounded", lambda reply, most: real(reply, 100))
         refused = await asker.ask(owner, "/metrics", seconds=5)
     assert isinstance(refused, Peer)
@@ -358,7 +359,7 @@ async def test_addresses(tmp_path: Path, coordinator: FakeCoordinator, host: str
         server = await stack.enter_async_context(serving(engine, port=port, **options))
         asker = await stack.enter_async_context(asking())
         answer = await asker.ask(worker("w2", server.address), VALUE, seconds=5)
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, PeerAnswer)
     assert 404 == answer.status
 
 
@@ -458,4 +459,4 @@ async def test_a_busy_worker_stays_proved(two: tuple[WebServer, WebServer]) -> N
         assert "silent" == late.kind
         assert "worker" == asker._known(owner).kind
         asker._lost(owner, Peer("gone", "a test"))
-        assert isinstance(await asker.ask(owner, VALUE, seconds=5), Answer)
+        assert isinstance(await asker.ask(owner, VALUE, seconds=5), PeerAnswer)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from portfolio_stream.http import peers
 from portfolio_stream.kafka.members import RENAME_ONE, STOP_IT
-from portfolio_stream.web import peers, roll
+from portfolio_stream.web import roll
 from portfolio_stream.web.roll import FOREIGN_AFTER, NO_CLIENT_ID, Roll
 from portfolio_stream.web.server import WebServer
 from tests.unit.web_fakes import Answer, FakeCoordinator, FakeEngine, get, listening, serving

@@ -10,10 +10,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from portfolio_stream.errors import InvalidSetting, WebPortInUse, WebTokenMissing
 from portfolio_stream.exactly_once.recovery import Halted
+from portfolio_stream.http.access import Access
+from portfolio_stream.http.addresses import DEFAULT_PORT, advertised_address, host_of, listen
 from portfolio_stream.settings import Settings
-from portfolio_stream.web.access import Access, host_of
 from portfolio_stream.web.health import STANDSTILL_SECONDS
-from portfolio_stream.web.server import DEFAULT_PORT, WebServer, address_of, listen
+from portfolio_stream.web.server import WebServer
 from tests.unit.web_fakes import FakeCoordinator, FakeEngine, get, serving
 
 
@@ -57,7 +58,7 @@ def test_host_that_is_not_ours(host: str) -> None:
 def test_address_for_peers(host: str, advertised: str | None, expected: str) -> None:
     """What the operator says; else where it listens, which must not be "everywhere" for a peer."""
     with listen(host, 0) as sock:
-        assert expected.format(sock.getsockname()[1]) == address_of(Settings(web_advertised=advertised), sock)
+        assert expected.format(sock.getsockname()[1]) == advertised_address(Settings(web_advertised=advertised), sock)
 
 
 async def test_non_loopback_needs_a_token(engine: FakeEngine) -> None:

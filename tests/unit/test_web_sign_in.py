@@ -9,11 +9,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from portfolio_stream.http import sign_in
+from portfolio_stream.http.access import Access
+from portfolio_stream.http.sign_in import COOKIE, SESSION_SECONDS, Sessions
 from portfolio_stream.settings import Settings
-from portfolio_stream.web import sign_in
-from portfolio_stream.web.access import Access
 from portfolio_stream.web.server import WebServer
-from portfolio_stream.web.sign_in import COOKIE, SESSION_SECONDS, Sessions
 from tests.unit.web_fakes import FakeCoordinator, FakeEngine, get, serving
 
 TOKEN = "s\u00e9cret"

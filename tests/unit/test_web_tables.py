@@ -12,10 +12,10 @@ from portfolio_stream.domain.activity import Activity
 from portfolio_stream.domain.portfolios import Portfolio
 from portfolio_stream.domain.positions import Position
 from portfolio_stream.exactly_once.recovery import Halted
+from portfolio_stream.http.problem import Problem
 from portfolio_stream.kafka.partitioning import partition_of
 from portfolio_stream.records.values import SeenEvent
 from portfolio_stream.web.catalog import parse
-from portfolio_stream.web.problem import Problem
 from tables import activity, portfolios, positions, seen_events
 from tables.activity import ACTIVITY
 from tables.portfolios import PORTFOLIOS

@@ -22,11 +22,12 @@ from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.recovery import Halted
 from portfolio_stream.exactly_once.statistics import Statistics
 from portfolio_stream.exactly_once.store import META_KEY, Meta, Store, encode_meta, prefix_of
+from portfolio_stream.http.access import IDENTITY_PATH
+from portfolio_stream.http.addresses import listen
+from portfolio_stream.http.problem import Handler
 from portfolio_stream.kafka.offset_lookup import LATEST
 from portfolio_stream.settings import Settings
-from portfolio_stream.web.access import IDENTITY_PATH
-from portfolio_stream.web.problem import Handler
-from portfolio_stream.web.server import WebServer, listen
+from portfolio_stream.web.server import WebServer
 from tables.prices import Prices
 
 PARTITIONS = 8

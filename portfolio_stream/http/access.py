@@ -10,21 +10,20 @@ import logging
 import secrets
 from http import HTTPStatus
 from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from portfolio_stream.errors import WebTokenMissing
+from portfolio_stream.http import sign_in, signatures
+from portfolio_stream.http.addresses import LOOPBACK_NAMES, host_of
+from portfolio_stream.http.problem import Handler, Problem, problems
+from portfolio_stream.http.signatures import Credentials
+from portfolio_stream.http.signed_access import NOT_OURS, SignedAccess
 from portfolio_stream.kafka.members import escaped
 from portfolio_stream.settings import Settings
-from portfolio_stream.web import sign_in, signatures
-from portfolio_stream.web.problem import Handler, Problem, problems
-from portfolio_stream.web.signatures import Credentials
-from portfolio_stream.web.signed_access import NOT_OURS, SignedAccess
 
 log = logging.getLogger(__name__)
 
-LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 IDENTITY_PATH = "/identity"  # a worker's challenge to another one, which has proved nothing yet
 OPEN = frozenset({"/health/live", "/health/ready", IDENTITY_PATH})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110, 9.2.1: they change nothing
@@ -116,12 +115,3 @@ class Access:
         if isinstance(response, web.Response):
             signed.prove(response, given.nonce, is_head=request.method == "HEAD")
         return response
-
-
-def host_of(authority: str) -> str | None:
-    """The host of host:port, lower case and without brackets; None if there is none."""
-    is_bare_ipv6 = authority.count(":") > 1 and "[" not in authority
-    try:
-        return urlsplit(f"//[{authority}]" if is_bare_ipv6 else f"//{authority}").hostname
-    except ValueError:
-        return None

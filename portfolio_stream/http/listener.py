@@ -19,7 +19,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
-from portfolio_stream.web.problem import Handler, Problem
+from portfolio_stream.http.problem import Handler, Problem
 
 CONNECTIONS = 256  # 32 live views, the group's workers, scrapers and commands; each costs some 20 KB
 FILES_SHARE = 4  # a quarter of the open files: RocksDB, Kafka's connections and our own requests need the others

@@ -11,25 +11,34 @@
 """
 
 import asyncio
-import errno
 import logging
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from ipaddress import ip_address
-from typing import Literal
 
 import aiohttp
 import msgspec
 from yarl import URL
 
+from portfolio_stream.decoding import decoded
+from portfolio_stream.http import signatures
+from portfolio_stream.http.access import IDENTITY_PATH
+from portfolio_stream.http.addresses import is_loopback
+from portfolio_stream.http.answers import (
+    ANSWER_BYTES,
+    AnswerTooLarge,
+    Peer,
+    PeerAnswer,
+    ProvedIdentity,
+    read_bounded,
+    refusal,
+    silence_of,
+    stranger,
+)
+from portfolio_stream.http.resolver import OwnThreads
+from portfolio_stream.http.signed_access import FORWARDED, PARTITIONS
 from portfolio_stream.kafka.members import Owner
-from portfolio_stream.web import signatures
-from portfolio_stream.web.access import IDENTITY_PATH, LOOPBACK_NAMES, host_of
-from portfolio_stream.web.bounded import ANSWER_BYTES, AnswerTooLarge, decoded, read_bounded
-from portfolio_stream.web.resolver import OwnThreads
-from portfolio_stream.web.signed_access import FORWARDED, PARTITIONS
 
 log = logging.getLogger(__name__)
 
@@ -40,38 +49,6 @@ FORGOTTEN_SECONDS = 60.0  # since its last challenge, of an address that no memb
 SHORTEST_SECONDS = 1e-9  # 0 would be no bound
 CHALLENGES_AT_ONCE = 8  # members of a group that name silent addresses must not take all connections
 IDENTITY_BYTES = 4096
-
-#: worker: proved. silent, gone: no answer, nobody listens. elsewhere: another worker answers at the address.
-#: other_token: it answers as a worker, but the proof does not hold. refusing: it refuses the question, as a worker of
-#: another version may. stranger: what answers is no worker.
-Kind = Literal["worker", "silent", "gone", "elsewhere", "other_token", "refusing", "stranger"]
-
-
-class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to a challenge."""
-
-    worker: str
-    member: str
-    #: None: the worker has no token
-    proof: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """What is known of a member at its address."""
-
-    kind: Kind
-    #: one sentence without a full stop, for whoever asked; empty for a worker
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A worker's own."""
-
-    status: int
-    content_type: str
-    body: bytes
 
 
 @dataclass(slots=True)
@@ -89,7 +66,7 @@ _UNKNOWN = Peer("silent", "it was not asked yet")
 _PROVED = Peer("worker")
 OTHER_TOKEN = "its PORTFOLIO_WEB_TOKEN differs from ours (all workers need the same), or it is no worker"
 NO_TOKEN = Peer("other_token", "without PORTFOLIO_WEB_TOKEN this worker asks loopback addresses alone")
-_decode = msgspec.json.Decoder(Identity).decode
+_decode = msgspec.json.Decoder(ProvedIdentity).decode
 
 
 class Peers:
@@ -176,7 +153,7 @@ class Peers:
         seconds: float,
         is_hop: bool = True,
         partitions: str | None = None,
-    ) -> Answer | Peer:
+    ) -> PeerAnswer | Peer:
         """A proved answer, or why there is none. `target` is path and query, percent-encoded.
 
         `is_hop`: the worker must not forward it once more. `partitions`: those that are meant.
@@ -221,12 +198,12 @@ class Peers:
         except (TimeoutError, aiohttp.ClientError, ValueError) as error:
             return None, silence_of(error, address, ANSWER_SECONDS)
         except AnswerTooLarge:
-            return None, _stranger(address)
+            return None, stranger(address)
         if answer.status != HTTPStatus.OK:
-            return None, _refusal(address, answer)
+            return None, refusal(address, answer)
         told = decoded(_decode, answer.body)
         if told is None:
-            return None, _stranger(address)
+            return None, stranger(address)
         if self._key is None or signatures.is_identity(self._key, told.proof, nonce, address, told.member, told.worker):
             return told.member, _PROVED
         return told.member, Peer("other_token", OTHER_TOKEN)
@@ -258,7 +235,7 @@ class Peers:
 
     async def _fetch(
         self, url: URL, method: str, headers: Mapping[str, str], seconds: float, most: int = ANSWER_BYTES
-    ) -> tuple[Answer, str | None]:
+    ) -> tuple[PeerAnswer, str | None]:
         """Raises TimeoutError, ClientError and AnswerTooLarge."""
         if self._session is None or self._session.closed:
             raise aiohttp.ClientConnectionError("the worker stops")
@@ -266,7 +243,7 @@ class Peers:
         async with self._session.request(method, url, headers=headers, timeout=timeout, allow_redirects=False) as reply:
             body = await read_bounded(reply, most)
         content_type = reply.headers.get("Content-Type", "")
-        return Answer(reply.status, content_type, body), reply.headers.get(signatures.PROOF)
+        return PeerAnswer(reply.status, content_type, body), reply.headers.get(signatures.PROOF)
 
 
 def authorization(
@@ -285,40 +262,3 @@ def authorization(
         nonce=nonce,
     )
     return signatures.sign(key, request)
-
-
-def is_loopback(address: str) -> bool:
-    host = host_of(address)
-    if host in LOOPBACK_NAMES:
-        return True
-    try:
-        return ip_address(host or "").is_loopback
-    except ValueError:
-        return False
-
-
-def silence_of(error: BaseException, address: str, seconds: float) -> Peer:
-    """Why nothing came."""
-    if isinstance(error, TimeoutError):
-        return Peer("silent", f"no answer from {address} within {seconds:g} s")
-    if isinstance(error, aiohttp.ClientConnectorError):
-        if error.os_error.errno == errno.ECONNREFUSED:
-            return Peer("gone", f"nobody listens at {address}")
-        return Peer("silent", f"{address} cannot be reached")
-    if isinstance(error, aiohttp.ClientResponseError | ValueError):
-        return _stranger(address)
-    return Peer("silent", f"the connection to {address} broke")
-
-
-def _stranger(address: str) -> Peer:
-    return Peer("stranger", f"what answers at {address} is no worker of this version")
-
-
-def _refusal(address: str, answer: Answer) -> Peer:
-    """A worker's own refusal is a problem document."""
-    if answer.status == HTTPStatus.MISDIRECTED_REQUEST:
-        return Peer("elsewhere", f"what answers at {address} listens under another name")
-    if answer.content_type.startswith("application/problem+json"):
-        detail = f"what answers at {address} refuses our question with {answer.status}"
-        return Peer("refusing", f"{detail}, as a worker of another version may")
-    return _stranger(address)

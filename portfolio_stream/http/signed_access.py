@@ -5,8 +5,8 @@ from collections import deque
 
 from aiohttp import web
 
-from portfolio_stream.web import signatures
-from portfolio_stream.web.signatures import Credentials, Request
+from portfolio_stream.http import signatures
+from portfolio_stream.http.signatures import Credentials, Request
 
 FORWARDED = "X-Portfolio-Forwarded"
 PARTITIONS = "X-Portfolio-Partitions"  # beside FORWARDED: those that are meant, with commas
