@@ -1,14 +1,14 @@
-"""The name under which a worker is a member of its group, and when it takes another one.
+"""The member id of a worker, and when the worker takes another one.
 
-A join and a goodbye carry a name and no incarnation (KIP-848): one that a broken connection delivers late works on
-whoever has the name by then. A late goodbye ends the membership of the same worker's next process; a late join gives
-its partitions away without a revocation. Both were answered to nobody, so the member would serve until its next beat.
+A join request and a goodbye request name a member id, but not the process that sent them (KIP-848). If a broken
+connection delivers such a request late, the request acts on whichever process has the member id by then. A late goodbye
+ends the membership of the same worker's next process. A late join gives that process's partitions away without a
+revocation. Nobody receives the answer to a late request, so the process would serve until its next heartbeat.
 
-1. The name is told as `unsettled` before a join or a goodbye is sent, and as settled when its answer came. A process
-   that is killed in between leaves the word to the next one.
-2. A name is spoilt once such a request had no answer. It is left, by goodbyes until one is answered, before the worker
-   joins under the next name: a late request finds nobody.
-3. The first name is the identity's own, and each next one adds a number. The transactional id stays the identity's.
+1. The identity file notes the member id as unsettled before a join or a goodbye is sent, and as settled when the answer
+   has come. If the process is killed in between, the next process reads in the file that the member id is unsettled.
+2. A join or a goodbye without an answer spoils the member id. `membership_life` says what a spoilt member id demands.
+3. The identity's first member id has no number. Each next member id has the next number. The transactional id stays.
 """
 
 from collections.abc import Callable
@@ -18,11 +18,11 @@ import msgspec
 
 
 class Naming(msgspec.Struct, frozen=True):
-    """What outlives the process."""
+    """The part of a member id's life that outlives the process."""
 
-    #: how many names were left behind
+    #: how many member ids this identity has given up
     renames: Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)] = 0
-    #: a join or a goodbye under this name may be under way
+    #: a join or a goodbye under this member id may be under way
     is_unsettled: bool = False
 
 
@@ -32,30 +32,31 @@ def name_of(member_id: str, renames: int) -> str:
 
 class MemberName:
     def __init__(self, member_id: str, naming: Naming, keep: Callable[[Naming], None]) -> None:
-        """`keep` makes a naming outlive the process before it returns; it may raise StoreFailed."""
+        """`keep` writes a naming to the disk before it returns. `keep` may raise StoreFailed."""
         self._member_id = member_id
         self._naming = naming
         self._keep = keep
-        #: a request that was answered to nobody may still work on whoever has this name
-        self.is_spoilt = naming.is_unsettled
 
     @property
     def value(self) -> str:
         return name_of(self._member_id, self._naming.renames)
 
+    @property
+    def is_unsettled(self) -> bool:
+        """A join or a goodbye under this member id may be under way."""
+        return self._naming.is_unsettled
+
     def unsettle(self) -> None:
-        """Before a join or a goodbye is sent."""
+        """Call this before a join or a goodbye is sent. Raises StoreFailed."""
         if not self._naming.is_unsettled:
             self._change(Naming(self._naming.renames, is_unsettled=True))
 
-    def spoil(self) -> None:
-        """The request that was sent has no answer."""
-        self.is_spoilt = True
+    def settle(self, *, takes_next: bool) -> None:
+        """The join or the goodbye has its answer. With `takes_next`, the next join uses the next member id.
 
-    def settle(self) -> None:
-        """The request has its answer. That of a spoilt name was a goodbye: the next join takes another name."""
-        self._change(Naming(self._naming.renames + self.is_spoilt))
-        self.is_spoilt = False
+        Raises StoreFailed; nothing has changed then.
+        """
+        self._change(Naming(self._naming.renames + takes_next))
 
     def _change(self, naming: Naming) -> None:
         self._keep(naming)

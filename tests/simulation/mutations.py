@@ -155,8 +155,8 @@ MUTATIONS = (
     ),
     Mutation(  # it was there once: chaos found it
         "a heartbeat that sends the epoch of before it waited", "membership",
-        "            epoch = LEAVE if is_goodbye else self.epoch\n",
-        "            epoch = LEAVE if is_goodbye else before\n",
+        "                await self._send(beat, self._epoch_of(beat))\n",
+        "                await self._send(beat, self._epoch_of(beat) if beat is Beat.GOODBYE else before)\n",
         Mutation(
             "which it read then", "membership",
             "        async with self._lock:",
@@ -189,14 +189,10 @@ MUTATIONS = (
         "            offset=part.position - 1,\n",
     ),
     Mutation(  # it was there once: the simulation found it
-        "a target whose answer was lost is not asked for again", "membership",
-        "                self._announce = True  # its answer may have told a new target, which only such a beat is "
-        "told again\n",
-        "                self._announce |= announce\n",
-        Mutation(
-            "nor now and then", "membership",
-            "self._announce or sent - self._announced > ANNOUNCE_SECONDS\n", "self._announce\n",
-        ),
+        "a target whose answer was lost is not asked for again", "beat_content",
+        "    Event.FAILED: Owes.EVERYTHING,\n    Event.UNANSWERED: Owes.EVERYTHING,\n",
+        "    Event.FAILED: Owes.SAME,\n    Event.UNANSWERED: Owes.SAME,\n",
+        Mutation("nor now and then", "beat_content", "ANNOUNCE_SECONDS = 5.0", 'ANNOUNCE_SECONDS = float("inf")'),
     ),
     Mutation(
         "a difference believed at once", "recovery",

@@ -104,14 +104,18 @@ def test_an_assignment_whose_answer_was_lost_is_learned() -> None:
 
 
 class Beats:
-    """A group's coordinator behind a client: each beat waits at the gate."""
+    """A group's coordinator behind a client: each beat waits at the gate, and some get no answer."""
 
     def __init__(self, group: Group) -> None:
         self.group = group
         self.gate = asyncio.Event()
         self.gate.set()
+        self.is_losing = False
 
     async def send(self, node: int, request: Any, *, group: Any) -> Any:
+        if self.is_losing:
+            self.is_losing = False
+            raise KafkaConnectionError
         entity = request.entity
         topics = entity.topic_partitions
         owned = None if topics is None else [p for topic in topics for p in topic.partitions]
@@ -152,8 +156,10 @@ async def test_what_is_taken_while_a_beat_is_under_way_is_not_given_away() -> No
     assert {0, 1, 2} == first.target
     now += 2
     group.beat("second", 0, (), 30.0)
+    beats.is_losing = True
+    with pytest.raises(KafkaConnectionError):
+        await first.beat()  # so the next request carries all fields
     beats.gate.clear()
-    first._announce = True
     under_way = asyncio.create_task(first.beat())
     await asyncio.sleep(0)
     first.acknowledge(frozenset({0, 1, 2}))  # the engine begins with all three
@@ -175,13 +181,10 @@ class Late(Beats):
     def __init__(self, group: Group) -> None:
         super().__init__(group)
         self.late: list[Any] = []
-        self.is_losing = False
 
     async def send(self, node: int, request: Any, *, group: Any) -> Any:
         if self.is_losing:
-            self.is_losing = False
             self.late.append(request)
-            raise KafkaConnectionError
         return await super().send(node, request, group=group)
 
     async def arrive(self) -> None:

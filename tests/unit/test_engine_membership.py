@@ -18,8 +18,10 @@ from kio.schema.errors import ErrorCode as E
 from portfolio_stream.errors import FoldMismatch, MembershipLost, PortfolioStreamError, StoreFailed
 from portfolio_stream.exactly_once import membership as module
 from portfolio_stream.exactly_once import recovery as recovery_module
+from portfolio_stream.exactly_once.beat_content import ANNOUNCE_SECONDS
 from portfolio_stream.exactly_once.member_name import MemberName, Naming
 from portfolio_stream.exactly_once.membership import Membership
+from portfolio_stream.exactly_once.membership_life import State
 from portfolio_stream.exactly_once.recovery import Halted, Ready, Recovery, Source
 from portfolio_stream.exactly_once.replay import Replayed
 from portfolio_stream.exactly_once.store import Meta
@@ -126,7 +128,7 @@ async def test_a_beat_names_what_may_be_taken_while_it_is_under_way(
 ) -> None:
     """A coordinator gives away at once, to another member, what a beat does not name."""
     member.acknowledge(frozenset({0}))
-    clock.now += module.ANNOUNCE_SECONDS + 1
+    clock.now += ANNOUNCE_SECONDS + 1
     await member.beat()
     assert (0, 1) == coordinator.beats[-1].topic_partitions[0].partitions
 
@@ -186,22 +188,56 @@ async def test_an_expulsion_begins_another_session(
     assert (1, 0, frozenset(), frozenset()) == (member.session, member.epoch, member.owned, member.target)
     assert not member.is_fresh and [1, 1] == woken
     beats = len(coordinator.beats)
-    member.own(0)  # that was before
+    member.own(0)  # a confirmation from the session before
     await member.beat()
-    await member.leave()
     assert beats == len(coordinator.beats)
     member.own(1)
     await member.beat()
     assert (1, 9, frozenset({1})) == (member.session, member.epoch, member.target)
 
 
+async def test_an_expelled_worker_that_stops_says_no_goodbye(member: Membership, coordinator: Coordinator) -> None:
+    """The goodbye would end the membership of a successor with the same member id."""
+    coordinator.script = [E.unknown_member_id]
+    await member.beat()
+    beats = len(coordinator.beats)
+    await member.leave()
+    await member.beat()
+    assert beats == len(coordinator.beats) and State.GONE is member.state
+
+
 async def test_nothing_is_said_in_a_successors_name(member: Membership, coordinator: Coordinator) -> None:
-    """The coordinator of transactions knew of it first: a goodbye of ours would be the successor's."""
+    """The transaction coordinator knew of the successor first: a goodbye would end the successor's membership. And this
+    worker serves nothing from then on."""
     beats = len(coordinator.beats)
     member.disown()
+    assert not member.is_fresh
     await member.beat()
     await member.leave()
-    assert beats == len(coordinator.beats) and not member.is_fresh
+    assert beats == len(coordinator.beats) and State.GONE is member.state
+
+
+async def test_an_answer_to_a_worker_that_was_superseded_meanwhile_changes_nothing(
+    member: Membership, coordinator: Coordinator
+) -> None:
+    """The heartbeat was under way when the transaction coordinator named the successor."""
+    under_way = asyncio.create_task(member.beat())
+    await asyncio.sleep(0)
+    member.disown()
+    await under_way
+    assert State.SUPERSEDED is member.state and not member.is_fresh
+
+
+async def test_an_expulsion_that_a_leaving_worker_meets_spares_the_goodbye(
+    member: Membership, coordinator: Coordinator
+) -> None:
+    """The heartbeat was under way when the worker was stopped: a successor may have the member id by now."""
+    coordinator.script = [E.fenced_member_epoch]
+    under_way = asyncio.create_task(member.beat())
+    await asyncio.sleep(0)
+    await member.leave()
+    await under_way
+    assert 2 == len(coordinator.beats) and (State.GONE, 1) == (member.state, member.session)
 
 
 async def test_a_membership_that_stands_in_the_way_is_left(coordinator: Coordinator, woken: list[int]) -> None:
