@@ -32,7 +32,7 @@ def data_dir_option(command: F) -> F:
         "--data-dir",
         type=SettingType(FOLDER),
         metavar="DIRECTORY",
-        help="The brokers' own folder. Default: broker in PORTFOLIO_DATA_DIR, or data/broker.",
+        help="The brokers' folder. Default: the folder broker in PORTFOLIO_DATA_DIR, or data/broker.",
     )(command)
 
 
@@ -52,7 +52,7 @@ def broker() -> None:
 @broker.command()
 @size_options
 def run(data_dir: Path | None, port: int, brokers: str) -> None:
-    """Serve in the foreground until stopped."""
+    """Run Kafka in the foreground until it is stopped."""
     from portfolio_stream.broker import control
 
     control.run(_folder(data_dir), port, int(brokers), progress=note)
@@ -62,7 +62,7 @@ def run(data_dir: Path | None, port: int, brokers: str) -> None:
 @size_options
 @output_option
 def start(data_dir: Path | None, port: int, brokers: str, output: OutputFormat) -> None:
-    """Start in the background; returns when it serves."""
+    """Start Kafka in the background. Returns when it serves."""
     from portfolio_stream.broker import control
     from portfolio_stream.commands.broker_status import print_status
 
@@ -73,7 +73,7 @@ def start(data_dir: Path | None, port: int, brokers: str, output: OutputFormat) 
 @data_dir_option
 @output_option
 def stop(data_dir: Path | None, output: OutputFormat) -> None:
-    """Stop what runs in the folder."""
+    """Stop the folder's brokers."""
     from portfolio_stream.broker import control
 
     was_running = control.stop(_folder(data_dir))
@@ -89,9 +89,9 @@ def stop(data_dir: Path | None, output: OutputFormat) -> None:
 @output_option
 @click.pass_context
 def status(context: click.Context, data_dir: Path | None, bootstrap_servers: str | None, output: OutputFormat) -> None:
-    """Show processes, controller, leaders and partitions without enough copies; exit code 0 if all is well, else 1.
+    """Show processes, controller, leaders, and the partitions that lack copies.
 
-    Of the brokers in the folder; with --bootstrap-servers of any Kafka cluster.
+    Shows the folder's brokers, or with --bootstrap-servers any Kafka cluster. Exit code 0 if all is well, else 1.
     """
     if bootstrap_servers is not None and data_dir is not None:
         raise click.UsageError("Give --data-dir or --bootstrap-servers, not both.")
@@ -111,7 +111,7 @@ def status(context: click.Context, data_dir: Path | None, bootstrap_servers: str
 @data_dir_option
 @output_option
 def reset(data_dir: Path | None, output: OutputFormat) -> None:
-    """Stop, then delete all topics and their records."""
+    """Stop the folder's brokers and delete all their topics and records."""
     from portfolio_stream.broker import control
 
     was_there = control.reset(_folder(data_dir))
@@ -126,7 +126,7 @@ def _folder(data_dir: Path | None) -> Path:
 
 
 def _local(folder: Path) -> "tuple[ClusterStatus | None, Health | None]":
-    """What runs in the folder, and what it says of itself, if any of it answers."""
+    """Returns the processes of the folder's cluster, and the cluster's health if a broker answers."""
     from portfolio_stream.broker import control
     from portfolio_stream.errors import BrokerUnreachable
 

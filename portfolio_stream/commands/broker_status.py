@@ -1,4 +1,4 @@
-"""What `broker start` and `broker status` print: the processes of a folder, and the health of a cluster."""
+"""The output of `broker start` and `broker status`: the processes of a folder, and the health of a cluster."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,11 +10,14 @@ if TYPE_CHECKING:
     from portfolio_stream.broker.status import BrokerStatus, ClusterStatus
     from portfolio_stream.kafka.health import Broker, Health, Partition
 
-SHOWN = 10  # of the partitions that lack something; JSON has them all
+SHOWN = 10  # partitions in a line of text; JSON lists all
 
 
 def print_status(found: "ClusterStatus | None", health: "Health | None", output: OutputFormat) -> None:
-    """`found` is None for a cluster that is not of a folder here, `health` where no broker answers or was asked."""
+    """Print the status. `found` is None if the cluster belongs to no local folder.
+
+    `health` is None if no broker answered, or if none was asked.
+    """
     status = _status(found, health)
     if output == "json":
         print_json(status or None)
@@ -89,7 +92,7 @@ def _place(one: "Partition") -> dict[str, Any]:
 
 
 def _shown(value: object) -> object:
-    if isinstance(value, bool):  # not by ==: node 0 is no False
+    if isinstance(value, bool):  # `value == False` would be true for node 0
         return "yes" if value else "no"
     return "-" if value is None else value
 

@@ -1,4 +1,4 @@
-"""What the commands share: options, settings, a coroutine's run."""
+"""Shared by all commands: options, their types, reading the settings, running a coroutine."""
 
 import base64
 import math
@@ -17,13 +17,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 WHOLE = re.compile(rf"-?[0-9]{{1,{MOST_DIGITS}}}")
 PLAIN = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?")
-LONGEST_PLAIN = 40  # characters; none of ours needs that many
-LONGEST_WAIT = 86_400.0  # seconds: no clock of the system's waits for any number
+LONGEST_PLAIN = 40  # characters; no number of ours needs more
+LONGEST_WAIT = 86_400.0  # seconds; the system's timers refuse very large numbers
 OutputFormat = Literal["text", "json"]
 
 
 class SettingType(click.ParamType):
-    """An option that is read as the variable of the same setting is."""
+    """An option's value, read by the same rules as the environment variable of that setting."""
 
     name = "text"
 
@@ -38,7 +38,7 @@ class SettingType(click.ParamType):
 
 
 class WholeRange(click.IntRange):
-    """Plain digits: `int` reads those of other scripts too, and numbers that fit no offset and no disk."""
+    """A whole number of at most MOST_DIGITS ASCII digits. `int` alone would accept other scripts' digits too."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, str) and not WHOLE.fullmatch(value):
@@ -48,8 +48,10 @@ class WholeRange(click.IntRange):
 
 
 class FiniteRange(click.FloatRange):
-    """Plain decimals: `float` reads digits of other scripts and underscores too, nan passes every comparison with a
-    bound, and inf never ends."""
+    """A finite number in ASCII digits.
+
+    `float` alone would accept other scripts' digits, underscores, inf, and nan, which no bound refuses.
+    """
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, str) and not (len(value) <= LONGEST_PLAIN and PLAIN.fullmatch(value)):
@@ -74,17 +76,17 @@ def output_option(command: F) -> F:
         type=click.Choice(["text", "json"]),
         default="text",
         show_default=True,
-        help="How to print.",
+        help="Output format.",
     )(command)
 
 
 def read_settings(**options: object) -> Settings:
-    """The environment, and over it the options that are not None."""
+    """Read the settings from the environment. An option that is not None replaces the variable's value."""
     return Settings.from_environment(os.environ, **options)
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run to the end. The client library's own log is silenced: an error reaches the terminal as one of ours."""
+    """Run a coroutine to its end. aiokafka's log is silenced: our own error messages tell the operator what failed."""
     import asyncio
     import logging
 
@@ -93,7 +95,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def as_text(name: str, content: bytes | None) -> dict[str, str | None]:
-    """A member of a JSON object: `name` as text, or `name`_base64 where the bytes are not UTF-8."""
+    """Returns one member of a JSON object: `name` with the text, or `name`_base64 if the bytes are not UTF-8."""
     try:
         return {name: None if content is None else content.decode()}
     except UnicodeDecodeError:

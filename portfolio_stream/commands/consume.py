@@ -1,4 +1,4 @@
-"""portfolio-stream consume: what a read_committed reader sees of a topic."""
+"""portfolio-stream consume: print the committed records of a topic."""
 
 import sys
 from collections.abc import AsyncGenerator
@@ -22,12 +22,12 @@ from portfolio_stream.foreign import printable
 from portfolio_stream.setting_values import TOPIC
 from portfolio_stream.settings import Settings
 
-RECORDS = 1_000  # how many are printed at once
+RECORDS = 1_000  # records that are printed together
 
 
 @click.command()
 @click.option("--topic", type=SettingType(TOPIC), help="Default: the output topic.")
-@click.option("--from-beginning", is_flag=True, help="First read what is there. Default: only new records.")
+@click.option("--from-beginning", is_flag=True, help="Also print the records already there. Default: only new records.")
 @click.option("--max-messages", type=WholeRange(min=1), help="End after so many records. Default: go on until stopped.")
 @bootstrap_option
 @output_option
@@ -38,9 +38,10 @@ def consume(
     bootstrap_servers: str | None,
     output: OutputFormat,
 ) -> None:
-    """Print a topic's committed records, a line each: values, or with -o json everything.
+    """Print a topic's committed records, one per line.
 
-    To a terminal each value is one line, its control characters shown as escapes; to a pipe or file its own bytes.
+    The line is the record's value. With -o json it is the whole record. On a terminal, control characters in a value
+    are shown as escapes. A pipe or a file gets the value's bytes unchanged.
     """
     settings = read_settings(bootstrap_servers=bootstrap_servers)
     run(_consume(settings, topic or settings.output_topic, from_beginning, max_messages, output))
@@ -66,7 +67,7 @@ async def _consume(
 
 
 async def _committed(settings: Settings, topic: str, from_beginning: bool) -> AsyncGenerator[list[Any], None]:
-    """A batch that nobody can read is named on stderr, and passed over."""
+    """Yield the topic's committed records, a list at a time. Skips an unreadable batch and names it on stderr."""
     from aiokafka import TopicPartition
 
     from portfolio_stream.kafka.admin import admin_client, partition_count
@@ -81,7 +82,7 @@ async def _committed(settings: Settings, topic: str, from_beginning: bool) -> As
         consumer.assign(assigned)
         await (consumer.seek_to_beginning() if from_beginning else consumer.seek_to_end())
         while True:
-            # a bound for nothing: it returns as soon as records come
+            # the time-out changes nothing: getmany returns as soon as records come, and the loop asks again
             for (piece,) in (await consumer.getmany(timeout_ms=1_000, max_records=1)).values():
                 if isinstance(piece, Piece):
                     yield piece.records

@@ -1,4 +1,4 @@
-"""portfolio-stream dlq: look at dead letters, and send them back once their cause is gone."""
+"""portfolio-stream dlq: list dead letters, and send them back once their cause is corrected."""
 
 import sys
 from collections import Counter
@@ -31,25 +31,25 @@ COLUMNS = ("PARTITION", "OFFSET", "CODE", "SOURCE", "KEY", "BYTES", "MESSAGE")
 
 
 def _code_option(command: F) -> F:
-    return click.option("--code", "codes", multiple=True, help="Only those with this code; may be repeated.")(command)
+    return click.option("--code", "codes", multiple=True, help="Only dead letters with this code. Repeatable.")(command)
 
 
 def _partition_option(command: F) -> F:
-    return click.option("--partition", type=WholeRange(min=0), help="Only those of this partition.")(command)
+    return click.option("--partition", type=WholeRange(min=0), help="Only dead letters of this partition.")(command)
 
 
 @click.group()
 def dlq() -> None:
-    """Look at dead letters, and send them back."""
+    """List dead letters, and send them back."""
 
 
 @dlq.command("list")
 @_code_option
 @_partition_option
 @click.option("--from-offset", type=WholeRange(min=0), default=0, help="First offset in the dead-letter topic.")
-@click.option("--limit", type=WholeRange(min=1), default=LIMIT, show_default=True, help="Show at most so many.")
-@click.option("--values", is_flag=True, help="Show the records' values too.")
-@click.option("--summary", is_flag=True, help="Count all of them by code instead.")
+@click.option("--limit", type=WholeRange(min=1), default=LIMIT, show_default=True, help="Show at most this many.")
+@click.option("--values", is_flag=True, help="Also show the records' values.")
+@click.option("--summary", is_flag=True, help="Only count the dead letters by code.")
 @bootstrap_option
 @output_option
 def list_letters(
@@ -62,7 +62,10 @@ def list_letters(
     bootstrap_servers: str | None,
     output: OutputFormat,
 ) -> None:
-    """Committed dead letters: why, which source record, its key and size. With -o json a line each."""
+    """List committed dead letters: the reason, and the source record's place, key and size.
+
+    With -o json each dead letter is one line.
+    """
     from portfolio_stream.commands.dlq_letters import Selection
 
     settings = read_settings(bootstrap_servers=bootstrap_servers)
@@ -80,7 +83,7 @@ def list_letters(
     if not letters:
         note("No dead letter matches.")
     if len(letters) > limit:
-        note(f"There are more than these {limit:,}: --limit, --from-offset and --summary show them.")
+        note(f"There are more than these {limit:,}. Use --limit, --from-offset or --summary to see them.")
 
 
 async def _first(settings: Settings, selection: "Selection", limit: int) -> "list[Letter]":
@@ -148,11 +151,11 @@ def _as_json(letter: "Letter", values: bool) -> dict[str, object]:
 @dlq.command()
 @_code_option
 @_partition_option
-@click.option("--offset", type=WholeRange(min=0), help="Only the one at this offset of the dead-letter topic.")
-@click.option("--all", "everything", is_flag=True, help="All of them.")
-@click.option("--include-truncated", is_flag=True, help="Also those that were cut to fit: what is left of them.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be sent.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--offset", type=WholeRange(min=0), help="Only the dead letter at this offset.")
+@click.option("--all", "everything", is_flag=True, help="All dead letters.")
+@click.option("--include-truncated", is_flag=True, help="Also send what is left of records that were truncated.")
+@click.option("--dry-run", is_flag=True, help="Only print how many records would be sent.")
+@click.option("-y", "--yes", is_flag=True, help="Send without asking first.")
 @bootstrap_option
 @output_option
 @click.pass_context
@@ -168,11 +171,11 @@ def replay(
     bootstrap_servers: str | None,
     output: OutputFormat,
 ) -> None:
-    """Send dead letters back to the input topic, as the records that they were.
+    """Send dead letters back to the input topic, as the original records.
 
-    Each goes to the partition of its key and is processed anew: one that is still bad becomes a dead letter again. The
-    dead letters stay where they are, so a later replay sends them again; an event that was accepted meanwhile is then a
-    duplicate, without effect, while it is in the deduplication window.
+    Each record goes to the partition of its key and is processed again. A record that is still bad becomes a new dead
+    letter. The old dead letters stay in their topic, so a later replay sends them again. An event that was accepted in
+    between is then a duplicate without effect, as long as it is in the deduplication window.
     """
     from portfolio_stream.commands import dlq_replay
     from portfolio_stream.commands.dlq_letters import Selection
@@ -198,20 +201,20 @@ def _check(codes: tuple[str, ...], partition: int | None, offset: int | None, ev
     if offset is not None and partition is None:
         raise click.UsageError("--offset needs --partition.")
     if everything and partition is not None:
-        raise click.UsageError("--all is of every partition: leave out --partition.")
+        raise click.UsageError("--all means every partition: leave out --partition.")
     if not (everything or codes or partition is not None):
         raise click.UsageError("Say which dead letters: --all, --code, or --partition with --offset.")
 
 
 def _check_one(plan: "Plan", partition: int, offset: int) -> None:
-    """Who names one dead letter wants that one sent. Raises DeadLetterNotReplayable."""
+    """Raises DeadLetterNotReplayable if the one dead letter that the operator named cannot be sent."""
     from portfolio_stream.commands.dlq_replay import WHY_NOT
     from portfolio_stream.errors import DeadLetterNotReplayable
 
     if plan.to_send:
         return
     reasons = [f"it is {WHY_NOT[fate]}" for fate in plan.fates]
-    raise DeadLetterNotReplayable(partition, offset, *(reasons or ["there is none, or not with this code"]))
+    raise DeadLetterNotReplayable(partition, offset, *(reasons or ["it does not exist, or has another code"]))
 
 
 def _explain(plan: "Plan") -> None:
@@ -225,7 +228,7 @@ def _explain(plan: "Plan") -> None:
     if not plan.selected:
         note("No dead letter matches.")
     if plan.to_send:
-        note("What is still bad comes back as a new dead letter.")
+        note("A record that is still bad becomes a new dead letter.")
 
 
 def _print_outcome(settings: Settings, plan: "Plan", sent: int, dry_run: bool, output: OutputFormat) -> None:

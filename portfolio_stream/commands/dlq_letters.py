@@ -1,7 +1,7 @@
-"""Dead letters as they stand in their topic: which ones are meant, and reading them up to where the topic ended.
+"""Read the selected dead letters, up to the end that the dead-letter topic had before the reading began.
 
-The end is taken once, before anything is read: what becomes a dead letter since is not seen, or a replay of records
-that are still bad would meet its own results and never end.
+Dead letters that are written later are not read. Otherwise a replay of records that are still bad would read its own
+results and never end.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -19,26 +19,26 @@ from portfolio_stream.settings import Settings
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Selection:
-    """Which dead letters are meant; offsets are those of the dead-letter topic."""
+    """Which dead letters to read. Offsets are those of the dead-letter topic."""
 
-    #: empty: any
+    #: empty: every code
     codes: frozenset[str] = frozenset()
-    #: None: every
+    #: None: every partition
     partition: int | None = None
-    #: of each partition
+    #: the first offset, in each partition
     from_offset: int = 0
-    #: the first that is not meant any more; None: all that there are
+    #: the offset behind the last one, in each partition; None: the partition's end
     until: int | None = None
 
 
 class Letter(NamedTuple):
     partition: int
     offset: int
-    #: milliseconds since 1970, the source record's
+    #: the source record's timestamp, milliseconds since 1970
     timestamp: int
     key: bytes | None
     value: bytes | None
-    #: None: its headers are no dead letter's
+    #: None: the record lacks the headers of a dead letter
     origin: Origin | None
 
 
@@ -46,18 +46,18 @@ Bounds = Mapping[int, tuple[int, int]]
 
 
 class Letters:
-    """Read the selection, as often as needed: it is the same each time."""
+    """The selected dead letters. Each reading gives the same ones."""
 
     def __init__(self, reader: Reader, topic: str, codes: frozenset[str], bounds: Bounds) -> None:
         self._reader = reader
         self._topic = topic
         self._codes = codes
         self.bounds = bounds
-        #: sentences of batches that nobody can read, of the last reading
+        #: a sentence for each unreadable batch of the last reading
         self.passed_over: list[str] = []
 
     async def read(self) -> AsyncGenerator[Letter, None]:
-        """By partition, in order."""
+        """Yield the dead letters, one partition after the other, in the order of their offsets."""
         self.passed_over.clear()
         for partition, (start, end) in self.bounds.items():
             async for records in self._reader.read(self._topic, partition, start, end):
@@ -72,7 +72,10 @@ class Letters:
 
 @asynccontextmanager
 async def open_letters(settings: Settings, selection: Selection, known: Bounds | None = None) -> AsyncIterator[Letters]:
-    """`known`: an earlier look's bounds, to see the same again. Raises TopicMissing, PartitionMissing."""
+    """Open the selection. `known` are the bounds of an earlier reading, to read the same dead letters again.
+
+    Raises TopicMissing, PartitionMissing.
+    """
     topic = settings.dlq_topic
     async with admin_client(settings) as admin:
         partitions = await partition_count(admin, topic)
@@ -86,7 +89,7 @@ async def open_letters(settings: Settings, selection: Selection, known: Bounds |
 
 
 def _bounds(selection: Selection, starts: Mapping[int, int], ends: Mapping[int, int]) -> Bounds:
-    """Where to read from and to, of the partitions that hold anything of the selection."""
+    """Returns (first offset, offset behind the last) of each partition that may hold selected dead letters."""
     bounds = {}
     for partition in sorted(starts) if selection.partition is None else (selection.partition,):
         start, end = max(selection.from_offset, starts[partition]), ends[partition]

@@ -1,10 +1,10 @@
-"""Sending dead letters back to where they came from: first a plan of what would be sent, then the sending.
+"""Send dead letters back to the input topic: `make_plan` counts what would be sent, `carry_out` sends it.
 
-1. Both read the same bounded part of the topic (see dlq_letters) and judge each dead letter alike.
-2. What is sent has the original's key, bytes and headers, goes to the partition that murmur2 gives its key, and is new:
-   its timestamp is the time of its sending.
-3. Of records that are equal in all of that, one is sent: a record that stayed bad through earlier replays has a dead
-   letter of each, and each replay would double it.
+1. Plan and sending read the same part of the dead-letter topic (see dlq_letters) and decide on each letter alike.
+2. A record that is sent has the original's key, value and headers. It goes to the partition that murmur2 gives its key.
+   Its timestamp is the time at which it is sent.
+3. Of records with equal key, value and headers only one is sent. A record that stayed bad through earlier replays has
+   one dead letter from each, and without this rule every replay would double their number.
 """
 
 from collections import Counter, deque
@@ -26,10 +26,10 @@ from portfolio_stream.load.producer import make_producer
 from portfolio_stream.records.outputs import DEAD_LETTER_BYTES_LIMIT
 from portfolio_stream.settings import Settings
 
-#: what becomes of a dead letter; all but `send` stays where it is
+#: `send`, or why a dead letter is not sent
 Fate = Literal["send", "whole_batch", "no_key", "truncated", "copy", "stranger"]
 
-#: "it is ..."
+#: each ends the sentence "it is ..."
 WHY_NOT: dict[Fate, str] = {
     "whole_batch": "a whole record batch that no worker could read, as its bytes",
     "no_key": "without a key, so that its partition would be a guess",
@@ -41,11 +41,11 @@ WHY_NOT: dict[Fate, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What of the selection would be sent."""
+    """How many dead letters of the selection would be sent, and why the others would not."""
 
     bounds: Bounds
     fates: Counter[Fate]
-    #: sentences of batches that nobody can read
+    #: a sentence for each unreadable batch
     passed_over: tuple[str, ...] = ()
 
     @property
@@ -91,10 +91,10 @@ async def make_plan(settings: Settings, selection: Selection, include_truncated:
 
 
 async def carry_out(settings: Settings, selection: Selection, include_truncated: bool, plan: Plan) -> int:
-    """How many were sent, each acknowledged. Raises ReplayStopped, TopicMissing."""
+    """Send what the plan counted. Returns how many records Kafka acknowledged. Raises ReplayStopped, TopicMissing."""
     async with admin_client(settings) as admin:
         partitions = await partition_count(admin, settings.input_topic)
-    # room for what a dead letter can hold; whether the input topic takes it, the broker says
+    # the producer must accept the largest dead letter; the broker decides whether the input topic takes that much
     producer = make_producer(settings, max_request_size=DEAD_LETTER_BYTES_LIMIT)
     async with connected(settings, producer), open_letters(settings, selection, plan.bounds) as letters:
         sender = _Sender(producer, settings.input_topic, partitions)
@@ -114,11 +114,11 @@ class _Sender:
         self._topic = topic
         self._partitions = partitions
         self._open: deque[Any] = deque()
-        #: acknowledged
+        #: records that Kafka has acknowledged
         self.sent = 0
 
     async def send(self, letter: Letter) -> None:
-        assert letter.key is not None and letter.origin is not None  # noqa: S101  # its fate says so
+        assert letter.key is not None and letter.origin is not None  # noqa: S101  # _Judge.fate is "send"
         partition = partition_of(letter.key, self._partitions)
         acknowledged = await self._sent(letter.key, letter.value, letter.origin.headers, partition)
         acknowledged.add_done_callback(_retrieved)
@@ -145,6 +145,6 @@ class _Sender:
 
 
 def _retrieved(acknowledged: Any) -> None:
-    """Nobody waits for it where an earlier one has failed; asyncio would print its error."""
+    """Look at the future's error. After a first failure nobody awaits the later futures; asyncio would print them."""
     if not acknowledged.cancelled():
         acknowledged.exception()

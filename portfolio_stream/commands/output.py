@@ -1,8 +1,9 @@
-"""The one way in which commands print: answers on standard output, everything else on standard error.
+"""All output of the commands. A command's result goes to standard output, everything else to standard error.
 
-1. Text is printed line by line, and each line goes through `printable`: no caller can forget what a stranger wrote.
-2. JSON is ASCII: a program reads the same in every encoding, and no terminal obeys it.
-3. A line is written when its function returns, or the function raises as `standard_streams` says.
+1. Each line of text goes through `printable`: a stranger's text can never send control characters to a terminal.
+2. JSON is ASCII. It is the same in every encoding, and it has no control characters.
+3. When a print function returns, its lines are written. If they cannot be written, it raises what `standard_streams`
+   says.
 """
 
 import json
@@ -29,22 +30,24 @@ def print_json(value: object) -> None:
 
 
 def print_json_text(text: str) -> None:
-    """JSON that is encoded already, without white space between its tokens but blanks."""
+    """Print JSON text as one ASCII line. The only white space between the text's tokens must be blanks."""
     print_line(_NOT_ASCII.sub(_json_escape, text))
 
 
 def print_bytes(content: bytes) -> None:
-    """As they are: for a program, never for a terminal."""
+    """Write the bytes unchanged. Only for a pipe or a file: a terminal would obey control characters."""
     sys.stdout.buffer.write(content)
     sys.stdout.buffer.flush()
 
 
-WIDEST = 60  # characters; a key of a megabyte would pad every other row to its width
+WIDEST = 60  # characters; without a limit, one key of a megabyte would make every row a megabyte long
 
 
 def print_columns(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Columns as wide as their widest cell, but at most WIDEST: a longer cell moves the rest of its row. Numbers to the
-    right, two spaces between."""
+    """Print a table. Columns with numbers are aligned to the right.
+
+    A column is as wide as its widest cell, but at most WIDEST. A longer cell moves the rest of its row to the right.
+    """
     table = [header, *rows]
     columns = [list(column) for column in zip(*table, strict=True)]
     sides = [">" if any(isinstance(cell, int) for cell in column) else "<" for column in columns]
@@ -55,7 +58,7 @@ def print_columns(header: Sequence[str], rows: Iterable[Sequence[object]]) -> No
 
 
 def note(line: str) -> None:
-    """Progress, on stderr: stdout is the command's answer alone."""
+    """Print progress or a remark to stderr; stdout has only the command's result."""
     sys.stderr.write(printable(line) + "\n")
     sys.stderr.flush()
 

@@ -1,4 +1,7 @@
-"""portfolio-stream partitions: see which partitions run, and get a halted one going again, through any worker."""
+"""portfolio-stream partitions: list the partitions' states, and get a halted partition going again.
+
+Any worker takes these requests.
+"""
 
 from typing import NotRequired, TypedDict
 
@@ -10,12 +13,12 @@ from portfolio_stream.commands.worker_client import ask, web_address_option
 from portfolio_stream.errors import WorkerRefused
 
 COLUMNS = ("PARTITION", "STATE", "WORKER", "OFFSET", "LAG", "DETAIL")
-PARTITION = WholeRange(0, (1 << 31) - 1)  # what Kafka can count; how many there are, a worker says
+PARTITION = WholeRange(0, (1 << 31) - 1)  # Kafka's range; a worker checks whether the partition exists
 BAD_ARGUMENT = 2  # exit code
 
 
 class State(TypedDict):
-    """Of a partition, as a worker answers."""
+    """One partition in a worker's answer."""
 
     partition: int
     state: str
@@ -33,14 +36,14 @@ class Group(TypedDict):
 class Changed(TypedDict):
     state: str
     worker: str | None
-    #: of --from-state
+    #: only after --from-state
     group_offset: NotRequired[int]
     state_offset: NotRequired[int]
 
 
 @click.group()
 def partitions() -> None:
-    """See which partitions run, and get a halted one going again.
+    """List partitions, and get a halted partition going again.
 
     retry and dead-letter need the workers' PORTFOLIO_WEB_TOKEN in the environment.
     """
@@ -50,7 +53,7 @@ def partitions() -> None:
 @web_address_option
 @output_option
 def list_partitions(web_address: str | None, output: OutputFormat) -> None:
-    """List every partition of the group: state, worker, last processed offset, lag, and why it is halted."""
+    """List every partition of the group: state, worker, last processed offset, lag, and the reason of a halt."""
     group = ask(read_settings(), web_address, "/partitions", Group)
     if output == "json":
         print_json(group)
@@ -62,38 +65,39 @@ def list_partitions(web_address: str | None, output: OutputFormat) -> None:
 
 @partitions.command()
 @click.argument("partition", type=PARTITION)
-@click.option("--from-state", is_flag=True, help="First put back the group's offset, which somebody else moved.")
+@click.option("--from-state", is_flag=True, help="Run from the offset of the state; the group's was moved.")
 @web_address_option
 @output_option
 def retry(partition: int, from_state: bool, web_address: str | None, output: OutputFormat) -> None:
-    """Run a halted PARTITION again from its committed offset, once the cause is corrected.
+    """Run a halted PARTITION again from the group's committed offset, once the cause is corrected.
 
-    With --from-state: from its state's offset, which says what was folded. That offset becomes the group's again.
+    With --from-state, run it from the offset of its state instead: the state says which records were folded. The
+    group's offset is set to that offset.
     """
     answer = _change(web_address, f"{partition}/retry?from=state" if from_state else f"{partition}/retry")
     done = f"Partition {partition} runs again"
     if "state_offset" in answer and "group_offset" in answer:
-        done += f" from offset {answer['state_offset']}, the group's was {answer['group_offset']}"
+        done += f" from offset {answer['state_offset']}; the group's offset was {answer['group_offset']}"
     _print(answer, output, done)
 
 
 @partitions.command("dead-letter")
 @click.argument("partition", type=PARTITION)
-@click.option("--offset", type=WholeRange(min=0), required=True, help="Source offset at which it is halted.")
+@click.option("--offset", type=WholeRange(min=0), required=True, help="Source offset at which PARTITION is halted.")
 @web_address_option
 @output_option
 def dead_letter(partition: int, offset: int, web_address: str | None, output: OutputFormat) -> None:
-    """Move the record that halts PARTITION to the dead letters, for good, and go on behind it.
+    """Move the record that halts PARTITION to the dead letters, and go on with the next record.
 
-    A record batch that cannot be read is moved as a whole. The decision is kept beside the state, in one transaction.
-    `dlq replay` can send a record again later, as a new one, but not a batch.
+    This cannot be undone: the decision and the dead letter are committed in one transaction. `dlq replay` can later
+    send the record again, as a new one. An unreadable record batch is moved as a whole; it cannot be replayed.
     """
     answer = _change(web_address, f"{partition}/dead-letter?offset={offset}")
     _print(answer, output, f"Moved offset {offset} of partition {partition} to the dead letters")
 
 
 def _change(web_address: str | None, path: str) -> Changed:
-    """Raises what `ask` does."""
+    """Send the request to the worker. Raises what `ask` raises."""
     try:
         return ask(read_settings(), web_address, f"/partitions/{path}", Changed, "POST")
     except WorkerRefused as refused:

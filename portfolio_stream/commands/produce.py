@@ -1,8 +1,9 @@
-"""portfolio-stream produce: generated events, or those of a file, or market prices, into a topic.
+"""portfolio-stream produce: send generated events, a file's events, or market prices to a topic.
 
-A record's timestamp is the time of its sending, so that latencies can be taken from it. With --start-time it is the
-generator's clock instead: the whole topic can then be made again bit for bit. With a time of over a day ago a batch may
-be there twice after a broker was lost (`portfolio_stream.load.producer` says why); the fold knows its events again.
+A record's timestamp is the time at which it is sent, so that latencies can be measured. With --start-time it is the
+generator's time instead, so that a second run makes the same topic bit for bit. If that time is more than a day ago and
+a broker is lost, a batch may be written twice (`portfolio_stream.load.producer` says why). The fold recognises the
+second copy's events as duplicates.
 """
 
 import time
@@ -35,25 +36,25 @@ if TYPE_CHECKING:
 
 PROGRESS_SECONDS = 1.0
 SHARE = FiniteRange(0.0, 1.0)
-FASTEST = 1e9  # records a second; nothing comes near it
+FASTEST = 1e9  # records a second; far above what any machine can send
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Order:
-    """What to produce."""
+    """The options of `produce`, with their defaults."""
 
     topic: str
     rate: float
     events: int | None
     seed: int
-    #: milliseconds since 1970; None: now, and records carry the time of their sending
+    #: milliseconds since 1970; None: now, and each record's timestamp is the time at which it is sent
     start_time: int | None
     portfolios: int
     symbols: int
     duplicates: float
     invalid: float
     file: Path | None
-    #: market prices instead of events
+    #: send market prices instead of events
     prices: bool
 
 
@@ -71,29 +72,31 @@ def _milliseconds(_context: click.Context, _parameter: click.Parameter, value: s
 F = TypeVar("F", bound=Callable[..., Any])
 
 _EVENT_OPTIONS = (
-    click.option("--events", type=WholeRange(min=1), help="End after so many. Default: the file's end, or Ctrl-C."),
+    click.option(
+        "--events", type=WholeRange(min=1), help="Stop after this many. Default: at the file's end, or Ctrl-C."
+    ),
     click.option(
         "--rate",
         type=FiniteRange(0.0, FASTEST),
         default=1000.0,
         show_default=True,
-        help="Records a second; 0: unlimited.",
+        help="Records per second; 0: unlimited.",
     ),
     click.option(
         "--from-file",
         type=click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True, path_type=Path),
-        help="One JSON event a line, sent as it is, instead of generated ones; - for standard input.",
+        help="Send this file's events instead: one JSON object per line, sent unchanged; - for standard input.",
     ),
     click.option("--seed", type=WholeRange(), default=0, show_default=True, help="Seed of the generated events."),
     click.option("--portfolios", type=WholeRange(1, 99_999_999), default=1_000, show_default=True),
     click.option("--symbols", type=WholeRange(1, 9_999), default=50, show_default=True),
-    click.option("--duplicates", type=SHARE, default=0.0, show_default=True, help="Share of identical re-sends."),
+    click.option("--duplicates", type=SHARE, default=0.0, show_default=True, help="Share of exact repetitions."),
     click.option("--invalid", type=SHARE, default=0.0, show_default=True, help="Share that must be rejected."),
 )
 
 
 def event_options(command: F) -> F:
-    """What to produce: of `produce`, and of `run`."""
+    """The options that `produce` and `run` share."""
     for option in reversed(_EVENT_OPTIONS):
         command = option(command)
     return command
@@ -101,12 +104,12 @@ def event_options(command: F) -> F:
 
 def check_shares(duplicates: float, invalid: float) -> None:
     if duplicates + invalid > 1:
-        raise click.BadParameter("--duplicates and --invalid are more than 1 together.")
+        raise click.BadParameter("--duplicates and --invalid together exceed 1.")
 
 
 @click.command()
-@click.option("--topic", type=SettingType(TOPIC), help="Default: the input topic, with --prices the prices topic.")
-@click.option("--prices", is_flag=True, help="Market prices of the symbols, instead of events.")
+@click.option("--topic", type=SettingType(TOPIC), help="Default: the input topic; with --prices, the prices topic.")
+@click.option("--prices", is_flag=True, help="Send market prices instead of events.")
 @event_options
 @click.option(
     "--start-time", callback=_milliseconds, metavar="TIME", help="Time of the first event, RFC 3339. Default: now."
@@ -131,7 +134,7 @@ def produce(
     bootstrap_servers: str | None,
     output: OutputFormat,
 ) -> None:
-    """Send events, or prices. Their bytes depend on the seed, the start time and the mixture alone."""
+    """Send events, or prices. Equal seed, start time and mixture give equal bytes."""
     check_shares(duplicates, invalid)
     if prices:
         _refuse_event_options(context)
@@ -160,11 +163,11 @@ def produce(
 def _refuse_event_options(context: click.Context) -> None:
     for name in ("portfolios", "duplicates", "invalid", "from_file"):
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            raise click.BadParameter(f"--{name.replace('_', '-')} is of events, not of --prices.")
+            raise click.BadParameter(f"--{name.replace('_', '-')} goes with events, not with --prices.")
 
 
 async def _produce(settings: Settings, order: Order) -> tuple[int, float]:
-    """The records sent, all acknowledged, and the seconds it took. Raises ProduceStopped."""
+    """Returns how many records were sent and acknowledged, and the seconds that took. Raises ProduceStopped."""
     import asyncio
 
     from portfolio_stream.errors import PortfolioStreamError, ProduceStopped
@@ -206,7 +209,7 @@ async def _send(batches: "BatchedTopic", records: "Iterable[Generated]", rate: f
 
 
 def stamped(records: "Iterable[Generated]") -> "Iterator[Generated]":
-    """Each with the time at which it is taken to be sent."""
+    """Give each record the current time as its timestamp when the record is taken for sending."""
     for record in records:
         yield record._replace(timestamp=_now())
 

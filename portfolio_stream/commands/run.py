@@ -1,10 +1,12 @@
 """portfolio-stream run: broker, topics, workers, producer and verdict in one command.
 
-Exit code 0: exactly-once held and every worker ended well. 1: it was violated, a worker failed, or the run could not be
-carried out. 2: it cannot be verified, or a bad argument. 130: Ctrl-C before the end of a bounded run; an endless run is
-meant to be ended by Ctrl-C, and has 0.
+Exit codes:
+0    exactly-once held and every worker ended without an error; also an endless run that Ctrl-C ended
+1    exactly-once was violated, a worker failed, or the run could not be carried out
+2    exactly-once cannot be verified, or an argument is wrong
+130  Ctrl-C came before the end of a bounded run
 
-A temporary folder is deleted if all went well, and kept as evidence otherwise.
+The run deletes its temporary folder, unless something failed: then the folder is kept as evidence.
 """
 
 import os
@@ -38,19 +40,20 @@ if TYPE_CHECKING:
 LOGS = "logs"
 FIRST_WEB_PORT = 6066
 INTERRUPTED = 130
-PRICES_A_SECOND = 10  # enough for valuations to move; no load
-BROKER_SECONDS = 2.0  # between two looks at the broker's process
+PRICES_A_SECOND = 10  # enough for valuations to change, too few to be a load
+BROKER_SECONDS = 2.0  # between two checks of the brokers' processes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
     workers: int
-    #: arguments of `portfolio-stream produce`: for events, and for prices
+    #: the arguments of `portfolio-stream produce` for events
     produce: tuple[str, ...]
+    #: the arguments of `portfolio-stream produce` for prices
     prices: tuple[str, ...]
-    #: it ends by itself
+    #: whether the run ends without Ctrl-C
     is_bounded: bool
-    #: the run's own: everything but a broker that was there before
+    #: holds the run's broker, state and logs
     folder: Path
     output: OutputFormat
 
@@ -67,7 +70,7 @@ class Plan:
     "--data-dir",
     type=SettingType(FOLDER),
     metavar="DIRECTORY",
-    help="Keep broker, state and logs there; the next run goes on with them. Default: a temporary folder.",
+    help="Keep broker, state and logs there, for the next run to go on with. Default: a temporary folder.",
 )
 @bootstrap_option
 @output_option
@@ -85,10 +88,10 @@ def run(
     output: OutputFormat,
     **mixture: float,
 ) -> None:
-    """Broker, topics, workers and producer in one command, with live status.
+    """Run broker, topics, workers and producer in one command, with live status.
 
-    With --events or --from-file it ends by itself after `verify`, with exit code 0 only if exactly-once held. With
-    --bootstrap-servers it uses that Kafka instead of one of its own.
+    With --events or --from-file the run ends by itself: it verifies exactly-once, and has exit code 0 only if
+    exactly-once held. With --bootstrap-servers it uses that Kafka instead of starting one.
     """
     check_shares(mixture["duplicates"], mixture["invalid"])
     if brokers is not None and bootstrap_servers is not None:
@@ -122,7 +125,7 @@ def run(
 
 
 def _folder(data_dir: Path | None) -> Path:
-    """It is there. Raises DataDirectoryUnusable."""
+    """Create the run's folder if it does not exist, and return it. Raises DataDirectoryUnusable."""
     try:
         if data_dir is None:
             return Path(tempfile.mkdtemp(prefix="portfolio-stream-"))
@@ -135,18 +138,18 @@ def _folder(data_dir: Path | None) -> Path:
 
 
 def _check(from_file: Path) -> None:
-    """Before a broker is started for the events. Raises EventFileUnusable."""
+    """Raises EventFileUnusable before a broker is started for a file that cannot be read."""
     from portfolio_stream.load.event_file import STANDARD_INPUT, open_events
 
     if from_file == STANDARD_INPUT:
-        raise click.BadParameter("run takes its events of a file; `produce --from-file -` takes standard input.")
-    if from_file.is_file():  # a pipe can be opened once
+        raise click.BadParameter("run reads events from a file only; `produce --from-file -` reads standard input.")
+    if from_file.is_file():  # a pipe can be opened only once, and the producer will do that
         with open_events(from_file):
             pass
 
 
 def _run(plan: Plan, settings: Settings, brokers: int | None) -> int:
-    """`brokers` of its own; None: those of the settings."""
+    """Carry out the plan with `brokers` brokers of its own; None: with the settings' brokers. Returns the exit code."""
     display: Display = Terminal() if plan.output == "text" and sys.stdout.isatty() else Plain(plan.output == "json")
     settings = replace(settings, data_dir=plan.folder / "workers")
     plan.logs.mkdir(exist_ok=True)
@@ -196,9 +199,9 @@ async def _play(plan: Plan, settings: Settings, display: Display, cluster: "Clus
         display.say(f"  portfolio-stream tables get positions P00000001 S0001 --web-address {workers[0].address}")
         display.say(f"  curl -s {workers[0].address}/portfolios/P00000001")
         display.say(f"  portfolio-stream verify --bootstrap-servers {settings.bootstrap_servers}")
-        display.say(f"  kill -9 {workers[-1].pid}   (it is started again; nothing is lost, nothing doubled)")
+        display.say(f"  kill -9 {workers[-1].pid}   (the worker is started again; no event is lost or counted twice)")
         if cluster is not None and cluster.brokers > 1:
-            display.say(f"  portfolio-stream broker status --data-dir {cluster.data_dir}   (kill -9 one of these, too)")
+            display.say(f"  portfolio-stream broker status --data-dir {cluster.data_dir}   (and kill -9 one of them)")
 
     return await attempt.play(announce)
 
@@ -207,7 +210,7 @@ def _conclude(plan: Plan, outcome: "Outcome", display: Display) -> int:
     from portfolio_stream.commands.verify import print_result
 
     for sentence in outcome.failures:
-        display.say(f"{sentence} Operator action: read its log in {plan.logs}.")
+        display.say(f"{sentence} Operator action: read the worker's log in {plan.logs}.")
     result = outcome.verification
     if result is not None:
         print_result(result, plan.output)
@@ -217,7 +220,11 @@ def _conclude(plan: Plan, outcome: "Outcome", display: Display) -> int:
 
 
 def child_environment(environment: Mapping[str, str], settings: Settings) -> dict[str, str]:
-    """What every child gets: ours, with this run's broker and folder; nothing that would make two workers one."""
+    """Returns the environment of every child: ours, with this run's Kafka and folder.
+
+    Variables that would give two workers the same name or port are left out. If the run's Kafka has no security, the
+    variables for a secured Kafka are left out too.
+    """
     dropped = {"PORTFOLIO_INSTANCE_ID", "PORTFOLIO_WEB_PORT", "PORTFOLIO_WEB_ADVERTISED"}
     if settings.security == Security():
         dropped |= {name for name in environment if name.startswith("PORTFOLIO_KAFKA_")}
@@ -230,23 +237,23 @@ def child_environment(environment: Mapping[str, str], settings: Settings) -> dic
 
 
 def _web_ports(settings: Settings) -> Iterator[int]:
-    """Free ones from 6066 on, or from PORTFOLIO_WEB_PORT."""
+    """Yield free ports, beginning at PORTFOLIO_WEB_PORT or 6066."""
     from portfolio_stream.broker.probe import HIGHEST_PORT, is_free
 
     return (port for port in range(settings.web_port or FIRST_WEB_PORT, HIGHEST_PORT + 1) if is_free(port))
 
 
 def _reachable(host: str) -> str:
-    """Where a server that listens on `host` is asked from this machine."""
+    """Returns the host by which this machine reaches a server that listens on `host`."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
 async def _keep_brokers(cluster: "Cluster", say: Callable[[str], None]) -> None:
-    """Start one again that ends by itself, while others go on.
+    """Restart each broker that ends by itself while another one runs.
 
-    Raises BrokerDied for the last, or BrokerUnreachable if somebody stopped them.
+    Raises BrokerDied if the last broker ends by itself, or BrokerUnreachable if the brokers were stopped.
     """
-    import asyncio  # 30 ms of `--help`
+    import asyncio  # imported here: the import takes 30 ms, also for `--help`
 
     while (status := await asyncio.to_thread(cluster.status)).is_running:
         if any(broker.pid is None for broker in status.brokers):
@@ -258,7 +265,7 @@ async def _keep_brokers(cluster: "Cluster", say: Callable[[str], None]) -> None:
 
 @contextmanager
 def _signals(action: Callable[[int, FrameType | None], object] | signal.Handlers) -> Iterator[None]:
-    """A closed terminal and SIGTERM too must end what was started."""
+    """Use `action` for every ending signal: SIGTERM and a closed terminal must end the children as Ctrl-C does."""
     previous = {number: signal.signal(number, action) for number in ending_signals()}
     try:
         yield
@@ -271,4 +278,4 @@ def _delete_unless_evidence(folder: Path, code: int) -> None:
     if code in (0, INTERRUPTED):
         shutil.rmtree(folder, ignore_errors=True)
     else:
-        note(f"Kept with all logs: {folder}")
+        note(f"The run's folder with all logs is kept: {folder}")

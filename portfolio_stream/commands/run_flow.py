@@ -1,12 +1,12 @@
 """One run, from the workers' start to the verdict.
 
-1. Make the topics, start the workers and the producer of prices, wait until every partition is processed.
-2. Start the producer. A bounded run waits for its end and until the group has committed all of the source; an endless
-   one waits for Ctrl-C.
+1. Create the topics, start the workers and the producer of prices. Wait until every partition is processed.
+2. Start the producer of events. A bounded run waits until the producer has ended and the group has committed every
+   event. An endless run waits for Ctrl-C.
 3. Stop the producers, then the workers.
-4. Verify what is committed.
+4. Verify the committed records.
 
-Whatever happens meanwhile, 3 is done: no child outlives `play`.
+Step 3 is done even if step 1 or 2 fails: no child outlives `play`.
 """
 
 import asyncio
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 
     from portfolio_stream.audit.result import Verification
 
-PATIENCE_SECONDS = 60.0  # without any progress; a dead worker's partitions are given away after 45 s at the latest
-POLL_SECONDS = 0.2  # neither Kafka nor a worker tells when its offset moves
-SCRAPE_SECONDS = 1.0  # a worker that takes longer is shown as silent
-QUICK_EVENTS = 200_000  # verified within seconds: as much as Ctrl-C waits for
+PATIENCE_SECONDS = 60.0  # without any progress; a dead worker loses its partitions after 45 s at the latest
+POLL_SECONDS = 0.2  # neither Kafka nor a worker announces that an offset has moved
+SCRAPE_SECONDS = 1.0  # a worker that answers later is shown as silent
+QUICK_EVENTS = 200_000  # `verify` checks these in seconds; after Ctrl-C no user waits longer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
     is_finished: bool
-    #: None: too much to verify, or interrupted a second time
+    #: None: there were too many events to verify after Ctrl-C, or a second Ctrl-C came
     verification: "Verification | None"
-    #: children that did not end as they should, a sentence each
+    #: a sentence for each worker that failed
     failures: tuple[str, ...]
 
 
@@ -70,13 +70,13 @@ class Run:
         self._start = time.monotonic()
         self._phase = "starting"
         self._verdict = "at the end"
-        self._producing = (0.0, 0.0)  # from when to when the source was worked off
+        self._producing = (0.0, 0.0)  # when the producer started, and when the group had committed its last event
         self._samples: dict[str, Sample] = {}
         self._first: Offsets | None = None
         self._last: Offsets | None = None
 
     async def play(self, announce: Callable[[], None]) -> Outcome:
-        """Raises what made the run impossible; `announce` is called once the workers are started."""
+        """Carry out the run. Calls `announce` when the workers are started. Raises the error that ended the run."""
         loop = asyncio.get_running_loop()
         for number in ending_signals():
             loop.add_signal_handler(number, self._interrupted.set)
@@ -109,7 +109,7 @@ class Run:
             try:
                 await self._be_ready(ruler, http)
                 await self._produce(ruler)
-                await self._look(ruler, http)  # the last one, for the summary
+                await self._look(ruler, http)  # the last figures, for the summary
             finally:
                 await _cancel(tasks)
 
@@ -146,7 +146,10 @@ class Run:
         self._producing = (begin, time.monotonic())
 
     async def _await(self, look: Callable[[], Awaitable[tuple[bool, object]]], what: Callable[[], str]) -> None:
-        """Until `look` says so. Raises RunStalled if what it sees stays the same for PATIENCE_SECONDS."""
+        """Call `look`, which returns (is done, what it saw), until it is done.
+
+        Raises RunStalled with the sentence `what` if `look` sees the same for PATIENCE_SECONDS.
+        """
         seen: object = None
         moved = time.monotonic()
         while True:
@@ -160,7 +163,7 @@ class Run:
             await asyncio.sleep(POLL_SECONDS)
 
     async def _until_interrupted(self, work: Coroutine[Any, Any, None]) -> bool:
-        """True if the work ended, False if Ctrl-C came first. Raises what the work or a background task raises."""
+        """Returns True if the work ended, False if Ctrl-C came first. Raises an error of the work or of `watch`."""
         task = asyncio.create_task(work)
         interrupt = asyncio.create_task(self._interrupted.wait())
         try:
@@ -173,10 +176,10 @@ class Run:
         finally:
             await _cancel([task, interrupt])
             if self._failure.done():
-                self._failure.exception()  # seen, also where something else was raised first
+                self._failure.exception()  # asyncio would print an error that was never looked at
 
     def watch(self, beside: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        """Go on with this beside the work; its error ends the run. The first one counts."""
+        """Run `beside` as a task next to the work. The first error of such a task ends the run."""
         task = asyncio.create_task(beside)
         task.add_done_callback(self._notice)
         return task
@@ -187,7 +190,7 @@ class Run:
         if not self._failure.done():
             self._failure.set_exception(error)
 
-    # --- what is seen meanwhile ---
+    # --- live status ---
 
     async def _show(self, ruler: Ruler, http: "aiohttp.ClientSession") -> None:
         while True:
@@ -203,7 +206,7 @@ class Run:
         self._meter.feed(time.monotonic(), offsets.processed, samples)
 
     async def _measure(self, ruler: Ruler) -> Offsets:
-        """The last known ones while Kafka does not answer: a broker that comes back is no reason to end."""
+        """Returns the offsets, or the last known ones while Kafka does not answer: the broker may come back."""
         from aiokafka.errors import KafkaError
 
         try:
@@ -214,7 +217,7 @@ class Run:
         return self._last
 
     async def _scrape(self, http: "aiohttp.ClientSession") -> dict[str, Sample]:
-        """A sample of each worker that answers, by name."""
+        """Returns a sample of each worker that answers, by the worker's name."""
         workers = self._fleet.workers
         found = await asyncio.gather(*(self._ask(http, worker.address) for worker in workers))
         return {worker.name: sample for worker, sample in zip(workers, found, strict=True) if sample is not None}

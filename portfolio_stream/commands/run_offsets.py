@@ -1,4 +1,4 @@
-"""How far the source reaches, and how far the group has committed."""
+"""The ends of the source partitions, and the group's committed offsets."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 class Offsets(NamedTuple):
-    """Of every partition of the source."""
+    """Offsets by partition, for every partition of the source."""
 
     ends: Mapping[int, int]
-    #: the group's next offset; 0 where it has none
+    #: the group's next offset; 0 if the group has committed none
     committed: Mapping[int, int]
 
     @property
@@ -27,7 +27,7 @@ class Offsets(NamedTuple):
 
     @property
     def behind(self) -> dict[int, int]:
-        """Lag by partition, of those that have any."""
+        """Lag by partition, without the partitions that have none."""
         return {
             partition: end - self.committed[partition]
             for partition, end in self.ends.items()
@@ -36,7 +36,7 @@ class Offsets(NamedTuple):
 
 
 class Ruler:
-    """Reads offsets. Errors of Kafka's are raised as they come: `connected` around it makes them ours."""
+    """Reads offsets. It raises aiokafka's errors; `connected`, in `open_group`, turns them into ours."""
 
     def __init__(self, group: "Group", partitions: int) -> None:
         self.partitions = partitions
@@ -58,7 +58,7 @@ class Ruler:
 
 @asynccontextmanager
 async def open_ruler(settings: Settings) -> AsyncIterator[Ruler]:
-    """Makes the contract's topics first, where they are missing."""
+    """Create the contract's missing topics, then open the group."""
     from portfolio_stream.kafka.admin import admin_client, create_all
     from portfolio_stream.kafka.group import open_group
 

@@ -1,9 +1,9 @@
-"""The child processes of a run: each in a session of its own, so that Ctrl-C reaches only us and we end them in order.
+"""The child processes of a run. Each has a session of its own, so Ctrl-C reaches only us, and we end the children.
 
-A worker that ends before it is told to is started again under the same name and data folder: that is all it needs
-to heal. One that keeps ending by itself before it has lived for SETTLED_SECONDS would do so for ever: after
-ATTEMPTS of them the run gives up, and at once where it refuses its settings. A signal from outside is no such attempt:
-kill as often as you like.
+- A worker that ends by itself is restarted with the same name and data folder. It needs nothing else to recover.
+- The run gives up when a worker has ended by itself ATTEMPTS times in a row, each time within SETTLED_SECONDS. It gives
+  up at once if a worker refuses its settings.
+- A worker that a signal killed does not count: it is restarted, however often it is killed.
 """
 
 import asyncio
@@ -19,29 +19,29 @@ from typing import NoReturn
 from portfolio_stream.broker.probe import is_free
 from portfolio_stream.errors import WorkerCannotStart, WorkerKeepsEnding
 
-TERM_SECONDS = 5.0  # what the contract gives a worker to end its transaction and leave the group
-KILL_SECONDS = 10.0  # twice that, for a busy machine; then SIGKILL, and the restart settles what was open
+TERM_SECONDS = 5.0  # the contract's time for a worker to end its transaction and leave the group
+KILL_SECONDS = 10.0  # twice that, for a busy machine; then comes SIGKILL, and the next start aborts the transaction
 ATTEMPTS = 3
 BAD_SETTINGS = 2  # a worker's exit code
-SETTLED_SECONDS = 10.0  # by then it has joined the group
-TAIL_BYTES = 64 << 10  # of a log, in which the cause of an end is looked for
+SETTLED_SECONDS = 10.0  # after this time a worker has joined the group
+TAIL_BYTES = 64 << 10  # the end of a log, which is searched for the cause
 ACTION = "Operator action:"
 LOG_PREFIX = re.compile(r"^(\[[^\]]*\] )+")  # time, process and level
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ending:
-    """How a child ended when it was told to."""
+    """How a child ended after we stopped it."""
 
     name: str
-    #: negative: by this signal
+    #: exit code; negative: the signal that killed the child
     code: int
-    #: since its start
+    #: seconds since the child's start
     age: float
 
     @property
     def is_well(self) -> bool:
-        """Exit code 0; or SIGTERM met a Python that was still starting, before anything could be open."""
+        """Exit code 0, or SIGTERM killed a child that was still starting and had nothing open yet."""
         return self.code == 0 or (self.code == -signal.SIGTERM and self.age < SETTLED_SECONDS)
 
 
@@ -70,12 +70,12 @@ class Child:
         self.pid, self.started = self._process.pid, time.monotonic()
 
     async def wait(self) -> int:
-        """Its exit code; negative: the signal."""
-        assert self._process is not None  # noqa: S101  # for mypy: started before anybody waits
+        """Wait for the child's end. Returns the exit code; negative: the signal that killed the child."""
+        assert self._process is not None  # noqa: S101  # for mypy: `start` comes before `wait`
         return await self._process.wait()
 
     async def stop(self, say: Callable[[str], None]) -> Ending:
-        """SIGTERM; SIGKILL to its whole session if it has not ended in KILL_SECONDS."""
+        """Send SIGTERM and wait. If the child still runs after KILL_SECONDS, send SIGKILL to its whole session."""
         process = self._process
         if process is None:
             return Ending(name=self.name, code=0, age=0.0)
@@ -87,14 +87,14 @@ class Child:
                     await asyncio.wait_for(process.wait(), seconds)
                     break
                 except TimeoutError:
-                    say(f"{self.name} (process {process.pid}) goes on {time.monotonic() - start:.0f} s after SIGTERM.")
+                    say(f"{self.name} (process {process.pid}) runs {time.monotonic() - start:.0f} s after SIGTERM.")
             else:
                 os.killpg(process.pid, signal.SIGKILL)
         code = await process.wait()
         return Ending(name=self.name, code=code, age=time.monotonic() - self.started)
 
     def why(self) -> tuple[str, str]:
-        """Cause and operator action of its end, as its log since its start has them."""
+        """Returns the cause and the operator action of the child's end, from its log since its last start."""
         with self.log.open("rb") as log:
             end = log.seek(0, os.SEEK_END)
             log.seek(max(self._since, end - TAIL_BYTES))
@@ -103,7 +103,7 @@ class Child:
 
 
 class Worker(Child):
-    """A child with a web port. It is chosen before the child listens there: somebody else may be faster."""
+    """A child with a web port. We choose the port before the child listens on it, so another program may take it."""
 
     def __init__(
         self,
@@ -125,7 +125,10 @@ class Worker(Child):
         return f"http://{self._host}:{self.port}"
 
     def move(self) -> bool:
-        """Once it has ended: whether its port belongs to another program now; then it has taken the next free one."""
+        """Take the next free port if another program has this worker's port. Call it after the worker's end.
+
+        Returns whether the worker has a new port.
+        """
         if is_free(self.port):
             return False
         self._take_port()
@@ -138,7 +141,10 @@ class Worker(Child):
 
 
 def explain(lines: Sequence[str]) -> tuple[str, str] | None:
-    """Cause and action of the last error in a log: our own two sentences, or any line that says error."""
+    """Returns cause and action of the last error in a log.
+
+    These are our own two sentences if the log has them, or else the last line with the word error.
+    """
     for index in range(len(lines) - 1, -1, -1):
         before, found, action = LOG_PREFIX.sub("", lines[index]).partition(ACTION)
         if found:
@@ -155,12 +161,12 @@ def name_of_end(code: int) -> str:
 
 
 class Fleet:
-    """The workers. `keep` of each is run as a task until `stop`."""
+    """The workers of a run. The caller runs `keep` as a task for each worker, until it calls `stop`."""
 
     def __init__(self, workers: Sequence[Worker], say: Callable[[str], None]) -> None:
         self.workers = workers
         self.restarts = {worker.name: 0 for worker in workers}
-        #: names of workers that ended by themselves with an error, however well they healed
+        #: names of workers that ended by themselves with an error, even if they recovered after the restart
         self.failed: list[str] = []
         self._say = say
         self._is_stopping = False
@@ -170,7 +176,7 @@ class Fleet:
             await worker.start()
 
     async def keep(self, worker: Worker) -> None:
-        """Start it again whenever it ends. Raises WorkerKeepsEnding and WorkerCannotStart."""
+        """Restart the worker whenever it ends. Raises WorkerKeepsEnding, WorkerCannotStart."""
         attempts = 0
         while True:
             code = await worker.wait()

@@ -1,4 +1,4 @@
-"""portfolio-stream tables: ask a worker for committed state, over HTTP."""
+"""portfolio-stream tables: read committed table values from a worker, over HTTP."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -14,13 +14,13 @@ from portfolio_stream.errors import WorkerRefused
 from portfolio_stream.setting_values import UTF8
 
 KEY = SettingType(UTF8)
-PAGE_ROWS = 1_000  # the most that a page may have
-PATIENCE_SECONDS = 15.0  # for a page while partitions move or recover: a rebalance and a recovery are over by then
-RETRY_SECONDS = 1.0  # what a worker's Retry-After says
+PAGE_ROWS = 1_000  # the limit of a worker's page
+PATIENCE_SECONDS = 15.0  # for one page: a rebalance and a recovery are over by then
+RETRY_SECONDS = 1.0  # equal to a worker's Retry-After
 
 
 class Row(TypedDict):
-    """Of a table, as a worker answers."""
+    """One row in a worker's answer."""
 
     key: list[str]
     value: dict[str, Any]
@@ -39,7 +39,7 @@ class Entry(Row):
 
 @click.group()
 def tables() -> None:
-    """Ask a worker for its tables."""
+    """Read committed table values from a worker."""
 
 
 @tables.command()
@@ -48,7 +48,7 @@ def tables() -> None:
 @web_address_option
 @output_option
 def get(table: str, parts: tuple[str, ...], web_address: str | None, output: OutputFormat) -> None:
-    """The committed value of one key, such as `positions P00000001 ACME`."""
+    """Show the committed value of one key, such as `positions P00000001 ACME`."""
     from urllib.parse import quote
 
     path = "/".join(quote(part, safe="") for part in (table, *parts))
@@ -61,10 +61,10 @@ def get(table: str, parts: tuple[str, ...], web_address: str | None, output: Out
 
 @tables.command()
 @click.argument("table", type=KEY)
-@click.option("--prefix", metavar="KEY", type=KEY, help="Keys that begin so: P1, or P1/ for all of one portfolio.")
-@click.option("--from", "from_", metavar="KEY", type=KEY, help="The first key, such as P1 or P1/ACME.")
-@click.option("--to", metavar="KEY", type=KEY, help="The first key behind the last one.")
-@click.option("--limit", type=WholeRange(min=1), help="End after so many rows. Default: all.")
+@click.option("--prefix", metavar="KEY", type=KEY, help="Only keys with this beginning: P1, or P1/ for one portfolio.")
+@click.option("--from", "from_", metavar="KEY", type=KEY, help="Begin at this key, such as P1 or P1/ACME.")
+@click.option("--to", metavar="KEY", type=KEY, help="End before this key.")
+@click.option("--limit", type=WholeRange(min=1), help="End after this many rows. Default: all.")
 @web_address_option
 @output_option
 def scan(
@@ -76,7 +76,7 @@ def scan(
     web_address: str | None,
     output: OutputFormat,
 ) -> None:
-    """A table's rows in key order, a line each, of all partitions. With -o json as the worker gave them."""
+    """List a table's rows of all partitions in key order, one per line. With -o json a line is the worker's JSON."""
     settings = read_settings()
     given = {"prefix": prefix, "from": from_, "to": to}
     query = {name: value for name, value in given.items() if value is not None}
@@ -100,7 +100,7 @@ def _rows(get_page: Callable[[str], Page], table: str, query: dict[str, str], li
 
 
 def _patiently(get_page: Callable[[str], Page], path: str) -> Page:
-    """Again while a partition has no owner that serves: a long scan goes on after a rebalance where it was."""
+    """Get one page, and ask again while a partition has no owner that serves. So a long scan survives a rebalance."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:

@@ -1,4 +1,4 @@
-"""portfolio-stream topics: make, list and describe the topics of the contract."""
+"""portfolio-stream topics: create, list and describe the topics of the contract."""
 
 import time
 from typing import TYPE_CHECKING
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from portfolio_stream.kafka.topic_rules import Fault
     from portfolio_stream.kafka.topics import TopicDescription
 
-RETRY_SECONDS = 0.5  # between two looks for a Kafka that is to come
+RETRY_SECONDS = 0.5  # between two attempts while Kafka does not answer yet
 
 
 @click.group()
 def topics() -> None:
-    """Make, list and describe topics."""
+    """Create, list and describe topics."""
 
 
 @topics.command()
@@ -46,7 +46,7 @@ def topics() -> None:
     type=FiniteRange(0.0, LONGEST_WAIT),
     default=0.0,
     metavar="SECONDS",
-    help="Wait so long for a Kafka that does not answer yet.",
+    help="Wait this long if Kafka does not answer yet.",
 )
 def create(
     context: click.Context,
@@ -56,9 +56,10 @@ def create(
     replication_factor: int | None,
     wait: float,
 ) -> None:
-    """Make the topics that are missing and check the others.
+    """Create the missing topics of the contract and check the others.
 
-    Exit code 1: a topic that was there is weaker than the contract. It is named, with what mends it, and never changed.
+    Exit code 1: an existing topic is weaker than the contract. The command never changes an existing topic: it prints
+    each fault and how to mend it.
     """
     settings = read_settings(
         bootstrap_servers=bootstrap_servers, partitions=partitions, replication_factor=replication_factor
@@ -79,7 +80,7 @@ def create(
 @bootstrap_option
 @output_option
 def list_topics(bootstrap_servers: str | None, output: OutputFormat) -> None:
-    """All topics of the cluster but its internal ones."""
+    """List the cluster's topics, without Kafka's internal ones."""
     found = run(_describe(read_settings(bootstrap_servers=bootstrap_servers), None))
     shown = [topic for topic in found.values() if not topic.is_internal]
     if output == "json":
@@ -94,7 +95,7 @@ def list_topics(bootstrap_servers: str | None, output: OutputFormat) -> None:
 @bootstrap_option
 @output_option
 def describe(names: tuple[str, ...], bootstrap_servers: str | None, output: OutputFormat) -> None:
-    """Topics with the settings that the contract gives, and where they differ from it. Default: all of the contract."""
+    """Show topics with the settings that the contract fixes, and every difference. Default: the contract's topics."""
     from portfolio_stream.errors import TopicMissing
     from portfolio_stream.kafka.contract_topics import all_topics
     from portfolio_stream.kafka.topic_rules import faults_of
@@ -144,7 +145,7 @@ def _print(topic: dict[str, object]) -> None:
 
 
 def _differences(faults: "Iterable[Fault]") -> dict[str, dict[str, str]]:
-    """By setting; a worker starts over a warning, and not over what it refuses."""
+    """Returns the faults by setting. A worker starts in spite of the verdict `warn`, but not of `refuse`."""
     return {
         fault.setting: {
             "found": fault.found,
@@ -171,7 +172,7 @@ def _sizes(topic: "TopicDescription") -> str:
 
 
 async def _create(settings: Settings, wait: float) -> "tuple[dict[str, bool], tuple[Fault, ...]]":
-    """What `create_all` says, and what the topics lack afterwards."""
+    """Create the missing topics. Returns, for each topic, whether it was created, and the faults of all topics."""
     import asyncio
 
     from portfolio_stream.kafka.admin import admin_client, create_all

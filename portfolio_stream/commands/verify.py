@@ -1,4 +1,4 @@
-"""portfolio-stream verify: is exactly-once true of what stands in Kafka, and of what the workers serve?"""
+"""portfolio-stream verify: check exactly-once in Kafka's records and in the values that the workers serve."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -30,32 +30,32 @@ if TYPE_CHECKING:
     from portfolio_stream.kafka.members import Owner
 
 INTERVAL_SECONDS = 2.0
-CANNOT_VERIFY = 2  # whatever the error: 1 means violated and nothing else
-WEB_PORT = 6060  # where the workers' page looks for it (PORTFOLIO_AUDITOR)
+CANNOT_VERIFY = 2  # the exit code for every error: 1 means only "violated"
+WEB_PORT = 6060  # the workers' page looks for the verdict at this port (PORTFOLIO_AUDITOR)
 
 
 @click.command()
-@click.option("--follow", is_flag=True, help="Audit continuously, until a violation or Ctrl-C.")
+@click.option("--follow", is_flag=True, help="Verify continuously, until a violation or Ctrl-C.")
 @click.option(
     "--interval",
     type=FiniteRange(0.1, LONGEST_WAIT),
     metavar="SECONDS",
-    help="With --follow: seconds from pass to pass. Default: 2.",
+    help="With --follow: seconds between two passes. Default: 2.",
 )
-@click.option("--keep-going", is_flag=True, help="With --follow: a violation does not end the command.")
+@click.option("--keep-going", is_flag=True, help="With --follow: go on after a violation.")
 @click.option("--web-port", type=WholeRange(1, 65_535), help="Port of /verdict and /metrics. Default: 6060.")
 @click.option(
     "--served",
     type=click.Choice(["sample", "all", "none"]),
     default="sample",
     show_default=True,
-    help="Which values of the workers to compare: 16 keys a partition, every page of every table, none.",
+    help="Which values of the workers to compare: 16 keys of each partition, every page of every table, or none.",
 )
 @click.option(
     "--web-address",
     metavar="URL",
     type=SettingType(WEB_ADDRESS),
-    help="The one worker to ask. Default: all members of the group.",
+    help="Ask only this worker. Default: all members of the group.",
 )
 @bootstrap_option
 @output_option
@@ -73,8 +73,8 @@ def verify(
 ) -> None:
     """Replay the source and compare outputs, dead letters, changelog and served values.
 
-    Works on a live system. Exit code 0: exactly-once holds, 1: it is violated, 2: it cannot be verified (also when
-    Kafka does not answer).
+    Works on a live system. Exit code 0: exactly-once holds. 1: exactly-once is violated. 2: exactly-once cannot be
+    verified, for example because Kafka does not answer.
     """
     given = {"--interval": interval is not None, "--keep-going": keep_going, "--web-port": web_port is not None}
     if not follow and any(given.values()):
@@ -122,7 +122,7 @@ class _Follow(NamedTuple):
 
 
 async def _follow(settings: Settings, plan: _Follow, asked: _Served) -> int:
-    """The exit code that the verdict gives, when a violation or a signal ends it."""
+    """Verify until a violation or a signal ends it. Returns the exit code for the last verdict."""
     import asyncio
 
     from portfolio_stream.audit.board import Board
@@ -145,14 +145,14 @@ async def _follow(settings: Settings, plan: _Follow, asked: _Served) -> int:
         try:
             await auditing
         except asyncio.CancelledError:
-            if not auditing.cancelling():  # no signal: a client that failed let out its own cancellation
+            if not auditing.cancelling():  # no signal did this: a client that failed raised CancelledError
                 raise
             note(f"Ended: {board.verdict}.")
     return board.exit_code
 
 
 def _printer(board: "Board", output: OutputFormat) -> Callable[[], None]:
-    """Prints a line a pass, and each anomaly once."""
+    """Returns a function that prints one line for each pass, and each anomaly once."""
     from portfolio_stream.audit.anomaly import describe
 
     shown = records = 0
@@ -183,7 +183,10 @@ def _printer(board: "Board", output: OutputFormat) -> Callable[[], None]:
 
 @asynccontextmanager
 async def _workers(settings: Settings, web_address: str | None) -> "AsyncIterator[Workers]":
-    """The group's members say where they listen; none are found while Kafka does not answer."""
+    """Give a function that finds the workers to ask: the one at `web_address`, or else all members of the group.
+
+    While Kafka does not answer, the function finds no worker.
+    """
     from aiokafka.errors import KafkaError
 
     from portfolio_stream.kafka.group import open_group

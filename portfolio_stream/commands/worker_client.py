@@ -1,4 +1,4 @@
-"""Asking a worker over HTTP: of every command that does."""
+"""The HTTP client for all commands that ask a worker."""
 
 import json
 from collections.abc import Callable
@@ -14,8 +14,8 @@ from portfolio_stream.settings import Settings
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
-ANSWER_SECONDS = 10.0  # a worker forwards one hop; longer than that is an error worth seeing
-ANSWER_BYTES = 64 << 20  # twice what a worker forwards
+ANSWER_SECONDS = 10.0  # a worker forwards a request once at most, so a slower answer is an error
+ANSWER_BYTES = 64 << 20  # twice the largest answer that a worker forwards
 
 
 def web_address_option(command: F) -> F:
@@ -30,10 +30,10 @@ def web_address_option(command: F) -> F:
 def ask(
     settings: Settings, web_address: str | None, path: str, kind: type[T], method: Literal["GET", "POST"] = "GET"
 ) -> T:
-    """The answer, which has the members of `kind`, a TypedDict, and maybe others. `path` is percent-encoded.
+    """Returns the worker's answer. It has the members of the TypedDict `kind`, and may have more.
 
-    Raises WorkerRefused, and WorkerUnreachable also where something answers that is no worker.
-    The token goes to the address that the operator named and nowhere else: a redirect is an answer, and an error.
+    `path` must be percent-encoded. Raises WorkerRefused, or WorkerUnreachable, also if another program answers there.
+    A redirect is not followed but raises WorkerRefused: the token goes only to the address that the operator named.
     """
     from http.client import HTTPException
     from urllib.error import HTTPError, URLError
@@ -43,11 +43,11 @@ def ask(
 
     class NoRedirect(HTTPRedirectHandler):
         def redirect_request(self, *_: Any) -> None:
-            """None: whoever asked gets the redirect itself, as an HTTPError."""
+            """Returns None, so that urllib raises the redirect as an HTTPError."""
 
     address = (web_address or _address(settings)).rstrip("/")
     headers = {} if settings.web_token is None else {"Authorization": f"Bearer {settings.web_token}"}
-    opener = build_opener(ProxyHandler({}), NoRedirect())  # a worker is inside: no proxy stands between
+    opener = build_opener(ProxyHandler({}), NoRedirect())  # workers are in our own network: no proxy is between
     try:
         request = Request(address + path, headers=headers, method=method)
         with opener.open(request, timeout=ANSWER_SECONDS) as reply:
@@ -65,7 +65,7 @@ def ask(
         answer: T = json.loads(content)
         msgspec.convert(answer, kind)
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-        raise WorkerUnreachable(address, "what answers there is no worker") from error
+        raise WorkerUnreachable(address, "another program answers there") from error
     return answer
 
 
@@ -75,7 +75,7 @@ def _address(settings: Settings) -> str:
 
 
 def _problem(content: bytes) -> dict[str, str]:
-    """The members of an application/problem+json answer that are text; none of what is no such answer."""
+    """Returns the text members of an application/problem+json answer; nothing if the content is not a JSON object."""
     try:
         members = json.loads(content)
     except (ValueError, RecursionError):

@@ -1,11 +1,11 @@
-"""Events in a file, one JSON object a line, as people's tools write them.
+"""Read events from a file that has one JSON object per line.
 
-1. An event's bytes are its line without the line end, LF or CRLF: an event that comes again in another system's file is
-   a duplicate, and no conflict. Everything else is sent as it is, so that what is no event becomes a dead letter.
-2. A byte order mark of UTF-8 belongs to the file, not to its first event.
-3. A file that begins as no line of an event does is refused before anything is sent: other encodings, compressed
-   files, JSON that is not one object a line.
-4. A line that no broker takes, and a read that fails, end the reading with an error that names the line.
+1. An event's bytes are its line without the line end, LF or CRLF. So the same event in files of two systems is a
+   duplicate, not a conflict. The line is not changed otherwise: a line that is not an event becomes a dead letter.
+2. A UTF-8 byte order mark belongs to the file, not to the first event.
+3. Some files are refused by their first bytes, before any event is sent: other encodings, compressed files, and JSON
+   that does not have one object per line.
+4. If a line is too long for any broker, or cannot be read, the reading ends with an error that names the line.
 """
 
 import json
@@ -21,11 +21,11 @@ from portfolio_stream.errors import EventFileUnusable
 from portfolio_stream.load.events import Generated
 
 STANDARD_INPUT = Path("-")
-LINE_BYTES_LIMIT = 16 << 20  # far above what a topic takes; a file without line ends must not fill the memory
+LINE_BYTES_LIMIT = 16 << 20  # far above a topic's limit; a file without line ends must not fill the memory
 HEAD_BYTES = 8
 UTF8_MARK = b"\xef\xbb\xbf"
-#: what a file begins with, what it is then, and what makes lines of JSON of it, if anything does; the first that fits
-#: counts. JSON begins with ASCII (RFC 4627, 3): where the zeros are tells the encoding of text without a mark
+#: (pattern of the first bytes, the kind of file, a command that turns it into lines of JSON or None); the first match
+#: counts. JSON begins with ASCII characters (RFC 4627, 3), so the zero bytes show the encoding of text without a mark.
 FOREIGN_HEADS = tuple(
     (re.compile(pattern, re.DOTALL), what, command)
     for pattern, what, command in (
@@ -50,7 +50,7 @@ FOREIGN_HEADS = tuple(
 
 @contextmanager
 def open_events(path: Path) -> Iterator[BinaryIO]:
-    """The file behind its byte order mark; `-` is standard input. Raises EventFileUnusable."""
+    """Open the file, or standard input for `-`, and skip its byte order mark. Raises EventFileUnusable."""
     if path == STANDARD_INPUT:
         if sys.stdin is None:
             raise EventFileUnusable(path, "it is closed")
@@ -65,9 +65,9 @@ def open_events(path: Path) -> Iterator[BinaryIO]:
 
 
 def read_events(path: Path, file: BinaryIO, timestamp: int) -> Iterator[Generated]:
-    """One record a line; empty lines are passed over. Raises EventFileUnusable.
+    """Yield one record per line, without empty lines. Raises EventFileUnusable.
 
-    The key is the event's portfolio_id, or none where that cannot be read.
+    The record's key is the event's portfolio_id. A line whose portfolio_id cannot be read gives a record without a key.
     """
     number = 0
     while line := _read_line(path, file, number := number + 1):
@@ -91,7 +91,7 @@ def _behind_mark(path: Path, file: BinaryIO) -> BinaryIO:
 
 
 def _piped(command: str, path: Path) -> str:
-    """For a shell, whatever the path holds."""
+    """Returns a shell command that sends the file through `command`. The path is quoted."""
     name = f"./{path}" if str(path).startswith("-") and path != STANDARD_INPUT else str(path)
     return f"{command} {shlex.quote(name)} | portfolio-stream produce --from-file -"
 

@@ -1,9 +1,10 @@
-"""Portfolio events for demonstrations, tests and benchmarks: a function of the arguments, no clock, no hash seed.
+"""Generate portfolio events for demonstrations, tests and benchmarks. Equal arguments give equal events: no clock and
+no hash seed has a part in them.
 
-A mixture like a broker's day: mostly trades (some in fractions, some short), deposits, dividends, fees, now and then a
-split or a correction. Event time runs about 1,000 events a second, some events arrive late. `duplicates` is the share
-of identical re-sends, `invalid` the share of events that must be rejected: every code that a producer can cause, in
-turn. Each record says which answer it must get.
+The mixture resembles a broker's day: mostly trades (some of fractions, some short), deposits, dividends, fees, rarely a
+split or a correction. Event time advances by about a second for 1,000 events, and some events arrive late. `duplicates`
+is the share of exact repetitions, `invalid` the share of events that must be rejected. The invalid events take turns
+through every code that a producer can cause. Each record says which code it must get.
 """
 
 import json
@@ -18,11 +19,11 @@ from portfolio_stream.domain.rejection import RejectionCode
 from portfolio_stream.kafka.partitioning import partition_of
 
 CURRENCIES = ("USD", "EUR", "GBP", "CHF")
-RECENT_EVENTS = 64  # what a re-send or a conflict refers to: within any sensible deduplication window
+RECENT_EVENTS = 64  # repetitions and conflicts refer to these; fewer than any sensible deduplication window
 LATE_SHARE = 0.02
 LATEST_MS = 90_000
 TOO_LARGE_BYTES = 66_000
-HELD_SYMBOL, HELD_CURRENCY, OTHER_CURRENCY = "HELD", "USD", "EUR"  # a position that is sure to exist
+HELD_SYMBOL, HELD_CURRENCY, OTHER_CURRENCY = "HELD", "USD", "EUR"  # the position that `_currency_mismatch` opens
 
 Members = dict[str, object]
 
@@ -32,9 +33,9 @@ class Generated(NamedTuple):
     value: bytes | None
     #: record timestamp, milliseconds since 1970
     timestamp: int
-    #: None: the key's
+    #: None: the partition of the key
     partition: int | None = None
-    #: None: it is accepted, or a duplicate
+    #: None: the event must be accepted, or must be found a duplicate
     expected_code: RejectionCode | None = None
     is_duplicate: bool = False
 
@@ -48,22 +49,22 @@ class Mixture:
     symbols: int = 50
     duplicates: float = 0.0
     invalid: float = 0.0
-    #: of the topic; only `wrong_partition` needs it, and cannot be made with 1
+    #: number of the topic's partitions; only `wrong_partition` needs it, and is left out if it is 1
     partitions: int = 8
 
 
 def symbol_of(number: int) -> tuple[str, str]:
-    """A symbol of the mixture, and the currency that it is traded in."""
+    """Returns the symbol with this number, and the currency in which it is traded."""
     return f"S{number:04d}", CURRENCIES[number % len(CURRENCIES)]
 
 
 def first_cents(number: int) -> int:
-    """The price that a symbol starts with."""
+    """Returns the first price of the symbol with this number, in cents."""
     return 500 + number * 7919 % 40_000
 
 
 def generate(mixture: Mixture, events: int | None = None) -> Iterator[Generated]:
-    """`events` records (re-sends and invalid ones included), or without an end."""
+    """Yield `events` records, with repetitions and invalid ones among them, or records without end."""
     made = _records(mixture)
     return made if events is None else (record for record, _ in zip(made, range(events), strict=False))
 
@@ -88,7 +89,7 @@ def _records(mixture: Mixture) -> Iterator[Generated]:
 
 
 class _Source:
-    """Valid events."""
+    """Makes valid events."""
 
     def __init__(self, mixture: Mixture) -> None:
         self.mixture = mixture
@@ -166,7 +167,7 @@ class _Source:
         )
 
     def _split(self, key: bytes, symbol: str) -> str:
-        """Two for one, then one for two, in turn: no quantity runs out of the range."""
+        """Two for one and one for two take turns, so that no quantity leaves the range."""
         holding = (key, symbol)
         numerator, denominator = (1, 2) if holding in self._is_split else (2, 1)
         self._is_split ^= {holding}
@@ -174,7 +175,7 @@ class _Source:
 
 
 class _Invalid:
-    """Events that must be rejected, one code after the other."""
+    """Makes events that must be rejected. The codes take turns."""
 
     def __init__(self, source: _Source, recent: deque[Generated]) -> None:
         self._source = source
@@ -259,7 +260,7 @@ class _Invalid:
         yield self._record(key, _bytes(self._members(key) | wrong), "invalid_field")
 
     def _key_mismatch(self, key: bytes) -> Iterator[Generated]:
-        """Its partition is given: a producer would choose one at random for no key."""
+        """The record names its partition: without a key, a producer would choose any."""
         other = None if self._source.random() < 0.5 else key + b"x"
         partition = partition_of(key, self._source.mixture.partitions)
         record = self._record(other, _bytes(self._members(key)), "key_mismatch")
@@ -279,7 +280,7 @@ class _Invalid:
             yield self._source.event()
 
     def _currency_mismatch(self, key: bytes) -> Iterator[Generated]:
-        """The first one of a portfolio opens the position that the others miss."""
+        """A portfolio's first event of this kind is valid: it opens the position whose currency the later ones miss."""
         members = self._members(key)
         if key in self._holders:
             yield self._record(key, _bytes(members | {"currency": OTHER_CURRENCY}), "currency_mismatch")
@@ -297,6 +298,6 @@ def _bytes(members: Members) -> bytes:
 
 
 def decimal_text(number: int, places: int) -> str:
-    """`number` shifted by `places`: -105, 2 is -1.05."""
+    """Returns `number` divided by 10**places as text: -105 with 2 places gives -1.05."""
     whole, rest = divmod(abs(number), 10**places)
     return f"{'-' if number < 0 else ''}{whole}.{rest:0{places}d}"

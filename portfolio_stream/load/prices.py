@@ -1,6 +1,6 @@
-"""Market prices of the mixture's symbols: a function of the arguments, as `generator` is.
+"""Generate market prices of the mixture's symbols. Equal arguments give equal prices.
 
-First one price for each symbol, then a random walk, a symbol at a time, a record each STEP_MILLISECONDS of event time.
+First comes one price for each symbol. Then every STEP_MILLISECONDS of event time one random symbol's price moves.
 """
 
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ from random import Random
 
 from portfolio_stream.load.events import Generated, Mixture, decimal_text, first_cents, symbol_of
 
-STEP_MILLISECONDS = 100  # at 10 a second, which `run` produces, as_of is the time of day
+STEP_MILLISECONDS = 100  # `run` produces 10 prices a second, so as_of keeps pace with the clock
 LEAST_CENTS = 100
 
 
 def generate_prices(mixture: Mixture) -> Iterator[Generated]:
-    """Without an end."""
+    """Yield prices without end."""
     cents = [first_cents(number) for number in range(mixture.symbols)]
     for number, price in enumerate(cents):
         yield _record(number, price, mixture.start_time)

@@ -1,11 +1,11 @@
-"""Send generated records fast, in order and each once: an idempotent producer that is given whole batches.
+"""Send generated records fast, in order and each once, by giving whole batches to an idempotent producer.
 
-Records go into one open batch a partition, so that a record costs an append (1 us) and not a future and a task (15 us).
-An idempotent producer keeps the order on a retry and writes nothing twice, unless its records are older than the
-broker's producer.id.expiration.ms (a day): a broker that restarts takes a producer's last record for its last sign of
-life (ProducerStateManager.isProducerExpired), and writes a retried batch again. A transaction that is open keeps its
-producer, so the engine's old timestamps are no such danger. `produce` spreads the sending evenly: in small
-steps, each as many records as are due by then.
+- Each partition has one open batch. To append a record costs 1 us; a future and a task for each record would cost 15.
+- On a retry, an idempotent producer keeps the order and writes no record twice. There is one exception: records with
+  timestamps older than the broker's producer.id.expiration.ms (a day). A broker that restarts takes the last record's
+  timestamp for the producer's last activity (ProducerStateManager.isProducerExpired). So it forgets the producer, and
+  writes a retried batch again. The engine is safe from this: an open transaction keeps its producer.
+- `produce` sends at an even rate, in small steps. Each step sends the records that are due by then.
 """
 
 import asyncio
@@ -24,14 +24,14 @@ from portfolio_stream.kafka.rebootstrap import recovering
 from portfolio_stream.load.events import Generated
 from portfolio_stream.settings import Settings
 
-BATCH_BYTES = 256 * 1024  # far below max.message.bytes; larger ones gained nothing
-ANSWER_SECONDS = 120.0  # for a batch; Kafka's own delivery.timeout.ms
-STEP_SECONDS = 0.01  # of the pace: no burst is longer than this
-STEP_RECORDS = 2_000  # at an unlimited rate: how often others get a turn
+BATCH_BYTES = 256 * 1024  # far below max.message.bytes; larger batches were not faster
+ANSWER_SECONDS = 120.0  # for a batch; the default of Kafka's delivery.timeout.ms
+STEP_SECONDS = 0.01  # between two steps at a limited rate
+STEP_RECORDS = 2_000  # at an unlimited rate, other tasks get a turn after this many records
 
 
 def make_producer(settings: Settings, **options: Any) -> AIOKafkaProducer:
-    """`options` are more of aiokafka's own."""
+    """Returns an idempotent producer. `options` are further options of aiokafka's producer."""
     return recovering(
         AIOKafkaProducer(
             **client_options(settings), enable_idempotence=True, max_batch_size=BATCH_BYTES, linger_ms=5, **options
@@ -40,9 +40,9 @@ def make_producer(settings: Settings, **options: Any) -> AIOKafkaProducer:
 
 
 class BatchedTopic:
-    """One topic's open batches. `flush` sends them; an error of an earlier send is raised by a later call.
+    """The open batches of one topic. `flush` sends them. A later call raises the error of an earlier send.
 
-    Whoever gives up after an error calls `abandon`, once the producer is stopped.
+    A caller that gives up after an error must stop the producer and then call `abandon`.
     """
 
     def __init__(self, producer: Any, topic: str, partitions: int) -> None:
@@ -50,9 +50,9 @@ class BatchedTopic:
         self._topic = topic
         self._partitions = partitions
         self._open: dict[int, Any] = {}
-        #: and how many records are in it
+        #: the future of each batch that was sent, and the number of its records
         self._sent: deque[tuple[asyncio.Future[Any], int]] = deque()
-        #: records that Kafka has
+        #: number of records that Kafka has acknowledged
         self.acknowledged = 0
         self._turn = 0
 
@@ -64,16 +64,16 @@ class BatchedTopic:
         if batch is not None:
             await self._send(partition, self._open.pop(partition))
         batch = self._open[partition] = self._producer.create_batch()
-        self._fits(batch, record)  # a batch takes its first record whatever its size
+        self._fits(batch, record)  # appends the record: a batch takes its first record at any size
 
     async def flush(self) -> None:
-        """Hand every open batch over; returns before they are acknowledged."""
+        """Give every open batch to the producer. Returns before Kafka acknowledges them."""
         while self._open:
             partition, batch = self._open.popitem()
             await self._send(partition, batch)
 
     async def settle(self) -> None:
-        """Return when Kafka has acknowledged all that was appended. Raises KafkaConnectionError if no answer comes."""
+        """Return when Kafka has acknowledged every appended record. Raises KafkaConnectionError if no answer comes."""
         await self.flush()
         while self._sent:
             await asyncio.wait((self._sent[0][0],), timeout=ANSWER_SECONDS)
@@ -82,7 +82,7 @@ class BatchedTopic:
             self._take()
 
     def abandon(self) -> None:
-        """Count what was acknowledged all the same, and look at the error of everything else, whenever it comes."""
+        """Count the batches that Kafka did acknowledge. Look at all other errors, so that asyncio prints none."""
         for future, records in self._sent:
             if future.done() and _error_of(future) is None:
                 self.acknowledged += records
@@ -94,7 +94,7 @@ class BatchedTopic:
             return record.partition
         if record.key is not None:
             return partition_of(record.key, self._partitions)
-        self._turn += 1  # no key: in turn, so that bytes and places are the same in every run
+        self._turn += 1  # records without a key go to the partitions in turn, so every run gives the same topic
         return self._turn % self._partitions
 
     @staticmethod
@@ -105,7 +105,7 @@ class BatchedTopic:
         records = batch.record_count()
         try:
             future = await self._producer.send_batch(batch, self._topic, partition=partition)
-        except KafkaTimeoutError as error:  # the batch before it is still without an answer
+        except KafkaTimeoutError as error:  # the partition's earlier batch has no answer yet
             raise KafkaConnectionError("no broker answered a batch") from error
         self._sent.append((future, records))
         while self._sent and self._sent[0][0].done():
@@ -122,9 +122,9 @@ def _error_of(future: "asyncio.Future[Any]") -> BaseException | None:
 
 
 async def produce(topic: BatchedTopic, records: Iterable[Generated], rate: float) -> AsyncIterator[int]:
-    """Send all records at `rate` a second (0: as fast as possible); yields after each step how many were sent so far.
+    """Send all records at `rate` a second (0: as fast as possible). Yields the number sent so far after each step.
 
-    The last yield comes after all were acknowledged.
+    The last yield comes when Kafka has acknowledged all records.
     """
     source = iter(records)
     sent = 0
@@ -145,11 +145,11 @@ async def produce(topic: BatchedTopic, records: Iterable[Generated], rate: float
 async def _unlimited() -> AsyncIterator[int]:
     while True:
         yield STEP_RECORDS
-        await asyncio.sleep(0)  # appending alone never waits
+        await asyncio.sleep(0)  # appending never waits, so other tasks would not get a turn
 
 
 async def _steps(rate: float) -> AsyncIterator[int]:
-    """How many records are due, each time some are."""
+    """Yield the number of records that are due, whenever at least one is."""
     start, released = time.monotonic(), 0
     while True:
         due = int((time.monotonic() - start) * rate) - released

@@ -147,7 +147,7 @@ def test_a_replay_sends_the_records_as_they_were(name: str, writer: Writer, caps
     shown = capsys.readouterr()
     assert f"Replayed 2 of 6 dead letters to {name}-input.\n" == shown.out
     assert 5 == shown.err.count("\n"), shown.err
-    assert "What is still bad comes back as a new dead letter." in shown.err
+    assert "A record that is still bad becomes a new dead letter." in shown.err
 
     headers = [
         {"name": "trace", "value_base64": "AP8="},
