@@ -6,7 +6,7 @@ __all__ = ["app"]
 
 
 def __getattr__(name: str) -> Any:
-    """`app`, made on first use: `faust -A portfolio_stream` finds it, and importing a pure module stays cheap."""
+    """Make `app` on first use. `faust -A portfolio_stream` finds it, and the import of a pure module stays cheap."""
     if name == "app":
         from portfolio_stream.worker import app
 

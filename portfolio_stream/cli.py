@@ -1,9 +1,12 @@
-"""portfolio-stream: every command but the worker.
+"""portfolio-stream: all commands except the worker (`faust`).
 
-An error ends with one or two lines on stderr and an exit code, never with a traceback: a bad argument in one line (2),
-a PortfolioStreamError as its cause and `Operator action:` (the error's own code). Anything else is a bug: it ends as
-CommandFailed, with 2, because Python's own 1 would be the verdict "violated". PYTHONDEVMODE=1 shows its traceback.
-A closed pipe ends a command in silence with the code that a shell gives for SIGPIPE, as it ends `git log | head -1`.
+An error prints one or two lines on stderr and gives an exit code, never a traceback:
+
+- A bad argument prints one line; exit code 2.
+- A PortfolioStreamError prints its cause and an `Operator action:`; the exit code is the error's.
+- Any other exception is a bug. It is reported as CommandFailed; exit code 2, because 1 would mean "violated".
+  PYTHONDEVMODE=1 also shows the traceback.
+- A closed pipe ends the command in silence with a shell's exit code for SIGPIPE, as in `git log | head -1`.
 """
 
 import signal
@@ -28,7 +31,7 @@ from portfolio_stream.commands.verify import verify
 from portfolio_stream.errors import CommandFailed, PortfolioStreamError, WorkingDirectoryGone
 from portfolio_stream.standard_streams import OutputClosed, install
 
-# what a shell gives for a signal
+# a shell's exit codes for the signals
 INTERRUPTED = 128 + signal.SIGINT
 CLOSED_PIPE = 128 + signal.SIGPIPE
 
@@ -64,7 +67,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _end(error)
     except SystemExit:
         raise
-    except BaseException as error:  # noqa: BLE001  a bug has any type; a client that stops may let out CancelledError
+    except BaseException as error:  # noqa: BLE001  a bug can have any type; a client that stops may raise CancelledError
         if sys.flags.dev_mode:
             traceback.print_exception(error)
         is_here_gone = isinstance(error, FileNotFoundError) and not _is_here()
@@ -73,7 +76,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _is_here() -> bool:
-    """Whether the working directory still exists: Python's own imports ask for it."""
+    """Whether the working directory still exists. Without it, even Python's imports fail."""
     try:
         return bool(Path.cwd())
     except FileNotFoundError:

@@ -1,9 +1,10 @@
-"""What strangers wrote, made fit to print and to count: keys, values, headers, names, addresses, a broker's words.
+"""Make text and numbers from strangers safe to print and to calculate with: keys, values, headers, names, addresses,
+a broker's messages.
 
-1. Text for people never holds a control character, a bidirectional override or a line separator: a terminal would obey
-   it. Such a character is shown as an escape (`\\x1b`), and so is a byte that is no UTF-8.
-2. A number is ASCII digits in the range of Kafka's int64, or it is no number: `int` reads other scripts' digits too,
-   and raises for very long ones.
+1. Printed text has no control characters, bidirectional overrides or line separators, because a terminal would obey
+   them. Such a character becomes an escape (`\\x1b`), and so does a byte that is not UTF-8.
+2. A number has only ASCII digits and is in the range of Kafka's int64. `int` alone would accept other scripts' digits
+   too, and would raise for very long ones.
 """
 
 INT64_LIMIT = (1 << 63) - 1  # the highest offset that Kafka can have
@@ -11,7 +12,7 @@ INT64_DIGITS = len(str(INT64_LIMIT))
 
 
 def printable(content: bytes | str | None) -> str:
-    """One line for a terminal; - for None."""
+    """Returns one line that is safe for a terminal; `-` for None."""
     if content is None:
         return "-"
     text = content.decode(errors="backslashreplace") if isinstance(content, bytes) else content
@@ -21,12 +22,12 @@ def printable(content: bytes | str | None) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """As `printable`, but the text's own line ends stay."""
+    """Like `printable`, but keeps the text's line ends."""
     return "\n".join(map(printable, text.split("\n")))
 
 
 def whole_number(digits: bytes | str) -> int | None:
-    """The number from 0 to INT64_LIMIT that the ASCII digits are; None if they are none."""
+    """Returns the number, or None unless all characters are ASCII digits and the number is at most INT64_LIMIT."""
     if not (digits.isascii() and digits.isdigit() and len(digits) <= INT64_DIGITS):
         return None
     number = int(digits)

@@ -1,7 +1,7 @@
-"""What a setting may be, as values: the one reader of an option, of an environment variable and of Faust's options.
+"""The kinds of settings. Options, environment variables and Faust's options are all read by these.
 
-A `Kind` reads text. It raises ValueError for text that is not what `expected` says, and for nothing else; no kind asks
-the network.
+A `Kind` turns text into a value. It raises ValueError only if the text is not what `expected` says. No kind asks the
+network.
 """
 
 import re
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-MOST_DIGITS = 18  # Python refuses to read a number of more than 4,300; none of ours needs that many
+MOST_DIGITS = 18  # every setting needs fewer, and Python refuses to read a number of more than 4,300
 LONGEST_HOST = 253  # RFC 1035, 2.3.4, without the last dot
 LAST_PORT = 65_535
 
@@ -19,12 +19,12 @@ _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\[\]]*)\]|(?P<host>[^\[\]:]*)):(?P<port>[0-9]{1,5})")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
-#: topics that Kafka keeps for itself
+#: Kafka's internal topics
 _KAFKAS_OWN = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
 
 
 class Kind(NamedTuple):
-    """`read` gives the value of a text, or raises ValueError; `is_secret`: no message may show the text."""
+    """`read` turns text into the value, or raises ValueError. If `is_secret`, no message may show the text."""
 
     expected: str
     read: Callable[[str], Any]
@@ -32,7 +32,7 @@ class Kind(NamedTuple):
 
 
 def matching(pattern: str, expected: str, *, is_secret: bool = False) -> Kind:
-    """The text itself, where all of it matches."""
+    """Returns a kind whose value is the text itself. The whole text must match."""
     compiled = re.compile(pattern)
     return Kind(expected, lambda text: _checked(text, compiled.fullmatch(text) is not None), is_secret)
 
@@ -85,9 +85,9 @@ def _addresses(text: str) -> str:
 
 
 def _web_address(text: str) -> str:
-    """http://host, http://host:port, and what stands before our paths behind a proxy."""
+    """Accepts http://host and http://host:port, and behind a proxy also a path before ours."""
     _checked(text, text.isascii() and text.isprintable() and " " not in text)
-    parts = urlsplit(text)  # a ValueError for brackets that are none
+    parts = urlsplit(text)  # raises ValueError for wrong brackets
     _checked(text, parts.scheme in ("http", "https") and not parts.query and not parts.fragment)
     has_port = ":" in parts.netloc.rpartition("]")[2]
     _address(parts.netloc if has_port else f"{parts.netloc}:80")
@@ -103,28 +103,31 @@ def _topic(text: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """isprintable() is False for control characters, and for bytes of the environment that are no UTF-8."""
+    """Refuses control characters, and bytes of the environment that are not UTF-8: isprintable() is False for both."""
     return _checked(text, text.isprintable())
 
 
 def _folder(text: str) -> Path:
-    """A folder, or a place where one can be made."""
+    """Accepts a folder, or a path at which a folder can be created."""
     path = Path(_printable(text))
     try:
         place = next(place for place in (path, *path.absolute().parents) if place.exists())
         _checked(text, place.is_dir())
-    except OSError:  # a name that is too long, or a folder that may not be looked into
+    except OSError:  # the name is too long, or this user may not look into a folder
         raise ValueError from None
     return path
 
 
 def _utf8(text: str) -> str:
-    """An argument's bytes that are none are surrogates here; UnicodeEncodeError is a ValueError."""
+    """Refuses an argument that is not UTF-8. Python gives its bytes as surrogates, which cannot be encoded.
+
+    UnicodeEncodeError is a ValueError.
+    """
     return text.encode().decode()
 
 
 def _log_file(text: str) -> str:
-    """Opening one tells most, and a log file is made by it."""
+    """Accepts a file that can be opened for writing. To open is the best test, and creates the log file."""
     try:
         with Path(_printable(text)).open("ab"):
             return text
@@ -138,12 +141,12 @@ WEB_ADDRESS = Kind("a worker's address, such as http://127.0.0.1:6066", _web_add
 HOST = Kind("a host name or an IP address, without brackets and without a port", _host)
 PORT = whole_number(1, LAST_PORT)
 TOPIC = Kind("a topic's name: at most 249 of A-Z a-z 0-9 . _ -, and none of Kafka's own", _topic)
-#: to look at
+#: for commands that only read a topic's description
 ANY_TOPIC = Kind("a topic's name: at most 249 of A-Z a-z 0-9 . _ -", _any_topic)
 GROUP = matching(  # GROUP-changelog is a topic: its name has at most 249 characters
     r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", "at most 200 of A-Z a-z 0-9 . _ -, beginning with a letter or a digit"
 )
-NAME = matching(  # it names a folder, and stands in client ids
+NAME = matching(  # the name of a folder, and a part of client ids
     r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "at most 64 of A-Z a-z 0-9 . _ -, beginning with a letter or a digit"
 )
 FOLDER = Kind("a folder, or a place where one can be made", _folder)
@@ -152,6 +155,6 @@ UTF8 = Kind("UTF-8", _utf8)
 LOG_FILE = Kind("a file that this user can write", _log_file)
 TEXT = Kind("text without control characters", _printable)
 PASSWORD = Kind("UTF-8 without control characters", _printable, is_secret=True)
-TOKEN = matching(  # an HTTP header carries nothing else unchanged
+TOKEN = matching(  # an HTTP header changes any other text
     r"[!-~](?:[ -~]*[!-~])?", "printable ASCII characters, without spaces at its ends", is_secret=True
 )

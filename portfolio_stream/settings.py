@@ -1,7 +1,9 @@
-"""The environment, read once into a frozen value. Option beats environment beats default; an empty variable is not set.
+"""The environment, read once into a frozen value.
 
-Nothing else in the project reads `os.environ`. KINDS and SECURITY_KINDS say what each setting may be; every one is
-checked when it is read, whoever reads it.
+- An option takes precedence over an environment variable, and a variable over the default. An empty variable counts as
+  not set.
+- All other modules get their settings from this value.
+- KINDS and SECURITY_KINDS have the legal values of each setting. Every setting is checked when it is read.
 """
 
 from collections.abc import Collection, Mapping
@@ -29,19 +31,19 @@ from portfolio_stream.setting_values import (
     whole_number,
 )
 
-FOLD_VERSION = 2  # bump when the fold of equal records gives other bytes: an older state is then refused
+FOLD_VERSION = 2  # increase it when the fold gives other bytes for equal records: workers then refuse an older state
 
 PREFIX = "PORTFOLIO_"
 KAFKA_PREFIX = f"{PREFIX}KAFKA_"
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
-#: what of Security only has a meaning with a protocol that has this in its name
+#: fields of Security that need a protocol with this word in its name
 MEANT_FOR = {
     "SASL": ("sasl_mechanism", "sasl_username", "sasl_password"),
     "SSL": ("ssl_cafile", "ssl_certfile", "ssl_keyfile"),
 }
 
-#: of Settings, by field; the variable is PORTFOLIO_ and the field's name
+#: the legal values of each field of Settings; the variable is PORTFOLIO_ and the field's name
 KINDS: Mapping[str, Kind] = {
     "bootstrap_servers": ADDRESSES,
     "group": GROUP,
@@ -61,7 +63,7 @@ KINDS: Mapping[str, Kind] = {
     "commit_interval_ms": whole_number(1, 10_000),
     "deduplication_window": whole_number(1, 10_000_000),
 }
-#: of Security, by field
+#: the legal values of each field of Security
 SECURITY_KINDS: Mapping[str, Kind] = {
     "protocol": one_of(*PROTOCOLS),
     "sasl_mechanism": one_of(*MECHANISMS),
@@ -76,12 +78,12 @@ TOPICS = ("input_topic", "output_topic", "dlq_topic", "prices_topic")
 
 
 def variable(name: str) -> str:
-    """Of a field of Settings."""
+    """Returns the environment variable of a field of Settings."""
     return f"{PREFIX}{name.upper()}"
 
 
 def kafka_variable(name: str) -> str:
-    """Of a field of Security."""
+    """Returns the environment variable of a field of Security."""
     return f"{KAFKA_PREFIX}{'SECURITY_PROTOCOL' if name == 'protocol' else name.upper()}"
 
 
@@ -90,7 +92,7 @@ VARIABLES = frozenset({*map(variable, KINDS), *map(kafka_variable, SECURITY_KIND
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Security:
-    """How every connection to Kafka is made."""
+    """The security of all connections to Kafka."""
 
     protocol: str = "PLAINTEXT"
     sasl_mechanism: str = "PLAIN"
@@ -112,21 +114,21 @@ class Settings:
     prices_topic: str = "market-prices"
     partitions: int = 8
     replication_factor: int = 1
-    #: one folder a worker is made below it
+    #: each worker has a folder of its own in it
     data_dir: Path = Path("data")
-    #: a worker's stable name; None: made once and kept in the data folder
+    #: a worker's stable name; None: the worker makes a name once and keeps it in its data folder
     instance_id: str | None = None
     web_host: str = "127.0.0.1"
     #: None: 6066, or the next free port
     web_port: int | None = None
-    #: host:port that peers use
+    #: host:port by which other workers reach this one; None: web_host and the web port
     web_advertised: str | None = None
     web_token: str | None = field(default=None, repr=False)
-    #: host:port of `portfolio-stream verify --follow`, whose verdict the web view shows
+    #: host:port of `portfolio-stream verify --follow`; the web view shows its verdict
     auditor: str = "127.0.0.1:6060"
     #: milliseconds; None: adaptive, at most 100
     commit_interval_ms: int | None = None
-    #: accepted events of a portfolio that a duplicate is looked for in; part of the fold
+    #: a duplicate is found among this many latest accepted events of its portfolio; part of the fold
     deduplication_window: int = 10_000
     security: Security = Security()
 
@@ -136,19 +138,20 @@ class Settings:
 
     @property
     def has_short_token(self) -> bool:
-        """Whether whoever has seen something signed with the token could guess it (http/signatures.py)."""
+        """Whether the token is so short that it could be guessed from a signature made with it (http/signatures.py)."""
         return self.web_token is not None and len(self.web_token) < SHORTEST_TOKEN
 
     @property
     def fold_signature(self) -> str:
-        """What the state depends on besides the records: META keeps it, and a worker that differs refuses to start."""
+        """Everything besides the records that the state depends on. META holds it; a worker with another one refuses to
+        start."""
         return f"version={FOLD_VERSION} deduplication_window={self.deduplication_window}"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], **options: object) -> "Settings":
-        """Settings from PORTFOLIO_* variables; an option that is not None wins, and was checked by whoever took it.
+        """Read the settings from PORTFOLIO_* variables. An option that is not None replaces its variable.
 
-        Raises InvalidSetting or SettingMissing, naming the variable.
+        The caller has checked the options. Raises InvalidSetting or SettingMissing, which name the variable.
         """
         values: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
         values |= {n: _read(environment, variable(n), kind) for n, kind in KINDS.items() if n not in values}
@@ -161,7 +164,7 @@ class Settings:
 
 
 def read_value(name: str, text: str, kind: Kind) -> Any:
-    """The value of the option or variable `name`. Raises InvalidSetting, naming it."""
+    """Returns the value of the option or variable `name`. Raises InvalidSetting, which names the option or variable."""
     try:
         return kind.read(text)
     except ValueError:
@@ -169,18 +172,21 @@ def read_value(name: str, text: str, kind: Kind) -> Any:
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    """PORTFOLIO_* variables that nothing reads: most are misspelt."""
+    """Returns the PORTFOLIO_* variables that nothing reads. Most of them are misspelt."""
     return sorted(name for name in environment if name.startswith(PREFIX) and name not in VARIABLES)
 
 
 def _read(environment: Mapping[str, str], name: str, kind: Kind) -> Any:
-    """None for a variable that is not set, or empty."""
+    """Returns the variable's value, or None if the variable is not set or is empty."""
     text = environment.get(name)
     return read_value(name, text, kind) if text else None
 
 
 def _check_topics(settings: Settings) -> None:
-    """A topic of two purposes would be read as what it is not, or have its records compacted away."""
+    """Raises InvalidSetting if two settings name the same topic.
+
+    A topic with two purposes would mix two kinds of records, or compaction would delete some of them.
+    """
     named = {variable(name): getattr(settings, name) for name in TOPICS}
     named[f"the changelog of {variable('group')}"] = settings.changelog_topic
     for (one, topic), (other, same) in combinations(named.items(), 2):
@@ -189,11 +195,14 @@ def _check_topics(settings: Settings) -> None:
 
 
 def _whole(security: Security, given: Collection[str]) -> Security:
-    """Half of it set is an error: a password that is not used is a connection that was meant to be safe and is not."""
+    """Returns the security, if its settings fit together. Raises InvalidSetting or SettingMissing if they do not.
+
+    A setting without effect, such as an unused password, would mean a connection less safe than the operator believes.
+    """
     for kind, names in MEANT_FOR.items():
         for name in names:
             if name in given and kind not in security.protocol.split("_"):
-                expected = f"one with {kind}, as {kafka_variable(name)} is set"
+                expected = f"a protocol with {kind}, because {kafka_variable(name)} is set"
                 raise InvalidSetting(kafka_variable("protocol"), security.protocol, expected)
     if security.protocol.startswith("SASL"):
         for name in ("sasl_username", "sasl_password"):

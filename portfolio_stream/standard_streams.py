@@ -1,11 +1,12 @@
-"""Standard output and standard error that never end a process with a traceback, whatever they are connected to.
+"""Standard output and standard error that never end a process with a traceback.
 
-1. What their encoding lacks is written as an escape (`\\u2020`).
-2. What cannot be written to standard output raises OutputClosed (nobody reads the pipe any more) or OutputNotWritten
-   (the disk is full, it is closed), once: what comes after it is dropped, so that the process can end in order.
-3. A worker's output, and everybody's standard error, raise nothing: what cannot be written is dropped, and the next
-   write is tried anew, since the disk may have room by then.
-4. Log lines hold no control character but their own line ends: what strangers wrote reaches a terminal as escapes.
+1. A character that the stream's encoding lacks is written as an escape (`\\u2020`).
+2. A command's write to standard output raises OutputClosed if the pipe has no reader any more, and OutputNotWritten if
+   the disk is full or the stream is closed. Only the first failed write raises. All later output is dropped, so that
+   the process can end in order.
+3. A worker's standard output, and standard error everywhere, never raise. Text that cannot be written is dropped. The
+   next write is tried again, because the disk may have room by then.
+4. Log lines have no control characters: a terminal shows the characters of a stranger's text as escapes.
 """
 
 import errno
@@ -21,15 +22,18 @@ from typing import Any, TextIO
 from portfolio_stream.errors import OutputNotWritten
 from portfolio_stream.foreign import printable, printable_lines
 
-CLOSED = -1  # as file descriptor: every write to it fails
+CLOSED = -1  # a file descriptor to which every write fails
 
 
 class OutputClosed(Exception):
-    """Who read our standard output is gone, as `head` is after its lines. No error: it unwinds the command."""
+    """The reader of our standard output is gone, as `head` is after its lines.
+
+    This is no error: it only unwinds the command's stack.
+    """
 
 
 class _Descriptor(io.RawIOBase):
-    """Writes to a file descriptor by the rules above. It never closes it."""
+    """Writes to a file descriptor by the rules above. Never closes the descriptor."""
 
     def __init__(self, descriptor: int, drops: bool) -> None:
         self._descriptor = descriptor
@@ -70,13 +74,13 @@ class _Descriptor(io.RawIOBase):
 
 
 def open_stream(descriptor: int, encoding: str, *, drops: bool) -> TextIO:
-    """`drops`: what cannot be written is dropped in silence, each time anew."""
+    """Returns a stream that writes by the rules above: by rule 3 if `drops`, or else by rule 2."""
     raw = _Descriptor(descriptor, drops)
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding, "backslashreplace", line_buffering=raw.isatty() or drops)
 
 
 def install(*, drops_output: bool) -> None:
-    """Put such streams into sys.stdout and sys.stderr, unless a test has put others there."""
+    """Replace sys.stdout and sys.stderr by such streams, unless a test has replaced them already."""
     if sys.stdout is sys.__stdout__:
         sys.stdout = _guarded(sys.stdout, drops=drops_output)
     if sys.stderr is sys.__stderr__:
@@ -85,13 +89,13 @@ def install(*, drops_output: bool) -> None:
 
 
 def _guarded(stream: TextIO | None, *, drops: bool) -> TextIO:
-    if stream is None:  # Python found the descriptor closed; its number may be a socket's by now
+    if stream is None:  # Python found the descriptor closed; by now its number may belong to a socket
         return open_stream(CLOSED, "utf-8", drops=drops)
     return open_stream(stream.fileno(), stream.encoding, drops=drops)
 
 
 class PrintableRecord(logging.LogRecord):
-    """Its arguments stay on their line; nothing in message or traceback moves a cursor."""
+    """A log record without control characters in message and traceback. Its arguments have no line ends either."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

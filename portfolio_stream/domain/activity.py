@@ -1,10 +1,11 @@
-"""What happened in a portfolio, by the minute of occurred_at: tumbling windows, the last 1,440 of each portfolio.
+"""A portfolio's activity by the minute of occurred_at: tumbling windows of a minute, the latest 1,440 per portfolio.
 
-- A window is named by its start, `2026-11-23T04:30:00Z`: text order is time order.
-- The windows up to the portfolio's newest are kept. An event in an older one is late. One that occurred more than a day
-  after its record's timestamp is early: a wrong clock must not push every other window out. Neither is added.
-- Which windows exist stands in the portfolio, a bit each. So those that a new one pushes out are known without a look
-  at the table, and leave it with the event that opens the new one: what is out of the window is never in the table.
+- A window's name is its start, `2026-11-23T04:30:00Z`, so text order is time order.
+- A portfolio keeps its newest window and the 1,439 minutes before it. An event of an older minute is late. An event
+  whose occurred_at is more than a day after its record's timestamp is early: a wrong clock must not push all other
+  windows out. Late and early events are not added to any window.
+- The portfolio has one bit for each of its windows. So the windows that a new one pushes out are known without a look
+  into the table. The event that opens the new window removes them: the table never has a window that is too old.
 """
 
 from collections.abc import Iterator
@@ -26,10 +27,10 @@ _EPOCH = datetime(1970, 1, 1)  # UTC, as all times here
 
 @final
 class Activity(msgspec.Struct, frozen=True, gc=False):
-    """One window. Every accepted event counts, trades alone have a notional."""
+    """One window: the number of accepted events, and the notional of its trades."""
 
     events: int
-    #: of trades of either side, by currency
+    #: buys and sells together, by currency
     notional: Amounts
 
 
@@ -37,9 +38,9 @@ class Activity(msgspec.Struct, frozen=True, gc=False):
 class Windows(msgspec.Struct, frozen=True, gc=False):
     """Which windows a portfolio has."""
 
-    #: the start of the newest; "" before the first event
+    #: the start of the newest window; "" before the first event
     newest: str = ""
-    #: bit n: the one n minutes before the newest exists
+    #: bit n is set if the window n minutes before the newest exists
     present: int = 0
 
 
@@ -48,12 +49,12 @@ NO_WINDOWS = Windows()
 
 
 def window_of(occurred_at: str) -> str:
-    """The start of its window."""
+    """Returns the start of the window of an event's occurred_at."""
     return occurred_at[:17] + "00Z"
 
 
 def open_window(windows: Windows, start: str) -> Windows | None:
-    """With the window of `start` among them, the same object if it is already; None if it is too old: late."""
+    """Returns the windows with that of `start` added; the same object if it was there, None if `start` is late."""
     if not windows.newest:
         return Windows(start, 1)
     ahead, present = _minute(start) - _minute(windows.newest), windows.present
@@ -66,20 +67,20 @@ def open_window(windows: Windows, start: str) -> Windows | None:
 
 
 def leaving(before: Windows, after: Windows) -> Iterator[str]:
-    """The starts of the windows that `after` has no room for, newest first."""
+    """Yield the starts of the windows of `before` that are too old for `after`, newest first."""
     if after.newest == before.newest or not before.newest:
         return
     newest = _minute(before.newest)
     first = max(0, newest + WINDOWS - _minute(after.newest))
     gone = before.present >> first
-    while gone:  # a step for each, however far apart they are
+    while gone:  # one step for each window, not for each minute
         lowest = gone & -gone
         yield _start(newest - first - lowest.bit_length() + 1)
         gone ^= lowest
 
 
 def add(before: Activity, currency: str | None, notional: Decimal | None) -> Activity | Rejected:
-    """One accepted event; `notional` is None unless it is a trade."""
+    """Count one accepted event. `notional` is None unless the event is a trade."""
     if notional is None or currency is None:
         return Activity(before.events + 1, before.notional)
     total = before.notional.get(currency, ZERO) + notional
@@ -92,10 +93,13 @@ def add(before: Activity, currency: str | None, notional: Decimal | None) -> Act
 
 @lru_cache(maxsize=1 << 10)
 def latest_in_time(timestamp: int) -> str:
-    """Of a record with this timestamp (milliseconds since 1970): a later occurred_at is early, by text order."""
+    """Returns the latest occurred_at that is not early, for a record's timestamp in milliseconds since 1970.
+
+    Compare by text order.
+    """
     try:
         moment = _EPOCH + timedelta(milliseconds=timestamp) + _EARLY_AFTER
-    except OverflowError:  # a producer may write any 64 bits
+    except OverflowError:  # a producer may write any 64-bit timestamp
         return "~" if timestamp > 0 else ""
     return f"{moment.isoformat(timespec='milliseconds')}Z"
 

@@ -1,7 +1,7 @@
-"""Events as the fold sees them: valid, complete, in decimals and UTC. `records` alone makes them from bytes.
+"""Events as the fold gets them: valid and complete, with decimals and UTC times. Only `records` makes them from bytes.
 
-The classes are final, and asked for by `type(event) is Trade`: isinstance goes through msgspec's metaclass, which is
-slower.
+The classes are final, so that code can test `type(event) is Trade`. isinstance is slower: it goes through msgspec's
+metaclass.
 """
 
 from decimal import Decimal
@@ -63,7 +63,7 @@ class Split(_Event, frozen=True, gc=False):
 
 @final
 class Adjustment(_Event, frozen=True, gc=False):
-    """Its `reason` is checked and not kept: nothing reads it."""
+    """An adjustment's `reason` is checked but not kept: nothing reads it."""
 
     type: ClassVar[EventType] = "adjustment"
     symbol: str

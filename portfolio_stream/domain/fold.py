@@ -1,7 +1,7 @@
 """The fold: one event and the state before it give the state after it, or a rejection.
 
-Pure, total over valid events, and the only place that says what an event does. Order of rejections: currency, then
-range. The caller has settled duplicates, and looks up the position of `event.symbol`.
+The fold is pure, has an answer for every valid event, and alone decides what an event does. It checks the currency
+before the range. The caller has handled duplicates already, and passes the position of `event.symbol`.
 """
 
 from decimal import Decimal, getcontext
@@ -19,11 +19,11 @@ from portfolio_stream.domain.rejection import Rejected
 @final
 class Outcome(msgspec.Struct, frozen=True, gc=False):
     portfolio: Portfolio
-    #: the new position of the event's symbol; None: the event concerns none. The output shows it
+    #: the new position of the event's symbol, for state and output; None: the event changes no position
     position: Position | None = None
-    #: whose balance the output shows; None: the event moves no cash
+    #: the output shows the balance in this currency; None: the event moves no cash
     currency: str | None = None
-    #: of a trade
+    #: None: the event is no trade
     notional: Decimal | None = None
 
 

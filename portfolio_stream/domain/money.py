@@ -1,11 +1,13 @@
 """Exact decimal arithmetic with one rounding.
 
-Amounts are `Decimal`, never float. Inside `arithmetic()` the operators are exact on anything that an event or a table
-can hold (80 digits; Python's default context has 28 and rounds in silence), and `rounded_product` and
-`rounded_quotient` round once, half-even, from the exact rational value. Operators cost a third of a context's methods,
-hence the context that is set around the work instead of named in it; `fold` enters it by itself.
-
-Stored amounts start from ZERO, so all have exactly eight decimals and no negative zero: equal amounts are equal bytes.
+- Amounts are `Decimal`, never float.
+- Inside `arithmetic()` the operators are exact for every amount of an event or a table. The context has 80 digits;
+  Python's default context has 28 and rounds without a word. `rounded_product` and `rounded_quotient` round once,
+  half-even, from the exact rational value.
+- `fold` enters `arithmetic()` by itself. The context is set around the work, because an operator takes a third of the
+  time of a context's method.
+- Every stored amount is made from ZERO by addition, so it has exactly eight decimals and is no negative zero. Equal
+  amounts have equal bytes.
 """
 
 from collections.abc import Iterator
@@ -27,16 +29,16 @@ QUANTUM = Decimal("0.00000001")
 ZERO = Decimal("0.00000000")
 #: a stored amount is smaller than 10 to this power
 MAGNITUDE_LIMIT = 24
-# The widest exact value is a stored amount (24 + 8 digits) times another: 64; a notional has 36 + 16. Only a division
-# can need more, and is then rounded twice, which is harmless: a quotient by a divisor of d digits that is not a tie
-# differs from one within d + 1 digits after the quantum, so 32 + 33 digits tell them apart.
+# The widest exact value is the product of two stored amounts of 24 + 8 digits: 64 digits. A notional has 36 + 16. Only
+# a quotient can need more than 80 digits. It is then rounded twice, which is harmless: a quotient by a divisor of d
+# digits is a tie, or differs from every tie within d + 1 digits after the quantum. So 32 + 33 digits are enough.
 DIGITS = 80
 ARITHMETIC = Context(prec=DIGITS, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation, DivisionByZero, Overflow])
 
 
 @contextmanager
 def arithmetic() -> Iterator[None]:
-    """Make this thread's (or task's) decimal operators exact."""
+    """Make the decimal operators of this thread or task exact."""
     before = getcontext()
     setcontext(ARITHMETIC)
     try:
@@ -58,7 +60,7 @@ def is_storable(amount: Decimal) -> bool:
 
 
 def plain(amount: Decimal) -> str:
-    """The shortest decimal text: no exponent, no trailing zeros, `0` for any zero."""
+    """Returns the shortest decimal text: no exponent, no trailing zeros, `0` for every zero."""
     if not amount:
         return "0"
     text = str(amount)

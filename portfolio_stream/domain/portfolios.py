@@ -1,7 +1,7 @@
-"""What a portfolio holds besides positions: its sequence, cash, fees and dividends by currency, and its windows.
+"""A portfolio without its positions: sequence, cash, fees and dividends by currency, and which windows it has.
 
-The mappings are replaced, never changed: an older portfolio stays what it was. A currency appears in a mapping with the
-first event that books there (in `fees`, a trade without a fee books nothing).
+The mappings are replaced, never changed, so an older portfolio value stays valid. A mapping gets a currency with the
+first event that books in it. A trade without a fee books nothing in `fees`.
 """
 
 from decimal import Decimal
@@ -26,23 +26,26 @@ class Portfolio(msgspec.Struct, frozen=True, gc=False):
     #: smallest and largest occurred_at
     earliest: str
     latest: str
-    #: which windows the table activity has of it
+    #: which windows of this portfolio the table activity has
     windows: Windows = NO_WINDOWS
 
 
-# occurred_at begins with a digit: any is smaller than "~" and greater than ""
+# occurred_at begins with a digit, so every occurred_at is smaller than "~" and greater than ""
 EMPTY = Portfolio(0, {}, {}, {}, {}, "~", "")
 
 
 def count(event: Event, before: Portfolio) -> Portfolio:
-    """An accepted event that moves no cash."""
+    """Count an accepted event that moves no cash."""
     return _next(event, before, before.cash, before.fees, before.dividends)
 
 
 def book(
     event: Event, before: Portfolio, currency: str, cash: Decimal, fee: Decimal | None, dividend: Decimal | None
 ) -> Portfolio | Rejected:
-    """Add to the currency's accounts. None books nothing, a zero opens the account."""
+    """Count an accepted event and add its amounts to the currency's accounts. None books nothing; 0 opens an account.
+
+    Returns a rejection if an account would leave the range.
+    """
     balance = before.cash.get(currency, ZERO) + cash
     if not is_storable(balance):
         return out_of_range("cash")
@@ -59,7 +62,7 @@ def book(
             return out_of_range("dividends")
         dividends = dividends.copy()
         dividends[currency] = total
-    cash_after = before.cash.copy()  # and a store: half the time of {**before.cash, currency: balance}
+    cash_after = before.cash.copy()  # copy and assignment take half the time of {**before.cash, currency: balance}
     cash_after[currency] = balance
     return _next(event, before, cash_after, fees, dividends)
 

@@ -1,7 +1,8 @@
 """A position at average cost, long or short, in one currency.
 
-What a trade closes realises its profit against the relieved cost; what it opens adds to the cost basis. One rounding a
-quantity, written where the contract writes it. A flat position stays, and remembers its realised profit and currency.
+The part of a trade that closes realises a profit: its value less the cost that it relieves. The part that opens adds to
+the cost basis. Each amount is rounded once, at the place that the contract says. A flat position is kept, with its
+realised profit and currency.
 """
 
 from decimal import Decimal
@@ -17,20 +18,21 @@ from portfolio_stream.domain.rejection import CURRENCY_MISMATCH, ROUNDED_AWAY, R
 @final
 class Position(msgspec.Struct, frozen=True, gc=False):
     currency: str
-    #: negative for a short, as is cost_basis
+    #: negative for a short position
     quantity: Decimal
+    #: negative for a short position
     cost_basis: Decimal
     #: round(cost_basis / quantity), 0 when flat
     average_cost: Decimal
     realised_pnl: Decimal
 
     def accepts(self, currency: str) -> bool:
-        """Its own currency, or any while all its amounts are 0."""
+        """Whether an event in this currency may change the position: any currency may while all amounts are 0."""
         return self.currency == currency or not (self.quantity or self.cost_basis or self.realised_pnl)
 
 
 def apply_trade(trade: Trade, notional: Decimal, before: Position | None) -> Position | Rejected:
-    """`notional` is round(quantity * price); the caller needs it for the cash as well."""
+    """Apply a trade. `notional` is round(quantity * price), which the caller also needs for the cash."""
     currency, is_buy = trade.currency, trade.side == "buy"
     change = trade.quantity if is_buy else -trade.quantity
     if before is None:
@@ -65,7 +67,7 @@ def apply_adjustment(adjustment: Adjustment, before: Position | None) -> Positio
 
 
 def _close(trade: Trade, notional: Decimal, before: Position) -> tuple[Decimal, Decimal]:
-    """What closing brings, and the cost that it relieves."""
+    """Returns the value of the part that closes, and the cost that it relieves."""
     held = abs(before.quantity)
     if trade.quantity >= held:
         closing = notional if trade.quantity == held else rounded_product(held, trade.price)
@@ -75,7 +77,7 @@ def _close(trade: Trade, notional: Decimal, before: Position) -> tuple[Decimal, 
 
 def _position(currency: str, quantity: Decimal, cost_basis: Decimal, realised_pnl: Decimal) -> Position | Rejected:
     average_cost = rounded_quotient(cost_basis, quantity) if quantity else ZERO
-    if (  # is_storable, spelt out: each call would cost as much as the addition before it
+    if (  # `is_storable` written out: each call would take as long as the addition before it
         quantity.adjusted() < MAGNITUDE_LIMIT
         and cost_basis.adjusted() < MAGNITUDE_LIMIT
         and average_cost.adjusted() < MAGNITUDE_LIMIT

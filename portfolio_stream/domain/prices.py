@@ -1,4 +1,4 @@
-"""The market's price of a symbol, as it was last told."""
+"""The latest market price of a symbol."""
 
 from decimal import Decimal
 from typing import final
@@ -9,8 +9,8 @@ import msgspec
 @final
 class Price(msgspec.Struct, frozen=True, gc=False):
     symbol: str
-    #: of one unit; not negative
+    #: the price of one unit; not negative
     price: Decimal
     currency: str
-    #: UTC with three digits of milliseconds
+    #: UTC with milliseconds, as Event.occurred_at
     as_of: str

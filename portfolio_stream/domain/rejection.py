@@ -1,4 +1,6 @@
-"""Why an event is not accepted. A rejection is a value: nothing is raised, and nothing but the dead letter changes."""
+"""Why an event is rejected. A rejection is a value and is never raised. A rejected event becomes a dead letter and
+changes nothing else.
+"""
 
 from typing import Literal, final, get_args
 
@@ -17,13 +19,16 @@ RejectionCode = Literal[
     "currency_mismatch",
     "out_of_range",
 ]
-OperatorCode = Literal["operator_dead_letter"]  # no rule's: a person decided
+OperatorCode = Literal["operator_dead_letter"]  # not a rule but an operator decided
 REJECTION_CODES: tuple[RejectionCode, ...] = get_args(RejectionCode)
 
 
 @final
 class Rejected(msgspec.Struct, frozen=True, gc=False):
-    """An event that breaks the contract. `detail` is fixed words of ours (it goes into a header, replay repeats it)."""
+    """An event that breaks the contract.
+
+    `detail` becomes a header of the dead letter. It has no text of the event, and a replay must give the same bytes.
+    """
 
     code: RejectionCode | OperatorCode
     detail: str
@@ -37,7 +42,7 @@ WRONG_PARTITION = Rejected("wrong_partition", "the record is not in the partitio
 
 
 def out_of_range(what: str) -> Rejected:
-    """`what` is the stored amount that would leave the range, such as `quantity`."""
+    """Returns the rejection for a stored amount that would leave the range. `what` names it, such as `quantity`."""
     return Rejected("out_of_range", f"{what} would be 1e24 or more")
 
 

@@ -1,7 +1,7 @@
-"""What positions are worth at the market's prices, by currency. Exact, with one rounding each: round(quantity * price).
+"""The value of positions at market prices. A position's value is round(quantity * price), exact but for that rounding.
 
-A position without a price in its own currency has no value here: it is listed, and counts in no sum. A flat one needs
-no price: nothing of it is left to be valued.
+A position that has no price in its own currency has no value and is in no sum. A flat position needs no price: its
+market value is 0.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,15 +14,15 @@ from portfolio_stream.domain.money import ZERO, arithmetic, rounded_product
 from portfolio_stream.domain.positions import Position
 from portfolio_stream.domain.prices import Price
 
-#: there is none, or it is in another currency than the position
+#: the symbol has no price, or its price is in another currency than the position
 WhyUnpriced = Literal["no_price", "other_currency"]
 
 
 @final
 class Value(msgspec.Struct, frozen=True, gc=False):
-    """Of one position, or the sum of several in one currency."""
+    """The value of one position, or the sum of several positions' values in one currency."""
 
-    #: negative for a short
+    #: negative for a short position
     market_value: Decimal
     cost_basis: Decimal
     unrealised_pnl: Decimal
@@ -43,7 +43,7 @@ def value(position: Position, price: Price | None) -> Value | WhyUnpriced:
 
 
 def total(values: Iterable[tuple[str, Value]]) -> Mapping[str, Value]:
-    """The sums by currency; what is unpriced is not given, and a currency without any value is not in it."""
+    """Returns the sums by currency, sorted. A currency without a value is left out."""
     sums: dict[str, Value] = {}
     with arithmetic():
         for currency, one in values:

@@ -1,4 +1,4 @@
-"""The wire format: events in, outputs, dead letters and table values out.
+"""The wire format: decodes events and prices, encodes outputs, dead letters and table values.
 
-Bytes are a function of the arguments alone.
+Equal arguments give equal bytes.
 """

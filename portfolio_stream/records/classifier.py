@@ -1,9 +1,10 @@
-"""The strict reader: the contract's checks one by one, in its order. It has the last word on every value.
+"""The strict reader: makes the contract's checks one by one, in the contract's order. Its answer is final.
 
-Slow and complete: it accepts what is valid and names what is not. Strict means RFC 8259 on the whole value, also in
-fields that are ignored: UTF-8 without a byte order mark, no NaN or Infinity, nothing after the object, no half of a
-surrogate pair. Its answer depends on the bytes alone: neither Python's recursion limit nor its limit on the digits of
-an integer decides, so nesting has a limit of ours, and no number is converted but a small integer.
+- The reader is slow and complete: it accepts every valid value, and names the first fault of an invalid one.
+- Strict means RFC 8259 for the whole value, also in fields that are ignored: UTF-8 without a byte order mark, no NaN or
+  Infinity, nothing after the object, no half of a surrogate pair.
+- The answer depends only on the bytes, not on Python's limits for recursion and for the digits of an integer. So
+  nesting has a limit of our own, and only small integers are converted.
 """
 
 import json
@@ -16,7 +17,7 @@ from portfolio_stream.domain.rejection import Rejected
 from portfolio_stream.records.fields import COMMON, COMMON_NAMES, INVALID, OWN, Field
 
 VALUE_BYTES_LIMIT = 64 * 1024
-NESTING_LIMIT = 200  # an event has 1; far below what Python's scanner can take on any stack
+NESTING_LIMIT = 200  # an event has 1; Python's JSON scanner can take far more on any stack
 
 _EMPTY_VALUE = Rejected("empty_value", "the record has no value")
 _TOO_LARGE = Rejected("too_large", f"the value has more than {VALUE_BYTES_LIMIT} bytes")
@@ -43,13 +44,13 @@ _CLASSES: dict[EventType, type[Event]] = {
 
 
 def classify(value: bytes | None) -> Event | Rejected:
-    """The event, or the first thing that is wrong with the value."""
+    """Returns the event, or the rejection for the value's first fault."""
     members = read_members(value)
     return members if isinstance(members, Rejected) else _event(members)
 
 
 def read_members(value: bytes | None) -> dict[str, object] | Rejected:
-    """The members of a strict JSON object, of equal names the last."""
+    """Returns the members of a strict JSON object. If a name comes twice, its last value counts."""
     if not value:
         return _EMPTY_VALUE
     if len(value) > VALUE_BYTES_LIMIT:
@@ -80,11 +81,11 @@ def _event(members: dict[str, object]) -> Event | Rejected:
     if isinstance(values, Rejected):
         return values
     values.pop("reason", None)
-    return _CLASSES[kind](**values)  # type: ignore[arg-type]  # the table above gives each its type
+    return _CLASSES[kind](**values)  # type: ignore[arg-type]  # _CLASSES and OWN fit together
 
 
 def read_values(members: dict[str, object], fields: Sequence[Field]) -> dict[str, object] | Rejected:
-    """The domain's values by field: the first field that is missing decides, then the first that is invalid."""
+    """Returns the domain's values by field, or the rejection of the first missing or else first invalid field."""
     for field in fields:
         if field.name not in members and field.default is INVALID:
             return _missing(field.name)

@@ -1,10 +1,10 @@
-"""From a record's value to an event, fast.
+"""Decode a record's value into an event, fast.
 
-The fast path may only accept: what it does not take as it stands, the strict reader in `classifier` decides, also when
-that accepts it (an escape, a duplicate name, a split). So an oddity of msgspec's decoder can cost time, but never
-change an answer; a property test holds both to agree. What differs in each event (ids, time) is checked by one
-expression, joined by newlines, which no field can have; what repeats (symbols, currencies, amounts) is looked up among
-what was checked before.
+- The fast path only accepts values. It leaves every value that it does not accept at once to the strict reader in
+  `classifier`, which may still accept it (an escape, a duplicate name, a split). So a peculiarity of msgspec's decoder
+  can cost time, but cannot change an answer. A property test checks that both readers agree.
+- The fields that differ in each event (ids, time) are joined by newlines and checked by one expression; no valid field
+  has a newline. The texts that repeat (symbols, currencies, amounts) are looked up among those checked before.
 """
 
 import re
@@ -23,7 +23,7 @@ from portfolio_stream.records.times import NORMAL_FORM, normal_form
 V = TypeVar("V")
 
 _BACKSLASH = ord("\\")
-_KNOWN_LIMIT = 1 << 14  # of each kind
+_KNOWN_LIMIT = 1 << 14  # texts of each kind
 
 
 class _Wire(msgspec.Struct, frozen=True, gc=False, tag_field="type"):
@@ -71,15 +71,15 @@ class _Adjustment(_Wire, frozen=True, gc=False, tag="adjustment"):
     reason: str = ""
 
 
-# Splits are rare, and msgspec takes 1.0 for an integer: they have no fast path.
+# Splits have no fast path: they are rare, and msgspec would accept 1.0 as an integer.
 _decode = msgspec.json.Decoder(_Trade | _Cash | _Dividend | _Fee | _Adjustment).decode
 _is_head = re.compile("\n".join((IDENTIFIER, IDENTIFIER, NORMAL_FORM))).fullmatch
 
 
 class _Known(dict[str, V]):
-    """Texts of one kind that were checked before, with their value. KeyError for a text that is not of the kind.
+    """A cache of valid texts of one kind and their values. Raises KeyError for an invalid text.
 
-    Dropped whole when full: its content never matters.
+    A full cache is emptied: its content affects only speed.
     """
 
     def __init__(self, pattern: str, read: Callable[[str], V]) -> None:
@@ -101,19 +101,22 @@ _signed, _unsigned, _positive = _Known(SIGNED, Decimal), _Known(UNSIGNED, Decima
 
 
 def decode_event(value: bytes | None) -> Event | Rejected:
-    """The event, or the first of the checks from `empty_value` to `invalid_field` that fails."""
+    """Returns the event, or the first rejection of the checks from `empty_value` to `invalid_field`."""
     if not value or len(value) > VALUE_BYTES_LIMIT or _BACKSLASH in value or not is_surely_shallow(value):
         return classify(value)
     try:
         if not value.isascii():
-            value.decode()  # msgspec does not look into what it skips
+            value.decode()  # msgspec does not check the UTF-8 of fields that it skips
         return _accepted(_decode(value)) or classify(value)
     except (msgspec.MsgspecError, UnicodeDecodeError, KeyError):
         return classify(value)
 
 
 def _accepted(e: _Trade | _Cash | _Dividend | _Fee | _Adjustment) -> Event | None:
-    """None, or KeyError, for what the strict reader must look at. One body, by frequency: calls would cost a fifth."""
+    """Returns the event. Returns None or raises KeyError if the strict reader must decide.
+
+    One long body with the most frequent type first: function calls would make it a fifth slower.
+    """
     event_id, portfolio_id, at = e.event_id, e.portfolio_id, e.occurred_at
     if not _is_head(f"{event_id}\n{portfolio_id}\n{at}"):
         at = normal_form(at) or ""

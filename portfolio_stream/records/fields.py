@@ -1,6 +1,6 @@
-"""The fields of PortfolioEvent and Price as tables: what each has, in the contract's order, and what a value must be.
+"""The fields of PortfolioEvent and Price as tables, in the contract's order, with the rule for each field's value.
 
-The strict reader (`classifier`) walks this table; the fast reader (`events`) uses the same patterns in one expression.
+The strict reader (`classifier`) walks these tables. The fast reader (`events`) uses the same patterns.
 """
 
 import re
@@ -22,7 +22,7 @@ RATIO_LIMIT = 1_000_000
 
 INVALID: Final = object()
 
-#: from a JSON value to the domain's, or INVALID
+#: turns a JSON value into the domain's value, or returns INVALID
 Reader = Callable[[object], object]
 
 
@@ -35,7 +35,7 @@ class Kind(NamedTuple):
 class Field(NamedTuple):
     name: str
     kind: Kind
-    #: the domain's value where an optional field is absent; a mandatory one has INVALID
+    #: the domain's value if the field is absent; INVALID: the field is mandatory
     default: object = INVALID
 
 
@@ -83,7 +83,7 @@ _reason = Kind(_read_reason, f"a string of up to {REASON_LIMIT} characters")
 
 _ZERO = Decimal(0)
 
-#: before and after `type`, which has a rejection code of its own
+#: the fields that every event has, without `type`, which has a rejection code of its own
 COMMON: tuple[Field, ...] = (
     Field("event_id", _identifier),
     Field("portfolio_id", _identifier),
@@ -117,4 +117,4 @@ PRICE: tuple[Field, ...] = (
     Field("currency", _currency),
     Field("as_of", _time),
 )
-COMMON_NAMES = ("event_id", "portfolio_id", "type", "occurred_at")  # the order in which a missing one is looked for
+COMMON_NAMES = ("event_id", "portfolio_id", "type", "occurred_at")  # the first missing one is reported

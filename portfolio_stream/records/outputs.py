@@ -1,4 +1,4 @@
-"""What goes out: ProcessedEvent and dead letters."""
+"""The records that a worker produces: ProcessedEvents and dead letters."""
 
 from collections.abc import Sequence
 from decimal import Decimal
@@ -20,10 +20,10 @@ ERROR_PARTITION: Final = "__streams.errors.partition"
 ERROR_OFFSET: Final = "__streams.errors.offset"
 TRUNCATED: Final = "portfolio.truncated"
 _REASON: Final = (ERROR_CODE, ERROR_MESSAGE, ERROR_TOPIC, ERROR_PARTITION, ERROR_OFFSET)  # in this order
-#: what a dead letter has besides the original's headers; `dlq replay` strips them
+#: the headers that a dead letter adds to the original's; `dlq replay` removes them
 ADDED_HEADERS: Final = frozenset({*_REASON, TRUNCATED})
 
-DEAD_LETTER_BYTES_LIMIT = 4 * 1024 * 1024 - 64 * 1024  # max.message.bytes 4 MiB, less what the batch format adds
+DEAD_LETTER_BYTES_LIMIT = 4 * 1024 * 1024 - 64 * 1024  # max.message.bytes (4 MiB) less the batch's own bytes
 TRUNCATED_BYTES = 64 * 1024
 _HEADER_OVERHEAD_BYTES = 10  # two lengths of five bytes
 
@@ -37,9 +37,10 @@ def encode_processed(
     partition: int,
     offset: int,
 ) -> bytes:
-    """ProcessedEvent of an accepted event. `position` is of the event's symbol, `balance` the cash in `currency`.
+    """Returns the ProcessedEvent of an accepted event. `position` is that of the event's symbol, `balance` the cash in
+    `currency`.
 
-    Written as text: no value that reaches it has a character that JSON would escape (1.4 us; 2.5 by a struct).
+    The JSON is written as text, in 1.4 us; to encode a struct takes 2.5. No value has a character that JSON escapes.
     """
     shown = "" if position is None else _position(event.symbol, position)  # type: ignore[union-attr]  # has a symbol
     cash = "" if balance is None else f',"cash":{{"currency":"{currency}","balance":"{plain(balance)}"}}'
@@ -73,7 +74,7 @@ def dead_letter(
     partition: int,
     offset: int,
 ) -> DeadLetter:
-    """The original record with the reason in headers. Original headers stay first, in their order."""
+    """Returns the original record with the reason in added headers at the end. Truncates records that are too large."""
     added: list[Header] = [
         (ERROR_CODE, rejected.code.encode()),
         (ERROR_MESSAGE, rejected.detail.encode()),
@@ -88,22 +89,24 @@ def dead_letter(
 
 
 class Origin(NamedTuple):
-    """What a dead letter's headers say of the record that it was."""
+    """What a dead letter's headers say about its source record."""
 
     code: str
     message: str
     topic: str
     partition: int
     offset: int
-    #: the original's own
+    #: the source record's own headers
     headers: list[Header]
-    #: what was cut, as `value=5242880`; None: nothing
+    #: the parts that were cut and their original sizes, as `value=5242880`; None: nothing was cut
     truncated: str | None
 
 
 def origin_of(headers: Sequence[Header]) -> Origin | None:
-    """The inverse of `dead_letter`; None if it made no such headers. An original may have brought some of these names
-    itself: only what was added behind its own is taken off."""
+    """The inverse of `dead_letter`. Returns None if `dead_letter` did not make these headers.
+
+    The source record may itself have had headers of these names. So only the added headers at the end are removed.
+    """
     *kept, (last, cut) = headers or [("", None)]
     if last != TRUNCATED:
         kept, cut = list(headers), None
@@ -119,9 +122,9 @@ def origin_of(headers: Sequence[Header]) -> Origin | None:
 
 
 def _truncated(letter: DeadLetter, added: list[Header]) -> DeadLetter:
-    """Value and key cut to 64 KiB; the original's headers go as well if it is they that don't fit.
+    """Cut value and key to 64 KiB. If the letter is still too large, remove the original's headers too.
 
-    The header names what was cut, with the original's bytes: `value=5242880`.
+    The header TRUNCATED names the parts that were cut and their original sizes: `value=5242880`.
     """
     key, value, headers = letter
     cut = [

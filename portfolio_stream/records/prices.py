@@ -1,6 +1,6 @@
-"""Price records of market-prices, as strict as events: the same JSON and fields, the same words for what is wrong.
+"""Decode the price records of market-prices, as strictly as events: same JSON, same rules for fields, same rejections.
 
-Prices are few beside events: there is no fast path.
+There is no fast path, because prices are far fewer than events.
 """
 
 from portfolio_stream.domain.money import plain
@@ -11,14 +11,14 @@ from portfolio_stream.records.fields import PRICE
 
 
 def read_price(value: bytes | None) -> Price | Rejected:
-    """The price, or the first of the checks from `empty_value` to `invalid_field` that fails."""
+    """Returns the price, or the first rejection of the checks from `empty_value` to `invalid_field`."""
     members = read_members(value)
     if isinstance(members, Rejected):
         return members
     values = read_values(members, PRICE)
-    return values if isinstance(values, Rejected) else Price(**values)  # type: ignore[arg-type]  # as PRICE has them
+    return values if isinstance(values, Rejected) else Price(**values)  # type: ignore[arg-type]  # PRICE has the same fields
 
 
 def show_price(price: Price) -> dict[str, object]:
-    """For people: the contract's field names, ready for JSON."""
+    """Returns the price with the contract's field names, ready for JSON."""
     return {"price": plain(price.price), "currency": price.currency, "as_of": price.as_of}

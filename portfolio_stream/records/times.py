@@ -1,8 +1,9 @@
-"""occurred_at: strict RFC 3339 in, UTC with three digits of milliseconds out.
+"""Read occurred_at as strict RFC 3339, and write it in UTC with milliseconds.
 
-Accepted as the RFC's grammar has it: `T` and `Z` in either case, any number of fraction digits, the offset -00:00.
-Refused: other separators, a missing offset, a leap second, a date that no calendar has, a year outside 1970 to 2100 in
-UTC. `datetime.fromisoformat` takes week dates, Python's `\\d` Arabic digits: neither is used.
+- Accepted, as in the RFC's grammar: `T` and `Z` in either case, any number of fraction digits, the offset -00:00.
+- Refused: other separators, a missing offset, a leap second, a date that does not exist, a year outside 1970 to 2100 in
+  UTC.
+- Not used: `datetime.fromisoformat`, which accepts week dates, and `\\d`, which accepts other scripts' digits.
 """
 
 import re
@@ -15,7 +16,7 @@ _RFC_3339 = re.compile(
     r"(?:\.([0-9]+))?(?:[Zz]|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))"
 )
 
-# The form that is also the output's, with the calendar of 1970 to 2099 spelt out: 0.1 us instead of 2.3.
+# The output's form, with the calendar of 1970 to 2099 written out. Times in this form are read in 0.1 us, not in 2.3.
 NORMAL_FORM = (
     r"(?:(?:19[7-9][0-9]|20[0-9][0-9])-"
     r"(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
@@ -25,7 +26,7 @@ NORMAL_FORM = (
 
 
 def normal_form(text: str) -> str | None:
-    """`2026-11-23T04:30:00.123Z`, finer digits cut; None if `text` is not a time of the contract."""
+    """Returns the time as `2026-11-23T04:30:00.123Z`, without finer digits; None if the contract refuses the text."""
     match = _RFC_3339.fullmatch(text)
     if match is None:
         return None
@@ -35,7 +36,7 @@ def normal_form(text: str) -> str | None:
         if sign is not None:
             offset = timedelta(hours=int(hours), minutes=int(minutes))
             moment = moment - offset if sign == "+" else moment + offset
-    except (ValueError, OverflowError):  # not in the calendar, or outside Python's
+    except (ValueError, OverflowError):  # the date does not exist, or Python cannot represent it
         return None
     if not FIRST_YEAR <= moment.year <= LAST_YEAR:
         return None

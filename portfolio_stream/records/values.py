@@ -1,9 +1,10 @@
-"""Table keys and values, as they stand in the changelog and in the local store.
+"""Encode and decode the keys and values of tables, for the changelog and the local store.
 
-A value is a msgpack array that begins with the format's version. Equal values have equal bytes, whatever made them:
-mappings are sorted, and an amount is its text with all eight decimals (msgspec writes a Decimal so, in C, and
-`domain.money` keeps them so). A key is the table's parts joined by 0x00, which no part can have; the engine puts the
-table's name before it.
+- A value is a msgpack array that begins with the format's version.
+- Equal values have equal bytes: mappings are sorted, and an amount is text with exactly eight decimals (`domain.money`
+  keeps the decimals, and msgspec writes a Decimal as text, in C).
+- A key has the parts of the table's key, joined by 0x00, which no part contains. The engine puts the table's name
+  before it.
 """
 
 from collections.abc import Iterable
@@ -22,7 +23,7 @@ from portfolio_stream.domain.positions import Position
 FORMAT = 2
 SEPARATOR = b"\x00"
 FINGERPRINT_BYTES = 16
-STORED_POWERS = frozenset(range(QUANTUM.adjusted(), MAGNITUDE_LIMIT))  # of ten; a range would cost 0.2 us more
+STORED_POWERS = frozenset(range(QUANTUM.adjusted(), MAGNITUDE_LIMIT))  # powers of ten; a range is 0.2 us slower
 
 _pack = msgspec.msgpack.Encoder(order="deterministic").encode
 _unpack_position = msgspec.msgpack.Decoder(tuple[Literal[2], str, Decimal, Decimal, Decimal, Decimal]).decode
@@ -35,32 +36,32 @@ _unpack_chunk = msgspec.msgpack.Decoder(tuple[Literal[2], int, list[str], int, s
 
 
 class SeenEvent(msgspec.Struct, frozen=True, gc=False):
-    """That an event_id was accepted: as which of the portfolio's events, from where, and with what bytes."""
+    """An accepted event_id: the event's sequence in its portfolio, its offset, and a fingerprint of its bytes."""
 
     sequence: int
-    #: of the source record
+    #: the source record's offset
     offset: int
     fingerprint: bytes
 
 
 class SeenChunk(msgspec.Struct, gc=False):
-    """Which event_ids a portfolio's latest accepted events had, up to the sequence `last`: one chunk of the ring.
+    """One chunk of the ring: event_ids of a portfolio's latest accepted events, up to the sequence `last`.
 
-    The one value of a table that the fold changes: a new value for each event would cost 0.3 us more of some 10. Nobody
-    sees the change: what is stored are the bytes at the end of a transaction, and a fold that fails drops the views.
+    This is the only table value that the fold changes in place: a new value for each event would cost 0.3 us of some
+    10. The change is safe: the store gets the bytes at the end of a transaction, and a fold that fails drops the views.
     """
 
     last: int
-    #: oldest first, without those that were accepted again later
+    #: oldest first; an event_id that was accepted again later is not in it
     event_ids: list[str]
-    #: up to this sequence, event_ids may stand in no chunk; 0: the ring has all
+    #: event_ids up to this sequence may be missing from the ring; 0: the ring has all
     unlisted: int = 0
-    #: the event_id up to which the unlisted ones were removed; "" before the first
+    #: unlisted event_ids up to this one have been removed; "" before the first
     swept: str = ""
 
 
 def _check_amounts(amounts: Iterable[Decimal]) -> None:
-    """Raises msgspec.ValidationError for what we never store: a NaN, or an exponent that makes a gigabyte of digits."""
+    """Raises msgspec.ValidationError for amounts that we never store: NaN, or an exponent with a gigabyte of digits."""
     for amount in amounts:
         if not (amount.is_finite() and amount.adjusted() in STORED_POWERS):
             raise msgspec.ValidationError("an amount that is never stored")
@@ -75,7 +76,7 @@ def split_key(key: bytes) -> tuple[str, ...]:
 
 
 def fingerprint(value: bytes) -> bytes:
-    """Of an event's bytes: 128 bits of BLAKE2b, so that other bytes never pass for a re-send."""
+    """Returns 128 bits of BLAKE2b of an event's bytes: other bytes never have the same fingerprint."""
     return blake2b(value, digest_size=FINGERPRINT_BYTES).digest()
 
 
@@ -131,7 +132,7 @@ def decode_seen_chunk(value: bytes) -> SeenChunk:
 
 
 def show_position(position: Position) -> dict[str, object]:
-    """For people: the contract's field names, ready for JSON."""
+    """Returns the position with the contract's field names, ready for JSON."""
     p = position
     return {
         "currency": p.currency,

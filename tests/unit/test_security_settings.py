@@ -70,8 +70,12 @@ def test_a_whole_set_is_taken() -> None:
             SettingMissing,
             "SSL_CERTFILE is not set, but PORTFOLIO_KAFKA_SSL_KEYFILE is set",
         ),
-        ({"SASL_PASSWORD": "secret"}, InvalidSetting, "'PLAINTEXT', but must be one with SASL"),
-        ({"SSL_CAFILE": "ca"}, InvalidSetting, "'PLAINTEXT', but must be one with SSL, as PORTFOLIO_KAFKA_SSL_CAFILE"),
+        ({"SASL_PASSWORD": "secret"}, InvalidSetting, "'PLAINTEXT', but must be a protocol with SASL"),
+        (
+            {"SSL_CAFILE": "ca"},
+            InvalidSetting,
+            "'PLAINTEXT', but must be a protocol with SSL, because PORTFOLIO_KAFKA_SSL_CAFILE",
+        ),
         (
             {
                 "SECURITY_PROTOCOL": "SASL_PLAINTEXT",
@@ -80,9 +84,9 @@ def test_a_whole_set_is_taken() -> None:
                 "SSL_CAFILE": "ca",
             },
             InvalidSetting,
-            "'SASL_PLAINTEXT', but must be one with SSL",
+            "'SASL_PLAINTEXT', but must be a protocol with SSL",
         ),
-        ({"SECURITY_PROTOCOL": "SSL", "SASL_USERNAME": "u"}, InvalidSetting, "'SSL', but must be one with SASL"),
+        ({"SECURITY_PROTOCOL": "SSL", "SASL_USERNAME": "u"}, InvalidSetting, "'SSL', but must be a protocol with SASL"),
         ({"SECURITY_PROTOCOL": "TLS"}, InvalidSetting, "one of PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL"),
     ],
 )
