@@ -10,7 +10,6 @@
 """
 
 import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping, Set
@@ -52,8 +51,8 @@ from portfolio_stream.kafka.reader import BatchUnreadable, FetchLimits
 from portfolio_stream.kafka.record_batches import UnreadableBatch, next_offset
 from portfolio_stream.kafka.topic_watch import TopicWatch
 from portfolio_stream.kafka.wire import Coordinators, require_features
-
-log = logging.getLogger(__name__)
+from portfolio_stream.observe import events as told
+from portfolio_stream.observe.ring import EventRing
 
 DROP_PAUSE_SECONDS = (0.05, 1.0)  # before recovery, doubled with each drop since the last commit
 IDLE_FETCH_MS = 1_000  # the main loop's longest sleep: data ends it, and membership, commits and operators wake it
@@ -107,8 +106,10 @@ class Engine:
         tables: Collection[TableDefinition[Any]],
         set_aside: SetAside | None = None,
         topic_settings: TopicSettings | None = None,
+        events: EventRing | None = None,
     ) -> None:
         self.configuration = configuration
+        self.events = events or EventRing()
         self._kafka = kafka
         self.identity = identity
         self.store = store
@@ -176,7 +177,13 @@ class Engine:
         self.partition_count = self.source.partitions
         transactional_id = f"{conf.group}-{self.identity.member_id}"
         self.coordinators = Coordinators(self.client, conf.group, transactional_id)
-        self.writer = Writer(self.client, self.coordinators, group=conf.group, transactional_id=transactional_id)
+        self.writer = Writer(
+            self.client,
+            self.coordinators,
+            group=conf.group,
+            transactional_id=transactional_id,
+            tell=self.events.tell,
+        )
         await self._start_readers()
         self._recovery.is_fold_known = await check_fold(
             self.client,
@@ -186,6 +193,7 @@ class Engine:
             topic_id=self._changelog_id,
             partitions=self.partition_count,
             fold=conf.fold,
+            tell=self.events.tell,
         )
         await self.writer.start()
         self.membership = Membership(
@@ -197,6 +205,7 @@ class Engine:
             name=self.identity.name,
             progress=lambda: self.progress,
             wake_engine=self._wake,
+            tell=self.events.tell,
         )
         self._commits = Commits(
             conf,
@@ -217,7 +226,7 @@ class Engine:
         ]
         for task in self._beside:
             task.add_done_callback(self._trouble_from)
-        log.info("engine started instance=%s partitions=%d", self.identity.instance_id, self.partition_count)
+        self.events.tell(told.EngineStarted(instance=self.identity.instance_id, partitions=self.partition_count))
 
     async def _start_readers(self) -> None:
         conf, count = self.configuration, self.partition_count
@@ -234,6 +243,7 @@ class Engine:
             topic=conf.changelog_topic,
             topic_id=self._changelog_id,
             topics=self.topic_settings,
+            tell=self.events.tell,
         )
         self._recovery = Recovery(
             self.client,
@@ -245,6 +255,7 @@ class Engine:
             source=self.source,
             changelog_id=self._changelog_id,
             fold=conf.fold,
+            tell=self.events.tell,
         )
 
     async def run(self, deliver: Deliver) -> None:
@@ -287,7 +298,7 @@ class Engine:
             try:
                 await asyncio.wait_for(self.membership.leave(), GOODBYE_SECONDS)
             except (TimeoutError, *LOST) as error:
-                log.info("left without goodbye error=%s", type(error).__name__)
+                self.events.tell(told.LeftWithoutGoodbye(error=type(error).__name__))
         for reader in self._readers:
             await reader.stop()
         if hasattr(self, "client"):
@@ -295,6 +306,7 @@ class Engine:
         if hasattr(self, "_commits"):
             await self._commits.abandon()
         self.store.close()
+        self.events.tell(told.EngineStopped(instance=self.identity.instance_id, is_settled=self._is_settled_at_stop))
         return self._is_settled_at_stop
 
     def lag(self) -> dict[int, int]:
@@ -315,7 +327,7 @@ class Engine:
             await self.store.drained()
         except (Doubt, *LOST) as doubt:
             self._is_settled_at_stop = False
-            log.warning("stopped in doubt, the next start settles it reason=%s", doubt)
+            self.events.tell(told.StoppedInDoubt(reason=str(doubt)))
 
     def _wake(self) -> None:
         """End the main loop's sleep, or keep it from the next one."""
@@ -373,7 +385,7 @@ class Engine:
             return await self._reader.fetch(wait)
         except kafka_errors.OffsetOutOfRangeError as error:
             for target, offset in error.args[0].items():
-                log.warning("fetch out of range partition=%d offset=%d", target.partition, offset)
+                self.events.tell(told.FetchOutOfRange(partition=target.partition, offset=offset))
                 if target.partition in self.running:
                     await self._recover_again(target.partition)
             return {}
@@ -446,12 +458,14 @@ class Engine:
         suspect.take(failure)
         self.statistics.agent_failures += 1
         first = failure.last if failure.first is None else failure.first.offset
-        log.error(
-            "fold failed partition=%d offsets=%d..%d try=%d error=%s reason=%s: %s",
-            failure.partition, first, failure.last, suspect.tries, type(failure.error).__name__, failure.what,
-            failure.detail,
-            exc_info=failure.error if suspect.tries == 1 else None,
-        )  # fmt: skip
+        failed = told.FoldFailed(
+            partition=failure.partition,
+            offsets=told.Span(first, failure.last),
+            tries=suspect.tries,
+            error=type(failure.error).__name__,
+            reason=f"{failure.what}: {failure.detail}",
+        )
+        self.events.tell(failed, failure.error if suspect.tries == 1 else None)
         return suspect
 
     def _suspect_fetch(self, batch: UnreadableBatch) -> None:
@@ -459,7 +473,8 @@ class Engine:
         partition = batch.partition
         suspect = self.partitions.suspects.setdefault(partition, Suspect(SLICE_RECORDS, batch.last_offset))
         suspect.fails_at(batch.offset)
-        log.error("fetch failed partition=%d offset=%d try=%d reason=%s", partition, batch.offset, suspect.tries, batch)
+        failed = told.FetchFailed(partition=partition, offset=batch.offset, tries=suspect.tries, reason=str(batch))
+        self.events.tell(failed)
         if batch.reason != "corrupt" or suspect.tries >= AGENT_TRIES:
             self._halt(Halted(partition=partition, offset=batch.offset, reason=str(batch), record=batch))
 
@@ -468,7 +483,7 @@ class Engine:
         self.partitions.halted[partition] = halted
         self.partitions.running.discard(partition)
         self._reader.pause((partition,))
-        log.error("partition stopped partition=%d offset=%s reason=%s", partition, halted.offset, halted.reason)
+        self.events.tell(told.PartitionStopped(partition=partition, offset=halted.offset, reason=halted.reason))
 
     # -- what an operator asks for
 
@@ -511,6 +526,7 @@ class Engine:
                 await _answering(operation, self._put_back(partition))
         elif offset is None:
             await _answering(operation, self._recover_again(partition))
+            self.events.tell(told.PartitionRetried(partition=partition, offset=halted.offset))
         elif halted.record is None or self._set_aside is None:
             operation.refuse(RecordNotMovable(partition, offset))
         else:
@@ -526,7 +542,7 @@ class Engine:
         self._commits.open_part(partition).position = meta.offset
         await self._commits.close()
         await self._recover_again(partition)
-        log.warning("group offset put back partition=%d offset=%d", partition, meta.offset)
+        self.events.tell(told.GroupOffsetPutBack(partition=partition, offset=meta.offset))
 
     async def _move(self, record: Any, partition: int, set_aside: SetAside) -> None:
         """In a transaction of its own: a fold that fails must not take the operator's decision with it.
@@ -541,7 +557,8 @@ class Engine:
         except StoreFailed:
             raise
         except Exception as error:  # whatever the app's code raises
-            log.exception("dead letter failed partition=%d offset=%d", partition, record.offset)
+            failed = told.DeadLetterRefused(partition=partition, offset=record.offset, error=type(error).__name__)
+            self.events.tell(failed, error)
             self._commits.drop_parts((partition,))
             self.partitions.forget_views((partition,))
             raise DeadLetterFailed(partition, record.offset, type(error).__name__) from error
@@ -555,7 +572,7 @@ class Engine:
         self.partitions.run_again(partition)
         self._reader.resume(partition, next_offset(record))
         self.partitions.running.add(partition)
-        log.warning("record moved to the dead letters partition=%d offset=%d", partition, record.offset)
+        self.events.tell(told.RecordSetAside(partition=partition, offset=record.offset))
 
     async def _commit_idle_positions(self) -> None:
         """Positions that moved over markers and aborted records alone, or lag would never reach 0."""
@@ -616,7 +633,8 @@ class Engine:
         self._let_go(gone)
         if orphans:
             self._recover(orphans)
-        log.info("revoked partitions=%s milliseconds=%.1f", sorted(gone), (time.perf_counter() - started) * 1000)
+        took = (time.perf_counter() - started) * 1000
+        self.events.tell(told.PartitionsRevoked(partitions=tuple(sorted(gone)), milliseconds=took))
 
     def _let_go(self, partitions: Collection[int]) -> None:
         self.partitions.let_go(partitions)
@@ -670,10 +688,13 @@ class Engine:
             known.committed[decided.partition] = decided.offset
             self.statistics.replayed += decided.replayed
             self._run_or_halt(decided)
-            log.info(
-                "recovered partition=%d offset=%d replayed=%d milliseconds=%.1f",
-                decided.partition, decided.offset, decided.replayed, (time.perf_counter() - started) * 1000,
-            )  # fmt: skip
+            recovered = told.PartitionRecovered(
+                partition=decided.partition,
+                offset=decided.offset,
+                replayed=decided.replayed,
+                milliseconds=(time.perf_counter() - started) * 1000,
+            )
+            self.events.tell(recovered)
 
     def _run_or_halt(self, recovered: Ready) -> None:
         """Nothing but an operator, or another worker's commit, gets a partition past the record that halted it."""
@@ -697,7 +718,7 @@ class Engine:
         At the recovery's end, before any record is handed out: a later moment could commit an offset behind one that is
         in flight.
         """
-        log.warning("group offset absent, committed again partition=%d offset=%d", partition, offset)
+        self.events.tell(told.GroupOffsetCommittedAgain(partition=partition, offset=offset))
         self._commits.open_part(partition).position = offset
         self._wake()
 
@@ -707,7 +728,7 @@ class Engine:
         """Abort, unknown outcome, lost membership: nothing uncommitted survives; Kafka says what is committed."""
         started = time.perf_counter()
         self.statistics.drops[type(doubt).__name__] += 1
-        log.warning("dropping uncommitted work reason=%s", doubt)
+        self.events.tell(told.WorkDropping(kind=type(doubt).__name__, reason=str(doubt)))
         every = range(self.partition_count)
         self.partitions.bump(every)
         self._reader.pause(every)
@@ -734,7 +755,7 @@ class Engine:
         if self.owned:
             self._recover(self.owned)
         self._woken = True  # an operator's request that the doubt came before would wait for the next commit
-        log.warning("dropped milliseconds=%.1f", (time.perf_counter() - started) * 1000)
+        self.events.tell(told.WorkDropped(milliseconds=(time.perf_counter() - started) * 1000))
 
     async def _pause_after_drops(self) -> None:
         """What drops again and again without a commit in between must not keep the brokers busy."""

@@ -9,7 +9,6 @@ workers that run.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
@@ -20,8 +19,8 @@ from portfolio_stream.exactly_once.store import META_KEY, Meta, Store, read_meta
 from portfolio_stream.kafka.connections import Client, Reader
 from portfolio_stream.kafka.offset_lookup import EARLIEST, LATEST, READ_COMMITTED, log_offsets
 from portfolio_stream.kafka.reach import LOST
-
-log = logging.getLogger(__name__)
+from portfolio_stream.observe.events import FoldNotChecked
+from portfolio_stream.observe.ring import Tell, write
 
 STEPS = (4, 64, 1_024, 16_384)  # offsets before the end: META and its marker, and ever longer aborted transactions
 CHECK_SECONDS = 2.0
@@ -29,7 +28,15 @@ FETCH_WAIT_MS = 50
 
 
 async def check_fold(
-    client: Client, reader: Reader, store: Store, *, topic: str, topic_id: str, partitions: int, fold: str
+    client: Client,
+    reader: Reader,
+    store: Store,
+    *,
+    topic: str,
+    topic_id: str,
+    partitions: int,
+    fold: str,
+    tell: Tell = write,
 ) -> bool:
     """Whether some partition is known to be folded as here. Raises FoldMismatch.
 
@@ -42,7 +49,7 @@ async def check_fold(
         async with asyncio.timeout(CHECK_SECONDS):
             found |= await _newest(client, reader, topic, every)
     except (TimeoutError, *LOST, kafka_errors.KafkaError) as error:
-        log.info("fold not checked before the start error=%s", type(error).__name__)
+        tell(FoldNotChecked(error=type(error).__name__))
     finally:
         reader.pause(every)
     is_known = any(meta.fold == fold for meta in found.values())

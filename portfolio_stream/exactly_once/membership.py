@@ -13,7 +13,6 @@ carries. This module does what they say: I/O, time and waiting.
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -38,12 +37,10 @@ from portfolio_stream.exactly_once.membership_life import (
     meaning,
 )
 from portfolio_stream.kafka.connections import Client
-from portfolio_stream.kafka.quiet_logs import sparing
 from portfolio_stream.kafka.reach import LOST
 from portfolio_stream.kafka.wire import Coordinators, Lane, call, schema
-
-log = logging.getLogger(__name__)
-outage_log = sparing(__name__)
+from portfolio_stream.observe.events import HeartbeatUnanswered, MemberExpelled, MemberJoined
+from portfolio_stream.observe.ring import Tell, write
 
 _heartbeat = schema("consumer_group_heartbeat", 1)
 
@@ -68,6 +65,7 @@ class Membership:
         name: MemberName,
         progress: Callable[[], float],
         wake_engine: Callable[[], None],
+        tell: Tell = write,
     ) -> None:
         """`progress` gives the monotonic time of the main loop's last turn."""
         self._client = client
@@ -77,6 +75,7 @@ class Membership:
         self._topic_id = topic_id
         self._progress = progress
         self._wake_engine = wake_engine
+        self._tell = tell
         self._name = name
         self.state = first_state(is_unsettled=name.is_unsettled)
         self.epoch = 0
@@ -177,7 +176,7 @@ class Membership:
         except (*LOST, kafka_errors.KafkaError) as error:
             if isinstance(error, kafka_errors.BrokerResponseError) and not error.retriable:
                 raise self._refused(type(error).__name__) from error
-            outage_log.info("heartbeat unanswered error=%s", type(error).__name__)
+            self._tell(HeartbeatUnanswered(error=type(error).__name__))
             self._coordinators.forget()
             await asyncio.sleep(FAILURE_PAUSE_SECONDS)
 
@@ -198,7 +197,7 @@ class Membership:
         if event in (Event.JOIN_ACCEPTED, Event.HEARTBEAT_ACCEPTED):
             self._accept(reply, sent)
         elif event in (Event.JOIN_UNKNOWN, Event.JOIN_FENCED, Event.EXPELLED):
-            log.warning("membership lost error=%s epoch=%d", reply.error_code.name, self.epoch)
+            self._tell(MemberExpelled(error=reply.error_code.name, epoch=self.epoch))
         self._carry_out(self._meet(event, carried))
         if event is Event.MOVED:
             self._coordinators.forget()
@@ -246,6 +245,8 @@ class Membership:
 
     def _accept(self, reply: Any, sent: float) -> None:
         self._last_answer = sent
+        if self.epoch == 0 < reply.member_epoch:
+            self._tell(MemberJoined(epoch=reply.member_epoch))
         self.epoch = reply.member_epoch
         if reply.assignment is not None:
             if any(topic.topic_id != self._topic_id for topic in reply.assignment.topic_partitions):

@@ -9,7 +9,6 @@
 """
 
 import asyncio
-import logging
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
@@ -24,12 +23,10 @@ from portfolio_stream.exactly_once.replay import Replay, Replayed
 from portfolio_stream.exactly_once.store import Meta, Store
 from portfolio_stream.kafka.connections import Client
 from portfolio_stream.kafka.offset_lookup import EARLIEST, LATEST, NO_OFFSET, Member, group_offsets, log_offsets
-from portfolio_stream.kafka.quiet_logs import sparing
 from portfolio_stream.kafka.reach import LOST
 from portfolio_stream.kafka.wire import Coordinators
-
-log = logging.getLogger(__name__)
-outage_log = sparing(__name__)
+from portfolio_stream.observe.events import RecoveryOutage, RecoveryWaits
+from portfolio_stream.observe.ring import Tell, write
 
 UNSTABLE_POLL_SECONDS = 0.02  # the broker answers "unstable" at once, it does not wait for us
 AGREEMENT_SECONDS = 15.0  # how long META and the group may differ after a broker's restart before we believe it
@@ -86,6 +83,7 @@ class Recovery:
         source: Source,
         changelog_id: str,
         fold: str,
+        tell: Tell = write,
     ) -> None:
         self._client = client
         self._coordinators = coordinators
@@ -96,6 +94,7 @@ class Recovery:
         self._source = source
         self._changelog_id = changelog_id
         self._fold = fold
+        self._tell = tell
         #: another partition's state was folded as here: one that was not halts alone (see fold_check)
         self.is_fold_known = False
         #: from a partition's first disagreement on: a long replay, an absent broker, another one must not use it up
@@ -140,7 +139,7 @@ class Recovery:
             replayed = await self._replay.run(offsets, self._warn_of_wait, others=len(partitions) - len(offsets))
             bounds = await self._bounds(replayed)
         except (*LOST, kafka_errors.KafkaError) as error:
-            outage_log.info("recovery waits for the brokers error=%s", type(error).__name__)
+            self._tell(RecoveryOutage(error=type(error).__name__))
             self._coordinators.forget()
             await self._client.force_metadata_update()
             await asyncio.sleep(OUTAGE_POLL_SECONDS)
@@ -151,7 +150,7 @@ class Recovery:
         """A transaction that Kafka never ends would hold a partition for ever: an operator must see it."""
         if time.monotonic() - self._warned > WAIT_WARNING_SECONDS:
             self._warned = time.monotonic()
-            log.warning("recovery waits partitions=%s for=%s", sorted(partitions), what)
+            self._tell(RecoveryWaits(partitions=tuple(sorted(partitions)), what=what))
 
     def _problem(self, partition: int, group: int, bounds: tuple[int, int], replayed: Replayed) -> str | None:
         """Why this partition may not go on; None: it may. Raises FoldMismatch."""

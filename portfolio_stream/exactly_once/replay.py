@@ -12,7 +12,6 @@
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
@@ -22,8 +21,8 @@ from portfolio_stream.exactly_once.store import Position, Store, prefix_of
 from portfolio_stream.kafka.connections import Client, Reader
 from portfolio_stream.kafka.offset_lookup import EARLIEST, LATEST, NO_OFFSET, log_offsets
 from portfolio_stream.kafka.reader import BatchUnreadable
-
-log = logging.getLogger(__name__)
+from portfolio_stream.observe.events import ChangelogUnreadable, Span, StoreWiped
+from portfolio_stream.observe.ring import Tell, write
 
 ABSENCE_SHARE = 0.5  # of the changelog's delete.retention.ms: the other half is for the reading of what it has
 BELIEF_SECONDS = 15.0  # how long a changelog's end must lie before the store's position until we believe it
@@ -48,7 +47,15 @@ class Replay:
     """One long-lived reader serves all recoveries, one at a time."""
 
     def __init__(
-        self, client: Client, store: Store, reader: Reader, *, topic: str, topic_id: str, topics: TopicSettings
+        self,
+        client: Client,
+        store: Store,
+        reader: Reader,
+        *,
+        topic: str,
+        topic_id: str,
+        topics: TopicSettings,
+        tell: Tell = write,
     ) -> None:
         self._client = client
         self._store = store
@@ -56,6 +63,7 @@ class Replay:
         self._topic = topic
         self._topic_id = topic_id
         self._topics = topics
+        self._tell = tell
         self._turn = asyncio.Lock()
         #: monotonic seconds since when a partition's changelog ends before the store's position
         self._short: dict[int, float] = {}
@@ -126,7 +134,7 @@ class Replay:
             except BatchUnreadable as corrupt:
                 place = (corrupt.partition, corrupt.offset)
                 tries[place] = tries.get(place, 0) + 1
-                log.error("changelog unreadable partition=%d offset=%d try=%d", *place, tries[place])
+                self._tell(ChangelogUnreadable(partition=place[0], offset=place[1], tries=tries[place]))
                 if tries[place] >= CORRUPT_TRIES:
                     problems[corrupt.partition] = str(corrupt)
                     self._reader.pause((corrupt.partition,))
@@ -195,9 +203,7 @@ class Replay:
         absent, max_absence = time.time() - position.written_at, ABSENCE_SHARE * self._topics.tombstone_seconds
         if is_same_topic and first <= position.offset <= end and absent < max_absence:
             return position.offset
-        log.warning(
-            "store wiped partition=%d position=%d changelog=%d..%d absent=%.0f",
-            partition, position.offset, first, end, absent,
-        )  # fmt: skip
+        bounds = Span(first, end)
+        self._tell(StoreWiped(partition=partition, position=position.offset, changelog=bounds, absent_seconds=absent))
         await self._store.wipe(partition)
         return 0

@@ -10,7 +10,6 @@ Keys: partition (2 bytes, big endian), table name, 0x00, table key: without the 
 """
 
 import asyncio
-import logging
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -27,8 +26,8 @@ from portfolio_stream.errors import StateUnreadable, StoreFailed, ValueNotBytes
 from portfolio_stream.exactly_once.database import Cursor, Database, Item, RocksDatabase
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.kafka.record_batches import UnreadableBatch
-
-log = logging.getLogger(__name__)
+from portfolio_stream.observe.events import StoreNotFlushed
+from portfolio_stream.observe.ring import write
 
 V = TypeVar("V")
 P = ParamSpec("P")
@@ -192,7 +191,7 @@ class Store:
         try:
             self._close()
         except StoreFailed as failed:  # the disk is full: the changelog has what could not be flushed
-            log.warning("store not flushed reason=%s", failed.cause)
+            write(StoreNotFlushed(reason=failed.cause))
 
     @_failing
     def _close(self) -> None:

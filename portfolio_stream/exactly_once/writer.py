@@ -5,7 +5,6 @@ flight when a method returns or raises: every request was answered, or its conne
 """
 
 import asyncio
-import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -33,8 +32,8 @@ from portfolio_stream.exactly_once.transaction import Part
 from portfolio_stream.kafka.connections import Client
 from portfolio_stream.kafka.reach import LOST
 from portfolio_stream.kafka.wire import Coordinators, Lane, Node, call, schema
-
-log = logging.getLogger(__name__)
+from portfolio_stream.observe.events import ProduceRefused, TransactionUnsettled
+from portfolio_stream.observe.ring import Tell, write
 
 _init = schema("init_producer_id", 5)
 _offsets = schema("txn_offset_commit", 5)
@@ -51,10 +50,19 @@ Endings = dict[TopicPartition, int]
 
 
 class Writer:
-    def __init__(self, client: Client, coordinators: Coordinators, *, group: str, transactional_id: str) -> None:
+    def __init__(
+        self,
+        client: Client,
+        coordinators: Coordinators,
+        *,
+        group: str,
+        transactional_id: str,
+        tell: Tell = write,
+    ) -> None:
         self._client = client
         self._coordinators = coordinators
         self._group = group
+        self._tell = tell
         self.transactional_id = transactional_id
         self.state = State.BROKEN  # until start()
         self.producer_id, self.producer_epoch = -1, -1
@@ -146,7 +154,7 @@ class Writer:
             except Doubt as unanswered:
                 if time.monotonic() - warned > SETTLE_LOG_SECONDS:
                     warned = time.monotonic()
-                    log.warning("transaction unsettled seconds=%.0f reason=%s", warned - started, unanswered)
+                    self._tell(TransactionUnsettled(seconds=warned - started, reason=str(unanswered)))
 
     async def _settle_once(self) -> None:
         request = self._end_request(committed=False)
@@ -241,7 +249,7 @@ class Writer:
                     self.state = State.BROKEN
                     raise Refused(target.topic, target.partition, error.name)
                 if action not in (Action.RETRY, Action.FIND):
-                    log.warning("produce refused topic=%s partition=%d error=%s", *target, error.name)
+                    self._tell(ProduceRefused(topic=target.topic, partition=target.partition, error=error.name))
                     self._raise(Step.PRODUCE, error, action)
             if refused:
                 if any(action_for(Step.PRODUCE, error) is Action.FIND for error in refused.values()):

@@ -1,0 +1,76 @@
+"""The worker's latest events, and the one way to tell one.
+
+1. Telling an event appends the event to a bounded ring and writes its text form to the log.
+2. Each event in the ring has a sequence number: 1, 2, 3, ... without a gap. A reader that asks for the events after a
+   number learns from the first number whether the ring has lost some in between.
+3. An event of an outage that repeats is neither kept nor logged until its `repeat_seconds` are over.
+"""
+
+import logging
+import time
+from collections import deque
+from itertools import islice
+from typing import NamedTuple, Protocol, TypeVar
+
+from portfolio_stream.observe.events import WorkerEvent
+
+log = logging.getLogger("portfolio_stream.events")
+
+KEPT_EVENTS = 1_000  # some 300 KB; a storm of rebalances tells a hundred a minute
+
+E = TypeVar("E", bound=WorkerEvent)
+
+
+class Told(NamedTuple):
+    sequence: int
+    #: seconds since 1970
+    time: float
+    event: WorkerEvent
+
+
+class EventRing:
+    def __init__(self, capacity: int = KEPT_EVENTS) -> None:
+        self._told: deque[Told] = deque(maxlen=capacity)
+        #: of the newest event; 0: none was told
+        self.sequence = 0
+        #: monotonic seconds of the last event of a kind that repeats
+        self._last: dict[type[WorkerEvent], float] = {}
+
+    def tell(self, event: WorkerEvent, cause: BaseException | None = None) -> None:
+        """`cause` is logged with its traceback; the ring does not keep it."""
+        if event.repeat_seconds and self._repeats(event):
+            return
+        self.sequence += 1
+        self._told.append(Told(self.sequence, time.time(), event))
+        write(event, cause)
+
+    def after(self, sequence: int, limit: int) -> list[Told]:
+        """The first `limit` events with a greater number, oldest first."""
+        first = self.sequence - len(self._told)  # the number before the oldest event
+        start = max(0, sequence - first)
+        return list(islice(self._told, start, start + limit))
+
+    def latest(self, limit: int) -> list[Told]:
+        """Oldest first."""
+        return self.after(self.sequence - limit, limit)
+
+    def of(self, kind: type[E]) -> list[E]:
+        """The events of one kind, oldest first."""
+        return [told.event for told in self._told if isinstance(told.event, kind)]
+
+    def _repeats(self, event: WorkerEvent) -> bool:
+        now, last = time.monotonic(), self._last.get(type(event), float("-inf"))
+        if now - last < event.repeat_seconds:
+            return True
+        self._last[type(event)] = now
+        return False
+
+
+class Tell(Protocol):
+    def __call__(self, event: WorkerEvent, cause: BaseException | None = None) -> None: ...
+
+
+def write(event: WorkerEvent, cause: BaseException | None = None) -> None:
+    """To the log alone."""
+    if log.isEnabledFor(event.level):
+        log.log(event.level, "%s", event.text(), exc_info=cause)
