@@ -10,6 +10,7 @@ from operator import attrgetter
 
 from agents.seen_ring import open_chunk, unlist
 from portfolio_stream.domain.activity import NOTHING, add, latest_in_time, leaving, open_window, window_of
+from portfolio_stream.domain.deduplication import SeenEvent, fingerprint, is_in_window
 from portfolio_stream.domain.events import Adjustment, Split, Trade
 from portfolio_stream.domain.fold import fold
 from portfolio_stream.domain.money import arithmetic
@@ -27,12 +28,12 @@ from portfolio_stream.exactly_once.ports import Append, Record, Slice
 from portfolio_stream.kafka.partitioning import partition_of
 from portfolio_stream.records.events import decode_event
 from portfolio_stream.records.outputs import dead_letter, encode_processed
-from portfolio_stream.records.values import SEPARATOR, SeenEvent, fingerprint
 from tables.activity import ACTIVITY
 from tables.portfolios import PORTFOLIOS
 from tables.positions import POSITIONS
 from tables.seen_chunks import CHUNK, SEEN_CHUNKS, slots
-from tables.seen_events import SEEN_EVENTS, is_in_window
+from tables.seen_events import SEEN_EVENTS
+from tables.table import SEPARATOR
 
 
 @dataclass(slots=True)

@@ -13,10 +13,10 @@
 So the work of one record has a bound that no window changes.
 """
 
+from portfolio_stream.domain.deduplication import SeenEvent, is_in_window
 from portfolio_stream.exactly_once.ports import View
-from portfolio_stream.records.values import SEPARATOR, SeenChunk, SeenEvent
-from tables.seen_chunks import CHUNK, number_of, suffix
-from tables.seen_events import is_in_window
+from tables.seen_chunks import CHUNK, SeenChunk, number_of, suffix
+from tables.table import SEPARATOR
 
 SWEPT = 8 * CHUNK  # stored entries: all of three windows are looked at while half a window's events are accepted
 

@@ -9,6 +9,7 @@ from statistics import median
 from time import perf_counter
 
 from agents.portfolio_events import fold_slice
+from portfolio_stream.domain.deduplication import SeenEvent, fingerprint
 from portfolio_stream.domain.events import Trade
 from portfolio_stream.domain.fold import Outcome, fold
 from portfolio_stream.domain.money import arithmetic
@@ -20,13 +21,9 @@ from portfolio_stream.load.events import Mixture, generate
 from portfolio_stream.records.classifier import classify
 from portfolio_stream.records.events import decode_event
 from portfolio_stream.records.outputs import encode_processed
-from portfolio_stream.records.values import (
-    SeenEvent,
-    encode_portfolio,
-    encode_position,
-    encode_seen_event,
-    fingerprint,
-)
+from tables.portfolios import PORTFOLIOS
+from tables.positions import POSITIONS
+from tables.seen_events import SEEN_EVENTS
 
 EVENTS = 50_000
 SLICE = 500
@@ -82,10 +79,10 @@ def main() -> None:
         ),
     )
     positions = [outcome.position for outcome in outcomes if outcome.position is not None]
-    show("at commit: encode a position", measure(lambda: [encode_position(p) for p in positions]), len(positions))
-    show("at commit: encode a portfolio", measure(lambda: [encode_portfolio(o.portfolio) for o in outcomes]))
+    show("at commit: encode a position", measure(lambda: [POSITIONS.encode(p) for p in positions]), len(positions))
+    show("at commit: encode a portfolio", measure(lambda: [PORTFOLIOS.encode(o.portfolio) for o in outcomes]))
     seen = SeenEvent(1234, 56789, bytes(16))
-    show("at commit: encode a seen event", measure(lambda: [encode_seen_event(seen) for _ in outcomes]))
+    show("at commit: encode a seen event", measure(lambda: [SEEN_EVENTS.encode(seen) for _ in outcomes]))
 
 
 def fold_all(records: list[MemoryRecord]) -> None:

@@ -29,16 +29,11 @@ from portfolio_stream.kafka.follower import Follower
 from portfolio_stream.kafka.quiet_logs import quieten
 from portfolio_stream.settings import KINDS, Settings, read_value, unknown_variables, variable
 from portfolio_stream.web.server import WebServer
-from tables.activity import ACTIVITY
-from tables.portfolios import PORTFOLIOS
-from tables.positions import POSITIONS
+from tables.catalog import TABLES
 from tables.prices import Prices
-from tables.seen_chunks import SEEN_CHUNKS
-from tables.seen_events import SEEN_EVENTS
 
 log = logging.getLogger(__name__)
 
-TABLES: tuple[TableDefinition[Any], ...] = (POSITIONS, PORTFOLIOS, ACTIVITY, SEEN_EVENTS, SEEN_CHUNKS)
 #: options of Faust's that are settings of ours
 HONOURED_OPTIONS = {"datadir": "data_dir", "web_bind": "web_host", "web_port": "web_port"}
 #: options of Faust's that are refused, and what to do instead
@@ -150,8 +145,8 @@ def make_app(settings: Settings, unknown: Sequence[str] = ()) -> ExactlyOnceApp:
         topic_replication_factor=settings.replication_factor,
     )
     events = app.topic(settings.input_topic)
-    for definition in TABLES:
-        app.Table(definition.name, options={"definition": definition}, partitions=settings.partitions)
+    for name, definition in TABLES.items():
+        app.Table(name, options={"definition": definition}, partitions=settings.partitions)
 
     @app.agent(events, name="portfolio_events")
     async def portfolio_events(slices: Any) -> None:

@@ -1,11 +1,39 @@
-"""positions: portfolio_id, symbol -> Position. A flat position stays."""
+"""positions: portfolio_id, symbol -> Position. A flat position stays in the table."""
 
+from decimal import Decimal
+from typing import Literal
+
+import msgspec
+
+from portfolio_stream.domain.money import plain
 from portfolio_stream.domain.positions import Position
-from portfolio_stream.exactly_once.ports import TableDefinition
-from portfolio_stream.records.values import decode_position, encode_position, join_key
+from tables.table import FORMAT, Table, check_amounts, pack
 
-POSITIONS: TableDefinition[Position] = TableDefinition(name="positions", encode=encode_position, decode=decode_position)
+_unpack = msgspec.msgpack.Decoder(tuple[Literal[2], str, Decimal, Decimal, Decimal, Decimal]).decode
 
 
-def key(portfolio_id: str, symbol: str) -> bytes:
-    return join_key(portfolio_id, symbol)
+def _encode(position: Position) -> bytes:
+    p = position
+    return pack((FORMAT, p.currency, p.quantity, p.cost_basis, p.average_cost, p.realised_pnl))
+
+
+def _decode(value: bytes) -> Position:
+    members = _unpack(value)
+    check_amounts(members[2:])
+    return Position(*members[1:])
+
+
+def _show(position: Position) -> dict[str, object]:
+    p = position
+    return {
+        "currency": p.currency,
+        "quantity": plain(p.quantity),
+        "cost_basis": plain(p.cost_basis),
+        "average_cost": plain(p.average_cost),
+        "realised_pnl": plain(p.realised_pnl),
+    }
+
+
+POSITIONS: Table[Position] = Table(
+    name="positions", key=("portfolio_id", "symbol"), encode=_encode, decode=_decode, show=_show
+)

@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 import msgspec
 
-from portfolio_stream.audit.history import SEPARATOR
+from portfolio_stream.audit.tables import SEPARATOR
 
 
 class Anomaly(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,13 +4,12 @@ Only what changed is compared: at the last cut everything else was what the repl
 tables is held, just the keys of one pass, and those that differed.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Set
-from typing import Any
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Set
+from typing import Any, Generic, TypeVar
 
 from portfolio_stream.audit.anomaly import Anomaly
 from portfolio_stream.audit.history import (
     DECISION_KEY,
-    INDEX_KEY,
     META_KEY,
     Decision,
     Entry,
@@ -20,9 +19,37 @@ from portfolio_stream.audit.history import (
     read_decision,
     read_meta,
 )
-from portfolio_stream.audit.replay import Replay, decode_value
+from portfolio_stream.audit.replay import Replay
 from portfolio_stream.audit.state_anomalies import DECISION_CHECKS, TABLE_CHECKS
-from portfolio_stream.audit.suspects import Suspects
+from portfolio_stream.audit.tables import INDEX_KEY, decode_value
+
+K = TypeVar("K", bound=Hashable)
+
+
+class Suspects(Generic[K]):
+    """What the audit believes only when it is seen twice.
+
+    Kafka's log cleaner may remove a changelog record between our look at the log's end and our reading of the
+    record, because a newer record of the same key stands behind that end. Then the key looks older than it is, and so
+    does META. The next look has read the newer record. So what the changelog alone says is an anomaly if it is wrong at
+    two cuts in succession.
+    """
+
+    def __init__(self) -> None:
+        self._wrong: Set[K] = frozenset()
+        self._named: Set[K] = frozenset()
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether something was wrong at the last cut that was right, or was not looked at, at the cut before."""
+        return bool(self._wrong - self._named)
+
+    def confirm(self, wrong: Set[K]) -> Set[K]:
+        """Return those that were wrong at the last cut too: each once, as long as it stays wrong."""
+        proven = (wrong & self._wrong) - self._named
+        self._named = (self._named & wrong) | proven
+        self._wrong = wrong
+        return proven
 
 
 class Changelog:
@@ -82,7 +109,7 @@ class Changelog:
         return [*self._compare_decisions(cut), *self._compare_tables()]
 
     def _compare_decisions(self, cut: int) -> Iterator[Anomaly]:
-        """One for an offset that META has not reached waits once: see `suspects`."""
+        """One for an offset that META has not reached waits once: see Suspects."""
         waited, self._waiting = self._waiting, []
         for is_first, (key, entry) in [(False, one) for one in waited] + [(True, one) for one in self._decisions]:
             source = decided_source(key)

@@ -20,8 +20,6 @@ Headers = tuple[tuple[str, bytes | None], ...]
 META_KEY = b"\x00META"  # the changelog's reserved keys: no table has an empty name
 DECISION_KEY = b"\x00SKIP"  # and a source offset, 8 bytes big-endian: an operator moved that record to the dead letters
 DECISION_OFFSET_BYTES = 8
-INDEX_KEY = b"seen_chunks\x00"  # an index of seen_events: what it does shows there
-SEPARATOR = b"\x00"
 META_VERSION = 1
 
 

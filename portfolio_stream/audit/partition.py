@@ -13,7 +13,7 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient
 
 from portfolio_stream.audit.anomaly import Anomaly
-from portfolio_stream.audit.changelog import Changelog
+from portfolio_stream.audit.changelog import Changelog, Suspects
 from portfolio_stream.audit.history import (
     Answer,
     Meta,
@@ -24,14 +24,13 @@ from portfolio_stream.audit.history import (
     read_meta,
     read_output,
 )
-from portfolio_stream.audit.key_index import KeyIndex
 from portfolio_stream.audit.matching import Matching
 from portfolio_stream.audit.reader import Reader, cannot_read, committed_offset
-from portfolio_stream.audit.replay import Replay, show_value
+from portfolio_stream.audit.replay import KeyIndex, Replay
 from portfolio_stream.audit.result import PartitionResult
 from portfolio_stream.audit.served_anomalies import ANSWER_CHECKS, VALUE_CHECKS
 from portfolio_stream.audit.state_anomalies import PLACE_CHECKS
-from portfolio_stream.audit.suspects import Suspects
+from portfolio_stream.audit.tables import show_value
 from portfolio_stream.errors import CannotVerify, CannotVerifyYet
 from portfolio_stream.kafka.record_batches import UnreadableBatch, next_offset
 from portfolio_stream.settings import Settings
@@ -76,7 +75,7 @@ class PartitionAudit:
 
     @property
     def is_suspicious(self) -> bool:
-        """Something waits that should not: see `suspects`. Another pass says whether it is an anomaly."""
+        """Something waits that should not: see Suspects. Another pass says whether it is an anomaly."""
         overdue = any(matching.waits(self._seen[-1][matching]) for matching in self._effects)
         suspected = self._changelog.is_undecided or self._place_suspects.is_undecided
         return overdue or suspected or bool(self.answers)
@@ -214,7 +213,7 @@ class PartitionAudit:
         self._index = index
 
     def _compare_rest(self, cut: int) -> list[Anomaly]:
-        """At the end of a pass. What is beyond the cut waits once: see `suspects`."""
+        """At the end of a pass. What is beyond the cut waits once: see Suspects."""
         anomalies: list[Anomaly] = []
         waited, self._waited = self._waited, []
         for answer in self.answers:

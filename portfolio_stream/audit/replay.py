@@ -1,19 +1,21 @@
 """The auditor's own fold: one partition's source records into what must have been written.
 
-A plain loop over plain dicts. It shares the domain and the wire format with the agents, and nothing else: no views, no
-slices, no engine.
+The replay is a plain loop over plain dicts. It shares the domain and the wire format of events with the agents, and
+nothing else: no views, no slices, no engine, no tables.
 """
 
+from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
 
-from portfolio_stream.audit.history import SEPARATOR, Decided, Effect
+from portfolio_stream.audit.history import Decided, Effect
 from portfolio_stream.audit.reader import cannot_read
-from portfolio_stream.decoding import UNDECODABLE
+from portfolio_stream.audit.tables import ACTIVITY, PORTFOLIOS, POSITIONS, SEEN_EVENTS, SEPARATOR
 from portfolio_stream.domain.activity import NOTHING, add, latest_in_time, leaving, open_window, window_of
+from portfolio_stream.domain.deduplication import SeenEvent, fingerprint, is_in_window
 from portfolio_stream.domain.events import Adjustment, Event, Split, Trade
 from portfolio_stream.domain.fold import Outcome, fold
 from portfolio_stream.domain.money import arithmetic
@@ -29,32 +31,6 @@ from portfolio_stream.kafka.partitioning import partition_of
 from portfolio_stream.kafka.record_batches import UnreadableBatch, corrupt_batch, next_offset
 from portfolio_stream.records.events import decode_event
 from portfolio_stream.records.outputs import dead_letter, encode_processed
-from portfolio_stream.records.values import (
-    SeenEvent,
-    decode_activity,
-    decode_portfolio,
-    decode_position,
-    decode_seen_event,
-    fingerprint,
-    show_activity,
-    show_portfolio,
-    show_position,
-    show_seen_event,
-)
-
-DECODERS: Mapping[bytes, Callable[[bytes], Any]] = {
-    b"activity": decode_activity,
-    b"portfolios": decode_portfolio,
-    b"positions": decode_position,
-    b"seen_events": decode_seen_event,
-}
-SHOW: Mapping[bytes, Callable[[Any], dict[str, object]]] = {
-    b"activity": show_activity,
-    b"portfolios": show_portfolio,
-    b"positions": show_position,
-    b"seen_events": show_seen_event,
-}
-ACTIVITY, PORTFOLIOS, POSITIONS, SEEN_EVENTS = b"activity\x00", b"portfolios\x00", b"positions\x00", b"seen_events\x00"
 
 
 class Replay:
@@ -218,22 +194,7 @@ class Replay:
         if not isinstance(value, SeenEvent):
             return True
         portfolio: Portfolio | None = self.values.get(PORTFOLIOS + key.split(SEPARATOR, 2)[1])
-        return portfolio is None or value.sequence > portfolio.sequence - self._window
-
-
-def decode_value(key: bytes, value: bytes) -> Any:
-    """A table's value as it stands in the changelog; None if there is no such table, or the bytes are not its value."""
-    table, separator, _ = key.partition(SEPARATOR)
-    decode = DECODERS.get(table)
-    try:
-        return decode(value) if decode is not None and separator else None
-    except UNDECODABLE:
-        return None
-
-
-def show_value(key: bytes, value: Any) -> dict[str, object]:
-    """As HTTP shows it."""
-    return SHOW[key.partition(SEPARATOR)[0]](value)
+        return portfolio is None or is_in_window(value, portfolio.sequence, self._window)
 
 
 def _position_key(key: bytes, event: Event) -> bytes:
@@ -242,3 +203,24 @@ def _position_key(key: bytes, event: Event) -> bytes:
 
 def _seen_key(key: bytes, event: Event) -> bytes:
     return SEEN_EVENTS + key + SEPARATOR + event.event_id.encode()
+
+
+class KeyIndex:
+    """Which keys the replay has between two others, at any moment of a pass.
+
+    Make it between two passes, when the replay knows of no change. It is good until the end of the next pass.
+    """
+
+    def __init__(self, replay: Replay) -> None:
+        self._replay = replay
+        self._keys = sorted(replay.values)
+
+    def between(self, lower: bytes, upper: bytes) -> Iterator[bytes]:
+        """Return the keys from `lower` on that come before `upper`, in no order."""
+        replay = self._replay
+        for key in self._keys[bisect_left(self._keys, lower) : bisect_left(self._keys, upper)]:
+            if key not in replay.before:
+                yield key
+        for key in replay.before:
+            if lower <= key < upper and key in replay.values:
+                yield key

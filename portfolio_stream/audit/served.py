@@ -23,11 +23,11 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from portfolio_stream.audit.history import SEPARATOR, Answer
-from portfolio_stream.audit.key_index import KeyIndex
+from portfolio_stream.audit.history import Answer
 from portfolio_stream.audit.partition import PartitionAudit
-from portfolio_stream.audit.replay import SHOW
+from portfolio_stream.audit.replay import KeyIndex
 from portfolio_stream.audit.result import Coverage
+from portfolio_stream.audit.tables import SEPARATOR, TABLES
 from portfolio_stream.decoding import decoded
 from portfolio_stream.http.answers import AnswerTooLarge, Peer, read_bounded
 from portfolio_stream.http.peers import Peers
@@ -137,7 +137,7 @@ class Asker:
     async def _ask_pages(self, audits: Sequence[PartitionAudit]) -> None:
         by_partition = {audit.partition: audit for audit in audits}
         answers: dict[int, list[Answer]] = {partition: [] for partition in by_partition}
-        for table in SHOW:
+        for table in TABLES:
             async for answer in self._table(table, by_partition):
                 answers[answer.partition].append(answer)
         for partition, audit in by_partition.items():

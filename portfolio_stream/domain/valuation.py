@@ -12,10 +12,21 @@ import msgspec
 
 from portfolio_stream.domain.money import ZERO, arithmetic, rounded_product
 from portfolio_stream.domain.positions import Position
-from portfolio_stream.domain.prices import Price
 
 #: the symbol has no price, or its price is in another currency than the position
 WhyUnpriced = Literal["no_price", "other_currency"]
+
+
+@final
+class Price(msgspec.Struct, frozen=True, gc=False):
+    """The market's price of a symbol, as the newest record of market-prices has it."""
+
+    symbol: str
+    #: of one unit; not negative
+    price: Decimal
+    currency: str
+    #: UTC with three digits of milliseconds
+    as_of: str
 
 
 @final

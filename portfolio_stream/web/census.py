@@ -15,9 +15,9 @@ from functools import partial
 from itertools import islice
 
 from portfolio_stream.exactly_once.engine import Engine
-from portfolio_stream.web.catalog import SERVED
 from portfolio_stream.web.moment import Moment
 from portfolio_stream.web.owners import Owners
+from tables.catalog import SHOWN
 
 KEPT_SECONDS = 15.0
 KEPT_TIMES = 100.0  # the seconds of reading: ten million keys take 10 s, and are counted every 17 minutes
@@ -81,8 +81,8 @@ class Census:
     async def _count(self, moment: Moment) -> Count | None:
         """None if the partition is lost meanwhile."""
         sizes: dict[str, Size] = {}
-        for name, served in SERVED.items():
-            entries = moment.entries(served.definition)
+        for name, table in SHOWN.items():
+            entries = moment.entries(table)
             keys = size = 0
             while moment.partition in self._engine.running:  # else the store may be closed
                 began = time.monotonic()

@@ -13,12 +13,12 @@ from aiohttp import web
 from portfolio_stream.decoding import WireCount, WirePartition
 from portfolio_stream.http.problem import Problem, json_response
 from portfolio_stream.http.signed_access import FORWARDED
-from portfolio_stream.web.catalog import PRICES_KEY, SERVED
 from portfolio_stream.web.census import Census, Count
 from portfolio_stream.web.fanout import Fanout, Missing
 from portfolio_stream.web.moment import Moment
 from portfolio_stream.web.prices import PriceQueries
-from tables.prices import NAME, Prices
+from tables.catalog import SHOWN
+from tables.prices import KEY, NAME, Prices
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +52,7 @@ class Tables(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def covered(self) -> set[int]:
-        return {held.partition for held in self.of(next(iter(SERVED)))}
+        return {held.partition for held in self.of(next(iter(SHOWN)))}
 
     def of(self, table: str) -> Sequence[Held]:
         return next((listed.partitions for listed in self.tables if listed.table == table), ())
@@ -77,8 +77,8 @@ class Listing:
             return collected.response()
         found = Tables(
             tables=[
-                Listed(name, served.key, [held for part in collected.parts for held in part.of(name)])
-                for name, served in SERVED.items()
+                Listed(name, table.key, [held for part in collected.parts for held in part.of(name)])
+                for name, table in SHOWN.items()
             ],
             missing=collected.missing,
             worker=self._worker,
@@ -88,8 +88,8 @@ class Listing:
     async def _read(self, moments: Sequence[Moment]) -> Tables:
         counts = await self._census.counts([moment.partition for moment in moments])
         tables = [
-            Listed(name, served.key, [self._held(name, moment, counts.get(moment.partition)) for moment in moments])
-            for name, served in SERVED.items()
+            Listed(name, table.key, [self._held(name, moment, counts.get(moment.partition)) for moment in moments])
+            for name, table in SHOWN.items()
         ]
         return Tables(tables=tables, missing=(), worker=self._worker)
 
@@ -128,4 +128,4 @@ class Listing:
             counted_offset=None if keys is None else origin.offset,
             counted_seconds_ago=None if keys is None else 0.0,
         )
-        return Listed(NAME, PRICES_KEY, [held])
+        return Listed(NAME, KEY, [held])

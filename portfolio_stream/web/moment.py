@@ -1,4 +1,4 @@
-"""A partition's tables at one moment: values, META and what a table's window depends on, of one snapshot."""
+"""A partition's tables at one moment: one snapshot has the values, META, and what a table's window depends on."""
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.store import Meta, Snapshot
-from portfolio_stream.records.values import SEPARATOR, join_key
 from portfolio_stream.settings import Settings
+from tables.table import SEPARATOR, join_key
 
 V = TypeVar("V")
 
@@ -15,11 +15,11 @@ _AFTER_SEPARATOR = bytes([SEPARATOR[0] + 1])
 
 
 class Moment:
-    """Any thread may read it, one at a time; `entries` of one table at a time."""
+    """Any thread may read a Moment, one thread at a time. Read the `entries` of one table before those of the next."""
 
     def __init__(self, snapshot: Snapshot, settings: Settings) -> None:
         self.partition = snapshot.partition
-        self.settings = settings
+        self.deduplication_window = settings.deduplication_window
         self._snapshot = snapshot
         self._read: dict[bytes, Any] = {}
 
@@ -28,7 +28,7 @@ class Moment:
         return last_offset(self._snapshot.meta())
 
     def value(self, table: TableDefinition[V], *parts: str) -> V | None:
-        """Read once: the entries of one portfolio ask for it again and again."""
+        """Return a committed value. It is read once: the entries of one portfolio ask for the same value many times."""
         key = table.name.encode() + SEPARATOR + join_key(*parts)
         if key not in self._read:
             raw = self._snapshot.get(key)
@@ -38,7 +38,7 @@ class Moment:
     def entries(
         self, table: TableDefinition[Any], lower: bytes = b"", upper: bytes | None = None
     ) -> Iterator[tuple[bytes, bytes]]:
-        """Table keys in [lower, upper) and their encoded values, in key order; None: to the table's end."""
+        """Return the keys in [lower, upper) with their encoded values, in key order. None: up to the table's end."""
         name = table.name.encode()
         start = name + SEPARATOR
         end = name + _AFTER_SEPARATOR if upper is None else start + upper

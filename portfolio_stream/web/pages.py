@@ -7,16 +7,18 @@ page may have fewer rows than its limit, even none, and still a cursor: the end 
 import heapq
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import msgspec
 from aiohttp import web
 
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.http.problem import Problem, json_response, unavailable
-from portfolio_stream.web.catalog import TABLES_PATH, Served, find
 from portfolio_stream.web.fanout import Collected, Fanout, Missing, Origin
 from portfolio_stream.web.moment import Moment
 from portfolio_stream.web.paging import Asked, Row, Rows, cursor_of, key_of, merge, read_query
+from portfolio_stream.web.table_paths import TABLES_PATH, find
+from tables.table import Table
 
 EXAMINED_LIMIT = 5_000  # entries a worker reads for one page: some 20 ms of its readers' thread
 
@@ -58,21 +60,21 @@ class Pages:
         self._worker = worker
 
     async def show(self, request: web.Request) -> web.Response:
-        served = find(request.rel_url.raw_path.removeprefix(TABLES_PATH))
-        if isinstance(served, Problem):
-            return served.response()
-        asked = read_query(served.name, len(served.key), request.rel_url.raw_query_string)
+        table = find(request.rel_url.raw_path.removeprefix(TABLES_PATH))
+        if isinstance(table, Problem):
+            return table.response()
+        asked = read_query(table.name, len(table.key), request.rel_url.raw_query_string)
         if isinstance(asked, Problem):
             return asked.response()
-        collected = await self._fanout.collect(request, partial(self._read, served, asked), partial(decode_page, asked))
+        collected = await self._fanout.collect(request, partial(self._read, table, asked), partial(decode_page, asked))
         if isinstance(collected, Problem):
             return collected.response()
         if collected.missing:
             return self._incomplete(collected.missing).response()
         return json_response(self._joined(asked, collected))
 
-    async def _read(self, served: Served, asked: Asked, moments: Sequence[Moment]) -> Page:
-        found = await self._store.read_aside(partial(read_rows, served, asked, moments))
+    async def _read(self, table: Table[Any], asked: Asked, moments: Sequence[Moment]) -> Page:
+        found = await self._store.read_aside(partial(read_rows, table, asked, moments))
         origins = [Origin(moment.partition, moment.offset, self._worker) for moment in moments]
         return self._page(asked, found, origins)
 
@@ -92,19 +94,19 @@ class Pages:
         return unavailable(detail, missing=missing, worker=self._worker)
 
 
-def read_rows(served: Served, asked: Asked, moments: Sequence[Moment]) -> Rows:
+def read_rows(table: Table[Any], asked: Asked, moments: Sequence[Moment]) -> Rows:
     """The first rows of all moments that come after what was asked before."""
-    entries = heapq.merge(*(_entries(served, asked, moment) for moment in moments), key=lambda entry: entry[0])
+    entries = heapq.merge(*(_entries(table, asked, moment) for moment in moments), key=lambda entry: entry[0])
     rows: list[Row] = []
     for examined, (key, raw, moment) in enumerate(entries, 1):
-        parts, value = served.key_parts(key), served.definition.read(raw)
-        if served.in_window(moment, parts, value):
-            rows.append(Row(parts, msgspec.Raw(msgspec.json.encode(served.show(value))), moment.partition))
+        parts, value = table.parts_of(key), table.read(raw)
+        if table.is_current(moment, parts, value):
+            rows.append(Row(parts, msgspec.Raw(msgspec.json.encode(table.show(value))), moment.partition))
         if len(rows) == asked.limit or examined == EXAMINED_LIMIT:
             return Rows(rows, None if next(entries, None) is None else key)
     return Rows(rows, None)
 
 
-def _entries(served: Served, asked: Asked, moment: Moment) -> Iterator[tuple[bytes, bytes, Moment]]:
-    for key, raw in moment.entries(served.definition, asked.start, asked.upper):
+def _entries(table: Table[Any], asked: Asked, moment: Moment) -> Iterator[tuple[bytes, bytes, Moment]]:
+    for key, raw in moment.entries(table, asked.start, asked.upper):
         yield key, raw, moment

@@ -21,8 +21,8 @@ import msgspec
 
 from portfolio_stream.decoding import WirePartition
 from portfolio_stream.http.problem import Problem
-from portfolio_stream.records.values import SEPARATOR, join_key
-from portfolio_stream.web.catalog import WRONG_ESCAPE
+from portfolio_stream.web.table_paths import WRONG_ESCAPE
+from tables.table import SEPARATOR, join_key
 
 ROWS = 100
 ROWS_LIMIT = 1_000

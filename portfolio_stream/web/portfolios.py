@@ -14,22 +14,20 @@ from aiohttp import web
 from portfolio_stream.domain.money import plain
 from portfolio_stream.domain.portfolios import Portfolio
 from portfolio_stream.domain.positions import Position
-from portfolio_stream.domain.prices import Price
-from portfolio_stream.domain.valuation import Value, total, value
+from portfolio_stream.domain.valuation import Price, Value, total, value
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.http.problem import Problem, json_response, unavailable
-from portfolio_stream.records.values import SEPARATOR, join_key, show_portfolio, show_position
-from portfolio_stream.web.catalog import SERVED, parse_key
 from portfolio_stream.web.moment import Moment
 from portfolio_stream.web.owners import Owners
 from portfolio_stream.web.prices import UNREAD, PriceQueries
+from portfolio_stream.web.table_paths import parse_key
 from tables.portfolios import PORTFOLIOS
 from tables.positions import POSITIONS
 from tables.prices import Prices
+from tables.table import SEPARATOR, join_key
 
 PATH = "/portfolios/"
 _AFTER_SEPARATOR = bytes([SEPARATOR[0] + 1])
-_POSITIONS = SERVED[POSITIONS.name]
 
 #: by symbol, in its order
 Positions = Mapping[str, Position]
@@ -64,9 +62,7 @@ def _read(moment: Moment, portfolio_id: str, prices: Mapping[str, Price]) -> dic
     if portfolio is None:
         return None
     start, end = join_key(portfolio_id) + SEPARATOR, join_key(portfolio_id) + _AFTER_SEPARATOR
-    positions = {
-        _POSITIONS.key_parts(key)[1]: POSITIONS.read(raw) for key, raw in moment.entries(POSITIONS, start, end)
-    }
+    positions = {POSITIONS.parts_of(key)[1]: POSITIONS.read(raw) for key, raw in moment.entries(POSITIONS, start, end)}
     return show(portfolio, positions, prices)
 
 
@@ -76,7 +72,7 @@ def show(portfolio: Portfolio, positions: Positions, prices: Mapping[str, Price]
     known = {symbol: one for symbol, one in values.items() if isinstance(one, Value)}
     sums = total((positions[symbol].currency, one) for symbol, one in known.items())
     return {
-        **show_portfolio(portfolio),
+        **PORTFOLIOS.show(portfolio),
         "positions": [_show_position(symbol, one, prices, known.get(symbol)) for symbol, one in positions.items()],
         "valuation": {currency: _show_value(one) for currency, one in sums.items()},
         "unpriced": [
@@ -96,7 +92,7 @@ def _show_position(
         price = None
     return {
         "symbol": symbol,
-        **show_position(position),
+        **POSITIONS.show(position),
         "price": None if price is None else plain(price.price),
         "market_value": None if known is None else plain(known.market_value),
         "unrealised_pnl": None if known is None else plain(known.unrealised_pnl),

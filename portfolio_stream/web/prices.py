@@ -11,12 +11,11 @@ import msgspec
 from aiohttp import web
 
 from portfolio_stream.http.problem import Problem, json_response, unavailable
-from portfolio_stream.records.prices import show_price
-from portfolio_stream.web.catalog import NO_SUCH_KEY, PRICES_KEY, TABLES_PATH, parse_key
 from portfolio_stream.web.fanout import Origin
 from portfolio_stream.web.pages import Page
 from portfolio_stream.web.paging import Row, cursor_of, read_query
-from tables.prices import NAME, Prices
+from portfolio_stream.web.table_paths import NO_SUCH_KEY, TABLES_PATH, parse_key
+from tables.prices import KEY, NAME, Prices, show
 
 PATH = f"{TABLES_PATH}{NAME}"
 PARTITION = 0
@@ -32,7 +31,7 @@ class PriceQueries:
         return Origin(PARTITION, self._prices.offset, self._worker)
 
     async def value(self, request: web.Request) -> web.Response:
-        key = parse_key(NAME, PRICES_KEY, request.rel_url.raw_path.removeprefix(f"{PATH}/"))
+        key = parse_key(NAME, KEY, request.rel_url.raw_path.removeprefix(f"{PATH}/"))
         if isinstance(key, Problem):
             return key.response()
         origin = msgspec.structs.asdict(self.origin())
@@ -41,10 +40,10 @@ class PriceQueries:
         price = self._prices.by_symbol.get(key[0])
         if price is None:
             return Problem(HTTPStatus.NOT_FOUND, NO_SUCH_KEY, origin).response()
-        return json_response({"key": key, "value": show_price(price), **origin})
+        return json_response({"key": key, "value": show(price), **origin})
 
     async def page(self, request: web.Request) -> web.Response:
-        asked = read_query(NAME, len(PRICES_KEY), request.rel_url.raw_query_string)
+        asked = read_query(NAME, len(KEY), request.rel_url.raw_query_string)
         if isinstance(asked, Problem):
             return asked.response()
         if not self._prices.is_ready:
@@ -58,5 +57,5 @@ class PriceQueries:
         )
 
     def _row(self, symbol: str) -> Row:
-        shown = show_price(self._prices.by_symbol[symbol])
+        shown = show(self._prices.by_symbol[symbol])
         return Row((symbol,), msgspec.Raw(msgspec.json.encode(shown)), PARTITION)

@@ -9,9 +9,9 @@ from http import HTTPStatus
 from aiohttp import web
 
 from portfolio_stream.http.problem import Problem, json_response
-from portfolio_stream.web.catalog import NO_SUCH_KEY, Lookup, parse
 from portfolio_stream.web.moment import Moment
 from portfolio_stream.web.owners import Owners
+from portfolio_stream.web.table_paths import NO_SUCH_KEY, Lookup, parse
 
 
 class Queries:
@@ -25,9 +25,9 @@ class Queries:
         return await self._owners.answer(request, asked.parts[0], partial(self._local, asked))
 
     async def _local(self, asked: Lookup, moment: Moment) -> web.Response:
-        served, key = asked.served, asked.parts
+        table, key = asked.table, asked.parts
         origin = self._owners.origin(moment.partition, moment.offset)
-        value = moment.value(served.definition, *key)
-        if value is None or not served.in_window(moment, key, value):
+        value = moment.value(table, *key)
+        if value is None or not table.is_current(moment, key, value):
             return Problem(HTTPStatus.NOT_FOUND, NO_SUCH_KEY, origin).response()
-        return json_response({"key": key, "value": served.show(value), **origin})
+        return json_response({"key": key, "value": table.show(value), **origin})

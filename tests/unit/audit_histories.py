@@ -9,17 +9,20 @@ import msgspec
 from portfolio_stream.audit.anomaly import Anomaly
 from portfolio_stream.audit.history import DECISION_KEY, Effect
 from portfolio_stream.audit.replay import Replay
-from portfolio_stream.records.values import encode_activity, encode_portfolio, encode_position, encode_seen_event
+from tables.activity import ACTIVITY
+from tables.portfolios import PORTFOLIOS
+from tables.positions import POSITIONS
+from tables.seen_events import SEEN_EVENTS
 
 SECRETS = ("P1", "101.25", "1216")  # a portfolio and amounts of the history below: no anomaly may show one
 TOPIC_ID = "00112233445566778899aabbccddeeff"
 NOON = 1_795_435_200_000  # of the day on which the events below occurred
 MOVED = msgspec.msgpack.encode({"version": 1, "code": "operator_dead_letter"})
 ENCODERS = {
-    "Activity": encode_activity,
-    "Portfolio": encode_portfolio,
-    "Position": encode_position,
-    "SeenEvent": encode_seen_event,
+    "Activity": ACTIVITY.encode,
+    "Portfolio": PORTFOLIOS.encode,
+    "Position": POSITIONS.encode,
+    "SeenEvent": SEEN_EVENTS.encode,
 }
 
 

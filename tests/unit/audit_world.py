@@ -15,9 +15,10 @@ from typing import Any
 import msgspec
 from aiokafka import TopicPartition
 
-from portfolio_stream.audit.history import META_KEY, SEPARATOR, Answer
+from portfolio_stream.audit.history import META_KEY, Answer
 from portfolio_stream.audit.partition import PartitionAudit
-from portfolio_stream.audit.replay import Replay, show_value
+from portfolio_stream.audit.replay import Replay
+from portfolio_stream.audit.tables import SEPARATOR, show_value
 from portfolio_stream.settings import Settings
 from tests.unit.audit_histories import NOON, TOPIC_ID, encode
 

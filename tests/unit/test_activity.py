@@ -12,7 +12,6 @@ from agents.portfolio_events import Counts, fold_slice
 from portfolio_stream.audit.replay import Replay
 from portfolio_stream.domain.activity import latest_in_time
 from portfolio_stream.exactly_once.memory import MemoryPartition, MemoryRecord
-from portfolio_stream.records.values import decode_activity, show_activity
 from tables.activity import ACTIVITY
 from tests.unit.oracle import Account
 from tests.unit.strategies import events, to_bytes
@@ -67,7 +66,7 @@ class Fold:
 
     def table(self, portfolio: str = "P1") -> dict[str, Any]:
         entries = self.partition.view(ACTIVITY).scan(portfolio.encode() + b"\0")
-        return {key.decode().partition("\0")[2]: show_activity(value) for key, value in entries}
+        return {key.decode().partition("\0")[2]: ACTIVITY.show(value) for key, value in entries}
 
 
 def test_a_window_is_a_minute() -> None:
@@ -217,9 +216,9 @@ def test_agent_and_auditor_agree_with_the_oracle(history: list[Any], size: int, 
     expected.update(late=minutes.late, early=minutes.early)
     assert +expected == +fold.counts
     assert minutes.table() == fold.table()
-    found = {key: show_activity(value) for key, value in replay.values.items() if key.startswith(b"activity\0")}
+    found = {key: ACTIVITY.show(value) for key, value in replay.values.items() if key.startswith(b"activity\0")}
     assert {b"activity\0P1\0" + start.encode(): window for start, window in minutes.table().items()} == found
     assert (minutes.late, minutes.early) == (replay.counts["late"], replay.counts["early"])
-    assert {k: decode_activity(v) for k, v in fold.partition.state().get("activity", {}).items()} == dict(
+    assert {k: ACTIVITY.decode(v) for k, v in fold.partition.state().get("activity", {}).items()} == dict(
         fold.partition.view(ACTIVITY).scan(b"")
     )

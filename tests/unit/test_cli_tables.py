@@ -14,8 +14,8 @@ from portfolio_stream.commands import tables as command
 from portfolio_stream.domain.positions import Position
 from portfolio_stream.kafka.partitioning import partition_of
 from portfolio_stream.web.server import WebServer
-from tables import positions
 from tables.positions import POSITIONS
+from tables.table import join_key
 from tests.unit.web_fakes import PARTITIONS, FakeCoordinator, FakeEngine, listening, serving
 
 KEYS = [(f"P{number:02d}", symbol) for number in range(20) for symbol in ("A", "BRK/B")]
@@ -35,7 +35,7 @@ async def server(engine: FakeEngine) -> AsyncIterator[WebServer]:
     held = Position("USD", Decimal(1), Decimal(2), Decimal(2), Decimal("-0.50"))
     for partition in range(PARTITIONS):
         mine = [key for key in KEYS if partition_of(key[0].encode(), PARTITIONS) == partition]
-        await engine.commit(partition, 5, {(POSITIONS, positions.key(*key)): held for key in mine})
+        await engine.commit(partition, 5, {(POSITIONS, join_key(*key)): held for key in mine})
     async with serving(engine) as server:
         yield server
 

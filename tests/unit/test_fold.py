@@ -15,7 +15,8 @@ from portfolio_stream.domain.positions import Position
 from portfolio_stream.domain.rejection import Rejected
 from portfolio_stream.records.events import decode_event
 from portfolio_stream.records.outputs import encode_processed
-from portfolio_stream.records.values import decode_portfolio, decode_position, encode_portfolio, encode_position
+from tables.portfolios import PORTFOLIOS
+from tables.positions import POSITIONS
 from tests.unit.oracle import Account
 from tests.unit.strategies import events, to_bytes, trades
 
@@ -80,10 +81,10 @@ def test_tables_are_canonical(history: list[dict[str, Any]]) -> None:
     for event in history:
         book.apply(event)
     for position in book.positions.values():
-        assert position == decode_position(encode_position(position))
-        assert encode_position(position) == encode_position(decode_position(encode_position(position)))
+        assert position == POSITIONS.decode(POSITIONS.encode(position))
+        assert POSITIONS.encode(position) == POSITIONS.encode(POSITIONS.decode(POSITIONS.encode(position)))
     if book.portfolio is not None:
-        assert book.portfolio == decode_portfolio(encode_portfolio(book.portfolio))
+        assert book.portfolio == PORTFOLIOS.decode(PORTFOLIOS.encode(book.portfolio))
         turned = Portfolio(
             book.portfolio.sequence,
             *(dict(reversed(m.items())) for m in (book.portfolio.cash, book.portfolio.fees, book.portfolio.dividends)),
@@ -91,7 +92,7 @@ def test_tables_are_canonical(history: list[dict[str, Any]]) -> None:
             book.portfolio.earliest,
             book.portfolio.latest,
         )
-        assert encode_portfolio(book.portfolio) == encode_portfolio(turned)
+        assert PORTFOLIOS.encode(book.portfolio) == PORTFOLIOS.encode(turned)
 
 
 @given(st.lists(events, max_size=25))
@@ -251,7 +252,7 @@ def test_fold_does_not_change_what_it_was_given() -> None:
     book.apply(trade("buy", "1", "1", fee="1"))
     before = book.portfolio
     assert before is not None
-    bytes_before = encode_portfolio(before)
+    bytes_before = PORTFOLIOS.encode(before)
     outcome = fold(decode_event(to_bytes(trade("buy", "1", "1", fee="1"))), before, None)  # type: ignore[arg-type]
     assert isinstance(outcome, Outcome)
-    assert bytes_before == encode_portfolio(before)
+    assert bytes_before == PORTFOLIOS.encode(before)

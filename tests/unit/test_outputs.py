@@ -1,4 +1,4 @@
-"""Bytes out: ProcessedEvent, dead letters, table values and keys, the partitioner."""
+"""Bytes out: ProcessedEvent, dead letters, the partitioner."""
 
 from collections.abc import Callable
 from decimal import Decimal
@@ -8,14 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portfolio_stream.domain.activity import Activity, Windows
 from portfolio_stream.domain.money import plain
-from portfolio_stream.domain.portfolios import Portfolio, with_windows
-from portfolio_stream.domain.positions import Position
 from portfolio_stream.domain.rejection import KEY_MISMATCH
 from portfolio_stream.kafka.partitioning import murmur2, partition_of
-from portfolio_stream.records import outputs, values
-from tables import activity, portfolios, positions, seen_events
+from portfolio_stream.records import outputs
 
 
 @pytest.mark.parametrize(
@@ -113,56 +109,3 @@ def test_a_forged_number_makes_no_origin(place: int, number: bytes | None) -> No
     headers = outputs.dead_letter(b"k", b"v", (), KEY_MISMATCH, "t", 0, 0).headers
     headers[place] = (headers[place][0], number)
     assert outputs.origin_of(headers) is None
-
-
-def test_keys() -> None:
-    """Parts joined by 0x00; a portfolio's seen events share a prefix that no other portfolio's have."""
-    assert b"P1\x00ACME" == positions.key("P1", "ACME")
-    assert b"P1" == portfolios.key("P1")
-    assert b"P1\x002026-11-23T04:30:00Z" == activity.key("P1", "2026-11-23T04:30:00Z")
-    assert ("P1", "e-1") == values.split_key(seen_events.key("P1", "e-1"))
-    assert seen_events.key("P1", "e").startswith(seen_events.prefix("P1"))
-    assert not seen_events.key("P10", "e").startswith(seen_events.prefix("P1"))
-
-
-def test_table_values_are_pinned() -> None:
-    """The stored bytes: a change here needs a new format version, or no state of before can be read."""
-    d = Decimal
-    position = Position("USD", d("12.00000000"), d("1215.00000000"), d("101.25000000"), d("0.00000000"))
-    assert bytes.fromhex(
-        "9602a3555344ab31322e3030303030303030ad313231352e3030303030303030ac3130312e3235303030303030a4304 52d38".replace(
-            " ", ""
-        )
-    ) == values.encode_position(position)
-    portfolio = Portfolio(2, {"USD": d("1.00000000"), "EUR": d("2.00000000")}, {}, {}, {"trade": 2}, "a", "b")
-    head = b"\x9a\x02\x02\x82\xa3EUR\xaa2.00000000\xa3USD\xaa1.00000000\x80\x80\x81\xa5trade\x02\xa1a\xa1b"
-    assert head + b"\xa0\xc4\x00" == values.encode_portfolio(portfolio)
-    windows = with_windows(portfolio, Windows("m", 0x101))
-    assert head + b"\xa1m\xc4\x02\x01\x01" == values.encode_portfolio(windows)
-    assert windows == values.decode_portfolio(values.encode_portfolio(windows))
-    activity = Activity(3, {"USD": d("1.00000000"), "EUR": d("0.00000000")})
-    assert b"\x93\x02\x03\x82\xa3EUR\xa40E-8\xa3USD\xaa1.00000000" == values.encode_activity(activity)
-    assert activity == values.decode_activity(values.encode_activity(activity))
-    seen = values.SeenEvent(7, 1041, bytes(16))
-    assert b"\x94\x02\x07\xcd\x04\x11\xc4\x10" + bytes(16) == values.encode_seen_event(seen)
-    assert seen == values.decode_seen_event(values.encode_seen_event(seen))
-
-
-def test_fingerprint_is_pinned() -> None:
-    """BLAKE2b with 128 bits, as any tool computes it."""
-    assert "cae66941d9efbd404e4d88758ea67670" == values.fingerprint(b"").hex()
-
-
-def test_values_are_shown_in_the_contracts_words() -> None:
-    """Plain decimals, sorted currencies, the fingerprint in hex."""
-    d = Decimal
-    position = Position("USD", d("12.00000000"), d("1215.00000000"), d("101.25000000"), d("0.00000000"))
-    assert {
-        "currency": "USD", "quantity": "12", "cost_basis": "1215", "average_cost": "101.25", "realised_pnl": "0",
-    } == values.show_position(position)  # fmt: skip
-    portfolio = Portfolio(2, {"USD": d(1), "EUR": d(2)}, {}, {}, {"trade": 2}, "a", "b")
-    shown = values.show_portfolio(portfolio)
-    assert ["EUR", "USD"] == list(shown["cash"])  # type: ignore[call-overload]
-    minute = Activity(2, {"USD": d("1.50000000"), "EUR": d("0.00000000")})
-    assert {"events": 2, "notional": {"EUR": "0", "USD": "1.5"}} == values.show_activity(minute)
-    assert {"sequence": 1, "offset": 2, "fingerprint": "ff"} == values.show_seen_event(values.SeenEvent(1, 2, b"\xff"))

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portfolio_stream.http.problem import Problem
-from portfolio_stream.records.values import join_key
 from portfolio_stream.web.paging import Asked, Row, Rows, cursor_of, key_of, merge, read_query
+from tables.table import join_key
 
 
 def asked(query: str, key_parts: int = 2) -> Asked:

@@ -9,10 +9,10 @@ import pytest
 from portfolio_stream.audit import reader
 from portfolio_stream.audit.anomaly import Anomaly
 from portfolio_stream.audit.history import META_KEY, Answer
-from portfolio_stream.audit.key_index import KeyIndex
 from portfolio_stream.audit.partition import PartitionAudit
-from portfolio_stream.audit.replay import show_value
+from portfolio_stream.audit.replay import KeyIndex
 from portfolio_stream.audit.result import PartitionResult
+from portfolio_stream.audit.tables import show_value
 from tests.unit.audit_histories import MOVED, decision_key, kinds
 from tests.unit.audit_world import CHANGELOG, World
 

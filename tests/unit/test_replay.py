@@ -9,13 +9,14 @@ from agents.portfolio_events import fold_slice
 from portfolio_stream.audit.changelog import Changelog
 from portfolio_stream.audit.history import Effect
 from portfolio_stream.audit.replay import Replay
+from portfolio_stream.domain.deduplication import is_in_window
 from portfolio_stream.exactly_once.memory import MemoryPartition, MemoryRecord
 from portfolio_stream.kafka.partitioning import partition_of
 from portfolio_stream.load.events import Mixture, generate
 from tables.activity import ACTIVITY
 from tables.portfolios import PORTFOLIOS
 from tables.positions import POSITIONS
-from tables.seen_events import SEEN_EVENTS, is_in_window
+from tables.seen_events import SEEN_EVENTS
 
 PARTITIONS = 2
 MEMBERS = ("offset", "timestamp", "key", "value", "headers")

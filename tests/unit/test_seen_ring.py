@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from agents.portfolio_events import Counts, fold_slice
 from agents.seen_ring import SWEPT
+from portfolio_stream.domain.deduplication import SeenEvent, fingerprint
 from portfolio_stream.exactly_once.memory import MemoryPartition, MemoryRecord, MemoryView
 from portfolio_stream.exactly_once.partitions import Partitions
 from portfolio_stream.exactly_once.store import Store, prefix_of
-from portfolio_stream.records.values import SeenEvent, fingerprint
 from tables.portfolios import PORTFOLIOS
 from tables.seen_chunks import CHUNK, SEEN_CHUNKS, number_of, slots
 from tables.seen_events import SEEN_EVENTS

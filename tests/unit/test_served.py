@@ -11,11 +11,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from portfolio_stream.audit import served
-from portfolio_stream.audit.history import SEPARATOR
 from portfolio_stream.audit.partition import PartitionAudit
-from portfolio_stream.audit.replay import show_value
 from portfolio_stream.audit.result import Coverage
 from portfolio_stream.audit.served import Asker, open_asker
+from portfolio_stream.audit.tables import SEPARATOR, show_value
 from portfolio_stream.kafka.members import Owner
 from portfolio_stream.settings import Settings
 from tests.unit.audit_histories import kinds

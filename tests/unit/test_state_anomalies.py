@@ -11,7 +11,7 @@ from portfolio_stream.audit.history import META_KEY, Entry, Meta, Place
 from portfolio_stream.audit.replay import Replay
 from portfolio_stream.audit.state_anomalies import PLACE_CHECKS
 from portfolio_stream.domain.activity import NOTHING
-from portfolio_stream.records.values import encode_activity
+from tables.activity import ACTIVITY
 from tests.unit.audit_histories import (
     MOVED,
     SOURCE,
@@ -57,7 +57,7 @@ def test_a_good_changelog_has_no_anomaly() -> None:
         ("changelog_key_missing", KEPT, None),
         ("changelog_key_missing", SEEN, None),
         ("changelog_key_unexpected", b"portfolios\x00P2", encode(replayed().values[PORTFOLIO])),
-        ("changelog_key_unexpected", OTHER, encode_activity(NOTHING)),
+        ("changelog_key_unexpected", OTHER, ACTIVITY.encode(NOTHING)),
         ("changelog_key_unexpected", b"unknown\x00P1", b""),
         ("changelog_key_unexpected", b"\x00UNKNOWN", b""),
         ("changelog_key_unexpected", b"seen_events", encode(replayed().values[SEEN])),

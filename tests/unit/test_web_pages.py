@@ -13,18 +13,18 @@ import msgspec
 import pytest
 from aiohttp import web
 
+from portfolio_stream.domain.deduplication import SeenEvent
 from portfolio_stream.domain.portfolios import Portfolio
 from portfolio_stream.domain.positions import Position
 from portfolio_stream.exactly_once.recovery import Halted
 from portfolio_stream.exactly_once.store import prefix_of
 from portfolio_stream.kafka.partitioning import partition_of
-from portfolio_stream.records.values import SeenEvent
 from portfolio_stream.web import census, pages
 from portfolio_stream.web.server import WebServer
-from tables import portfolios, positions, seen_events
 from tables.portfolios import PORTFOLIOS
 from tables.positions import POSITIONS
 from tables.seen_events import SEEN_EVENTS
+from tables.table import join_key
 from tests.unit.web_fakes import PARTITIONS, Answer, FakeCoordinator, FakeEngine, get, listening, serving
 
 TIMES = ("2026-11-23T04:30:00.123Z", "2026-11-23T04:30:00.123Z")
@@ -64,7 +64,7 @@ async def two_workers(folder: Path, portfolios: int = 30) -> AsyncIterator[Two]:
         engine.join(*owned)
         for partition in owned:
             mine = [key for key in keys if partition_of(key[0].encode(), PARTITIONS) == partition]
-            values = {(POSITIONS, positions.key(*key)): position(1) for key in mine}
+            values = {(POSITIONS, join_key(*key)): position(1) for key in mine}
             await engine.commit(partition, 40 + partition, values)
     async with AsyncExitStack() as stack:
         one, two = [await stack.enter_async_context(serving(engine)) for engine in engines]
@@ -129,7 +129,7 @@ async def test_pages_while_the_table_changes(tmp_path: Path) -> None:
         for engine, owned in zip(two.engines, (FIRST, SECOND), strict=True):
             for partition in owned:
                 home = [name for name in ("P04", "P00", "P05") if partition_of(name.encode(), PARTITIONS) == partition]
-                values: dict[Any, Any] = {(POSITIONS, positions.key(name, "AA")): position(2) for name in home}
+                values: dict[Any, Any] = {(POSITIONS, join_key(name, "AA")): position(2) for name in home}
                 await engine.commit(partition, 90, values)
         then = await two.all("/tables/positions?limit=10", first["cursor"])
         assert two.keys[:10] == keys_of([first])
@@ -144,8 +144,8 @@ async def test_what_left_the_window_is_not_on_a_page(tmp_path: Path, monkeypatch
     engine.join(*range(PARTITIONS))
     partition = partition_of(b"P1", PARTITIONS)
     portfolio = Portfolio(20, {}, {}, {}, {"cash": 20}, *TIMES)
-    entries = {(SEEN_EVENTS, seen_events.key("P1", f"e{n:02d}")): SeenEvent(n, n, b"\1" * 16) for n in range(1, 21)}
-    await engine.commit(partition, 20, {(PORTFOLIOS, portfolios.key("P1")): portfolio, **entries})
+    entries = {(SEEN_EVENTS, join_key("P1", f"e{n:02d}")): SeenEvent(n, n, b"\1" * 16) for n in range(1, 21)}
+    await engine.commit(partition, 20, {(PORTFOLIOS, join_key("P1")): portfolio, **entries})
     async with serving(engine, deduplication_window=3) as server:
         two = Two((engine, engine), (server, server), FakeCoordinator(), [])
         found = await two.all("/tables/seen_events?limit=10")
@@ -282,7 +282,7 @@ async def test_tables_of_the_whole_group(tmp_path: Path) -> None:
                 (one["partition"], one["worker"], one["offset"], one["counted_offset"]) for one in found["partitions"]
             ]
             assert len(two.keys) == sum(one["keys"] for one in found["partitions"])
-            size = sum(len(positions.key(*key)) + len(POSITIONS.encode(position(1))) for key in two.keys)
+            size = sum(len(join_key(*key)) + len(POSITIONS.encode(position(1))) for key in two.keys)
             assert size == sum(one["bytes"] for one in found["partitions"])
 
 
@@ -312,7 +312,7 @@ async def test_tables_are_counted_once_in_a_while(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(census, "PIECE_ENTRIES", 2)
     engine = FakeEngine(tmp_path, "w1", FakeCoordinator())
     engine.join(0)
-    await engine.commit(0, 5, {(POSITIONS, positions.key("P", f"S{n}")): position(1) for n in range(7)})
+    await engine.commit(0, 5, {(POSITIONS, join_key("P", f"S{n}")): position(1) for n in range(7)})
     async with serving(engine) as server:
         engine.partition_count = 1
 
@@ -321,7 +321,7 @@ async def test_tables_are_counted_once_in_a_while(tmp_path: Path, monkeypatch: p
             return held["keys"], held["counted_offset"], held["offset"]
 
         assert (7, 5, 5) == await shown()
-        await engine.commit(0, 6, {(POSITIONS, positions.key("P", "S9")): position(1)})
+        await engine.commit(0, 6, {(POSITIONS, join_key("P", "S9")): position(1)})
         assert (7, 5, 6) == await shown()
         server._census._due = 0.0
         assert (8, 6, 6) == await shown()
@@ -346,15 +346,15 @@ async def test_counting_takes_a_bounded_share_of_the_time(tmp_path: Path, monkey
     monkeypatch.setattr(census, "_measure", measure)
     monkeypatch.setattr(census, "KEPT_SECONDS", 0.0)
     for partition in (0, 1):
-        await engine.commit(partition, 5, {(POSITIONS, positions.key("P", "S")): position(1)})
+        await engine.commit(partition, 5, {(POSITIONS, join_key("P", "S")): position(1)})
     async with serving(engine) as server:
         begun = time.monotonic()
         for _ in range(5):
             (held,) = (await get(server, "/tables")).json["tables"][2]["partitions"][:1]
             assert (1, 0.0 <= held["counted_seconds_ago"] < 5) == (held["keys"], True)
-        assert [0, 1] == sorted(set(read)) and len(read) == len(census.SERVED)
+        assert [0, 1] == sorted(set(read)) and len(read) == len(census.SHOWN)
         assert server._census._due >= begun + census.KEPT_TIMES * seconds
         engine.join(0, 1)
         assert 2 == sum(one["keys"] or 0 for one in (await get(server, "/tables")).json["tables"][2]["partitions"])
-        assert len(read) == 2 * len(census.SERVED)
+        assert len(read) == 2 * len(census.SHOWN)
         assert server._census._due >= begun + census.KEPT_TIMES * seconds

@@ -9,18 +9,18 @@ from aiokafka.errors import KafkaConnectionError
 from kio.schema.errors import ErrorCode
 
 from portfolio_stream.domain.activity import Activity
+from portfolio_stream.domain.deduplication import SeenEvent
 from portfolio_stream.domain.portfolios import Portfolio
 from portfolio_stream.domain.positions import Position
 from portfolio_stream.exactly_once.recovery import Halted
 from portfolio_stream.http.problem import Problem
 from portfolio_stream.kafka.partitioning import partition_of
-from portfolio_stream.records.values import SeenEvent
-from portfolio_stream.web.catalog import parse
-from tables import activity, portfolios, positions, seen_events
+from portfolio_stream.web.table_paths import parse
 from tables.activity import ACTIVITY
 from tables.portfolios import PORTFOLIOS
 from tables.positions import POSITIONS
 from tables.seen_events import SEEN_EVENTS
+from tables.table import join_key
 from tests.unit.web_fakes import PARTITIONS, Answer, FakeCoordinator, FakeEngine, get, serving
 
 POSITION = Position("USD", Decimal("12"), Decimal("1215"), Decimal("101.25"), Decimal("0"))
@@ -51,7 +51,7 @@ def expect_problem(answer: Answer, status: int) -> dict[str, object]:
 async def test_value_of_an_owned_partition(engine: FakeEngine) -> None:
     """Key, value with plain decimals, partition, the last source offset included, and the worker."""
     engine.join(*range(PARTITIONS))
-    await engine.commit(PARTITION, 1041, {(POSITIONS, positions.key("P1", "ACME")): POSITION})
+    await engine.commit(PARTITION, 1041, {(POSITIONS, join_key("P1", "ACME")): POSITION})
     async with serving(engine) as server:
         answer = await get(server, "/tables/positions/P1/ACME")
     expected = {"key": ["P1", "ACME"], "value": SHOWN, "partition": PARTITION, "offset": 1041, "worker": "w1"}
@@ -62,7 +62,7 @@ async def test_a_minutes_activity(engine: FakeEngine) -> None:
     """The window is asked for by its start, as it stands in the key."""
     engine.join(*range(PARTITIONS))
     window = Activity(3, {"USD": Decimal("8.00000000")})
-    await engine.commit(PARTITION, 7, {(ACTIVITY, activity.key("P1", "2026-11-23T04:30:00Z")): window})
+    await engine.commit(PARTITION, 7, {(ACTIVITY, join_key("P1", "2026-11-23T04:30:00Z")): window})
     async with serving(engine) as server:
         answer = await get(server, "/tables/activity/P1/2026-11-23T04:30:00Z")
         assert 404 == (await get(server, "/tables/activity/P1/2026-11-23T04:31:00Z")).status
@@ -73,7 +73,7 @@ async def test_key_is_taken_from_the_raw_path(engine: FakeEngine) -> None:
     """An escaped slash or dot belongs to the key; nothing is unescaped twice or normalised."""
     engine.join(*range(PARTITIONS))
     symbols = {"BRK/B": "BRK%2FB", "/": "%2f", "..": "%2E%2E", "A": "%41"}
-    values = {(POSITIONS, positions.key("P1", symbol)): POSITION for symbol in symbols}
+    values = {(POSITIONS, join_key("P1", symbol)): POSITION for symbol in symbols}
     await engine.commit(PARTITION, 1, values)
     async with serving(engine) as server:
         for symbol, path in symbols.items():
@@ -123,8 +123,8 @@ async def test_seen_events_end_with_the_window(engine: FakeEngine) -> None:
     """An entry that the fold has not removed yet is no part of the table any more."""
     engine.join(*range(PARTITIONS))
     portfolio = Portfolio(10, {}, {}, {}, {"cash": 10}, *TIMES)
-    entries = {(SEEN_EVENTS, seen_events.key("P1", f"e{n}")): SeenEvent(n, n, b"\1" * 16) for n in (7, 8, 10)}
-    await engine.commit(PARTITION, 10, {(PORTFOLIOS, portfolios.key("P1")): portfolio, **entries})
+    entries = {(SEEN_EVENTS, join_key("P1", f"e{n}")): SeenEvent(n, n, b"\1" * 16) for n in (7, 8, 10)}
+    await engine.commit(PARTITION, 10, {(PORTFOLIOS, join_key("P1")): portfolio, **entries})
     async with serving(engine, deduplication_window=3) as server:
         statuses = [(await get(server, f"/tables/seen_events/P1/e{n}")).status for n in (7, 8, 10)]
     assert [404, 200, 200] == statuses
@@ -139,7 +139,7 @@ async def test_no_value_unless_surely_ours(engine: FakeEngine) -> None:
 
         assert "starts" in str(await detail())
         engine.join(*range(PARTITIONS))
-        await engine.commit(PARTITION, 1, {(POSITIONS, positions.key("P1", "ACME")): POSITION})
+        await engine.commit(PARTITION, 1, {(POSITIONS, join_key("P1", "ACME")): POSITION})
         engine.membership.is_fresh = False
         assert "not fresh" in str(await detail())
         engine.membership.is_fresh, engine.membership.owned = True, frozenset()
@@ -156,7 +156,7 @@ async def test_forwards_to_the_owner(tmp_path: Path, coordinator: FakeCoordinato
     first, second = (FakeEngine(tmp_path, name, coordinator) for name in ("w1", "w2"))
     first.join(*OTHERS)
     second.join(PARTITION)
-    await second.commit(PARTITION, 5, {(POSITIONS, positions.key("P1", "../B")): POSITION})
+    await second.commit(PARTITION, 5, {(POSITIONS, join_key("P1", "../B")): POSITION})
     token = {"web_token": "secret"}
     async with serving(first, **token) as one, serving(second, **token) as two:
         coordinator.members = {f"w1@{one.address}": OTHERS, f"w2@{two.address}": (PARTITION,)}

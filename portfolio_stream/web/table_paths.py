@@ -1,0 +1,65 @@
+"""How a table and a key stand in a path: /tables/{table}/{part}/{part}. Each part is percent-encoded."""
+
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from portfolio_stream.http.problem import Problem
+from tables.catalog import SHOWN
+from tables.table import Table
+
+TABLES_PATH = "/tables/"
+WRONG_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+NO_SUCH_KEY = "The table has no such key."
+NO_SUCH_TABLE = Problem(HTTPStatus.NOT_FOUND, "There is no such table; GET /tables lists them.")
+_NOT_ENCODED = Problem(HTTPStatus.BAD_REQUEST, "The path is not percent-encoded UTF-8.")
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """A key of a table."""
+
+    table: Table[Any]
+    parts: tuple[str, ...]
+
+
+def parse(raw_path: str) -> Lookup | Problem:
+    """Return the table and the key that a path names."""
+    raw_table, _, raw_key = raw_path.removeprefix(TABLES_PATH).partition("/")
+    table = find(raw_table)
+    if isinstance(table, Problem):
+        return table
+    key = parse_key(table.name, table.key, raw_key)
+    return key if isinstance(key, Problem) else Lookup(table, key)
+
+
+def find(raw_table: str) -> Table[Any] | Problem:
+    """Return the table whose name stands in a path."""
+    name = decode(raw_table)
+    return _NOT_ENCODED if name is None else SHOWN.get(name, NO_SUCH_TABLE)
+
+
+def parse_key(of: str, names: tuple[str, ...], raw_key: str) -> tuple[str, ...] | Problem:
+    """Return the parts of a key in a path. `names` are the parts' names, `of` says whose key it is."""
+    decoded = [decode(raw) for raw in raw_key.split("/")]
+    parts = [part for part in decoded if part is not None]
+    if len(parts) < len(decoded):
+        return _NOT_ENCODED
+    if len(parts) != len(names) or not all(parts):
+        return Problem(HTTPStatus.BAD_REQUEST, f"A key of {of} is {'/'.join(names)}, each percent-encoded.")
+    if any("\0" in part for part in parts):
+        return Problem(HTTPStatus.BAD_REQUEST, "No part of a key can hold a zero byte.")
+    return tuple(parts)
+
+
+def decode(raw: str) -> str | None:
+    """Decode a part of a path. Return None if the part is no percent-encoded UTF-8."""
+    if WRONG_ESCAPE.search(raw):
+        return None
+    try:
+        return unquote_to_bytes(raw.encode(errors="surrogateescape")).decode()
+    except UnicodeDecodeError:
+        return None
