@@ -33,8 +33,8 @@ SHUTDOWN_SECONDS = 0.3
 
 @asynccontextmanager
 async def serving(settings: Settings, port: int, board: Board) -> AsyncIterator[str]:
-    """Its address. Raises WebPortInUse, WebTokenMissing and InvalidSetting."""
-    with listen(settings.web_host, port) as sock:
+    """Its address. Raises PortInUse, WebTokenMissing and InvalidSetting."""
+    with listen(settings.web_host, port, port_remedy="give another --web-port") as sock:
         host = sock.getsockname()[0]
         token = None if ip_address(host).is_loopback else settings.web_token
         access = Access(replace(settings, web_token=token, web_advertised=None), host, AUDITOR)

@@ -28,10 +28,10 @@ from portfolio_stream.broker.status import BrokerStatus, ClusterStatus
 from portfolio_stream.errors import (
     BrokerAlreadyRunning,
     BrokerNotReady,
-    BrokerPortInUse,
     ForeignDataDirectory,
     InvalidSetting,
     PortfolioStreamError,
+    PortInUse,
 )
 from portfolio_stream.kafka.tools import jars, java
 
@@ -320,7 +320,7 @@ class Cluster:
     def _check_ports(ports: Iterable[int]) -> None:
         for port in ports:
             if not probe.is_free(port):
-                raise BrokerPortInUse(port)
+                raise PortInUse("127.0.0.1", port, "choose another port with --port")
 
     # --- end ---
 

@@ -17,7 +17,7 @@ from faust.transport.consumer import Consumer
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
-from portfolio_stream.errors import BrokerUnreachable, EngineFailed, PortfolioStreamError, UnsupportedTopology
+from portfolio_stream.errors import BrokerUnreachable, EngineFailed, ForeignTopicRead, PortfolioStreamError
 from portfolio_stream.exactly_once.identity import resign
 from portfolio_stream.exactly_once.protocol import Doubt
 from portfolio_stream.exactly_once.slices import Slice
@@ -51,7 +51,7 @@ class EngineConsumer(Consumer):
         source = self.engine.configuration.source_topic
         strangers = {topic for topic in topics if topic != source and not topic.endswith("__assignor-__leader")}
         if strangers:
-            raise UnsupportedTopology(f"an agent of topic {', '.join(sorted(strangers))}", f"read {source} alone")
+            raise ForeignTopicRead(", ".join(sorted(strangers)), source)
 
     async def _introduce(self) -> None:
         app = self.app

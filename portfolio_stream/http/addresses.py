@@ -6,19 +6,23 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from portfolio_stream.errors import InvalidSetting, WebPortInUse
+from portfolio_stream.errors import InvalidSetting, PortInUse
 from portfolio_stream.http.listener import BACKLOG
 from portfolio_stream.setting_values import LAST_PORT
 from portfolio_stream.settings import Settings
 
 DEFAULT_PORT = 6066
+WORKER_PORT_REMEDY = "give another --web-port or PORTFOLIO_WEB_PORT, or none"
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-def listen(host: str, port: int | None, host_setting: str = "PORTFOLIO_WEB_HOST") -> socket.socket:
+def listen(
+    host: str, port: int | None, host_setting: str = "PORTFOLIO_WEB_HOST", port_remedy: str = WORKER_PORT_REMEDY
+) -> socket.socket:
     """Return a socket that listens. If `port` is None, the socket has port 6066 or the next free port.
 
-    `host_setting` is the option or variable that `host` comes from. Raises WebPortInUse and InvalidSetting.
+    `host_setting` is the option or variable that `host` comes from. `port_remedy` says how an operator chooses another
+    port. Raises PortInUse and InvalidSetting.
     """
     for candidate in _candidates(port):
         try:
@@ -26,7 +30,7 @@ def listen(host: str, port: int | None, host_setting: str = "PORTFOLIO_WEB_HOST"
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise InvalidSetting(host_setting, host, "an address this user may listen on") from error
-    raise WebPortInUse(host, DEFAULT_PORT if port is None else port)
+    raise PortInUse(host, DEFAULT_PORT if port is None else port, port_remedy)
 
 
 def _candidates(port: int | None) -> Iterator[int]:

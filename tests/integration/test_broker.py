@@ -23,8 +23,8 @@ from portfolio_stream.errors import (
     BrokerAlreadyRunning,
     BrokerDied,
     BrokerDiskFull,
-    BrokerPortInUse,
     ForeignDataDirectory,
+    PortInUse,
 )
 from portfolio_stream.kafka.health import look
 from portfolio_stream.settings import Settings
@@ -164,7 +164,7 @@ def test_a_port_in_use_is_named(stopped: Cluster) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", stopped.port))
         other.listen()
-        with pytest.raises(BrokerPortInUse, match=str(stopped.port)):
+        with pytest.raises(PortInUse, match=str(stopped.port)):
             stopped.start()
     assert not stopped.status().is_running
 

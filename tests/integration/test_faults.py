@@ -180,7 +180,7 @@ async def test_without_a_broker_there_is_one_clear_error(tmp_path: Path) -> None
         text = await run_to_the_end(worker)
     finally:
         worker.end()
-    assert 1 == text.count(f"No Kafka broker answers at 127.0.0.1:{port}. Operator action: Start it")
+    assert 1 == text.count(f"No Kafka broker answers at 127.0.0.1:{port}. Operator action: Start Kafka")
 
 
 POISON, UNENCODABLE = b"poison", b"9" * 30  # no number, and one that the table's encoding does not hold

@@ -160,7 +160,7 @@ async def test_a_worker_that_folds_otherwise_takes_nothing(stage: Stage) -> None
     refused = stage.worker("w2", **other)
     refused.start()
     assert 1 == await refused.ended(20), refused.text
-    assert "Operator action: Start it with PORTFOLIO_DEDUPLICATION_WINDOW=10000; or" in refused.text
+    assert "Operator action: Start the worker with PORTFOLIO_DEDUPLICATION_WINDOW=10000. To fold" in refused.text
     assert ([], []) == (running.events("revoked"), refused.events("engine started"))
 
     new_names = {"PORTFOLIO_GROUP": "anew", "PORTFOLIO_OUTPUT_TOPIC": "anew-outputs", "PORTFOLIO_DLQ_TOPIC": "anew-dlq"}

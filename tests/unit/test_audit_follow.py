@@ -21,7 +21,7 @@ from portfolio_stream.audit.partition import PartitionAudit
 from portfolio_stream.audit.served import no_workers
 from portfolio_stream.audit.server import serving
 from portfolio_stream.broker.probe import free_port
-from portfolio_stream.errors import CannotVerify, WebPortInUse, WebTokenMissing
+from portfolio_stream.errors import CannotVerify, PortInUse, WebTokenMissing
 from portfolio_stream.settings import Settings
 from tests.unit.audit_world import World
 
@@ -186,7 +186,7 @@ async def test_another_address_needs_the_token() -> None:
 async def test_a_taken_port_is_an_error_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     """Before anything else is done."""
     async with serving(Settings(), port := free_port(), Board()):
-        with pytest.raises(WebPortInUse):
+        with pytest.raises(PortInUse):
             async with serving(Settings(), port, Board()):
                 pass
         assert 2 == await asyncio.to_thread(cli.run, ["verify", "--follow", "--web-port", str(port)])

@@ -261,7 +261,7 @@ def test_a_working_directory_that_is_gone_is_said(
     assert 2 == cli.run(["broker", "status"])
     cause, action = capsys.readouterr().err.splitlines()
     assert "Error: The working directory does not exist any more." == cause
-    assert action.startswith("Operator action: Change to another one")
+    assert action.startswith("Operator action: Change to another directory")
     assert 1 == cli.run(["topics", "list", "--bootstrap-servers", f"127.0.0.1:{free_port()}"])
 
 

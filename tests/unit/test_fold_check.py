@@ -93,7 +93,7 @@ async def test_an_older_fold_is_found_behind_aborted_transactions(
     with pytest.raises(FoldMismatch) as refused:
         await look(monkeypatch, tmp_path, changelog)
     assert "The state of partition 1" in refused.value.cause
-    assert "Start it with PORTFOLIO_DEDUPLICATION_WINDOW=10000; or" in refused.value.action
+    assert "Start the worker with PORTFOLIO_DEDUPLICATION_WINDOW=10000. To fold" in refused.value.action
     assert changelog.fetches <= 4 and (behind > 1 or changelog.fetches == 1)
 
 
@@ -151,12 +151,15 @@ async def test_one_partition_that_was_folded_otherwise_ends_no_worker(
 @pytest.mark.parametrize(
     ("found", "action"),
     [
-        ("version=1 deduplication_window=500", "Start it with the version of the code whose fold is 1; or"),
+        (
+            "version=1 deduplication_window=500",
+            "Start the worker with the version of the code whose fold is 1. To fold",
+        ),
         (
             "version=1 deduplication_window=9",
-            "Start it with the version of the code whose fold is 1 and PORTFOLIO_DEDUPLICATION_WINDOW=9; or",
+            "Start the worker with the version of the code whose fold is 1 and PORTFOLIO_DEDUPLICATION_WINDOW=9. To ",
         ),
-        ("sensors 7", "Start it with the version of the code whose fold is sensors 7; or"),
+        ("sensors 7", "Start the worker with the version of the code whose fold is sensors 7. To fold"),
     ],
 )
 def test_what_differs_is_named(found: str, action: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from portfolio_stream.errors import InvalidSetting, WebPortInUse, WebTokenMissing
+from portfolio_stream.errors import InvalidSetting, PortInUse, WebTokenMissing
 from portfolio_stream.exactly_once.recovery import Halted
 from portfolio_stream.http.access import Access
 from portfolio_stream.http.addresses import DEFAULT_PORT, advertised_address, host_of, listen
@@ -27,7 +27,7 @@ def test_given_port_that_is_taken() -> None:
     """It is named; nobody wants a worker somewhere else than told."""
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(WebPortInUse, match=str(port)):
+        with pytest.raises(PortInUse, match=str(port)):
             listen("127.0.0.1", port)
 
 

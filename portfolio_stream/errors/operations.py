@@ -1,0 +1,70 @@
+"""Errors of an operator's orders to a partition: retry, retry from the state, move a record to the dead letters."""
+
+from portfolio_stream.errors.base import PortfolioStreamError
+
+
+class PartitionNotHalted(PortfolioStreamError):
+    """The partition is not halted, or it is halted at another offset than the order names."""
+
+    exit_code = 2
+
+    def __init__(self, partition: int, offset: int | None) -> None:
+        where = "" if offset is None else f" at offset {offset}"
+        super().__init__(
+            f"Partition {partition} is not halted{where}.",
+            "Look at its state with `portfolio-stream partitions list`.",
+        )
+        self.partition = partition
+        self.offset = offset
+
+
+class RecordNotMovable(PortfolioStreamError):
+    """The partition is halted, but no record that can be moved to the dead letters halts it."""
+
+    def __init__(self, partition: int, offset: int) -> None:
+        super().__init__(
+            f"Partition {partition} is halted at offset {offset}, but not by a record that can be moved.",
+            "Correct the cause that `portfolio-stream partitions list` names, then run `portfolio-stream partitions "
+            "retry`.",
+        )
+        self.partition = partition
+        self.offset = offset
+
+
+class DeadLetterFailed(RecordNotMovable):
+    """The code that builds the record's dead letter failed."""
+
+    def __init__(self, partition: int, offset: int, reason: str) -> None:
+        PortfolioStreamError.__init__(
+            self,
+            f"The dead letter of the record at offset {offset} of partition {partition} cannot be built: {reason}.",
+            "Read the traceback in the log of the partition's worker, correct the code and restart the worker. Then "
+            "run the command again.",
+        )
+        self.partition = partition
+        self.offset = offset
+
+
+class OffsetsAgree(PortfolioStreamError):
+    """The partition is halted, but not because somebody moved the group's offset."""
+
+    exit_code = 2
+
+    def __init__(self, partition: int, reason: str) -> None:
+        super().__init__(
+            f"Partition {partition} is halted, but not by the group's offset: {reason}.",
+            "Correct that cause, then run `portfolio-stream partitions retry` without --from-state.",
+        )
+        self.partition = partition
+
+
+class OutcomeUnknown(PortfolioStreamError):
+    """The engine dropped its uncommitted work during the order: the order was carried out whole, or not at all."""
+
+    def __init__(self, partition: int) -> None:
+        super().__init__(
+            f"The engine dropped its uncommitted work, and partition {partition} may have been changed or not.",
+            "Look at the partition with `portfolio-stream partitions list`. If it is still halted at the same offset, "
+            "run the command again.",
+        )
+        self.partition = partition
