@@ -1,4 +1,4 @@
-"""What an engine is told: names and limits, and what its topics are set to."""
+"""The settings of an engine: its names and limits, and the settings of its topics."""
 
 import asyncio
 from collections.abc import Mapping
@@ -9,25 +9,25 @@ ASSUMED_TOMBSTONE_SECONDS = 7 * 24 * 3600.0  # the contract's delete.retention.m
 
 
 class TopicSettings(Protocol):
-    """Looks at the topics' settings while the engine runs."""
+    """Reads the topics' settings again and again while the engine runs."""
 
     @property
     def tombstone_seconds(self) -> float:
-        """How long the changelog keeps deletions."""
+        """How long the changelog keeps a tombstone."""
         ...
 
     @property
     def findings(self) -> Mapping[tuple[str, str], str]:
-        """What is wrong, by topic and setting."""
+        """The wrong settings: a description of each, by topic and setting."""
         ...
 
     async def run(self) -> None:
-        """Until cancelled. Raises PortfolioStreamError if the worker must end."""
+        """Run until cancelled. Raises PortfolioStreamError if the worker must end."""
         ...
 
 
 class AssumedTopics:
-    """Topics that are as the contract says, and that nobody changes."""
+    """Topics with the contract's settings, which nobody changes."""
 
     findings: Mapping[tuple[str, str], str] = {}
 
@@ -44,14 +44,14 @@ class Configuration:
     group: str
     source_topic: str
     changelog_topic: str
-    #: topics that folds append to
+    #: the topics to which folds append
     output_topics: tuple[str, ...]
-    #: fold version and settings: a state that was folded otherwise is refused
+    #: the fold's version and settings; the engine refuses a state that another fold has made
     fold: str
-    #: None: adaptive
+    #: None: the interval follows the usual time of a commit
     commit_interval_seconds: float | None = None
 
     @property
     def topics(self) -> list[str]:
-        """All that it reads or writes, the source first."""
+        """All topics that the engine reads or writes, the source first."""
         return [self.source_topic, self.changelog_topic, *self.output_topics]

@@ -1,6 +1,6 @@
-"""The store's database: RocksDB, behind the few operations that the store needs. A simulated disk has the same.
+"""The store's database: RocksDB, behind the few operations that the store needs. A simulated disk has the same ones.
 
-Whatever fails raises an Exception, rocksdict's being bare ones: `store` turns them into StoreFailed.
+Every operation may raise any Exception, because rocksdict raises bare ones. `store` turns them into StoreFailed.
 """
 
 from collections.abc import Iterable
@@ -11,14 +11,14 @@ from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch, Writ
 
 BLOCK_CACHE_BYTES = 64 << 20
 WRITE_BUFFER_BYTES = 32 << 20
-MEMTABLE_BLOOM_SHARE = 0.1  # of the write buffer: a key that is not there costs 0.7 us instead of 5
-BLOOM_BITS = 10.0  # a key that is not there costs no disk read: every new event_id asks for one
+MEMTABLE_BLOOM_SHARE = 0.1  # of the write buffer: the look-up of an absent key takes 0.7 us instead of 5
+BLOOM_BITS = 10.0  # for each key: the look-up of an absent key, as of each new event_id, reads no disk
 
 Item = tuple[bytes, bytes | None]
 
 
 class Cursor(Protocol):
-    """What stood in the database when the cursor was made, in key order."""
+    """The entries that the database had when the cursor was made, in key order."""
 
     def seek(self, key: bytes) -> None: ...
     def valid(self) -> bool: ...
@@ -26,7 +26,7 @@ class Cursor(Protocol):
     def value(self) -> bytes: ...
     def next(self) -> None: ...
     def status(self) -> None:
-        """Raises if it is not valid because of a failure."""
+        """Raises if a failure made the cursor invalid. The end of the keys is no failure."""
         ...
 
 
@@ -34,15 +34,18 @@ class Database(Protocol):
     def get(self, key: bytes) -> bytes | None: ...
     def cursor(self) -> Cursor: ...
     def sequence(self) -> int:
-        """It grows with each write."""
+        """A number that grows with each write."""
         ...
 
     def write(self, items: Iterable[Item]) -> None:
-        """All or nothing, in order; None deletes. What is written survives the process, not the machine."""
+        """Write all items in order, or none of them. The value None deletes the key.
+
+        The written items survive a killed process, but not a lost machine.
+        """
         ...
 
     def delete(self, lower: bytes, upper: bytes, also: bytes) -> None:
-        """The keys of [lower, upper), and one more, all or nothing."""
+        """Delete the keys of [lower, upper) and the key `also`: all of them, or none."""
         ...
 
     def close(self) -> None: ...
@@ -53,7 +56,7 @@ class RocksDatabase:
         path.mkdir(parents=True, exist_ok=True)
         self._db = Rdict(str(path), _options())
         self._write_options = WriteOptions()
-        self.get = self._db.get  # without a call of Python's in between: folds wait for it
+        self.get = self._db.get  # the method itself, without a Python call around it: folds wait for this call
 
     def cursor(self) -> Cursor:
         return self._db.iter()  # type: ignore[no-any-return]

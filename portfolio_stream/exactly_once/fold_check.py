@@ -1,11 +1,14 @@
-"""Looks how the state was folded before this worker joins the group: one that folds otherwise must take nothing from
-workers that run.
+"""Checks, before a worker joins the group, that the worker's fold made the group's state.
 
-1. META is the last record of each transaction in a changelog partition, and compaction keeps the newest. So a look at
-   the partition's end finds it; aborted transactions and markers may lie behind it, so the look steps back.
-2. What cannot be told now is no error: recovery looks again before it lets a partition run.
-3. A worker that differs is refused at its start, so all partitions are folded alike. Where some are folded as this
-   worker folds and one is not, somebody else wrote that one's META: recovery halts it, and the others go on.
+A worker with another fold must not take partitions from workers that run.
+
+1. META is the last record of each transaction in a changelog partition, and compaction keeps the newest META. So the
+   check reads the partition's end. Aborted transactions and markers may follow the newest META. So the check steps back
+   until it finds a META.
+2. A fold that cannot be read now is no error: recovery checks the fold again before a partition runs.
+3. A worker with another fold is refused at its start, so one fold makes all partitions. If some partitions have this
+   worker's fold and one has another, a stranger wrote that partition's META. Recovery then halts that partition, and
+   the other partitions go on.
 """
 
 import asyncio
@@ -22,7 +25,7 @@ from portfolio_stream.kafka.reach import LOST
 from portfolio_stream.observe.events import FoldNotChecked
 from portfolio_stream.observe.ring import Tell, write
 
-STEPS = (4, 64, 1_024, 16_384)  # offsets before the end: META and its marker, and ever longer aborted transactions
+STEPS = (4, 64, 1_024, 16_384)  # offsets before the end: for META and its marker, then for long aborted transactions
 CHECK_SECONDS = 2.0
 FETCH_WAIT_MS = 50
 
@@ -38,9 +41,9 @@ async def check_fold(
     fold: str,
     tell: Tell = write,
 ) -> bool:
-    """Whether some partition is known to be folded as here. Raises FoldMismatch.
+    """Whether some partition is known to have this worker's `fold`. Raises FoldMismatch.
 
-    `reader` reads the changelog `topic`; it is paused before and after.
+    `reader` reads the changelog `topic`. All its partitions are paused before and after the check.
     """
     every = range(partitions)
     stored = {partition: _meta(partial(store.meta, partition)) for partition in every}
@@ -75,7 +78,7 @@ async def _newest(client: Client, reader: Reader, topic: str, partitions: Collec
 
 
 async def _read(reader: Reader, starts: Mapping[int, int], ends: Mapping[int, int]) -> dict[int, Meta]:
-    """The last META of each partition from its start to its end."""
+    """The last META of each partition between the partition's start and its end."""
     found: dict[int, Meta] = {}
     for partition, start in starts.items():
         reader.resume(partition, start)
@@ -93,7 +96,7 @@ async def _read(reader: Reader, starts: Mapping[int, int], ends: Mapping[int, in
 
 
 def _meta(read: Callable[[], Meta | None]) -> Meta | None:
-    """None for what is no META of ours."""
+    """The META that `read` reads; None if its bytes are unreadable."""
     try:
         return read()
     except StateUnreadable:

@@ -1,9 +1,11 @@
-"""Who this worker is, and that it is the only one who is.
+"""The identity of a worker, and the lock that gives the identity to one process at a time.
 
-A worker's member id and transactional id come from a file in its data folder, so a restart after kill -9 rejoins as the
-same member and aborts at once what its predecessor left open. The member id alone may change (`member_name`). Two
-processes with one identity would fence each other: the folder is locked before any broker is called. A copied folder
-has another inode or host: its copy of the identity is void, and its store is only a cache.
+1. A worker's member id and transactional id come from a file in its data folder. So a process that starts after kill -9
+   joins as the same member, and aborts at once the open transaction of the killed process. Only the member id may
+   change (`member_name`).
+2. Two processes with one identity would fence each other. So a process locks the folder before it calls a broker.
+3. A copied folder has another inode or another host. The copied identity is void there, and the copied store is only a
+   cache.
 """
 
 import errno
@@ -23,7 +25,7 @@ from portfolio_stream.errors import DataDirectoryInUse, DataDirectoryUnusable, S
 from portfolio_stream.exactly_once.member_name import MemberName, Naming
 from portfolio_stream.setting_values import NAME
 
-#: a folder that stays as it is until somebody names another, or changes its permissions
+#: with these errors the folder stays unusable until somebody names another folder, or changes the permissions
 UNUSABLE = frozenset(
     {
         *(errno.EACCES, errno.EPERM, errno.EROFS),
@@ -31,11 +33,11 @@ UNUSABLE = frozenset(
     }
 )
 
-LONGEST_FILE = 64 << 10  # bytes; what is longer was not written by us, and must not fill the memory
+LONGEST_FILE = 64 << 10  # bytes; a stranger wrote a longer identity file, and the file must not fill the memory
 
 
 class _Stored(msgspec.Struct, frozen=True, kw_only=True):
-    #: the first one, which the transactional id has for good
+    #: the first member id, which the transactional id has for good
     member_id: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
     instance_id: str
     host: str
@@ -46,11 +48,11 @@ class _Stored(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Identity:
-    """Held for the life of the process: `lock` is the open, locked file."""
+    """A process holds its identity until its end: `lock` is the open, locked file."""
 
-    #: the first one, which the transactional id has for good
+    #: the first member id, which the transactional id has for good
     member_id: str
-    #: the one that the group knows
+    #: the member id that the group knows
     name: MemberName
     instance_id: str
     folder: Path
@@ -58,9 +60,9 @@ class Identity:
 
 
 def claim(root: Path, instance_id: str | None) -> Identity:
-    """The identity of the folder root/instance_id, or of a free folder below root: of a killed process's first.
+    """The identity of the folder root/instance_id; without an `instance_id`, of a free folder below root.
 
-    Raises DataDirectoryInUse, if the named folder is locked, DataDirectoryUnusable and StoreFailed.
+    Raises DataDirectoryInUse if the named folder is locked, DataDirectoryUnusable and StoreFailed.
     """
     try:
         if instance_id is not None:
@@ -72,7 +74,10 @@ def claim(root: Path, instance_id: str | None) -> Identity:
 
 
 def _claim_any(root: Path) -> Identity:
-    """A killed process is still a member, with the newest store of its partitions: whoever starts goes on for it."""
+    """Claim a free folder, a killed process's folder first, and a new folder if no folder is free.
+
+    A killed process is still a member of the group, and its folder has the newest store of its partitions.
+    """
     root.mkdir(parents=True, exist_ok=True)
     folders = (path.parent for path in root.glob("*/identity.json") if _is_name(path.parent.name))
     for folder in sorted(folders, key=lambda folder: (_has_left(folder), folder.name)):
@@ -85,7 +90,7 @@ def _claim_any(root: Path) -> Identity:
 
 
 def _is_name(text: str) -> bool:
-    """A folder that somebody named otherwise is no worker's: its name would stand in client ids and in the log."""
+    """Whether a worker may have this name, which stands in client ids and in the log. Other folders are no worker's."""
     try:
         return bool(NAME.read(text))
     except ValueError:
@@ -125,13 +130,13 @@ def _keep(path: Path, stored: _Stored, naming: Naming) -> None:
 
 
 def release(identity: Identity) -> None:
-    """Unlock the folder: another process may have the identity."""
+    """Unlock the folder: another process may take the identity."""
     os.close(identity.lock)
 
 
 def resign(identity: Identity) -> None:
-    """It left the group: who looks for a folder takes one without this mark first."""
-    with suppress(OSError):  # a full disk: the order of folders matters less than the end's exit code
+    """Mark the folder: its worker has left the group. `claim` prefers a folder without this mark."""
+    with suppress(OSError):  # on a full disk the worker ends without the mark: its exit code matters more
         os.write(identity.lock, b"left\n")
 
 
@@ -143,7 +148,7 @@ def _has_left(folder: Path) -> bool:
 
 
 def _host() -> str:
-    """The machine's id: a folder that moved to another machine is a copy."""
+    """The machine's id. On another machine a folder is a copy."""
     for path in (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id")):
         if path.is_file() and (text := path.read_text().strip()):
             return text
@@ -151,7 +156,10 @@ def _host() -> str:
 
 
 def _read(path: Path) -> _Stored | None:
-    """None where there is no identity, or a torn one: a fresh identity costs one session time-out, a wrong one data."""
+    """The stored identity; None if there is none, or if the file is torn.
+
+    A new identity costs one session time-out. A wrong identity would cost data.
+    """
     try:
         with path.open("rb") as file:
             return msgspec.json.decode(file.read(LONGEST_FILE), type=_Stored)

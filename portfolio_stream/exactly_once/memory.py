@@ -1,6 +1,6 @@
-"""One source partition in memory: the seam of `ports` without a broker or a store, for tests and benchmarks.
+"""One source partition in memory: implements `ports` without a broker or a store, for tests and benchmarks.
 
-A slice's writes are visible to the slices after it at once; nothing here is a transaction.
+The next slice sees a slice's writes at once. There are no transactions here.
 """
 
 from collections.abc import Iterator, MutableMapping, Sequence
@@ -48,7 +48,7 @@ class MemoryView(dict[bytes, V | None], Generic[V]):
                 yield key, value
 
     def scan_stored(self, prefix: bytes, after: bytes, limit: int) -> list[tuple[bytes, V | None]]:
-        """Everything counts as stored."""
+        """See `ports`. Every live entry counts as stored."""
         found = sorted(
             key for key, value in self.items() if value is not None and key.startswith(prefix) and key > after
         )
@@ -78,7 +78,7 @@ class MemorySlice:
 class MemoryPartition:
     partition: int = 0
     partition_count: int = 1
-    #: by topic, in order
+    #: the appended records by topic, in order
     appended: dict[str, list[Appended]] = field(default_factory=dict)
     _definitions: dict[str, TableDefinition[Any]] = field(default_factory=dict)
     _views: dict[str, MemoryView[Any]] = field(default_factory=dict)
@@ -91,7 +91,7 @@ class MemoryPartition:
         return cast("MemoryView[V]", self._views.setdefault(table.name, MemoryView()))
 
     def take_dirty(self) -> dict[str, dict[bytes, bytes | None]]:
-        """What the slices since the last call wrote, encoded as the changelog would have it, by table."""
+        """The writes of the slices since the last call, by table, encoded as in the changelog."""
         taken: dict[str, dict[bytes, bytes | None]] = {}
         for name, view in self._views.items():
             encode = self._definitions[name].encode
@@ -100,7 +100,7 @@ class MemoryPartition:
         return taken
 
     def restore(self) -> "MemoryPartition":
-        """The same state as a restart sees it: every value encoded and decoded again, deleted ones gone."""
+        """The state as a restarted worker sees it: every value was encoded and decoded, deleted values are gone."""
         other = MemoryPartition(self.partition, self.partition_count)
         for name, view in self._views.items():
             table = self._definitions[name]
@@ -109,7 +109,7 @@ class MemoryPartition:
         return other
 
     def state(self) -> dict[str, dict[bytes, bytes]]:
-        """All live values, encoded, by table."""
+        """All live values by table, encoded."""
         return {
             name: {key: self._definitions[name].encode(v) for key, v in sorted(view.items()) if v is not None}
             for name, view in self._views.items()

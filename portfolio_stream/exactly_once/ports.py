@@ -1,7 +1,7 @@
-"""What a fold sees of the engine: a slice of records, views of tables, appenders to topics.
+"""The part of the engine that a fold sees: a slice of records, views of tables, appenders to topics.
 
-A fold is a plain function of a `Slice`. It reads records in offset order, reads and replaces immutable values in views,
-and appends outputs. Nothing that it does is visible to anybody before the slice's Kafka transaction has committed.
+A fold is a plain function of a `Slice`. The fold reads records in offset order, reads and replaces immutable values in
+views, and appends outputs. Nobody sees the fold's writes before the slice's Kafka transaction is committed.
 """
 
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
@@ -13,28 +13,28 @@ from portfolio_stream.errors import StateUnreadable, TableNameInvalid
 V = TypeVar("V")
 
 Headers = Sequence[tuple[str, bytes | None]]
-#: append(timestamp in ms since 1970, key, value, headers): one record for the slice's own partition of the topic
+#: append(timestamp in ms since 1970, key, value, headers) adds one record to the slice's own partition of the topic
 Append = Callable[[int, bytes | None, bytes | None, Headers], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TableDefinition(Generic[V]):
-    """A changelogged table. `name` is the table's id in the changelog and the store: it never changes."""
+    """A changelogged table. `name` is the table's id in the changelog and in the store, so the name never changes."""
 
     name: str
     encode: Callable[[V], bytes]
     decode: Callable[[bytes], V]
 
     def __post_init__(self) -> None:
-        """Raises TableNameInvalid: keys are `name 0x00 key`, and those with an empty name are the engine's own."""
+        """Raises TableNameInvalid: a changelog key is `name 0x00 key`, and the engine's own keys have an empty name."""
         if not self.name or "\x00" in self.name:
             raise TableNameInvalid(self.name)
 
     def read(self, stored: bytes) -> V:
-        """The value that is stored. Raises StateUnreadable: who may write to the changelog can put anything there."""
+        """Decode a stored value. Raises StateUnreadable: a stranger may have written other bytes to the changelog."""
         try:
             return self.decode(stored)
-        except Exception as error:  # whatever the app's decoder raises
+        except Exception as error:  # the app's decoder may raise any error
             raise StateUnreadable(f"a value of table {self.name!r}") from error
 
 
@@ -53,7 +53,7 @@ class View(Protocol[V]):
     """One table in one partition. `view[key]` is the value or None (never KeyError); values are immutable.
 
     A write goes to both the view and `dirty`: `view[key] = dirty[key] = value`, or, outside hot loops, `put`.
-    None deletes: it becomes a tombstone in the changelog.
+    Writing None deletes the key; the changelog then gets a tombstone.
     """
 
     dirty: MutableMapping[bytes, V | None]
@@ -62,20 +62,21 @@ class View(Protocol[V]):
     def __setitem__(self, key: bytes, value: V | None, /) -> None: ...
     def put(self, key: bytes, value: V | None) -> None: ...
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, V]]:
-        """All live entries whose key starts with `prefix`, in key order, this slice's writes included."""
+        """All live entries whose key starts with `prefix`, in key order, including this slice's writes."""
         ...
 
     def scan_stored(self, prefix: bytes, after: bytes, limit: int) -> list[tuple[bytes, V | None]]:
         """The first `limit` stored keys that start with `prefix` and follow `after`, in key order, with live values.
 
-        A value is None if the key was deleted since it was stored. Which keys are stored depends on time, not on the
-        records alone: use it only to remove, a bounded piece at a time, what no reader takes for part of the table.
+        A value is None if the key was deleted since the key was stored. The stored keys depend on time, not only on the
+        records. So use this method only to remove entries, a bounded number at a time, that no reader counts as part of
+        the table.
         """
         ...
 
 
 class Slice(Protocol):
-    """Records of one source partition, in offset order, at most a few hundred."""
+    """At most a few hundred records of one source partition, in offset order."""
 
     partition: int
     #: how many partitions the source topic has

@@ -9,13 +9,13 @@ A transaction's life, and what may be sent when:
 
 1. Offsets first: accepted offsets reserve the partitions for this transaction (KIP-447), and no record of a partition
    is produced before its offsets were accepted in the same transaction.
-2. EndTxn(commit) only from WRITTEN, that is, after every request of the transaction was answered without error for
-   every partition: the broker forgets what it refused and would commit the rest.
-3. After EndTxn(commit) was sent, the other verdict may be asked for only when the first cannot be in flight any more.
-4. The reply of EndTxn brings the next epoch, sometimes with a new producer id; sequences then restart at 0 (KIP-890).
+2. EndTxn(commit) is sent only from WRITTEN: every request of the transaction was answered, without an error for any
+   partition. The broker forgets a request that it refused, and would commit the other requests.
+3. After EndTxn(commit) was sent, EndTxn(abort) may be sent only when EndTxn(commit) cannot be in flight any more.
+4. The reply of EndTxn brings the next epoch, sometimes with a new producer id. Sequences then restart at 0 (KIP-890).
 
-Errors decide by the step they meet, not by their type; `ACTIONS` is Kafka's Java client's table (TransactionManager,
-Sender), with the corrections that we measured.
+The same error means different things at different steps. `ACTIONS` is the table of Kafka's Java client
+(TransactionManager, Sender), with corrections from our own measurements.
 """
 
 from collections.abc import Mapping
@@ -34,27 +34,27 @@ class Step(Enum):
 
 
 class Action(Enum):
-    DONE = "done"
-    RETRY = "the same bytes again, after a short backoff"
-    FIND = "find the coordinator or leader again, then the same bytes"
-    RESTAMP = "the member epoch is stale: beat, drop what was lost, send offsets again"
-    REJOIN = "the membership is broken: drop everything, join again"
-    DROP = "drop what is uncommitted, EndTxn(abort) with our own pair tells the rest"
-    WON = "our own commit had won: ask for it again to get the pair"
-    REFUSED = "the broker will never take these records: their partition stops, the others go on"
-    SUPERSEDED = "a successor lives: exit"
+    DONE = "the step is done"
+    RETRY = "send the same bytes again after a short pause"
+    FIND = "find the coordinator or the leader again, then send the same bytes"
+    RESTAMP = "the member epoch is stale: send a heartbeat, drop the lost partitions, send the offsets again"
+    REJOIN = "the membership is over: drop everything uncommitted, join again"
+    DROP = "drop everything uncommitted; our own EndTxn(abort) then tells how the transaction ended"
+    WON = "our own EndTxn(commit) took effect: send it again to get the next producer id and epoch"
+    REFUSED = "the broker will never take these records: stop their partition, the others go on"
+    SUPERSEDED = "another process has the identity: exit"
     FATAL = "no retry can help: exit with the broker's answer"
 
 
 class State(Enum):
     READY = "ready"
-    RESERVED = "offsets accepted"
-    WRITTEN = "all records accepted"
-    BROKEN = "must be aborted"
+    RESERVED = "open, with its offsets accepted"
+    WRITTEN = "open, with all its records accepted"
+    BROKEN = "broken, and must be aborted"
     DEAD = "superseded"
 
 
-#: what may follow what; anything else is a bug in the engine
+#: the state after each legal step; a step without a row is a bug in the engine
 TRANSITIONS: Mapping[tuple[State, Step], State] = {
     (State.READY, Step.OFFSETS): State.RESERVED,
     (State.RESERVED, Step.PRODUCE): State.WRITTEN,
@@ -73,7 +73,7 @@ _MOVED = (
     E.leader_not_available, E.unknown_leader_epoch,
 )  # fmt: skip
 _REPLICAS = (
-    E.not_enough_replicas,  # also while the previous transaction's markers are pending
+    E.not_enough_replicas,  # a broker also answers so while the previous transaction's markers are pending
     E.not_enough_replicas_after_append, E.kafka_storage_error, E.offset_not_available,
 )  # fmt: skip
 _UNACCEPTABLE = (
@@ -112,7 +112,7 @@ ACTIONS: Mapping[Step, Mapping[E, Action]] = {
         **dict.fromkeys(_REPLICAS, Action.RETRY),
         **dict.fromkeys(_UNACCEPTABLE, Action.REFUSED),
         E.unknown_topic_or_partition: Action.FIND,
-        E.duplicate_sequence_number: Action.DONE,  # the first try's reply was lost
+        E.duplicate_sequence_number: Action.DONE,  # the broker took the first try, and its reply was lost
     },
     Step.COMMIT: _EVERYWHERE,
     Step.ABORT: {
@@ -126,17 +126,23 @@ ACTIONS: Mapping[Step, Mapping[E, Action]] = {
 
 
 def action_for(step: Step, error: E) -> Action:
-    """What the engine does when `error` answers `step`; an error without a rule is a doubt: drop and ask again."""
+    """What the engine does when `error` answers `step`.
+
+    An error without a row leaves a doubt: the engine drops everything uncommitted and asks how the transaction ended.
+    """
     unknown = Action.FATAL if step in (Step.INIT, Step.ABORT) else Action.DROP
     return ACTIONS[step].get(error, unknown)
 
 
 class IllegalTransition(AssertionError):
-    """The engine tried a step that its transaction does not allow. A bug: the process must not go on writing."""
+    """The engine tried a step that its transaction does not allow. This is a bug: the process must stop writing."""
 
 
 def after(state: State, step: Step) -> State:
-    """The state after `step` was answered without error; raises IllegalTransition before anything may be sent."""
+    """The state after `step` was answered without an error.
+
+    Call this before the request of `step` is sent: it raises IllegalTransition for a step that is not legal.
+    """
     following = TRANSITIONS.get((state, step))
     if following is None:
         raise IllegalTransition(f"{step.value} while the transaction is {state.value}")
@@ -144,14 +150,14 @@ def after(state: State, step: Step) -> State:
 
 
 class Doubt(Exception):
-    """The open work cannot be committed, or nobody knows whether it was: drop it whole and recover from Kafka."""
+    """The open transaction cannot be committed, or its outcome is unknown. Drop all of it and recover from Kafka."""
 
     def __init__(self, step: Step | None, reason: str) -> None:
         super().__init__(reason if step is None else f"{step.value}: {reason}")
 
 
 class Refused(Doubt):
-    """A record batch of one partition that no retry will get accepted; `failure` names its source records."""
+    """The broker will never accept a record batch of one partition. `failure` names the batch's source records."""
 
     def __init__(self, topic: str, partition: int, reason: str) -> None:
         super().__init__(Step.PRODUCE, f"{topic}-{partition} {reason}")
@@ -162,8 +168,8 @@ class Refused(Doubt):
 
 
 class StaleEpoch(Doubt):
-    """TxnOffsetCommit was refused for its member epoch; nothing of it is pending and the transaction stays usable."""
+    """TxnOffsetCommit was refused for its member epoch. No offset is pending, and the transaction stays usable."""
 
 
 class MembershipBroken(Doubt):
-    """The coordinator no longer knows this member: what it read before is void."""
+    """The group coordinator no longer knows this member: the records that the member has read are void."""

@@ -1,14 +1,16 @@
-"""Replays the changelog of added partitions into the store, up to the read_uncommitted end that stood at the start.
+"""Replays the changelog of added partitions into the store, up to the read_uncommitted end at the replay's start.
 
-1. It goes on where the store stopped, if the store was written from this very topic, not beyond its end, and not so
-   long ago that tombstones may be gone meanwhile. Otherwise the partition is wiped and replayed from the beginning.
-   An end before the store's position is believed only when it lasts: a leader that was paused may have a successor
-   that it does not know of yet.
-2. What cannot make a whole state is said, never used: a changelog that does not begin at 0, a batch that stays
-   unreadable. An empty changelog cannot replace a store: that is kept, and `recovery` stops the partition.
-3. No partition waits for another's long replay, or for a changelog that hangs: all are read at once, and whichever are
-   at their ends are told; those that are not go on where they stopped.
-4. Progress is the fetch position, at read_committed: markers, aborted and compacted records are no records to wait for.
+1. A replay goes on at the store's position if three things hold: the store was written from this very changelog topic,
+   the position is not beyond the changelog's end, and the store is so young that no tombstone has expired since.
+   Otherwise the partition is wiped and replayed from the beginning. An end before the store's position is believed
+   only after BELIEF_SECONDS: a leader that was paused may have a successor of which it has not heard yet.
+2. A changelog that does not begin at 0, or that has an unreadable batch, cannot give the whole state. The replay
+   reports this problem, and the engine does not use the state. An empty changelog cannot replace a store: the store is
+   kept, and `recovery` stops the partition.
+3. No partition waits for another partition's long replay, or for a changelog that hangs. All partitions are read at
+   once. A run returns the partitions that have reached their ends; the next run continues the others.
+4. Progress is the fetch position at read_committed. The position also passes markers, aborted records and the gaps that
+   compaction leaves.
 """
 
 import asyncio
@@ -24,27 +26,27 @@ from portfolio_stream.kafka.reader import BatchUnreadable
 from portfolio_stream.observe.events import ChangelogUnreadable, Span, StoreWiped
 from portfolio_stream.observe.ring import Tell, write
 
-ABSENCE_SHARE = 0.5  # of the changelog's delete.retention.ms: the other half is for the reading of what it has
-BELIEF_SECONDS = 15.0  # how long a changelog's end must lie before the store's position until we believe it
+ABSENCE_SHARE = 0.5  # of the changelog's delete.retention.ms; the replay itself may take the other half
+BELIEF_SECONDS = 15.0  # how long a changelog's end must lie before the store's position until it is believed
 FETCH_WAIT_MS = 50
-GATHER_SECONDS = 0.2  # most have little to read: to tell them together costs less than to ask again after each
+GATHER_SECONDS = 0.2  # most partitions have little to read; one result for many of them costs less than many results
 CHANGELOG_END = "the changelog's end; if it lasts: kafka-transactions find-hanging, then abort"
-CORRUPT_TRIES = 3  # at one offset: bytes may be damaged on their way only
+CORRUPT_TRIES = 3  # at one offset: the bytes may be damaged only on their way
 
 Waiting = Callable[[Collection[int], str], None]
 
 
 class Replayed(NamedTuple):
-    """What became of one partition."""
+    """The result of one partition's replay."""
 
-    #: changelog records written to the store
+    #: how many changelog records the replay has written to the store
     records: int
-    #: why the store does not hold the whole state; None: it does
+    #: why the store does not hold the whole state; None if the store holds the whole state
     problem: str | None = None
 
 
 class Replay:
-    """One long-lived reader serves all recoveries, one at a time."""
+    """Replays partitions with one long-lived reader, which all recoveries share. One replay runs at a time."""
 
     def __init__(
         self,
@@ -65,27 +67,28 @@ class Replay:
         self._topics = topics
         self._tell = tell
         self._turn = asyncio.Lock()
-        #: monotonic seconds since when a partition's changelog ends before the store's position
+        #: monotonic seconds at which a partition's changelog was first seen to end before the store's position
         self._short: dict[int, float] = {}
-        #: records written to the store, of partitions that are not told yet
+        #: the records that were written to the store, of the partitions that no run has returned yet
         self._counts: dict[int, int] = {}
 
     def begin(self, partitions: Collection[int]) -> None:
-        """A recovery of these, new: what an earlier one saw of a changelog's end may be long ago."""
+        """A new recovery of `partitions` begins. Forget the changelog ends that an earlier recovery has seen."""
         for partition in partitions:
             self._short.pop(partition, None)
 
     async def run(self, group_offsets: Mapping[int, int], waiting: Waiting, *, others: int = 0) -> dict[int, Replayed]:
-        """Those of the partitions that can be told by now: they have a leader, an end that can be believed, and the
-        store holds all before it. Ask again for the rest. `others` wait beside them, with no offset to be asked about.
+        """Replay the partitions of `group_offsets`. Returns those whose replay is over; call again for the others.
 
+        A replay is over when the store holds the changelog up to an end that can be believed, or when there is a
+        problem. A partition without a leader is not returned. `others` is the number of the recovery's partitions that
+        are not in `group_offsets`. Before each fetch, `waiting` is called with the partitions whose replay goes on.
         Raises StoreFailed, one of LOST or a KafkaError.
-        `waiting` is called with what is still to come, whenever something has come.
         """
         if not group_offsets:
             return {}
         async with self._turn:
-            await self._store.drained()  # a wipe that a cancelled run has begun
+            await self._store.drained()  # a cancelled run may have begun a wipe
             asked = time.time()
             firsts = await log_offsets(self._client, self._topic, group_offsets, EARLIEST)
             ends = await log_offsets(self._client, self._topic, firsts, LATEST)
@@ -121,8 +124,8 @@ class Replay:
     ) -> dict[int, int]:
         """Fetch until some partitions have left `todo`, because they have reached their ends or have a problem.
 
-        While all of `all_asked` partitions are in `todo`, no caller waits for an earlier result. Returns the positions
-        of those that have reached their ends.
+        While all `all_asked` partitions are in `todo`, no caller waits for an earlier result. Returns the positions of
+        the partitions that have reached their ends.
         """
         whole: dict[int, int] = {}
         tries: dict[tuple[int, int], int] = {}
@@ -148,7 +151,10 @@ class Replay:
         return whole
 
     async def _fetch(self, began: float) -> None:
-        """One write for all batches of a partition: the store's thread may have to wait for the loop's turn to end."""
+        """Fetch once, and write the records to the store.
+
+        All batches of a partition go into one write: the store's thread may wait for the end of the loop's turn.
+        """
         for partition, batches in (await self._reader.fetch(FETCH_WAIT_MS)).items():
             prefix = prefix_of(partition)
             items = [(prefix + record.key, record.value) for batch in batches for record in batch]
@@ -158,9 +164,10 @@ class Replay:
             self._counts[partition] = self._counts.get(partition, 0) + len(items)
 
     async def _mark(self, unfinished: Collection[int], whole: Mapping[int, int], asked: float) -> None:
-        """Write up to where the partitions were read: aborted records alone may take longer than a turn.
+        """Write the positions up to which the partitions were read, also where a partition had only aborted records.
 
-        A partition that has reached its end holds all that stood in the changelog when the end was `asked` for.
+        The store of a partition that has reached its end holds the whole changelog of the moment `asked`, at which this
+        run asked for the end.
         """
         marks = {
             partition: Position(topic_id=self._topic_id, offset=offset, written_at=asked)
@@ -175,10 +182,10 @@ class Replay:
             await self._store.write([], marks)
 
     def _whole_since(self, partition: int, began: float) -> float:
-        """When the store last held the whole changelog: a replay that has not reached the end does not change that.
+        """When the store last held the whole changelog. A replay changes this time only when it reaches the end.
 
-        Tombstones behind the position may be as old, however often the replay is interrupted. A store that was wiped
-        counts from the moment at which its replay `began`.
+        Tombstones behind the position may be as old as this time, however often the replay was interrupted. For a store
+        that was wiped, this time is the moment at which its replay `began`.
         """
         known = self._store.position(partition)
         return began if known is None else known.written_at
@@ -192,14 +199,14 @@ class Replay:
         return time.monotonic() - since >= BELIEF_SECONDS
 
     async def _start(self, partition: int, first: int, end: int, group_offset: int) -> int:
-        """Where the replay begins; what cannot be continued is wiped first."""
+        """The offset at which the replay begins. A store that cannot be continued is wiped first."""
         position = self._store.position(partition)
         if position is None:
             await self._store.wipe(partition)
             return 0
         is_same_topic = position.topic_id == self._topic_id
         if not is_same_topic and end == 0 and group_offset != NO_OFFSET:
-            return 0  # nothing is to be replayed, and nothing could replace what the store holds
+            return 0  # the empty changelog could not replace the store's state
         absent, max_absence = time.time() - position.written_at, ABSENCE_SHARE * self._topics.tombstone_seconds
         if is_same_topic and first <= position.offset <= end and absent < max_absence:
             return position.offset

@@ -1,12 +1,14 @@
-"""The local copy of committed state: one RocksDB a worker, never dirty.
+"""The local copy of the committed state. Each worker has one RocksDB, which never holds an uncommitted value.
 
-1. Only what Kafka has said is committed is written, in one WriteBatch with META and the changelog position.
-2. What is folded but not yet stored lives in the views; a view forgets a value only after the store has it.
-3. All writes go through one thread, in commit order; rocksdict frees the GIL meanwhile.
-4. rocksdict raises bare Exceptions: this module alone turns them into StoreFailed.
-5. Who reads more than a fold does takes a snapshot and reads it in a thread of its own, beside the loop.
+1. Values are written only after Kafka has confirmed their commit, in one WriteBatch with META and the changelog
+   position.
+2. The views hold the values that are folded but not yet stored. A view forgets a value only after the store has it.
+3. All writes go through one thread, in commit order. rocksdict frees the GIL during a write.
+4. rocksdict raises bare Exceptions. Only this module turns them into StoreFailed.
+5. A reader that reads more than a fold takes a snapshot, and reads the snapshot in a thread beside the loop.
 
-Keys: partition (2 bytes, big endian), table name, 0x00, table key: without the partition, that is the changelog's key.
+A store key is the partition (2 bytes, big endian) and then the changelog key. A changelog key is the table's name, 0x00
+and the table key.
 """
 
 import asyncio
@@ -33,34 +35,38 @@ V = TypeVar("V")
 P = ParamSpec("P")
 R = TypeVar("R")
 
-META_KEY = b"\x00META"  # no table name is empty
-SKIP_KEY = b"\x00SKIP"  # and the source offset, 8 bytes big endian: a record that an operator moved to the dead letters
-_OWN = b"\xff\xff"  # partition 65535 is ours
+META_KEY = b"\x00META"  # no table has this key, because no table name is empty
+SKIP_KEY = b"\x00SKIP"  # with a source offset (8 bytes, big endian): an operator moved this record to the dead letters
+_OWN = b"\xff\xff"  # the store's own keys use partition 65535
 _POSITION = _OWN + b"position"
 
 OpenDatabase = Callable[[Path], Database]
 
 
 class Meta(msgspec.Struct, frozen=True, kw_only=True):
-    """What a partition's state says of itself: which source records it holds, and how they were folded."""
+    """The description of a partition's state: which source records the state holds, and how they were folded."""
 
+    #: id of the source topic
     topic_id: str
     #: next source offset
     offset: int
+    #: how many partitions the source topic has
     partitions: int
-    #: id of the changelog topic that it was written to
+    #: id of the changelog topic to which this META was written
     changelog: str
     fold: str
     version: int = 1
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):
-    """Up to where the changelog is in the store."""
+    """The position up to which the store holds the changelog."""
 
+    #: id of the changelog topic
     topic_id: str
+    #: next changelog offset
     offset: int
-    #: When the store last held the whole changelog, in seconds since 1970. No tombstone behind `offset` is older. The
-    #: wall clock counts, since tombstones expire in the broker by its clock, however long the worker was off.
+    #: When the store last held the whole changelog, in seconds since 1970. No tombstone behind `offset` is older. This
+    #: is the wall clock: tombstones expire by the broker's clock, also while the worker is off.
     written_at: float
 
 
@@ -70,7 +76,10 @@ _decode_position = msgspec.msgpack.Decoder(Position).decode
 
 
 def read_meta(stored: bytes | None) -> Meta | None:
-    """None for none. Raises StateUnreadable: whoever may write to the changelog can put anything there."""
+    """The META in `stored`; None if nothing is stored.
+
+    Raises StateUnreadable: a stranger may have written other bytes to the changelog.
+    """
     try:
         return None if stored is None else _decode_meta(stored)
     except UNDECODABLE as error:
@@ -86,7 +95,7 @@ def skip_key(offset: int) -> bytes:
 
 
 def skip_value(record: Any) -> bytes:
-    """The operator's decision; of a batch that poses as a record, also what it took along."""
+    """The operator's decision about one record. For an unreadable batch, also its last offset and the reason."""
     decision: dict[str, object] = {"version": 1, "code": "operator_dead_letter"}
     if isinstance(record, UnreadableBatch):
         decision |= {"last_offset": record.last_offset, "reason": record.reason}
@@ -118,7 +127,7 @@ class Store:
         return self._open_database(self.path)
 
     def get(self, key: bytes) -> bytes | None:
-        """Folds wait for it: `_failing` would be one more call."""
+        """The value of a store key. Folds wait for this call, so it does without the extra call of `_failing`."""
         try:
             return self._db.get(key)
         except Exception as error:
@@ -126,9 +135,10 @@ class Store:
 
     @_failing
     def scan(self, prefix: bytes, after: bytes = b"", limit: int | None = None) -> list[tuple[bytes, bytes]]:
-        """Entries whose store key starts with `prefix` and follows `after`, in key order, at most `limit`.
+        """At most `limit` entries whose store key starts with `prefix` and follows `after`, in key order.
 
-        By a cursor, whose status tells a damaged block from the end; rocksdict's items() would end there in silence.
+        The scan uses a cursor, because the cursor's status tells a damaged block from the end of the keys. At a damaged
+        block rocksdict's items() would end without an error.
         """
         found: list[tuple[bytes, bytes]] = []
         rows = self._db.cursor()
@@ -142,11 +152,11 @@ class Store:
 
     @_failing
     def snapshot(self, partition: int) -> "Snapshot":
-        """What is stored of a partition now, for as long as it is held.
+        """The partition as it is stored now. Later writes do not change the snapshot.
 
-        An iterator is a snapshot, a rocksdict Snapshot is none (0.3.29 shows iterators what was written later): two
-        iterators between which nothing was written show the same. They have no bounds: they would point into an object
-        of Python's that may be gone.
+        An iterator shows one moment of the database. (A Snapshot of rocksdict 0.3.29 does not: its iterators show later
+        writes.) Two iterators show the same moment if nothing was written between their creation. The iterators have no
+        bounds: rocksdict would keep pointers to Python objects that may be gone.
         """
         while True:
             sequence = self._db.sequence()
@@ -155,7 +165,7 @@ class Store:
                 return Snapshot(self.path, partition, points, rows)
 
     async def read_aside(self, read: Callable[[], R]) -> R:
-        """Run `read`, which reads snapshots, in the readers' thread: one after the other, and close() waits for it."""
+        """Run `read`, which reads snapshots, in the readers' thread. One `read` runs at a time, and close() waits."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, read)
 
     def meta(self, partition: int) -> Meta | None:
@@ -182,7 +192,7 @@ class Store:
         self._db.delete(prefix_of(partition), prefix_of(partition + 1), _POSITION + prefix_of(partition))
 
     async def drained(self) -> None:
-        """Every write that was begun before is in the store."""
+        """Wait until each write that was begun before this call is in the store."""
         await asyncio.get_running_loop().run_in_executor(self._thread, lambda: None)
 
     def close(self) -> None:
@@ -190,7 +200,7 @@ class Store:
         self._readers.shutdown(wait=True)
         try:
             self._close()
-        except StoreFailed as failed:  # the disk is full: the changelog has what could not be flushed
+        except StoreFailed as failed:  # the disk is full; the changelog has the values that could not be flushed
             write(StoreNotFlushed(reason=failed.cause))
 
     @_failing
@@ -199,7 +209,7 @@ class Store:
 
 
 class Snapshot:
-    """A partition at one moment, by the changelog's keys. Any thread may read it, one at a time; one scan at a time."""
+    """A partition at one moment, by changelog keys. Any thread may read it, one thread and one scan at a time."""
 
     def __init__(self, path: Path, partition: int, points: Cursor, rows: Cursor) -> None:
         self.path = path
@@ -222,7 +232,7 @@ class Snapshot:
         return read_meta(self.get(META_KEY))
 
     def scan(self, lower: bytes, upper: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Entries of [lower, upper), in key order, each read when it is asked for."""
+        """The entries of [lower, upper), in key order. Each entry is read when the caller asks for it."""
         rows, end, skip = self._rows, self._prefix + upper, len(self._prefix)
         try:
             rows.seek(self._prefix + lower)
@@ -238,10 +248,10 @@ _ABSENT: Any = object()
 
 
 class StoredView(dict[bytes, Any], Generic[V]):
-    """One table in one partition: what was read or written lately over what is stored.
+    """One table in one partition: the stored values, and over them the values that were read or written lately.
 
-    A dict for speed: a hit costs no Python call. `generation` bounds it: when the younger half is full it becomes the
-    older one, which is dropped at the next turn if the store has all of it by then.
+    A view is a dict for speed: a hit costs no Python call. `age` bounds its memory: a full younger half becomes the
+    older half. The next time, the older half is dropped if the store has all its values by then.
     """
 
     __slots__ = ("_aged_in", "_decode", "_older", "_prefix", "_store", "dirty", "encode", "name")
@@ -253,7 +263,7 @@ class StoredView(dict[bytes, Any], Generic[V]):
         self._prefix = prefix_of(partition) + definition.name.encode() + b"\x00"
         self._decode = definition.read
         self.encode = definition.encode
-        #: written by the open transaction; None is a deletion
+        #: the values that the open transaction has written; None is a deletion
         self.dirty: dict[bytes, V | None] = {}
         self._older: dict[bytes, V | None] = {}
         self._aged_in = -1
@@ -270,7 +280,7 @@ class StoredView(dict[bytes, Any], Generic[V]):
         self[key] = self.dirty[key] = value
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, V]]:
-        """Entries whose table key starts with `prefix`, in key order, unstored ones included. Not for the hot path."""
+        """The entries whose table key starts with `prefix`, in key order, also unstored ones. Not for the hot path."""
         skip = len(self._prefix)
         found: dict[bytes, Any] = {key[skip:]: _Raw(value) for key, value in self._store.scan(self._prefix + prefix)}
         for recent in (self._older, self):
@@ -281,7 +291,7 @@ class StoredView(dict[bytes, Any], Generic[V]):
                 yield key, self._decode(value.bytes) if isinstance(value, _Raw) else value
 
     def scan_stored(self, prefix: bytes, after: bytes, limit: int) -> list[tuple[bytes, V | None]]:
-        """See `ports`. What it reads is not remembered."""
+        """See `ports`. The view does not remember the values that this method reads."""
         own, older, decode = self._prefix, self._older, self._decode
         found: list[tuple[bytes, V | None]] = []
         for stored, raw in self._store.scan(own + prefix, own + after, limit):
@@ -293,14 +303,15 @@ class StoredView(dict[bytes, Any], Generic[V]):
         return found
 
     def take_dirty(self) -> list[Item]:
-        """The open transaction's writes, encoded once: (store key, value).
+        """The open transaction's writes as (store key, encoded value). Each value is encoded once.
 
-        Raises ValueNotBytes, or what the encoder raises; the view must be forgotten then.
+        Raises ValueNotBytes, or any error of the encoder. The caller must forget the view then.
         """
         prefix, encode, dirty = self._prefix, self.encode, self.dirty
         encoded = [None if value is None else encode(value) for value in dirty.values()]
         kinds = set(map(type, encoded))
-        if kinds != {bytes}:  # the store would refuse other types after the commit; an encoder's None would delete
+        # After the commit, the store would refuse another type, and would take an encoder's None for a deletion.
+        if kinds != {bytes}:
             deletions = sum(value is None for value in dirty.values())
             if kinds - {bytes, NoneType} or encoded.count(None) != deletions:
                 raise ValueNotBytes(self.name)
@@ -309,7 +320,7 @@ class StoredView(dict[bytes, Any], Generic[V]):
         return items
 
     def age(self, limit: int, open_transaction: int, stored_transaction: int) -> None:
-        """Forget the least recent values when more than `limit` are held and the store has them."""
+        """Forget the least recent values, if there are more than `limit` values and the store has the least recent."""
         if len(self) > limit and self._aged_in <= stored_transaction:
             self._older = dict(self)
             self._aged_in = open_transaction

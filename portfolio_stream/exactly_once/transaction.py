@@ -1,8 +1,8 @@
-"""What one Kafka transaction carries, by source partition, before anything of it is sent.
+"""The content of one Kafka transaction, by source partition, before any of it is sent.
 
-Each partition's share is a `Part` of its own: it can be dropped alone (a failed fold, a lost partition) as long as
-nothing of it was produced. Records go straight into record batches while the fold runs: their bytes are built once and
-are the same in every retry.
+Each partition's share is a `Part`. A share can be dropped alone (after a failed fold, or with a lost partition) as long
+as none of its records was produced. Records go into record batches while the fold runs. So their bytes are built once,
+and every retry sends the same bytes.
 """
 
 import time
@@ -22,28 +22,29 @@ Data = bytes | None
 #: extend(timestamp in ms since 1970, keys and values)
 Extend = Callable[[int, Iterable[tuple[bytes, bytes | None]]], None]
 
-BATCH_BYTES = 900_000  # raw; the broker's limit is 1,048,588 and counts compressed bytes
+BATCH_BYTES = 900_000  # uncompressed; the broker's limit is 1,048,588 compressed bytes
 MAGIC, NO_COMPRESSION, TRANSACTIONAL = 2, 0, 1
 TRANSACTIONAL_BIT = 0x10
 ATTRIBUTES_LOW_BYTE = 22  # of a v2 record batch header
 NO_TIMESTAMP = -1
-#: of one record: a broker hangs up at 100 MiB (socket.request.max.bytes), which looks like an outage
+#: the largest record: a broker closes the connection at 100 MiB (socket.request.max.bytes), which looks like an outage
 RECORD_BYTES = 64 << 20
-#: for one topic, of one partition's share: 128 MiB; a transaction has some 32 MiB, but a fold may give much more
+#: the most batches of one share for one topic, 128 MiB: a transaction has some 32 MiB, but a fold may write much more
 SHARE_BATCHES = (128 << 20) // BATCH_BYTES
-LONE_BATCHES = 64  # of one record: the commit sends one after the other, and all must fit into its time-out
+LONE_BATCHES = 64  # batches of one record; the commit sends them one after the other, within the transaction's time-out
 
 
-#: a builder, and how many records it holds
+#: each builder, with the number of records that the builder holds
 Chain = list[tuple[Any, list[int]]]
 
 
 class Batches:
     """The record batches for one partition of one topic, in order.
 
-    `append` is the hot path: one C call a record (0.3 us); a new batch begins when the last one is full. `extend` takes
-    many without a call of Python's for each. Neither refers to its owner: a cycle would keep the batches' memory until
-    the garbage collector's next turn (110 ms of standstill every five seconds, at 5,000 events/s).
+    `append` is the hot path: one C call for each record (0.3 us). A new batch begins when the last batch is full.
+    `extend` takes many records with one Python call. Neither function refers to this object: a reference cycle would
+    keep the batches' memory until the next garbage collection (110 ms of standstill every five seconds, at 5,000
+    events/s).
     """
 
     __slots__ = ("_chain", "append", "extend")
@@ -59,14 +60,14 @@ class Batches:
         return self._chain[-1][1][0]
 
     def build(self, producer_id: int, producer_epoch: int) -> Iterator[bytes]:
-        """The finished batches, once: sequences start at 0 with each producer epoch and count on within it."""
+        """The finished batches. Call this once. Sequences start at 0 with each producer epoch."""
         sequence = 0
         for builder, count in self._chain:
             if count[0] == 0:
                 continue
             builder.set_producer_state(producer_id, producer_epoch, sequence)
             data = bytes(builder.build())
-            if not data[ATTRIBUTES_LOW_BYTE] & TRANSACTIONAL_BIT:  # the broker would take it, visible at once
+            if not data[ATTRIBUTES_LOW_BYTE] & TRANSACTIONAL_BIT:  # readers would see the batch before the commit
                 raise AssertionError("a record batch lacks the transactional bit")
             sequence += count[0]
             yield data
@@ -76,19 +77,20 @@ def _appenders(chain: Chain) -> tuple[Append, Extend]:
     builder, count = _grow(chain)
     append = builder.append
     first = NO_TIMESTAMP
-    alone = 0  # records in a batch of their own
+    alone = 0  # the number of batches that hold one record alone
     no_headers: list[tuple[str, bytes | None]] = []
 
     def add(timestamp: int, key: Data, value: Data, headers: Headers) -> None:
         nonlocal alone, append, builder, count, first
-        listed = list(headers) if headers else no_headers  # aiokafka's C code takes a list alone
-        is_misread = first == NO_TIMESTAMP != timestamp and count[0]  # it would take the next one's for those before
+        listed = list(headers) if headers else no_headers  # aiokafka's C code takes only a list
+        # The builder would give earlier records without a timestamp the timestamp of this one.
+        is_misread = first == NO_TIMESTAMP != timestamp and count[0]
         try:
             if is_misread or append(count[0], timestamp, key, value, listed) is None:
                 builder, count = _grow(chain)
                 append = builder.append
                 append(0, timestamp, key, value, listed)
-        except UnicodeEncodeError:  # a header's name that aiokafka's C code does not write; it wrote nothing
+        except UnicodeEncodeError:  # aiokafka's C code cannot write a header's name, and has written nothing
             alone += 1
             if alone > LONE_BATCHES:
                 raise ShareTooLarge(
@@ -101,13 +103,13 @@ def _appenders(chain: Chain) -> tuple[Append, Extend]:
             return
         if not count[0]:
             first = timestamp
-            _require_bound(builder)  # a record that is larger than a batch is the first of its own
+            _require_bound(builder)  # a record that is larger than a batch begins a batch
         count[0] += 1
 
     def extend(timestamp: int, records: Iterable[tuple[bytes, Data]]) -> None:
         nonlocal append, builder, count, first
         rest = iter(records)
-        for key, value in rest:  # the first one alone can meet records without a timestamp
+        for key, value in rest:  # only the first record can follow records without a timestamp
             add(timestamp, key, value, ())
             break
         number = count[0]
@@ -130,7 +132,7 @@ def _require_bound(builder: Any) -> None:
 
 
 def _full(*_: object) -> None:
-    """A batch that takes no more."""
+    """The `append` of a batch that takes no more records."""
 
 
 def _grow(chain: Chain) -> tuple[Any, list[int]]:
@@ -157,27 +159,27 @@ class Part:
     def __init__(self, partition: int, incarnation: int) -> None:
         self.partition = partition
         self.incarnation = incarnation
-        #: next source offset, None until a slice was acknowledged
+        #: the next source offset; None until the first slice is acknowledged
         self.position: int | None = None
-        #: the first source record that was acknowledged
+        #: the first acknowledged source record
         self.first: Any = None
         self.events = 0
         self.counts: Counter[str] = Counter()
         self.batches: dict[Topic, Batches] = {}
-        #: what an operator moved to the dead letters: source records, or batches that pose as one
+        #: the source records that an operator moved to the dead letters; an unreadable batch counts as one record
         self.skipped: list[Any] = []
-        #: (timestamp in ms of a slice's last record, records): for the latency figures
+        #: for the latency figures: (timestamp in ms of a slice's last record, number of the slice's records)
         self.latest_timestamps: list[tuple[int, int]] = []
 
     def failure(self, what: str, error: BaseException) -> Failure:
-        """All that it holds cannot be committed."""
-        assert self.position is not None  # noqa: S101  only such is closed
+        """The failure of all source records of this share."""
+        assert self.position is not None  # noqa: S101  no share without a position is closed
         last = self.position - 1
         return Failure(self.partition, what, error, first=self.first, last=last, records=self.events)
 
     @property
     def batch_count(self) -> int:
-        """Full record batches, but the last of each topic."""
+        """The number of record batches. All are full but the last batch of each topic."""
         return sum(len(batches) for batches in self.batches.values())
 
     def appender(self, topic: Topic) -> Append:
@@ -191,18 +193,18 @@ class Part:
 
 
 class Transaction:
-    """Opened under one member epoch, which its offsets are stamped with (KIP-447, KIP-1251)."""
+    """A transaction is opened under one member epoch. Its offsets carry that epoch (KIP-447, KIP-1251)."""
 
     __slots__ = ("bytes", "member_epoch", "number", "opened", "parts", "session")
 
     def __init__(self, number: int) -> None:
         self.number = number
-        #: source bytes that were handed out in it
+        #: the bytes of the source records that were handed out in this transaction
         self.bytes = 0
         self.session = -1
         self.member_epoch = -1
         self.parts: dict[int, Part] = {}
-        #: monotonic seconds at which its first slice was handed out
+        #: monotonic seconds at which the first slice of this transaction was handed out
         self.opened = 0.0
 
     def stamp(self, session: int, member_epoch: int) -> None:
@@ -221,7 +223,7 @@ class Transaction:
 
     @property
     def held_bytes(self) -> int:
-        """Of source records, or of what the folds made of them, whichever are more."""
+        """The bytes of the source records, or of the folds' full record batches, whichever are more."""
         batches = sum(part.batch_count - len(part.batches) for part in self.parts.values())
         return max(self.bytes, batches * BATCH_BYTES)
 

@@ -1,7 +1,8 @@
 """Sends one transaction: offsets, then records, then EndTxn (KIP-890 transactions v2, KIP-447 fencing).
 
-Steps, states and what each error means stand in `protocol`; this module only sends what they allow. Nothing is ever in
-flight when a method returns or raises: every request was answered, or its connection is closed and its effect unknown.
+`protocol` says which step may follow and what each error means. This module sends only what `protocol` allows. When a
+method returns or raises, no request is in flight: each request was answered, or its connection is closed and its effect
+is unknown.
 """
 
 import asyncio
@@ -40,12 +41,13 @@ _offsets = schema("txn_offset_commit", 5)
 _produce = schema("produce", 12)
 _end = schema("end_txn", 5)
 
-TRANSACTION_TIMEOUT_SECONDS = 5.0  # a dead worker's open transaction hides later output for at most this long
-STEP_DEADLINE_SECONDS = 10.0  # twice the time-out: the coordinator has aborted by then, going on is pointless
-SETTLE_LOG_SECONDS = 5.0
-REQUEST_BYTES = 16 << 20  # a broker takes 100 MiB (socket.request.max.bytes), and holds each in its small heap
-BACKOFF_SECONDS, BACKOFF_CAP_SECONDS = 0.001, 0.1  # markers of the last transaction are pending for 3 ms, p99 11 ms
+TRANSACTION_TIMEOUT_SECONDS = 5.0  # the open transaction of a dead worker hides later outputs for at most this long
+STEP_DEADLINE_SECONDS = 10.0  # twice the transaction's time-out: the coordinator has aborted the transaction by then
+SETTLE_LOG_SECONDS = 5.0  # between two warnings about a transaction whose outcome is still unknown
+REQUEST_BYTES = 16 << 20  # a broker takes 100 MiB (socket.request.max.bytes), but holds each request in its small heap
+BACKOFF_SECONDS, BACKOFF_CAP_SECONDS = 0.001, 0.1  # the last transaction's markers are pending for 3 ms, p99 11 ms
 
+#: the offset behind the last record that a transaction wrote to each partition
 Endings = dict[TopicPartition, int]
 
 
@@ -67,13 +69,13 @@ class Writer:
         self.state = State.BROKEN  # until start()
         self.producer_id, self.producer_epoch = -1, -1
         self._commit_sent = False
-        #: monotonic seconds at which the coordinator last wrote down how a transaction of ours ended
+        #: monotonic seconds at which the coordinator last told how a transaction of this worker ended
         self.last_end = 0.0
-        #: retries by "step error"
+        #: the number of retries of each step after each error, by "step error"
         self.retries: Counter[str] = Counter()
 
     async def start(self) -> None:
-        """Abort what a former process of this identity left open, and fence it. Once a process, at its start."""
+        """Fence the former process of this identity, and abort its open transaction. Call this once, at the start."""
         request = _init.InitProducerIdRequest(
             transactional_id=self.transactional_id,
             transaction_timeout=timedelta(seconds=TRANSACTION_TIMEOUT_SECONDS),
@@ -82,9 +84,9 @@ class Writer:
         self._begin(reply)
 
     async def send_offsets(self, topic: str, parts: Sequence[Part], *, member_id: str, member_epoch: int) -> None:
-        """Step 1: the consumed offsets, refused for a member that does not own them.
+        """Step 1: send the consumed offsets. The coordinator refuses a member that does not own the partitions.
 
-        Raises StaleEpoch (send again with a newer one), MembershipBroken or Doubt.
+        Raises StaleEpoch (send the offsets again with a newer epoch), MembershipBroken or Doubt.
         """
         request = _offsets.TxnOffsetCommitRequest(
             transactional_id=self.transactional_id,
@@ -111,9 +113,9 @@ class Writer:
         self.state = following
 
     async def send_records(self, parts: Sequence[Part]) -> Endings:
-        """Step 2: all record batches; the offset behind the last record of each partition, where the broker told it."""
+        """Step 2: send all record batches. Returns the endings that a broker has told."""
         following = after(self.state, Step.PRODUCE)
-        rounds: list[dict[TopicPartition, bytes]] = []  # one batch in flight a partition
+        rounds: list[dict[TopicPartition, bytes]] = []  # each partition has at most one batch in flight
         last_count: dict[TopicPartition, int] = {}
         for part in parts:
             for topic, batches in part.batches.items():
@@ -131,7 +133,7 @@ class Writer:
         return {target: ending for target, ending in endings.items() if ending >= 0}
 
     async def commit(self) -> None:
-        """Step 3. When it raises Doubt, only settle() can tell whether the transaction is committed."""
+        """Step 3: commit. After a Doubt, only settle() can tell whether the transaction is committed."""
         after(self.state, Step.COMMIT)
         self._commit_sent = True
         reply = await self._ask(
@@ -140,9 +142,10 @@ class Writer:
         self._begin(reply)
 
     async def settle(self) -> None:
-        """Make the coordinator say how the last transaction ended, however long it takes, and be ready for the next.
+        """Ask the coordinator how the last transaction ended, until the coordinator answers. Then be READY.
 
-        EndTxn(abort) with our own pair is idempotent. Raises Superseded if a successor lives.
+        EndTxn(abort) with our own producer id and epoch is idempotent. Raises Superseded if another process has the
+        identity.
         """
         if self.state is State.DEAD:
             raise Superseded(self.transactional_id)
@@ -159,7 +162,7 @@ class Writer:
     async def _settle_once(self) -> None:
         request = self._end_request(committed=False)
         reply = await self._ask(Step.ABORT, request, self._coordinators.transaction, _own_code)
-        if reply is None:  # our commit had won: the same commit again brings the pair
+        if reply is None:  # EndTxn(commit) took effect: its answer brings the next producer id and epoch
             if not self._commit_sent:
                 raise PortfolioStreamError("The coordinator reports a commit that this worker never sent.")
             request = self._end_request(committed=True)
@@ -190,7 +193,7 @@ class Writer:
         lane: Lane = Lane.TRANSACTION,
         deadline: float = STEP_DEADLINE_SECONDS,
     ) -> Any:
-        """A coordinator's answer, None for WON; the same bytes until it is final."""
+        """Send the same bytes until the answer is final. Returns the answer, or None for WON."""
         until = time.monotonic() + deadline
         for attempt in count():
             try:
@@ -219,7 +222,7 @@ class Writer:
 
     def _raise(self, step: Step, error: E, action: Action) -> None:
         if action is Action.RESTAMP:
-            raise StaleEpoch(step, error.name)  # nothing of it is pending: the state stays
+            raise StaleEpoch(step, error.name)  # no offset is pending, so the state stays
         self.state = State.BROKEN
         if action is Action.SUPERSEDED:
             self.state = State.DEAD
@@ -234,7 +237,10 @@ class Writer:
         raise Doubt(step, error.name)
 
     async def _write(self, batches: Mapping[TopicPartition, bytes]) -> dict[TopicPartition, int]:
-        """One Produce a leader; each partition again with the same bytes until it is in the log. Base offsets or -1."""
+        """Send each batch, with the same bytes in each try, until the batch is in its partition's log.
+
+        Returns the base offset of each batch, or -1 where the broker did not tell it.
+        """
         written: dict[TopicPartition, int] = {}
         until = time.monotonic() + STEP_DEADLINE_SECONDS
         for attempt in count():
@@ -260,7 +266,10 @@ class Writer:
     async def _write_once(
         self, todo: Mapping[TopicPartition, bytes], written: dict[TopicPartition, int]
     ) -> dict[TopicPartition, E]:
-        """As much as one request a leader carries; what is in neither answer is for the next one."""
+        """Send one request to each leader. Add the accepted batches to `written`; return the errors of the others.
+
+        A batch that does not fit into its leader's request is in neither result. The next call sends that batch.
+        """
         leaders: dict[int, dict[TopicPartition, bytes]] = defaultdict(dict)
         sizes: Counter[int] = Counter()
         codes: dict[TopicPartition, E] = {}
@@ -305,7 +314,7 @@ def _own_code(reply: Any) -> E:
 
 
 def _worst_code(reply: Any) -> E:
-    """A TxnOffsetCommit's verdict over all partitions: a final error wins over one that passes."""
+    """One error for all partitions of a TxnOffsetCommit. An error that no retry can help hides the other errors."""
     codes = {p.error_code for topic in reply.topics for p in topic.partitions} - {E.none}
     final = {code for code in codes if action_for(Step.OFFSETS, code) not in (Action.RETRY, Action.FIND)}
     return next(iter(final or codes), E.none)
