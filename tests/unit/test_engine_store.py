@@ -56,16 +56,16 @@ def test_a_restart_is_the_same_member(tmp_path: Path) -> None:
 
 
 def test_a_restart_knows_what_became_of_its_name(tmp_path: Path) -> None:
-    """A name that a goodbye without an answer has spoilt is spoilt for the next process; the identity stays."""
+    """The next process learns that a join or a goodbye under the member id may be under way; the identity stays."""
     first = claim(tmp_path, "w1")
     first.name.unsettle()
     free(first)
     second = claim(tmp_path, "w1")
-    assert (first.member_id, True) == (second.name.value, second.name.is_spoilt)
-    second.name.settle()
+    assert (first.member_id, True) == (second.name.value, second.name.is_unsettled)
+    second.name.settle(takes_next=True)
     free(second)
     third = claim(tmp_path, "w1")
-    assert (f"{first.member_id}.1", False) == (third.name.value, third.name.is_spoilt)
+    assert (f"{first.member_id}.1", False) == (third.name.value, third.name.is_unsettled)
     assert first.member_id == second.member_id == third.member_id
     free(third)
 
