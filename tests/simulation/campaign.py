@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from multiprocessing import get_context
 from random import SystemRandom
 from typing import NamedTuple
 
@@ -40,7 +41,7 @@ def tally_of(plan: Plan) -> Tally:
 def run_all(plans: Iterator[Plan], jobs: int) -> Iterator[Tally]:
     """As they end."""
     pending: set[Future[Tally]] = set()
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(jobs, get_context("fork")) as pool:  # a fork has the seeded bug of its parent
         try:
             for plan in plans:
                 pending.add(pool.submit(tally_of, plan))

@@ -1,262 +1,404 @@
 """Bugs that somebody could write into the engine: each must be caught, or the simulation proves nothing.
 
-A mutation is a piece of the engine's source and what stands there instead, put in while the module is imported. The
-piece must occur exactly once: a table that no longer fits the engine fails.
+A seeded bug replaces named functions, rows of literal tables or numbers of the engine, or it stands at one of the
+engine's ports (see `hooks`). A bug may need several hooks: the engine has a second check behind some of its steps, and
+that check would undo the harm.
 """
 
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
-from pathlib import Path
-from types import CodeType
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from typing import Any
 
-PACKAGE = "portfolio_stream.exactly_once"
+import msgspec
+from aiokafka import errors as kafka_errors
+from kio.schema.errors import ErrorCode as E
+
+from portfolio_stream.exactly_once.beat_content import Owes
+from portfolio_stream.exactly_once.database import Item
+from portfolio_stream.exactly_once.membership_life import Event
+from portfolio_stream.exactly_once.protocol import Action, StaleEpoch, State, Step, after
+from portfolio_stream.exactly_once.slices import cut
+from portfolio_stream.exactly_once.store import StoredView
+from portfolio_stream.kafka.offset_lookup import LATEST, READ_COMMITTED
+from portfolio_stream.kafka.reach import LOST
+from tests.simulation.hooks import ENGINE, Hook, Line, Number, OnTheLine, Replaced, Row, installed
+from tests.simulation.kafka import answers
+from tests.simulation.kafka.transactions import Pair
+from tests.simulation.ledger import CHANGELOG
+
+COMMITS = f"{ENGINE}commits:Commits"
+ENGINE_CLASS = f"{ENGINE}engine:Engine"
+MEMBERSHIP = f"{ENGINE}membership:Membership"
+PARTITIONS = f"{ENGINE}partitions:Partitions"
+RECOVERY = f"{ENGINE}recovery:Recovery"
+VIEW = f"{ENGINE}store:StoredView"
+WRITER = f"{ENGINE}writer:Writer"
+
+Send = Callable[[Any], Awaitable[Any]]
+Call = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
     name: str
-    #: below PACKAGE
-    module: str
-    old: str
-    new: str
-    #: the check behind it, in another module, that would undo the harm and is taken away as well
-    behind: "Mutation | None" = None
+    hooks: Sequence[Hook]
     #: the profile of the runs that are to find it
     profile: str = "storm"
 
+    def installed(self) -> AbstractContextManager[Mapping[str, int]]:
+        """The engine has the bug inside of it. Gives how often each hook was used."""
+        return installed(self.hooks)
 
-#: META and the group's offset need not agree: what a recovery reads too early is believed
-_BELIEVES = Mutation(
-    "a recovery believes what it read", "recovery",
-    "        if meta.offset != group:\n", "        if False:\n",
-)  # fmt: skip
-#: stock aiokafka sends this generation: the coordinator takes it from anybody
-_NOBODY = Mutation(
-    "offsets that name no member", "writer",
-    "            generation_id=member_epoch,\n            member_id=member_id,\n",
-    "            generation_id=-1,\n            member_id='',\n",
-)  # fmt: skip
+
+# -- bugs on the line between an engine and its brokers
+
+
+class NamesNobody(Line):
+    """Stock aiokafka sends this generation: the coordinator takes the offsets from anybody."""
+
+    async def ask(self, request: Any, send: Send) -> Any:
+        if _api(request) == "TxnOffsetCommit":
+            self.use()
+            request = replace(request, generation_id=-1, member_id="")
+        return await send(request)
+
+
+class StampsTheNewestEpoch(Line):
+    """Offsets carry the epoch of the last heartbeat's answer, and not the epoch under which their records were read."""
+
+    newest: tuple[str, int] | None = None
+
+    async def ask(self, request: Any, send: Send) -> Any:
+        if _api(request) == "TxnOffsetCommit" and self.newest is not None:
+            member_id, epoch = self.newest
+            if epoch != request.generation_id:
+                self.use()
+            request = replace(request, generation_id=epoch, member_id=member_id)
+        answer = await send(request)
+        if _api(request) == "ConsumerGroupHeartbeat" and answer.error_code is E.none and answer.member_epoch > 0:
+            self.newest = request.member_id, answer.member_epoch
+        return answer
+
+
+class AnySession:
+    """Equal to every session."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class TakesSilenceForSuccess(Line):
+    """A commit without an answer counts as committed."""
+
+    async def ask(self, request: Any, send: Send) -> Any:
+        try:
+            return await send(request)
+        except (*LOST, kafka_errors.KafkaError):
+            if _api(request) != "EndTxn" or not request.committed:
+                raise
+            self.use()
+            return answers.end_txn(E.none, Pair(request.producer_id, request.producer_epoch + 1))
+
+
+class AsksForTheOtherVerdict(Line):
+    """A commit that had no answer is sent again as an abort."""
+
+    unanswered: Pair | None = None
+
+    async def ask(self, request: Any, send: Send) -> Any:
+        if _api(request) != "EndTxn":
+            return await send(request)
+        pair = Pair(request.producer_id, request.producer_epoch)
+        if not request.committed:
+            self.unanswered = None
+        elif self.unanswered == pair:
+            self.use()
+            request = replace(request, committed=False)
+        try:
+            answer = await send(request)
+        except BaseException:
+            self.unanswered = pair if request.committed else None
+            raise
+        return answer
+
+
+class ReadsToTheLastStableOffset(Line):
+    """The changelog's end is the last stable offset: what a pending transaction holds is left out."""
+
+    async def ask(self, request: Any, send: Send) -> Any:
+        asks_for_end = _api(request) == "ListOffsets" and request.topics[0].partitions[0].timestamp == LATEST
+        if asks_for_end and request.topics[0].name == CHANGELOG:
+            self.use()
+            request = replace(request, isolation_level=READ_COMMITTED)
+        return await send(request)
+
+
+class AsksForUnstableOffsets(Line):
+    """The group's offsets are read although a pending transaction may change them."""
+
+    async def ask(self, request: Any, send: Send) -> Any:
+        if _api(request) == "OffsetFetch":
+            self.use()
+            request = replace(request, require_stable=False)
+        return await send(request)
+
+
+#: the member epoch as it was when a heartbeat began to wait for the heartbeat before
+EPOCH_BEFORE: ContextVar[int] = ContextVar("epoch_before", default=0)
+
+
+class SendsTheEpochOfBefore(Line):
+    async def ask(self, request: Any, send: Send) -> Any:
+        if _api(request) == "ConsumerGroupHeartbeat" and request.member_epoch > 0:
+            self.use()
+            request = replace(request, member_epoch=EPOCH_BEFORE.get())
+        return await send(request)
+
+
+def _api(request: Any) -> str:
+    return type(request).__name__.removesuffix("Request")
+
+
+# -- bugs in a transaction's steps
+
+
+async def sends_no_offsets(send_offsets: Call, writer: Any, *args: Any, **kwargs: Any) -> None:
+    writer.state = after(writer.state, Step.OFFSETS)
+
+
+async def commits_offsets_alone(send_offsets: Call, writer: Any, *args: Any, **kwargs: Any) -> None:
+    await send_offsets(writer, *args, **kwargs)
+    writer.state = after(writer.state, Step.PRODUCE)
+    await writer.commit()
+    writer.state = State.RESERVED
+
+
+async def postpones_offsets(send_offsets: Call, writer: Any, *args: Any, **kwargs: Any) -> None:
+    writer.postponed = lambda: send_offsets(writer, *args, **kwargs)
+    writer.state = State.RESERVED
+
+
+async def sends_offsets_after_records(send_records: Call, writer: Any, parts: Any) -> Any:
+    endings = await send_records(writer, parts)
+    writer.state = State.READY
+    with suppress(StaleEpoch):
+        await writer.postponed()
+    writer.state = State.WRITTEN
+    return endings
+
+
+async def ends_too_far(send_records: Call, writer: Any, parts: Any) -> Any:
+    return {target: ending + 3 for target, ending in (await send_records(writer, parts)).items()}
+
+
+def stamps_any_session(stamp: Call, transaction: Any, session: int, member_epoch: int) -> None:
+    stamp(transaction, AnySession(), member_epoch)
+
+
+def names_the_offset_before(encode_meta: Call, meta: Any) -> bytes:
+    encoded: bytes = encode_meta(msgspec.structs.replace(meta, offset=meta.offset - 1))
+    return encoded
+
+
+async def forgets_decisions(close: Call, commits: Any) -> None:
+    for part in commits.open.parts.values():
+        part.skipped.clear()
+    await close(commits)
+
+
+# -- bugs in what is stored
+
+
+class EagerView(StoredView[Any]):
+    """Its values are written to the store when they are encoded, before the commit."""
+
+    def __init__(self, definition: Any, store: Any, partition: int) -> None:
+        super().__init__(definition, store, partition)
+        self.store = store
+        self.writes: set[Any] = set()
+
+    def take_dirty(self) -> list[Item]:
+        items = super().take_dirty()
+        self.writes.add(asyncio.get_running_loop().create_task(self.store.write(items, {})))
+        return items
+
+
+def makes_an_eager_view(view: Call, *args: Any) -> StoredView[Any]:
+    return EagerView(*args)
+
+
+def leaves_tombstones_out(take_dirty: Call, view: Any) -> list[Item]:
+    return [item for item in take_dirty(view) if item[1] is not None]
+
+
+def forgets_what_is_not_stored(age: Call, view: Any, limit: int, open_transaction: int, stored: float) -> None:
+    held = len(view)
+    age(view, limit, open_transaction, stored)
+    if len(view) < held:
+        age(view, -1, open_transaction, math.inf)  # and once more, with nothing left to keep
+
+
+# -- bugs in what is forgotten, and when
+
+
+def keeps_views_after_a_drop(forget_views: Call, partitions: Any, these: Collection[int]) -> None:
+    """Engine drops all partitions of the topic, as a range, and a revocation or a recovery names a set."""
+    if isinstance(these, range):
+        partitions.keeps_views = True
+    if not hasattr(partitions, "keeps_views"):
+        forget_views(partitions, these)
+
+
+def keeps_views_of_what_was_given_back(forget_views: Call, partitions: Any, these: Collection[int]) -> None:
+    given_back = partitions.__dict__.setdefault("given_back", set())
+    if isinstance(these, range):
+        given_back.clear()
+    elif isinstance(these, frozenset):
+        given_back |= these
+    forget_views(partitions, set(these) - given_back)
+
+
+async def hands_out_what_was_dropped(
+    hand_out_all: Call, engine: Any, deliver: Any, partition: int, batches: list[list[Any]], incarnation: int
+) -> None:
+    for records, size in cut(batches, lambda: engine._slice_records(partition)):
+        if engine._stopping:
+            return
+        await engine._hand_out(deliver, partition, records, size)
+
+
+def acknowledges(failed: Call, engine: Any, piece: Any, error: BaseException) -> None:
+    engine.acknowledged(piece)
+
+
+def encodes_what_can_be(dirty_items: Call, partitions: Any, partition: int) -> Iterator[Item]:
+    try:
+        yield from dirty_items(partitions, partition)
+    except Exception:  # noqa: BLE001  that is the bug
+        return
+
+
+def notes_a_failed_encoding(dirty_items: Call, partitions: Any, partition: int) -> Iterator[Item]:
+    try:
+        yield from dirty_items(partitions, partition)
+    except Exception:
+        partitions.not_bumped = partition
+        raise
+
+
+def leaves_the_incarnation(bump: Call, partitions: Any, these: Collection[int]) -> None:
+    if tuple(these) == (partitions.__dict__.pop("not_bumped", None),):
+        return
+    bump(partitions, these)
+
+
+def keeps_the_share(drop_parts: Call, commits: Any, these: Collection[int]) -> None:
+    """A failure drops the share of one partition, and gives it as a tuple."""
+    if not isinstance(these, tuple):
+        drop_parts(commits, these)
+
+
+def believes_what_it_read(
+    disagreement: Call, recovery: Any, partition: int, meta: Any, group: int, *bounds: int
+) -> Any:
+    return disagreement(recovery, partition, meta, meta.offset, *bounds)
+
+
+def has_asked_long_enough(problem: Call, recovery: Any, partition: int, *args: Any) -> Any:
+    recovery._deadlines[partition] = -math.inf
+    return problem(recovery, partition, *args)
+
+
+async def remembers_the_epoch_of_before(beat: Call, membership: Any) -> None:
+    EPOCH_BEFORE.set(membership.epoch)
+    await beat(membership)
+
+
 MUTATIONS = (
-    _NOBODY,
+    Mutation("offsets that name no member", [OnTheLine(NamesNobody)]),
+    Mutation("offsets outside of the transaction", [Replaced(WRITER, "send_offsets", commits_offsets_alone)]),
+    Mutation("no offsets at all", [Replaced(WRITER, "send_offsets", sends_no_offsets)]),
+    Mutation("store written before the commit", [Replaced(f"{ENGINE}partitions", "StoredView", makes_an_eager_view)]),
     Mutation(
-        "offsets outside of the transaction", "commits",
-        "        parts = await self._reserve(transaction, parts)\n",
-        "        parts = await self._reserve(transaction, parts)\n"
-        "        self._writer.state = after(self._writer.state, Step.PRODUCE)\n"
-        "        await self._writer.commit()\n"
-        "        self._writer.state = State.RESERVED\n",
+        "newest member epoch stamped, whatever was lost",
+        [
+            OnTheLine(StampsTheNewestEpoch),
+            Replaced(f"{ENGINE}transaction:Transaction", "stamp", stamps_any_session),
+        ],
+    ),
+    Mutation("overlay kept after an abort", [Replaced(PARTITIONS, "forget_views", keeps_views_after_a_drop)]),
+    Mutation(
+        "recovery to the last stable offset instead of the end",
+        [
+            OnTheLine(ReadsToTheLastStableOffset),
+            Replaced(RECOVERY, "_disagreement", believes_what_it_read),
+        ],
     ),
     Mutation(
-        "no offsets at all", "writer",
-        "        await self._ask(Step.OFFSETS, request, self._coordinators.group, _worst_code, lane=Lane.OFFSETS)\n",
-        "",
+        "records before the offsets were accepted",
+        [
+            Replaced(WRITER, "send_offsets", postpones_offsets),
+            Replaced(WRITER, "send_records", sends_offsets_after_records),
+        ],
     ),
     Mutation(
-        "store written before the commit", "commits",
-        "        await self._writer.commit()\n        self._count(",
-        "        await self._store.write(chain.from_iterable(items.values()), {})\n"
-        "        await self._writer.commit()\n        self._count(",
+        "commit although a record batch was refused",
+        [Row(f"{ENGINE}protocol", "ACTIONS", (Step.PRODUCE, E.not_leader_or_follower), Action.DONE)],
     ),
     Mutation(
-        "newest member epoch stamped, whatever was lost", "commits",
-        "        epoch = transaction.member_epoch\n        while True:\n"
-        "            if transaction.session != member.session:",
-        "        epoch = member.epoch\n        while True:\n            if False:",
+        "records handed out that were read before a drop",
+        [Replaced(ENGINE_CLASS, "_hand_out_all", hands_out_what_was_dropped)],
     ),
+    Mutation("a failed fold acknowledges", [Replaced(ENGINE_CLASS, "failed", acknowledges)]),
+    Mutation("a failed encoding acknowledges", [Replaced(PARTITIONS, "dirty_items", encodes_what_can_be)]),
     Mutation(
-        "overlay kept after an abort", "engine",
-        "        _raise_fatal(await self._commits.ended())\n        self._handout.take_failures()\n"
-        "        suspects = dict(self.partitions.suspects)\n        self._let_go(every)\n",
-        "        _raise_fatal(await self._commits.ended())\n        self._handout.take_failures()\n"
-        "        suspects = dict(self.partitions.suspects)\n"
-        "        self.partitions.bump(every)\n        self._commits.drop_parts(every)\n"
-        "        self.partitions.forget_views = lambda partitions: None\n",
+        "a failed encoding leaves what its slices had been read",
+        [
+            Replaced(PARTITIONS, "dirty_items", notes_a_failed_encoding),
+            Replaced(PARTITIONS, "bump", leaves_the_incarnation),
+        ],
     ),
-    Mutation(
-        "recovery to the last stable offset instead of the end", "replay",
-        "            ends = await log_offsets(self._client, self._topic, firsts, LATEST)\n",
-        "            ends = await log_offsets(self._client, self._topic, firsts, LATEST, 1)\n",
-        _BELIEVES,
-    ),
-    Mutation(
-        "records before the offsets were accepted", "commits",
-        "        parts = await self._reserve(transaction, parts)\n"
-        "        if not parts:\n"
-        '            raise Doubt(None, "every partition of the transaction was lost")\n'
-        "        endings = await self._send_records(parts)\n",
-        "        self._writer.state = State.RESERVED\n"
-        "        endings = await self._send_records(parts)\n"
-        "        self._writer.state = State.READY\n"
-        "        try:\n"
-        "            parts = await self._reserve(transaction, parts)\n"
-        "        except StaleEpoch:\n"
-        "            pass\n"
-        "        self._writer.state = State.WRITTEN\n",
-    ),
-    Mutation(
-        "commit although a record batch was refused", "writer",
-        "                if action not in (Action.RETRY, Action.FIND):\n",
-        "                if error is E.invalid_producer_epoch or attempt > 1:\n"
-        "                    written[target] = -1\n"
-        "                elif action not in (Action.RETRY, Action.FIND):\n",
-    ),
-    Mutation(
-        "records handed out that were read before a drop", "engine",
-        " or partition not in known.running or known.incarnation(partition) != incarnation:\n                return\n",
-        ":\n                return\n",
-    ),
-    Mutation(
-        "a failed fold acknowledges", "engine",
-        "            self.partitions.bump((piece.partition,))\n            self._handout.failures.append("
-        "piece.failure(error))\n",
-        "            piece.acknowledge()\n",
-    ),
-    Mutation(
-        "a failed encoding acknowledges", "commits",
-        "        items = list(self._partitions.dirty_items(part.partition))\n",
-        "        items = []\n        try:\n            items.extend(self._partitions.dirty_items(part.partition))\n"
-        "        except Exception:\n            pass\n",
-    ),
-    Mutation(
-        "a failed encoding leaves what its slices had been read", "commits",
-        "                self._partitions.bump((part.partition,))\n", "",
-    ),
-    Mutation(
-        "an unanswered commit taken for committed", "writer",
-        "        reply = await self._ask(\n            Step.COMMIT, self._end_request(committed=True), "
-        "self._coordinators.transaction, _own_code\n        )\n        self._begin(reply)\n",
-        "        reply = await call(self._client, await self._coordinators.transaction(), Lane.TRANSACTION, "
-        "self._end_request(committed=True))\n"
-        "        if reply.error_code is E.none:\n            self._begin(reply)\n",
-    ),
-    Mutation(
-        "recovery from offsets that a transaction still holds", "recovery",
-        "            is_stable=True,\n", "            is_stable=False,\n",
-    ),
-    Mutation(
-        "changelog position a record too far", "commits",
-        "Position(topic_id=self._changelog_id, offset=endings[target], written_at=now)",
-        "Position(topic_id=self._changelog_id, offset=endings[target] + 3, written_at=now)",
-    ),
-    Mutation(
-        "tombstones left out of the changelog", "store",
-        "        dirty.clear()\n        return items\n",
-        "        dirty.clear()\n        return [item for item in items if item[1] is not None]\n",
-    ),
-    Mutation(
-        "a failed fold's share kept in the open transaction", "engine",
-        "        self._commits.drop_parts((partition,))\n        self.partitions.forget_views((partition,))\n"
-        "        suspect =",
-        "        self.partitions.forget_views((partition,))\n        suspect =",
-    ),
+    Mutation("an unanswered commit taken for committed", [OnTheLine(TakesSilenceForSuccess)]),
+    Mutation("recovery from offsets that a transaction still holds", [OnTheLine(AsksForUnstableOffsets)]),
+    Mutation("changelog position a record too far", [Replaced(WRITER, "send_records", ends_too_far)]),
+    Mutation("tombstones left out of the changelog", [Replaced(VIEW, "take_dirty", leaves_tombstones_out)]),
+    Mutation("a failed fold's share kept in the open transaction", [Replaced(COMMITS, "drop_parts", keeps_the_share)]),
     Mutation(  # it was there once: chaos found it
-        "a heartbeat that sends the epoch of before it waited", "membership",
-        "                await self._send(beat, self._epoch_of(beat))\n",
-        "                await self._send(beat, self._epoch_of(beat) if beat is Beat.GOODBYE else before)\n",
-        Mutation(
-            "which it read then", "membership",
-            "        async with self._lock:",
-            "        before = self.epoch\n        async with self._lock:",
-        ),
+        "a heartbeat that sends the epoch of before it waited",
+        [OnTheLine(SendsTheEpochOfBefore), Replaced(MEMBERSHIP, "beat", remembers_the_epoch_of_before)],
     ),
     Mutation(
-        "views kept of a partition that was given back", "partitions",
-        "        self.bump(partitions)\n        self.forget_views(partitions)\n        for partition in partitions:\n",
-        "        self.bump(partitions)\n        for partition in partitions:\n",
-        Mutation(
-            "views kept before a recovery", "engine",
-            "drop_parts(undecided)\n        self.partitions.forget_views(undecided)\n        recovered =",
-            "drop_parts(undecided)\n        recovered =",
-            Mutation(
-                "views kept after it", "engine", "            known.forget_views((decided.partition,))\n", "",
-            ),
-        ),
+        "views kept of a partition that was given back",
+        [Replaced(PARTITIONS, "forget_views", keeps_views_of_what_was_given_back)],
     ),
+    Mutation("values forgotten before the store has them", [Replaced(VIEW, "age", forgets_what_is_not_stored)]),
+    Mutation("an operator's decision without a record of it", [Replaced(COMMITS, "close", forgets_decisions)]),
     Mutation(
-        "values forgotten before the store has them", "store",
-        "            self._older = dict(self)\n", "            self._older = {}\n",
-    ),
-    Mutation(
-        "an operator's decision without a record of it", "commits",
-        "        items += [(prefix + skip_key(record.offset), skip_value(record)) for record in part.skipped]\n", "",
-    ),
-    Mutation(
-        "META that names the offset before", "commits", "            offset=part.position,\n",
-        "            offset=part.position - 1,\n",
+        "META that names the offset before", [Replaced(f"{ENGINE}commits", "encode_meta", names_the_offset_before)]
     ),
     Mutation(  # it was there once: the simulation found it
-        "a target whose answer was lost is not asked for again", "beat_content",
-        "    Event.FAILED: Owes.EVERYTHING,\n    Event.UNANSWERED: Owes.EVERYTHING,\n",
-        "    Event.FAILED: Owes.SAME,\n    Event.UNANSWERED: Owes.SAME,\n",
-        Mutation("nor now and then", "beat_content", "ANNOUNCE_SECONDS = 5.0", 'ANNOUNCE_SECONDS = float("inf")'),
+        "a target whose answer was lost is not asked for again",
+        [
+            Row(f"{ENGINE}beat_content", "OWES", (Event.FAILED,), Owes.SAME),
+            Row(f"{ENGINE}beat_content", "OWES", (Event.UNANSWERED,), Owes.SAME),
+            Number(f"{ENGINE}beat_content", "ANNOUNCE_SECONDS", math.inf),
+        ],
     ),
+    Mutation("a difference believed at once", [Replaced(RECOVERY, "_problem", has_asked_long_enough)]),
     Mutation(
-        "a difference believed at once", "recovery",
-        "                is_last_try = time.monotonic() > self._deadlines.get(partition, math.inf)\n",
-        "                is_last_try = True\n",
+        "a store that was away for too long is read on",
+        [Number(f"{ENGINE}replay", "ABSENCE_SHARE", math.inf)],
+        profile="days",
     ),
-    Mutation(
-        "a store that was away for too long is read on", "replay",
-        " and absent < max_absence:\n", ":\n", profile="days",
-    ),
-    Mutation(
-        "the other verdict while the first may be in flight", "writer",
-        '        after(self.state, Step.COMMIT)\n        self._commit_sent = True\n',
-        '        after(self.state, Step.COMMIT)\n        self._commit_sent = True\n'
-        "        if self.retries.total() % 40 == 39:\n            return self._begin(self)\n",
-    ),
-)  # fmt: skip
+    Mutation("the other verdict while the first may be in flight", [OnTheLine(AsksForTheOtherVerdict)]),
+)
 
 
 def named(name: str) -> Mutation:
     return next(mutation for mutation in MUTATIONS if mutation.name == name)
-
-
-def install(mutation: Mutation) -> None:
-    """From the next import on. The modules must not have been imported."""
-    edits = [mutation]
-    while edits[-1].behind is not None:
-        edits.append(edits[-1].behind)
-    modules = {f"{PACKAGE}.{edit.module}" for edit in edits}
-    assert not modules & sys.modules.keys(), f"{modules} are imported already"
-    sys.meta_path.insert(0, _Finder(edits))
-
-
-class _Finder(MetaPathFinder):
-    def __init__(self, edits: Sequence[Mutation]) -> None:
-        self._edits = edits
-
-    def find_spec(self, fullname: str, path: Sequence[str] | None, target: Any = None) -> ModuleSpec | None:
-        edits = [edit for edit in self._edits if fullname == f"{PACKAGE}.{edit.module}"]
-        if not edits:
-            return None
-        spec = PathFinder.find_spec(fullname, path)
-        assert spec is not None and spec.origin is not None
-        spec.loader = _Loader(fullname, spec.origin, edits)
-        return spec
-
-
-class _Loader(SourceFileLoader):
-    def __init__(self, fullname: str, path: str, edits: Sequence[Mutation]) -> None:
-        super().__init__(fullname, path)
-        self._edits = edits
-
-    def get_code(self, fullname: str) -> CodeType:
-        source = Path(self.path).read_text()
-        for edit in self._edits:
-            source = edited(edit, source)
-        return compile(source, self.path, "exec")
-
-
-def edited(edit: Mutation, source: str) -> str:
-    times = source.count(edit.old)
-    assert times == 1, f"{edit.name}: its place occurs {times} times in {edit.module}"
-    source = source.replace(edit.old, edit.new)
-    if edit.module == "commits":  # what the mutated lines name
-        known = "import Doubt, MembershipBroken, Refused, StaleEpoch"
-        source = source.replace(known, f"{known}, State, Step, after")
-    return source
