@@ -1,10 +1,12 @@
-"""The agent of portfolio-events: decode, check, fold, and the effects of a slice.
+"""The agent of portfolio-events: it decodes, checks and folds records, and appends what follows from each record.
 
-For each record exactly one of three things happens: an output with table writes, a dead letter, or nothing but a count
-(a duplicate). All is a function of the records in order: no clock, no randomness.
+1. Each record has exactly one of three effects: an output with table writes, a dead letter, or, if the record is a
+   duplicate, a count alone.
+2. The effects are a function of the records in their order: there is no clock and no randomness.
 """
 
 from collections import Counter
+from collections.abc import AsyncIterable, Awaitable, Callable
 from dataclasses import dataclass, field
 from operator import attrgetter
 
@@ -24,10 +26,11 @@ from portfolio_stream.domain.rejection import (
     Rejected,
     RejectionCode,
 )
-from portfolio_stream.exactly_once.ports import Append, Record, Slice
+from portfolio_stream.exactly_once.ports import Append, CountedSlice, FoldSlice, Record
 from portfolio_stream.kafka.partitioning import partition_of
 from portfolio_stream.records.events import decode_event
 from portfolio_stream.records.outputs import dead_letter, encode_processed
+from portfolio_stream.settings import Settings
 from tables.activity import ACTIVITY
 from tables.portfolios import PORTFOLIOS
 from tables.positions import POSITIONS
@@ -38,6 +41,8 @@ from tables.table import SEPARATOR
 
 @dataclass(slots=True)
 class Counts:
+    """How many of a slice's records had which effect."""
+
     accepted: int = 0
     duplicates: int = 0
     rejected: Counter[RejectionCode | OperatorCode] = field(default_factory=Counter)
@@ -45,14 +50,48 @@ class Counts:
     late: int = 0
     early: int = 0
 
+    def tell(self, slice: CountedSlice) -> None:
+        """Let the engine count the effects when the slice's transaction has committed."""
+        slice.count(accepted=self.accepted, duplicate=self.duplicates)
+        slice.count(**{"activity_skipped:late": self.late, "activity_skipped:early": self.early})
+        if self.rejected:
+            slice.count(**{f"rejected:{code}": times for code, times in self.rejected.items()})
+
+
+def make_agent(settings: Settings) -> Callable[[AsyncIterable[CountedSlice]], Awaitable[None]]:
+    """Return the Faust agent of the input topic."""
+
+    async def agent(slices: AsyncIterable[CountedSlice]) -> None:
+        async for slice in slices:
+            counts = fold_slice(
+                slice,
+                input_topic=settings.input_topic,
+                output_topic=settings.output_topic,
+                dlq_topic=settings.dlq_topic,
+                deduplication_window=settings.deduplication_window,
+            )
+            counts.tell(slice)
+
+    return agent
+
+
+def make_mover(settings: Settings) -> Callable[[CountedSlice], None]:
+    """Return the function that moves a slice's records to the dead letters, as an operator decided."""
+
+    def move(slice: CountedSlice) -> None:
+        set_aside(slice, input_topic=settings.input_topic, dlq_topic=settings.dlq_topic).tell(slice)
+
+    return move
+
 
 @arithmetic()
 def fold_slice(
-    slice: Slice, *, input_topic: str, output_topic: str, dlq_topic: str, deduplication_window: int
+    slice: FoldSlice, *, input_topic: str, output_topic: str, dlq_topic: str, deduplication_window: int
 ) -> Counts:
     """Fold a slice's records, in offset order.
 
-    One body: it runs for every event, and a call for each step would add 1 us to its 10 (benchmarks/fold.py).
+    The body is long because it runs for every event: a call for each step would add 1 us to the 10 us of an event
+    (benchmarks/fold.py).
     """
     counts = Counts()
     accepted = late = early = 0
@@ -64,7 +103,7 @@ def fold_slice(
     dirty_activity = activity.dirty
     chunks = slice.view(SEEN_CHUNKS)
     dirty_chunks, ring = chunks.dirty, slots(deduplication_window)
-    in_time = latest_in_time(min(map(attrgetter("timestamp"), slice.records), default=0))  # of every record
+    in_time = latest_in_time(min(map(attrgetter("timestamp"), slice.records), default=0))  # for every record
 
     for record in slice.records:
         value, key = record.value or b"", record.key
@@ -147,8 +186,8 @@ def fold_slice(
     return counts
 
 
-def set_aside(slice: Slice, *, input_topic: str, dlq_topic: str) -> Counts:
-    """Dead-letter a slice's records by an operator's decision; no table changes."""
+def set_aside(slice: FoldSlice, *, input_topic: str, dlq_topic: str) -> Counts:
+    """Append a slice's records to the dead letters, because an operator decided so. No table changes."""
     counts = Counts()
     append = slice.appender(dlq_topic)
     for record in slice.records:

@@ -14,7 +14,7 @@ from benchmarks.two_tables import (
     position_key,
     processed,
 )
-from portfolio_stream.exactly_once.ports import Slice, TableDefinition
+from portfolio_stream.exactly_once.ports import FoldSlice, TableDefinition
 from portfolio_stream.faust_host.app import exactly_once_app
 
 SOURCE, OUTPUT = "ours-trades", "ours-processed"
@@ -32,12 +32,12 @@ app = exactly_once_app(
 
 
 @app.agent(app.topic(SOURCE), name="fold")
-async def fold_trades(slices: AsyncIterable[Slice]) -> None:
+async def fold_trades(slices: AsyncIterable[FoldSlice]) -> None:
     async for piece in slices:
         fold_slice(piece)
 
 
-def fold_slice(piece: Slice) -> None:
+def fold_slice(piece: FoldSlice) -> None:
     positions, cash, append = piece.view(POSITIONS), piece.view(CASH), piece.appender(OUTPUT)
     dirty_positions, dirty_cash = positions.dirty, cash.dirty
     for record in piece.records:

@@ -1,4 +1,7 @@
-"""The composition root: settings, engine, Faust app, agents, tables and web server meet here and nowhere else."""
+"""The composition root: it puts settings, engine, Faust app, agents, tables and web server together.
+
+No other module knows all of them, and this module does nothing else.
+"""
 
 import logging
 import os
@@ -10,13 +13,12 @@ from typing import Any
 import mode
 
 from agents.market_prices import read_record
-from agents.portfolio_events import Counts, fold_slice, set_aside
+from agents.portfolio_events import make_agent, make_mover
 from portfolio_stream.errors import PortfolioStreamError, WebServerNeeded
 from portfolio_stream.exactly_once.configuration import Configuration
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.identity import claim, release
 from portfolio_stream.exactly_once.ports import TableDefinition
-from portfolio_stream.exactly_once.slices import Slice
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.faust_host.app import ExactlyOnceApp
 from portfolio_stream.faust_host.command_line import literal, refuse
@@ -34,9 +36,9 @@ from tables.prices import Prices
 
 log = logging.getLogger(__name__)
 
-#: options of Faust's that are settings of ours
+#: options of Faust's that set one of our settings
 HONOURED_OPTIONS = {"datadir": "data_dir", "web_bind": "web_host", "web_port": "web_port"}
-#: options of Faust's that are refused, and what to do instead
+#: options of Faust's that we refuse, and what to do instead
 REFUSED_OPTIONS = {"web_host": "Set PORTFOLIO_WEB_ADVERTISED to the host:port that other workers use."}
 
 
@@ -46,9 +48,11 @@ async def make_engine(
     prices: Prices,
     host_setting: str = variable("web_host"),
 ) -> tuple[Engine, WebServer]:
-    """Identity, store and web port are taken before any broker is called: a doomed second process must fence nobody.
+    """Make the engine and the web server of one worker.
 
-    Whatever it raises, all three are let go. `host_setting` is the option or variable that says where to listen.
+    The worker takes its identity, its store and its web port before it calls any broker: so a second process of the
+    same identity ends before it can fence the first. When this function raises, it lets all three go.
+    `host_setting` is the option or variable that says where to listen.
     """
     with ExitStack() as held:
         made = await _make_engine(settings, tables, prices, host_setting, held)
@@ -65,7 +69,7 @@ async def _make_engine(
     held.callback(store.close)
     sock = listen(settings.web_host, settings.web_port, host_setting)
     held.callback(sock.close)
-    Access(settings, sock.getsockname()[0])  # refuses an open address without a token, now rather than when it serves
+    Access(settings, sock.getsockname()[0])  # raises WebTokenMissing now, before a broker is called
     async with admin_client(settings) as admin:
         topic_settings = await prepare_for_worker(admin, settings)
     options = client_options(settings)
@@ -80,35 +84,25 @@ async def _make_engine(
         commit_interval_seconds=None if interval is None else interval / 1000,
     )
     kafka = KafkaConnections(options=options, client_id=f"{identity.instance_id}@{advertised_address(settings, sock)}")
-
-    def move(piece: Any) -> None:
-        _count(piece, set_aside(piece, input_topic=settings.input_topic, dlq_topic=settings.dlq_topic))
-
-    engine = Engine(configuration, kafka, identity, store, tables, move, topic_settings)
+    engine = Engine(configuration, kafka, identity, store, tables, make_mover(settings), topic_settings)
     return engine, WebServer(engine, settings, sock, prices)
 
 
-def _count(piece: Slice, counts: Counts) -> None:
-    piece.count(accepted=counts.accepted, duplicate=counts.duplicates)
-    piece.count(**{"activity_skipped:late": counts.late, "activity_skipped:early": counts.early})
-    if counts.rejected:
-        piece.count(**{f"rejected:{code}": n for code, n in counts.rejected.items()})
-
-
 def make_app(settings: Settings, unknown: Sequence[str] = ()) -> ExactlyOnceApp:
-    """The Faust app of one worker. Options of Faust's command line beat the settings.
+    """Make the Faust app of one worker. Options of Faust's command line beat the settings.
 
-    `unknown` are variables that look like settings and are none: a worker warns of them when it starts.
+    `unknown` are environment variables that look like settings, but no setting has their name. A worker warns of them
+    when it starts.
     """
     quieten()
     started: list[WebServer | Follower] = []
 
-    async def stop_beside() -> None:
+    async def stop_started() -> None:
         while started:
             await started.pop().stop()
 
     def chosen() -> Settings:
-        """With what stands on the command line, once the app's command has been found."""
+        """The settings with the options of the command line. Faust knows the options once it has found its command."""
         given = {field: app.given[option] for option, field in HONOURED_OPTIONS.items() if option in app.given}
         return replace(settings, **given)
 
@@ -127,11 +121,11 @@ def make_app(settings: Settings, unknown: Sequence[str] = ()) -> ExactlyOnceApp:
             started.append(follower)
             follower.start()
         except BaseException:
-            await stop_beside()
+            await stop_started()
             await engine.close()
             release(engine.identity)
             raise
-        # Faust's banner does not know the guarantee, nor which port was free
+        # Faust's banner names neither the guarantee nor the port that was free
         log.info("serving web=http://%s guarantee=%s", server.address, app.guarantee)
         return engine
 
@@ -144,33 +138,22 @@ def make_app(settings: Settings, unknown: Sequence[str] = ()) -> ExactlyOnceApp:
         topic_partitions=settings.partitions,
         topic_replication_factor=settings.replication_factor,
     )
-    events = app.topic(settings.input_topic)
     for name, definition in TABLES.items():
         app.Table(name, options={"definition": definition}, partitions=settings.partitions)
-
-    @app.agent(events, name="portfolio_events")
-    async def portfolio_events(slices: Any) -> None:
-        async for piece in slices:
-            counts = fold_slice(
-                piece,
-                input_topic=settings.input_topic,
-                output_topic=settings.output_topic,
-                dlq_topic=settings.dlq_topic,
-                deduplication_window=settings.deduplication_window,
-            )
-            _count(piece, counts)
+    app.agent(app.topic(settings.input_topic), name="portfolio_events")(make_agent(settings))
 
     @app.web_server
     class Web(mode.Service):
-        """The engine's web server, in Faust's place for one: it listens from the engine's start on. And its prices."""
+        """Where Faust expects its web server. The real one starts with the engine; this service stops it, and the
+        follower of the prices."""
 
         @staticmethod
         def get_web_url() -> str:
-            """For Faust's banner."""
+            """Return the URL that Faust's banner shows."""
             return f"http://{authority(chosen().web_host, chosen().web_port or DEFAULT_PORT)}"
 
         async def on_stop(self) -> None:
-            await stop_beside()
+            await stop_started()
 
     return app
 

@@ -1,6 +1,6 @@
 """The part of the engine that a fold sees: a slice of records, views of tables, appenders to topics.
 
-A fold is a plain function of a `Slice`. The fold reads records in offset order, reads and replaces immutable values in
+A fold is a plain function of a `FoldSlice`. It reads records in offset order, reads and replaces immutable values in
 views, and appends outputs. Nobody sees the fold's writes before the slice's Kafka transaction is committed.
 """
 
@@ -56,8 +56,8 @@ class View(Protocol[V]):
     Writing None deletes the key; the changelog then gets a tombstone.
     """
 
-    dirty: MutableMapping[bytes, V | None]
-
+    @property
+    def dirty(self) -> MutableMapping[bytes, V | None]: ...
     def __getitem__(self, key: bytes, /) -> V | None: ...
     def __setitem__(self, key: bytes, value: V | None, /) -> None: ...
     def put(self, key: bytes, value: V | None) -> None: ...
@@ -75,7 +75,7 @@ class View(Protocol[V]):
         ...
 
 
-class Slice(Protocol):
+class FoldSlice(Protocol):
     """At most a few hundred records of one source partition, in offset order."""
 
     partition: int
@@ -85,3 +85,11 @@ class Slice(Protocol):
 
     def view(self, table: TableDefinition[V], /) -> View[V]: ...
     def appender(self, topic: str, /) -> Append: ...
+
+
+class CountedSlice(FoldSlice, Protocol):
+    """A slice that the engine hands to an agent."""
+
+    def count(self, **outcomes: int) -> None:
+        """Add to the metrics, by outcome, when the slice's transaction has committed."""
+        ...

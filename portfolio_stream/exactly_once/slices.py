@@ -25,7 +25,7 @@ SLICE_BYTES = 4 << 20  # keys and values; events are small, but a record may hol
 
 
 class Slice:
-    """Records of one partition on their way through a fold (see ports.Slice)."""
+    """Records of one partition on their way through a fold (see ports.FoldSlice)."""
 
     __slots__ = ("_outputs", "_part", "_partitions", "incarnation", "partition", "partition_count", "records")
 

@@ -5,14 +5,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-from portfolio_stream import worker
+from agents import portfolio_events
 from portfolio_stream.worker import app
 from tables.portfolios import PORTFOLIOS
 
 __all__ = ["app"]
 
 CURE = Path(os.environ["PORTFOLIO_TEST_CURE"])
-fold_slice = worker.fold_slice
+fold_slice = portfolio_events.fold_slice
 
 
 def failing(piece: Any, **options: Any) -> Any:
@@ -27,4 +27,4 @@ def failing(piece: Any, **options: Any) -> Any:
     return counts
 
 
-worker.fold_slice = failing
+portfolio_events.fold_slice = failing

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from portfolio_stream.exactly_once.ports import Slice, TableDefinition
+from portfolio_stream.exactly_once.ports import FoldSlice, TableDefinition
 
 SOURCE, OUTPUT, DEAD, CHANGELOG = "events", "processed", "dead", "ledger-changelog"
 GROUP = "ledger"
@@ -57,7 +57,7 @@ class Output(NamedTuple):
     value: bytes
 
 
-def fold_slice(piece: Slice) -> None:
+def fold_slice(piece: FoldSlice) -> None:
     accounts, seen = piece.view(ACCOUNTS), piece.view(SEEN)
     append, reject = piece.appender(OUTPUT), piece.appender(DEAD)
     for record in piece.records:

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from portfolio_stream import worker
+from agents import portfolio_events
 from portfolio_stream.errors import StoreFailed
 from portfolio_stream.exactly_once import identity
 from portfolio_stream.exactly_once.commits import Commits
@@ -130,7 +130,7 @@ STEPS: tuple[Step, ...] = (
     Step("store-wipe", Store, "wipe", error=full_store),
     Step("replay-write", Store, "write", when=is_replaying, error=full_store),
     Step("decide", Recovery, "_decided"),
-    Step("fold", worker, "fold_slice", error=broken_fold),
+    Step("fold", portfolio_events, "fold_slice", error=broken_fold),
     Step("store-read", Store, "get", when=is_folding, error=full_store),
     Step("acknowledge", Engine, "acknowledged"),
     Step("close", Commits, "close", when=has_work),
