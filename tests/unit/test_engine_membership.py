@@ -1,31 +1,24 @@
-"""The group member against a scripted coordinator, and what recovery decides."""
+"""The group member against a scripted coordinator."""
 
 import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
-import msgspec
 import pytest
 from aiokafka import errors as kafka_errors
 from kio.schema.errors import ErrorCode as E
 
-from portfolio_stream.errors import FoldMismatch, MembershipLost, PortfolioStreamError, StoreFailed
+from portfolio_stream.errors import MembershipLost, PortfolioStreamError, StoreFailed
 from portfolio_stream.exactly_once import membership as module
-from portfolio_stream.exactly_once import recovery as recovery_module
 from portfolio_stream.exactly_once.beat_content import ANNOUNCE_SECONDS
 from portfolio_stream.exactly_once.member_name import MemberName, Naming
 from portfolio_stream.exactly_once.membership import Membership
 from portfolio_stream.exactly_once.membership_life import State
-from portfolio_stream.exactly_once.recovery import Halted, Ready, Recovery, Source
-from portfolio_stream.exactly_once.replay import Replayed
-from portfolio_stream.exactly_once.store import Meta
-from portfolio_stream.kafka.offset_lookup import NO_OFFSET, Member
 
 TOPIC_ID = UUID(int=5)
 
@@ -531,238 +524,3 @@ async def test_a_worker_that_stands_still_stops_beating(
         running.cancel()
         await asyncio.wait((running,))
     assert [] == coordinator.beats
-
-
-# --- what recovery decides
-
-
-SOURCE = Source(name="in", topic_id=TOPIC_ID, partitions=8)
-META = Meta(topic_id=TOPIC_ID.hex, offset=10, partitions=8, changelog="c", fold="f")
-OTHER_ID = msgspec.structs.replace(META, topic_id="ff")
-OTHER_COUNT = msgspec.structs.replace(META, partitions=4)
-OTHER_CHANGELOG = msgspec.structs.replace(META, changelog="ee")
-
-
-class Metas:
-    """A store that knows one META."""
-
-    def __init__(self, meta: Meta | None) -> None:
-        self._meta = meta
-
-    def meta(self, partition: int) -> Meta | None:
-        return self._meta
-
-
-def recovery(meta: Meta | None, replay: Any = None) -> Recovery:
-    return Recovery(
-        SimpleNamespace(),  # type: ignore[arg-type]
-        SimpleNamespace(),  # type: ignore[arg-type]
-        Metas(meta),  # type: ignore[arg-type]
-        replay,
-        group="g",
-        member=lambda: Member("m", 1),
-        source=SOURCE,
-        changelog_id="c",
-        fold="f",
-    )
-
-
-def decide(
-    meta: Meta | None, group: int, first: int, end: int, *, last: bool, problem: str | None = None
-) -> Ready | Halted | None:
-    """None: asked again."""
-    made, replayed = recovery(meta), Replayed(2, problem)
-    found = made._problem(3, group, (first, end), replayed)
-    return None if found and not last else made._decided(3, group, (first, end), replayed, found)
-
-
-READY = Ready(partition=3, offset=10, replayed=2)
-
-
-@pytest.mark.parametrize("last", [False, True])
-def test_state_and_group_agree(last: bool) -> None:
-    """Go on where both say."""
-    assert READY == decide(META, 10, 0, 20, last=last)
-    assert READY == decide(META, 10, 10, 10, last=last)
-
-
-def test_no_state_and_no_offset_is_a_beginning() -> None:
-    """At the first offset that the log has."""
-    assert Ready(partition=3, offset=0, replayed=2) == decide(None, NO_OFFSET, 0, 20, last=False)
-
-
-@pytest.mark.parametrize(
-    ("meta", "group", "first", "end", "words"),
-    [
-        (META, 11, 0, 20, "the group's offset is 11, but the state's is 10"),
-        (META, 9, 0, 20, "the group's offset is 9, but the state's is 10"),
-        (None, 10, 0, 20, "the group's offset is 10, but the changelog has no state"),
-        (OTHER_ID, 10, 0, 20, "with id ff and 8 partitions"),
-        (OTHER_COUNT, 10, 0, 20, "and 4 partitions"),
-        (OTHER_ID, NO_OFFSET, 0, 20, "with id ff and 8 partitions"),
-        (META, 10, 11, 20, "the next offset 10 is outside the source log 11..20"),
-        (META, 10, 0, 9, "the next offset 10 is outside the source log 0..9"),
-        (META, NO_OFFSET, 0, 9, "the next offset 10 is outside the source log 0..9"),
-        (OTHER_CHANGELOG, 10, 0, 20, "a changelog with id ee, the topic has id c"),
-        (OTHER_CHANGELOG, NO_OFFSET, 0, 20, "a changelog with id ee, the topic has id c"),
-    ],
-)
-def test_a_difference_is_asked_for_again_and_then_halts(
-    meta: Meta | None, group: int, first: int, end: int, words: str
-) -> None:
-    """Both values are named; nothing is guessed."""
-    assert decide(meta, group, first, end, last=False) is None
-    halted = decide(meta, group, first, end, last=True)
-    assert isinstance(halted, Halted) and words in halted.reason
-
-
-@pytest.mark.parametrize(
-    ("meta", "group", "end", "group_offset"),
-    [
-        (META, 9, 20, 9),
-        (META, 11, 20, 11),
-        (META, 11, 9, None),
-        (OTHER_ID, 11, 20, None),
-        (OTHER_CHANGELOG, 9, 20, None),
-    ],
-)
-def test_only_an_offset_that_somebody_moved_can_be_put_back(
-    meta: Meta, group: int, end: int, group_offset: int | None
-) -> None:
-    """The state is whole and its offset is in the log. The reason names the way back."""
-    halted = decide(meta, group, 0, end, last=True)
-    assert isinstance(halted, Halted) and group_offset == halted.group_offset
-    assert (group_offset is not None) <= ("`portfolio-stream partitions retry 3 --from-state`" in halted.reason)
-
-
-def test_a_replay_that_is_not_whole_halts() -> None:
-    """Also where META and the group agree: other keys are gone."""
-    halted = decide(META, 10, 0, 20, last=True, problem="the changelog begins at 7")
-    assert Halted(partition=3, offset=10, reason="the changelog begins at 7") == halted
-    halted = decide(META, NO_OFFSET, 0, 20, last=True, problem="the changelog begins at 7")
-    assert Halted(partition=3, offset=10, reason="the changelog begins at 7") == halted
-
-
-def test_an_absent_group_offset_is_waited_for_and_then_meta_decides() -> None:
-    """A broker that has just started may not know it yet; the state does."""
-    assert decide(META, NO_OFFSET, 0, 20, last=False) is None
-    assert replace(READY, lacks_group_offset=True) == decide(META, NO_OFFSET, 0, 20, last=True)
-
-
-def test_another_fold_is_refused() -> None:
-    """At once: waiting changes nothing."""
-    with pytest.raises(FoldMismatch, match="partition 3"):
-        decide(msgspec.structs.replace(META, fold="g"), 10, 0, 20, last=False)
-
-
-def test_a_forged_fold_ends_no_worker_that_has_recovered_another_partition() -> None:
-    """This worker then knows that its fold is the group's: the partition with the other META halts alone."""
-    made = recovery(META)
-    assert made._problem(3, 10, (0, 20), Replayed(2)) is None
-    made._store = Metas(msgspec.structs.replace(META, fold="g"))  # type: ignore[assignment]
-    assert "somebody else wrote this one's META" in str(made._problem(4, 10, (0, 20), Replayed(2)))
-
-
-async def replayed_nothing(*_: Any, **__: Any) -> dict[int, Replayed]:
-    return {3: Replayed(0)}
-
-
-async def test_the_patience_begins_with_the_first_difference(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Brokers that were away for longer than it, or a long replay, do not use it up."""
-    made = recovery(META, SimpleNamespace(begin=list, run=replayed_nothing))
-    now = 0.0
-    asked = 0
-
-    async def stable_offsets(partitions: Any) -> dict[int, int]:
-        nonlocal now, asked
-        asked += 1
-        now += 100 if asked == 1 else 1
-        if asked == 1:
-            raise kafka_errors.NodeNotReadyError
-        return {3: 10 if asked == 4 else 9}
-
-    async def bounds(_: Any) -> dict[int, tuple[int, int]]:
-        return {3: (0, 20)}
-
-    monkeypatch.setattr(recovery_module, "time", SimpleNamespace(monotonic=lambda: now))
-    monkeypatch.setattr(recovery_module, "OUTAGE_POLL_SECONDS", 0.0)
-    monkeypatch.setattr(made, "_stable_offsets", stable_offsets)
-    monkeypatch.setattr(made, "_bounds", bounds)
-    made._coordinators.forget = lambda: None  # type: ignore[method-assign]
-    made._client.force_metadata_update = replayed_nothing  # type: ignore[method-assign]
-    assert [Ready(partition=3, offset=10, replayed=0)] == [decided async for decided in made.recover({3})]
-    assert 4 == asked
-
-
-async def test_each_partition_has_its_own_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that differed for a moment must not use up the time of another, whose leader is away for longer than it."""
-
-    async def replayed(offsets: dict[int, int], _: Any, **__: Any) -> dict[int, Replayed]:
-        return dict.fromkeys(offsets, Replayed(0))
-
-    made = recovery(META, SimpleNamespace(begin=list, run=replayed))
-    now = 0.0
-
-    async def stable_offsets(partitions: set[int]) -> dict[int, int]:
-        nonlocal now
-        now += 1
-        known = {3: 9 if now < 3 else 10, 4: 9 if now < 42 else 10}
-        return {partition: known[partition] for partition in partitions if partition == 3 or now > 40}
-
-    async def bounds(found: dict[int, Replayed]) -> dict[int, tuple[int, int]]:
-        return dict.fromkeys(found, (0, 20))
-
-    monkeypatch.setattr(recovery_module, "time", SimpleNamespace(monotonic=lambda: now))
-    monkeypatch.setattr(recovery_module, "UNSTABLE_POLL_SECONDS", 0.0)
-    monkeypatch.setattr(made, "_stable_offsets", stable_offsets)
-    monkeypatch.setattr(made, "_bounds", bounds)
-    expected = [Ready(partition=partition, offset=10, replayed=0) for partition in (3, 4)]
-    assert expected == [decided async for decided in made.recover({3, 4})]
-
-
-def differing(monkeypatch: pytest.MonkeyPatch) -> tuple[Recovery, SimpleNamespace]:
-    """A recovery of partition 3, whose META and group differ for good; a look takes a second of `clock.now`."""
-    made, clock = recovery(META, SimpleNamespace(begin=list, run=replayed_nothing)), SimpleNamespace(now=0.0)
-
-    async def stable_offsets(_: Any) -> dict[int, int]:
-        clock.now += 1
-        return {3: 9}
-
-    async def bounds(_: Any) -> dict[int, tuple[int, int]]:
-        return {3: (0, 20)}
-
-    monkeypatch.setattr(recovery_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    monkeypatch.setattr(made, "_stable_offsets", stable_offsets)
-    monkeypatch.setattr(made, "_bounds", bounds)
-    return made, clock
-
-
-async def test_the_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A difference that stays stops the partition after 15 s."""
-    made, clock = differing(monkeypatch)
-    (halted,) = [decided async for decided in made.recover({3})]
-    assert isinstance(halted, Halted)
-    assert 15 < clock.now < 20
-
-
-async def test_patience_goes_on_where_another_recovery_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or a group that changes every ten seconds would never hear what an operator must look at."""
-    made, clock = differing(monkeypatch)
-    monkeypatch.setattr(recovery_module, "UNSTABLE_POLL_SECONDS", 0.0)
-
-    async def decide_until(end: float, taken_over: set[int]) -> bool:
-        async def decide() -> None:
-            (halted,) = [decided async for decided in made.recover({3}, taken_over)]
-            assert isinstance(halted, Halted)
-
-        task = asyncio.create_task(decide())
-        for _ in range(1_000):
-            await asyncio.sleep(0)
-            if clock.now > end:
-                break
-        task.cancel()
-        return not (await asyncio.gather(task, return_exceptions=True))[0]
-
-    assert not await decide_until(10, set())
-    assert not await decide_until(20, set())  # a partition that was given back meanwhile begins anew
-    assert await decide_until(30, {3})
