@@ -6,8 +6,9 @@ A membership's life. Each state names the next request to the group coordinator 
       |   |
       |   +--fenced--> OBSTRUCTED [goodbye] --answered--> OUTSIDE
       +--no answer--> SPOILT [goodbye] --answered--> OUTSIDE, under the next member id
-    any state --a leave is asked--> LEAVING [goodbye] --answered--> GONE [none]
-    any state --another process has the identity--> SUPERSEDED [none] --a leave is asked--> GONE [none]
+    EXPELLED or SUPERSEDED --a leave is asked--> GONE [none]
+    any other state --a leave is asked--> LEAVING [goodbye] --answered--> GONE
+    any other state --another process has the identity--> SUPERSEDED [none], or GONE from LEAVING
 
 1. Only a MEMBER serves partitions.
 2. Nothing is sent while another process may have the identity. An expelled worker may have a successor with the same
