@@ -33,6 +33,7 @@ from portfolio_stream.audit.state_anomalies import PLACE_CHECKS
 from portfolio_stream.audit.tables import show_value
 from portfolio_stream.errors import CannotVerify, CannotVerifyYet
 from portfolio_stream.kafka.record_batches import UnreadableBatch, next_offset
+from portfolio_stream.observe.lag import records_behind
 from portfolio_stream.settings import Settings
 
 WAITING_RECORDS = 20_000  # some 10 MB; then the other side is read on
@@ -93,7 +94,7 @@ class PartitionAudit:
             anomalies += matching.judge(cut, self._seen[0][matching], self.replay.moved, is_complete=True)
         anomalies += self._changelog.compare(cut)  # 7
         anomalies += self._compare_place(topic_id, end, before, after)  # 8
-        self.cut, self._lag, self._index = cut, max(0, end - cut), None
+        self.cut, self._lag, self._index = cut, records_behind(cut, end), None
         return anomalies
 
     @property

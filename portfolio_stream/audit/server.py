@@ -13,7 +13,7 @@ from typing import get_args
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from portfolio_stream.audit.board import Board, Verdict
@@ -23,11 +23,11 @@ from portfolio_stream.http.exposition import exposed
 from portfolio_stream.http.listener import Listener
 from portfolio_stream.http.problem import json_response, problems
 from portfolio_stream.http.signed_access import AUDITOR
+from portfolio_stream.observe.families import by_partition, counter, counters, gauge, gauges
 from portfolio_stream.settings import Settings
 
 log = logging.getLogger(__name__)
 
-PREFIX = "portfolio_stream_audit_"
 SHUTDOWN_SECONDS = 0.3
 
 
@@ -77,46 +77,30 @@ class _Audit(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._verdict()
         board, figures = self._board, self._board.figures
-        yield _counter("records", "Source records replayed.", figures["records"])
-        yield _counter("outputs", "Outputs compared.", figures["outputs"])
-        yield _counter("dead_letters", "Dead letters compared.", figures["dead_letters"])
-        yield _counter("served_values", "Values that workers served, compared with the replay.", figures["served"])
-        yield _counter("unanswered_requests", "Requests to workers that got no answer.", board.unanswered)
-        yield _gauge("table_keys", "Keys of all tables that the replay holds.", figures["keys"])
-        yield _counter("passes", "Passes over all partitions.", board.passes)
-        yield _counter("failed_passes", "Passes that could not end; the next one went on with them.", board.failures)
-        yield _gauge("pass_seconds", "How long the last pass took.", board.seconds)
-        yield _gauge(
-            "last_pass_timestamp_seconds", "UNIX time of the last pass's end; 0: none ended.", self._last_pass()
+        yield counter("audit_records", "Source records replayed.", figures["records"])
+        yield counter("audit_outputs", "Outputs compared.", figures["outputs"])
+        yield counter("audit_dead_letters", "Dead letters compared.", figures["dead_letters"])
+        yield counter("audit_served_values", "Values that workers served, compared with the replay.", figures["served"])
+        yield counter("audit_unanswered_requests", "Requests to workers that got no answer.", board.unanswered)
+        yield gauge("audit_table_keys", "Keys of all tables that the replay holds.", figures["keys"])
+        yield counter("audit_passes", "Passes over all partitions.", board.passes)
+        yield counter("audit_failed_passes", "Passes that could not end.", board.failures)
+        yield gauge("audit_pass_seconds", "How long the last pass took.", board.seconds)
+        yield gauge(
+            "audit_last_pass_timestamp_seconds", "UNIX time of the last pass's end; 0: none ended.", self._last_pass()
         )
-        lag = GaugeMetricFamily(
-            f"{PREFIX}lag_records", "Source offsets that the workers had not folded yet.", labels=("partition",)
-        )
-        for partition, result in sorted(board.results.items()):
-            lag.add_metric((str(partition),), result.lag)
-        yield lag
+        lag = by_partition({partition: result.lag for partition, result in board.results.items()})
+        yield gauges("audit_lag_records", "Source offsets that the workers had not folded yet.", ("partition",), lag)
 
     def _verdict(self) -> Iterator[Metric]:
         board = self._board
         if board.verdict in ("holds", "violated"):
             text = "1: exactly-once holds, 0: it is violated. Absent: nothing is known."
-            yield _gauge("holds", text, board.verdict == "holds")
-        verdicts = GaugeMetricFamily(f"{PREFIX}verdict", "1 for what /verdict says.", labels=("verdict",))
-        for verdict in get_args(Verdict):
-            verdicts.add_metric((verdict,), verdict == board.verdict)
-        yield verdicts
-        anomalies = CounterMetricFamily(f"{PREFIX}anomalies", "Anomalies by name.", labels=("anomaly",))
-        for kind, times in sorted(board.findings.counts.items()):
-            anomalies.add_metric((kind,), times)
-        yield anomalies
+            yield gauge("audit_holds", text, board.verdict == "holds")
+        verdicts = [((verdict,), verdict == board.verdict) for verdict in get_args(Verdict)]
+        yield gauges("audit_verdict", "1 for what /verdict says.", ("verdict",), verdicts)
+        anomalies = [((kind,), times) for kind, times in sorted(board.findings.counts.items())]
+        yield counters("audit_anomalies", "Anomalies by name.", ("anomaly",), anomalies)
 
     def _last_pass(self) -> float:
         return self._board.updated if self._board.passes else 0.0
-
-
-def _counter(name: str, text: str, value: float) -> Metric:
-    return CounterMetricFamily(f"{PREFIX}{name}", text, value=value)
-
-
-def _gauge(name: str, text: str, value: float) -> Metric:
-    return GaugeMetricFamily(f"{PREFIX}{name}", text, value=value)

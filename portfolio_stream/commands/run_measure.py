@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from portfolio_stream.web.rates import WINDOW_SECONDS, quantile
+from portfolio_stream.observe.histogram import quantile
+from portfolio_stream.observe.rates import WINDOW_SECONDS
 
 PREFIX = "portfolio_stream_"
 COUNTS = frozenset({"events_total", "commits_total", "drops_total", "replayed_records_total", "partitions_halted"})

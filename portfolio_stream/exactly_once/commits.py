@@ -21,7 +21,6 @@ from portfolio_stream.exactly_once.membership import Membership
 from portfolio_stream.exactly_once.partitions import Partitions
 from portfolio_stream.exactly_once.protocol import Doubt, MembershipBroken, Refused, StaleEpoch
 from portfolio_stream.exactly_once.recovery import Source
-from portfolio_stream.exactly_once.statistics import Statistics
 from portfolio_stream.exactly_once.store import (
     META_KEY,
     Meta,
@@ -34,6 +33,9 @@ from portfolio_stream.exactly_once.store import (
 )
 from portfolio_stream.exactly_once.transaction import Part, Transaction
 from portfolio_stream.exactly_once.writer import Endings, Writer
+from portfolio_stream.observe.events import SlowCommit
+from portfolio_stream.observe.ring import Tell, write
+from portfolio_stream.observe.statistics import Laps, Statistics
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ TURN_SECONDS = 0.02
 LEAST_SHARE = 1 / 64  # of a full transaction: one that outlasts its time-out on a slow link must come back smaller
 COMMITTING_SECONDS = 0.05  # between two looks while another transaction commits
 INTERVAL_PER_COMMIT = 1.0  # slow commits mean load: fewer, larger transactions
+SLOW_COMMIT_SECONDS = 0.5  # twenty times the budget: an event says which phase took so long
 NEWEST_COMMIT_SHARE = 0.2  # of the usual time; one slow commit alone must not make the next events wait as well
 
 
@@ -62,10 +65,12 @@ class Commits:
         changelog_id: str,
         wake_engine: Callable[[], None],
         encoding_failed: Callable[[Failure], None],
+        tell: Tell = write,
     ) -> None:
         """`encoding_failed` is called at a close, when nothing is in flight, and drops the share."""
         self._wake_engine = wake_engine
         self._encoding_failed = encoding_failed
+        self._tell = tell
         self._configuration = configuration
         self._partitions = partitions
         self._statistics = statistics
@@ -188,7 +193,9 @@ class Commits:
             if time.perf_counter() - turn > TURN_SECONDS:
                 await asyncio.sleep(0)
                 turn = time.perf_counter()
-        self._adapt(transaction.events, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        self._adapt(transaction.events, seconds)
+        self._statistics.phase_seconds["encode"].observe(seconds)
         return items
 
     def _adapt(self, events: int, seconds: float) -> None:
@@ -220,23 +227,33 @@ class Commits:
         self, transaction: Transaction, parts: Sequence[Part], items: Mapping[int, Sequence[Item]]
     ) -> None:
         """Offsets, records, EndTxn, store. `items` are the store's, by partition."""
-        started = time.perf_counter()
+        laps = Laps()
         parts = await self._reserve(transaction, parts)
         if not parts:
             raise Doubt(None, "every partition of the transaction was lost")
+        laps.end("reserve")
         endings = await self._send_records(parts)
+        laps.end("write")
         await self._writer.commit()
-        self._count(parts, time.perf_counter() - started)
+        laps.end("end")
+        self._count(parts, laps.total)
         now = time.time()
         positions = {
             part.partition: Position(topic_id=self._changelog_id, offset=endings[target], written_at=now)
             for part in parts
             if (target := TopicPartition(self._configuration.changelog_topic, part.partition)) in endings
         }
-        started = time.perf_counter()
         await self._store.write(chain.from_iterable(items[part.partition] for part in parts), positions)
-        self._statistics.store_seconds.observe(time.perf_counter() - started)
+        laps.end("store")
+        self._note(laps, sum(part.events for part in parts))
         self._stored = transaction.number
+
+    def _note(self, laps: Laps, events: int) -> None:
+        for phase, seconds in laps.seconds.items():
+            self._statistics.phase_seconds[phase].observe(seconds)
+        if laps.total > SLOW_COMMIT_SECONDS:
+            took = {f"{phase}_milliseconds": seconds * 1000 for phase, seconds in laps.seconds.items()}
+            self._tell(SlowCommit(events=events, **took))
 
     async def _send_records(self, parts: Sequence[Part]) -> Endings:
         try:
@@ -280,6 +297,8 @@ class Commits:
             statistics.counts.update(part.counts)
             assert part.position is not None  # noqa: S101
             self._partitions.advance(part.partition, part.position)
+            if part.latest_timestamps:
+                statistics.last_timestamps[part.partition] = part.latest_timestamps[-1][0] / 1000
             for stamp, events in part.latest_timestamps:
                 statistics.latencies.observe(now - stamp / 1000, events)
         log.debug("committed events=%d milliseconds=%.1f", sum(part.events for part in parts), seconds * 1000)

@@ -40,7 +40,6 @@ from portfolio_stream.exactly_once.protocol import Doubt, MembershipBroken, Refu
 from portfolio_stream.exactly_once.recovery import Halted, Ready, Recovery, Source
 from portfolio_stream.exactly_once.replay import Replay
 from portfolio_stream.exactly_once.slices import SLICE_RECORDS, Deliver, Handout, Slice, cut
-from portfolio_stream.exactly_once.statistics import Statistics
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.exactly_once.transaction import Part
 from portfolio_stream.exactly_once.writer import Writer
@@ -52,7 +51,9 @@ from portfolio_stream.kafka.record_batches import UnreadableBatch, next_offset
 from portfolio_stream.kafka.topic_watch import TopicWatch
 from portfolio_stream.kafka.wire import Coordinators, require_features
 from portfolio_stream.observe import events as told
+from portfolio_stream.observe.lag import records_behind
 from portfolio_stream.observe.ring import EventRing
+from portfolio_stream.observe.statistics import Statistics
 
 DROP_PAUSE_SECONDS = (0.05, 1.0)  # before recovery, doubled with each drop since the last commit
 IDLE_FETCH_MS = 1_000  # the main loop's longest sleep: data ends it, and membership, commits and operators wake it
@@ -183,6 +184,7 @@ class Engine:
             group=conf.group,
             transactional_id=transactional_id,
             tell=self.events.tell,
+            retries=self.statistics.retries,
         )
         await self._start_readers()
         self._recovery.is_fold_known = await check_fold(
@@ -218,6 +220,7 @@ class Engine:
             changelog_id=self._changelog_id,
             wake_engine=self._wake,
             encoding_failed=self._retry_smaller,
+            tell=self.events.tell,
         )
         self._beside = [
             asyncio.create_task(self.membership.run(), name="heartbeats"),
@@ -314,7 +317,7 @@ class Engine:
         committed = self.partitions.committed
         ends = {partition: self._reader.last_stable_offset(partition) for partition in self.running}
         return {
-            partition: max(0, end - committed[partition])
+            partition: records_behind(committed[partition], end)
             for partition, end in sorted(ends.items())
             if end is not None and end >= 0 and partition in committed  # not before its first fetch
         }

@@ -60,6 +60,7 @@ class Writer:
         group: str,
         transactional_id: str,
         tell: Tell = write,
+        retries: Counter[tuple[str, str]] | None = None,
     ) -> None:
         self._client = client
         self._coordinators = coordinators
@@ -71,8 +72,8 @@ class Writer:
         self._commit_sent = False
         #: monotonic seconds at which the coordinator last told how a transaction of this worker ended
         self.last_end = 0.0
-        #: the number of retries of each step after each error, by "step error"
-        self.retries: Counter[str] = Counter()
+        #: the number of retries of each step after each error, by step and error
+        self.retries: Counter[tuple[str, str]] = Counter() if retries is None else retries
 
     async def start(self) -> None:
         """Fence the former process of this identity, and abort its open transaction. Call this once, at the start."""
@@ -215,7 +216,7 @@ class Writer:
         raise AssertionError("unreachable")
 
     async def _pause(self, step: Step, error: E, attempt: int, until: float) -> None:
-        self.retries[f"{step.value} {error.name}"] += 1
+        self.retries[step.value, error.name] += 1
         if time.monotonic() > until:
             self._raise(step, error, Action.DROP)
         await asyncio.sleep(min(BACKOFF_SECONDS * 2 ** min(attempt, 10), BACKOFF_CAP_SECONDS))

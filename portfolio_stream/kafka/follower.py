@@ -26,6 +26,7 @@ from portfolio_stream.kafka.client import client_options, connected
 from portfolio_stream.kafka.reach import LOST
 from portfolio_stream.kafka.record_batches import UnreadableBatch
 from portfolio_stream.kafka.topic_watch import WATCH_SECONDS, describe
+from portfolio_stream.observe.lag import records_behind
 from portfolio_stream.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -136,7 +137,7 @@ class Follower:
                 table.pass_over(piece)
         position = self._position = await consumer.position(place)
         stable = consumer.last_stable_offset(place)
-        table.lag = None if stable is None else max(0, stable - position)
+        table.lag = None if stable is None else records_behind(position, stable)
         if not table.is_ready and position >= end:
             table.is_ready = True
             log.info("table ready topic=%s offset=%d", place.topic, position)

@@ -25,6 +25,7 @@ from portfolio_stream.kafka.offset_lookup import (
     log_offsets,
 )
 from portfolio_stream.kafka.wire import Coordinators, Lane, call, schema
+from portfolio_stream.observe.lag import records_behind
 from portfolio_stream.settings import Settings
 
 COORDINATOR_SECONDS, POLL_SECONDS = 10.0, 0.05  # nothing tells when it is there
@@ -44,7 +45,7 @@ class Offsets(NamedTuple):
     def lag(self) -> int:
         """Records (and markers) that could be read and are not committed."""
         begin = self.log_start if self.committed is None else self.committed
-        return max(0, self.last_stable_offset - begin)
+        return records_behind(begin, self.last_stable_offset)
 
 
 class Group:

@@ -273,6 +273,18 @@ class ProduceRefused(WorkerEvent, frozen=True, kw_only=True):
     error: str
 
 
+class SlowCommit(WorkerEvent, frozen=True, kw_only=True):
+    """How long each phase took: offsets, records, EndTxn, the local store."""
+
+    action = "slow commit"
+    level = logging.WARNING
+    events: int
+    reserve_milliseconds: float
+    write_milliseconds: float
+    end_milliseconds: float
+    store_milliseconds: float
+
+
 class TransactionUnsettled(WorkerEvent, frozen=True, kw_only=True):
     """The coordinator has not said yet how the last transaction ended."""
 

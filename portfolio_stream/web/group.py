@@ -17,7 +17,7 @@ import msgspec
 
 from portfolio_stream.kafka.group import Offsets
 from portfolio_stream.kafka.members import Owner
-from portfolio_stream.web.rates import WINDOW_SECONDS, Counted, Meter
+from portfolio_stream.observe.rates import WINDOW_SECONDS, Counted, Meter
 from portfolio_stream.web.status import WorkerStatus
 from portfolio_stream.web.verdict import NOT_AUDITED, Audit
 

@@ -41,6 +41,11 @@ def is_alive(engine: Engine) -> bool:
     return membership_of(engine) is None or time.monotonic() - engine.progress < STANDSTILL_SECONDS
 
 
+def lag_of(engine: Engine) -> dict[int, int]:
+    """Records by partition; empty until the engine has started."""
+    return {} if membership_of(engine) is None else engine.lag()
+
+
 def readiness(engine: Engine) -> Readiness:
     member = membership_of(engine)
     if member is None:

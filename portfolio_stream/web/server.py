@@ -17,11 +17,12 @@ from portfolio_stream.http.listener import Listener
 from portfolio_stream.http.peers import Peers
 from portfolio_stream.http.problem import problems
 from portfolio_stream.http.sign_in import LOGIN, LOGOUT, SignIn
+from portfolio_stream.observe.pulse import Pulse
 from portfolio_stream.settings import SHORTEST_TOKEN, Settings
 from portfolio_stream.web.census import Census
 from portfolio_stream.web.fanout import Fanout
 from portfolio_stream.web.forwarding import Forwarding
-from portfolio_stream.web.health import Health
+from portfolio_stream.web.health import Health, lag_of
 from portfolio_stream.web.identity import IdentityProof
 from portfolio_stream.web.live import Live
 from portfolio_stream.web.metrics import Metrics
@@ -65,7 +66,8 @@ class WebServer:
         self._forwarding = Forwarding(self._peers)
         self._owners = Owners(engine, settings, self.routing, self._forwarding)
         self._roll = Roll(engine, self.routing, self._peers, advertised_address(settings, sock))
-        self._calling: asyncio.Task[None] | None = None
+        self._pulse = Pulse(engine.statistics, lambda: lag_of(engine))
+        self._beside: list[asyncio.Task[None]] = []
         self._census = Census(engine, self._owners)
         self._listener: Listener | None = None
         #: host:port that peers use
@@ -81,16 +83,20 @@ class WebServer:
         await self._peers.start()
         self._listener = Listener(self._application(access), self._sock, log, SHUTDOWN_SECONDS)
         await self._listener.start()
-        self._calling = asyncio.create_task(self._roll.run(), name="roll call")
-        self._calling.add_done_callback(_log_failure)
+        self._beside = [
+            asyncio.create_task(self._roll.run(), name="roll call"),
+            asyncio.create_task(self._pulse.run(), name="pulse"),
+        ]
+        for task in self._beside:
+            task.add_done_callback(_log_failure)
 
     async def stop(self) -> None:
         """Well within a second: idle connections are closed, requests in flight get SHUTDOWN_SECONDS."""
         if self._listener is not None:
             await self._listener.stop()
-        if self._calling is not None:
-            self._calling.cancel()
-            await asyncio.gather(self._calling, return_exceptions=True)
+        for task in self._beside:
+            task.cancel()
+        await asyncio.gather(*self._beside, return_exceptions=True)
         await self._census.stop()
         await self._peers.stop()
         self._sock.close()
@@ -109,7 +115,7 @@ class WebServer:
         app.on_response_prepare.append(_with_headers)
         app.add_routes(
             [
-                web.get("/metrics", Metrics(engine, self._prices, self._roll).scrape),
+                web.get("/metrics", Metrics(engine, self._pulse, self._prices, self._roll).scrape),
                 web.get(PARTITIONS_PATH, operations.partitions),
                 web.post(f"{ONE_PARTITION_PATH}/retry", operations.retry),
                 web.post(f"{ONE_PARTITION_PATH}/dead-letter", operations.dead_letter),

@@ -10,7 +10,7 @@ from portfolio_stream.decoding import WireCount, WirePartition
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.http.problem import json_response
 from portfolio_stream.web.health import Group, readiness
-from portfolio_stream.web.metrics import REJECTED, VERSION
+from portfolio_stream.web.metrics import VERSION
 
 PATH = "/worker"
 
@@ -69,7 +69,7 @@ class Status:
             partitions={partition: self._partition(partition, state) for partition, state in ready.partitions.items()},
             events=statistics.events,
             commits=statistics.commits,
-            rejected=sum(count for outcome, count in statistics.counts.items() if outcome.startswith(REJECTED)),
+            rejected=statistics.rejected,
             drops=statistics.drops.total(),
             latency_bounds=statistics.latencies.bounds,
             latency_counts=tuple(statistics.latencies.counts),

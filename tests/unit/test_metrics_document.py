@@ -27,8 +27,10 @@ async def exposed(tmp_path: Path) -> list[Metric]:
     engine = FakeEngine(tmp_path, "w1", FakeCoordinator())
     engine.join(0)
     engine.lags = {0: 5}
+    engine.statistics.last_timestamps[0] = 1.0
     engine.topic_settings.findings["t", "retention.ms"] = "too short"
     engine.statistics.drops["Doubt"] += 1
+    engine.statistics.retries["TxnOffsetCommit", "concurrent_transactions"] += 1
     engine.statistics.counts.update({"accepted": 3, "rejected:invalid_field": 1})
     engine.prices.lag = 0
     async with serving(engine) as server:
@@ -66,5 +68,6 @@ def test_metrics_keep_the_conventions(exposed: list[Metric]) -> None:
         )
         assert metric.type in ("counter", "gauge", "histogram")
         for sample in metric.samples:
-            known = {"worker", "version", "reason", "outcome", "code", "partition", "topic", "setting", BUCKET}
+            named = "worker version reason outcome code partition topic setting step error phase"
+            known = {BUCKET, *named.split()}
             assert sample.labels.keys() <= known

@@ -20,8 +20,8 @@ from portfolio_stream.commands.run_processes import ATTEMPTS, Ending, Fleet, exp
 from portfolio_stream.commands.run_status import Status, WorkerStatus, line, milliseconds, ranges, table
 from portfolio_stream.errors import PortfolioStreamError
 from portfolio_stream.load.events import Generated
+from portfolio_stream.observe.histogram import quantile
 from portfolio_stream.settings import Security, Settings
-from portfolio_stream.web.rates import quantile
 
 METRICS = """\
 # TYPE portfolio_stream_events_total counter

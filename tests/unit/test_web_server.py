@@ -135,7 +135,7 @@ async def test_bugs_are_logged(
     engine: FakeEngine, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A handler that raises what nobody expects: 500, and the traceback in the log."""
-    monkeypatch.delattr(engine, "statistics")
+    monkeypatch.delattr(engine, "topic_settings")
     async with serving(engine) as server:
         assert 500 == (await get(server, "/metrics")).status
     assert "AttributeError" in caplog.text

@@ -20,12 +20,13 @@ from agents.market_prices import read_record
 from portfolio_stream.errors import PortfolioStreamError
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.recovery import Halted
-from portfolio_stream.exactly_once.statistics import Statistics
 from portfolio_stream.exactly_once.store import META_KEY, Meta, Store, encode_meta, prefix_of
 from portfolio_stream.http.access import IDENTITY_PATH
 from portfolio_stream.http.addresses import listen
 from portfolio_stream.http.problem import Handler
 from portfolio_stream.kafka.offset_lookup import LATEST
+from portfolio_stream.observe.ring import EventRing
+from portfolio_stream.observe.statistics import Statistics
 from portfolio_stream.settings import Settings
 from portfolio_stream.web.server import WebServer
 from tables.prices import Prices
@@ -115,6 +116,7 @@ class FakeEngine:
         self.configuration = SimpleNamespace(group=GROUP, source_topic=TOPIC)
         self.store = Store(folder / name)
         self.statistics = Statistics()
+        self.events = EventRing()
         self.topic_settings = SimpleNamespace(findings={})
         self.partition_count = 0
         self.owned: frozenset[int] = frozenset()

@@ -1,35 +1,13 @@
 """Rates and quantiles from counters that only grow: pure, of what came between looks."""
 
-import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 
+from portfolio_stream.observe.histogram import quantile
+
 WINDOW_SECONDS = 5.0  # long enough for a hundred commits, short enough to see a fault come and go
-
-#: cumulative counts by upper bound in seconds, the last bound is infinite
-Buckets = Sequence[tuple[float, float]]
-
-
-def quantile(share: float, before: Buckets, after: Buckets) -> float | None:
-    """Seconds below which `share` of what came between two looks lies; None if nothing came.
-
-    As Prometheus' histogram_quantile: linear within a bucket, and what is above all bounds counts as the highest one.
-    """
-    earlier = dict(before)
-    grown = [(bound, count - earlier.get(bound, 0)) for bound, count in after]
-    if not grown or grown[-1][1] <= 0:
-        return None
-    wanted = share * grown[-1][1]
-    low, below = 0.0, 0.0
-    for bound, count in grown:
-        if math.isinf(bound):
-            return low
-        if count >= wanted:
-            return low + (bound - low) * (wanted - below) / (count - below) if count > below else bound
-        low, below = bound, count
-    return low
 
 
 @dataclass(frozen=True, slots=True)

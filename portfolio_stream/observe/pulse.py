@@ -1,0 +1,38 @@
+"""The worker's pulse: a task that measures how late the event loop wakes it, and looks at the lag once a second.
+
+A fold, a long encoding or a garbage collection that keeps the loop delays everything else on it: heartbeats, commits,
+HTTP. The delay of a task that only sleeps is that time, without anything else in it.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from portfolio_stream.observe.lag import LagClock
+from portfolio_stream.observe.statistics import Statistics
+
+BEAT_SECONDS = 0.1  # ten wakes a second cost 0.05 % of a core, and see half of all standstills of 50 ms
+LOOK_BEATS = 10  # the lag in seconds is exact to a second
+
+
+class Pulse:
+    def __init__(self, statistics: Statistics, lag: Callable[[], Mapping[int, int]]) -> None:
+        """`lag` gives the lag in records by partition; empty before the engine has started."""
+        self._statistics = statistics
+        self._lag = lag
+        self._clock = LagClock()
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        loop = asyncio.get_running_loop()
+        beats = 0
+        while True:
+            due = loop.time() + BEAT_SECONDS
+            await asyncio.sleep(BEAT_SECONDS)
+            self._statistics.loop_lag.observe(loop.time() - due)
+            beats += 1
+            if beats % LOOK_BEATS == 0:
+                self.lag_seconds()
+
+    def lag_seconds(self) -> Mapping[int, float]:
+        """By partition."""
+        return self._clock.look(self._lag(), self._statistics.last_timestamps)

@@ -1,0 +1,74 @@
+"""The figures of one worker: always collected, bounded, and of this process alone.
+
+1. Counts and histograms only grow, so that no scrape loses any.
+2. Nothing is collected for each record: a figure changes at most once for each slice or commit.
+3. `/metrics`, `/worker`, the page and `run` show these figures and count nothing themselves (docs/metrics.md).
+"""
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from portfolio_stream.observe.histogram import COMMIT_BOUNDS, LATENCY_BOUNDS, LOOP_BOUNDS, Histogram
+
+#: the phases of a commit, in order: table values become bytes at the close; then offsets, records, EndTxn, store
+Phase = Literal["encode", "reserve", "write", "end", "store"]
+PHASES: tuple[Phase, ...] = get_args(Phase)
+#: `Statistics.counts` has the codes of rejections behind this prefix,
+REJECTED = "rejected:"
+#: and behind this one the reasons why an accepted event is not in the table activity
+ACTIVITY_SKIPPED = "activity_skipped:"
+
+
+@dataclass(slots=True)
+class Statistics:
+    #: source records whose transaction is committed
+    events: int = 0
+    commits: int = 0
+    #: how often everything uncommitted was dropped, by the kind of doubt
+    drops: Counter[str] = field(default_factory=Counter)
+    #: the counts of the folds, e.g. accepted, duplicate, rejected:<code>
+    counts: Counter[str] = field(default_factory=Counter)
+    #: requests of transactions that were sent again, by step and error
+    retries: Counter[tuple[str, str]] = field(default_factory=Counter)
+    #: from a commit's first request to the answer of EndTxn
+    commit_seconds: Histogram = field(default_factory=lambda: Histogram(COMMIT_BOUNDS))
+    #: the seconds of committed transactions, by phase
+    phase_seconds: dict[Phase, Histogram] = field(
+        default_factory=lambda: {phase: Histogram(COMMIT_BOUNDS) for phase in PHASES}
+    )
+    #: the usual seconds of a commit; the newest commits count most, and the adaptive commit interval follows this
+    usual_commit_seconds: float = 0.0
+    #: events by the seconds from a record's timestamp to its commit; all of a slice count as its last record
+    latencies: Histogram = field(default_factory=lambda: Histogram(LATENCY_BOUNDS))
+    #: how late the event loop woke a task that had slept
+    loop_lag: Histogram = field(default_factory=lambda: Histogram(LOOP_BOUNDS))
+    #: UNIX seconds: the timestamp of the last committed record, by partition
+    last_timestamps: dict[int, float] = field(default_factory=dict)
+    #: how many changelog records were replayed
+    replayed: int = 0
+    #: slices whose fold raised an exception
+    agent_failures: int = 0
+
+    @property
+    def rejected(self) -> int:
+        return sum(count for outcome, count in self.counts.items() if outcome.startswith(REJECTED))
+
+
+class Laps:
+    """The seconds of a commit's phases, measured one after the other."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[Phase, float] = {}
+        self._since = time.perf_counter()
+
+    def end(self, phase: Phase) -> None:
+        """The phase ends now, and the next one begins."""
+        now = time.perf_counter()
+        self.seconds[phase] = now - self._since
+        self._since = now
+
+    @property
+    def total(self) -> float:
+        return sum(self.seconds.values())
