@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from portfolio_stream.observe import lag as lag_module
+from portfolio_stream.observe.histogram import LOOP_BOUNDS, Histogram
 from portfolio_stream.observe.lag import LagClock, records_behind
 from portfolio_stream.observe.pulse import Pulse
 from portfolio_stream.observe.statistics import PHASES, Laps, Statistics
@@ -63,13 +64,25 @@ def test_a_partition_that_comes_back_begins_anew(look: Looking) -> None:
     assert {0: 102.0} == look(1_002.0, {0: 4}, {0: 900.0})
 
 
+class TellingHistogram(Histogram):
+    """One that says when it was told something."""
+
+    def __init__(self) -> None:
+        super().__init__(LOOP_BOUNDS)
+        self.is_told = asyncio.Event()
+
+    def observe(self, seconds: float, times: int = 1) -> None:
+        super().observe(seconds, times)
+        self.is_told.set()
+
+
 async def test_the_pulse_sees_a_loop_that_stands_still() -> None:
     """A fold that keeps the loop for 200 ms shows as a wake that is at least 100 ms late."""
-    statistics = Statistics()
+    statistics = Statistics(loop_lag=(observed := TellingHistogram()))
     pulse = asyncio.create_task(Pulse(statistics, dict).run())
     await asyncio.sleep(0.01)
     time.sleep(0.25)  # noqa: ASYNC251  it is the loop that must stand still
-    await asyncio.sleep(0)
+    await observed.is_told.wait()
     pulse.cancel()
     late = dict(zip(statistics.loop_lag.bounds, statistics.loop_lag.counts, strict=False))
     assert 1 == sum(count for bound, count in late.items() if bound > 0.1)
