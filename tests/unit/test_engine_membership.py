@@ -103,33 +103,33 @@ def woken() -> list[int]:
 
 @pytest.fixture
 async def member(coordinator: Coordinator, clock: Clock, woken: list[int]) -> Membership:
-    """Joined with partitions 0 and 1 as its target, at epoch 3."""
+    """A member at epoch 3, with partitions 0 and 1 as its target."""
     made = make(coordinator, woken)
     coordinator.script = [(3, (0, 1))]
     await made.beat()
     return made
 
 
-async def test_a_join_says_all_and_gets_its_target(member: Membership, coordinator: Coordinator) -> None:
+async def test_a_join_carries_all_fields_and_gets_its_target(member: Membership, coordinator: Coordinator) -> None:
     """Nothing is owned before the engine says so."""
     assert (3, frozenset({0, 1}), frozenset(), 0) == (member.epoch, member.target, member.owned, member.session)
     assert (0, "uniform") == (coordinator.beats[0].member_epoch, coordinator.beats[0].server_assignor)
 
 
-async def test_a_beat_names_what_may_be_taken_while_it_is_under_way(
+async def test_a_heartbeat_names_the_partitions_that_the_engine_may_begin_with(
     member: Membership, coordinator: Coordinator, clock: Clock
 ) -> None:
-    """A coordinator gives away at once, to another member, what a beat does not name."""
+    """The coordinator gives a partition that the heartbeat does not name to another member at once."""
     member.acknowledge(frozenset({0}))
     clock.now += ANNOUNCE_SECONDS + 1
     await member.beat()
     assert (0, 1) == coordinator.beats[-1].topic_partitions[0].partitions
 
 
-async def test_a_target_that_takes_back_what_was_not_taken_is_acknowledged(
+async def test_a_target_without_an_unowned_partition_is_acknowledged(
     member: Membership, coordinator: Coordinator
 ) -> None:
-    """Though what is owned stays the same: the coordinator waits for it."""
+    """The coordinator waits for the acknowledgement, although the owned partitions stay the same."""
     member.acknowledge(frozenset({0}))
     coordinator.script = [(3, (0,)), (4, None)]
     await member.beat()
@@ -143,7 +143,8 @@ async def test_a_target_that_takes_back_what_was_not_taken_is_acknowledged(
 
 
 async def test_ownership_is_told_once(member: Membership, coordinator: Coordinator, woken: list[int]) -> None:
-    """The beat after the engine acknowledged carries it, the next carries nothing; only a change wakes the engine."""
+    """The heartbeat after an acknowledgement names the owned partitions, the next one names none. Only a new target
+    wakes the engine."""
     member.acknowledge(frozenset({0, 1}))
     await member.beat()
     await member.beat()
@@ -160,7 +161,7 @@ async def test_ownership_is_told_once(member: Membership, coordinator: Coordinat
 
 @pytest.mark.parametrize("answer", [kafka_errors.RequestTimedOutError(), E.not_coordinator])
 async def test_an_unanswered_beat_is_told_again(member: Membership, coordinator: Coordinator, answer: Any) -> None:
-    """The coordinator may never have seen what it carried."""
+    """The coordinator may never have seen the request."""
     member.acknowledge(frozenset({0, 1}))
     coordinator.script = [answer]
     with suppress(kafka_errors.RequestTimedOutError):
@@ -173,8 +174,8 @@ async def test_an_unanswered_beat_is_told_again(member: Membership, coordinator:
 async def test_an_expulsion_begins_another_session(
     member: Membership, coordinator: Coordinator, woken: list[int], error: E
 ) -> None:
-    """All that was read is void: nothing is owned, and the next beat joins from epoch 0 with all fields; but not before
-    the identity is known to be ours: the member may be a successor's by now."""
+    """The worker owns nothing, and joins with all fields. But it joins only after the transaction coordinator has
+    confirmed the identity: a successor may have the member id by now."""
     member.acknowledge(frozenset({0, 1}))
     coordinator.script = [error, (9, (1,))]
     await member.beat()
@@ -199,7 +200,7 @@ async def test_an_expelled_worker_that_stops_says_no_goodbye(member: Membership,
     assert beats == len(coordinator.beats) and State.GONE is member.state
 
 
-async def test_nothing_is_said_in_a_successors_name(member: Membership, coordinator: Coordinator) -> None:
+async def test_a_superseded_worker_sends_nothing(member: Membership, coordinator: Coordinator) -> None:
     """The transaction coordinator knew of the successor first: a goodbye would end the successor's membership. And this
     worker serves nothing from then on."""
     beats = len(coordinator.beats)
@@ -234,7 +235,7 @@ async def test_an_expulsion_that_a_leaving_worker_meets_spares_the_goodbye(
 
 
 async def test_a_membership_that_stands_in_the_way_is_left(coordinator: Coordinator, woken: list[int]) -> None:
-    """Of a process that was killed (KAFKA-19233): one join, one farewell, and the join again with all fields."""
+    """A killed process has left a membership (KAFKA-19233): one join, one goodbye, and a join again with all fields."""
     member = make(coordinator, woken)
     coordinator.script = [E.fenced_member_epoch, (-1, None), (9, (1,))]
     for _ in range(3):
@@ -246,7 +247,7 @@ async def test_a_membership_that_stands_in_the_way_is_left(coordinator: Coordina
 async def test_a_live_member_that_is_fenced_leaves_before_it_joins(
     member: Membership, coordinator: Coordinator, clock: Clock
 ) -> None:
-    """That is one expulsion, not two: it stays."""
+    """The worker meets one expulsion, not two, so it does not end."""
     coordinator.script = [E.fenced_member_epoch, E.fenced_member_epoch, E.unknown_member_id, (9, (1,))]
     for _ in range(4):
         await member.beat()
@@ -259,7 +260,7 @@ UNSETTLED = Naming(is_unsettled=True)
 
 
 class File:
-    """Keeps a member's naming as an identity file does, with the number of requests that were sent before."""
+    """Keeps a member's naming as an identity file does. Notes for each naming how many requests were sent before."""
 
     def __init__(self, coordinator: Coordinator) -> None:
         self.naming = Naming()
@@ -276,7 +277,7 @@ class File:
 
 
 async def test_a_join_is_told_before_it_is_sent(coordinator: Coordinator, woken: list[int]) -> None:
-    """A process that is killed before the answer leaves word; one that beats needs none. A goodbye is told likewise."""
+    """If the process is killed before the answer, the next process reads it in the file. A heartbeat needs no note."""
     file = File(coordinator)
     member = make(coordinator, woken, name=file.name())
     for _ in range(3):
@@ -290,7 +291,7 @@ async def test_a_join_is_told_before_it_is_sent(coordinator: Coordinator, woken:
 async def test_a_goodbye_of_a_former_process_may_come_late(
     coordinator: Coordinator, woken: list[int], answer: Any
 ) -> None:
-    """So the next process leaves the name for good, however many goodbyes that takes, and joins under another one."""
+    """So the next process says goodbye until the coordinator answers, and joins under the next member id."""
     file = File(coordinator)
     former = make(coordinator, woken, name=file.name())
     coordinator.script = [(3, (0,)), kafka_errors.RequestTimedOutError(), answer, E.unknown_member_id, (5, (1,))]
@@ -308,7 +309,7 @@ async def test_a_goodbye_of_a_former_process_may_come_late(
 
 
 async def test_a_join_without_an_answer_may_come_late(coordinator: Coordinator, woken: list[int]) -> None:
-    """It would give partitions away without a revocation: the same process joins under another name."""
+    """A late join would give partitions away without a revocation. So the process joins under the next member id."""
     file = File(coordinator)
     member = make(coordinator, woken, name=file.name())
     coordinator.script = [kafka_errors.KafkaConnectionError(), (-1, None), (5, (1,))]
@@ -321,8 +322,8 @@ async def test_a_join_without_an_answer_may_come_late(coordinator: Coordinator, 
     assert (5, Naming(renames=1)) == (member.epoch, file.naming)
 
 
-async def test_a_farewell_that_was_lost_spoils_the_name(coordinator: Coordinator, woken: list[int]) -> None:
-    """That of a fenced member (KAFKA-19233), too."""
+async def test_a_goodbye_without_an_answer_spoils_the_member_id(coordinator: Coordinator, woken: list[int]) -> None:
+    """Also the goodbye of a worker whose join was fenced (KAFKA-19233)."""
     member = make(coordinator, woken)
     coordinator.script = [E.fenced_member_epoch, kafka_errors.RequestTimedOutError(), (-1, None), (9, (1,))]
     for _ in range(4):
@@ -333,7 +334,8 @@ async def test_a_farewell_that_was_lost_spoils_the_name(coordinator: Coordinator
 
 
 async def test_a_full_disk_keeps_no_worker_from_its_goodbye(coordinator: Coordinator, woken: list[int]) -> None:
-    """Others would wait for its session. It keeps it from a join, though, of which the next process would not know."""
+    """Without the goodbye, other workers would wait for the session's end. But a full disk prevents a join, because the
+    next process would not know of the join."""
 
     def keep(naming: Naming) -> None:
         raise StoreFailed(Path("w1"), "No space left on device")
@@ -345,8 +347,8 @@ async def test_a_full_disk_keeps_no_worker_from_its_goodbye(coordinator: Coordin
     assert [-1] == [beat.member_epoch for beat in coordinator.beats]
 
 
-async def test_what_was_never_sent_spoils_nothing(coordinator: Coordinator, woken: list[int]) -> None:
-    """While no coordinator is known, a worker keeps its name."""
+async def test_a_join_that_was_never_sent_spoils_no_member_id(coordinator: Coordinator, woken: list[int]) -> None:
+    """While no coordinator is known, a worker keeps its member id."""
     file = File(coordinator)
     member = make(coordinator, woken, name=file.name())
 
@@ -361,10 +363,10 @@ async def test_what_was_never_sent_spoils_nothing(coordinator: Coordinator, woke
     assert ["m"] == [beat.member_id for beat in coordinator.beats]
 
 
-async def test_a_beat_without_an_answer_is_followed_by_one_that_says_all(
+async def test_a_heartbeat_with_all_fields_follows_one_without_an_answer(
     member: Membership, coordinator: Coordinator
 ) -> None:
-    """The coordinator tells a changed target once, and else only those who send all fields."""
+    """The coordinator tells a new target once. It repeats the target only to a heartbeat with all fields."""
     member.acknowledge(frozenset({0, 1}))
     await member.beat()
     coordinator.script = [kafka_errors.KafkaConnectionError(), (3, (1, 2))]
@@ -379,7 +381,8 @@ async def test_a_beat_without_an_answer_is_followed_by_one_that_says_all(
 
 
 async def test_two_expulsions_are_no_accident(member: Membership, coordinator: Coordinator, clock: Clock) -> None:
-    """Each within a beat of an answer, and soon after each other: a rival lives. Much later it is another matter."""
+    """Two expulsions soon after each other, each soon after an answer, prove that a rival lives. Two expulsions that
+    are far apart do not."""
     coordinator.script = [E.fenced_member_epoch, (4, (0,)), E.fenced_member_epoch, (5, (0,)), E.unknown_member_id]
     for seconds in (11.0, 0.4, 0.4, 0.4):
         await member.beat()
@@ -390,14 +393,14 @@ async def test_two_expulsions_are_no_accident(member: Membership, coordinator: C
 
 
 async def test_a_beat_that_waited_sends_the_newest_epoch(member: Membership, coordinator: Coordinator) -> None:
-    """A commit asks for the newest epoch while a heartbeat is under way: the old one would be taken for a zombie's."""
+    """A commit may ask for the newest epoch while a heartbeat is under way. The coordinator would fence the old one."""
     coordinator.script = [(4, None), (4, None)]
     await asyncio.gather(member.beat(), member.beat())
     assert [3, 4] == [beat.member_epoch for beat in coordinator.beats[-2:]]
 
 
 async def test_an_expulsion_that_two_beats_meet(member: Membership, coordinator: Coordinator) -> None:
-    """The one that waited is void; the next one joins again, with all that Kafka asks of a join."""
+    """The beat that waited sends nothing. The next beat joins with all fields."""
     coordinator.script = [E.unknown_member_id, (9, (1,))]
     await asyncio.gather(member.beat(), member.beat())
     assert 3 == coordinator.beats[-1].member_epoch
@@ -407,8 +410,8 @@ async def test_an_expulsion_that_two_beats_meet(member: Membership, coordinator:
     assert (9, 1, frozenset({1})) == (member.epoch, member.session, member.target)
 
 
-async def test_pauses_are_no_rival(member: Membership, coordinator: Coordinator, clock: Clock) -> None:
-    """However often this process stands still for longer than its session: it joins again."""
+async def test_a_worker_that_pauses_has_no_rival(member: Membership, coordinator: Coordinator, clock: Clock) -> None:
+    """A process that stands still for longer than its session joins again, however often this happens."""
     for _ in range(3):
         coordinator.script = [E.unknown_member_id, (4, (0,))]
         clock.now += 3.0
@@ -421,7 +424,7 @@ async def test_pauses_are_no_rival(member: Membership, coordinator: Coordinator,
 async def test_an_ownership_is_fresh_for_two_seconds(
     member: Membership, coordinator: Coordinator, clock: Clock
 ) -> None:
-    """Counted from when the beat was sent, which is the coordinator's earliest time to expel us."""
+    """The two seconds begin when the heartbeat is sent: the coordinator cannot have answered before."""
     assert member.is_fresh
     clock.now += 1.9
     assert member.is_fresh
@@ -440,7 +443,8 @@ async def test_an_ownership_is_fresh_for_two_seconds(
 async def test_a_worker_that_stands_still_is_not_fresh(
     coordinator: Coordinator, clock: Clock, woken: list[int]
 ) -> None:
-    """It gives nothing back: the rebalance time-out may expel it, whose beats are answered, from 30 s on."""
+    """The worker gives no partition back. So the coordinator may expel it after 30 s, although its heartbeats are
+    answered."""
     turned = clock.now
     member = make(coordinator, woken, progress=lambda: turned)
     for seconds, is_fresh in ((27.9, True), (0.2, False)):
@@ -453,30 +457,30 @@ async def test_a_worker_that_stands_still_is_not_fresh(
 
 
 async def test_a_refused_heartbeat_ends_the_worker(member: Membership, coordinator: Coordinator) -> None:
-    """The operator is told which error it was, and of which group."""
+    """The error names the coordinator's error and the group."""
     coordinator.script = [E.group_authorization_failed]
     with pytest.raises(PortfolioStreamError, match=r"group_authorization_failed.* Check that group g has no"):
         await member.beat()
 
 
 async def test_a_refused_look_up_ends_the_worker(member: Membership, coordinator: Coordinator) -> None:
-    """A member whose heartbeats have ended for good must not go on as if it were one."""
+    """A worker that can send no heartbeats any more must not go on as a member."""
     coordinator.script = [kafka_errors.GroupAuthorizationFailedError()]
     with pytest.raises(PortfolioStreamError, match="GroupAuthorizationFailed"):
         await member.run()
 
 
 @pytest.mark.parametrize("error", [kafka_errors.CorrelationIdError(), kafka_errors.NotCoordinatorForGroupError()])
-async def test_what_passes_does_not_end_the_heartbeats(
+async def test_an_error_that_a_retry_can_help_does_not_end_the_heartbeats(
     coordinator: Coordinator, woken: list[int], error: Exception
 ) -> None:
-    """The next beat is sent as if nothing had been."""
+    """The next heartbeat is sent after a pause."""
     coordinator.script = [error]
     await beats_after(make(coordinator, woken), coordinator, 2)
 
 
 async def beats_after(member: Membership, coordinator: Coordinator, beats: int) -> None:
-    """Run until so many beats were sent."""
+    """Run the member until it has sent `beats` requests."""
     running = asyncio.create_task(member.run())
     try:
         async with asyncio.timeout(5):
@@ -493,7 +497,7 @@ async def beats_after(member: Membership, coordinator: Coordinator, beats: int) 
 async def test_news_do_not_wait_for_the_next_beat(
     coordinator: Coordinator, woken: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A join after an expulsion, and an acknowledgement, are sent at once."""
+    """A join after a confirmed identity, and an acknowledgement, are sent at once."""
     monkeypatch.setattr(module, "BEAT_SECONDS", 60.0)
     member = make(coordinator, woken)
     coordinator.script = [(1, (0,)), E.fenced_member_epoch, (2, (0,))]
@@ -511,7 +515,7 @@ async def test_news_do_not_wait_for_the_next_beat(
 async def test_a_worker_that_stands_still_stops_beating(
     coordinator: Coordinator, woken: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Others take over; and the loop does not spin, whatever it has to tell."""
+    """Other workers take over. The loop does not spin, even with news for the coordinator."""
     monkeypatch.setattr(module, "BEAT_SECONDS", 0.001)
     member = make(coordinator, woken, progress=lambda: time.monotonic() - 31)
     member.acknowledge(frozenset({0}))
