@@ -1,4 +1,4 @@
-"""`portfolio-stream run` as a user has it: one process, and nothing left behind."""
+"""`portfolio-stream run` as a user starts it: as one process, which must leave nothing behind."""
 
 import json
 import os
@@ -20,7 +20,7 @@ HOLDS = "Exactly-once holds."
 
 
 class Running:
-    """A run as a child process. Every process that it starts has `folder` in its environment or command line."""
+    """A run as a child process. All processes of the run have `folder` in their environment or command line."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.folder = folder
@@ -50,7 +50,7 @@ class Running:
             self._changed.notify_all()
 
     def wait_for(self, pattern: str, since: int = 0) -> re.Match[str]:
-        """The first of the lines from number `since` on that matches, also one that was printed before."""
+        """Wait for a line that matches, from line number `since` on. Returns the first match."""
 
         def found() -> re.Match[str] | None:
             return next(filter(None, (re.search(pattern, text) for text in self.lines[since:])), None)
@@ -67,7 +67,7 @@ class Running:
         return code
 
     def close(self) -> None:
-        """Whatever a failed test left running is ended here, children first known by their environment."""
+        """End the run and every process of it that a failed test left running."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
@@ -81,7 +81,7 @@ class Running:
         self.process.stdout.close()
 
     def left_behind(self) -> list[psutil.Process]:
-        """Its children wherever they are now: they inherit TMPDIR."""
+        """Returns all processes of the run that are alive: they have inherited its TMPDIR."""
         found = []
         for process in psutil.process_iter():
             try:
@@ -112,13 +112,13 @@ def start(tmp_path: Path) -> Iterator[object]:
 
 
 def is_clean(one: Running) -> bool:
-    """No process, and nothing in the temporary folder (Java's own scratch aside)."""
+    """Whether the run left no process and no folder of ours; Java may leave files of its own."""
     left = [path.name for path in one.folder.iterdir() if path.name.startswith("portfolio-stream-")]
     return not one.left_behind() and not left
 
 
 def test_a_bounded_run_ends_with_the_verdict(start: type[Running]) -> None:
-    """5,000 events, two workers: exit 0, exactly-once holds, nothing left behind."""
+    """With 5,000 events and two workers: exit code 0, exactly-once holds, nothing is left behind."""
     one = start("--events", "5000", "--rate", "0", "--workers", "2")
     code = one.end()
     assert 0 == code, one.text
@@ -129,7 +129,7 @@ def test_a_bounded_run_ends_with_the_verdict(start: type[Running]) -> None:
 
 
 def test_a_file_with_bad_lines_is_worked_off(start: type[Running], tmp_path: Path) -> None:
-    """Good lines become outputs, bad ones dead letters, and both count as exactly once; JSON stands alone on stdout."""
+    """Good lines become outputs and bad lines dead letters, each exactly once. The verdict is one line of JSON."""
     event = {"type": "cash", "occurred_at": "2026-11-23T04:30:00Z", "amount": "5", "currency": "USD"}
     good = [json.dumps(event | {"event_id": f"e{number}", "portfolio_id": f"P{number % 7}"}) for number in range(40)]
     bad = ["not json", '{"portfolio_id":"P1"}', json.dumps(event | {"event_id": "f", "portfolio_id": "P1", "type": 1})]
@@ -145,7 +145,7 @@ def test_a_file_with_bad_lines_is_worked_off(start: type[Running], tmp_path: Pat
 
 
 def test_ctrl_c_stops_everything(start: type[Running]) -> None:
-    """An endless run is meant to be ended so: exit 0 within 15 s, verdict printed, no process left."""
+    """Ctrl-C is the normal end of an endless run: exit code 0 within 15 s, a verdict, and no process is left."""
     one = start("--rate", "500")
     one.wait_for("running: produced=[1-9]")
     assert one.left_behind()
@@ -159,7 +159,7 @@ def test_ctrl_c_stops_everything(start: type[Running]) -> None:
 
 
 def test_ctrl_c_while_it_starts_leaves_nothing(start: type[Running]) -> None:
-    """Also before the broker serves."""
+    """Ctrl-C before the broker serves leaves no process and no folder."""
     one = start("--events", "10")
     one.wait_for("Starting 1 broker")
     one.process.send_signal(signal.SIGINT)
@@ -168,7 +168,7 @@ def test_ctrl_c_while_it_starts_leaves_nothing(start: type[Running]) -> None:
 
 
 def test_a_killed_worker_heals(start: type[Running]) -> None:
-    """kill -9 of one of two: it comes back under its name, the run ends well and exactly-once held."""
+    """A killed worker is restarted under its name. The run ends without an error, and exactly-once holds."""
     one = start("--events", "12000", "--rate", "2000", "--workers", "2")
     pid = int(one.wait_for(r"w2: process (\d+)")[1])
     one.wait_for("running: produced=[1-9]")
@@ -182,7 +182,7 @@ def test_a_killed_worker_heals(start: type[Running]) -> None:
 
 
 def test_a_killed_broker_of_three_heals(start: type[Running]) -> None:
-    """It is started again, processing goes on, and exactly-once holds. However long a busy machine takes for it."""
+    """The broker is restarted, processing goes on, and exactly-once holds, however long a busy machine takes."""
     one = start("--brokers", "3", "--rate", "600", "--workers", "1")
     one.wait_for("running: produced=[1-9]")
     (broker,) = (process for process in one.left_behind() if "broker-1.properties" in " ".join(process.cmdline()))

@@ -1,4 +1,4 @@
-"""`verify --follow` as a process beside what is tested."""
+"""`verify --follow` as a process beside the tested system."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ COMMAND = Path(sys.executable).with_name("portfolio-stream")
 
 @dataclass(frozen=True)
 class Auditor:
-    """The command as a process."""
+    """The running command, and the address at which it serves its verdict."""
 
     process: subprocess.Popen[bytes]
     served: str
@@ -29,14 +29,14 @@ class Auditor:
         try:
             async with aiohttp.ClientSession() as session, session.get(f"{self.served}/verdict") as reply:
                 return dict(await reply.json())
-        except aiohttp.ClientConnectionError:  # it starts
+        except aiohttp.ClientConnectionError:  # the auditor does not serve yet
             return {"verdict": None, "anomalies": []}
 
     async def holds(self) -> bool:
         return (await self.verdict())["verdict"] == "holds"
 
     async def sees(self, expected: set[tuple[str, int]]) -> bool:
-        """These anomalies in these partitions, and none but them and the gaps that they leave."""
+        """Whether it has found these anomalies in these partitions, and no others except the gaps that these leave."""
         anomalies = (await self.verdict())["anomalies"]
         found = {(one["kind"], one["partition"]) for one in anomalies if one["kind"] != "sequence_gap"}
         assert found <= expected, anomalies
@@ -49,7 +49,7 @@ class Auditor:
 
 @contextmanager
 def following(settings: Settings, folder: Path, *options: str) -> Iterator[Auditor]:
-    """The command as a process, and where it serves."""
+    """Run the command with these options, and end it when the block ends."""
     port = free_port()
     command = [str(COMMAND), "verify", "--follow", "--interval", "0.3", "--web-port", str(port), *options]
     environment = os.environ | {"PORTFOLIO_BOOTSTRAP_SERVERS": settings.bootstrap_servers}

@@ -1,4 +1,4 @@
-"""The stage of real workers, and a command line with topics of its own, for every integration test that asks."""
+"""Fixtures of the integration tests: the stage of real workers, and topics of its own for each test of a command."""
 
 from uuid import uuid4
 
@@ -11,7 +11,7 @@ __all__ = ["stage"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A stage has a broker of its own."""
+    """Mark every test that uses a stage: it needs a broker, which the stage starts."""
     for item in items:
         if "stage" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.kafka)
@@ -19,7 +19,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def name(kafka: Cluster, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The group of this test, and the prefix of its topics; the environment names them and the broker."""
+    """Returns the name of this test's group, which is also its topics' prefix. The environment names all of them."""
     prefix = f"cli-{uuid4().hex[:8]}"
     monkeypatch.setenv("PORTFOLIO_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
     monkeypatch.setenv("PORTFOLIO_PARTITIONS", "4")

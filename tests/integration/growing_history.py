@@ -1,7 +1,7 @@
-"""A history that is checked while it grows, with stock clients alone: for runs too long to be read as a whole.
+"""Check a history while it grows, with stock clients only, for runs that are too long to be read as a whole.
 
-Each record that is handed to the producer is awaited in the source topic, then what it must give in the outputs or the
-dead letters: in order, each once. What was answered is forgotten, so memory holds only what is on its way.
+Each record that the producer gets must appear in the source topic, and then its answer in the outputs or dead letters:
+in order, each once. Answered records are forgotten, so memory holds only the records that have no answer yet.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from portfolio_stream.load.events import Generated
 from portfolio_stream.settings import Settings
 from tests.integration.histories import Expected, partition_of, read_dead_letter, read_output
 
-LISTED = 20  # anomalies named one by one, of each partition
+LISTED = 20  # anomalies of each partition that are listed
 POLL_MS = 50
 
 Answer = tuple[Any, ...]
@@ -26,13 +26,13 @@ Answer = tuple[Any, ...]
 class PartitionHistory:
     def __init__(self, partition: int) -> None:
         self.partition = partition
-        #: records handed to the producer: where nothing is lost, the source's next offset
+        #: number of records given to the producer; the source's next offset if no record is lost
         self.sent = 0
-        #: the source offset below which all was compared with what was sent
+        #: all source records below this offset were compared with the sent records
         self.read = 0
-        #: of the newest output
+        #: the source offset of the newest output
         self.newest = -1
-        #: the first LISTED of them
+        #: the first LISTED anomalies
         self.anomalies: list[str] = []
         self.is_source_as_sent = True
         self._unread: deque[Generated] = deque()
@@ -45,7 +45,7 @@ class PartitionHistory:
         self._unread.append(made)
 
     def add_source(self, record: Any) -> None:
-        """The first record that is not what was sent ends the comparison: what follows it has no known answer."""
+        """Compare a source record with the sent one. After the first difference, no answer can be known any more."""
         if not self.is_source_as_sent:
             return
         made = self._unread.popleft() if self._unread else None
@@ -69,7 +69,7 @@ class PartitionHistory:
         self._match()
 
     def is_answered(self, end: int) -> bool:
-        """All source records below the offset have their outputs and dead letters, or never will."""
+        """Whether all source records below the offset have their answers, or have lost them."""
         if not self.is_source_as_sent:
             return True
         awaited = (self._expected.outputs, self._expected.dead_letters)
@@ -96,7 +96,7 @@ class PartitionHistory:
 
 
 def name_of(value: bytes | None) -> str:
-    """An event's id, or what stands there instead."""
+    """Returns the event's id, or else the beginning of the value."""
     with suppress(ValueError, TypeError, KeyError):
         return str(json.loads(value or b"")["event_id"])
     return repr(value and value[:40])
@@ -106,11 +106,11 @@ class GrowingHistory:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.partitions = [PartitionHistory(partition) for partition in range(settings.partitions)]
-        #: nothing more is taken to be sent
+        #: while set, `tap` gives no more records
         self.is_resting = False
 
     def tap(self, records: Iterator[Generated]) -> Iterator[Generated]:
-        """The records, noted as they are taken to be sent, until it rests; another may go on with what is left."""
+        """Yield records until the history rests, and note each one as sent. A later `tap` yields the remaining ones."""
         while not self.is_resting:
             made = next(records)
             self.partitions[partition_of(made, len(self.partitions))].add_sent(made)
@@ -121,18 +121,18 @@ class GrowingHistory:
         return [anomaly for one in self.partitions for anomaly in one.anomalies]
 
     def sent(self) -> Mapping[int, int]:
-        """Records by partition."""
+        """Returns the number of records sent to each partition."""
         return {one.partition: one.sent for one in self.partitions}
 
     def has_outputs_behind(self, sent: Mapping[int, int]) -> bool:
-        """Every partition has an output of a record that was sent later."""
+        """Whether every partition has an output of a record that was sent after these."""
         return all(one.newest >= sent[one.partition] for one in self.partitions)
 
     def is_answered(self, sent: Mapping[int, int]) -> bool:
         return all(one.is_answered(sent[one.partition]) for one in self.partitions)
 
     async def read(self) -> None:
-        """Follow source, outputs and dead letters from their beginnings; until cancelled."""
+        """Follow source, outputs and dead letters from their beginnings, until cancelled."""
         settings = self._settings
         adders = {
             settings.input_topic: PartitionHistory.add_source,
@@ -143,7 +143,7 @@ class GrowingHistory:
             bootstrap_servers=settings.bootstrap_servers,
             isolation_level="read_committed",
             enable_auto_commit=False,
-            auto_offset_reset="none",  # a reader that starts anew by itself would see duplicates or gaps of its own
+            auto_offset_reset="none",  # a reader that may choose another offset would make duplicates and gaps
             max_partition_fetch_bytes=4 << 20,
         )
         async with consumer:

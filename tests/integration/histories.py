@@ -1,7 +1,7 @@
-"""Reads a whole history with stock clients and says what breaks exactly-once in it; shares no code with the engine.
+"""Read a whole history with stock clients and find what breaks exactly-once in it. Shares no code with the engine.
 
-What must stand in the outputs is known from the generator, which says of each record what becomes of it, and from the
-places that the records got in the source topic.
+The expected outputs follow from the generator, which says for each record whether it must be accepted, and from the
+records' offsets in the source topic.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ META_KEY = b"\x00META"
 
 @dataclass
 class Load:
-    """A producer at a steady rate that runs beside the test; what it sent, by partition, in order."""
+    """A producer that runs beside the test at a steady rate, and the records that it sent, in order."""
 
     settings: Settings
     records: Iterable[Generated]
@@ -37,7 +37,7 @@ class Load:
 
     @classmethod
     def of(cls, settings: Settings, events: int, rate: float, **mixture: Any) -> "Load":
-        now = int(time.time() * 1000)  # a broker that restarts knows no producer again whose records are a day old
+        now = int(time.time() * 1000)  # a broker that restarts forgets a producer whose records are a day old
         options = {"seed": 7, "start_time": now, "portfolios": 400, "partitions": settings.partitions}
         return cls(settings, list(generate(Mixture(**options | mixture), events)), rate)
 
@@ -51,7 +51,7 @@ class Load:
                 self.sent = sent
 
     async def reached(self, sent: int) -> None:
-        """So many records were sent."""
+        """Return when this many records were sent."""
         await until(lambda: self.is_well() and self.sent >= sent, 60, f"{sent} records sent")
 
     async def done(self) -> None:
@@ -59,7 +59,7 @@ class Load:
         await self.task
 
     def is_well(self) -> bool:
-        """True; raises what ended it."""
+        """Returns True while the producer runs or has sent everything. Raises the error that ended the producer."""
         if self.task is not None and self.task.done():
             self.task.result()
         return True
@@ -80,17 +80,17 @@ def partition_of(record: Generated, partitions: int) -> int:
 
 @dataclass
 class Expected:
-    """One partition's outputs and dead letters, in source order."""
+    """The outputs and dead letters that one partition must have, in source order."""
 
     #: (source offset, event id, portfolio, sequence)
     outputs: deque[tuple[int, str, bytes, int]] = field(default_factory=deque)
     #: (source offset, code, value)
     dead_letters: deque[tuple[int, str, bytes | None]] = field(default_factory=deque)
-    #: by portfolio, of the last accepted event
+    #: the sequence of each portfolio's last accepted event
     sequences: Counter[bytes] = field(default_factory=Counter)
 
     def add(self, record: Any, made: Generated) -> None:
-        """What the next source record, which was generated as `made`, gives."""
+        """Add the answer to the next source record, which was generated as `made`."""
         if made.expected_code is not None:
             self.dead_letters.append((record.offset, made.expected_code, record.value))
         elif not made.is_duplicate:
@@ -100,7 +100,7 @@ class Expected:
 
 
 def expect(source: Sequence[Any], generated: Sequence[Generated]) -> Expected:
-    """What must stand behind these source records; fails if they are not what was generated."""
+    """Returns the answers to these source records. Fails if the records are not those that were generated."""
     assert [(record.key, record.value) for record in generated] == [(record.key, record.value) for record in source]
     expected = Expected()
     for record, made in zip(source, generated, strict=True):
@@ -122,7 +122,7 @@ def read_dead_letter(record: Any) -> tuple[int, str, bytes | None]:
 
 
 def anomalies(noun: str, expected: Iterable[tuple[Any, ...]], found: Iterable[tuple[Any, ...]]) -> list[str]:
-    """How `found` differs from `expected`, both in source order: nothing missing, twice, unexpected or out of order."""
+    """Returns the answers that are missing, duplicate, unexpected or out of order. `expected` is in source order."""
     expected, found = list(expected), list(found)
     wanted, present = Counter(expected), Counter(found)
     kinds = {
@@ -136,7 +136,7 @@ def anomalies(noun: str, expected: Iterable[tuple[Any, ...]], found: Iterable[tu
 
 
 async def read(settings: Settings, topic: str) -> dict[int, list[Any]]:
-    """All that is committed of a topic, by partition, in order."""
+    """Returns all committed records of a topic, by partition, in order."""
     places = [TopicPartition(topic, partition) for partition in range(settings.partitions)]
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.bootstrap_servers,
@@ -157,7 +157,7 @@ async def read(settings: Settings, topic: str) -> dict[int, list[Any]]:
 
 
 async def wait_for_no_lag(settings: Settings, seconds: float) -> float:
-    """Every source record is committed by the group: returns how long that took."""
+    """Wait until the group has committed every source record. Returns the seconds that took."""
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers)
     consumer = AIOKafkaConsumer(bootstrap_servers=settings.bootstrap_servers)
     await admin.start()
@@ -175,7 +175,7 @@ async def wait_for_no_lag(settings: Settings, seconds: float) -> float:
 
 
 async def check(settings: Settings, load: Load) -> dict[str, int]:
-    """Assert that exactly-once holds for all that was sent; what was counted."""
+    """Assert that exactly-once holds for everything that was sent. Returns the number of records of each topic."""
     source, outputs, dead_letters, changelog = [
         await read(settings, topic)
         for topic in (settings.input_topic, settings.output_topic, settings.dlq_topic, settings.changelog_topic)
@@ -209,7 +209,7 @@ async def _committed(settings: Settings) -> dict[int, int]:
 
 
 def _states(settings: Settings, changelog: dict[int, list[Any]]) -> dict[int, int]:
-    """The next source offset of each partition's state, as its changelog says."""
+    """Returns each partition's next source offset from the META records of its changelog."""
     found: dict[int, int] = {}
     for partition, records in changelog.items():
         metas = [msgspec.msgpack.decode(record.value) for record in records if record.key == META_KEY]

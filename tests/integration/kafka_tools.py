@@ -1,4 +1,4 @@
-"""Kafka's own command line tools, on the embedded broker's locked jars."""
+"""Run Kafka's own command line tools from the locked jars."""
 
 import os
 import subprocess
@@ -8,6 +8,6 @@ from portfolio_stream.kafka.tools import jars, java
 
 
 def tool(main_class: str, *arguments: str) -> str:
-    """What it prints, e.g. of org.apache.kafka.tools.TopicCommand."""
+    """Run a tool such as org.apache.kafka.tools.TopicCommand. Returns what it prints."""
     command = java.command(main_class, *arguments, jars=jars.provide(os.environ, ignore), profile="small")
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout

@@ -1,5 +1,8 @@
-"""The worker with two bugs, until PORTFOLIO_TEST_CURE exists: its fold fails at every value that holds `poison`, and
-what it writes for a value that holds `indigestible` cannot be encoded."""
+"""The worker with two bugs, as long as the file PORTFOLIO_TEST_CURE does not exist.
+
+Its fold fails for a value that contains `poison`. For a value that contains `indigestible`, the fold writes a table
+value that cannot be encoded.
+"""
 
 import os
 from pathlib import Path

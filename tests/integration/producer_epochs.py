@@ -1,7 +1,7 @@
-"""Brings a transactional id's producer epoch near its end, where it would get to after 14 minutes at 40 transactions/s.
+"""Bring a transactional id's producer epoch near its last value. At 40 transactions/s that would take 14 minutes.
 
-The last record that the coordinator wrote of the id is written once more with another epoch, into the coordinator's own
-log: it counts from the coordinator's next start on. Everything behind that is the broker's own doing.
+The coordinator's last record of the id is written again, with another epoch, into the coordinator's own log. The
+coordinator reads it at its next start. From there on the broker does everything itself.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -16,12 +16,12 @@ from portfolio_stream.exactly_once.member_name import name_of
 from portfolio_stream.settings import Settings
 
 TRANSACTION_STATE = "__transaction_state"
-INTERNAL_CLIENT = "__admin_client"  # a broker takes records of internal topics from a client of this name alone
-#: of a TransactionLogValue, any version: int16 version, then these, an int32 time-out and the state, int8
+INTERNAL_CLIENT = "__admin_client"  # only a client of this name may write records to a broker's internal topics
+#: the beginning of a TransactionLogValue of any version: int16 version, these two, int32 time-out, int8 state
 ID_BYTES, EPOCH_BYTES, STATE_BYTE = slice(2, 10), slice(10, 12), 16
 EMPTY, COMPLETE_COMMIT, COMPLETE_ABORT = 0, 4, 5
 PARTITIONS = 4  # transaction.state.log.num.partitions of the embedded broker
-LAST_EPOCH = 32_766  # of a transaction: its markers carry the next one, and the int16 ends there
+LAST_EPOCH = 32_766  # the last epoch of a transaction: its markers have the next one, the last int16
 
 
 class Pair(NamedTuple):
@@ -30,19 +30,19 @@ class Pair(NamedTuple):
 
 
 def worker_id(data_folder: Path) -> str:
-    """The transactional id of the worker that has this folder."""
+    """Returns the transactional id of the worker that has this folder."""
     identity = msgspec.json.decode((data_folder / "identity.json").read_bytes())
     return f"{Settings().group}-{identity['member_id']}"
 
 
 def member_of(data_folder: Path) -> str:
-    """What the group calls it."""
+    """Returns the group's member id of the worker that has this folder."""
     identity = msgspec.json.decode((data_folder / "identity.json").read_bytes())
     return name_of(identity["member_id"], identity["naming"]["renames"])
 
 
 class TransactionLog:
-    """The coordinators' log, followed as far as it is asked for."""
+    """The transaction coordinators' log, read up to its end at each question."""
 
     def __init__(self, bootstrap_servers: str, consumer: AIOKafkaConsumer) -> None:
         self._bootstrap_servers = bootstrap_servers
@@ -51,18 +51,18 @@ class TransactionLog:
         self._last: dict[bytes, Any] = {}
 
     async def pair(self, transactional_id: str) -> Pair:
-        """As the coordinator wrote it last. Raises KeyError for an id that it does not know."""
+        """Returns producer id and epoch as the coordinator last wrote them. Raises KeyError for an unknown id."""
         await self._read()
         value = self._last[key_of(transactional_id)].value
         return Pair(int.from_bytes(value[ID_BYTES], "big"), int.from_bytes(value[EPOCH_BYTES], "big"))
 
     async def is_aborted(self, transactional_id: str) -> bool:
-        """The id's last transaction was, with its markers."""
+        """Whether the id's last transaction was aborted and its markers were written."""
         await self._read()
         return bool(self._last[key_of(transactional_id)].value[STATE_BYTE] == COMPLETE_ABORT)
 
     async def set_epochs(self, epochs: Mapping[str, int]) -> None:
-        """By transactional id, of ids that have no open transaction. Restart the brokers behind it."""
+        """Write these epochs. No id may have an open transaction. The brokers must be restarted afterwards."""
         await self._read()
         async with AIOKafkaProducer(
             bootstrap_servers=self._bootstrap_servers, client_id=INTERNAL_CLIENT, acks="all"
@@ -82,14 +82,14 @@ class TransactionLog:
 
 
 def key_of(transactional_id: str) -> bytes:
-    """A TransactionLogKey of version 0."""
+    """Returns a TransactionLogKey of version 0."""
     name = transactional_id.encode()
     return b"\0\0" + len(name).to_bytes(2, "big") + name
 
 
 @asynccontextmanager
 async def transaction_log(bootstrap_servers: str) -> AsyncIterator[TransactionLog]:
-    """Read from its beginning."""
+    """Open the coordinators' log, to be read from its beginning."""
     places = [TopicPartition(TRANSACTION_STATE, partition) for partition in range(PARTITIONS)]
     async with AIOKafkaConsumer(
         bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest", enable_auto_commit=False

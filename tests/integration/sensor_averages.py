@@ -1,4 +1,4 @@
-"""The app of docs/another-domain.md, as it stands there, on a stage: tests run what readers copy."""
+"""Runs the app of docs/another-domain.md on a stage: the tests run exactly the code that readers copy."""
 
 import re
 from collections import defaultdict
@@ -17,14 +17,14 @@ PARTITIONS = 3
 
 
 def code() -> str:
-    """The page's one Python block."""
+    """Returns the only Python block of the page."""
     (block,) = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
     assert isinstance(block, str)
     return block
 
 
 async def open_stage(stage: Stage) -> None:
-    """The module in a folder of its own, and the source topic; the rest the app makes."""
+    """Write the app's module, and create the source topic. The app creates its other topics."""
     folder = stage.folder / "app"
     folder.mkdir()
     (folder / "sensor_averages.py").write_text(code())
@@ -51,7 +51,7 @@ async def make(stage: Stage, *topics: NewTopic) -> None:
 
 
 async def send(stage: Stage, readings: Mapping[int, Iterable[tuple[bytes, bytes]]]) -> None:
-    """Sensors and readings to their partitions, those of each in this order."""
+    """Send (sensor, reading) records to partitions, in the given order."""
     async with AIOKafkaProducer(
         bootstrap_servers=stage.settings.bootstrap_servers, enable_idempotence=True
     ) as producer:
@@ -61,7 +61,7 @@ async def send(stage: Stage, readings: Mapping[int, Iterable[tuple[bytes, bytes]
 
 
 def averages(readings: Iterable[Any]) -> list[tuple[bytes, bytes]]:
-    """What must stand in a partition of the output behind these source records."""
+    """Returns the outputs that a partition's source records must give."""
     seen: dict[bytes, list[int]] = defaultdict(list)
     expected = []
     for record in readings:

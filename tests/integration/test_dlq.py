@@ -162,7 +162,7 @@ def test_a_replay_of_one_dead_letter(name: str, writer: Writer, capsys: pytest.C
     """It alone; one that is not there, or that cannot be sent as it was, is an error and nothing is sent."""
     writer.write((b"P1", b"one", KEY_MISMATCH), (None, b"two", KEY_MISMATCH), (b"P3", b"v" * 5_000_000, KEY_MISMATCH))
     replay = ["dlq", "replay", "--partition", "1", "--offset"]
-    for offset, reason in (("1", "without a key"), ("2", "truncated"), ("3", "there is none")):
+    for offset, reason in (("1", "without a key"), ("2", "truncated"), ("3", "does not exist")):
         assert 1 == cli.run([*replay, offset])
         assert reason in capsys.readouterr().err
     assert 1 == answers(capsys, *replay, "0")[0]["sent"]

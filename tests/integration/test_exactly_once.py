@@ -1,6 +1,7 @@
-"""Exactly-once as anybody can see it from outside, while workers are killed, added and stopped.
+"""Exactly-once as seen from outside, while workers are killed, added and stopped.
 
-Faults come at moments that the seed chooses; what was sent, and where, is compared with what stock readers find.
+The seed chooses the moments of the faults. The records that were sent are compared with the outputs and dead letters
+that stock readers find.
 """
 
 from random import Random
@@ -16,7 +17,7 @@ CATCH_UP_SECONDS = 20.0  # a few seconds of backlog, and a dead worker's transac
 
 
 async def test_kill_9_under_load(stage: Stage) -> None:
-    """Three kill -9 with restart, a worker added, one stopped: every event has its effect once, in order."""
+    """Workers are killed three times, one is added, one is stopped: each event has its effect once, in order."""
     random = Random(1)
     load = Load.of(stage.settings, 60_000, 3_500, seed=1, duplicates=0.03, invalid=0.03)
     workers = await stage.started("w1", "w2")
@@ -37,7 +38,7 @@ async def test_kill_9_under_load(stage: Stage) -> None:
             victim.start()
         else:
             workers.remove(victim)
-            await stage.serving(victim)  # a process that has not installed its signal handlers yet just dies
+            await stage.serving(victim)  # before a process installs its signal handlers, SIGTERM just kills it
             victim.signal(SIGTERM)
             assert 0 == await victim.ended(5), victim.text[-3000:]
     await load.done()
@@ -63,5 +64,5 @@ async def test_kill_9_under_load(stage: Stage) -> None:
     ],
 )
 def test_the_checker_sees_each_anomaly(found: list[int], named: list[str]) -> None:
-    """A broken history is caught, or the tests above could not fail."""
+    """The checker catches broken histories; otherwise the test above could not fail."""
     assert named == anomalies("output", [(1,), (2,), (3,)], [(number,) for number in found])

@@ -1,8 +1,8 @@
-"""KAFKA-17754: a request that arrives within its sender's next transaction must not touch it.
+"""KAFKA-17754: a request that arrives during its sender's next transaction must not touch that transaction.
 
-A proxy holds the request until its sender has given it up and has the next transaction open. The engine's transactions
-(KIP-890) are immune, as each has an epoch of its own. The same network does harm to transactions of the version before:
-that proves that these tests can fail.
+A proxy holds a request until its sender has given up and has opened the next transaction. The engine's transactions
+(KIP-890) are immune, because each has an epoch of its own. The same delay harms older transactions, which proves that
+these tests can fail.
 """
 
 import asyncio
@@ -30,8 +30,8 @@ from tests.proxy.frames import Api
 from tests.proxy.proxy import Proxy
 from tests.proxy.rules import Caught, Cut, Match
 
-CLIENT_TIMEOUT_MS = 1_000  # then a request is given up
-DEADLINE_SECONDS = 1.5  # then a step of a transaction is
+CLIENT_TIMEOUT_MS = 1_000  # a client gives up a request after this time
+DEADLINE_SECONDS = 1.5  # the writer gives up a step of a transaction after this time
 COMMIT = Match(Api.END_TXN, when=lambda request: request.body.committed)
 PRODUCE = Match(Api.PRODUCE)
 FIRST, SECOND = b"first", b"second"
@@ -61,7 +61,7 @@ async def client(proxy: Proxy, topic: str) -> AsyncIterator[AIOKafkaClient]:
 
 @pytest.fixture
 async def writer(client: AIOKafkaClient, topic: str) -> Writer:
-    """The engine's."""
+    """The engine's writer."""
     made = Writer(client, Coordinators(client, topic, topic), group=topic, transactional_id=topic)
     await made.start()
     return made
@@ -69,7 +69,7 @@ async def writer(client: AIOKafkaClient, topic: str) -> Writer:
 
 @pytest.fixture
 def impatient(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> Writer:
-    """One that does not try for ten seconds."""
+    """A writer that gives up a step after DEADLINE_SECONDS instead of ten seconds."""
     monkeypatch.setitem(Writer._ask.__kwdefaults__, "deadline", DEADLINE_SECONDS)
     monkeypatch.setattr(module, "STEP_DEADLINE_SECONDS", DEADLINE_SECONDS)
     return writer
@@ -84,7 +84,7 @@ async def write(writer: Writer, topic: str, value: bytes) -> None:
 
 
 async def visible(kafka: Cluster, topic: str) -> list[bytes]:
-    """What is committed; no transaction may be open."""
+    """Returns the committed values. No transaction may be open."""
     place = TopicPartition(topic, 0)
     found: list[bytes] = []
     async with AIOKafkaConsumer(
@@ -101,7 +101,7 @@ async def visible(kafka: Cluster, topic: str) -> list[bytes]:
 
 @asynccontextmanager
 async def held(proxy: Proxy, match: Match, sending: Any) -> AsyncIterator[tuple[Caught, "asyncio.Task[Any]"]]:
-    """The first request that fits, and the work that sent it."""
+    """Hold the first request that matches. Gives the request and the task that sent it."""
     with proxy.trap(match) as trap:
         task = asyncio.create_task(sending)
         yield await trap.caught(), task
@@ -110,7 +110,7 @@ async def held(proxy: Proxy, match: Match, sending: Any) -> AsyncIterator[tuple[
 async def test_a_commit_that_was_sent_again_comes_late(
     kafka: Cluster, proxy: Proxy, writer: Writer, topic: str
 ) -> None:
-    """The next transaction is open, and is aborted afterwards: nothing of it is seen."""
+    """The late commit arrives while the next transaction is open. That one is aborted later, and stays invisible."""
     await write(writer, topic, FIRST)
     async with held(proxy, COMMIT, writer.commit()) as (late, commit):
         await late.client_gone()
@@ -125,7 +125,7 @@ async def test_a_commit_that_was_sent_again_comes_late(
 async def test_a_commit_that_was_given_up_comes_late(
     kafka: Cluster, proxy: Proxy, impatient: Writer, topic: str
 ) -> None:
-    """It was settled by an abort, which stands; the next transaction commits."""
+    """An abort has settled the transaction of the late commit, and stays valid. The next transaction commits."""
     await write(impatient, topic, FIRST)
     async with held(proxy, COMMIT, impatient.commit()) as (late, commit):
         with proxy.rule(Cut(COMMIT)), pytest.raises(Doubt):
@@ -141,7 +141,7 @@ async def test_a_commit_that_was_given_up_comes_late(
 async def test_a_produce_that_was_given_up_comes_late(
     kafka: Cluster, proxy: Proxy, impatient: Writer, topic: str
 ) -> None:
-    """Its transaction was aborted: what it brings belongs to none, and the next one commits without it."""
+    """The late record's transaction was aborted, so the record belongs to none. The next one commits without it."""
     async with held(proxy, PRODUCE, write(impatient, topic, FIRST)) as (late, first):
         with proxy.rule(Cut(PRODUCE)), pytest.raises(Doubt):
             await first
@@ -162,7 +162,7 @@ def produce_error(reply: Any) -> E:
 
 
 async def test_a_late_commit_does_harm_to_a_stock_producer(kafka: Cluster, proxy: Proxy, topic: str) -> None:
-    """The first test's network: the second transaction is committed half-way, though its application aborts it."""
+    """With the delay of the first test: the late commit commits the second transaction, which is still open."""
     producer = AIOKafkaProducer(
         bootstrap_servers=proxy.bootstrap_servers, transactional_id=topic, request_timeout_ms=CLIENT_TIMEOUT_MS
     )
@@ -179,7 +179,7 @@ async def test_a_late_commit_does_harm_to_a_stock_producer(kafka: Cluster, proxy
 
 
 class OldTransactions:
-    """Request by request, as every client sends them that does not know KIP-890: one epoch for all transactions."""
+    """Transactions as clients before KIP-890 send them: one epoch for all transactions."""
 
     _init, _add = schema("init_producer_id", 4), schema("add_partitions_to_txn", 3)
     _produce, _end = schema("produce", 11), schema("end_txn", 4)
@@ -203,7 +203,7 @@ class OldTransactions:
         self._producer_id, self._producer_epoch = found[0].producer_id, found[0].producer_epoch
 
     async def begin(self) -> None:
-        """Again while the last one's markers are pending."""
+        """Begin a transaction. Repeats the request while the last transaction's markers are pending."""
         topic = self._add.AddPartitionsToTxnTopic(name=self._topic, partitions=(0,))
         request = self._add.AddPartitionsToTxnRequest(
             v3_and_below_transactional_id=self._topic,
@@ -249,7 +249,7 @@ class OldTransactions:
 async def test_a_late_produce_does_harm_to_old_transactions(
     kafka: Cluster, proxy: Proxy, client: AIOKafkaClient, topic: str
 ) -> None:
-    """The third test's network: a record of the aborted transaction is committed with the next one."""
+    """With the delay of the third test: a record of the aborted transaction is committed with the next one."""
     old = OldTransactions(client, topic)
     await old.start()
     await old.begin()

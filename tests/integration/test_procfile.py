@@ -1,4 +1,4 @@
-"""The Procfile, run by honcho as a user would."""
+"""The Procfile, run by honcho as a user would run it."""
 
 import asyncio
 import os
@@ -21,12 +21,12 @@ pytestmark = pytest.mark.kafka
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 START_SECONDS = 60.0  # three Pythons and a Java at once, on two cores
-STOP_SECONDS = 30.0  # honcho kills what takes more than 5 s; Java, in a session of its own, still stops by itself then
+STOP_SECONDS = 30.0  # honcho kills a process after 5 s; Java, in its own session, may end later
 
 
 @pytest.fixture
 def procfile(tmp_path: Path) -> Iterator[Settings]:
-    """All processes of the Procfile, from their own start on, with a port and a folder of their own."""
+    """Start all processes of the Procfile, on a port and in a folder of this test."""
     port = free_port()
     text = (ROOT / "Procfile").read_text()
     (tmp_path / "Procfile").write_text(text.replace("broker run", f"broker run --port {port}"))
@@ -50,7 +50,7 @@ def procfile(tmp_path: Path) -> Iterator[Settings]:
 
 
 async def test_all_processes_come_up_and_events_flow(procfile: Settings) -> None:
-    """Whichever is ready first waits for the others; a committed output shows that each does its work."""
+    """The processes may become ready in any order. A committed output shows that all of them work."""
     outputs = AIOKafkaConsumer(
         procfile.output_topic,
         bootstrap_servers=procfile.bootstrap_servers,

@@ -1,9 +1,9 @@
-"""A Kafka that clients reach by TLS and a login alone: everything of ours gets in with the settings, nothing without.
+"""A Kafka that takes only TLS with a login: workers and all commands get in with the right settings, and not without.
 
-The brokers' own plaintext listener is another port, which nobody who comes by SASL_SSL is told of.
+The brokers also have a plaintext listener, on another port. A client that connects by SASL_SSL never learns that port.
 
-Commands run as processes: aiokafka does not wait for the broker's part in the end of a TLS connection that was refused,
-so it is the end of the process that closes it.
+Commands run as processes. When a TLS connection is refused, aiokafka does not wait for the broker to close its side.
+The end of the process closes the connection.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ EVENTS = 400
 
 @dataclass
 class Secured:
-    """A running cluster, and the environment of whoever may use it."""
+    """A running cluster, and the environment variables of a client that may use it."""
 
     cluster: Cluster
     port: int
@@ -118,7 +118,7 @@ def environment(secured: Secured, monkeypatch: pytest.MonkeyPatch) -> dict[str, 
 
 @pytest.fixture
 def worker(secured: Secured, tmp_path: Path) -> Iterator[Worker]:
-    """Not started. It finds the settings in its environment, as any process of ours does."""
+    """A worker that is not started yet. It gets the settings from its environment."""
     own = {"PORTFOLIO_INSTANCE_ID": "w1", "PORTFOLIO_WEB_PORT": str(free_port())}
     made = Worker("w1", secured.environment | own, tmp_path / "w1.log")
     yield made
@@ -126,14 +126,14 @@ def worker(secured: Secured, tmp_path: Path) -> Iterator[Worker]:
 
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    """A command of ours, with this process's environment."""
+    """Run one of our commands with this process's environment."""
     return subprocess.run([COMMAND, *arguments], capture_output=True, text=True, timeout=START_SECONDS)
 
 
 async def test_every_connection_logs_in_over_tls(
     secured: Secured, environment: dict[str, str], worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Worker, web view and every command do their work where plaintext gets nowhere, by SCRAM and by PLAIN."""
+    """Worker, web view and every command work over TLS, the worker with a SCRAM login and the commands with PLAIN."""
 
     async def answer(*arguments: str) -> str:
         ended = await asyncio.to_thread(run, *arguments)
@@ -169,7 +169,7 @@ async def test_every_connection_logs_in_over_tls(
 
 
 async def see_the_live_view(web: str) -> None:
-    """Its reader of outputs and its view of the group have connections of their own; so has the follower of prices."""
+    """The view's reader of outputs, its view of the group and the follower of prices have their own connections."""
     wanted = {"event: outputs", "event: dead-letters", "event: group"}
     async with ClientSession() as http:
         async with http.get(f"{web}/live") as stream, asyncio.timeout(20):
@@ -182,7 +182,7 @@ async def see_the_live_view(web: str) -> None:
 
 
 def kafka_ports(worker: Worker, cluster: Cluster) -> set[int]:
-    """Of the broker's ports, those that the worker is connected to."""
+    """Returns the broker's ports to which the worker is connected."""
     assert worker.process is not None
     (broker,) = cluster.status().brokers
     served = {
@@ -234,7 +234,7 @@ def test_a_wrong_setting_is_named(
     action: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What is wrong, and which variables to correct; exit code 1, as where no broker answers."""
+    """The error says what is wrong and which variables to correct. Exit code 1, as if no broker answered."""
     for name, value in change.items():
         monkeypatch.setenv(f"PORTFOLIO_KAFKA_{name}", value)
     ended = run("topics", "list")
@@ -246,14 +246,14 @@ def test_a_wrong_setting_is_named(
 
 
 def test_tls_where_plaintext_is_spoken(secured: Secured, environment: dict[str, str]) -> None:
-    """The reverse of a forgotten setting."""
+    """A client that speaks TLS to a plaintext port is told so."""
     ended = run("topics", "list", "--bootstrap-servers", secured.cluster.bootstrap_servers)
     assert 1 == ended.returncode, ended
     assert "closes connections of security protocol SASL_SSL" in ended.stderr
 
 
 async def test_a_worker_with_a_wrong_password_ends(worker: Worker) -> None:
-    """It cannot become right by waiting: exit code 1 with both sentences, no traceback."""
+    """Waiting cannot correct a password: the worker ends with exit code 1, cause and action, and no traceback."""
     worker.environment["PORTFOLIO_KAFKA_SASL_PASSWORD"] = "wrong"
     worker.start()
     assert 1 == await worker.ended(30), worker.text

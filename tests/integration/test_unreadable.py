@@ -1,6 +1,7 @@
-"""What strangers put into the topics of a real group: batches that nobody can hold, header names that are no UTF-8.
+"""Strangers' records in the topics of a real group: batches too large to decompress, header names that are not UTF-8.
 
-Each is named, an operator gets past it, the others go on, and `verify` holds afterwards.
+The worker names each such batch. An operator gets its partition past it, the other partitions go on, and `verify` holds
+afterwards.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ from tests.integration.workers import Stage, Worker, until
 TOKEN = "an operator's secret"
 BAD_NAME = b"\xff\xfe"
 MIB = 1 << 20
-MEMORY_LIMIT_MIB = 900  # a batch of 1 GiB took a worker to 2.2 GB
+MEMORY_LIMIT_MIB = 900  # without the bound, a batch of 1 GiB makes a worker take 2.2 GB
 
 
 def answer(worker: Worker, path: str) -> tuple[int, Any]:
@@ -56,7 +57,7 @@ def price(symbol: str) -> bytes:
 
 
 def named(key: bytes, value: bytes) -> bytes:
-    """A batch of one record whose header has such a name."""
+    """Returns a batch of one record with a header name that is not UTF-8."""
     return batch_of(1, record(0, key, value, [(BAD_NAME, b"x")]))
 
 
@@ -64,7 +65,10 @@ def named(key: bytes, value: bytes) -> bytes:
 async def test_nothing_that_strangers_send_ends_a_reader(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Two bombs in the source halt one partition in turn; names and bombs in prices and dead letters end nobody."""
+    """Two batches that decompress to a gigabyte ("bombs") halt their source partition, one after the other.
+
+    Such batches and header names in prices and dead letters end no reader.
+    """
     monkeypatch.setenv("PORTFOLIO_BOOTSTRAP_SERVERS", stage.settings.bootstrap_servers)
     monkeypatch.setenv("PORTFOLIO_WEB_TOKEN", TOKEN)
     monkeypatch.setattr(sys, "stdin", io.StringIO())
@@ -115,7 +119,7 @@ async def test_nothing_that_strangers_send_ends_a_reader(
     assert verified["holds"]
 
     # what others read
-    readable = verified["records"] - 64 - 128  # the bombs' records count, though nobody reads them
+    readable = verified["records"] - 64 - 128  # the bombs' records count although they cannot be read
     shown = await run(
         "consume", "--topic", settings.input_topic, "--from-beginning", "--max-messages", str(readable), "-o", "json"
     )
@@ -129,7 +133,7 @@ async def test_nothing_that_strangers_send_ends_a_reader(
     letters = await run(
         "consume", "--topic", settings.dlq_topic, "--from-beginning", "--max-messages", "4", "-o", "json"
     )
-    assert letters.count('"name_base64":"//4="') == 2  # the bad record, and the same again after its replay
+    assert letters.count('"name_base64":"//4="') == 2  # the bad record's dead letter, and that of its replay
 
     # and in the dead letters
     await send(servers, settings.dlq_topic, partition, bomb(64, 16 * MIB))

@@ -1,4 +1,4 @@
-"""The audit of a system that lives: no false alarm while workers die and the broker restarts, and no fault unseen."""
+"""The audit of a live system: no false alarm while workers die and the broker restarts, and every fault is seen."""
 
 import asyncio
 import signal
@@ -23,7 +23,7 @@ def address(worker: Worker) -> str:
 
 
 async def test_a_live_system_gives_no_false_alarm(stage: Stage) -> None:
-    """Pass after pass under load, with kill -9 in between, across a broker's restart, and at rest to the very end."""
+    """Every pass holds: under load, after kill -9 of workers, across a restart of the broker, and at rest."""
     load = Load.of(stage.settings, EVENTS, RATE, seed=5, duplicates=0.03, invalid=0.03)
     workers = await stage.started("w1", "w2")
 
@@ -54,7 +54,7 @@ async def test_a_live_system_gives_no_false_alarm(stage: Stage) -> None:
     result: Verification
 
     async def all_is_answered() -> bool:
-        """Workers give no page until they have found their group again."""
+        """Whether workers answered every request: after an outage, they give no page until they are in the group."""
         nonlocal result
         result = await verify(stage.settings, coverage="all", find_workers=addresses)
         assert 0 == result.exit_code, result.anomalies
@@ -66,7 +66,7 @@ async def test_a_live_system_gives_no_false_alarm(stage: Stage) -> None:
 
 
 async def test_follow_catches_a_duplicate_and_foreign_records(stage: Stage) -> None:
-    """Under load, as soon as each is there; the first ends it with exit code 1 unless it is told to go on."""
+    """Each fault is found under load. The first one ends the command with exit code 1, unless --keep-going is given."""
     settings, folder = stage.settings, stage.folder
     load = Load.of(settings, 15_000, 1_500)
     await stage.started("w1")

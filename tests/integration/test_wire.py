@@ -1,4 +1,4 @@
-"""The contract test of the aiokafka internals that `wire` and `reader` stand on: a new aiokafka must pass it first."""
+"""The contract test of the aiokafka internals that `wire` and `reader` use. A new aiokafka must pass it first."""
 
 import asyncio
 import time
@@ -50,7 +50,7 @@ def metadata_request(topic: str) -> Any:
 
 
 async def send(kafka: Cluster, topic: str, partition: int, *batches: list[bytes], **options: Any) -> None:
-    """Each list as one record batch."""
+    """Send each list as one record batch."""
     async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, **options) as producer:
         for values in batches:
             batch = producer.create_batch()
@@ -64,7 +64,7 @@ def values(batches: list[list[Any]]) -> list[list[bytes]]:
 
 
 async def test_a_kio_message_travels_over_aiokafka(client: AIOKafkaClient, topic: str) -> None:
-    """Request and reply of a version that aiokafka itself does not have."""
+    """aiokafka's connection carries a request and a reply of a version that aiokafka does not know."""
     reply = await call(client, Node(client.get_random_node()), Lane.RECOVERY, metadata_request(topic))
     assert [(topic, [0, 1])] == [(t.name, sorted(p.partition_index for p in t.partitions)) for t in reply.topics]
 
@@ -72,7 +72,7 @@ async def test_a_kio_message_travels_over_aiokafka(client: AIOKafkaClient, topic
 async def test_a_version_that_the_broker_lacks_is_named(
     client: AIOKafkaClient, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not a closed connection, which an unknown version would end in."""
+    """The error names the version; a request of an unknown version would only close the connection."""
     request = metadata_request(topic)
     monkeypatch.setattr(type(request), "__version__", 99)
     with pytest.raises(BrokerTooOld, match="MetadataRequest"):
@@ -80,7 +80,7 @@ async def test_a_version_that_the_broker_lacks_is_named(
 
 
 async def test_lanes_do_not_wait_for_each_other(kafka: Cluster, client: AIOKafkaClient, topic: str) -> None:
-    """A fetch that the broker holds until a record comes keeps its own connection busy, and no other."""
+    """A fetch that the broker holds until a record comes keeps only its own connection busy."""
     node = Node(client.get_random_node())
     reply = await call(client, node, Lane.RECOVERY, metadata_request(topic))
     long_poll = _fetch.FetchRequest(
@@ -105,32 +105,32 @@ async def test_lanes_do_not_wait_for_each_other(kafka: Cluster, client: AIOKafka
     await send(kafka, topic, 0, [b"a"])
     assert (await held).responses[0].partitions[0].records
     await behind
-    await asyncio.sleep(0)  # both may end in one turn of the loop, and their callbacks come in the next
+    await asyncio.sleep(0)  # both may end in the same turn of the loop; their callbacks run in the next
     assert [held, behind] == ended
 
 
 async def test_a_lost_connection_is_one_of_lost(client: AIOKafkaClient, topic: str) -> None:
-    """A node that is not there raises what `wire.LOST` lists, and nothing else."""
+    """A node that does not exist raises one of the errors in `wire.LOST`."""
     with pytest.raises((kafka_errors.NodeNotReadyError, kafka_errors.StaleMetadata)):
         await call(client, Node(77), Lane.MEMBER, metadata_request(topic))
 
 
 async def test_features_and_coordinators_are_found(client: AIOKafkaClient) -> None:
-    """The embedded Kafka has transactions v2 and KIP-848; one broker coordinates everything."""
+    """The embedded Kafka has transactions v2 and KIP-848. Both coordinators are on its only broker."""
     await require_features(client)
     coordinators = Coordinators(client, "some-group", "some-id")
 
     async def are_found() -> bool:
         try:
             return 1 == len({await coordinators.group(), await coordinators.transaction()})
-        except LOST:  # a fresh broker makes its internal topics first
+        except LOST:  # a fresh broker first creates its internal topics
             return False
 
     await until(are_found, 10, "both coordinators are on the one broker")
 
 
 async def test_the_reader_gives_batches_and_others_stay_as_they_are(kafka: Cluster, topic: str) -> None:
-    """Small batches come together; an ordinary consumer of the same process still gets records."""
+    """The reader gives several small batches at once. An ordinary consumer of the same process still gets records."""
     await send(kafka, topic, 0, [b"a", b"b"], [b"c"], compression_type="zstd")
     reader = BatchReader(topic, 2, {"bootstrap_servers": kafka.bootstrap_servers}, READER_LIMITS)
     ordinary = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap_servers, auto_offset_reset="earliest")
@@ -140,7 +140,7 @@ async def test_the_reader_gives_batches_and_others_stay_as_they_are(kafka: Clust
             assert {} == await reader.fetch(100)  # paused from the start
             reader.resume(0, 0)
             assert [[b"a", b"b", b"c"]] == values((await reader.fetch(5_000))[0])
-            reader.resume(0, 1)  # into the middle of a batch
+            reader.resume(0, 1)  # the offset is in the middle of a batch
             assert [[b"b", b"c"]] == values((await reader.fetch(5_000))[0])
             assert (3, 3, False) == (await reader.position(0), reader.last_stable_offset(0), reader.has_buffered(0))
             place = TopicPartition(topic, 0)
@@ -151,7 +151,7 @@ async def test_the_reader_gives_batches_and_others_stay_as_they_are(kafka: Clust
 
 
 async def test_the_position_steps_over_what_is_no_record(kafka: Cluster, topic: str) -> None:
-    """Aborted records and markers are not given, and the position goes on behind them."""
+    """The reader gives no aborted records and no markers, but its position moves behind them."""
     async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, transactional_id=topic) as producer:
         async with producer.transaction():
             await producer.send(topic, b"kept", partition=0)
@@ -173,7 +173,7 @@ async def test_the_position_steps_over_what_is_no_record(kafka: Cluster, topic: 
 
 @pytest.mark.parametrize("compression", [None, "lz4"])
 async def test_a_corrupt_batch_takes_nothing_along(kafka: Cluster, topic: str, compression: str | None) -> None:
-    """What precedes it and what other partitions have in the same fetch is given; then it is raised, each time."""
+    """A fetch still gives the batches before the corrupt one, and those of other partitions. Later fetches raise."""
     await send(kafka, topic, 0, [b"0"] * 10)
     await send(kafka, topic, 1, [b"before"], [b"corrupt-here" * 9], [b"behind"], compression_type=compression)
     segment = kafka.data_dir / "broker-0" / f"{topic}-1" / f"{0:020}.log"
@@ -206,7 +206,7 @@ async def test_a_corrupt_batch_takes_nothing_along(kafka: Cluster, topic: str, c
 async def test_a_reader_stops_while_its_broker_is_away(
     kafka: Cluster, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """aiokafka's own stop raises CancelledError then, which looks like a cancellation of the worker's whole stop."""
+    """aiokafka's own stop raises CancelledError then, which would look as if the worker's stop was cancelled."""
     reader = BatchReader(topic, 2, {"bootstrap_servers": kafka.bootstrap_servers}, READER_LIMITS)
     await reader.start()
     lost = asyncio.Event()
@@ -222,7 +222,7 @@ async def test_a_reader_stops_while_its_broker_is_away(
 
 
 async def test_a_fetch_that_waits_can_be_woken(kafka: Cluster, topic: str) -> None:
-    """It returns nothing, at once; what comes afterwards is fetched as ever."""
+    """The woken fetch returns nothing, at once. The next fetch gives the records that come later."""
     reader = BatchReader(topic, 2, {"bootstrap_servers": kafka.bootstrap_servers}, READER_LIMITS)
     await reader.start()
     try:

@@ -1,14 +1,17 @@
-"""Topics that a test makes for itself."""
+"""Topics that a test creates for itself."""
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-#: records have stamps of long ago: retention, which comes by half a minute after a broker's start, would take them
+#: the records' timestamps are old: half a minute after a broker's start, retention would delete the records
 KEPT = {"retention.ms": "-1"}
 
 
 async def create_readable(servers: str, topic: NewTopic) -> None:
-    """Return when each partition's leader answers: the controller says that a topic is made before brokers know it."""
+    """Create the topic, and return when each partition's leader answers.
+
+    The controller answers earlier: when the topic exists, but brokers do not know it yet.
+    """
     admin = AIOKafkaAdminClient(bootstrap_servers=servers)
     await admin.start()
     try:

@@ -1,7 +1,7 @@
 """Real workers as child processes on a cluster of their own, for tests that kill them.
 
-The consumer group and the changelog have one fixed name, so whoever needs another history needs another cluster: a
-`Stage` is one cluster, its topics and every worker that was started on it. Nothing outlives the test.
+Here the group and the changelog always have the same names, so each history needs a cluster of its own. A `Stage` is
+one cluster with its topics and workers. All of it ends with the test.
 """
 
 import asyncio
@@ -25,15 +25,18 @@ from portfolio_stream.kafka.admin import admin_client, create_all
 from portfolio_stream.kafka.tools.jars import LOCK
 from portfolio_stream.settings import Settings
 
-POLL_SECONDS = 0.02  # a condition of another process tells nobody when it comes true
-START_SECONDS = 60.0  # Python's start alone takes 1 s; three at once on two cores that others use as well took 25
+POLL_SECONDS = 0.02  # a condition in another process can only be polled
+START_SECONDS = 60.0  # the start of three workers took 25 s on two busy cores
 FAUST = Path(sys.executable).with_name("faust")
 
 
 async def until(
     condition: Callable[[], bool | Awaitable[bool]], seconds: float, what: str, worker: "Worker | None" = None
 ) -> float:
-    """Return the seconds it took until the condition held; fail with `what`, and the worker's log, after `seconds`."""
+    """Wait until the condition holds, and return the seconds that took.
+
+    After `seconds`, fail with `what` and the end of the worker's log.
+    """
     started = time.monotonic()
     while True:
         held = condition()
@@ -46,7 +49,7 @@ async def until(
 
 
 def starved_seconds(pid: int) -> float:
-    """For how long the process's main thread was ready to run and had no core; 0 where the system does not tell."""
+    """Returns how long the process's main thread was ready to run without a core; 0 if the system does not tell."""
     try:
         _, waited, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
     except OSError:
@@ -55,21 +58,21 @@ def starved_seconds(pid: int) -> float:
 
 
 def events_of(text: str, action: str) -> list[dict[str, str]]:
-    """The fields of each of the log events of that name."""
+    """Returns the fields of every log event of this name."""
     lines = re.findall(rf"\b{action} ((?:[a-z_]+=\S+ ?)+)", text)
     return [dict(part.split("=", 1) for part in line.split()) for line in lines]
 
 
 @dataclass
 class Worker:
-    """One identity: a process of it may die and be started again."""
+    """One worker's identity. Its process may die and be started again."""
 
     name: str
     environment: dict[str, str]
     log: Path
     app: str = "portfolio_stream"
     process: subprocess.Popen[bytes] | None = None
-    #: where the present process began in the log
+    #: the log's length when the present process was started
     since: int = 0
 
     def start(self) -> None:
@@ -89,7 +92,7 @@ class Worker:
             return file.read().decode(errors="replace")
 
     def events(self, action: str) -> list[dict[str, str]]:
-        """The fields of each of the present process's log events, e.g. events("recovered")."""
+        """Returns the fields of the present process's log events of this name, e.g. events("recovered")."""
         return events_of(self.text, action)
 
     def signal(self, number: signal.Signals) -> None:
@@ -97,13 +100,16 @@ class Worker:
         self.process.send_signal(number)
 
     def kill(self) -> None:
-        """kill -9, and return when it is gone."""
+        """Kill the process with SIGKILL. Returns when the process is gone."""
         self.signal(signal.SIGKILL)
         assert self.process is not None
         self.process.wait(5)
 
     async def ended(self, seconds: float) -> int:
-        """Its exit code; fails if it takes longer, not counting the time for which others had the machine's cores."""
+        """Wait for the process's end, and return the exit code.
+
+        Fails after `seconds`, not counting the time in which other processes had all the cores.
+        """
         process = self.process
         assert process is not None
         started, starved_before = time.monotonic(), starved_seconds(process.pid)
@@ -127,7 +133,7 @@ class Stage:
     workers: dict[str, Worker] = field(default_factory=dict)
 
     def worker(self, name: str, *, app: str = "portfolio_stream", **environment: str) -> Worker:
-        """A worker that is not started yet; its data folder is folder/data/name."""
+        """Returns a worker that is not started yet. Its data folder is folder/data/name."""
         own = {
             "PORTFOLIO_BOOTSTRAP_SERVERS": self.settings.bootstrap_servers,
             "PORTFOLIO_PARTITIONS": str(self.settings.partitions),
@@ -141,7 +147,7 @@ class Stage:
         return worker
 
     async def started(self, *names: str, **environment: str) -> list[Worker]:
-        """New workers that own every partition between them."""
+        """Start workers, and return them when they have recovered partitions."""
         workers = [self.worker(name, **environment) for name in names]
         for worker in workers:
             worker.start()
@@ -149,7 +155,7 @@ class Stage:
         return workers
 
     async def serving(self, *workers: Worker, seconds: float = START_SECONDS) -> None:
-        """Every one of the workers runs and has recovered a partition."""
+        """Return when each of the workers has recovered a partition."""
         for worker in workers:
             await until(
                 lambda worker=worker: bool(worker.events("recovered")),
@@ -170,7 +176,7 @@ async def make_topics(settings: Settings) -> None:
 
 @contextmanager
 def new_stage(folder: Path, brokers: int = 1, lock: Path = LOCK) -> Iterator[Stage]:
-    """A fresh cluster with the contract's topics on all of its brokers, and no worker yet."""
+    """Start a fresh cluster with the contract's topics on all of its brokers. No worker is started."""
     with Cluster(folder / "broker", free_port(brokers), brokers, lock=lock) as cluster:
         made = Stage(cluster, Settings(bootstrap_servers=cluster.bootstrap_servers, replication_factor=brokers), folder)
         asyncio.run(make_topics(made.settings))
@@ -187,6 +193,6 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 
 
 async def group_offsets(admin: Any) -> dict[tuple[str, int], int]:
-    """What the workers' group has committed, by topic and partition."""
+    """Returns the committed offsets of the workers' group, by topic and partition."""
     found = await admin.list_consumer_group_offsets(Settings().group)
     return {(at.topic, at.partition): meta.offset for at, meta in found.items()}
