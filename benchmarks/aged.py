@@ -1,10 +1,10 @@
-"""What the fold costs when every portfolio is beyond its deduplication window.
+"""Measure the fold's time when every portfolio has more events than its deduplication window.
 
     python -m benchmarks.aged [--portfolios 20] [--events 500000] [--transaction 25000]
 
-One partition as a worker holds it, without a broker: views over RocksDB, each transaction's writes encoded and stored.
-By default 20 portfolios with 25,000 events each; the window is the default's 10,000 events. `--portfolios 10000` is a
-young system, `--transaction 250` one that commits every 50 ms at 5,000 events a second.
+One partition of a worker without a broker: views over RocksDB; each transaction's writes are encoded and stored. By
+default there are 20 portfolios with 25,000 events each, and the window has 10,000 events. `--portfolios 10000` stands
+for a young system. `--transaction 250` stands for a commit every 50 ms at 5,000 events a second.
 """
 
 import argparse
@@ -28,12 +28,12 @@ from portfolio_stream.load.events import Mixture, generate
 V = TypeVar("V")
 
 SLICE = 500
-MEASURED_SHARE = 0.5  # of the events: the second half, when every portfolio has reached its window
+MEASURED_SHARE = 0.5  # of the events: in the second half every portfolio has reached its window
 
 
 @dataclass(slots=True)
 class Spent:
-    """Since the measured part began."""
+    """The costs since the measured part began."""
 
     events: int = 0
     fold_seconds: float = 0.0
@@ -43,7 +43,7 @@ class Spent:
 
 
 class StoredPartition:
-    """Partition 0 of a worker's store; it is the slice that the fold sees, too."""
+    """Partition 0 of a worker's store. The fold also gets this object as its slice."""
 
     partition, partition_count = 0, 1
 
@@ -65,7 +65,7 @@ class StoredPartition:
         return append
 
     async def run(self, records: Sequence[MemoryRecord], spent: Spent) -> None:
-        """One transaction."""
+        """Fold the records as one transaction."""
         for start in range(0, len(records), SLICE):
             self.records = records[start : start + SLICE]
             began, worked = perf_counter(), thread_time()

@@ -1,10 +1,10 @@
-"""One benchmark on two revisions, in turns, in one run: this machine's speed drifts, a ratio of neighbours does not.
+"""Run one benchmark on two revisions in turns. A machine's speed drifts, the ratio of two neighbouring runs does not.
 
     python -m benchmarks.compare --before REVISION [--rounds 3] throughput [ARGUMENTS ...]
     python -m benchmarks.compare --before REVISION [--rounds 3] latency --rate 5000
 
-Each revision runs its own copy of the benchmark, from a worktree that is removed in the end; `after` is the working
-tree. The table has the median of each figure, and the median of the ratios of the rounds.
+`before` runs its own copy of the benchmark, in a worktree that is removed in the end. `after` is the working tree. The
+table has the median of each figure, and the median of the rounds' ratios.
 """
 
 import argparse
@@ -20,9 +20,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-BUSY_LOAD = 0.7  # processes that wanted a core in the last minute, before the first run
+BUSY_LOAD = 0.7  # the load of the last minute before the first run: more than this is other work
 
-#: the figures of a benchmark's output
+#: the patterns of the figures in a benchmark's output
 FIGURES = {
     "events/s": r"([\d,.]+) events/s",
     "CPU us/event": r"CPU ([\d.]+) us an event",

@@ -1,13 +1,15 @@
-"""Faults of every kind under a steady load, on a fresh cluster of three brokers: what breaks, and how long it takes.
+"""Faults of every kind under a steady load, on a fresh cluster of three brokers: how long each takes, and what breaks.
 
     python -m benchmarks.faults [--rate 3000] [--rounds 20] [--seed S] [--only KIND ...]
 
-`--rounds` is how often a worker is killed; every other kind comes once. The seconds count from the act until every
-partition has a committed output of an event that was sent after it; where all brokers are away, from the moment at
-which they serve again. After each act everything that was sent so far must be answered once and in order; after each
-kind the load rests, and the audit compares all that is new (benchmarks/trial.py). In the end `verify` compares
-everything once more, with all that the workers serve. Exit code 1 if anything is wrong; the folder with the logs and
-data then stays.
+- A worker is killed `--rounds` times. Every other kind of fault comes once.
+- The time of an act runs from the act until every partition has a committed output of an event that was sent after it.
+  If all brokers are away, it begins when they serve again.
+- After each act, every event that was sent must have its answer, once and in order. After each kind of fault the load
+  rests, and the audit compares all new records (benchmarks/trial.py).
+- In the end `verify` compares the whole history, and every value that the workers serve.
+
+Exit code 1 if anything is wrong. The folder with logs and data is kept then.
 """
 
 import argparse
@@ -31,14 +33,14 @@ from tests.integration.workers import Stage, Worker, new_stage, until
 
 BROKERS = 3
 HEALTH_SECONDS = 60.0  # until a broker that came back holds every copy again
-STOP_SECONDS = 5.0  # of a worker after SIGTERM, by contract
+STOP_SECONDS = 5.0  # the contract's time for a worker to end after SIGTERM
 EPOCHS_LEFT = 300  # seconds of commits, at 10 to 40 a second
 CROSSING_SECONDS = 120.0
-NEAR = 20  # epochs before the last: the kill -9 there is seen in time
+NEAR = 20  # epochs before the last, where the worker is killed
 
 
 class Faults(Trial):
-    """The kinds of acts."""
+    """One method for each kind of fault."""
 
     # --- workers ---
 
@@ -62,7 +64,7 @@ class Faults(Trial):
         await self.act("worker SIGTERM, restart", fault)
 
     async def pause_worker(self) -> None:
-        """Past the session time-out: the others take over, then it wakes, must write nothing, and joins again."""
+        """Stop a worker past its session time-out. When it wakes, it must write nothing, and joins again."""
         zombie = self.choose()
         recovered = len(zombie.events("recovered"))
 
@@ -118,7 +120,7 @@ class Faults(Trial):
             await self.lose_broker("brokers SIGTERM in turn", node, self.stage.cluster.stop_broker)
 
     async def lose_broker(self, name: str, node: int, lose: Callable[[int], None]) -> None:
-        """Measured while it is away; then it comes back."""
+        """Measure while the broker is away, then start it again."""
 
         async def fault() -> None:
             await asyncio.to_thread(lose, node)
@@ -152,7 +154,7 @@ class Faults(Trial):
     # --- producer epochs ---
 
     async def cross_the_last_epoch(self) -> None:
-        """By every worker's own commits; one of them is killed just before."""
+        """Every worker crosses the last epoch by its own commits. One worker is killed just before that."""
         ids = {worker.name: self.transactional_id(worker) for worker in self.workers}
         for worker in self.workers:
             await stop(worker)
@@ -193,7 +195,7 @@ async def stop(worker: Worker) -> None:
     assert code == 0, f"{worker.name} exited with {code} after SIGTERM\n{worker.text[-4000:]}"
 
 
-#: by name, in this order
+#: the kinds of faults by name; they come in this order
 KINDS: Mapping[str, Callable[[Faults], Awaitable[None]]] = {
     "kill-worker": Faults.kill_worker,
     "stop-worker": Faults.restart_worker,
@@ -230,7 +232,7 @@ async def run(stage: Stage, rate: float, rounds: int, seed: int, only: Sequence[
 
 
 def verify(stage: Stage) -> None:
-    """The whole history, and all that the workers serve."""
+    """Verify the whole history, and every value that the workers serve."""
     command = [str(COMMAND), "verify", "--served", "all", "--bootstrap-servers", stage.settings.bootstrap_servers]
     environment = os.environ | {"PORTFOLIO_DEDUPLICATION_WINDOW": str(stage.settings.deduplication_window)}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
@@ -250,7 +252,7 @@ def table(seconds: Mapping[str, Sequence[float]]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=float, default=3_000, help="events a second")
-    parser.add_argument("--rounds", type=int, default=20, help="kill -9 of workers")
+    parser.add_argument("--rounds", type=int, default=20, help="how often a worker is killed")
     parser.add_argument("--seed", type=int, default=SystemRandom().randrange(1 << 31))
     parser.add_argument("--only", nargs="+", choices=KINDS, default=tuple(KINDS), metavar="KIND", help=", ".join(KINDS))
     given = parser.parse_args()

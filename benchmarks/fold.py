@@ -1,6 +1,6 @@
-"""What the fold costs, in microseconds an event: `python -m benchmarks.fold`.
+"""Measure the fold, in microseconds an event: `python -m benchmarks.fold`.
 
-In memory, without a broker: what is left is decode, fold, encode, and the views' dict.
+It runs in memory, without a broker and without a store: decode, fold, encode, and the views' dict.
 """
 
 import gc
@@ -98,7 +98,7 @@ def fold_all(records: list[MemoryRecord]) -> None:
 
 
 def measure(work: Callable[[], object]) -> float:
-    """Median seconds of a few rounds, after one to warm up."""
+    """Returns the median seconds of a few rounds, after a first one to warm up."""
     work()
     seconds = []
     for _ in range(ROUNDS):

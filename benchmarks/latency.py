@@ -1,9 +1,9 @@
-"""Latency at a steady rate, as a read_committed reader of processed-events sees it, on a fresh broker of this machine.
+"""Measure the latency at a steady rate, as a read_committed reader of processed-events sees it, on a fresh broker.
 
     python -m benchmarks.latency [--rate 5000] [--seconds 60] [--workers 1]
 
-From a record's timestamp (set when the producer takes it to be sent) to the moment at which its output is in the
-reader's hands, for every event. The first WARM_SECONDS do not count.
+An event's latency runs from its record's timestamp, which is set when the producer takes the record for sending, until
+the reader has its output. Every event counts, except those of the first WARM_SECONDS.
 """
 
 import argparse

@@ -1,15 +1,16 @@
-"""Ours against stock faust-streaming on the two-table fold, on one fresh broker of this machine, one after the other.
+"""Compare our engine with stock faust-streaming on the two-table fold, one after the other on one fresh broker.
 
     python -m benchmarks.peers [--events 500000] [--peer-rate 1000] [--peer-seconds 60]
 
-Same fold, same bytes in and out (benchmarks/two_tables.py), eight partitions, one worker process each. A backlog is
-there before its worker starts: --events for ours, as much as a peer is expected to fold in --peer-seconds for a peer.
+All have the same fold, the same bytes in and out (benchmarks/two_tables.py), eight partitions and one worker process.
+The whole backlog is sent before the worker starts: --events for ours, and for a peer what --peer-rate and
+--peer-seconds give.
 
-events/s    outputs that became visible to a read_committed reader between the first and the last sight of progress: the
-            last stable offsets of the output topic are polled, so start-up does not count
-CPU         user and system time of the worker process between the same two moments, divided by the same outputs
-RSS         resident memory of the worker process at the last of them
-outputs     all that a read_committed reader sees afterwards, each compared with a replay of the backlog in memory
+events/s    outputs that became visible to a read_committed reader between the first and the last sign of progress. The
+            last stable offsets of the output topic are polled, so the start of the worker does not count.
+CPU         the worker process's user and system time between these two moments, divided by the same outputs
+RSS         the worker process's resident memory at the second moment
+outputs     all outputs that a read_committed reader sees in the end, each compared with a replay of the backlog
 """
 
 import argparse
@@ -31,18 +32,18 @@ from portfolio_stream.load.producer import BatchedTopic, make_producer, produce
 from portfolio_stream.settings import Settings
 
 POLL_SECONDS = 0.05
-SETTLED_SECONDS = 3.0  # without progress once all is there: duplicates would still come
-STUCK_SECONDS = 60.0  # without progress before: the worker does not start, or has stopped
+SETTLED_SECONDS = 3.0  # without progress after the last expected output; duplicates may still come
+STUCK_SECONDS = 60.0  # without progress before that; the worker does not start, or has stopped
 
 
 class Contender(NamedTuple):
     label: str
-    #: of its topics, NAME-trades and NAME-processed
+    #: its topics are NAME-trades and NAME-processed
     name: str
     app: str
     trades: int
     environment: Mapping[str, str] = {}
-    #: changelogs that are made for it: stock Faust's agent fails on those that its client does not know yet
+    #: changelogs that are created before its start: stock Faust's agent fails on one that its client does not know yet
     changelogs: Sequence[str] = ()
 
 
@@ -50,21 +51,21 @@ class Sample(NamedTuple):
     seconds: float
     cpu_seconds: float
     resident_bytes: int
-    #: last stable offsets of the output, by partition
+    #: last stable offset of each partition of the output
     ends: Mapping[TopicPartition, int]
 
 
 class Stuck(Exception):
-    """A worker that writes nothing."""
+    """The worker writes no output."""
 
 
 class Anomalies(NamedTuple):
-    """Outputs against those of the replay; each names its trade, so all are different."""
+    """Differences between the outputs and the replay's. Each output names its trade, so no two are equal."""
 
     missing: int = 0
     duplicated: int = 0
     wrong: int = 0
-    #: partitions
+    #: number of partitions
     out_of_order: int = 0
 
     def __str__(self) -> str:
@@ -119,7 +120,7 @@ async def measure(made: System, contender: Contender) -> Result:
 
 
 async def load(settings: Settings, contender: Contender) -> None:
-    """Its topics and its backlog, all acknowledged."""
+    """Create its topics and send its backlog. Returns when Kafka has acknowledged all of it."""
     names = [f"{contender.name}-trades", f"{contender.name}-processed"]
     async with admin_client(settings) as admin:
         topics = [topic(name, "delete") for name in names] + [topic(name, "compact") for name in contender.changelogs]
@@ -130,14 +131,14 @@ async def load(settings: Settings, contender: Contender) -> None:
 
 
 def topic(name: str, policy: str) -> Topic:
-    """The backlog's timestamps are older with every day: nothing expires, nothing is refused."""
+    """Returns a topic that never expires or refuses a record because of its old timestamp."""
     configuration = {"cleanup.policy": policy, "retention.ms": "-1"} | ANY_TIMESTAMP
     role: Role = "changelog" if policy == "compact" else "source"
     return Topic(name=name, role=role, partitions=PARTITIONS, replication_factor=1, configuration=configuration)
 
 
 async def watch(reader: Any, targets: Sequence[TopicPartition], worker: Worker, trades: int) -> tuple[Sample, Sample]:
-    """The first and the last sight of progress."""
+    """Returns the samples at the first and at the last sign of progress. Raises Stuck."""
     process = psutil.Process(worker.process.pid)
     first: Sample | None = None
     last = Sample(time.monotonic(), 0.0, 0, dict.fromkeys(targets, 0))
@@ -156,7 +157,7 @@ async def watch(reader: Any, targets: Sequence[TopicPartition], worker: Worker, 
 
 
 async def judge(reader: Any, first: Sample, last: Sample, trades: int) -> Result:
-    """Read every output there is, and compare it with the replay's."""
+    """Read every output, and compare all with the replay's."""
     found: dict[int, list[bytes]] = {target.partition: [] for target in last.ends}
     measured = 0
     while [target for target, end in last.ends.items() if await reader.position(target) < end]:
@@ -173,7 +174,7 @@ async def judge(reader: Any, first: Sample, last: Sample, trades: int) -> Result
 
 
 def compare(expected: Mapping[int, list[bytes]], found: Mapping[int, list[bytes]]) -> Anomalies:
-    """Outputs by partition, in offset order."""
+    """Compare outputs by partition; those found are in offset order."""
     missing = duplicated = wrong = out_of_order = 0
     for partition, outputs in expected.items():
         right, all_found = set(outputs), found[partition]
@@ -187,7 +188,7 @@ def compare(expected: Mapping[int, list[bytes]], found: Mapping[int, list[bytes]
 
 
 def replay(trades: int) -> dict[int, list[bytes]]:
-    """The outputs that must stand in each partition."""
+    """Returns the outputs that each partition must have."""
     expected: dict[int, list[bytes]] = {partition: [] for partition in range(PARTITIONS)}
     positions: dict[bytes, Position] = {}
     cash: dict[str, Cash] = {}
@@ -217,8 +218,8 @@ def show(contenders: Sequence[Contender], results: Sequence[Result]) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=500_000, help="backlog of ours")
-    parser.add_argument("--peer-rate", type=int, default=1_000, help="events/s that are expected of a peer")
+    parser.add_argument("--events", type=int, default=500_000, help="events of our backlog")
+    parser.add_argument("--peer-rate", type=int, default=1_000, help="expected events/s of a peer")
     parser.add_argument("--peer-seconds", type=int, default=60)
     arguments = parser.parse_args()
     main(arguments.events, arguments.peer_rate * arguments.peer_seconds)

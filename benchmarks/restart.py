@@ -1,11 +1,13 @@
-"""What a worker with a million positions costs, and how soon it is back after kill -9, on a fresh broker.
+"""Measure the memory of a worker with a million positions, and its restart after kill -9, on a fresh broker.
 
     python -m benchmarks.restart [--keys 1000000] [--rate 1000]
 
-One worker folds a trade for each key (portfolio and symbol), so that positions and seen_events each hold that many.
-Then events come at `--rate`, and the worker is killed twice: once it keeps its data folder, once it loses it and
-replays the whole changelog. The seconds run from the start of the new process to its first committed output of an event
-that was sent after the kill, of any partition and of the last one. In the end `verify` must hold.
+One worker folds a trade for each key (portfolio and symbol), so the tables positions and seen_events each have `--keys`
+rows. Then events come at `--rate`, and the worker is killed twice. The first time it keeps its data folder. The second
+time it loses the folder and replays the whole changelog.
+
+The time runs from the start of the new process until it has committed an output of an event that was sent after the
+kill: for the first partition and for the last one. In the end `verify` must hold.
 """
 
 import argparse
@@ -53,7 +55,7 @@ def measure(keys: int, rate: int) -> None:
 
 
 def write_events(path: Path, keys: int) -> None:
-    """A trade for each key; each portfolio's are far from one another, so that nothing is cached for the next one."""
+    """Write a trade for each key. A portfolio's trades are far apart, so that none finds its values in a cache."""
     at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
     symbols = [symbol_of(number) for number in range(SYMBOLS)]
     portfolios = keys // SYMBOLS
@@ -73,14 +75,14 @@ def await_events(worker: Worker, events: int) -> None:
 
 
 def memory(worker: Worker) -> str:
-    """Resident memory, as the kernel has it."""
+    """Returns the process's resident memory now and at its highest, from the kernel."""
     status = Path(f"/proc/{worker.process.pid}/status").read_text()
     kilobytes = {name: int(value) for name, value in re.findall(r"^(VmRSS|VmHWM):\s+(\d+) kB$", status, re.MULTILINE)}
     return f"resident {kilobytes['VmRSS'] / 1024:.0f} MiB, at its highest {kilobytes['VmHWM'] / 1024:.0f} MiB"
 
 
 def report(made: System, name: str, worker: Worker, lose: Callable[[], None]) -> Worker:
-    """Kill, lose, start again, and print how long that took; the new process."""
+    """Kill the worker, call `lose`, start the worker again and print the seconds. Returns the new process."""
     worker.process.kill()
     worker.process.wait()
     lose()
@@ -115,7 +117,7 @@ async def restart(made: System) -> tuple[float, float, Worker]:
 
 
 def source_offset(output: bytes) -> int:
-    """The last of an output's fields."""
+    """Returns the source offset, which is the last field of an output."""
     return int(output[:-2].rpartition(b":")[2])
 
 

@@ -1,4 +1,4 @@
-"""What the benchmarks measure: a fresh broker of this machine, its topics, and workers as processes of their own."""
+"""The system that the benchmarks measure: a fresh broker on this machine, its topics, and workers as processes."""
 
 import os
 import re
@@ -27,11 +27,11 @@ class System:
     _workers: ExitStack = field(default_factory=ExitStack)
 
     def run(self, *arguments: str) -> None:
-        """One `portfolio-stream` command, to its end."""
+        """Run a `portfolio-stream` command to its end."""
         subprocess.run([COMMAND, *arguments], env=self.environment, check=True)
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """One `portfolio-stream` command, beside."""
+        """Start a `portfolio-stream` command in the background."""
         return subprocess.Popen([COMMAND, *arguments], env=self.environment, stdout=subprocess.DEVNULL)
 
     def start_worker(self, name: str = "w1", app: str = "portfolio_stream", **environment: str) -> "Worker":
@@ -51,7 +51,7 @@ class Worker:
     port: int
 
     def metrics(self) -> dict[str, float]:
-        """By name and labels; empty while it starts."""
+        """Returns the worker's metrics by name and labels; none while the worker starts."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as reply:
                 text = reply.read().decode()
@@ -60,7 +60,7 @@ class Worker:
         return {n: float(value) for n, value in re.findall(r"^([a-z_]+(?:\{[^}]*\})?) (\S+)$", text, re.MULTILINE)}
 
     def end(self) -> None:
-        """Does nothing if it has ended."""
+        """End the worker. Does nothing if it has ended already."""
         self.process.terminate()
         try:
             self.process.wait(STOP_SECONDS)
@@ -71,7 +71,7 @@ class Worker:
 
 @contextmanager
 def system(brokers: int = 1) -> Iterator[System]:
-    """Broker and topics; everything that was started is ended."""
+    """Start a broker and create the topics. Everything that was started ends with the block."""
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         cluster = Cluster(Path(folder) / "broker", port=free_port(), brokers=brokers, profile="benchmark")

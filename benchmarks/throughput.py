@@ -1,10 +1,10 @@
-"""Events a second and CPU microseconds an event of one worker on a backlog, on a fresh broker of this machine.
+"""Measure events a second and CPU microseconds an event of one worker on a backlog, on a fresh broker.
 
     python -m benchmarks.throughput [--events 500000] [--aged]
 
-The full contract: all tables, outputs, dead letters, deduplication, one transaction after another. The clock runs from
-the first committed event that is seen to the last. `--aged`: few portfolios, 25,000 events each by default, so that the
-deduplication window of each moves.
+The worker does everything that the contract asks for: all tables, outputs, dead letters, deduplication, transactions.
+The time runs from the first committed event that is seen to the last. With `--aged` there are few portfolios, by
+default of 25,000 events each, so that each one's deduplication window moves.
 """
 
 import argparse

@@ -1,7 +1,8 @@
-"""A stage under load whose every event is judged: what fault runs measure, and how they know that nothing broke.
+"""A stage under load on which every event is judged, for runs with faults.
 
-Judges: a reader of its own that follows all topics while they grow (tests/integration/growing_history.py), and the
-audit behind `verify`, which compares what is new each time the load rests.
+There are two judges. One is a reader of its own that follows all topics while they grow
+(tests/integration/growing_history.py). The other is the audit of `verify`: it compares all new records whenever the
+load rests.
 """
 
 import asyncio
@@ -26,9 +27,9 @@ from tests.integration.histories import Load
 from tests.integration.producer_epochs import worker_id
 from tests.integration.workers import Stage, Worker, until
 
-OUTPUT_SECONDS = 60.0  # until new output: far more than any fault may cost
-ANSWER_SECONDS = 60.0  # until all that was sent is answered
-AUDIT_SECONDS = 300.0  # until all of it is audited: a replay costs more than the fold
+OUTPUT_SECONDS = 60.0  # until new output; far longer than any fault may take
+ANSWER_SECONDS = 60.0  # until every event that was sent has its answer
+AUDIT_SECONDS = 300.0  # until the audit has compared everything; a replay is slower than the fold
 AUDIT_PAUSE_SECONDS = 0.2
 
 Step = Callable[[], Awaitable[None]]
@@ -41,11 +42,11 @@ class Trial:
         self.random = Random(seed)
         self.history = GrowingHistory(stage.settings)
         self.workers: list[Worker] = []
-        #: seconds until new output, by act
+        #: the seconds until new output, by the act's name
         self.seconds: dict[str, list[float]] = defaultdict(list)
         usual = Mixture(
             seed=seed,
-            start_time=int(time.time() * 1000),  # a broker knows no producer again whose records are a day old
+            start_time=int(time.time() * 1000),  # a broker forgets a producer whose records are a day old
             portfolios=2_000,
             duplicates=0.02,
             invalid=0.02,
@@ -58,7 +59,7 @@ class Trial:
 
     @asynccontextmanager
     async def judged(self, *names: str) -> AsyncIterator[None]:
-        """Workers of these names run, and the judges."""
+        """Run workers of these names, and the judges."""
         self.workers = await self.stage.started(*names)
         self._reading = asyncio.create_task(self.history.read())
         try:
@@ -73,7 +74,7 @@ class Trial:
 
     @asynccontextmanager
     async def load(self) -> AsyncIterator[None]:
-        """Events come, and every partition has outputs; in the end all is at rest and judged.
+        """Send events; the block begins when every partition has outputs. At its end the load rests and is judged.
 
         Raises AssertionError if exactly-once does not hold.
         """
@@ -89,9 +90,9 @@ class Trial:
         await self.audited()
 
     async def act(self, name: str, fault: Step, *, cure: Step | None = None, is_over: bool = False) -> None:
-        """Do it, and measure until every partition has an output of an event that was sent after it.
+        """Run `fault`, and measure until every partition has an output of an event that was sent after it.
 
-        The seconds begin with `fault`, or with its end where it is over then. `cure` is what the next act needs.
+        The time begins with `fault`, or at its end if `is_over`. `cure` prepares the system for the next act.
         """
         begun = time.monotonic()
         await fault()
@@ -108,7 +109,7 @@ class Trial:
         print(f"{name}: {seconds:.1f} s", flush=True)
 
     async def answered(self) -> None:
-        """All that was sent so far has its output or dead letter, once and in order."""
+        """Wait until every event that was sent has its output or dead letter, once and in order."""
         sent = self.history.sent()
 
         def is_decided() -> bool:
@@ -118,21 +119,21 @@ class Trial:
         assert not self.history.anomalies, "\n".join(self.history.anomalies)
 
     async def audited(self) -> None:
-        """Nothing lags, and replaying the source gives what stands in outputs, dead letters and changelog."""
+        """Wait until there is no lag, and the audit has compared all outputs, dead letters and the changelog."""
         begun = time.monotonic()
         while not await self._audit():
             assert time.monotonic() - begun < AUDIT_SECONDS, f"not audited within {AUDIT_SECONDS:.0f} s"
             await asyncio.sleep(AUDIT_PAUSE_SECONDS)
 
     async def _audit(self) -> bool:
-        """Whether all was compared."""
+        """Audit the new records. Returns whether everything was compared."""
         topic_id: str | None = None
         try:
             for audit in self._audits:
                 anomalies = await audit.run(topic_id)
                 assert not anomalies, anomalies
                 topic_id = topic_id or audit.topic_id
-        except PASSING:  # a connection to a broker that was away
+        except PASSING:  # a connection led to a broker that was away
             return False
         sent = self.history.sent()
         compared = {audit.partition: audit.result.figures["records"] for audit in self._audits}
@@ -145,7 +146,7 @@ class Trial:
             return False
 
     async def coordinators(self) -> tuple[int, int]:
-        """The nodes of the group's coordinator, and of a random worker's transactions'."""
+        """Returns the nodes of the group's coordinator and of a random worker's transaction coordinator."""
         settings = self.stage.settings
         async with connected(settings, AIOKafkaClient(**client_options(settings))) as client:
             found = Coordinators(client, settings.group, self.transactional_id(self.random.choice(self.workers)))
@@ -155,7 +156,7 @@ class Trial:
         return worker_id(self.stage.folder / "data" / worker.name)
 
     async def _until(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
-        """Raises what ended load or reader meanwhile."""
+        """Wait for the condition. Raises the error that ended the load or the reader."""
 
         def holds() -> bool:
             if self._reading is not None and self._reading.done():

@@ -1,7 +1,6 @@
-"""The two-table fold that ours and stock Faust are compared on: positions at average cost, and cash; an output a trade.
+"""The two-table fold for the comparison with stock Faust: positions at average cost, and cash; one output per trade.
 
-Pure, and the same for both: the bytes that come in, that stand in the tables, and that go out. What differs is what
-carries them.
+The fold is pure. Input bytes, table values and output bytes are the same for both engines.
 """
 
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ import msgspec
 from portfolio_stream.load.events import Generated, Mixture, generate
 
 PARTITIONS = 8
-START_TIME = 1_795_408_200_000  # milliseconds since 1970: a backlog's bytes are the same in every run
+START_TIME = 1_795_408_200_000  # milliseconds since 1970; fixed, so that a backlog has the same bytes in every run
 MIXTURE = Mixture(seed=1, start_time=START_TIME, portfolios=10_000, symbols=50, partitions=PARTITIONS)
 ZERO = Decimal(0)
 QUANTUM = Decimal("0.00000001")
@@ -29,14 +28,14 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
 
 
 class Position(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    #: negative for a short
+    #: negative for a short position
     quantity: Decimal = ZERO
     average_cost: Decimal = ZERO
     realised_pnl: Decimal = ZERO
 
 
 class Cash(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    #: trades so far
+    #: number of trades so far
     sequence: int = 0
     balance: Decimal = ZERO
 
@@ -48,7 +47,7 @@ class Processed(msgspec.Struct, frozen=True, gc=False):
     symbol: str
     position: Position
     balance: Decimal
-    #: partition and offset of the trade
+    #: partition and offset of the trade's record
     source: tuple[int, int]
 
 
@@ -61,7 +60,7 @@ _encode_processed = msgspec.json.Encoder().encode
 
 
 def backlog(trades: int) -> Iterator[Generated]:
-    """The first so many trades of the generator's mixture."""
+    """Yield the first trades of the generator's mixture, as many as `trades`."""
     return islice((record for record in generate(MIXTURE) if b'"type":"trade"' in (record.value or b"")), trades)
 
 
@@ -70,7 +69,7 @@ def position_key(trade: Trade) -> bytes:
 
 
 def fold(trade: Trade, position: Position | None, cash: Cash | None) -> tuple[Position, Cash]:
-    """The state after a trade; None is a key that the table does not have."""
+    """Returns the state after a trade. None stands for a key that the table lacks."""
     before, held = cash or NO_CASH, position or FLAT
     if trade.side == "buy":
         return _trade(held, trade.quantity, trade.price), _book(before, -trade.quantity * trade.price)
@@ -84,7 +83,7 @@ def _book(before: Cash, amount: Decimal) -> Cash:
 def _trade(before: Position, change: Decimal, price: Decimal) -> Position:
     held, cost, realised = before.quantity, before.average_cost, before.realised_pnl
     quantity = held + change
-    if not held or (held > 0) is (change > 0):  # opens, or adds to what is held
+    if not held or (held > 0) is (change > 0):  # the trade opens a position or adds to it
         return Position(quantity, ((held * cost + change * price) / quantity).quantize(QUANTUM), realised)
     is_through = abs(change) > abs(held)
     closed = held if is_through else -change

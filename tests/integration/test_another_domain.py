@@ -1,4 +1,4 @@
-"""The app that the docs show: exactly once, with workers killed."""
+"""The app that the docs show is exactly-once while workers are killed."""
 
 from dataclasses import replace
 from random import Random
@@ -16,7 +16,7 @@ STEPS, READINGS_A_STEP = 6, 1_500
 
 
 def test_it_is_as_short_as_it_says() -> None:
-    """Readers copy it; thirty lines can be read at a glance."""
+    """The app has at most thirty lines, which readers can see at a glance."""
     assert 30 >= sum(1 for line in sensor_averages.code().splitlines() if line.strip())
 
 
@@ -31,7 +31,7 @@ async def send_step(stage: Stage, random: Random) -> None:
 
 
 async def wait_for_all(stage: Stage, worker: Worker) -> None:
-    """The group has committed every reading."""
+    """Return when the group has committed every reading."""
     admin = AIOKafkaAdminClient(bootstrap_servers=stage.settings.bootstrap_servers)
     await admin.start()
 
@@ -52,7 +52,7 @@ def listening(worker: Worker) -> list[object]:
 
 
 async def test_the_docs_app_is_exactly_once(stage: Stage) -> None:
-    """Killed twice under load, with a second worker that joins: one average a reading, in order, each right."""
+    """A worker is killed twice and another joins under load: each reading gives one right average, in order."""
     await sensor_averages.open_stage(stage)
     first, second = (sensor_averages.worker(stage, name) for name in ("w1", "w2"))
     first.start()

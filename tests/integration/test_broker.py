@@ -1,4 +1,4 @@
-"""The real broker. Each test that starts one of its own uses a free port and its own folder."""
+"""The real broker. A test that starts another one uses a free port and a folder of its own."""
 
 import re
 import shutil
@@ -33,12 +33,12 @@ from tests.integration.workers import until
 
 pytestmark = pytest.mark.kafka
 
-STALL_SECONDS = 10.0  # 2 s of session, and a controller's election before them; the rest is a busy machine's
+STALL_SECONDS = 10.0  # 2 s of session after a controller's election; the rest is for a busy machine
 
 
 @pytest.fixture
 def stopped(tmp_path: Path) -> Iterator[Cluster]:
-    """A cluster that the test starts, if it wants; stopped afterwards."""
+    """A cluster that is not started yet. It is stopped after the test."""
     cluster = Cluster(tmp_path / "broker", free_port())
     yield cluster
     cluster.stop()
@@ -54,7 +54,7 @@ async def create_topic(bootstrap_servers: str, name: str, replicas: int = 1) -> 
 
 
 async def produce(bootstrap_servers: str, topic: str, value: bytes) -> None:
-    """In a transaction: this needs the transaction coordinator too."""
+    """Produce in a transaction, so that the transaction coordinator must work too."""
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, transactional_id=f"test-{topic}")
     await producer.start()
     try:
@@ -65,7 +65,7 @@ async def produce(bootstrap_servers: str, topic: str, value: bytes) -> None:
 
 
 async def leave_open(bootstrap_servers: str, topic: str, number: int, timeout_ms: int) -> None:
-    """A transaction that nobody will end."""
+    """Write a record in a transaction and leave the transaction open."""
     name = f"left-open-{number}"
     producer = AIOKafkaProducer(
         bootstrap_servers=bootstrap_servers, transactional_id=name, transaction_timeout_ms=timeout_ms
@@ -76,7 +76,7 @@ async def leave_open(bootstrap_servers: str, topic: str, number: int, timeout_ms
 
 
 async def end_offset(bootstrap_servers: str, topic: str, isolation_level: str) -> int:
-    """At read_committed: the last stable offset."""
+    """Returns the partition's end offset; for read_committed, this is the last stable offset."""
     place = TopicPartition(topic, 0)
     async with AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, isolation_level=isolation_level) as consumer:
         found: dict[TopicPartition, int] = await consumer.end_offsets([place])
@@ -95,14 +95,14 @@ async def consume(bootstrap_servers: str, topic: str, count: int = 1) -> list[by
 
 
 async def test_a_record_goes_in_and_comes_out(kafka: Cluster) -> None:
-    """The session's broker serves topics, transactions and fetches."""
+    """The test session's broker serves topics, transactions and fetches."""
     await create_topic(kafka.bootstrap_servers, "broker-round-trip")
     await produce(kafka.bootstrap_servers, "broker-round-trip", b"hello")
     assert await consume(kafka.bootstrap_servers, "broker-round-trip") == [b"hello"]
 
 
 def test_the_features_that_exactly_once_stands_on_are_finalised(kafka: Cluster) -> None:
-    """KIP-890's transactions and KIP-848's groups, as Kafka's own tool sees them."""
+    """Kafka's own tool reports KIP-890's transactions and KIP-848's groups."""
     lines = tool("org.apache.kafka.tools.FeatureCommand", "--bootstrap-server", kafka.bootstrap_servers, "describe")
     levels = {line.split()[1]: line for line in lines.splitlines() if line.startswith("Feature:")}
     assert "FinalizedVersionLevel: 2" in levels["transaction.version"]
@@ -123,14 +123,14 @@ def test_the_features_that_exactly_once_stands_on_are_finalised(kafka: Cluster) 
     ids=lambda value: value[0].rpartition(".")[2],
 )
 def test_kafkas_own_tools_run_on_the_locked_jars(kafka: Cluster, tool_and_arguments: tuple[str, ...]) -> None:
-    """What was left out of the lock is not needed by them."""
+    """Kafka's tools need none of the jars that the lock leaves out."""
     main_class, *arguments = tool_and_arguments
     server = ("--bootstrap-server", kafka.bootstrap_servers)
     assert tool(main_class, *server, *arguments) is not None
 
 
 def test_status_names_the_process_and_says_that_it_serves(kafka: Cluster) -> None:
-    """Asked by the data directory alone, as another process would."""
+    """`status` needs only the data directory, so any process can ask."""
     status = control.status(kafka.data_dir)
     assert status is not None
     assert status.is_ready
@@ -139,14 +139,14 @@ def test_status_names_the_process_and_says_that_it_serves(kafka: Cluster) -> Non
 
 
 def test_a_running_brokers_directory_is_refused(kafka: Cluster) -> None:
-    """The error names the process; the running broker is not disturbed."""
+    """The error names the broker's process. The running broker is not disturbed."""
     with pytest.raises(BrokerAlreadyRunning, match="process"):
         Cluster(kafka.data_dir, free_port()).start()
     assert kafka.status().is_ready
 
 
 def test_a_running_broker_is_noticed_without_its_pid_file(kafka: Cluster) -> None:
-    """Kafka's own lock in the directory tells, and `reset` deletes nothing."""
+    """Kafka's own lock in the directory shows that a broker runs, and `reset` deletes nothing."""
     pid_file = kafka.data_dir / "broker-0.pid"
     hidden = pid_file.rename(pid_file.with_suffix(".hidden"))
     try:
@@ -160,7 +160,7 @@ def test_a_running_broker_is_noticed_without_its_pid_file(kafka: Cluster) -> Non
 
 
 def test_a_port_in_use_is_named(stopped: Cluster) -> None:
-    """Before Java is started; the port's owner stays as it is."""
+    """The start fails before Java runs. The program that has the port is not disturbed."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", stopped.port))
         other.listen()
@@ -170,7 +170,7 @@ def test_a_port_in_use_is_named(stopped: Cluster) -> None:
 
 
 async def test_what_was_written_survives_a_stop_and_a_kill(stopped: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second start formats and fetches nothing, so that it also works offline."""
+    """The second start formats and fetches nothing, so it also works offline."""
     stopped.start()
     await create_topic(stopped.bootstrap_servers, "kept")
     await produce(stopped.bootstrap_servers, "kept", b"first")
@@ -190,9 +190,9 @@ async def test_what_was_written_survives_a_stop_and_a_kill(stopped: Cluster, mon
 
 
 async def test_a_kill_leaves_no_transaction_hanging(stopped: Cluster) -> None:
-    """Transactions that time out while the broker comes back end with their markers, so that readers go on.
+    """Transactions that time out while the broker starts again get their markers, so readers go on.
 
-    Brokers that are not unregistered before they start leave some without (KAFKA-20734), in most runs.
+    If the broker were not unregistered before its start, some would get none in most runs (KAFKA-20734).
     """
     stopped.start()
     servers = stopped.bootstrap_servers
@@ -211,7 +211,7 @@ async def test_a_kill_leaves_no_transaction_hanging(stopped: Cluster) -> None:
 
 
 def test_stop_from_elsewhere_ends_a_detached_broker(stopped: Cluster) -> None:
-    """Another process started it and has ended; a second stop finds nothing to do."""
+    """`stop` ends a broker whose starter has ended. A second `stop` finds no broker."""
     script = (
         "import sys, pathlib; from portfolio_stream.broker import control; "
         "control.start(pathlib.Path(sys.argv[1]), int(sys.argv[2]))"
@@ -227,7 +227,7 @@ def test_stop_from_elsewhere_ends_a_detached_broker(stopped: Cluster) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_run_ends_with_its_broker_at_a_signal(stopped: Cluster, number: signal.Signals) -> None:
-    """In the foreground: exit 0, and no broker is left."""
+    """A signal ends the foreground command with exit code 0, and no broker is left."""
     script = (
         "import sys, pathlib; from portfolio_stream.broker import control; "
         "control.run(pathlib.Path(sys.argv[1]), int(sys.argv[2]), progress=lambda line: print(line, flush=True))"
@@ -244,7 +244,7 @@ def test_run_ends_with_its_broker_at_a_signal(stopped: Cluster, number: signal.S
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_start_that_a_signal_ends_leaves_no_broker(stopped: Cluster, number: signal.Signals) -> None:
-    """Nobody was told of one: the command has the code of an interrupted one."""
+    """A signal during `start` leaves no broker. The exit code is that of an interrupted command."""
     command = [sys.executable, "-m", "portfolio_stream", "broker", "start"]
     command += ["--data-dir", str(stopped.data_dir), "--port", str(stopped.port)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as starter:
@@ -256,7 +256,7 @@ def test_a_start_that_a_signal_ends_leaves_no_broker(stopped: Cluster, number: s
 
 
 def test_a_broker_that_dies_at_its_start_is_cited(stopped: Cluster) -> None:
-    """The error has the log's reason and path, and nothing is left running."""
+    """The error has the reason from the log and the log's path. No broker is left running."""
     stopped.start()
     stopped.stop()
     (stopped.data_dir / "broker-0" / "bootstrap.checkpoint").write_bytes(b"not a snapshot")
@@ -270,7 +270,7 @@ def test_a_broker_that_dies_at_its_start_is_cited(stopped: Cluster) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, a little larger than what a broker wants free at its start."""
+    """A small file system, with a little more than the free space that a broker's start needs."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=192m", "tmpfs", str(folder)], capture_output=True)
@@ -281,7 +281,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_disk_that_is_full_is_named(small_disk: Path) -> None:
-    """Also where one broker is started again; with room again it serves."""
+    """A full disk is named at a start and at a broker's restart. With free space, the broker serves again."""
     filler = small_disk / "filler"
     with Cluster(small_disk / "broker", free_port()) as cluster:
         cluster.kill(0)
@@ -294,7 +294,7 @@ def test_a_disk_that_is_full_is_named(small_disk: Path) -> None:
 
 
 def test_a_torn_directory_is_refused_until_it_is_reset(stopped: Cluster) -> None:
-    """Formatting it anew would lose records in silence."""
+    """A damaged directory is refused: to format it again would lose records without a word."""
     stopped.start()
     stopped.stop()
     (stopped.data_dir / "broker-0" / "meta.properties").unlink()
@@ -306,7 +306,7 @@ def test_a_torn_directory_is_refused_until_it_is_reset(stopped: Cluster) -> None
 
 
 def test_a_first_start_that_was_interrupted_begins_again(stopped: Cluster) -> None:
-    """Killed between format and start, nothing needs to be repaired by hand."""
+    """A start that was killed between format and start needs no repair: the next start formats again."""
     stopped.start()
     stopped.stop()
     record = stopped.data_dir / "cluster.json"
@@ -316,7 +316,10 @@ def test_a_first_start_that_was_interrupted_begins_again(stopped: Cluster) -> No
 
 
 async def test_three_brokers_bear_the_loss_of_one(tmp_path: Path) -> None:
-    """With one of three killed a transaction still commits; the health says what lacks; `start` brings it back."""
+    """With one of three brokers killed, a transaction still commits. The health names the partitions that lack copies.
+
+    `start` brings the broker back.
+    """
     with Cluster(tmp_path / "broker", free_port(3), brokers=3) as cluster:
         settings = Settings(bootstrap_servers=cluster.bootstrap_servers)
         await create_topic(cluster.bootstrap_servers, "replicated", replicas=3)
@@ -342,7 +345,7 @@ async def test_three_brokers_bear_the_loss_of_one(tmp_path: Path) -> None:
 
 
 async def test_the_compose_files_broker_settings_are_kafkas(kafka: Cluster) -> None:
-    """Kafka ignores a setting that it does not know, so a typing error would only show in an outage."""
+    """Kafka knows every setting of the Compose file. It ignores unknown ones, so a misspelt one would go unnoticed."""
     compose = YAML(typ="safe").load(Path(__file__).parents[2] / "docker-compose.yml")
     variables = compose["services"]["kafka-1"]["environment"].keys() - {"CLUSTER_ID", "KAFKA_HEAP_OPTS"}
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)

@@ -15,7 +15,7 @@ ARGUMENT = "the-argument-that-names-us"
 
 @pytest.fixture
 def child() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that ends when its input does."""
+    """A process that ends when its standard input is closed."""
     command = [sys.executable, "-c", "import sys; print('ready', flush=True); sys.stdin.read()", ARGUMENT]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -25,7 +25,7 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_a_process_is_found_by_its_pid_file(tmp_path: Path, child: "subprocess.Popen[bytes]") -> None:
-    """From any process, while it lives."""
+    """Any process can find a live process by its pid file."""
     processes.write_pid_file(tmp_path / "pid", child.pid)
     found = processes.find(tmp_path / "pid", ARGUMENT)
     assert found is not None
@@ -33,13 +33,13 @@ def test_a_process_is_found_by_its_pid_file(tmp_path: Path, child: "subprocess.P
 
 
 def test_another_programs_process_is_not_ours(tmp_path: Path, child: "subprocess.Popen[bytes]") -> None:
-    """The command line must name our broker."""
+    """A process whose command line does not name our broker is not found."""
     processes.write_pid_file(tmp_path / "pid", child.pid)
     assert processes.find(tmp_path / "pid", "another-argument") is None
 
 
 def test_a_reused_number_is_not_ours(tmp_path: Path, child: "subprocess.Popen[bytes]") -> None:
-    """The start time must be the recorded one; a stale identity is not signalled either."""
+    """A process with another start time than the recorded one is not found and gets no signal."""
     stale = processes.Process(child.pid, "long ago")
     (tmp_path / "pid").write_text(json.dumps(stale._asdict()), encoding="ascii")
     assert processes.find(tmp_path / "pid", ARGUMENT) is None
@@ -48,7 +48,7 @@ def test_a_reused_number_is_not_ours(tmp_path: Path, child: "subprocess.Popen[by
 
 
 def test_a_process_that_nobody_reaped_has_ended(tmp_path: Path, child: "subprocess.Popen[bytes]") -> None:
-    """A zombie holds no lock and no port."""
+    """A zombie counts as ended: it has no lock and no port any more."""
     processes.write_pid_file(tmp_path / "pid", child.pid)
     found = processes.find(tmp_path / "pid", ARGUMENT)
     assert found is not None
@@ -60,13 +60,13 @@ def test_a_process_that_nobody_reaped_has_ended(tmp_path: Path, child: "subproce
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"pid": "x", "started": "y"}'])
 def test_a_torn_pid_file_means_no_process(tmp_path: Path, content: str) -> None:
-    """It is written atomically; anything else there is not ours."""
+    """A damaged pid file names no process: ours are written atomically, so this one is not ours."""
     (tmp_path / "pid").write_text(content, encoding="ascii")
     assert processes.find(tmp_path / "pid", "") is None
 
 
 def test_both_ways_to_look_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is no /proc, ps tells whether a process lives and what its command line is."""
+    """Without /proc, ps gives the same start time and command line."""
     if not any((Path(folder) / "ps").exists() for folder in os.defpath.split(":")):
         pytest.skip("this machine has no ps")
     seen = processes._look_with_ps(os.getpid())
@@ -77,7 +77,7 @@ def test_both_ways_to_look_agree(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("number", processes.ENDING_SIGNALS)
 def test_a_signal_waits_for_the_end_of_the_block(number: signal.Signals) -> None:
-    """What is begun in it is finished, and the signal is not lost."""
+    """A signal during the block arrives at the block's end: the work is finished, the signal is not lost."""
     done = []
     before = signal.signal(number, signal.default_int_handler)
     try:

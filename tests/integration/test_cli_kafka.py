@@ -1,4 +1,4 @@
-"""The command line against a real broker, each test with topics of its own."""
+"""The commands on a real broker. Each test has topics of its own."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 def test_topics_create_twice(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The first makes all of the contract, the second nothing; describe finds no difference."""
+    """The first call creates the contract's topics, the second creates none. `describe` finds no difference."""
     assert 0 == cli.run(["topics", "create", "-o", "json"])
     first = {topic["topic"]: topic["created"] for topic in json.loads(lines(capsys)[0])}
     assert 0 == cli.run(["topics", "create", "-o", "json"])
@@ -33,19 +33,19 @@ def test_topics_create_twice(name: str, capsys: pytest.CaptureFixture[str]) -> N
 def test_a_wrong_partition_count_or_policy_is_named(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The topic, what it has and what it must have; nothing is changed."""
+    """The error names the topic, the setting it has and the one it must have. The topic is not changed."""
     assert 0 == cli.run(["topics", "create"])
     assert 1 == cli.run(["topics", "create", "--partitions", "5"])
     assert f"Topic {name}-input has partition count 4, but must have 5: " in capsys.readouterr().err
 
     monkeypatch.setenv("PORTFOLIO_GROUP", f"{name}-other")
-    monkeypatch.setenv("PORTFOLIO_OUTPUT_TOPIC", f"{name}-changelog")  # compacted, as an output must not be
+    monkeypatch.setenv("PORTFOLIO_OUTPUT_TOPIC", f"{name}-changelog")  # compacted
     assert 1 == cli.run(["topics", "create"])
     assert f"Topic {name}-changelog has cleanup.policy compact, but must have delete: " in capsys.readouterr().err
 
 
 def test_produce_and_consume_are_the_same_records(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """What the generator makes of seed and start time stands in the topic, in order, in its keys' partitions."""
+    """The topic has exactly the generator's records, in order, in the partitions of their keys."""
     assert 0 == cli.run(["topics", "create"])
     mixture = ["--duplicates", "0.2", "--invalid", "0.2", "--portfolios", "20", "--seed", "7"]
     time = ["--start-time", "2026-11-23T04:30:00Z"]
@@ -81,7 +81,7 @@ def _text(value: bytes | None) -> str | None:
 
 
 def test_a_file_is_sent_as_it_is(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Bytes unchanged, portfolio_id as the key where it can be read, empty lines passed over."""
+    """A file's lines are sent unchanged, without empty ones. The key is portfolio_id, if it can be read."""
     assert 0 == cli.run(["topics", "create"])
     file = tmp_path / "events.jsonl"
     file.write_bytes(b'{ "portfolio_id": "P1" }\n\nnot json\n{"portfolio_id":7}\n{"portfolio_id":"P1","x":1}')
@@ -98,7 +98,7 @@ def test_a_file_is_sent_as_it_is(name: str, tmp_path: Path, capsys: pytest.Captu
 
 
 def test_produce_keeps_a_steady_rate(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Never faster than asked: 400 events at 1,000 a second take 0.4 s."""
+    """`produce` is never faster than its rate: 400 events at 1,000 a second take 0.4 s."""
     assert 0 == cli.run(["topics", "create"])
     capsys.readouterr()
     assert 0 == cli.run(["produce", "--rate", "1000", "--events", "400", "-o", "json"])
@@ -108,7 +108,7 @@ def test_produce_keeps_a_steady_rate(name: str, capsys: pytest.CaptureFixture[st
 
 
 def test_lag_of_a_group_that_nobody_joined(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The topic is named first where it is what is missing; then the group."""
+    """`lag` names the missing topic; if the topic exists, it names the missing group."""
     assert 1 == cli.run(["lag"])
     assert f"Error: Topic {name}-input does not exist." in capsys.readouterr().err
     assert 0 == cli.run(["topics", "create"])
@@ -120,17 +120,17 @@ def test_lag_of_a_group_that_nobody_joined(name: str, capsys: pytest.CaptureFixt
 
 @pytest.mark.parametrize("command", [["produce", "--events", "1"], ["consume"]])
 def test_a_missing_topic_is_named(name: str, command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Nobody waits for a topic that is not there, and nobody makes one by a typing error."""
+    """A command neither waits for a topic that does not exist nor creates it: the name may be misspelt."""
     assert 1 == cli.run([*command, "--topic", f"{name}-typo"])
     cause, action = capsys.readouterr().err.splitlines()
     assert f"Error: Topic {name}-typo does not exist." == cause
-    assert "correct the topic's name" in action  # `topics create` makes no such topic
+    assert "correct the topic's name" in action  # `topics create` would not create this topic
 
 
 def test_a_record_that_the_topic_refuses_has_a_way_out(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """To send it again, as it is, would be refused again: the message says what to change."""
+    """The topic would refuse the record again, so the message says what to change."""
     assert 0 == cli.run(["topics", "create"])
     large = tmp_path / "large.jsonl"
     large.write_bytes(b'{"x":"' + b"y" * 2_000_000 + b'"}\n')
@@ -144,7 +144,7 @@ def test_a_record_that_the_topic_refuses_has_a_way_out(
 
 
 def test_broker_status_says_that_all_is_well(kafka: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
-    """By the folder and by the address; the exit code is for scripts."""
+    """`broker status` works by folder and by address. Its exit code tells scripts that all is well."""
     assert 0 == cli.run(["broker", "status", "--data-dir", str(kafka.data_dir), "-o", "json"])
     by_folder = json.loads(lines(capsys)[0])
     assert 0 == cli.run(["broker", "status", "--bootstrap-servers", kafka.bootstrap_servers, "-o", "json"])

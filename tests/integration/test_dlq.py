@@ -1,4 +1,4 @@
-"""`portfolio-stream dlq` against a real broker; the dead letters are written by a stock producer, without a worker."""
+"""`portfolio-stream dlq` on a real broker. A stock producer writes the dead letters; no worker runs."""
 
 import asyncio
 import gc
@@ -21,12 +21,12 @@ HEADERS = [("trace", b"\x00\xff"), ("__streams.errors.topic", b"of an earlier ho
 
 @pytest.fixture(autouse=True)
 def nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """stdin is no terminal, wherever the tests run."""
+    """Make sure that stdin is no terminal, so that `replay` does not ask."""
     monkeypatch.setattr(sys, "stdin", io.StringIO())
 
 
 class Writer:
-    """Writes dead letters of the input topic, of partition 1 and ascending offsets from 100 on."""
+    """Writes dead letters of the input topic's partition 1, with source offsets from 100 on."""
 
     def __init__(self, kafka: Cluster, name: str) -> None:
         self._kafka = kafka
@@ -54,13 +54,13 @@ def writer(kafka: Cluster, name: str, capsys: pytest.CaptureFixture[str]) -> Wri
 
 
 def answers(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> list[Any]:
-    """The lines of a command's JSON."""
+    """Run a command with -o json. Returns the value of each line."""
     assert code == cli.run([*arguments, "-o", "json"])
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
 def sent(name: str, capsys: pytest.CaptureFixture[str], count: int) -> list[tuple[int, str, str, list[Any]]]:
-    """The input topic's records: partition, key, value, headers."""
+    """Returns the input topic's records as (partition, key, value, headers)."""
     topic = f"{name}-input"
     records = answers(capsys, "consume", "--topic", topic, "--from-beginning", "--max-messages", str(count))
     return sorted((record["partition"], record["key"], record["value"], record["headers"]) for record in records)
@@ -69,7 +69,10 @@ def sent(name: str, capsys: pytest.CaptureFixture[str], count: int) -> list[tupl
 def test_dead_letters_are_listed_with_what_their_headers_say(
     name: str, writer: Writer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Filters take what they name; values are shown on request alone; a value of no text is base64."""
+    """The list shows reason, source and key, and applies its filters.
+
+    Values are shown only with --values, as base64 if they are not text.
+    """
     writer.write((b"P1", b"{}", KEY_MISMATCH), (None, b"\xff", KEY_MISMATCH), (b"P\x1b[2J", None, EVENT_ID_CONFLICT))
     first, second, third = answers(capsys, "dlq", "list")
     assert {
@@ -104,7 +107,7 @@ def test_dead_letters_are_listed_with_what_their_headers_say(
 def test_only_what_is_committed_is_listed(
     kafka: Cluster, name: str, writer: Writer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An aborted transaction left nothing, and one that is open does not keep the command waiting."""
+    """Aborted dead letters are not listed, and the command does not wait for an open transaction."""
     writer.write((b"P1", b"{}", KEY_MISMATCH))
 
     async def in_a_transaction() -> None:
@@ -130,12 +133,12 @@ def test_only_what_is_committed_is_listed(
 
 
 def test_a_replay_sends_the_records_as_they_were(name: str, writer: Writer, capsys: pytest.CaptureFixture[str]) -> None:
-    """Key, bytes and own headers, to the partition of the key; what cannot be sent so is counted, with the reason."""
+    """A record is sent with its key, value and headers to its key's partition. All others are counted with a reason."""
     writer.write(
         (b"P1", b"one", KEY_MISMATCH),
         (b"P2", b"two", EVENT_ID_CONFLICT),
         (None, b"nobody's", KEY_MISMATCH),
-        (b"P1", b"one", EVENT_ID_CONFLICT),  # stayed bad in an earlier replay
+        (b"P1", b"one", EVENT_ID_CONFLICT),  # a record that stayed bad in an earlier replay
         (b"P3", b"v" * 5_000_000, KEY_MISMATCH),
     )
     writer.write((b"P4", b"foreign", KEY_MISMATCH), source="another-topic")
@@ -159,7 +162,7 @@ def test_a_replay_sends_the_records_as_they_were(name: str, writer: Writer, caps
 
 
 def test_a_replay_of_one_dead_letter(name: str, writer: Writer, capsys: pytest.CaptureFixture[str]) -> None:
-    """It alone; one that is not there, or that cannot be sent as it was, is an error and nothing is sent."""
+    """Only the named dead letter is sent. If it does not exist or cannot be sent, that is an error."""
     writer.write((b"P1", b"one", KEY_MISMATCH), (None, b"two", KEY_MISMATCH), (b"P3", b"v" * 5_000_000, KEY_MISMATCH))
     replay = ["dlq", "replay", "--partition", "1", "--offset"]
     for offset, reason in (("1", "without a key"), ("2", "truncated"), ("3", "does not exist")):
@@ -178,7 +181,7 @@ def test_a_replay_of_one_dead_letter(name: str, writer: Writer, capsys: pytest.C
 def test_records_that_the_input_topic_refuses(
     name: str, writer: Writer, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It says how far it came, and nothing of asyncio's about those that nobody waits for any more."""
+    """The error says how many records were sent. asyncio prints nothing about the futures that nobody awaits."""
     for value in (b"v", b"w"):
         writer.write((b"P1", value * 2_000_000, KEY_MISMATCH))
     assert 1 == cli.run(["dlq", "replay", "--code", "key_mismatch"])
@@ -204,7 +207,7 @@ def test_a_person_is_asked(
     code: int,
     count: int,
 ) -> None:
-    """On a terminal nothing is sent before a yes."""
+    """On a terminal, no record is sent before the user says yes."""
     writer.write((b"P1", b"one", KEY_MISMATCH))
     monkeypatch.setattr(sys, "stdin", Terminal(typed))
     assert code == cli.run(["dlq", "replay", "--all", *arguments])

@@ -1,4 +1,4 @@
-"""The producer epoch is an int16: where it ends the coordinator gives a new producer id, and nothing is lost there."""
+"""The producer epoch is an int16. After the last one the coordinator gives a new producer id, and nothing is lost."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -17,18 +17,18 @@ from tests.integration.histories import Load, check, read, wait_for_no_lag
 from tests.integration.producer_epochs import LAST_EPOCH, TransactionLog, transaction_log, worker_id
 from tests.integration.workers import Stage, until
 
-COMMITS = 15  # before the last epoch: a second of them, some seconds on a busy machine, whose load must not end before
+COMMITS = 15  # before the last epoch: about a second; a busy machine needs longer, and the load must last
 GROUP, COMMITTED, DROPPED = "epochs", b"committed", b"dropped"
 
 
 async def restart(stage: Stage) -> None:
-    """The coordinator reads its log again."""
+    """Restart the broker, so that the coordinator reads its log again."""
     await asyncio.to_thread(stage.cluster.stop)
     await asyncio.to_thread(stage.cluster.start)
 
 
 async def test_workers_cross_the_last_epoch_under_load(stage: Stage) -> None:
-    """By commits, with a kill -9 just before the end, and from a start that takes the last epoch: all is there once."""
+    """Workers cross the last epoch by commits, after a kill -9, and from a start: each event has its effect once."""
     names = ("commits", "killed", "last")
     workers = await stage.started(*names)
     for worker in workers:
@@ -68,9 +68,9 @@ async def test_workers_cross_the_last_epoch_under_load(stage: Stage) -> None:
 
 
 class Ends:
-    """A transactional id whose records go to a partition of their own, and the ways in which its transaction can end.
+    """A transactional id with a partition of its own, and all ways in which its transaction can end.
 
-    Each begins with a transaction that is written, not ended; and leaves a writer that is ready for the next one.
+    Each way begins with a transaction that is written but not ended. It returns a writer for the next transaction.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Ends:
         return writer
 
     async def lose_reply(self, writer: Writer) -> Writer:
-        """Of the commit: it stands, and asking again brings the pair."""
+        """Lose the reply of a commit. The commit is valid, and the repeated request brings producer id and epoch."""
         await self.write(writer, COMMITTED)
         own = writer.producer_id, writer.producer_epoch
         await writer.commit()
@@ -119,11 +119,14 @@ class Ends:
 
 
 async def test_every_end_of_a_transaction_at_the_last_epochs(stage: Stage) -> None:
-    """Commit, abort, kill, time-out, a lost reply, one epoch before the last and at it: the next transaction works."""
+    """At the last epoch and one before it, the next transaction works after every end of a transaction.
+
+    The ends are: commit, abort, kill, time-out, and a commit whose reply is lost.
+    """
     settings = stage.settings
     ways = (Ends.kill, Ends.abort, Ends.time_out, Ends.lose_reply)
     cases = [(way, epoch) for way in ways for epoch in (LAST_EPOCH - 1, LAST_EPOCH)]
-    before = {f"{way.__name__}-{epoch}": epoch - 1 for way, epoch in cases}  # a start is one more
+    before = {f"{way.__name__}-{epoch}": epoch - 1 for way, epoch in cases}  # the writer's start takes one more epoch
     async with connected(settings, AIOKafkaClient(**client_options(settings))) as client:
         async with transaction_log(settings.bootstrap_servers) as log:
             for name in before:

@@ -1,4 +1,4 @@
-"""What a worker does when it, its folder, its fold or its topics are not as they should be."""
+"""Faults of a worker's process, its folder, its fold and its topics."""
 
 import re
 import shutil
@@ -16,12 +16,12 @@ from tests.integration.sensor_averages import AVERAGES, GROUP, make
 from tests.integration.workers import START_SECONDS, Stage, Worker, starved_seconds, until
 
 ROOT = Path(__file__).parents[2]
-RETURN_SECONDS = 5.0  # after the fault is gone; Python's start is 1 to 2 of them
-SESSION_SECONDS = 3.0  # of the embedded broker
+RETURN_SECONDS = 5.0  # after the end of the fault; Python's start alone takes 1 to 2 s
+SESSION_SECONDS = 3.0  # the group session time-out of the embedded broker
 
 
 async def run_to_the_end(worker: Worker) -> str:
-    """Of a worker that cannot run: its log. It ends by itself, with exit code 1 and without a traceback."""
+    """Start a worker that cannot run, and return its log. It ends by itself, with exit code 1 and no traceback."""
     worker.start()
     assert 1 == await worker.ended(20), worker.text
     assert "Traceback" not in worker.text, worker.text
@@ -29,7 +29,7 @@ async def run_to_the_end(worker: Worker) -> str:
 
 
 async def test_a_killed_worker_returns_and_replays_the_tail(stage: Stage) -> None:
-    """Its partitions are back and new output flows within 5 s; of the changelog only what its store lacked is read."""
+    """Within 5 s, a killed worker writes new output of every partition. It replays only what its store lacks."""
     load = Load.of(stage.settings, 40_000, 4_000)
     (worker,) = await stage.started("w1")
     places = [TopicPartition(stage.settings.output_topic, p) for p in range(stage.settings.partitions)]
@@ -58,7 +58,7 @@ async def test_a_killed_worker_returns_and_replays_the_tail(stage: Stage) -> Non
         await until(every_partition_gives_new_output, START_SECONDS, "new output", worker)
         taken = time.monotonic() - killed
     assert worker.process is not None
-    starved = starved_seconds(worker.process.pid)  # others had the machine's cores
+    starved = starved_seconds(worker.process.pid)  # other processes had all the cores for this long
     assert taken - starved <= RETURN_SECONDS, f"{taken:.1f} s, of which it had no core for {starved:.1f} s"
 
     await load.done()
@@ -71,12 +71,12 @@ async def test_a_killed_worker_returns_and_replays_the_tail(stage: Stage) -> Non
 
 
 def recovered(worker: Worker, since: int = 0) -> set[str]:
-    """The partitions in the present process's `recovered` events from that one on; a partition may come again."""
+    """Returns the partitions of the present process's `recovered` events, from event number `since` on."""
     return {event["partition"] for event in worker.events("recovered")[since:]}
 
 
 async def test_a_stopped_process_that_wakes_writes_nothing(stage: Stage) -> None:
-    """SIGSTOP past the session time-out: its partitions move on; after SIGCONT it is expelled, and joins again."""
+    """A process that is stopped past the session time-out loses its partitions. After SIGCONT it joins again."""
     load = Load.of(stage.settings, 36_000, 3_000)
     (other,) = await stage.started("w1")
     (zombie,) = await stage.started("w2")
@@ -109,7 +109,7 @@ async def test_a_stopped_process_that_wakes_writes_nothing(stage: Stage) -> None
 
 
 async def test_a_second_process_of_an_identity_is_refused(stage: Stage) -> None:
-    """It exits with both sentences before it calls any broker; the first is not disturbed."""
+    """The second process ends with cause and action before it calls a broker. The first is not disturbed."""
     load = Load.of(stage.settings, 9_000, 3_000)
     (first,) = await stage.started("w1")
     load.start()
@@ -127,7 +127,7 @@ async def test_a_second_process_of_an_identity_is_refused(stage: Stage) -> None:
 
 
 async def test_a_copied_folder_is_another_member(stage: Stage) -> None:
-    """Two machines with one image: the copy makes an identity of its own, keeps the store, and nobody is fenced."""
+    """A worker on a copied data folder takes a new identity and keeps the store. No worker is fenced."""
     load = Load.of(stage.settings, 12_000, 4_000)
     (first,) = await stage.started("w1")
     load.start()
@@ -149,8 +149,10 @@ async def test_a_copied_folder_is_another_member(stage: Stage) -> None:
 
 
 async def test_a_wrong_topic_stops_the_worker(stage: Stage) -> None:
-    """A compacted output loses events, another partition count scatters them, and a small dead-letter topic
-    refuses one in the end: the error names topic and setting."""
+    """A worker does not start on a compacted output topic, a wrong partition count or a small dead-letter topic.
+
+    The error names topic and setting.
+    """
     await make(
         stage,
         NewTopic("compacted", stage.settings.partitions, 1, topic_configs={"cleanup.policy": "compact"}),
@@ -168,7 +170,7 @@ async def test_a_wrong_topic_stops_the_worker(stage: Stage) -> None:
 
 
 async def test_without_a_broker_there_is_one_clear_error(tmp_path: Path) -> None:
-    """The address that does not answer, and what to do."""
+    """The error names the address that does not answer, and says what to do."""
     port = free_port()
     environment = {
         "PORTFOLIO_BOOTSTRAP_SERVERS": f"127.0.0.1:{port}",
@@ -183,7 +185,7 @@ async def test_without_a_broker_there_is_one_clear_error(tmp_path: Path) -> None
     assert 1 == text.count(f"No Kafka broker answers at 127.0.0.1:{port}. Operator action: Start Kafka")
 
 
-POISON, UNENCODABLE = b"poison", b"9" * 30  # no number, and one that the table's encoding does not hold
+POISON, UNENCODABLE = b"poison", b"9" * 30  # not a number, and a number that the table cannot encode
 
 
 def ones(sensor: bytes, count: int) -> list[tuple[bytes, bytes]]:
@@ -191,13 +193,13 @@ def ones(sensor: bytes, count: int) -> list[tuple[bytes, bytes]]:
 
 
 async def docs_worker(stage: Stage) -> Worker:
-    """A worker of another domain with three partitions, not started: it fails as its readings ask it to."""
+    """A worker of the docs' app with three partitions, not started. Two of its readings make it fail."""
     await sensor_averages.open_stage(stage)
     return sensor_averages.worker(stage, "w1")
 
 
 async def counted(stage: Stage, partition: int) -> list[bytes]:
-    """The sensors whose readings were counted in a partition, in order."""
+    """Returns the sensors of a partition's outputs, in order."""
     consumer = AIOKafkaConsumer(bootstrap_servers=stage.settings.bootstrap_servers, isolation_level="read_committed")
     place = TopicPartition(AVERAGES, partition)
     found: list[bytes] = []
@@ -212,7 +214,7 @@ async def counted(stage: Stage, partition: int) -> list[bytes]:
 
 
 async def test_what_a_fold_or_an_encoder_raises_halts_its_partition_alone(stage: Stage) -> None:
-    """After three tries at the record; all before it is committed, nothing is skipped, the others go on."""
+    """After three failures at a record, its partition halts. All records before are committed; other partitions run."""
     worker = await docs_worker(stage)
     before = [b"a%d" % number for number in range(1_207)]
     behind = [b"b%d" % number for number in range(803)]
@@ -237,7 +239,7 @@ async def test_what_a_fold_or_an_encoder_raises_halts_its_partition_alone(stage:
     admin = AIOKafkaAdminClient(bootstrap_servers=stage.settings.bootstrap_servers)
 
     async def offsets_are_committed() -> bool:
-        """The coordinator takes a commit's marker after the outputs' partitions did."""
+        """Whether the group's offsets are right: a commit's marker reaches the outputs first, the offsets later."""
         offsets = await admin.list_consumer_group_offsets(GROUP)
         return {0: 70, 1: 1207, 2: 803} == {place.partition: meta.offset for place, meta in offsets.items()}
 

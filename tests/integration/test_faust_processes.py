@@ -1,4 +1,4 @@
-"""`faust` as a process of its own: what tests/unit/test_faust_command_line.py judges in one process, end to end."""
+"""`faust` as a process of its own: the rules of tests/unit/test_faust_command_line.py, tested end to end."""
 
 import os
 import subprocess
@@ -11,7 +11,10 @@ from tests.integration.workers import FAUST
 
 
 def ended(folder: Path, *arguments: str, app: str = "portfolio_stream", **variables: str) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of `faust`, with a broker that nobody can be and no PORTFOLIO_ of the machine's."""
+    """Run `faust` without the machine's PORTFOLIO_ variables, and with an address at which no broker can be.
+
+    Returns exit code, stdout and stderr.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PORTFOLIO_")}
     own = {"PORTFOLIO_BOOTSTRAP_SERVERS": "127.0.0.1:1", "KAFKA": "127.0.0.1:1", "PYTHONPATH": str(folder)}
     one = subprocess.run(
@@ -27,13 +30,13 @@ def ended(folder: Path, *arguments: str, app: str = "portfolio_stream", **variab
 
 
 def made(folder: Path) -> list[str]:
-    """But what Python and its test libraries leave."""
+    """Returns the files that a command left, without those of Python and its test libraries."""
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith((".", "__pycache__")))
 
 
 @pytest.mark.parametrize("app", ["portfolio_stream", "sensor_averages"])
 def test_what_is_refused_is_named(app: str, tmp_path: Path) -> None:
-    """Two lines, exit code 2, and nothing was made; whatever app stands on the engine."""
+    """A refused command prints two lines, has exit code 2 and leaves no files, for every app on the engine."""
     (tmp_path / "sensor_averages.py").write_text(code())
     status, _, err = ended(tmp_path, "send", "portfolio-events", "x", app=app)
     cause, action = err.splitlines()
@@ -43,7 +46,7 @@ def test_what_is_refused_is_named(app: str, tmp_path: Path) -> None:
 
 
 def test_a_worker_takes_its_options_and_no_variable_of_fausts(tmp_path: Path) -> None:
-    """The option's folder alone is made, and the banner says what counts; then no broker answers."""
+    """Only the option's folder is made, and the banner names Faust's variables as ignored. Then no broker answers."""
     variables = {"PORTFOLIO_DATA_DIR": "ours", "FAUST_DATADIR": "fausts", "WEB_PORT": "tcp://10.0.0.7:80"}
     options = ["--datadir", "{there}", "worker", "--web-port", "7007", "--web-bind", "127.0.0.2"]
     status, out, err = ended(tmp_path, *options, BROKER_URL="kafka://127.0.0.1:1", **variables)
@@ -54,13 +57,13 @@ def test_a_worker_takes_its_options_and_no_variable_of_fausts(tmp_path: Path) ->
 
 
 def test_the_folder_of_fausts_variable_counts_where_nothing_else_does(tmp_path: Path) -> None:
-    """Faust makes FAUST_DATADIR of F_DATADIR as it is imported."""
+    """F_DATADIR counts if no option and no variable of ours names a folder: Faust turns it into FAUST_DATADIR."""
     assert 1 == ended(tmp_path, "worker", F_DATADIR="fausts")[0]
     assert ["fausts"] == made(tmp_path)
 
 
 def test_the_lists_are_printed(tmp_path: Path) -> None:
-    """Commands that only look work, also as JSON, and make nothing."""
+    """Faust's commands that only list something work, also as JSON, and leave no files."""
     assert "positions" in ended(tmp_path, "--json", "tables")[1]
     assert "portfolio_events" in ended(tmp_path, "agents")[1]
     assert 0 == ended(tmp_path, "models")[0]

@@ -1,4 +1,4 @@
-"""A topic that is read into a global table, on a real broker."""
+"""The follower reads a whole topic into a global table, from a real broker."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -18,12 +18,12 @@ from tests.integration.workers import until
 
 @dataclass
 class Told:
-    """A global table that keeps what it is told."""
+    """A global table that keeps the records it gets."""
 
     is_ready: bool = False
     lag: int | None = None
     values: list[bytes] = field(default_factory=list)
-    #: how many it had when it became ready
+    #: number of values when the table became ready
     had: int | None = None
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -50,7 +50,7 @@ async def admin(kafka: Cluster) -> AsyncIterator[AIOKafkaAdminClient]:
 
 
 async def tell(kafka: Cluster, topic: str, values: Sequence[bytes], commit: bool = True) -> None:
-    """One transaction."""
+    """Send the values in one transaction."""
     producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, transactional_id=topic)
     async with producer:
         await producer.begin_transaction()
@@ -71,7 +71,7 @@ async def following(kafka: Cluster, topic: str) -> AsyncIterator[Told]:
 
 
 async def test_everything_committed_from_the_beginning(kafka: Cluster) -> None:
-    """Ready with all that was there, though the topic ends in what was aborted; then what comes."""
+    """The table is ready with all committed records, though aborted ones are last. Then it gets new records."""
     topic = f"followed-{uuid4().hex[:8]}"
     async with admin(kafka) as client:
         await client.create_topics([NewTopic(topic, 1, 1)])
@@ -86,7 +86,7 @@ async def test_everything_committed_from_the_beginning(kafka: Cluster) -> None:
 
 
 async def test_another_topic_of_the_same_name(kafka: Cluster) -> None:
-    """Deleted and made again, with fewer records: the table is what the new one says."""
+    """After the topic was deleted and created again, the table has the new topic's records only."""
     topic = f"replaced-{uuid4().hex[:8]}"
     async with admin(kafka) as client:
         await client.create_topics([NewTopic(topic, 1, 1)])
@@ -100,6 +100,6 @@ async def test_another_topic_of_the_same_name(kafka: Cluster) -> None:
 
 
 async def _is_created(client: AIOKafkaAdminClient, topic: str) -> bool:
-    """The deletion goes on behind its answer."""
+    """Try to create the topic. Kafka answers a deletion before it has ended, so this may fail at first."""
     answer = await client.create_topics([NewTopic(topic, 1, 1)])
     return all(error[1] == 0 for error in answer.topic_errors)

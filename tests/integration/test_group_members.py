@@ -1,4 +1,4 @@
-"""Real workers and who else may be in their group: a stranger, one that names an address, two with one instance id."""
+"""Real workers, with others in their group: strangers, a stranger with an address, two workers of one instance id."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ Start = Callable[..., Worker]
 
 @pytest.fixture
 def start(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Start]:
-    """Starts a worker with a data folder of its own; the topics are there, with some events in them."""
+    """Starts workers, each with a data folder of its own. The topics exist and have some events."""
     assert 0 == cli.run(["topics", "create"])
     assert 0 == cli.run(["produce", "--events", "300", "--rate", "0", "--portfolios", str(PORTFOLIOS)])
     capsys.readouterr()
@@ -74,7 +74,7 @@ async def all_run(worker: Worker, workers: int) -> bool:
 
 @asynccontextmanager
 async def stranger(kafka: Cluster, name: str, client_id: str) -> AsyncIterator[AIOKafkaConsumer]:
-    """A consumer of the classic protocol in the workers' group, with partitions."""
+    """A consumer of the classic protocol in the workers' group, which gets partitions."""
     consumer = AIOKafkaConsumer(
         f"{name}-input",
         bootstrap_servers=kafka.bootstrap_servers,
@@ -91,7 +91,7 @@ async def stranger(kafka: Cluster, name: str, client_id: str) -> AsyncIterator[A
 
 
 async def test_strangers(kafka: Cluster, name: str, start: Start, capsys: pytest.CaptureFixture[str]) -> None:
-    """Whoever joins with the group's id is named within seconds, gets no secret, and leaves nothing behind."""
+    """A stranger in the group is named within seconds, gets no secret, and leaves no trace when it goes."""
     worker = start("w1")
     await until(lambda: all_run(worker, 1), START_SECONDS, "all partitions run", worker)
     await until(lambda: is_ready(worker), START_SECONDS, "prices are read", worker)
@@ -152,7 +152,7 @@ async def _listening(handler: Any) -> AsyncIterator[str]:
 async def test_two_workers_with_one_instance_id(
     name: str, start: Start, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Both answer for every key, to each other and to `verify` by signed requests, and both say what to mend."""
+    """Two workers of one instance id serve every key, forward requests to each other, and warn about the name."""
     workers = [start("w1"), start("w1")]
     for worker in workers:
         await until(lambda worker=worker: all_run(worker, 1), START_SECONDS, "all partitions run", worker)
@@ -182,5 +182,5 @@ async def test_two_workers_with_one_instance_id(
 
 
 async def _placed(workers: list[Worker]) -> list[list[str]]:
-    """The partitions that each worker owns itself."""
+    """Returns the partitions that each worker owns."""
     return [list((await ask(worker, "/worker"))[1].get("partitions", ())) for worker in workers]

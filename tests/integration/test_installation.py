@@ -1,4 +1,4 @@
-"""The package as an interpreter of its own has it: installed as the Dockerfile does, and how soon it starts."""
+"""The package in an interpreter of its own: installed as in the Dockerfile, and started quickly."""
 
 import os
 import re
@@ -15,10 +15,9 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 
 def test_what_the_dockerfile_copies_is_all_that_an_install_needs(tmp_path: Path) -> None:
-    """Its own pip line, on its own COPY set, gives a package that holds every file of the source, and starts.
+    """The Dockerfile's pip line, on the files of its COPY lines, installs every source file, and the package starts.
 
-    Only what needs an index is left out: the dependencies come from this environment, which was set up by the same
-    constraints.
+    The dependencies come from this environment, which was set up with the same constraints: the test needs no index.
     """
     stage = DOCKERFILE.split("\nFROM ")[1]
     for copied in re.findall(r"^COPY (.*) \S+$", stage, re.MULTILINE):
@@ -52,13 +51,13 @@ def source_files(root: Path, packages: tuple[str, ...]) -> set[Path]:
 
 
 def test_help_is_quick() -> None:
-    """Nothing heavy is imported before a command runs."""
+    """`--help` imports no heavy package and takes little time."""
     heavy = "{'aiokafka', 'asyncio', 'faust', 'msgspec'}"
     code = f"import sys, portfolio_stream.cli; print(sorted({heavy} & set(sys.modules)))"
     before = cpu_seconds_of_children()
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "[]\n" == answer.stdout
-    assert cpu_seconds_of_children() - before < 1.0  # 0.1 s; of its own, whatever else the machine does
+    assert cpu_seconds_of_children() - before < 1.0  # it takes 0.1 s of CPU time, on a busy machine too
 
 
 def cpu_seconds_of_children() -> float:

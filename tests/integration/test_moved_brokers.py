@@ -1,4 +1,4 @@
-"""All brokers change their addresses while clients run, and the bootstrap address leads to the new ones."""
+"""All brokers change their addresses while clients run. Only the bootstrap address leads to the new ones."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ LOOKING, FOUND = "no known broker answers", "brokers found again"
 
 
 class Forwarder:
-    """A bootstrap address that leads to `target`, a host:port, for each new connection."""
+    """A bootstrap address that forwards each new connection to `target`, a host:port."""
 
     def __init__(self, target: str) -> None:
         self.target = target
@@ -58,14 +58,14 @@ async def forwarding(target: str) -> AsyncIterator[Forwarder]:
 
 
 async def test_a_worker_finds_brokers_that_have_moved(stage: Stage, kafka: Cluster) -> None:
-    """Without a restart, and without taking another cluster for its own meanwhile; its log stays short."""
+    """A worker finds the moved brokers without a restart, refuses another cluster meanwhile, and logs little."""
     async with forwarding(stage.cluster.bootstrap_servers) as forwarder:
         servers = f"127.0.0.1:{forwarder.port}"
         (worker,) = await stage.started("w1", PORTFOLIO_BOOTSTRAP_SERVERS=servers)
         async with connected(
             stage.settings, AIOKafkaClient(**client_options(Settings(bootstrap_servers=servers)))
         ) as idle:
-            assert await idle.force_metadata_update()  # it has a connection from now on
+            assert await idle.force_metadata_update()  # from now on this client has a connection
             await asyncio.to_thread(stage.cluster.stop)
             forwarder.target = kafka.bootstrap_servers
             other = "belongs to another cluster now"

@@ -1,4 +1,4 @@
-"""What an operator sees and does on a real group: lag, halted partitions, dead letters; `verify` holds afterwards."""
+"""An operator's commands on a real group: lag, halted partitions, dead letters. `verify` holds afterwards."""
 
 import asyncio
 import io
@@ -19,7 +19,7 @@ from tests.integration.workers import Stage, Worker, until
 ROOT = Path(__file__).parents[2]
 TOKEN = "an operator's secret"
 EVENTS = 3_000
-#: why the two partitions halt
+#: the reasons of the two partitions' halts
 REASONS = (
     "the encoding of its table values failed 3 times: AttributeError",
     "the fold failed 3 times: ValueError",
@@ -27,13 +27,13 @@ REASONS = (
 
 
 class Terminal:
-    """The command line, as it is started beside the workers."""
+    """Runs our commands beside the workers."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys
 
     async def run(self, *arguments: str, code: int = 0) -> str:
-        """What it prints on stdout, or with a code on stderr."""
+        """Run a command. Returns its stdout, or its stderr if `code` is not 0."""
         ended = await asyncio.to_thread(cli.run, arguments)
         shown = self._capsys.readouterr()
         assert code == ended, shown
@@ -57,7 +57,7 @@ def address(worker: Worker) -> str:
 
 
 def poison(event_id: str, portfolio_id: str) -> tuple[bytes, bytes]:
-    """A good event, but for the bug."""
+    """Returns a valid event at which the poisoned workers fail."""
     event = {
         "event_id": event_id, "type": "cash", "portfolio_id": portfolio_id, "occurred_at": "2026-11-23T04:30:00Z",
         "amount": "1", "currency": "USD",
@@ -66,7 +66,7 @@ def poison(event_id: str, portfolio_id: str) -> tuple[bytes, bytes]:
 
 
 async def send(stage: Stage, *records: tuple[bytes, bytes]) -> list[tuple[int, int]]:
-    """Partition and offset of each."""
+    """Send the records. Returns each one's partition and offset."""
     async with AIOKafkaProducer(bootstrap_servers=stage.settings.bootstrap_servers) as producer:
         sent = [
             await producer.send_and_wait(
@@ -79,12 +79,12 @@ async def send(stage: Stage, *records: tuple[bytes, bytes]) -> list[tuple[int, i
 
 @dataclass
 class Scene:
-    """Two workers with a bug in their fold, and one record of each of two partitions that meets it."""
+    """Two poisoned workers, and in each of two partitions one record at which they fail."""
 
     stage: Stage
     terminal: Terminal
     workers: list[Worker]
-    #: offset of the record by partition
+    #: partition -> offset of the record at which the workers fail
     poisoned: dict[int, int]
     #: of every partition
     owners: dict[int, str] = field(default_factory=dict)
@@ -115,13 +115,13 @@ class Scene:
         return {state["partition"]: state for state in listed["partitions"]}
 
     async def lag(self) -> list[Any]:
-        """By partition; who owns them is noted."""
+        """Returns the lag of each partition, and keeps the owners that the command names."""
         lag: list[Any] = (await self.terminal.json("lag"))["partitions"]
         self.owners = {each["partition"]: each["worker"] for each in lag}
         return lag
 
     async def halt(self) -> None:
-        """Return when both partitions have, and lag; the others went on."""
+        """Return when both partitions are halted and only they have a lag."""
 
         async def only_they_lag() -> bool:
             lag = await self.lag()
@@ -131,19 +131,19 @@ class Scene:
         await until(only_they_lag, 20, "the other partitions go on")
 
     def stops(self, partition: int) -> int:
-        """How often it halted."""
+        """Returns how often the partition has halted."""
         stops = [event for worker in self.workers for event in worker.events("partition stopped")]
         return [event["partition"] for event in stops].count(str(partition))
 
     async def ask(self, command: str, partition: int, *arguments: str, code: int = 0) -> str:
-        """Through the worker that does not own the partition."""
+        """Run a `partitions` command through the worker that does not own the partition."""
         stranger = next(worker for worker in self.workers if worker.name != self.owners[partition])
         options = ["--web-address", address(stranger), *arguments]
         return await self.terminal.run("partitions", command, str(partition), *options, code=code)
 
 
 async def test_an_operator_gets_halted_partitions_going(stage: Stage, terminal: Terminal) -> None:
-    """One goes on without its record, the other after the bug's correction; nothing is lost, and nothing done twice."""
+    """One partition goes on without its record, the other after the bug's correction. Exactly-once holds."""
     scene = await Scene.open(stage, terminal)
     await scene.halt()
     (first, at), (second, _) = scene.poisoned.items()
@@ -167,7 +167,7 @@ async def test_an_operator_gets_halted_partitions_going(stage: Stage, terminal: 
 
 
 async def check_list(scene: Scene) -> None:
-    """Where and why, by the owner's word; the owner is the one that the group names."""
+    """The list shows each halt's offset and reason, and for each partition the owner that the group names."""
     expected = {partition: ("running", None, "") for partition in range(scene.stage.settings.partitions)} | {
         partition: ("halted", at, f"at offset {at}: {reason}")
         for (partition, at), reason in zip(scene.poisoned.items(), REASONS, strict=True)
@@ -186,8 +186,10 @@ async def check_list(scene: Scene) -> None:
 
 
 async def check_replay(scene: Scene, partition: int, offset: int) -> None:
-    """The record that was given up, and those that stood in a wrong partition, are accepted now; what is bad by rule
-    comes back, once for each."""
+    """A replay's records are accepted if an operator moved them, or if they were in a wrong partition before.
+
+    Every other record is still bad, and becomes one new dead letter.
+    """
     terminal, settings = scene.terminal, scene.stage.settings
     (letter,) = await terminal.json("dlq", "list", "--code", "operator_dead_letter")
     source = {"topic": settings.input_topic, "partition": partition, "offset": offset}
@@ -204,7 +206,7 @@ async def check_replay(scene: Scene, partition: int, offset: int) -> None:
 
 
 async def check_open_transaction(scene: Scene) -> None:
-    """What a producer has not committed is no lag: it cannot be read."""
+    """Records of an open transaction are no lag: they cannot be read yet."""
     settings = scene.stage.settings
     async with AIOKafkaProducer(bootstrap_servers=settings.bootstrap_servers, transactional_id="open") as producer:
         await producer.begin_transaction()

@@ -1,4 +1,4 @@
-"""The topic of prices, deleted and made again under a worker that follows it."""
+"""The topic of prices is deleted and created again while a worker follows it."""
 
 from aiokafka import AIOKafkaProducer
 
@@ -20,13 +20,13 @@ async def send(stage: Stage, prefix: str, count: int) -> set[str]:
 
 
 async def test_a_topic_that_was_replaced_is_read_anew(stage: Stage) -> None:
-    """Whole, also where it has the old one's offset by the time that we ask; nothing of the old one stays."""
+    """The new topic is read from its beginning, even if it has reached the old offset. No old price stays."""
     prices = Prices(read_record)
     follower = Follower(stage.settings, stage.settings.prices_topic, prices)
     old = await send(stage, "OLD", 5)
     follower.start()
     await until(lambda: prices.by_symbol.keys() == old, 20, "the old prices are read")
-    await follower.stop()  # as a worker that is paused
+    await follower.stop()  # like a worker that stands still
     await replace_topic(stage, stage.settings.prices_topic)
     new = await send(stage, "NEW", 9)
     follower.start()

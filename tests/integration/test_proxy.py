@@ -1,4 +1,4 @@
-"""The proxy before Kafka's brokers: clients of any kind stay on it, and each of its faults is what it says."""
+"""The proxy in front of Kafka's brokers: all clients stay on it, and each of its faults does what its name says."""
 
 import asyncio
 import gc
@@ -31,7 +31,7 @@ from tests.proxy.proxy import Proxy
 from tests.proxy.rules import Exchange, Match, Rule, Side, Verdict
 
 PRODUCE = Match(Api.PRODUCE)
-PATIENT_MS = 30_000  # a client's time-out where it is not to give up, whatever the test does meanwhile
+PATIENT_MS = 30_000  # the time-out of a client that must not give up during a test
 IMPATIENT_MS = 1_000
 
 _metadata = schema("metadata", 12)
@@ -59,7 +59,7 @@ async def producer(proxy: Proxy) -> AsyncIterator[Any]:
 
 
 async def values(servers: str, topic: str) -> list[bytes]:
-    """All that the topic holds, read by a consumer of its own."""
+    """Read all values of the topic with a new consumer."""
     place = TopicPartition(topic, 0)
     found: list[bytes] = []
     async with AIOKafkaConsumer(bootstrap_servers=servers, auto_offset_reset="earliest") as consumer:
@@ -87,7 +87,7 @@ async def client(proxy: Proxy) -> AsyncIterator[AIOKafkaClient]:
 
 
 async def test_aiokafka_stays_on_it(proxy: Proxy, client: AIOKafkaClient, topic: str, producer: Any) -> None:
-    """Brokers and coordinators have the proxy's addresses, and records come through both ways."""
+    """aiokafka sees only the proxy's addresses for brokers and coordinators; records pass in both directions."""
     await until(lambda: _has_coordinator(client), 20, "the group has a coordinator")
     port = int(proxy.bootstrap_servers.rpartition(":")[2])
     assert {port} == {broker.port for broker in client.cluster.brokers()}
@@ -96,7 +96,7 @@ async def test_aiokafka_stays_on_it(proxy: Proxy, client: AIOKafkaClient, topic:
 
 
 async def _has_coordinator(client: AIOKafkaClient) -> bool:
-    """A fresh broker makes the topic for it first."""
+    """Whether the group has a coordinator; a fresh broker first creates the offsets topic."""
     try:
         await Coordinators(client, "some-group", "some-id").group()
     except kafka_errors.GroupCoordinatorNotAvailableError:
@@ -105,7 +105,7 @@ async def _has_coordinator(client: AIOKafkaClient) -> bool:
 
 
 async def test_java_clients_stay_on_it(proxy: Proxy, topic: str, producer: Any) -> None:
-    """Kafka's own tools know no other address: a consumer of theirs reads, of a group, and leaves it."""
+    """Kafka's own console consumer joins a group through the proxy, reads, and leaves the group."""
     await producer.send_and_wait(topic, b"one")
     read = (
         "org.apache.kafka.tools.consumer.ConsoleConsumer", "--bootstrap-server", proxy.bootstrap_servers,
@@ -129,7 +129,7 @@ async def test_a_held_request_has_no_effect_until_it_is_let_go(
 
 
 async def test_a_lost_reply_is_lost_after_its_effect(kafka: Cluster, proxy: Proxy, topic: str, producer: Any) -> None:
-    """The producer sends the same batch again, and the broker knows it."""
+    """The request has its effect, and only its reply is lost. The broker recognises the batch that is sent again."""
     with proxy.trap(PRODUCE, Side.REPLY) as trap:
         sent = await producer.send(topic, b"one")
         caught = await trap.caught()
@@ -141,7 +141,7 @@ async def test_a_lost_reply_is_lost_after_its_effect(kafka: Cluster, proxy: Prox
 
 
 async def test_a_request_arrives_after_its_client_gave_up(kafka: Cluster, proxy: Proxy, topic: str) -> None:
-    """Its sender has reported a failure, and the record is there: what the network can do, the proxy can."""
+    """A request can arrive after its sender has reported a failure, as in a real network: the record is there."""
     async with AIOKafkaProducer(bootstrap_servers=proxy.bootstrap_servers, request_timeout_ms=IMPATIENT_MS) as producer:
         with proxy.trap(PRODUCE) as trap:
             sent = await producer.send(topic, b"one")
@@ -165,7 +165,7 @@ async def test_a_request_that_is_cut_never_arrives(kafka: Cluster, proxy: Proxy,
 
 
 async def test_only_the_nth_that_fits_is_caught(proxy: Proxy, client: AIOKafkaClient) -> None:
-    """Of this client, with this body."""
+    """A match can name a client, a body and a count; the trap catches exactly that request."""
     match = Match(Api.METADATA, client="ask", when=lambda request: request.body.topics == ())
     with proxy.trap(match, occurrence=3) as third, proxy.trap(Match(Api.METADATA, client="other")) as other:
         await ask(client)
@@ -217,7 +217,7 @@ async def test_a_slow_network_delays_a_direction(proxy: Proxy, client: AIOKafkaC
 
 
 async def test_a_rule_decides_by_itself(kafka: Cluster, proxy: Proxy, topic: str, producer: Any) -> None:
-    """Every other reply is lost: an idempotent producer's records stand there once, in order."""
+    """A rule that loses every other reply: an idempotent producer's records are there once, in order."""
 
     class Lossy(Rule):
         random = Random(1)
@@ -244,7 +244,7 @@ async def test_a_rule_decides_by_itself(kafka: Cluster, proxy: Proxy, topic: str
 async def test_a_caught_request_is_let_go_when_the_test_is_done_with_it(
     proxy: Proxy, topic: str, producer: Any
 ) -> None:
-    """A test that fails in between must not leave its clients waiting."""
+    """A caught request is let go when the trap ends, so that a failed test leaves no client waiting."""
     with pytest.raises(kafka_errors.KafkaError), proxy.trap(PRODUCE) as trap:
         sent = await producer.send(topic, b"one")
         await trap.caught()
@@ -253,7 +253,7 @@ async def test_a_caught_request_is_let_go_when_the_test_is_done_with_it(
 
 
 async def test_a_rule_that_fails_fails_the_test(kafka: Cluster, topic: str) -> None:
-    """Its connection ends, and the proxy tells why."""
+    """If a rule raises, its connection ends and the proxy's end raises the rule's error."""
 
     def fails(_: Any) -> bool:
         raise LookupError("no such field")
@@ -267,7 +267,7 @@ async def test_a_rule_that_fails_fails_the_test(kafka: Cluster, topic: str) -> N
 
 
 async def test_a_connection_that_is_ended_twice_leaves_none_open() -> None:
-    """Its broker went, and while it cleans up the test ends."""
+    """A connection that is cancelled again while it cleans up still closes both its sides."""
     (client, client_end), (broker, broker_end) = socketpair(), socketpair()
     streams = [await asyncio.open_connection(sock=sock) for sock in (client, broker)]
     flowing = asyncio.Event()
@@ -282,7 +282,7 @@ async def test_a_connection_that_is_ended_twice_leaves_none_open() -> None:
 
 
 def test_it_leaves_nothing_open_when_clients_come_at_its_end() -> None:
-    """As workers do that are cut off: what is left would fail whichever test is run when it is collected."""
+    """Clients that connect while the proxy ends leave no socket open. An open one would fail some later test."""
     nobody = Address("127.0.0.1", free_port())
 
     def come(address: tuple[str, int], is_over: threading.Event) -> None:

@@ -1,4 +1,4 @@
-"""Faults of topics under a running worker: what the broker refuses, a source that is replaced or grows."""
+"""Faults of topics under a running worker: a refused record, a source that is replaced or gets more partitions."""
 
 from signal import SIGTERM
 from typing import Any
@@ -12,7 +12,7 @@ from tests.integration.histories import Load
 from tests.integration.workers import Stage, group_offsets, until
 
 REFUSED = 5  # the partition that gets a record which its dead-letter topic cannot hold
-BEFORE = 40  # records of that partition that stand before it
+BEFORE = 40  # records before it in that partition
 OVER_DEFAULT_LIMIT = b"x" * 2_000_000  # 2 KB compressed in the source, 2 MB as a dead letter
 
 
@@ -23,8 +23,10 @@ async def ends(stage: Stage, topic: str) -> dict[int, int]:
 
 
 async def test_a_refused_record_stops_its_partition_alone(stage: Stage) -> None:
-    """The dead-letter topic is too small for one record: its partition stops by name and offset, the others lose
-    nothing, and what stands before the record is committed."""
+    """The dead-letter topic refuses one record: its partition halts at that offset.
+
+    The records before it are committed, and the other partitions lose no event.
+    """
     (worker,) = await stage.started("w1")
     small = {"cleanup.policy": "delete", "retention.ms": "-1", "max.message.bytes": "1048588"}
     async with admin_client(stage.settings) as admin:  # a worker would not start over such a topic
@@ -61,7 +63,10 @@ async def test_a_refused_record_stops_its_partition_alone(stage: Stage) -> None:
 
 
 async def test_a_replaced_source_ends_the_worker(stage: Stage) -> None:
-    """Deleted and made again, the topic's offsets mean other records: nothing of it is read, and a restart says why."""
+    """A source topic that was deleted and created again has other records at its offsets.
+
+    The worker reads none of them and ends; a restart says why.
+    """
     load = Load.of(stage.settings, 2_000, 0)
     load.start()
     await load.done()
@@ -79,7 +84,10 @@ async def _gone(admin: Any, topic: str) -> bool:
 
 
 async def test_a_grown_source_ends_the_worker(stage: Stage) -> None:
-    """Keys hash to other partitions then: the worker ends and names the topic, rather than dead-letter good events."""
+    """With more partitions, keys belong to other partitions. The worker ends and names the topic.
+
+    If it went on, good events would become dead letters.
+    """
     (worker,) = await stage.started("w1")
     grown = stage.settings.partitions + 1
     async with admin_client(stage.settings) as admin:

@@ -1,4 +1,4 @@
-"""What commands and workers print, on terminals, full disks and closed pipes; and Ctrl-C."""
+"""The output of commands and workers on terminals, full disks and closed pipes; and Ctrl-C."""
 
 import asyncio
 import json
@@ -23,12 +23,12 @@ from tests.integration.workers import FAUST, START_SECONDS, until
 
 ESCAPE = b"\x1b[2J\x1b]0;owned\x07"
 SHOWN = rb"\x1b[2J\x1b]0;owned\x07"
-END_SECONDS = 20.0  # of a command that was told to; a second on an idle machine
+END_SECONDS = 20.0  # for the end of a command after a signal; an idle machine needs a second
 
 
 @pytest.fixture
 def strangers(kafka: Cluster, name: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """The topics, with a record of somebody else in input and output, and forged dead letters."""
+    """Create the topics, with a stranger's record in input and output, and with forged dead letters."""
     assert 0 == cli.run(["topics", "create"])
     asyncio.run(_write_as_a_stranger(kafka, name))
     capsys.readouterr()
@@ -55,7 +55,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def on_a_terminal(*arguments: str) -> tuple[int, bytes]:
-    """Exit code, and what the terminal got."""
+    """Run a command on a terminal. Returns its exit code and its output."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(command(*arguments), stdin=theirs, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
@@ -63,7 +63,7 @@ def on_a_terminal(*arguments: str) -> tuple[int, bytes]:
         try:
             while chunk := os.read(ours, 1 << 16):
                 got += chunk
-        except OSError:  # Linux's way to say that nobody has the terminal open any more
+        except OSError:  # on Linux this means that no process has the terminal open any more
             pass
     os.close(ours)
     return process.returncode, got
@@ -81,21 +81,21 @@ def on_a_terminal(*arguments: str) -> tuple[int, bytes]:
     ids=" ".join,
 )
 def test_no_record_moves_a_cursor(strangers: str, arguments: tuple[str, ...]) -> None:
-    """What a terminal would obey is shown as an escape; a number of 5,000 digits is no number, and ends nothing."""
+    """Control characters are shown as escapes. A header with a number of 5,000 digits ends no command."""
     code, got = on_a_terminal(*arguments)
     assert (0, 0) == (code, got.count(b"\x1b") + got.count(b"\x07")), got
     assert (rb"\u001b[2J" if "json" in arguments else SHOWN) in got
 
 
 def test_a_forged_dead_letter_is_counted_and_never_sent(strangers: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Neither to the topic that its headers name nor to any other."""
+    """`dlq replay` sends a forged dead letter to no topic, also not to the one that its headers name."""
     assert 0 == cli.run(["dlq", "replay", "--all", "-o", "json"])
     answer = json.loads(capsys.readouterr().out)
     assert (2, 0, {"stranger": 2}) == (answer["selected"], answer["sent"], answer["not_sent"])
 
 
 def test_a_pipe_gets_the_values_as_they_are(strangers: str) -> None:
-    """For jq and the like: a line each, every byte."""
+    """In a pipe, each value is one line with its bytes unchanged, for programs such as jq."""
     done = subprocess.run(
         command("consume", "--from-beginning", "--max-messages", "1"), capture_output=True, check=True
     )
@@ -115,7 +115,7 @@ ANSWERING = {
 
 
 def test_an_answer_that_cannot_be_written_has_no_verdict(strangers: str) -> None:
-    """A full disk: cause and action, code 1, and 2 of `verify`. A closed pipe: silence but for progress, code 141."""
+    """A full disk gives cause and action with exit code 1, or 2 from `verify`. A closed pipe gives exit code 141."""
     full, (reading, closed) = os.open("/dev/full", os.O_WRONLY), os.pipe()
     os.close(reading)
     for words, expected in ANSWERING.items():
@@ -144,7 +144,7 @@ ENDLESS = {
 
 @pytest.mark.parametrize("words", ENDLESS)
 async def test_ctrl_c_ends_every_command_with_130(strangers: str, words: str, tmp_path: Path) -> None:
-    """Without a traceback; `produce` says what Kafka has."""
+    """Ctrl-C ends every command with exit code 130 and no traceback. `produce` says how many records Kafka has."""
     log = tmp_path / "log"
     process = start(command(*words.split()), log)
     try:
@@ -182,8 +182,7 @@ def start_worker(name: str, tmp_path: Path) -> Iterator[Callable[..., subprocess
 async def test_a_worker_runs_whatever_its_output_is(
     strangers: str, start_worker: Callable[..., subprocess.Popen[bytes]], sink: str, tmp_path: Path
 ) -> None:
-    """Its banner has characters that latin-1 lacks; a disk that is full of logs, or a terminal that is gone, stops no
-    processing."""
+    """A worker processes on a latin-1 output, a full disk or a closed terminal, though its banner is not latin-1."""
     port, out, err = free_port(), tmp_path / "out", tmp_path / "err"
     reading, closed = os.pipe()
     os.close(reading)

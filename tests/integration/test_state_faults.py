@@ -1,4 +1,4 @@
-"""The group's offsets, the changelog and the disk against a worker: the behaviour that docs/operations.md tells."""
+"""Faults of the group's offsets, the changelog and the disk. Workers behave as docs/operations.md says."""
 
 import asyncio
 import os
@@ -28,12 +28,12 @@ from tests.integration.workers import START_SECONDS, Stage, Worker, events_of, g
 
 GROUP = Settings().group
 TOKEN = "an operator's secret"
-AGREEMENT_SECONDS = 15.0  # for which a worker asks again before it believes a difference
+AGREEMENT_SECONDS = 15.0  # a worker asks again for this long before it believes a difference
 BACK, FORTH, GONE = 1, 2, 3  # the partitions whose offsets are moved
 
 
 async def folded(stage: Stage, worker: Worker, events: int, **mixture: Any) -> Load:
-    """A worker that has folded the events and was stopped."""
+    """Let the worker fold the events, then stop it. Returns the load."""
     load = Load.of(stage.settings, events, 0, **mixture)
     await load.run()
     worker.start()
@@ -45,7 +45,7 @@ async def folded(stage: Stage, worker: Worker, events: int, **mixture: Any) -> L
 
 
 async def commit(stage: Stage, offsets: dict[int, int]) -> None:
-    """As an operator does who resets a group that has no members."""
+    """Commit offsets for the group, which has no members now, as an operator would."""
     places = {TopicPartition(stage.settings.input_topic, partition): offset for partition, offset in offsets.items()}
     servers = stage.settings.bootstrap_servers
     async with AIOKafkaConsumer(bootstrap_servers=servers, group_id=GROUP, enable_auto_commit=False) as consumer:
@@ -54,7 +54,7 @@ async def commit(stage: Stage, offsets: dict[int, int]) -> None:
 
 
 async def consumer_groups(stage: Stage, *arguments: str) -> None:
-    """kafka-consumer-groups for the workers' group, which has no members now."""
+    """Run kafka-consumer-groups for the workers' group, which has no members now."""
     main_class = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
     server = ("--bootstrap-server", stage.settings.bootstrap_servers)
     await asyncio.to_thread(tool, main_class, *server, "--group", GROUP, *arguments)
@@ -77,14 +77,16 @@ async def replace_topic(stage: Stage, name: str) -> None:
 
 
 def halted(worker: Worker) -> dict[int, str]:
-    """The log's line by partition."""
+    """Returns the log's line about each halted partition."""
     lines = [line for line in worker.text.splitlines() if "partition stopped" in line]
     return {int(event["partition"]): line for line in lines for event in events_of(line, "partition stopped")}
 
 
 async def test_offsets_that_were_moved_halt_their_partitions(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Back would fold twice and forth would skip: both are named and nothing is folded, until an operator goes on from
-    the state. The other partitions go on, also that whose offset is gone: its state has it."""
+    """A partition whose offset was moved back or forth halts: it would fold events twice, or skip some.
+
+    An operator lets it go on from its state. All other partitions run, also one whose offset is gone: its state has it.
+    """
     monkeypatch.setenv("PORTFOLIO_WEB_TOKEN", TOKEN)
     worker = stage.worker("w1", PORTFOLIO_WEB_TOKEN=TOKEN)
     load = await folded(stage, worker, 4_000)
@@ -108,22 +110,24 @@ async def test_offsets_that_were_moved_halt_their_partitions(stage: Stage, monke
     for partition in (BACK, FORTH):
         assert 0 == await from_state(worker, partition)
     await wait_for_no_lag(stage.settings, 20)
-    assert 1 == await from_state(worker, BACK)  # a second time it is not halted any more
+    assert 1 == await from_state(worker, BACK)  # the second time, the partition is not halted any more
     load.records += more.records
     await check(stage.settings, load)
     assert 0 == (await verify(stage.settings)).exit_code
 
 
 async def from_state(worker: Worker, partition: int) -> int:
-    """The exit code of the command."""
+    """Run `partitions retry --from-state`. Returns its exit code."""
     address = f"http://127.0.0.1:{worker.environment['PORTFOLIO_WEB_PORT']}"
     command = ("partitions", "retry", str(partition), "--from-state", "--web-address", address)
     return await asyncio.to_thread(cli.run, command)
 
 
 async def test_a_stranger_who_commits_under_a_running_worker(stage: Stage) -> None:
-    """A plain commit is refused while the group has members. One in a transaction that names no member is taken; the
-    owner's next commit puts the group right: its own position counts, and nothing is folded twice or skipped."""
+    """While the group has members, Kafka refuses a stranger's plain commit, but not one in a transaction.
+
+    The owner's next commit corrects the group's offset, and no event is folded twice or skipped.
+    """
     (worker,) = await stage.started("w1")
     load = Load.of(stage.settings, 2_000, 0)
     await load.run()
@@ -150,8 +154,10 @@ async def test_a_stranger_who_commits_under_a_running_worker(stage: Stage) -> No
 
 
 async def test_a_worker_that_folds_otherwise_takes_nothing(stage: Stage) -> None:
-    """It ends before it joins, and the one that runs gives nothing back. What its error says is true: with the setting
-    that made the state it starts, and under new names it folds history anew."""
+    """A worker with another window ends before it joins, and the running worker keeps its partitions.
+
+    The error's advice works: with the state's setting the worker starts, and under new names it folds all history.
+    """
     (running,) = await stage.started("w1")
     load = Load.of(stage.settings, 2_000, 0)
     await load.run()
@@ -182,8 +188,7 @@ async def test_a_worker_that_folds_otherwise_takes_nothing(stage: Stage) -> None
 
 
 async def test_offsets_that_are_gone_are_committed_again(stage: Stage) -> None:
-    """Expired or deleted with the group: verify holds and says so, with no worker too, and a worker needs no new event
-    to bring them back."""
+    """If the group's offsets are deleted, `verify` holds and says so. A worker commits them again at its start."""
     worker = stage.worker("w1")
     load = await folded(stage, worker, 400)
     right = await committed(stage)
@@ -201,7 +206,7 @@ async def test_offsets_that_are_gone_are_committed_again(stage: Stage) -> None:
 
 
 async def test_a_changelog_that_was_replaced_is_no_state(stage: Stage) -> None:
-    """Its partitions halt and say why. Everything can be rebuilt from the source, as the documents say."""
+    """The partitions of a replaced changelog halt with the reason. The documented rebuild from the source works."""
     worker = stage.worker("w1")
     load = await folded(stage, worker, 4_000)
     await replace_topic(stage, stage.settings.changelog_topic)
@@ -221,13 +226,13 @@ async def test_a_changelog_that_was_replaced_is_no_state(stage: Stage) -> None:
 
 
 async def forge(stage: Stage, partition: int, key: bytes, value: bytes) -> None:
-    """As anybody can who may write to the changelog."""
+    """Write a record to the changelog, as any client with the permission can."""
     async with AIOKafkaProducer(bootstrap_servers=stage.settings.bootstrap_servers) as stranger:
         await stranger.send_and_wait(stage.settings.changelog_topic, value, key, partition=partition)
 
 
 async def test_a_meta_that_no_worker_wrote_halts_its_partition(stage: Stage) -> None:
-    """Whatever its bytes say. A worker that reads the changelog anew starts and goes on with the others."""
+    """A forged META halts its partition, whatever its bytes. A worker without a store runs the other partitions."""
     worker = stage.worker("w1")
     await folded(stage, worker, 2_000)
     no_utf8 = b"\x81\xa4fold\xa2\xff\xfe"
@@ -249,7 +254,7 @@ async def test_a_meta_that_no_worker_wrote_halts_its_partition(stage: Stage) -> 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 MB: enough for a worker, and soon filled."""
+    """A file system of 64 MB: enough for a worker, and quickly filled."""
     if os.geteuid() != 0:
         pytest.skip("only root may mount a small file system")
     folder = tmp_path / "disk"
@@ -260,7 +265,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(disk: Path, room: int = 0) -> None:
-    """Until so many bytes are left. A worker may take some between the look and the deed: then look again."""
+    """Fill the disk until `room` bytes are left. Retry if the worker takes some of them meanwhile."""
     with (disk / "filler").open("ab") as file:
         while (free := shutil.disk_usage(disk).free) > room:
             try:
@@ -270,7 +275,10 @@ def fill(disk: Path, room: int = 0) -> None:
 
 
 async def test_a_full_disk_loses_nothing(stage: Stage, small_disk: Path) -> None:
-    """While it folds, at its start, and in a recovery: exit 1, the path is named; with room again it goes on."""
+    """A full disk ends a worker in a fold, at its start and in a recovery, with exit code 1 and the path in the error.
+
+    With free space the worker goes on, and no event is lost.
+    """
     worker = stage.worker("w1", PORTFOLIO_DATA_DIR=str(small_disk / "data"))
     load = Load.of(stage.settings, 30_000, 3_000)
     worker.start()

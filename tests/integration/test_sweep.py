@@ -1,4 +1,4 @@
-"""A slice of the sweep (`python -m tests.sweep` has all of it), and that the sweep sees what it is made to see."""
+"""A part of the sweep (`python -m tests.sweep` runs all of it), and tests that the sweep finds faults."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,7 +44,7 @@ def run_of(name: str, variant: Variant) -> Run:
 
 
 async def test_a_strike_at_any_step_changes_nothing(struck: StruckStage) -> None:
-    """Every output and dead letter once and in order, changelog and offsets right, after each of them."""
+    """After each strike, every output and dead letter is there once and in order; changelog and offsets are right."""
     sweep = Sweep(struck, SEED)
     async with sweep.judged("w1", "w2"):
         for name, variant in SLICE:
@@ -53,7 +53,7 @@ async def test_a_strike_at_any_step_changes_nothing(struck: StruckStage) -> None
 
 @pytest.mark.parametrize("launcher", ["tests.sweep.forgetful"])
 async def test_a_store_that_forgets_is_caught(struck: StruckStage) -> None:
-    """A worker that is broken there looks well until it is killed: then the judges name what is wrong."""
+    """A worker whose store forgets looks right until it is killed. Then the judges name the anomaly."""
     sweep = Sweep(struck, SEED)
     async with sweep.judged("w1", "w2"):
         with pytest.raises(AssertionError, match="unexpected, duplicate or misplaced output"):

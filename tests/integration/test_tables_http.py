@@ -1,4 +1,4 @@
-"""Tables over HTTP of two real workers: pages while events flow, prices, valuations, a broker that goes away."""
+"""Tables over HTTP, from two real workers: pages while events flow, prices, valuations, an outage of the broker."""
 
 import json
 import re
@@ -35,7 +35,7 @@ def address(worker: Worker) -> str:
 
 
 async def ask(http: aiohttp.ClientSession, worker: Worker, path: str) -> Answers:
-    """Asks again after a 503: a worker that is slow, or whose membership is, gives no page rather than an old one."""
+    """Ask a worker, again after each 503: a worker that may have lost its partitions gives no page."""
     found: Answers = {}
 
     async def is_answered() -> bool:
@@ -50,7 +50,7 @@ async def ask(http: aiohttp.ClientSession, worker: Worker, path: str) -> Answers
 
 
 async def pages(http: aiohttp.ClientSession, workers: list[Worker], table: str, limit: int) -> list[Answers]:
-    """All pages, asked of the workers in turn."""
+    """Returns all pages of a table. The workers are asked in turn."""
     found: list[Answers] = []
     cursor = ""
     while not found or cursor:
@@ -61,15 +61,17 @@ async def pages(http: aiohttp.ClientSession, workers: list[Worker], table: str, 
 
 
 def rows_of(found: list[Answers]) -> dict[tuple[str, ...], Answers]:
-    """By key; fails if a key comes twice or out of order."""
+    """Returns the pages' rows by key. Fails if a key comes twice or out of order."""
     keys = [tuple(row["key"]) for page in found for row in page["rows"]]
     assert sorted(set(keys), key=lambda key: [part.encode() for part in key]) == keys
     return {tuple(row["key"]): row["value"] for page in found for row in page["rows"]}
 
 
 async def test_tables_of_two_workers_while_events_flow(stage: Stage, http: aiohttp.ClientSession) -> None:
-    """Every page is in order, no key comes twice, offsets only grow; in the end the tables are what the outputs say,
-    and portfolios are worth what fractions say."""
+    """Pages are in key order, without a key twice, and offsets only grow.
+
+    In the end the tables agree with the outputs, and the valuations with a calculation in fractions.
+    """
     await _produce_prices(stage, symbols=40)
     load = Load.of(stage.settings, 24_000, 4_000)
     workers = await stage.started("w1", "w2")
@@ -103,7 +105,7 @@ async def _produce_prices(stage: Stage, symbols: int) -> None:
 async def _check_tables(
     stage: Stage, http: aiohttp.ClientSession, workers: list[Worker]
 ) -> tuple[Mapping[tuple[str, ...], Answers], Mapping[tuple[str, ...], Answers]]:
-    """The last output of each key is its row."""
+    """Each key's row is that of its last output."""
     positions: dict[tuple[str, ...], Answers] = {}
     sequences: Counter[str] = Counter()
     for records in (await read(stage.settings, stage.settings.output_topic)).values():
@@ -163,8 +165,10 @@ async def _check_valuation(
 
 
 async def test_prices_are_followed_through_an_outage(stage: Stage, http: aiohttp.ClientSession) -> None:
-    """Only committed records count, bad ones are counted and change nothing, null deletes; a broker that goes away and
-    comes back costs nothing, and a worker stops in time while it is away."""
+    """Only committed prices count. A bad price is counted and changes nothing. A price without a value deletes.
+
+    No price is lost in an outage of the broker, and a worker can stop in time during the outage.
+    """
     first, second = await stage.started("w1", "w2")
     async with _transactional(stage) as producer:
         await _tell(producer, stage, {"A": _price("A", "1"), "B": _price("B", "2"), "C": _price("C", "3")})
@@ -204,7 +208,7 @@ def _transactional(stage: Stage) -> AIOKafkaProducer:
 async def _tell(
     producer: AIOKafkaProducer, stage: Stage, values: Mapping[str, bytes | None], commit: bool = True
 ) -> None:
-    """One transaction."""
+    """Send prices in one transaction."""
     await producer.begin_transaction()
     for key, value in values.items():
         await producer.send_and_wait(stage.settings.prices_topic, value, key.encode())

@@ -1,4 +1,4 @@
-"""Topics on a real broker that are weaker than the contract: what commands say of them, and what a worker does."""
+"""Topics on a real broker that are weaker than the contract: commands name them, and a worker warns or ends."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ def settings(name: str) -> Settings:
 
 
 async def alter(admin: Any, topic: Topic, **settings: str) -> None:
-    """As an operator does: what else the contract gives the topic stays. Returns when the broker knows it."""
+    """Change settings of a topic; its other settings stay as the contract says. Returns when the broker knows them."""
     changed = dict(topic.configuration) | {name.replace("_", "."): value for name, value in settings.items()}
     await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic.name, changed)])
 
@@ -35,7 +35,7 @@ async def alter(admin: Any, topic: Topic, **settings: str) -> None:
 
 
 def test_create_names_what_is_weaker(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit code 1 and the command that mends it; the topic is as it was."""
+    """`topics create` has exit code 1 and prints the command that mends the topic. It does not change the topic."""
     output = all_topics(settings)[1]
 
     async def weaken() -> None:
@@ -55,8 +55,10 @@ def test_create_names_what_is_weaker(settings: Settings, capsys: pytest.CaptureF
 async def test_a_worker_looks_at_its_topics_again_and_again(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It starts over a warning, knows how long tombstones live, ends over what breaks a guarantee in silence, and does
-    not start over it again."""
+    """A worker starts in spite of a warning. A setting that breaks a guarantee ends it and stops its next start.
+
+    The worker also knows how long the changelog keeps tombstones.
+    """
     monkeypatch.setattr(topic_check, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(topic_check, "CONFIRM_SECONDS", 0.05)
     _, output, dead_letters, changelog, _ = all_topics(settings)

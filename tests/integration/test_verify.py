@@ -1,7 +1,7 @@
-"""verify against a real broker: histories written by stock transactions, good ones and broken ones.
+"""`verify` on a real broker, with good and broken histories.
 
-The writer below is no engine: a dict for each table and aiokafka's own transactions, so that verify is tried without
-the code that it judges.
+The engine writes none of them: `Writer` has a dict for each table and uses aiokafka's own transactions. So `verify` is
+tested without the code that it judges.
 """
 
 import json
@@ -33,7 +33,7 @@ PARTITIONS = 2
 
 @pytest.fixture
 async def settings(kafka: Cluster) -> Settings:
-    """Topics and a group of this test's own, empty."""
+    """Settings with empty topics and a group of this test's own."""
     prefix = f"verify-{uuid4().hex[:8]}"
     made = Settings(
         bootstrap_servers=kafka.bootstrap_servers,
@@ -50,7 +50,7 @@ async def settings(kafka: Cluster) -> Settings:
 
 
 async def send(settings: Settings, events: int, seed: int = 1) -> None:
-    """A mixture with everything in it."""
+    """Send events of every kind, duplicates and invalid ones among them."""
     mixture = Mixture(
         seed=seed, start_time=1_795_408_200_000, portfolios=9, symbols=3, duplicates=0.1, invalid=0.2, partitions=2
     )
@@ -62,20 +62,20 @@ async def send(settings: Settings, events: int, seed: int = 1) -> None:
 
 @dataclass
 class Writer:
-    """Writes what a partition's replay says, as one transaction a step. What it is told to break, it breaks."""
+    """Folds records and writes the results, one transaction for each step. The test may tell it to make faults."""
 
     settings: Settings
     producer: AIOKafkaProducer
     replays: dict[int, Replay] = field(default_factory=dict)
     offsets: dict[int, int] = field(default_factory=dict)
-    #: source offset -> how often its effect is written
+    #: source offset -> how often the record's effect is written
     copies: dict[int, int] = field(default_factory=dict)
     meta_shift: int = 0
     group_shift: int = 0
     lost_table: bytes | None = None
 
     async def step(self, records: Iterable[Any], *, commit: bool = True) -> None:
-        """Fold records and write everything of them in one transaction; aborted, nothing of it counts."""
+        """Fold records and write their results in one transaction, which is aborted if not `commit`."""
         await self.producer.begin_transaction()
         offsets = {}
         for partition, piece in _by_partition(records).items():
@@ -131,7 +131,7 @@ async def writer(settings: Settings) -> AsyncIterator[Writer]:
 
 
 async def source(settings: Settings) -> list[Any]:
-    """Every source record, those of one partition in order."""
+    """Returns all source records; those of one partition are in order."""
     places = [TopicPartition(settings.input_topic, partition) for partition in range(PARTITIONS)]
     consumer = AIOKafkaConsumer(bootstrap_servers=settings.bootstrap_servers, enable_auto_commit=False)
     async with consumer:
@@ -153,7 +153,7 @@ def _by_partition(records: Iterable[Any]) -> dict[int, list[Any]]:
 
 
 async def written(settings: Settings, writer: Writer, events: int = 200) -> Verification:
-    """Everything is sent, folded in a few transactions with an aborted one between, and verified."""
+    """Send events, fold them in a few transactions and an aborted one, and verify."""
     await send(settings, events)
     records = await source(settings)
     middle = len(records) // 2
@@ -164,7 +164,7 @@ async def written(settings: Settings, writer: Writer, events: int = 200) -> Veri
 
 
 async def test_a_good_history_holds(settings: Settings, writer: Writer) -> None:
-    """With transactions, an aborted one, duplicates and rejected events: everything is compared, nothing is wrong."""
+    """With an aborted transaction, duplicates and rejected events, everything is compared and nothing is wrong."""
     result = await written(settings, writer)
     assert ({}, 0, 0) == (result.anomaly_counts, result.exit_code, result.lag)
     figures = result.figures
@@ -174,7 +174,7 @@ async def test_a_good_history_holds(settings: Settings, writer: Writer) -> None:
 
 
 async def test_what_is_not_folded_yet_is_lag(settings: Settings, writer: Writer) -> None:
-    """Nothing was processed, then half of it: no anomaly, and the rest is named as lag."""
+    """Events that are not processed yet are counted as lag, and are no anomaly."""
     await send(settings, 100)
     nothing = await audit.verify(settings)
     assert (0, 100, 0) == (nothing.exit_code, nothing.lag, nothing.figures["records"])
@@ -185,7 +185,7 @@ async def test_what_is_not_folded_yet_is_lag(settings: Settings, writer: Writer)
 
 
 async def test_a_live_system_holds(settings: Settings, writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A commit between the reading of the changelog and that of the outputs is neither lost nor unexpected."""
+    """`verify` reads the changelog, then the outputs. A commit in between gives no missing or unexpected output."""
     await send(settings, 200)
     records = await source(settings)
     await writer.step(records[:100])
@@ -216,14 +216,14 @@ async def test_a_live_system_holds(settings: Settings, writer: Writer, monkeypat
 async def test_a_broken_history_is_violated(
     settings: Settings, writer: Writer, change: dict[str, Any], kinds: set[str]
 ) -> None:
-    """Each break is found by its name, with exit code 1."""
+    """Each kind of fault is found and named, with exit code 1."""
     result = await written(settings, replace(writer, **change))
     found = {kind.removesuffix("_output").removesuffix("_dead_letter") for kind in result.anomaly_counts}
     assert (kinds, 1) == (found - {"sequence_gap"}, result.exit_code)
 
 
 async def test_an_effect_without_state_is_unexpected(settings: Settings, writer: Writer) -> None:
-    """An output written outside its transaction: no META accounts for it."""
+    """An output that was written without its META is unexpected."""
     await send(settings, 50)
     records = await source(settings)
     await writer.step(records[:20])
@@ -235,7 +235,7 @@ async def test_an_effect_without_state_is_unexpected(settings: Settings, writer:
 
 
 async def test_trimmed_history_cannot_be_verified(settings: Settings, writer: Writer) -> None:
-    """Records are gone: neither yes nor no, exit code 2."""
+    """If source records are deleted, `verify` gives no verdict; exit code 2."""
     await written(settings, writer)
     async with admin_client(settings) as admin:
         await admin.delete_records({TopicPartition(settings.input_topic, 0): RecordsToDelete(5)})
@@ -245,7 +245,7 @@ async def test_trimmed_history_cannot_be_verified(settings: Settings, writer: Wr
 
 
 async def test_other_fold_settings_cannot_be_verified(settings: Settings, writer: Writer) -> None:
-    """A replay with another window would call good state wrong."""
+    """If the state was made with another deduplication window, `verify` gives no verdict."""
     await written(settings, writer)
     with pytest.raises(CannotVerify, match="deduplication_window=5"):
         await audit.verify(replace(settings, deduplication_window=5))
@@ -254,7 +254,7 @@ async def test_other_fold_settings_cannot_be_verified(settings: Settings, writer
 async def test_an_open_transaction_is_waited_for_and_named(
     settings: Settings, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is undecided is neither there nor lost."""
+    """Records of an open transaction count neither as written nor as missing, so `verify` waits, then names it."""
     monkeypatch.setattr("portfolio_stream.audit.reader.PATIENCE_SECONDS", 0.2)
     await writer.producer.begin_transaction()
     future = await writer.producer.send(settings.output_topic, b"{}", partition=0)

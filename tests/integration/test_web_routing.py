@@ -1,4 +1,4 @@
-"""Owners of partitions, as a real group coordinator tells them."""
+"""The owners of partitions, from a real group coordinator."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ PARTITIONS = 4
 
 
 async def test_owners_are_the_members_of_the_group(kafka: Cluster) -> None:
-    """A member's client id says where it listens; a member that left owns nothing."""
+    """A member's client id has the address at which it listens. A member that left owns no partition."""
     await create_readable(kafka.bootstrap_servers, NewTopic(TOPIC, PARTITIONS, 1))
     client = AIOKafkaClient(bootstrap_servers=kafka.bootstrap_servers, client_id="w1@127.0.0.1:6066")
     await client.bootstrap()

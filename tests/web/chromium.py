@@ -1,7 +1,8 @@
-"""Where the browser of the web view's tests is, and how to get one: `make test` runs this module.
+"""Find or get a browser for the web view's tests. `make test` runs this module.
 
-A browser that is there is used: PORTFOLIO_CHROMIUM, one on the PATH, or Playwright's own. Else Debian's package is
-installed (root alone can), else Playwright's is downloaded. Where neither can be had the tests are skipped, and say so.
+An existing browser is used: PORTFOLIO_CHROMIUM, one on the PATH, or Playwright's own. Without one, Debian's package is
+installed (only root can), or else Playwright's browser is downloaded. If both fail, the browser tests are skipped, and
+say so.
 """
 
 import os
@@ -16,7 +17,7 @@ HOW = "set PORTFOLIO_CHROMIUM to a Chromium or Chrome, or run `python -m tests.w
 
 
 def find() -> str | None:
-    """The path of an executable."""
+    """Returns the path of a browser's executable, or None."""
     if chosen := os.environ.get("PORTFOLIO_CHROMIUM"):
         return chosen
     on_path = next((found for name in NAMES if (found := shutil.which(name))), None)
@@ -32,7 +33,7 @@ def _of_playwright() -> str | None:
 
 
 def fetch() -> list[str]:
-    """Try to get one; why each way failed, or nothing."""
+    """Try to get a browser. Returns why each way failed, or nothing."""
     failures = []
     for name, commands in _ways():
         for command in commands:
@@ -47,7 +48,7 @@ def fetch() -> list[str]:
 
 
 def _ways() -> list[tuple[str, list[list[str]]]]:
-    """Each a name, and commands of which all must succeed."""
+    """Returns the ways to get a browser: a name and the commands, which must all succeed."""
     ways = [("playwright", [[sys.executable, "-m", "playwright", "install", "chromium"]])]
     if shutil.which("apt-get") and os.geteuid() == 0:
         install = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", "chromium", "fonts-dejavu-core"]
@@ -71,7 +72,7 @@ def _failure(command: list[str]) -> str | None:
 
 
 def main() -> None:
-    """Never an error: without a browser its tests are skipped, and everything else runs."""
+    """Get a browser if there is none. Never fails: without a browser, only the browser tests are skipped."""
     if find() is not None:
         return
     failures = fetch()

@@ -1,4 +1,4 @@
-"""A real Chromium that looks at real workers' pages, and hears every error that they make."""
+"""A real Chromium that opens real workers' pages and collects their errors."""
 
 import re
 import subprocess
@@ -17,7 +17,7 @@ from tests.web import chromium
 
 __all__ = ["stage"]
 
-#: as root there is no sandbox; nothing of the browser's own may ask the network
+#: root can use no sandbox; the browser's own services must not use the network
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -27,9 +27,9 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
-#: what a browser itself says of a worker that is gone
+#: the browser's own messages about a worker that is gone
 NO_WORKER = re.compile(r"net::ERR_(CONNECTION_REFUSED|CONNECTION_RESET|INCOMPLETE_CHUNKED_ENCODING|EMPTY_RESPONSE)")
-#: of a table's body: each text that a row of it has shown
+#: collects each text that a row of the table body has ever shown
 WATCH = """
 body => {
   window.seen = new Set();
@@ -44,7 +44,7 @@ COMMAND = Path(sys.executable).with_name("portfolio-stream")
 
 @contextmanager
 def running(*arguments: str) -> Iterator[None]:
-    """A command of ours beside the test."""
+    """Run one of our commands beside the test."""
     process = subprocess.Popen([str(COMMAND), *arguments], stdout=subprocess.DEVNULL)
     try:
         yield
@@ -59,9 +59,9 @@ class Viewer:
 
     page: Page
     context: BrowserContext
-    #: console errors and warnings, uncaught exceptions: policy violations are among them
+    #: console errors and warnings (policy violations too), and uncaught exceptions
     errors: list[str] = field(default_factory=list)
-    #: requests to anybody but a worker on this machine
+    #: requests to any address that is not on this machine
     strangers: list[str] = field(default_factory=list)
 
     def listen(self) -> None:
@@ -84,15 +84,15 @@ class Viewer:
         return await self.page.inner_text(selector)
 
     async def see(self, selector: str, text: str | re.Pattern[str], seconds: float = 10.0) -> None:
-        """Wait until one of the elements shows the text, cells of a row apart by tabs."""
+        """Wait until one of the elements shows the text. Tabs separate the cells of a row."""
         await self._find(text, seconds, f"{selector} shows", self.page.locator(selector).all_inner_texts)
 
     async def watch(self, body: str) -> None:
-        """Keep, from now on, each text that a row of this table's body shows, however briefly: for `has_seen`."""
+        """From now on, collect each text that a row of this table body shows, however briefly, for `has_seen`."""
         await self.page.eval_on_selector(body, WATCH)
 
     async def has_seen(self, text: str | re.Pattern[str], seconds: float = 10.0) -> None:
-        """Wait until a row of the table that is watched shows the text or showed it before."""
+        """Wait until a row of the watched table shows the text, or has shown it."""
         await self._find(text, seconds, "the table showed", lambda: self.page.evaluate("[...seen]"))
 
     async def _find(
@@ -105,7 +105,7 @@ class Viewer:
             try:
                 shown[:] = [found for found in await look() if found]
             except Error as error:
-                if "context was destroyed" not in error.message:  # by a navigation: the new page may show it
+                if "context was destroyed" not in error.message:  # after a navigation, the new page may show it
                     raise
             return any(pattern.search(found) for found in shown)
 

@@ -1,4 +1,4 @@
-"""Make docs/images/web-view.png: `python -m tests.web.screenshot`, two workers under load on a Kafka of its own."""
+"""Make docs/images/web-view.png: `python -m tests.web.screenshot`. It shows two workers under load, on a new Kafka."""
 
 import asyncio
 import tempfile
@@ -16,8 +16,8 @@ from tests.web.conftest import ARGUMENTS, running
 
 IMAGE = Path(__file__).parents[2] / "docs" / "images" / "web-view.png"
 RATE = 2_000
-SECONDS = 60  # of charts
-SYMBOLS = "--symbols=6"  # so that a portfolio's positions leave room for the rest
+SECONDS = 60  # the length of the charts
+SYMBOLS = "--symbols=6"  # few positions in a portfolio, so that the picture has room for the rest
 
 
 async def take(stage: Stage, executable: str, auditor: int) -> None:

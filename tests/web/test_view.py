@@ -1,4 +1,4 @@
-"""The web view in a real browser, before workers without a broker: what it shows, to whom, and that data stays text."""
+"""The web view in a real browser, with workers that have no broker: the view's content, its access, its safety."""
 
 import asyncio
 import re
@@ -21,7 +21,7 @@ from portfolio_stream.web.tail import Outputs, shown_letter, shown_output
 from tests.unit.web_fakes import FakeCoordinator, FakeEngine, serving
 from tests.web.conftest import Viewer
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")  # one browser for all of them
+pytestmark = pytest.mark.asyncio(loop_scope="module")  # all tests share one browser
 
 HOSTILE = '<img src=x onerror="document.title=1"><script>document.title=2</script>&amp;"\'\u202e\u0000'
 OUTPUT = (
@@ -33,7 +33,7 @@ OUTPUT = (
 
 @dataclass
 class Group:
-    """Two workers of one group, and what the first one's tail brings."""
+    """Two workers of one group, and the events of the first worker's tail."""
 
     engines: tuple[FakeEngine, FakeEngine]
     servers: tuple[WebServer, WebServer]
@@ -85,7 +85,10 @@ def output(value: bytes = OUTPUT, offset: int = 9) -> Any:
 
 
 async def test_group_is_shown(group: Group, viewer: Viewer) -> None:
-    """Workers, owners, lag, halts with their reason, letters, outputs; no error, nobody else asked."""
+    """The page shows workers, owners, lag, halts with reasons, dead letters and outputs, without an error.
+
+    It asks no server but the worker.
+    """
     group.coordinator.committed, group.coordinator.ends = {p: 1_000 for p in range(8)}, {p: 1_234 for p in range(8)}
     group.engines[1].running.discard(5)
     group.engines[1].halted[5] = Halted(partition=5, offset=17, reason="the fold failed 3 times: KeyError")
@@ -108,7 +111,7 @@ async def test_group_is_shown(group: Group, viewer: Viewer) -> None:
 
 
 async def test_rates_follow_the_counters(group: Group, viewer: Viewer) -> None:
-    """Numbers come with units, percentiles and charts with them."""
+    """Rates follow the counters. They have units, percentiles and charts."""
     await viewer.page.goto(group.url())
     await viewer.see("#events-note", "peak")
     for engine in group.engines:
@@ -125,7 +128,7 @@ async def test_rates_follow_the_counters(group: Group, viewer: Viewer) -> None:
 
 
 async def test_hostile_data_stays_text(group: Group, viewer: Viewer) -> None:
-    """Keys, codes, messages, reasons, names and addresses are shown as they are, and run nothing."""
+    """Hostile keys, codes, messages, reasons, names and addresses are shown as text and run no code."""
     group.engines[1].halted[4] = Halted(partition=4, offset=1, reason=HOSTILE)
     group.engines[1].running.discard(4)
     group.coordinator.members |= {f"{HOSTILE}@javascript:alert(1)": (), 'w3@127.0.0.1:1/"onclick=x': ()}
@@ -145,7 +148,7 @@ async def test_hostile_data_stays_text(group: Group, viewer: Viewer) -> None:
 
 
 async def test_peer_that_dies(group: Group, viewer: Viewer) -> None:
-    """Its row is gone and its partitions move, without a reload."""
+    """A dead worker's row disappears and its partitions move, without a reload."""
     await viewer.page.goto(group.url())
     await viewer.see("#workers tr", re.compile(r"w2\s.*ready", re.DOTALL))
     await group.servers[1].stop()
@@ -158,7 +161,7 @@ async def test_peer_that_dies(group: Group, viewer: Viewer) -> None:
 
 
 async def test_serving_worker_that_goes(group: Group, viewer: Viewer) -> None:
-    """The page says so, of when its numbers are, and where the same view is; paused or not."""
+    """When the serving worker is gone, the page says so, paused or not. It shows its numbers' age and other workers."""
     await viewer.page.goto(group.url())
     await viewer.see("#connection", "Live")
     await viewer.page.click("#pause")
@@ -173,7 +176,7 @@ async def test_serving_worker_that_goes(group: Group, viewer: Viewer) -> None:
 
 
 async def test_lookup_by_keyboard(group: Group, viewer: Viewer) -> None:
-    """From the page's first stop: skip link, field, Enter; the focus is always seen, and words say what went wrong."""
+    """A look-up works by keyboard: skip link, field, Enter. The focus is always visible, errors are told in words."""
     asked = []
 
     async def portfolio(route: Any) -> None:
@@ -235,7 +238,7 @@ ANSWER = {
 
 
 async def test_problem_of_a_lookup_is_said(group: Group, viewer: Viewer) -> None:
-    """In the worker's own words."""
+    """A failed look-up shows the worker's own error text."""
     await viewer.page.route(
         "**/portfolios/*", lambda route: route.fulfill(status=404, json={"detail": "There is no such portfolio."})
     )
@@ -246,7 +249,7 @@ async def test_problem_of_a_lookup_is_said(group: Group, viewer: Viewer) -> None
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 360])
 async def test_everybody_can_read_it(group: Group, viewer: Viewer, scheme: Any, width: int) -> None:
-    """axe-core finds nothing, in both themes, on a desk and on a phone; no page-wide scrolling."""
+    """axe-core finds no fault, in both themes, on a desktop and on a phone. The page does not scroll sideways."""
     group.engines[1].halted[5] = Halted(partition=5, offset=17, reason="the fold failed")
     group.coordinator.members["w9@127.0.0.1:1"] = ()
     await viewer.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
@@ -264,7 +267,7 @@ async def test_everybody_can_read_it(group: Group, viewer: Viewer, scheme: Any, 
 
 
 async def test_theme_is_the_systems_until_chosen(group: Group, viewer: Viewer) -> None:
-    """The toggle turns it round, and the choice stays after a reload."""
+    """The theme is the system's until the toggle changes it. The choice stays after a reload."""
     background = "getComputedStyle(document.body).backgroundColor"
     await viewer.page.emulate_media(color_scheme="dark", reduced_motion="reduce")
     await viewer.page.goto(group.url())
@@ -277,7 +280,7 @@ async def test_theme_is_the_systems_until_chosen(group: Group, viewer: Viewer) -
 
 
 async def test_signing_in_and_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, viewer: Viewer) -> None:
-    """A wrong token is told so; the right one shows the page with its stream; signing out ends it."""
+    """A wrong token is refused in words. The right one shows the page with its stream; signing out ends the stream."""
     async with grouped(tmp_path, monkeypatch, web_token="s\u00e9cret") as group:
         await viewer.page.goto(group.url())
         found = await Axe().run(viewer.page)

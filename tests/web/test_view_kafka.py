@@ -1,4 +1,4 @@
-"""The web view in a real browser on a real Kafka: live numbers under load, workers killed while the page is open."""
+"""The web view in a real browser on a real Kafka: live numbers under load, and kills of workers."""
 
 import asyncio
 import re
@@ -19,14 +19,14 @@ HOSTILE = b'<img src=x onerror="document.title=1">'
 
 
 def number(text: str) -> float:
-    """The first number of a text such as 1,234.5 events/s."""
+    """Returns the first number of a text such as 1,234.5 events/s."""
     found = re.search(r"\d[\d,]*(\.\d+)?", text)
     assert found is not None, text
     return float(found[0].replace(",", ""))
 
 
 async def test_workers_die_while_the_page_is_open(stage: Stage, viewer: Viewer) -> None:
-    """No reload: first the other worker, then the one that serves the page. Rates, lag and owners stay right."""
+    """The other worker dies, then the one that serves the page. Without a reload, rates, lag and owners stay right."""
     port = free_port()
     with running("verify", f"--bootstrap-servers={stage.settings.bootstrap_servers}", "--follow", f"--web-port={port}"):
         one, two = await stage.started("w1", "w2", PORTFOLIO_AUDITOR=f"127.0.0.1:{port}")
@@ -53,7 +53,7 @@ def address(worker: Worker) -> str:
 
 
 async def see_rate(viewer: Viewer, seconds: float = 20.0) -> None:
-    """Of the group: what the producer sends, within a third, and a lag of less than two seconds of it."""
+    """The page shows the producer's rate, within a third, and a lag of less than two seconds of events."""
 
     async def is_right() -> bool:
         rate, lag = await viewer.text("#events"), await viewer.text("#lag")
@@ -65,7 +65,7 @@ async def see_rate(viewer: Viewer, seconds: float = 20.0) -> None:
 
 
 async def see_verdict(viewer: Viewer) -> None:
-    """Of the real auditor."""
+    """The page shows the real auditor's verdict."""
     await viewer.see("#verdict", re.compile("^Holds$"), 20)
     await viewer.see("#verdict-note", re.compile(r"^[\d,]+ records checked, [\d,]+ behind"))
 
@@ -86,7 +86,7 @@ async def _differs(viewer: Viewer, before: str) -> bool:
 
 
 async def see_hostile_key(stage: Stage, viewer: Viewer) -> None:
-    """A record whose key is markup: a dead letter like others, shown as text."""
+    """The page shows a dead letter whose key is markup as text."""
     async with make_producer(stage.settings) as producer:
         await producer.send_and_wait(stage.settings.input_topic, key=HOSTILE, value=HOSTILE, partition=3)
     await viewer.see("#letters tr", f"malformed_json\tthe value is not JSON\t{HOSTILE.decode()}\tportfolio-events 3 /")
@@ -94,14 +94,14 @@ async def see_hostile_key(stage: Stage, viewer: Viewer) -> None:
 
 
 async def see_look_up(viewer: Viewer) -> None:
-    """A portfolio that passes by is one click away, from whichever worker owns it."""
+    """A click on a portfolio in the outputs looks it up, from the worker that owns it."""
     await viewer.page.locator("#outputs a").first.click()
     await viewer.see("#lookup-said", re.compile(r"^\S+: [\d,]+ events?, \d+ positions?\.$"))
     await viewer.see("#lookup-answer", re.compile(r"Partition \d, up to source offset \d+, from worker w[12]\."))
 
 
 async def kill_the_other(viewer: Viewer, two: Worker) -> None:
-    """Gone at once; its partitions show it, are taken over, and the lag that grew is worked off."""
+    """The killed worker disappears at once. The other one takes its partitions over and works the lag off."""
     await viewer.watch("#partitions")
     two.kill()
     await viewer.see("#workers tr", re.compile(r"w2\s.*gone", re.DOTALL), 3)
@@ -115,7 +115,7 @@ async def kill_the_other(viewer: Viewer, two: Worker) -> None:
 
 
 async def kill_the_serving_one(viewer: Viewer, one: Worker, two: Worker) -> None:
-    """The page says so and where else to look; when the worker is back, so is the page, by itself."""
+    """The page says that its worker is gone, and links to the others. When the worker is back, so is the page."""
     one.kill()
     await viewer.see("#connection", "Connection lost, reconnecting", 5)
     await viewer.see("#others", re.compile(r"^Other workers show the same view: w2 at 127\.0\.0\.1:\d+$"))
@@ -136,7 +136,7 @@ async def kill_the_serving_one(viewer: Viewer, one: Worker, two: Worker) -> None
 
 
 async def stop_the_serving_one(viewer: Viewer, one: Worker) -> None:
-    """An open page keeps no worker from ending within 5 s, well."""
+    """A worker with an open page still ends within 5 s, with exit code 0."""
     one.signal(signal.SIGTERM)
     assert 0 == await one.ended(5)
     await viewer.see("#connection", "Connection lost, reconnecting", 5)
