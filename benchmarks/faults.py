@@ -36,7 +36,7 @@ HEALTH_SECONDS = 60.0  # until a broker that came back holds every copy again
 STOP_SECONDS = 5.0  # the contract's time for a worker to end after SIGTERM
 EPOCHS_LEFT = 300  # seconds of commits, at 10 to 40 a second
 CROSSING_SECONDS = 120.0
-NEAR = 20  # epochs before the last, where the worker is killed
+NEAR = 20  # epochs before the last: close enough for the kill, and enough time to see it
 
 
 class Faults(Trial):
