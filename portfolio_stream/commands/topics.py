@@ -151,7 +151,7 @@ def _differences(faults: "Iterable[Fault]") -> dict[str, dict[str, str]]:
             "found": fault.found,
             "expected": fault.expected,
             "verdict": fault.verdict,
-            "otherwise": fault.guarantee,
+            "otherwise": fault.consequence,
         }
         for fault in faults
     }

@@ -1,7 +1,7 @@
-"""The contract's topics on a real cluster: make what is missing, check what is there.
+"""The contract's topics on a real cluster: create the missing topics, check the others.
 
-Nothing that exists is ever changed here: a topic that breaks the contract is named in an error, and the operator
-decides.
+These functions never change a topic that exists. If a topic breaks the contract, they raise an error that names the
+topic, and the operator decides.
 """
 
 from collections.abc import AsyncIterator
@@ -22,24 +22,25 @@ from portfolio_stream.settings import Settings
 
 @asynccontextmanager
 async def admin_client(settings: Settings) -> AsyncIterator[Any]:
-    """A started aiokafka admin client."""
+    """Yields a started aiokafka admin client. Raises the errors of `connected`."""
     async with connected(settings, AIOKafkaAdminClient(**client_options(settings))) as admin:
         yield admin
 
 
 async def create_all(admin: Any, settings: Settings) -> dict[str, bool]:
-    """Every topic of the contract: name -> whether it was made now. Those that were there are checked."""
+    """Check the topics that exist and create the others. Returns for every topic's name whether it was created now."""
     topics = all_topics(settings)
-    # before anything is made: a wrong one would leave half a set
+    # the check comes first: with a wrong topic, no other topic is created
     await check_present(admin, topics, settings.bootstrap_servers)
     made = await create_missing(admin, topics)
     return {topic.name: topic.name in made for topic in topics}
 
 
 async def prepare_for_worker(admin: Any, settings: Settings) -> TopicCheck:
-    """Make what a worker may make, check the rest; returns what looks at them from then on.
+    """Create the topics that a worker may create, check the others, and return the check to run beside the worker.
 
-    A broker of several may be away meanwhile. Raises TopicMissing for the input, TopicMisconfigured for any.
+    One broker of several may be away meanwhile. Raises TopicMissing for the input topic, and TopicMisconfigured for
+    any topic.
     """
     topics = await answered(admin._client, lambda: _prepare_for_worker(admin, settings))
     check = TopicCheck(lambda: admin_client(settings), topics, settings.bootstrap_servers)
@@ -59,7 +60,7 @@ async def _prepare_for_worker(admin: Any, settings: Settings) -> tuple[Topic, ..
 
 
 async def partition_count(admin: Any, topic: str) -> int:
-    """Raises TopicMissing."""
+    """Returns how many partitions the topic has. Raises TopicMissing."""
     found = await describe_topics(admin, [topic])
     if topic not in found:
         raise TopicMissing(topic)

@@ -1,9 +1,9 @@
-"""aiokafka's consumer, reading whole record batches: bounded in memory, and ended by nothing that stands in a topic.
+"""Makes aiokafka's consumer return whole record batches, within a bound of memory. No content of a topic breaks it.
 
-1. `getmany` of a `batch_consumer` gives Pieces and UnreadableBatches where others give records: with max_records=1 one
-   of them. The position is behind what was given.
-2. Transaction markers and aborted records are stepped over, as a stock consumer does.
-3. For everybody else in the process aiokafka's fetcher stays as it is.
+1. `getmany` of a `batch_consumer` returns Pieces and UnreadableBatches in place of records; with max_records=1, a
+   single one. The position is then behind the last record of the piece or batch.
+2. The consumer steps over transaction markers and aborted records, like an ordinary consumer.
+3. Every other consumer in the process keeps aiokafka's own fetcher.
 """
 
 from collections import Counter
@@ -28,28 +28,28 @@ from portfolio_stream.kafka.record_batches import (
     unreadable,
 )
 
-CORRUPT_TRIES = 3  # fetched bytes may be damaged on the wire only: they are fetched again
+CORRUPT_TRIES = 3  # the bytes may be damaged on the wire only: the consumer fetches the batch again
 MAGIC_AT, LOG_OVERHEAD = 16, 12
 _LENGTH = Struct(">i")
 _BASE_OFFSET = Struct(">q")
 
 
 class Piece(NamedTuple):
-    """Records of one partition, in order; never empty."""
+    """Records of one partition, in the order of their offsets. There is at least one record."""
 
     records: list[Any]
-    #: bytes that they take in memory, at most
+    #: an upper bound of the bytes that the records take in memory
     cost: int
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How a consumer wants its pieces. It stands in the place of a key deserializer, which marks the consumer."""
+    """The form of a consumer's pieces. It is the consumer's key deserializer, so that the fetcher finds it."""
 
-    #: at most so many in a piece
+    #: how many records a piece may have
     records: int
-    #: ConsumerRecords, and on behind an unreadable batch. False: aiokafka's C records, and an unreadable batch ends the
-    #: fetch, before it
+    #: True: pieces have ConsumerRecords, and the reading goes on behind an unreadable batch. False, for the engine:
+    #: pieces have aiokafka's C records, and an unreadable batch ends the fetch; the position stays before the batch
     for_side_reader: bool = True
     batch_bytes: int = BATCH_BYTES
     #: how often a corrupt batch was fetched, by partition and offset
@@ -60,7 +60,7 @@ class Reading:
 
 
 def flattened(pieces: Iterable[Piece | UnreadableBatch]) -> Sequence[Any]:
-    """Records, and batches that pose as one."""
+    """Returns the records of all pieces, and each unreadable batch in its place, as one record."""
     found: list[Any] = []
     for piece in pieces:
         found += piece.records if isinstance(piece, Piece) else (piece,)
@@ -68,12 +68,12 @@ def flattened(pieces: Iterable[Piece | UnreadableBatch]) -> Sequence[Any]:
 
 
 def batch_consumer(reading: Reading, **options: Any) -> AIOKafkaConsumer:
-    """`options` are aiokafka's own: those of every client (addresses, security), and a consumer's."""
+    """Returns a consumer of pieces. `options` are aiokafka's: addresses, security, and those of a consumer."""
     return AIOKafkaConsumer(key_deserializer=reading, enable_auto_commit=False, **options)
 
 
 class _KeptRecords(fetcher.MemoryRecords):  # type: ignore[misc]
-    """What one fetch brought of a partition, and its bytes: aiokafka's C code gives them to nobody."""
+    """The batches that a fetch brought for a partition, with their bytes, which aiokafka's C code hides."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
@@ -81,10 +81,10 @@ class _KeptRecords(fetcher.MemoryRecords):  # type: ignore[misc]
 
 
 class BatchRecords(fetcher.PartitionRecords):  # type: ignore[misc]
-    """Iterates over Pieces and UnreadableBatches.
+    """Iterates over the Pieces and UnreadableBatches of one partition.
 
-    Nothing is raised in here: it would take along what aiokafka has drained of other partitions, whose positions have
-    moved already.
+    The iterator raises no error. An error would also lose the records that aiokafka has already taken from other
+    partitions, whose positions have moved.
     """
 
     next_fetch_offset: int
@@ -94,7 +94,7 @@ class BatchRecords(fetcher.PartitionRecords):  # type: ignore[misc]
         super().__init__(place, records, aborted, offset, None, *rest)
 
     def _unpack_records(self) -> Iterator[Piece | UnreadableBatch]:
-        """Small batches are put together: a piece is up to 1 MiB of what can be committed together."""
+        """Yields pieces and unreadable batches. Small batches share a piece of up to PIECE_BYTES."""
         reading, position = self._reading, self.next_fetch_offset
         found: list[Any] = []
         size = 0
@@ -132,7 +132,7 @@ class BatchRecords(fetcher.PartitionRecords):  # type: ignore[misc]
             yield Piece(found, size)
 
     def _batches(self) -> Iterator[tuple[Any, memoryview, int | None]]:
-        """Each batch, its bytes, and the base offset of the batch behind, if the fetch brought that."""
+        """Yields each batch, its bytes, and the base offset of the next batch if the fetch brought its beginning."""
         records, start = self._records, 0
         while records.has_next():
             end = start + LOG_OVERHEAD + _LENGTH.unpack_from(records.data, start + 8)[0]
@@ -142,6 +142,7 @@ class BatchRecords(fetcher.PartitionRecords):  # type: ignore[misc]
             start = end
 
     def _check(self, batch: Any, data: memoryview) -> None:
+        """Raises Undecodable for an old format or a wrong CRC."""
         reason: Reason | None = None
         if data[MAGIC_AT] != MAGIC:
             reason = "old_format"
@@ -151,7 +152,7 @@ class BatchRecords(fetcher.PartitionRecords):  # type: ignore[misc]
             raise Undecodable(reason)
 
     def _is_passed_over(self, batch: Any, data: memoryview) -> bool:
-        """A marker, or aborted. The log cleaner may keep the batch of a marker without the marker."""
+        """Whether the batch is a marker or aborted. The log cleaner may keep a marker's batch without the marker."""
         if self._isolation_level == fetcher.READ_COMMITTED and batch.producer_id is not None:
             self._consume_aborted_up_to(batch.base_offset)
             if batch.is_control_batch and record_count(data) and self._contains_abort_marker(batch):
@@ -161,7 +162,7 @@ class BatchRecords(fetcher.PartitionRecords):  # type: ignore[misc]
         return bool(batch.is_control_batch)
 
     def _is_tried_again(self, offset: int) -> bool:
-        """A side reader fetches a corrupt batch again by itself; the engine counts its own tries."""
+        """Whether to fetch a corrupt batch again. Only for a side reader: the engine counts its own tries."""
         reading, place = self._reading, (self._tp, offset)
         if not reading.for_side_reader:
             return False

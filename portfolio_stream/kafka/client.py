@@ -1,7 +1,7 @@
-"""How every aiokafka client of the project connects: one place for addresses and security.
+"""Addresses and security of every aiokafka client of the project.
 
-`connected` starts a client and stops it, and turns what Kafka answers into the project's errors, so that a command
-never ends with a traceback of the client library.
+`connected` starts a client, stops it, and turns the errors of aiokafka into errors of the project. So no command ends
+with a traceback of aiokafka.
 """
 
 import ssl
@@ -31,13 +31,13 @@ from portfolio_stream.settings import Security, Settings
 
 Client = TypeVar("Client")
 
-#: a broker that has just started, or never had a group; it comes by itself
+#: answers of a broker that has just started or never had a group. The coordinator appears without our help
 COORDINATOR_MOVES: tuple[type[KafkaError], ...] = (
     GroupCoordinatorNotAvailableError,
     GroupLoadInProgressError,
     NotCoordinatorForGroupError,
 )
-#: what an operator does about a refusal of records; no broker's log has it
+#: the operator's action after Kafka refused a record. A broker's log does not mention such a refusal
 REMEDIES: Mapping[type[KafkaError], str] = {
     MessageSizeTooLargeError: "Leave out the record that is larger than the topic's max.message.bytes, or raise that.",
     InvalidTimestampError: "Give a time that is nearer to now, or raise the topic's message.timestamp.before.max.ms "
@@ -46,7 +46,7 @@ REMEDIES: Mapping[type[KafkaError], str] = {
 
 
 def client_options(settings: Settings) -> dict[str, Any]:
-    """The keyword arguments that every aiokafka client takes: consumer, producer, admin and AIOKafkaClient."""
+    """Returns the keyword arguments that consumer, producer, admin client and AIOKafkaClient have in common."""
     security = settings.security
     options: dict[str, Any] = {
         "bootstrap_servers": settings.bootstrap_servers,
@@ -66,9 +66,10 @@ def client_options(settings: Settings) -> dict[str, Any]:
 
 @asynccontextmanager
 async def connected(settings: Settings, client: Client) -> AsyncIterator[Client]:
-    """Start `client` (consumer, producer, admin or a bare AIOKafkaClient) and stop it in the end.
+    """Start `client` (consumer, producer, admin client or bare AIOKafkaClient), and stop it after the body.
 
-    Raises what `why_unreachable` finds, or KafkaRefused for any error of Kafka's that the body does not handle.
+    Raises the error that `why_unreachable` finds if the connection fails. Raises KafkaRefused for any other KafkaError
+    that the body does not handle.
     """
     started: Any = client
     try:
@@ -108,7 +109,7 @@ def _sentence(error: KafkaError) -> str:
 
 
 def _ssl_context(security: Security) -> ssl.SSLContext:
-    """Raises InvalidSetting, naming the variable."""
+    """Raises InvalidSetting with the name of the variable whose file cannot be used."""
     _check_readable("CAFILE", security.ssl_cafile)
     _check_readable("CERTFILE", security.ssl_certfile)
     _check_readable("KEYFILE", security.ssl_keyfile)
@@ -118,7 +119,8 @@ def _ssl_context(security: Security) -> ssl.SSLContext:
         raise _not_pem("CAFILE", security.ssl_cafile, "of CA certificates in PEM") from error
     if security.ssl_certfile is not None:
         try:
-            context.load_cert_chain(security.ssl_certfile, security.ssl_keyfile, password="")  # or OpenSSL asks for one
+            # without a password OpenSSL would ask for one on the terminal
+            context.load_cert_chain(security.ssl_certfile, security.ssl_keyfile, password="")
         except ssl.SSLError as error:
             expected = "with a certificate in PEM and, here or in SSL_KEYFILE, its key without a pass phrase"
             raise _not_pem("CERTFILE", security.ssl_certfile, expected) from error

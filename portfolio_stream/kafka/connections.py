@@ -1,6 +1,6 @@
-"""How an engine reaches Kafka: the one port between it and a cluster, which a simulated one implements too.
+"""The port between the engine and a Kafka cluster. Tests put a simulated cluster behind the port.
 
-What the engine uses of aiokafka stands in the protocols here, method for method; nothing else of it is called.
+The protocols here list every method of aiokafka that the engine calls.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,12 +20,12 @@ REQUEST_TIMEOUT_MS = 10_000
 
 class ClusterView(Protocol):
     def leader_for_partition(self, partition: TopicPartition) -> int | None:
-        """None or -1: there is none now, or none is known."""
+        """None or -1 if the partition has no leader, or if the leader is not known."""
         ...
 
 
 class Client(Protocol):
-    """What the engine uses of AIOKafkaClient. `send` carries a `wire.call`, each group on a connection of its own."""
+    """The methods of AIOKafkaClient that the engine calls. `send` has a connection for each `group`: see wire.call."""
 
     cluster: ClusterView
 
@@ -39,7 +39,7 @@ class Client(Protocol):
 
 
 class Reader(Protocol):
-    """All partitions of one topic at read_committed; see BatchReader."""
+    """Reads committed records of all partitions of one topic; see BatchReader."""
 
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
@@ -54,7 +54,7 @@ class Reader(Protocol):
 
 class Connections(Protocol):
     def client(self) -> Client:
-        """For requests; not connected yet."""
+        """Returns a client for requests, not yet connected."""
         ...
 
     def reader(self, topic: str, partitions: int, limits: FetchLimits) -> Reader: ...
@@ -63,11 +63,11 @@ class Connections(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KafkaConnections:
-    """To a real cluster."""
+    """Connections to a real cluster."""
 
-    #: aiokafka's options of every client: bootstrap_servers, security
+    #: options of all aiokafka clients: bootstrap_servers and security
     options: Mapping[str, Any] = field(default_factory=dict)
-    #: what other members see of us, e.g. instance@host:port
+    #: our name for other members of the group, e.g. instance@host:port
     client_id: str
 
     def client(self) -> Client:

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from portfolio_stream.kafka.topics import ANY_TIMESTAMP, WEEK_MS, Role, Topic
 from portfolio_stream.settings import Settings
 
-#: Kafka takes 1 MB otherwise: less than a portfolio with very many currencies has, or a dead letter of many headers
+#: a portfolio with very many currencies, or a dead letter with many headers, is larger than Kafka's default of 1 MB
 LARGE = {"max.message.bytes": str(4 << 20)}
-PRICES_PARTITIONS = 1  # a global table: each worker reads all of it
+PRICES_PARTITIONS = 1  # each worker reads the whole topic into a global table
 
 
 def all_topics(settings: Settings) -> tuple[Topic, ...]:
-    """Every topic of the contract, the input first."""
+    """Returns every topic of the contract, the input first."""
     durable = {"min.insync.replicas": "2"} if settings.replication_factor >= 3 else {}
     kept = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"} | durable
     compacted = {"cleanup.policy": "compact"} | durable

@@ -1,13 +1,15 @@
-"""Reading all of a one-partition topic into a global table, from its beginning on and for ever: read_committed, outside
-any group.
+"""A follower reads all committed records of a one-partition topic into a global table, and then every new record.
 
-1. The table is ready when the end that the topic had at the start is reached; progress is the position, as markers and
-   compaction leave gaps.
-2. No outage ends it: the client tries again by itself, and where it gives up a new one goes on from the same position.
-   The table stays ready meanwhile: what it has was committed.
-3. A batch that nobody can read is passed over, and the table is told.
-4. An offset that the topic does not have, or another topic id, means another topic of the same name: the table is
-   cleared and read anew. The offset alone does not tell: the new topic may have it by the time we ask.
+It belongs to no consumer group.
+
+1. The table is ready when the follower has reached the end that the topic had at the start. The follower compares
+   positions, not offsets of records: markers and compaction leave gaps.
+2. No outage ends the follower. The client tries again by itself. If the client gives up, a new client goes on from the
+   same position. The table stays ready meanwhile, because its values were committed.
+3. The follower passes over a batch that cannot be read, and tells the table.
+4. If the topic does not have the position, or has another topic id, it is another topic of the same name. Then the
+   follower clears the table and reads the new topic from its start. The position alone does not tell: the new topic
+   may have grown past the position already.
 """
 
 import asyncio
@@ -31,9 +33,9 @@ from portfolio_stream.settings import Settings
 
 log = logging.getLogger(__name__)
 
-WAIT_MILLISECONDS = 1_000  # a bound for nothing: a fetch returns as soon as there are records
-RECORDS = 200  # some 2 ms of decoding, then others get a turn
-PAUSE_SECONDS = 1.0  # after an error that the client did not get over
+WAIT_MILLISECONDS = 1_000  # how long a fetch waits if there are no records
+RECORDS = 200  # decoding them takes some 2 ms; then other tasks get a turn
+PAUSE_SECONDS = 1.0  # after an error that ended the client
 
 
 class GlobalTable(Protocol):
@@ -52,7 +54,7 @@ class Follower:
         self._table = table
         self._position: int | None = None
         self._topic_id: UUID | None = None
-        #: monotonic seconds of the last look at the topic's id
+        #: when the topic's id was last looked at, in monotonic seconds
         self._looked = float("-inf")
         self._task: asyncio.Task[None] | None = None
         self._is_stopping = False
@@ -68,7 +70,7 @@ class Follower:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
-        """A bug: what is not followed must not be served."""
+        """Stop serving the table. If `stop` did not cancel the task, a bug ended it."""
         self._table.is_ready = False
         if not task.cancelled():
             log.error("following ended topic=%s", self._place.topic, exc_info=task.exception())
@@ -83,18 +85,18 @@ class Follower:
                 task = asyncio.current_task()
                 if self._is_stopping or (task is not None and task.cancelling()):
                     raise
-                # a consumer that stops while its broker is lost lets out the cancellation of its own fetch
+                # not our own cancellation: a consumer that stops while its broker is lost lets out that of its fetch
                 log.warning("following interrupted topic=%s error=fetch cancelled", self._place.topic)
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _follow(self) -> None:
-        """Returns only when the topic is another one now."""
+        """Read until the topic has been replaced; then clear the table and return."""
         self._looked = float("-inf")
         consumer = batch_consumer(
             Reading(RECORDS),
             **client_options(self._settings),
             isolation_level="read_committed",
-            auto_offset_reset="none",  # a record that is gone is an error, not a place to jump from
+            auto_offset_reset="none",  # a missing offset is an error; the consumer must not skip records
         )
         place = self._place
         async with connected(self._settings, consumer):
@@ -112,7 +114,7 @@ class Follower:
             self._table.clear()
 
     async def _is_replaced(self, consumer: Any) -> bool:
-        """Whether the topic was deleted and made again since it was looked at first."""
+        """Whether the topic was deleted and made again since the first look at its id."""
         if time.monotonic() - self._looked < WATCH_SECONDS:
             return False
         self._looked = time.monotonic()
@@ -141,4 +143,4 @@ class Follower:
         if not table.is_ready and position >= end:
             table.is_ready = True
             log.info("table ready topic=%s offset=%d", place.topic, position)
-        await asyncio.sleep(0)  # records that are here already come without a wait
+        await asyncio.sleep(0)  # getmany does not yield to other tasks while it has buffered records

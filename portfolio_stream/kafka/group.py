@@ -1,6 +1,6 @@
-"""The workers' group as Kafka has it: who owns which partition, how far it has committed, where the source's logs end.
+"""The workers' consumer group as Kafka knows it: the members and their partitions, and the offsets of the source.
 
-It asks through any AIOKafkaClient: a worker's own, or a command's.
+A Group sends its requests through the AIOKafkaClient of a worker or of a command.
 """
 
 import asyncio
@@ -28,28 +28,31 @@ from portfolio_stream.kafka.wire import Coordinators, Lane, call, schema
 from portfolio_stream.observe.lag import records_behind
 from portfolio_stream.settings import Settings
 
-COORDINATOR_SECONDS, POLL_SECONDS = 10.0, 0.05  # nothing tells when it is there
+COORDINATOR_SECONDS, POLL_SECONDS = 10.0, 0.05  # Kafka does not say when the coordinator is there
 _describe = schema("consumer_group_describe", 0)
 
 
 class Offsets(NamedTuple):
-    """Of one partition of the source."""
+    """The offsets of one partition of the source topic."""
 
     log_start: int
-    #: the group's next offset; None where it has none, and a worker begins at the log's start
+    #: the group's next offset. None if the group has no offset: then a worker begins at the log's start
     committed: int | None
     last_stable_offset: int
     high_watermark: int
 
     @property
     def lag(self) -> int:
-        """Records (and markers) that could be read and are not committed."""
+        """The number of records and markers that a worker could read now and that the group has not committed."""
         begin = self.log_start if self.committed is None else self.committed
         return records_behind(begin, self.last_stable_offset)
 
 
 class Group:
-    """Every method raises a KafkaError or OSError where Kafka gives no answer; asking again helps."""
+    """Asks Kafka about the workers' group.
+
+    If Kafka gives no answer, a method raises a KafkaError or an OSError: the caller may try again.
+    """
 
     def __init__(self, client: AIOKafkaClient, coordinators: Coordinators, *, group: str, topic: str) -> None:
         self._client = client
@@ -58,7 +61,7 @@ class Group:
         self._topic = topic
 
     async def members(self) -> tuple[Member, ...]:
-        """All of them. Raises GroupIdNotFound before the first one has joined."""
+        """Returns all members. Raises GroupIdNotFound before the first member has joined."""
         request = _describe.ConsumerGroupDescribeRequest(group_ids=(self._group,), include_authorized_operations=False)
         reply = await call(self._client, await self._coordinators.group(), Lane.RECOVERY, request)
         group = reply.groups[0]
@@ -67,7 +70,7 @@ class Group:
         return members_in(group, self._topic)
 
     async def offsets(self, partitions: Collection[int]) -> dict[int, Offsets]:
-        """The group's first: what comes meanwhile is lag, and lag is never negative."""
+        """Returns the offsets of the partitions. Asks for the group's offsets first, so that no lag is negative."""
         client, topic = self._client, self._topic
         coordinator = await self._coordinators.group()
         committed = await group_offsets(client, coordinator, self._group, topic, partitions, is_stable=False)
@@ -88,14 +91,14 @@ class Group:
         }
 
     async def forget(self) -> None:
-        """Look for coordinator and leaders anew: after an error they may have moved."""
+        """Forget the coordinator and the leaders. After an error they may have moved."""
         self._coordinators.forget()
         await self._client.force_metadata_update()
 
 
 @asynccontextmanager
 async def open_group(settings: Settings) -> AsyncIterator[tuple[Group, int]]:
-    """With the source's partition count. Raises TopicMissing, and what `connected` raises."""
+    """Yields the group and the number of the source's partitions. Raises TopicMissing and the errors of `connected`."""
     async with admin_client(settings) as admin:
         partitions = await partition_count(admin, settings.input_topic)
     async with connected(settings, AIOKafkaClient(**client_options(settings))) as client:
@@ -107,7 +110,7 @@ async def open_group(settings: Settings) -> AsyncIterator[tuple[Group, int]]:
 
 
 async def _until_known(group: Group) -> None:
-    """A fresh broker makes its offsets topic when it is first asked for a coordinator."""
+    """Wait for the coordinator: a fresh broker makes its offsets topic only at the first request for a coordinator."""
     deadline = time.monotonic() + COORDINATOR_SECONDS
     while True:
         try:

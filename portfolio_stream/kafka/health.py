@@ -20,17 +20,17 @@ _quorum = schema("describe_quorum", 2)
 _configs = schema("describe_configs", 4)
 
 NOBODY = -1
-TOPIC = 2  # a resource's type
+TOPIC = 2  # the type of a resource
 IN_SYNC = "min.insync.replicas"
 QUORUM_TOPIC = "__cluster_metadata"
-ANSWER_MS = 5_000  # a broker that is paused accepts connections and says nothing: then the next one is asked
+ANSWER_MS = 5_000  # a paused broker accepts connections but does not answer: then `look` asks the next broker
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Broker:
     node: int
     address: str
-    #: registered, and its heartbeats come
+    #: registered, and Kafka gets its heartbeats
     is_live: bool
     leaders: int
     replicas: int
@@ -40,7 +40,7 @@ class Broker:
 class Partition:
     topic: str
     partition: int
-    #: None: offline
+    #: None if the partition is offline
     leader: int | None
     replicas: tuple[int, ...]
     in_sync: tuple[int, ...]
@@ -53,14 +53,14 @@ class Partition:
 
     @property
     def is_under_min_isr(self) -> bool:
-        """Nothing that waits for all replicas, no transaction either, can be written."""
+        """Whether too few copies are in sync: then no transaction, and no write with acks=all, succeeds."""
         return len(self.in_sync) < self.needed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Health:
     cluster_id: str
-    #: None: there is none now
+    #: None if there is no controller now
     controller: int | None
     brokers: tuple[Broker, ...]
     partitions: tuple[Partition, ...]
@@ -79,13 +79,16 @@ class Health:
 
     @property
     def is_healthy(self) -> bool:
-        """Every broker lives and every partition has all its copies in sync."""
+        """Whether every broker lives and every partition has all its copies in sync."""
         is_whole = not (self.offline or self.under_replicated or self.under_min_isr)
         return self.controller is not None and all(broker.is_live for broker in self.brokers) and is_whole
 
 
 async def look(settings: Settings) -> Health:
-    """Raises BrokerUnreachable, BrokerTooOld, KafkaRefused."""
+    """Returns the health of the cluster, from the first broker that answers.
+
+    Raises BrokerUnreachable, BrokerTooOld and KafkaRefused.
+    """
     client = AIOKafkaClient(**client_options(settings), request_timeout_ms=ANSWER_MS)
     async with connected(settings, client):
         nodes = sorted(broker.nodeId for broker in client.cluster.brokers())
@@ -122,7 +125,7 @@ async def _look(client: AIOKafkaClient, node: Node) -> Health:
 
 
 async def _controller(client: AIOKafkaClient, node: Node) -> int | None:
-    """The quorum's leader. (What Metadata calls controller is any broker, for clients of old.)"""
+    """Returns the leader of the quorum. (The controller in Metadata is any broker, for old clients.)"""
     asked = _quorum.TopicData(topic_name=QUORUM_TOPIC, partitions=(_quorum.PartitionData(partition_index=0),))
     reply = await _ask(client, node, _quorum.DescribeQuorumRequest(topics=(asked,)))
     leader: int = reply.topics[0].partitions[0].leader_id

@@ -1,9 +1,9 @@
-"""The members of the workers' group, and what of a member may be believed. Pure.
+"""The members of the workers' group, and how much of a member's own words we believe. Pure.
 
-1. Anybody who may read the group can join it with a client id of his choice. A client id of the form
-   `<instance>@host:port` says where a worker listens; only that worker's answer can prove it (http/peers.py).
-2. An instance id or address that is accepted here has no control characters and no part of a URL beside host and port:
-   it can be logged, shown, and asked.
+1. Anybody who may read the group can join it with any client id. A client id of the form `<instance>@host:port` claims
+   that a worker listens there. Only that worker's answer can prove the claim (http/peers.py).
+2. An instance id or an address that is accepted here has no control characters, and no part of a URL beside host and
+   port. So we can log it, show it, and send a request to it.
 """
 
 from collections import defaultdict
@@ -15,7 +15,7 @@ from typing import Any
 from portfolio_stream.foreign import printable
 from portfolio_stream.setting_values import ADDRESS
 
-MOST_NAME = 255  # characters of an instance id: it is a folder's name
+MOST_NAME = 255  # characters of an instance id: a folder has this name
 SHOWN_CHARACTERS = 120  # of a text that a stranger chose
 STOP_IT = "Stop that consumer: its group id must be another than the workers'."
 RENAME_ONE = "Give each worker a PORTFOLIO_INSTANCE_ID of its own; until then both process and serve what they own."
@@ -23,7 +23,7 @@ RENAME_ONE = "Give each worker a PORTFOLIO_INSTANCE_ID of its own; until then bo
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """A worker, as its client id `<instance>@host:port` says. Two may have one instance id, never one member id."""
+    """A worker, by its client id `<instance>@host:port`. Two workers may share an instance id, never a member id."""
 
     instance_id: str
     address: str
@@ -34,22 +34,22 @@ class Owner:
 class Member:
     member_id: str
     client_id: str
-    #: where the broker saw it connect from
+    #: the host that it connects from, as the broker sees it
     host: str
-    #: None: its client id is none of a worker's
+    #: None if the client id does not have the form of a worker's client id
     worker: Owner | None
-    #: of the source; empty for one that stands by
+    #: partitions of the source topic; empty if the member waits for partitions
     partitions: tuple[int, ...]
 
     def __str__(self) -> str:
-        """For an operator, on one line whatever the member calls itself."""
+        """Describes the member to an operator, on one line: line ends in its names are escaped."""
         held = f"partitions {', '.join(map(str, self.partitions))}" if self.partitions else "no partition"
         names = f"client id {escaped(self.client_id)}, host {escaped(self.host)}, member id {escaped(self.member_id)}"
         return f"{names}, which holds {held}"
 
 
 def members_in(group: Any, topic: str) -> tuple[Member, ...]:
-    """Of a ConsumerGroupDescribe answer's group, by their current assignment."""
+    """Returns the members of a group in a ConsumerGroupDescribe answer, with the partitions that they have now."""
     members = []
     for member in group.members:
         assigned = [held.partitions for held in member.assignment.topic_partitions if held.topic_name == topic]
@@ -66,13 +66,14 @@ def members_in(group: Any, topic: str) -> tuple[Member, ...]:
 
 
 def worker_of(client_id: str, member_id: str) -> Owner | None:
+    """Returns the worker that the client id names, or None if the client id does not have the form of a worker's."""
     instance_id, _, address = client_id.rpartition("@")
     is_name = 0 < len(instance_id) <= MOST_NAME and instance_id.isprintable()
     return Owner(instance_id, address, member_id) if is_name and is_address(address) else None
 
 
 def is_address(text: str) -> bool:
-    """host:port, as PORTFOLIO_WEB_ADVERTISED may have it."""
+    """Whether the text is a host:port that PORTFOLIO_WEB_ADVERTISED accepts."""
     try:
         ADDRESS.read(text)
     except ValueError:
@@ -81,18 +82,18 @@ def is_address(text: str) -> bool:
 
 
 def holders_among(members: Collection[Member]) -> dict[int, Member]:
-    """By partition, of those that have one."""
+    """Returns the member that has each partition. A partition without a member is left out."""
     return {partition: member for member in members for partition in member.partitions}
 
 
 def owners_among(members: Collection[Member]) -> dict[int, Owner]:
-    """By partition, of those that a member with a worker's client id has."""
+    """Returns the worker that has each partition. A partition without a worker, or with another member, is left out."""
     held = holders_among(members)
     return {partition: member.worker for partition, member in held.items() if member.worker is not None}
 
 
 def namesakes_among(workers: Collection[Owner]) -> Mapping[str, Sequence[Owner]]:
-    """By instance id, of those that more than one worker has."""
+    """Returns the workers of each instance id that more than one worker has."""
     named: dict[str, list[Owner]] = defaultdict(list)
     for worker in sorted(set(workers), key=lambda worker: (worker.instance_id, worker.address, worker.member_id)):
         named[worker.instance_id].append(worker)
@@ -100,12 +101,12 @@ def namesakes_among(workers: Collection[Owner]) -> Mapping[str, Sequence[Owner]]
 
 
 def alike_named(workers: Sequence[Owner]) -> str:
-    """Workers of one instance id, in words without a full stop."""
+    """Says that these workers share an instance id, in words without a full stop."""
     at = " and ".join(worker.address for worker in workers)
     return f"{len(workers)} workers are named {workers[0].instance_id}: at {at}"
 
 
 def escaped(text: str) -> str:
-    """A stranger's text on one line, without what a terminal obeys, and not endless."""
+    """Returns a stranger's text on one line, with control characters escaped, cut after SHOWN_CHARACTERS."""
     shown = printable(text[:SHOWN_CHARACTERS])
     return f"{shown}…" if len(text) > SHOWN_CHARACTERS else shown

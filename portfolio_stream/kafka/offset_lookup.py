@@ -1,4 +1,4 @@
-"""What Kafka says of offsets: where logs begin and end, and how far a group has committed."""
+"""Asks Kafka for offsets: where logs begin and end, and how far a group has committed."""
 
 from collections.abc import Collection
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ NO_OFFSET = -1
 
 
 class Member(NamedTuple):
-    """Of the group, at an epoch: a coordinator that knows another one does not answer (KIP-848)."""
+    """A member of the group, and its epoch. The coordinator refuses a request with a wrong epoch (KIP-848)."""
 
     id: str
     epoch: int
@@ -32,9 +32,9 @@ async def log_offsets(
     which: int,
     isolation_level: int = READ_UNCOMMITTED,
 ) -> dict[int, int]:
-    """Log starts (EARLIEST), high watermarks (LATEST), or with READ_COMMITTED last stable offsets.
+    """Returns log starts (EARLIEST), high watermarks (LATEST), or last stable offsets (LATEST with READ_COMMITTED).
 
-    Partitions without a leader are left out. Raises one of LOST or a KafkaError.
+    A partition without a leader is left out. Raises one of LOST or a KafkaError.
     """
     by_leader: dict[int, list[int]] = {}
     for partition in partitions:
@@ -68,11 +68,10 @@ async def group_offsets(
     is_stable: bool,
     member: Member | None = None,
 ) -> dict[int, int]:
-    """The group's next offsets, NO_OFFSET where it has none.
+    """Returns the group's next offsets, NO_OFFSET for a partition without one.
 
-    Partitions whose offset cannot be told now are left out: with `is_stable`, those that a pending transaction holds;
-    with `member`, all of them while the coordinator knows another epoch of it.
-    Raises one of LOST, or the KafkaError that the coordinator answers.
+    With `is_stable`, a partition with an offset in a pending transaction is left out. With `member`, the result is
+    empty if the coordinator knows another epoch of the member. Raises one of LOST, or the coordinator's KafkaError.
     """
     asked = _offset_fetch.OffsetFetchRequestTopics(name=topic, partition_indexes=tuple(sorted(partitions)))
     request = _offset_fetch.OffsetFetchRequest(

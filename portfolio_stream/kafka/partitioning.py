@@ -1,4 +1,4 @@
-"""The partitioner of the contract: Kafka's murmur2 of the raw key (org.apache.kafka.common.utils.Utils.murmur2)."""
+"""The partition of a key, as the contract wants it: by Kafka's murmur2 (org.apache.kafka.common.utils.Utils)."""
 
 from functools import lru_cache
 
@@ -8,7 +8,7 @@ _32_BITS = 0xFFFFFFFF
 
 
 def murmur2(key: bytes) -> int:
-    """The hash as an unsigned 32-bit integer (Java shows the same bits signed)."""
+    """Returns the hash as an unsigned 32-bit integer. Java shows the same bits as a signed integer."""
     whole = len(key) & ~3
     digest = _SEED ^ len(key)
     for start in range(0, whole, 4):
@@ -21,6 +21,6 @@ def murmur2(key: bytes) -> int:
     return digest ^ (digest >> 15)
 
 
-@lru_cache(maxsize=1 << 16)  # a hash costs 1.3 us, a hit 0.07; portfolios repeat
+@lru_cache(maxsize=1 << 16)  # a hash costs 1.3 us, a cache hit 0.07; keys of portfolios repeat
 def partition_of(key: bytes, partitions: int) -> int:
     return (murmur2(key) & 0x7FFFFFFF) % partitions

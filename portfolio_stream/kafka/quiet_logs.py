@@ -1,6 +1,6 @@
-"""Says a thing that is repeated once in a while, instead of forty times a second while a broker is away.
+"""Keep repeated log lines rare. While a broker is away, a library repeats the same line forty times a second.
 
-Our own log lines tell what the worker does meanwhile; those of a library say why.
+Our own log lines say what the worker does meanwhile; the library's lines say why.
 """
 
 import logging
@@ -11,7 +11,7 @@ LIBRARIES = ("aiokafka",)
 
 
 class OncePerPeriod(logging.Filter):
-    """Lets a message through unless it came less than REPEAT_SECONDS ago; which one, its unformatted text says."""
+    """Drops a message if a message with the same unformatted text was logged less than REPEAT_SECONDS ago."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class OncePerPeriod(logging.Filter):
 
 
 def sparing(name: str) -> logging.Logger:
-    """For what the module of that name repeats for as long as a broker is away."""
+    """Returns a logger for the lines that module `name` repeats while a broker is away. The logger drops repeats."""
     quiet = logging.getLogger(f"{name}.outage")
     if not quiet.filters:
         quiet.addFilter(OncePerPeriod())
@@ -34,7 +34,7 @@ def sparing(name: str) -> logging.Logger:
 
 
 def quieten() -> None:
-    """Every logger that the libraries have made by now; call it once, when they are imported."""
+    """Drop repeats in every logger of the libraries. Call this once, after the imports that create these loggers."""
     once = OncePerPeriod()
     for name in list(logging.root.manager.loggerDict):
         if name.partition(".")[0] in LIBRARIES:

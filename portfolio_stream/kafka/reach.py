@@ -1,7 +1,7 @@
-"""Whether Kafka can be reached: what means that a broker is away, and why no client can be connected.
+"""Whether Kafka can be reached: the errors that mean "no broker answers", and why a client cannot connect.
 
-aiokafka's bootstrap says only that it failed. Whoever gave the wrong password, CA or protocol is told which; nothing is
-told from the text of a log.
+aiokafka's bootstrap says only that it failed. `why_unreachable` connects once more and finds the cause: a wrong
+password, CA or protocol.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ outage_log = sparing(__name__)
 
 T = TypeVar("T")
 
-#: the connection failed, or its answer did not come: nobody knows whether the request took effect
+#: the connection failed, or no answer came. The request may have taken effect or not
 LOST = (
     kafka_errors.KafkaConnectionError,
     kafka_errors.NodeNotReadyError,
@@ -46,10 +46,10 @@ LOST = (
     kafka_errors.GroupLoadInProgressError,
     OSError,
 )
-BOOTSTRAP_TRIES, BOOTSTRAP_PAUSE_SECONDS = 3, 0.3  # one connection that breaks is no cluster that is away
+BOOTSTRAP_TRIES, BOOTSTRAP_PAUSE_SECONDS = 3, 0.3  # one broken connection does not mean that the cluster is away
 SERVED_SECONDS, SERVED_POLL_SECONDS = 20.0, 0.2  # a cluster takes 2 to 9 s to see that a broker is dead
-ANSWER_MS = 5_000  # a handshake takes milliseconds; who waited for the bootstrap before has waited long enough
-#: of a client's options, those that a connection takes
+ANSWER_MS = 5_000  # a handshake takes milliseconds, and the caller has waited for the bootstrap already
+#: the options of a client that a single connection takes too
 PER_CONNECTION = (
     "security_protocol",
     "ssl_context",
@@ -60,7 +60,7 @@ PER_CONNECTION = (
 
 
 async def bootstrapped(start: Callable[[], Awaitable[Any]]) -> None:
-    """Let a client find its cluster, by a `start` that may be called again. Raises KafkaConnectionError."""
+    """Call `start` until the client finds the cluster, at most BOOTSTRAP_TRIES times. Raises KafkaConnectionError."""
     for _ in range(BOOTSTRAP_TRIES - 1):
         try:
             await start()
@@ -72,9 +72,9 @@ async def bootstrapped(start: Callable[[], Awaitable[Any]]) -> None:
 
 
 async def answered(client: Any, ask: Callable[[], Awaitable[T]]) -> T:
-    """What `ask` returns, asked again while the broker that was asked is away: others may serve.
+    """Returns the result of `ask`. While `ask` raises one of LOST, calls it again: another broker may answer.
 
-    `client` is the AIOKafkaClient that it asks. Raises one of LOST after SERVED_SECONDS.
+    `ask` sends its requests through `client`, an AIOKafkaClient. Raises one of LOST after SERVED_SECONDS.
     """
     until = time.monotonic() + SERVED_SECONDS
     while True:
@@ -89,9 +89,9 @@ async def answered(client: Any, ask: Callable[[], Awaitable[T]]) -> T:
 
 
 async def why_unreachable(options: Mapping[str, Any]) -> PortfolioStreamError:
-    """The error of the first bootstrap server that answers wrongly; BrokerUnreachable if none answers at all.
+    """Returns the error of the first bootstrap server that refuses us, or BrokerUnreachable if no server answers.
 
-    `options` are an aiokafka client's.
+    `options` are the options of an aiokafka client.
     """
     servers = str(options["bootstrap_servers"])
     for host, port, _ in collect_hosts(servers, randomize=False):
@@ -107,7 +107,7 @@ async def _why(host: str, port: int, options: Mapping[str, Any]) -> PortfolioStr
     try:
         connection = await create_conn(host, port, request_timeout_ms=ANSWER_MS, **given)
         try:
-            await connection.send(MetadataRequest([]))  # a listener with SASL refuses this one, not the connection
+            await connection.send(MetadataRequest([]))  # a listener with SASL refuses this request, not the connection
         finally:
             await connection.close()
     except SaslAuthenticationFailed as error:

@@ -1,10 +1,10 @@
-"""Fetches whole record batches: nothing is paid per record before the fold.
+"""The engine's reader of the source topic. It fetches whole record batches and does no work for a single record.
 
-aiokafka's consumer is kept for its fetch sessions, metadata and positions. Every partition is assigned once and then
-paused, sought and resumed by ownership: assign() would make all positions new. Progress is the fetch position, which
-steps over transaction markers, aborted and compacted records.
+The reader uses aiokafka's consumer for its fetch sessions, metadata and positions. It assigns all partitions once, and
+pauses, seeks and resumes them as the worker gains and loses them: a second assign() would reset all positions. Progress
+is the fetch position: it steps over transaction markers, aborted records and compacted records.
 
-A fetch gives FETCH_BYTES at most, and a batch beyond them: what else is buffered is still compressed.
+One fetch gives at most FETCH_BYTES and one batch more. The other buffered batches stay compressed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,23 +20,23 @@ from portfolio_stream.kafka.record_batches import UnreadableBatch
 
 Records = list[Any]
 
-FETCH_BYTES = 8 << 20  # of records in memory: operators, revocations and a stop wait until they are handed out
+FETCH_BYTES = 8 << 20  # records in memory; an operator, a revocation or a stop waits until all are handed out
 PIECE_RECORDS = 4_000  # eight slices
 
 
 class FetchLimits(NamedTuple):
-    #: a fetch waits for so many bytes, or for `max_wait_ms`
+    #: a fetch waits until it has `min_bytes`, at most `max_wait_ms`
     min_bytes: int
     max_wait_ms: int
     partition_bytes: int
 
 
 class _Woken(kafka_errors.KafkaError):  # type: ignore[misc]
-    """Ends a fetch that waits."""
+    """Ends a waiting fetch."""
 
 
 class BatchUnreadable(kafka_errors.KafkaError):  # type: ignore[misc]
-    """A record batch that cannot become records, now or ever."""
+    """A record batch cannot be read, now or later."""
 
     def __init__(self, batch: UnreadableBatch) -> None:
         super().__init__(str(batch))
@@ -45,13 +45,13 @@ class BatchUnreadable(kafka_errors.KafkaError):  # type: ignore[misc]
 
 
 class BatchReader:
-    """All partitions of one topic at read_committed, each paused until it is resumed."""
+    """Reads committed records of all partitions of one topic. Each partition is paused until `resume`."""
 
     def __init__(self, topic: str, partitions: int, client_options: Mapping[str, Any], limits: FetchLimits) -> None:
         self._topic = topic
         self._targets = [TopicPartition(topic, partition) for partition in range(partitions)]
         self._unreadable: dict[int, UnreadableBatch] = {}
-        #: met after records of the same fetch, and raised by the next one
+        #: an error that came after records of the same fetch; the next fetch raises it
         self._error: kafka_errors.KafkaError | None = None
         consumer = batch_consumer(
             Reading(PIECE_RECORDS, for_side_reader=False),
@@ -75,9 +75,9 @@ class BatchReader:
         await stop_consumer(self._consumer)
 
     async def fetch(self, timeout_ms: int) -> Mapping[int, list[Records]]:
-        """Records by partition; an empty mapping when `timeout_ms` went by, or it was woken.
+        """Returns records by partition; nothing after `timeout_ms`, or after `wake`.
 
-        Raises BatchUnreadable and OffsetOutOfRangeError, once what was fetched beside has been returned.
+        Raises BatchUnreadable or OffsetOutOfRangeError, but only after it has returned the records that came before.
         """
         if self._unreadable:
             raise BatchUnreadable(self._unreadable.popitem()[1])
@@ -107,12 +107,12 @@ class BatchReader:
         return found
 
     def wake(self) -> None:
-        """A fetch that waits returns at once."""
+        """Make a waiting fetch return at once."""
         self._consumer._subscription.abort_waiters(_Woken())
 
     def resume(self, partition: int, offset: int) -> None:
         self._unreadable.pop(partition, None)
-        self._error = None  # it may be this partition's; another's comes again
+        self._error = None  # the error may be of this partition; one of another partition comes again
         self._consumer.seek(self._targets[partition], offset)
         self._consumer.resume(self._targets[partition])
 
@@ -128,5 +128,5 @@ class BatchReader:
         return self._consumer.last_stable_offset(self._targets[partition])  # type: ignore[no-any-return]
 
     def has_buffered(self, partition: int) -> bool:
-        """Records of this partition are fetched but not handed out."""
+        """Whether records of this partition are fetched but not handed out."""
         return self._targets[partition] in self._consumer._fetcher._records

@@ -1,15 +1,15 @@
-"""A client that finds its cluster again when all brokers have moved (KIP-899, KIP-1102).
+"""A client that finds its cluster again after all brokers have moved (KIP-899, KIP-1102).
 
-aiokafka learns addresses from the brokers that it knows, and from nobody else: where all of them have other addresses
-now, it asks the old ones for ever. Kafka's Java client goes back to its bootstrap addresses then, and so do ours:
+aiokafka learns addresses only from brokers that it knows. If all brokers have new addresses, it asks the old addresses
+for ever. Our clients go back to the bootstrap addresses, as Kafka's Java client does:
 
-1. When no known broker tells the metadata, each bootstrap address is asked, and its name is resolved anew for that.
-   What it tells replaces what was known; a connection to an address that no broker has any more is closed.
-   A client that has nothing to ask looks all the same, until it has found them.
-2. A process never goes from one cluster to another: metadata with another cluster id than the first is refused, from
-   wherever it comes, and the client waits. All clients of a bootstrap address in a process have one memory of the id,
-   for as long as one of them is open.
-3. It is told once in the log that brokers are looked for, and once that they were found, however many clients look.
+1. If no known broker answers with metadata, the client asks each bootstrap address, and resolves its name anew. The new
+   metadata replaces the old. The client closes a connection to an address that no broker has any more. An idle client
+   looks for the brokers too.
+2. A process never goes from one cluster to another. A client refuses metadata with another cluster id than the first
+   one, and waits. All clients of a process with the same bootstrap addresses share the remembered id, while one of them
+   is open.
+3. The log has one line when the search for brokers begins, and one when it ends, however many clients search.
 """
 
 import asyncio
@@ -34,26 +34,26 @@ outage_log = sparing(__name__)
 
 C = TypeVar("C")
 
-KNOWN_SECONDS = 10.0  # for all known brokers together: an address that nobody has may swallow what is sent to it
-CONNECT_SECONDS = 5.0  # aiokafka connects to one broker at a time: whoever waits for its turn waits no longer either
-ANSWER_MS = 5_000  # of a bootstrap address
-PAUSE_SECONDS = 1.0  # between two rounds of the bootstrap addresses: a broken connection asks for metadata at once
+KNOWN_SECONDS = 10.0  # for all known brokers together: an address without a machine may give no error
+CONNECT_SECONDS = 5.0  # this includes the wait for its turn: aiokafka connects to one broker at a time
+ANSWER_MS = 5_000  # for the answer of a bootstrap address
+PAUSE_SECONDS = 1.0  # between two rounds: a broken connection makes aiokafka ask for metadata at once
 
 Place = tuple[str, int]
 
 
 class _Cluster:
-    """What a process knows of the cluster behind a bootstrap address."""
+    """The knowledge of a process about the cluster behind its bootstrap addresses."""
 
     def __init__(self) -> None:
         self.id: str | None = None
         self.clients: WeakSet[AIOKafkaClient] = WeakSet()
-        #: the clients that look for brokers, and since when
+        #: the clients that look for brokers; `since` says when the first of them began
         self.lost: WeakSet[AIOKafkaClient] = WeakSet()
         self.since = 0.0
 
     def check(self, found: str | None) -> None:
-        """Raises OtherCluster."""
+        """Remember the first cluster id. Raises OtherCluster for another id."""
         if found is None:
             return
         if self.id is None:
@@ -85,21 +85,21 @@ def _cluster_behind(servers: str) -> _Cluster:
 
 
 def recovering(client: C) -> C:
-    """Make a consumer, producer, admin client or bare client of aiokafka find moved brokers; before it is started."""
+    """Make a client of aiokafka (consumer, producer, admin or bare) find moved brokers. Call this before its start."""
     bare: Any = client
     if isinstance(client, AIOKafkaConsumer | AIOKafkaAdminClient):
         bare = client._client
     elif isinstance(client, AIOKafkaProducer):
         bare = client.client
     if not isinstance(bare, _RecoveringClient):
-        bare.__class__ = _RecoveringClient  # aiokafka makes its clients itself, and hands them on
+        bare.__class__ = _RecoveringClient  # aiokafka makes this client itself, and its class cannot be chosen
         bare.cluster.__class__ = _CheckedMetadata
         bare.begin()
     return client
 
 
 class _CheckedMetadata(ClusterMetadata):  # type: ignore[misc]  # aiokafka has no types
-    """Raises OtherCluster at an update from another cluster."""
+    """Metadata that refuses an update from another cluster by OtherCluster."""
 
     behind: _Cluster
 
@@ -110,7 +110,7 @@ class _CheckedMetadata(ClusterMetadata):  # type: ignore[misc]  # aiokafka has n
 
 class _RecoveringClient(AIOKafkaClient):  # type: ignore[misc]  # aiokafka has no types
     _behind: _Cluster
-    #: when it asked the bootstrap addresses
+    #: when this client last asked the bootstrap addresses, in monotonic seconds
     _asked: float
     #: a known address leads to another cluster
     _is_astray: bool
@@ -130,7 +130,7 @@ class _RecoveringClient(AIOKafkaClient):  # type: ignore[misc]  # aiokafka has n
         await super().close()
 
     async def _get_conn(self, node_id: Any, *, group: Any = ConnectionGroup.DEFAULT, no_hint: bool = False) -> Any:
-        """None if there is no connection within CONNECT_SECONDS."""
+        """Returns None if there is no connection within CONNECT_SECONDS."""
         open_one = self._conns.get((node_id, group))
         if open_one is not None and open_one.connected():
             return open_one
@@ -152,7 +152,7 @@ class _RecoveringClient(AIOKafkaClient):  # type: ignore[misc]  # aiokafka has n
             self._behind.lose(self, str(self._bootstrap_servers))
             is_due = time.monotonic() - self._asked >= PAUSE_SECONDS
             is_known = is_due and await self._ask_bootstrap(cluster_metadata, topics)
-            self._close_moved()  # or they would be asked once more
+            self._close_moved()  # before the next question: it must not go to an old address
             is_known = is_known and await self._ask_known(cluster_metadata, topics)
         if is_known:
             self._is_astray = False
@@ -208,7 +208,7 @@ class _RecoveringClient(AIOKafkaClient):  # type: ignore[misc]  # aiokafka has n
             await connection.close()
 
     def _close_moved(self) -> None:
-        """Nothing more comes from an address that a broker has left; its requests end now, not at their time-out."""
+        """Close connections to addresses that brokers have left: their requests fail now, not at their time-out."""
         places = {broker.nodeId: (broker.host, broker.port) for broker in self.cluster.brokers()}
         for conn_id, connection in list(self._conns.items()):
             place = places.get(conn_id[0])

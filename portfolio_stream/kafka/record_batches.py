@@ -1,11 +1,11 @@
-"""A record batch as it came from Kafka, into records: in pieces, and never more memory than a bound allows.
+"""Turns a record batch of Kafka into records, piece by piece, within a bound of memory.
 
-1. A legal batch of 50 KB can hold gigabytes. What a batch says of its own size is not believed: it is decompressed into
-   a buffer of BATCH_BYTES, and one that does not fit is `too_large`.
-2. Records become objects a piece at a time. An object costs more than its bytes: `cost` counts both.
-3. A batch that nobody can read is a value, UnreadableBatch. It poses as one record, whose value is the batch's bytes:
-   an operator can move it to the dead letters like any other. What it is depends on nothing but the batch.
-4. aiokafka's C code makes the records; only decompression, and names that are no UTF-8, are done here.
+1. A legal batch of 50 KB can hold gigabytes. We do not trust the size that the batch itself states. We decompress the
+   batch into a buffer of at most BATCH_BYTES. A batch that does not fit is `too_large`.
+2. Records become objects one piece at a time. An object takes more memory than its bytes: `cost` counts both.
+3. A batch that cannot be read becomes a value, UnreadableBatch. It looks like one record whose value is the batch's
+   bytes, so an operator can move it to the dead letters like a record. The value depends only on the batch.
+4. aiokafka's C code makes the records. This module does only the decompression, and header names that are not UTF-8.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,20 +15,20 @@ from typing import Any, Literal, NamedTuple
 
 import cramjam
 from aiokafka.record.default_records import DefaultRecordBatch
-from aiokafka.record.util import decode_varint_py as decode_varint  # the C one reads beyond the end
+from aiokafka.record.util import decode_varint_py as decode_varint  # the C function reads beyond the end
 
 from portfolio_stream.kafka.header_names import Headers, lenient_batch
 
-#: decompressed: 64 times what a broker takes at once (max.message.bytes); JSON of events shrinks to a 10th or a 20th.
-#: It takes 60 ms, and is part of what a replay gives: verify expects the same batches to be too large
+#: the largest decompressed batch: 64 times max.message.bytes; compression makes JSON of events 10 to 20 times smaller.
+#: Its decompression takes 60 ms. Never change the bound: in every replay the same batches must be too large
 BATCH_BYTES = 64 << 20
-GUESS_BYTES, GUESS_RATIO = 64 << 10, 16  # the first try: most batches fit
-GUESS_GROWTH = 4  # from try to try: clean memory of the whole bound alone takes 40 ms
-PIECE_BYTES = 1 << 20  # decompressed: what becomes objects at once
-RECORD_COST = 250  # bytes of a record's objects
-HEADER_COST = 150  # bytes of a header's objects, which may be two bytes in the batch
-LARGE_RECORD_BYTES = 1 << 20  # from here on a record's headers are counted before it becomes an object
-HEADERS_LIMIT = 100_000  # of a large record: some 15 MB
+GUESS_BYTES, GUESS_RATIO = 64 << 10, 16  # the first buffer: the minimum, and bytes for each compressed byte
+GUESS_GROWTH = 4  # from buffer to buffer: a buffer of the whole bound would take 40 ms for its zeros alone
+PIECE_BYTES = 1 << 20  # decompressed bytes that become objects at once
+RECORD_COST = 250  # bytes that the objects of a record take
+HEADER_COST = 150  # bytes that the objects of a header take; in the batch a header may have two bytes
+LARGE_RECORD_BYTES = 1 << 20  # the headers of a larger record are counted before it becomes objects
+HEADERS_LIMIT = 100_000  # headers of a large record: their objects take some 15 MB
 
 HEADER = Struct(">qiibIhiqqqhii")
 HEADER_BYTES = HEADER.size
@@ -39,22 +39,22 @@ _COUNT = Struct(">i")
 SNAPPY = 2
 XERIAL_MAGIC, XERIAL_HEADER_BYTES = b"\x82SNAPPY\x00", 16
 
-#: too_large: more than BATCH_BYTES. undecodable: not what its codec or the format says. corrupt: its CRC is wrong.
-#: old_format: older than Kafka 0.11
+#: too_large: larger than BATCH_BYTES. undecodable: the bytes break the rules of the codec or the format.
+#: corrupt: the CRC is wrong. old_format: older than Kafka 0.11
 Reason = Literal["too_large", "undecodable", "corrupt", "old_format"]
-#: "the record batch ... cannot be read: "
+#: what follows "the record batch ... cannot be read: "
 WORDS: Mapping[Reason, str] = {
     "too_large": f"decompressed it is larger than {BATCH_BYTES >> 20} MiB",
     "undecodable": "its content cannot be decoded",
     "corrupt": "its CRC is wrong",
     "old_format": "its format is older than Kafka 0.11",
 }
-#: headers of an unreadable batch that poses as a record
+#: names of the headers of an UnreadableBatch
 LAST_OFFSET, UNREADABLE = "portfolio.batch.last_offset", "portfolio.batch.unreadable"
 
 
 class Header(NamedTuple):
-    """The fields of a v2 batch's header, as they stand in it."""
+    """The fields of the header of a v2 batch, in the order of its bytes."""
 
     base_offset: int
     length: int
@@ -73,14 +73,14 @@ class Header(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UnreadableBatch:
-    """A whole record batch that cannot become records. It poses as one record without a key.
+    """A whole record batch that cannot become records. It looks like one record without a key.
 
-    Its bytes are kept unless they are `corrupt`: then they are not the same wherever they are read.
+    `value` has the batch's bytes. The bytes of a `corrupt` batch are not kept: another replica may have other bytes.
     """
 
     topic: str
     partition: int
-    #: the first that was not read
+    #: the first offset that was not read
     offset: int
     last_offset: int
     #: milliseconds since 1970
@@ -102,7 +102,7 @@ class UnreadableBatch:
 
 
 class Undecodable(Exception):
-    """Why a batch cannot become records."""
+    """A batch cannot become records, for `reason`."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason)
@@ -112,10 +112,10 @@ class Undecodable(Exception):
 def unreadable(
     topic: str, partition: int, data: bytes, offset: int, reason: Reason, following: int | None = None
 ) -> UnreadableBatch:
-    """The batch whose bytes are `data`. `offset` is the first that the reader wants of the batch.
+    """Returns the UnreadableBatch for the bytes `data`. `offset` is the first offset that the reader wants.
 
-    `following` is the base offset of the batch behind, where the same fetch brought one. Nothing vouches for the header
-    of a `corrupt` batch: see `_corrupt_end`.
+    `following` is the base offset of the next batch, if the same fetch brought it. The header of a `corrupt` batch may
+    be wrong: see `_corrupt_end`.
     """
     is_sound = reason not in ("corrupt", "old_format")
     last, timestamp = offset, 0
@@ -141,9 +141,9 @@ def _end(header: Header) -> int:
 
 
 def _corrupt_end(header: Header, offset: int, following: int | None) -> int:
-    """The last offset that surely belongs to the batch: to pass over more would lose records that are well.
+    """Returns the last offset that certainly belongs to the corrupt batch. A larger one would lose good records.
 
-    A producer's batch has as many records as offsets. If both fields say the same, neither is damaged.
+    A producer's batch has as many records as offsets. If both fields agree, neither is damaged.
     """
     behind = None if following is None or following <= offset else following - 1
     if header.last_offset_delta + 1 != header.records:
@@ -152,7 +152,7 @@ def _corrupt_end(header: Header, offset: int, following: int | None) -> int:
 
 
 def corrupt_batch(topic: str, partition: int, offset: int, last_offset: int) -> UnreadableBatch:
-    """Nothing else of it is known: it may be read well elsewhere, or later."""
+    """Returns a corrupt batch of which only the offsets are known. Another replica may have good bytes of it."""
     return UnreadableBatch(
         topic=topic,
         partition=partition,
@@ -165,7 +165,7 @@ def corrupt_batch(topic: str, partition: int, offset: int, last_offset: int) -> 
 
 
 def next_offset(record: Any) -> int:
-    """Behind a record, or behind a batch that poses as one."""
+    """Returns the offset that follows a record, or an UnreadableBatch."""
     last: int = record.last_offset if isinstance(record, UnreadableBatch) else record.offset
     return last + 1
 
@@ -174,7 +174,7 @@ def next_offset(record: Any) -> int:
 
 
 def record_count(data: memoryview) -> int:
-    """As the batch's header says."""
+    """Returns the number of records that the batch's header states."""
     count: int = _COUNT.unpack_from(data, COUNT_AT)[0]
     return count
 
@@ -182,9 +182,10 @@ def record_count(data: memoryview) -> int:
 def pieces_of(
     batch: Any, data: memoryview, start: int, most_records: int, most_bytes: int = BATCH_BYTES
 ) -> Iterator[tuple[list[Any], int]]:
-    """The records of a batch from offset `start` on, a piece at a time, each piece with its cost in bytes.
+    """Yields the records of a batch from offset `start` on, in pieces, each piece with its cost in bytes.
 
-    `batch` is aiokafka's C batch, whose CRC is right, `data` its bytes. Raises Undecodable, perhaps after some pieces.
+    `batch` is aiokafka's C batch with a right CRC, and `data` has its bytes. Raises Undecodable, perhaps after some
+    pieces.
     """
     count = record_count(data)
     whole: bytes | bytearray | memoryview = data
@@ -194,7 +195,7 @@ def pieces_of(
     if len(whole) <= PIECE_BYTES and count <= most_records:
         try:
             found = [record for record in batch if record.offset >= start]
-        except Exception:  # noqa: BLE001  a name that is no UTF-8, or damage: record by record it shows
+        except Exception:  # noqa: BLE001  a name is not UTF-8, or the batch is damaged: _cut finds out which
             batch = DefaultRecordBatch(whole)
         else:
             yield found, cost(found, len(whole))
@@ -204,21 +205,26 @@ def pieces_of(
 
 
 def cost(records: Sequence[Any], size: int) -> int:
-    """Bytes that these records take as objects, at most: `size` in the batch, where what is no key and no value may be
-    headers of two bytes each."""
+    """Returns an upper bound of the bytes that the objects of these records take. In the batch they have `size` bytes.
+
+    The bound assumes that all bytes besides keys and values are headers of two bytes each.
+    """
     content = sum([len(record.key or b"") + len(record.value or b"") for record in records])
     return size + len(records) * RECORD_COST + max(0, size - content - 40 * len(records)) * HEADER_COST // 2
 
 
 def _cut(batch: Any, data: bytearray, count: int, start: int, most_records: int) -> Iterator[tuple[list[Any], int]]:
-    """Record by record. What precedes one that cannot be read is given: every reader stops at the same offset."""
+    """Yields pieces as `pieces_of` does, but reads record by record.
+
+    Yields all records before an unreadable one, so that every reader stops at the same offset.
+    """
     records = _Records(batch, data, count)
     found: list[Any] = []
     size = 0
     while True:
         try:
             record, length = next(records, (None, 0))
-        except Exception as error:  # aiokafka's decoder has errors of its own
+        except Exception as error:  # aiokafka's decoder raises many kinds
             if found:
                 yield found, size
             raise error if isinstance(error, Undecodable) else Undecodable("undecodable") from error
@@ -233,10 +239,10 @@ def _cut(batch: Any, data: bytearray, count: int, start: int, most_records: int)
 
 
 class _Records:
-    """Iterates over the records of an uncompressed batch, each with its bytes.
+    """Iterates over the records of an uncompressed batch, each with its length in bytes.
 
-    A record's own length says where the next one begins, for names that aiokafka's C code does not read, and for
-    records with too many headers.
+    It computes where each record begins. It needs this to read on with Python code behind a header name that
+    aiokafka's C code cannot read, and to count the headers of a large record before the record becomes objects.
     """
 
     def __init__(self, batch: Any, data: bytearray, count: int) -> None:
@@ -250,7 +256,7 @@ class _Records:
 
     def __next__(self) -> tuple[Any, int]:
         if self._index >= self._count:
-            next(self._records)  # ends; raises if something is left
+            next(self._records)  # raises StopIteration at the end of the batch, and an error if bytes are left
             raise Undecodable("undecodable")
         length, begin = decode_varint(self._data, self._position)
         if length > LARGE_RECORD_BYTES and _header_count(self._data, begin) > HEADERS_LIMIT:
@@ -265,7 +271,7 @@ class _Records:
 
 
 def _header_count(data: bytearray, position: int) -> int:
-    """Of the record whose attributes stand at `position`."""
+    """Returns the number of headers of the record whose attributes are at `position`."""
     position += 1
     for _ in range(2):  # timestamp and offset
         _, position = decode_varint(data, position)
@@ -281,7 +287,7 @@ _Into = Callable[[memoryview, memoryview], int]
 
 
 def uncompressed(data: memoryview, most_bytes: int = BATCH_BYTES) -> bytearray:
-    """The same batch with its records decompressed; its CRC is not made anew. Raises Undecodable."""
+    """Returns the batch with its records decompressed, and with the old CRC, which is wrong now. Raises Undecodable."""
     attributes = data[ATTRIBUTES_LOW_BYTE]
     into = _INTO.get(attributes & CODEC_MASK)
     if into is None:
@@ -293,7 +299,7 @@ def uncompressed(data: memoryview, most_bytes: int = BATCH_BYTES) -> bytearray:
             whole = _decompressed(into, packed, guess)
             break
         except cramjam.DecompressionError as error:
-            is_full = "buffer" in str(error)  # its words for a result that does not fit
+            is_full = "buffer" in str(error)  # cramjam says so if the result does not fit
             if guess >= most_bytes or not is_full:
                 raise Undecodable("too_large" if is_full else "undecodable") from error
         guess = min(most_bytes, guess * GUESS_GROWTH)
@@ -303,7 +309,7 @@ def uncompressed(data: memoryview, most_bytes: int = BATCH_BYTES) -> bytearray:
 
 
 def _decompressed(into: _Into, packed: memoryview, size: int) -> bytearray:
-    """Room for a batch's header, then what was packed. The memory of a large buffer is taken as it is written."""
+    """Returns space for a batch header, and the decompressed bytes. A large buffer takes memory only when written."""
     whole = bytearray(HEADER_BYTES + size)
     with memoryview(whole) as view, view[HEADER_BYTES:] as room:
         written = into(packed, room)
@@ -312,7 +318,7 @@ def _decompressed(into: _Into, packed: memoryview, size: int) -> bytearray:
 
 
 def _snappy_into(packed: memoryview, room: memoryview) -> int:
-    """Raw, or in the blocks of Java's xerial library; a block says its own decompressed size, which must fit."""
+    """Decompress raw snappy, or the blocks of Java's xerial library. Every block must fit into the rest of `room`."""
     if packed[: len(XERIAL_MAGIC)] != XERIAL_MAGIC:
         return int(cramjam.snappy.decompress_raw_into(packed, room))
     at, written = XERIAL_HEADER_BYTES, 0

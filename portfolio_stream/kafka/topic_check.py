@@ -1,6 +1,7 @@
-"""Holds the topics of a cluster against the rules: before a worker starts, and every few minutes while it runs.
+"""Checks the topics of a cluster against the rules: before a worker starts, and every two minutes while it runs.
 
-A setting may be changed under a running worker. One look alone ends none: what would is looked at again first.
+Somebody may change a setting under a running worker. A single look never ends the worker: it ends only if a second look
+finds the same fault.
 """
 
 import asyncio
@@ -18,21 +19,21 @@ from portfolio_stream.kafka.topics import Topic, TopicDescription, describe_topi
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 120.0  # a tenth of what half of the shortest delete.retention.ms leaves, and one small connection
+LOOK_SECONDS = 120.0  # short beside half of the shortest delete.retention.ms; a look costs one small connection
 CONFIRM_SECONDS = 5.0  # from a fault that ends a worker to the second look
 
-#: of a started admin client, for one look
+#: opens and closes an admin client for one look
 OpenAdmin = Callable[[], AbstractAsyncContextManager[Any]]
 
 
 async def find_faults(admin: Any, topics: Iterable[Topic]) -> tuple[Fault, ...]:
-    """Of those that exist, the topics' order kept."""
+    """Returns the faults of the topics that exist, in the order of `topics`."""
     wanted = tuple(topics)
     return _faults(wanted, await describe_topics(admin, [topic.name for topic in wanted]))
 
 
 async def check_present(admin: Any, topics: Iterable[Topic], bootstrap_servers: str) -> tuple[Fault, ...]:
-    """What only warns. Raises TopicMisconfigured for the first that refuses."""
+    """Returns the faults that only warn. Raises TopicMisconfigured for the first fault that refuses a topic."""
     faults = await find_faults(admin, topics)
     for fault in faults:
         if fault.verdict == "refuse":
@@ -42,15 +43,15 @@ async def check_present(admin: Any, topics: Iterable[Topic], bootstrap_servers: 
 
 def refusal(fault: Fault, bootstrap_servers: str) -> TopicMisconfigured:
     return TopicMisconfigured(
-        fault.topic, fault.setting, fault.found, fault.expected, fault.guarantee, fault.remedy(bootstrap_servers)
+        fault.topic, fault.setting, fault.found, fault.expected, fault.consequence, fault.remedy(bootstrap_servers)
     )
 
 
 class TopicCheck:
-    """Of one worker's topics. `begin`, then `run` beside the engine."""
+    """Checks the topics of one worker. Call `begin` before the engine starts, and `run` beside it."""
 
     def __init__(self, open_admin: OpenAdmin, topics: Iterable[Topic], bootstrap_servers: str) -> None:
-        #: how long the changelog keeps deletions (delete.retention.ms), as it was set when we looked last
+        #: how long the changelog keeps deletions (delete.retention.ms), as of the last look
         self.tombstone_seconds = 0.0
         self.faults: tuple[Fault, ...] = ()
         self._open_admin = open_admin
@@ -60,11 +61,11 @@ class TopicCheck:
 
     @property
     def findings(self) -> Mapping[tuple[str, str], str]:
-        """What is wrong, by topic and setting."""
+        """Describes each fault, by topic and setting."""
         return {(fault.topic, fault.setting): str(fault) for fault in self.faults}
 
     async def begin(self, admin: Any) -> None:
-        """All topics exist by now. Raises TopicMisconfigured for the first that refuses."""
+        """Check all topics; they exist by now. Raises TopicMisconfigured for the first fault that refuses a topic."""
         await answered(admin._client, lambda: self._begin(admin))
 
     async def _begin(self, admin: Any) -> None:
@@ -72,7 +73,7 @@ class TopicCheck:
         await self._look(admin)
 
     async def run(self) -> None:
-        """Until cancelled. Raises TopicMisconfigured for what ends a running worker."""
+        """Check until cancelled. Raises TopicMisconfigured for a confirmed fault that must end a running worker."""
         while True:
             await asyncio.sleep(CONFIRM_SECONDS if self._suspected else LOOK_SECONDS)
             try:
@@ -98,7 +99,7 @@ class TopicCheck:
         self._suspected = ending
 
     def _tell(self, faults: tuple[Fault, ...]) -> None:
-        """Each once."""
+        """Log each new fault, and each fault that is mended."""
         for fault in faults:
             if fault not in self.faults:
                 level = logging.ERROR if fault.verdict == "refuse" else logging.WARNING

@@ -1,13 +1,13 @@
-"""Every topic setting that a guarantee stands on: one literal table, and what of it a topic breaks.
+"""The topic settings that exactly-once depends on, as one literal table of rules, and the faults of a topic.
 
-- `refuse`: a worker does not start over it, and `topics create` makes nothing beside it. One that is found while a
-  worker runs ends that worker too if going on could lose, change or bring back something in silence (`ends_running`);
-  otherwise Kafka refuses the record when it comes, and its partition halts by name.
-- `warn`: the guarantee holds until something else fails as well, or an operator may want it so for a while (a full
-  disk). The worker names it and goes on.
+- `refuse`: with such a fault, no worker starts, and `topics create` creates nothing. A fault that appears while a
+  worker runs also ends the worker (`ends_running`) if the worker could silently lose, change or bring back data. With
+  any other fault Kafka refuses the affected record, and the record's partition halts with a reason.
+- `warn`: exactly-once holds until something else fails too, or an operator may want the setting for a while (a full
+  disk). The worker logs the fault and goes on.
 
-The right value is `bound`, or what the contract gives the topic (`Topic.configuration`); a rule about a setting that
-has neither does not apply. Nothing is ever changed here: the operator decides.
+The right value of a setting is the rule's `bound`, or else the contract's value (`Topic.configuration`). Without
+either, the rule does not apply. This module changes no topic: the operator decides.
 """
 
 from collections.abc import Iterator
@@ -37,8 +37,8 @@ class Rule(NamedTuple):
     comparison: Literal["exactly", "at least"]
     bound: str | None
     verdict: Verdict
-    #: what fails otherwise
-    guarantee: str
+    #: what fails with a wrong value
+    consequence: str
     ends_running: bool = False
 
 
@@ -46,9 +46,9 @@ RULES = (
     Rule("cleanup.policy", EVERY, "exactly", None, "refuse",
          "records that state, outputs or a replay need are deleted", ends_running=True),
     Rule("message.timestamp.type", WRITTEN, "exactly", None, "refuse",
-         "a broker's clock gets into outputs and state, and a replay gives other timestamps", ends_running=True),
-    # A tombstone must outlive a reading of the whole changelog, or not even a rebuild is safe: below that no rule of
-    # the worker's helps. 1,000,000 positions take 7 s (docs/operations.md), so half an hour is for 250 million.
+         "outputs and state get a broker's time as timestamp, and a replay gives other timestamps", ends_running=True),
+    # A tombstone must live longer than a worker takes to read the whole changelog. Otherwise even a rebuild can bring
+    # deleted rows back. 1,000,000 positions take 7 s (docs/operations.md), so half an hour is enough for 250 million.
     Rule("delete.retention.ms", CHANGELOG, "at least", HOUR_MS, "refuse",
          "deletions are forgotten before a worker has read them, and rows that were removed come back",
          ends_running=True),
@@ -59,17 +59,17 @@ RULES = (
     Rule("message.timestamp.after.max.ms", WRITTEN, "at least", None, "refuse",
          "a record with a timestamp of the future is refused when it comes, and its partition halts"),
     Rule("delete.retention.ms", CHANGELOG, "at least", None, "warn",
-         "a worker that was away for longer than half of it rebuilds its state"),
+         "a worker that was away for longer than half of this time rebuilds its state"),
     Rule("delete.retention.ms", PRICES, "at least", HOUR_MS, "warn",
-         "a worker that reads the prices meanwhile may keep a deleted one"),
+         "a worker that is reading the prices may keep a deleted price"),
     Rule("retention.ms", KEPT, "exactly", None, "warn",
          "history is deleted: verify cannot judge, and a source that is not read in time halts its partition"),
     Rule("retention.bytes", KEPT, "exactly", None, "warn",
          "history is deleted: verify cannot judge, and a source that is not read in time halts its partition"),
     Rule(REPLICATION_FACTOR, EVERY, "at least", None, "warn",
-         "fewer brokers than meant may fail before records are lost"),
+         "fewer brokers may fail before records are lost"),
     Rule(MIN_INSYNC_REPLICAS, EVERY, "at least", TWO_IN_SYNC, "warn",
-         "what was acknowledged stands on one broker alone, and is lost with it"),
+         "an acknowledged record may be on one broker alone, and is lost with that broker"),
     Rule("unclean.leader.election.enable", EVERY, "exactly", "false", "warn",
          "a broker that lacks committed records may become leader, and they are lost"),
 )  # fmt: skip
@@ -77,21 +77,21 @@ RULES = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fault:
-    """A topic's setting that breaks a rule."""
+    """A setting of a topic breaks a rule."""
 
     topic: str
     setting: str
     found: str
-    #: with "or more" where that is as good
+    #: the right value, with "or more" if more is right too
     expected: str
-    #: the value that mends it
+    #: the value to set
     right: str
     verdict: Verdict
-    guarantee: str
+    consequence: str
     ends_running: bool
 
     def command(self, bootstrap_servers: str) -> str | None:
-        """What mends it; None: no one command does."""
+        """Returns the command that mends the fault, or None if no single command does."""
         if self.setting in (REPLICATION_FACTOR, PARTITION_COUNT):
             return None
         return (
@@ -100,6 +100,7 @@ class Fault:
         )
 
     def remedy(self, bootstrap_servers: str) -> str:
+        """Returns the order to the operator, without a full stop."""
         command = self.command(bootstrap_servers)
         if command is not None:
             return f"run `{command}`"
@@ -108,11 +109,11 @@ class Fault:
         return f"if nothing in {self.topic} is needed, delete it and run `portfolio-stream topics create`"
 
     def __str__(self) -> str:
-        return f"topic {self.topic} has {self.setting} {self.found}, not {self.expected}: {self.guarantee}"
+        return f"topic {self.topic} has {self.setting} {self.found}, not {self.expected}: {self.consequence}"
 
 
 def faults_of(topic: Topic, found: TopicDescription) -> Iterator[Fault]:
-    """What refuses the topic first; of a setting that breaks two rules the graver one alone."""
+    """Yields the faults of a topic, those that refuse it first. A setting that breaks two rules has only the graver."""
     if found.partitions != topic.partitions:
         yield Fault(
             topic=topic.name,
@@ -121,7 +122,7 @@ def faults_of(topic: Topic, found: TopicDescription) -> Iterator[Fault]:
             expected=str(topic.partitions),
             right=str(topic.partitions),
             verdict="refuse",
-            guarantee="keys hash to other partitions than their state's",
+            consequence="keys hash to other partitions than their state's",
             ends_running=True,
         )
     named = set()
@@ -138,13 +139,13 @@ def faults_of(topic: Topic, found: TopicDescription) -> Iterator[Fault]:
             expected=f"{right} or more" if rule.comparison == "at least" else right,
             right=topic.configuration.get(rule.setting, right),
             verdict=rule.verdict,
-            guarantee=rule.guarantee,
+            consequence=rule.consequence,
             ends_running=rule.ends_running,
         )
 
 
 def _right(rule: Rule, topic: Topic, found: TopicDescription) -> str | None:
-    """None: the rule does not apply."""
+    """Returns the right value, or None if the rule does not apply to the topic."""
     if topic.role not in rule.roles:
         return None
     if rule.setting == REPLICATION_FACTOR:

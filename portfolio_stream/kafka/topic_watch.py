@@ -1,8 +1,8 @@
-"""Sees that the engine's topics are still the ones that it started with.
+"""Watches whether a topic of the engine was deleted, or deleted and made again.
 
-Kafka's Produce and Fetch name topics by name up to 4.0: one that was deleted and made again takes what is written for
-the old one without a word (KIP-516 gives topics ids). The writes of at most WATCH_SECONDS are in a wrong topic then;
-META keeps the changelog's id, so that no recovery takes them for a state.
+Up to Kafka 4.0, Produce and Fetch name a topic by its name. So a topic that was made again accepts the records for the
+old topic without an error; only the topic's id differs (KIP-516). The engine may write for WATCH_SECONDS into the
+wrong topic. META holds the changelog's id, so no recovery takes these records for state.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ outage_log = sparing(__name__)
 _metadata = schema("metadata", 12)
 
 WATCH_SECONDS = 2.0  # one small request
-#: a broker that has just started may not know a topic yet: that a worker runs with, and that it starts with
+#: how long a topic may be missing, for a running and for a starting worker: a fresh broker may not know it yet
 GONE_SECONDS, MISSING_SECONDS = 15.0, 2.0
 MISSING_POLL_SECONDS = 0.25
 
@@ -36,7 +36,7 @@ class Topic(NamedTuple):
 
 
 async def describe(client: Client, names: Collection[str]) -> dict[str, Topic]:
-    """Those that exist. Raises one of LOST or a KafkaError."""
+    """Returns the topics that exist, by name. Raises one of LOST or a KafkaError."""
     request = _metadata.MetadataRequest(
         topics=tuple(_metadata.MetadataRequestTopic(topic_id=None, name=name) for name in names),
         allow_auto_topic_creation=False,
@@ -57,7 +57,7 @@ class TopicWatch:
         self.topics: dict[str, Topic] = {}
 
     async def start(self) -> None:
-        """Raises TopicMissing after MISSING_SECONDS."""
+        """Remember the topics' ids. Raises TopicMissing if a topic is still missing after MISSING_SECONDS."""
         deadline = time.monotonic() + MISSING_SECONDS
         while True:
             self.topics = await describe(self._client, self._names)
@@ -69,7 +69,7 @@ class TopicWatch:
             await asyncio.sleep(MISSING_POLL_SECONDS)
 
     async def run(self) -> None:
-        """Until cancelled. Raises TopicReplaced, or TopicMissing after GONE_SECONDS."""
+        """Watch until cancelled. Raises TopicReplaced, or TopicMissing if a topic is missing for GONE_SECONDS."""
         seen = dict.fromkeys(self._names, time.monotonic())
         while True:
             await asyncio.sleep(WATCH_SECONDS)

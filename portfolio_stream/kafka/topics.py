@@ -1,4 +1,4 @@
-"""Topics of any cluster: describe what is there, make what is missing."""
+"""Describe the topics of a cluster, and create missing ones."""
 
 import asyncio
 import time
@@ -21,18 +21,18 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from portfolio_stream.errors import TopicMissing
 
-VISIBLE_SECONDS, VISIBLE_POLL_SECONDS = 60.0, 0.02  # some 50 ms on an idle machine; nothing tells when
-FOREVER = "9223372036854775807"  # Long.MAX: a source record's odd clock must not block its partition for ever
-#: of what we write: the timestamps are ours, and none is refused
+VISIBLE_SECONDS, VISIBLE_POLL_SECONDS = 60.0, 0.02  # it takes some 50 ms on an idle machine
+FOREVER = "9223372036854775807"  # Long.MAX: no odd timestamp of a source record may block its partition for ever
+#: settings of the topics that workers write: the workers set the timestamps, and Kafka refuses none
 ANY_TIMESTAMP = {
     "message.timestamp.type": "CreateTime",
     "message.timestamp.before.max.ms": FOREVER,
     "message.timestamp.after.max.ms": FOREVER,
 }
-WEEK_MS = str(7 * 24 * 3600 * 1000)  # tombstones outlive any reasonable absence of a store
+WEEK_MS = str(7 * 24 * 3600 * 1000)  # longer than any store is reasonably away
 
 
-#: what a topic is to a worker: `topic_rules` has other rules for each
+#: what a worker uses a topic for: `topic_rules` has other rules for each role
 Role = Literal["source", "output", "changelog", "prices"]
 
 
@@ -43,26 +43,26 @@ class Topic:
     partitions: int
     replication_factor: int
     configuration: Mapping[str, str]
-    #: a worker makes it if it is missing
+    #: whether a worker creates the topic if it is missing
     made_by_worker: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TopicDescription:
-    """A topic as the cluster has it."""
+    """A topic that exists in the cluster."""
 
     name: str
     partitions: int
     replication_factor: int
-    #: every setting, the broker's defaults included
+    #: every setting, also those that have the broker's default
     configuration: Mapping[str, str]
     is_internal: bool = False
 
 
 async def describe_topics(admin: Any, names: Iterable[str] | None = None) -> dict[str, TopicDescription]:
-    """The topics that exist, by name, of those named; None: all. What does not exist is left out.
+    """Returns the descriptions of the named topics, or of all topics if `names` is None. A missing topic is left out.
 
-    Two brokers are asked: a topic that one of them does not know yet, or any more, does not exist.
+    Two brokers may answer. A topic that one of them does not know counts as missing.
     """
     wanted = None if names is None else list(names)
     found = {}
@@ -87,7 +87,7 @@ async def describe_topics(admin: Any, names: Iterable[str] | None = None) -> dic
 
 
 async def create_missing(admin: Any, topics: Iterable[Topic]) -> tuple[str, ...]:
-    """Make the topics that do not exist; returns the names of those made, also when another process races with us."""
+    """Create the missing topics and return their names. A topic that another process creates meanwhile is left out."""
     wanted = tuple(topics)
     present = await describe_topics(admin, [topic.name for topic in wanted])
     missing = [topic for topic in wanted if topic.name not in present]
@@ -106,9 +106,10 @@ async def create_missing(admin: Any, topics: Iterable[Topic]) -> tuple[str, ...]
 
 
 async def _until_visible(admin: Any, names: list[str]) -> None:
-    """The controller answers before the brokers know the topics: a command that follows would not find them.
+    """Wait until every broker knows the topics. Raises TopicMissing after VISIBLE_SECONDS.
 
-    Every broker is asked, as what follows asks any of them; one that does not answer misleads nobody.
+    The controller answers before the brokers know the topics, and the next command may ask any broker. A broker that
+    does not answer is passed over.
     """
     deadline = time.monotonic() + VISIBLE_SECONDS
     for node in [broker.nodeId for broker in admin._client.cluster.brokers()]:
@@ -127,7 +128,7 @@ async def _known_by(admin: Any, node: int, names: list[str]) -> set[str]:
 
 
 def _question(names: list[str] | None) -> MetadataRequest:
-    """The admin client's own lets a broker with auto.create.topics.enable make what is asked for, and wrongly."""
+    """A metadata request that creates no topic. The admin client's own request lets a broker auto-create it."""
     return MetadataRequest(names, allow_auto_topic_creation=False)
 
 

@@ -1,9 +1,9 @@
-"""Kafka requests as kio messages over aiokafka's own client: its connections, metadata, SASL and SSL.
+"""Sends requests as kio messages over aiokafka's client, with its connections, metadata, SASL and SSL.
 
-aiokafka speaks TxnOffsetCommit v0, OffsetFetch v3 and no KIP-848; kio carries every version of Kafka's own schemas. A
-broker answers the requests of one connection one by one, so each `lane` has a connection of its own: heartbeats must
-never queue behind a Fetch or a Produce. aiokafka's request shape is internal to it: its own
-contract test (tests/integration/test_wire.py) holds it.
+aiokafka has only TxnOffsetCommit v0 and OffsetFetch v3, and nothing of KIP-848. kio has every version of Kafka's own
+schemas. A broker answers the requests of one connection one after the other, so each `Lane` has its own connection: a
+heartbeat must never wait behind a Fetch or a Produce. `_Call` depends on the internals of aiokafka's requests; a
+contract test (tests/integration/test_wire.py) checks them.
 """
 
 import io
@@ -23,7 +23,7 @@ Node = NewType("Node", int)
 
 
 class Lane(Enum):
-    """Which connection a request travels on."""
+    """Names the connection that a request travels on."""
 
     TRANSACTION = "transaction"
     OFFSETS = "offsets"
@@ -33,7 +33,7 @@ class Lane(Enum):
 
 
 def schema(api: str, version: int, kind: str = "request") -> Any:
-    """kio's module of one message, e.g. schema("end_txn", 5).EndTxnRequest."""
+    """Returns kio's module of one message, e.g. schema("end_txn", 5).EndTxnRequest."""
     return import_module(f"kio.schema.{api}.v{version}.{kind}")
 
 
@@ -59,7 +59,7 @@ def _serialized(entity: Any) -> bytes:
 
 
 class _Reply:
-    """How a request's answer is read; aiokafka calls its request's RESPONSE_TYPE.decode(frame)."""
+    """Reads the answer to a request: aiokafka calls RESPONSE_TYPE.decode(frame) of the request."""
 
     def __init__(self, kind: Any) -> None:
         self.kind = kind
@@ -69,7 +69,10 @@ class _Reply:
 
 
 class _Call:
-    """One kio request, shaped as AIOKafkaConnection.send() wants it. No cycle: it may hold a megabyte."""
+    """A kio request with the methods that AIOKafkaConnection.send() calls.
+
+    A call has no reference cycle, so its memory (perhaps a megabyte) is freed at once.
+    """
 
     def __init__(self, entity: Any) -> None:
         self.entity = entity
@@ -102,12 +105,12 @@ class _Call:
 
 
 async def call(client: Client, node: Node, lane: Lane, request: Any) -> Any:
-    """The broker's answer; raises one of LOST if there is none."""
+    """Returns the broker's answer. Raises one of LOST if no answer comes."""
     return await client.send(node, _Call(request), group=lane.value)
 
 
 class Coordinators:
-    """Where the group's and the transactional id's coordinators are, looked up once and again after they moved."""
+    """The coordinators of the group and of the transactional id. Each is looked up once, and again after `forget`."""
 
     def __init__(self, client: Client, group: str, transactional_id: str) -> None:
         self._client = client
@@ -131,7 +134,7 @@ class Coordinators:
 
 
 async def require_features(client: Client) -> None:
-    """Raises BrokerTooOld unless the cluster's finalized features carry transactions v2 and the new group protocol."""
+    """Raises BrokerTooOld unless the cluster's finalized features have transactions v2 and the new group protocol."""
     versions = schema("api_versions", 4)
     request = versions.ApiVersionsRequest(client_software_name="portfolio-stream", client_software_version="1")
     reply = await call(client, Node(client.get_random_node()), Lane.TRANSACTION, request)
