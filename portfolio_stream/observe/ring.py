@@ -11,6 +11,7 @@ import time
 from collections import deque
 from itertools import islice
 from typing import NamedTuple, Protocol, TypeVar
+from uuid import uuid4
 
 from portfolio_stream.observe.events import WorkerEvent
 
@@ -31,6 +32,8 @@ class Told(NamedTuple):
 class EventRing:
     def __init__(self, capacity: int = KEPT_EVENTS) -> None:
         self._told: deque[Told] = deque(maxlen=capacity)
+        #: another one after each start: numbers begin anew then
+        self.process = uuid4().hex
         #: of the newest event; 0: none was told
         self.sequence = 0
         #: monotonic seconds of the last event of a kind that repeats

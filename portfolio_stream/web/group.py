@@ -18,7 +18,7 @@ import msgspec
 from portfolio_stream.kafka.group import Offsets
 from portfolio_stream.kafka.members import Owner
 from portfolio_stream.observe.rates import WINDOW_SECONDS, Counted, Meter
-from portfolio_stream.web.status import WorkerStatus
+from portfolio_stream.web.status import LATEST_EVENTS, WorkerStatus
 from portfolio_stream.web.verdict import NOT_AUDITED, Audit
 
 FORGOTTEN_SECONDS = 600.0  # how long a worker that is gone is shown
@@ -95,6 +95,19 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int
 
 
+class EventRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that a worker told."""
+
+    worker: str
+    #: another one after each start of the worker
+    process: str
+    sequence: int
+    #: milliseconds since 1970, by the worker's clock
+    time: int
+    level: str
+    text: str
+
+
 class GroupState(msgspec.Struct, frozen=True, kw_only=True):
     served_by: str
     #: a reader has signed in, and may sign out
@@ -105,6 +118,8 @@ class GroupState(msgspec.Struct, frozen=True, kw_only=True):
     partitions: tuple[PartitionRow, ...]
     totals: Totals
     audit: Audit
+    #: the latest ones of all workers that answer, newest first
+    events: tuple[EventRow, ...] = ()
 
 
 @dataclass(slots=True)
@@ -190,6 +205,7 @@ class Ledger:
             partitions=tuple(partitions),
             totals=self._totals([row.lag for row in partitions]),
             audit=audit,
+            events=self._latest_events(),
         )
 
     def _take_over(self, seen: Collection[Owner]) -> None:
@@ -205,6 +221,23 @@ class Ledger:
         owners = owners_of([known.look for known in self._known.values()], foreign)
         count = max(count, 1 + max(owners, default=-1))
         return [_partition_row(partition, owners.get(partition), offsets) for partition in range(count)]
+
+    def _latest_events(self) -> tuple[EventRow, ...]:
+        rows = [
+            EventRow(
+                worker=answer.worker,
+                process=answer.process,
+                sequence=event.sequence,
+                time=event.time,
+                level=event.level,
+                text=event.text,
+            )
+            for known in self._known.values()
+            if isinstance(answer := known.look.answer, WorkerStatus)
+            for event in answer.latest_events
+        ]
+        rows.sort(key=lambda row: (row.time, row.worker, row.sequence), reverse=True)
+        return tuple(rows[:LATEST_EVENTS])
 
     def _totals(self, lags: Sequence[int | None]) -> Totals:
         meter = self._meter

@@ -20,6 +20,8 @@ from portfolio_stream.http.sign_in import LOGIN, LOGOUT, SignIn
 from portfolio_stream.observe.pulse import Pulse
 from portfolio_stream.settings import SHORTEST_TOKEN, Settings
 from portfolio_stream.web.census import Census
+from portfolio_stream.web.events import PATH as EVENTS_PATH
+from portfolio_stream.web.events import Events
 from portfolio_stream.web.fanout import Fanout
 from portfolio_stream.web.forwarding import Forwarding
 from portfolio_stream.web.health import Health, lag_of
@@ -115,6 +117,7 @@ class WebServer:
         app.on_response_prepare.append(_with_headers)
         app.add_routes(
             [
+                web.get(EVENTS_PATH, Events(engine).show),
                 web.get("/metrics", Metrics(engine, self._pulse, self._prices, self._roll).scrape),
                 web.get(PARTITIONS_PATH, operations.partitions),
                 web.post(f"{ONE_PARTITION_PATH}/retry", operations.retry),

@@ -1,7 +1,6 @@
 """GET /worker: what one worker says of itself. Whoever shows the group asks every member for it, one hop."""
 
 import time
-from uuid import uuid4
 
 import msgspec
 from aiohttp import web
@@ -9,10 +8,13 @@ from aiohttp import web
 from portfolio_stream.decoding import WireCount, WirePartition
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.http.problem import json_response
+from portfolio_stream.observe.ring import Told
+from portfolio_stream.web.events import level_name
 from portfolio_stream.web.health import Group, readiness
 from portfolio_stream.web.metrics import VERSION
 
 PATH = "/worker"
+LATEST_EVENTS = 20  # GET /events has more
 
 
 class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,6 +25,17 @@ class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
     #: of a halted one: the record that an operator must look at, and why
     offset: WireCount | None = None
     reason: str | None = None
+
+
+class LatestEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """The text form of an event, as the worker's log has it."""
+
+    sequence: WireCount
+    #: milliseconds since 1970, by the worker's clock
+    time: WireCount
+    #: info, warning or error
+    level: str
+    text: str
 
 
 class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +59,10 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     #: events by the seconds from their record's timestamp to their commit: upper bounds, counts, one more above all
     latency_bounds: tuple[float, ...]
     latency_counts: tuple[WireCount, ...]
+    #: changelog records replayed in recoveries
+    replayed: WireCount = 0
+    #: oldest first
+    latest_events: tuple[LatestEvent, ...] = ()
 
 
 class Status:
@@ -53,16 +70,15 @@ class Status:
         self._engine = engine
         self._group = group
         self._address = address
-        self._process = uuid4().hex
         self._started = time.monotonic()
 
     def now(self) -> WorkerStatus:
-        statistics = self._engine.statistics
-        ready = readiness(self._engine)
+        engine, statistics = self._engine, self._engine.statistics
+        ready = readiness(engine)
         return WorkerStatus(
-            worker=self._engine.identity.instance_id,
+            worker=engine.identity.instance_id,
             address=self._address,
-            process=self._process,
+            process=engine.events.process,
             version=VERSION,
             uptime_seconds=round(time.monotonic() - self._started, 3),
             reasons=(*ready.reasons, *self._group.reasons()),
@@ -71,8 +87,10 @@ class Status:
             commits=statistics.commits,
             rejected=statistics.rejected,
             drops=statistics.drops.total(),
+            replayed=statistics.replayed,
             latency_bounds=statistics.latencies.bounds,
             latency_counts=tuple(statistics.latencies.counts),
+            latest_events=tuple(map(_latest, engine.events.latest(LATEST_EVENTS))),
         )
 
     def _partition(self, partition: int, state: str) -> PartitionStatus:
@@ -83,3 +101,10 @@ class Status:
 
     async def show(self, request: web.Request) -> web.Response:
         return json_response(self.now())
+
+
+def _latest(told: Told) -> LatestEvent:
+    event = told.event
+    return LatestEvent(
+        sequence=told.sequence, time=int(told.time * 1000), level=level_name(event.level), text=event.text()
+    )

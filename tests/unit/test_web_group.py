@@ -22,14 +22,21 @@ from portfolio_stream.web import verdict
 from portfolio_stream.web.group import FORGOTTEN_SECONDS, GroupState, Ledger, Look, Silence, WorkerRow
 from portfolio_stream.web.roll import Roll
 from portfolio_stream.web.routing import Routing
-from portfolio_stream.web.status import PATH, PartitionStatus, Status, WorkerStatus
+from portfolio_stream.web.status import LATEST_EVENTS, PATH, LatestEvent, PartitionStatus, Status, WorkerStatus
 from portfolio_stream.web.watch import Watch
 from tests.unit.web_fakes import FakeCoordinator, FakeEngine, get, listening, serving
 
 GONE = Silence("gone", "nobody listens there")
 
 
-def told(name: str, *partitions: int, process: str = "1", events: int = 0, state: str = "running") -> WorkerStatus:
+def told(
+    name: str,
+    *partitions: int,
+    process: str = "1",
+    events: int = 0,
+    state: str = "running",
+    told_at: tuple[int, ...] = (),
+) -> WorkerStatus:
     """A status with every event between 10 and 20 milliseconds."""
     return WorkerStatus(
         worker=name,
@@ -45,6 +52,7 @@ def told(name: str, *partitions: int, process: str = "1", events: int = 0, state
         drops=1,
         latency_bounds=(0.01, 0.02),
         latency_counts=(0, events, 0),
+        latest_events=tuple(LatestEvent(sequence=at, time=at, level="info", text=f"event {at}") for at in told_at),
     )
 
 
@@ -108,6 +116,14 @@ def test_worker_that_comes_late_makes_no_peak(feed: Feeding) -> None:
     again = feed(look("w1", told("w1", 0, process="2", events=7)), look("w2", told("w2", 1, events=9_000_100)))
     assert 100.0 == again.totals.events_per_second
     assert ([1, 0], 1) == ([row.restarts for row in again.workers], again.totals.restarts)
+
+
+def test_latest_events_of_all_workers(feed: Feeding) -> None:
+    """By time, newest first, and no more than a page shows; those of a worker that does not answer are not known."""
+    state = feed(look("w1", told("w1", told_at=tuple(range(0, 60, 2)))), look("w2", told("w2", told_at=(3, 57))))
+    assert [("w1", 58), ("w2", 57), ("w1", 56)] == [(row.worker, row.time) for row in state.events[:3]]
+    assert LATEST_EVENTS == len(state.events)
+    assert [57, 3] == [row.time for row in feed(look("w1", GONE), look("w2", told("w2", told_at=(3, 57)))).events]
 
 
 def test_nobody_looked_for_a_while(feed: Feeding) -> None:

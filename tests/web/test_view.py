@@ -14,6 +14,7 @@ import pytest_asyncio
 from axe_playwright_python.async_playwright import Axe
 
 from portfolio_stream.exactly_once.recovery import Halted
+from portfolio_stream.observe.events import MemberJoined, PartitionStopped
 from portfolio_stream.records.outputs import dead_letter
 from portfolio_stream.web import live
 from portfolio_stream.web.server import WebServer
@@ -110,6 +111,21 @@ async def test_group_is_shown(group: Group, viewer: Viewer) -> None:
     assert [] == viewer.complaints()
 
 
+async def test_latest_events_are_shown(group: Group, viewer: Viewer) -> None:
+    """Of all workers, newest first, at most 20; the table passes the accessibility rules."""
+    for epoch in range(25):
+        group.engines[0].events.tell(MemberJoined(epoch=epoch))
+    await viewer.page.goto(group.url())
+    await viewer.see("#worker-events tr", re.compile(r"w1\s+info\s+membership joined epoch=24"))
+    group.engines[1].events.tell(PartitionStopped(partition=5, offset=17, reason="the fold failed"))
+    text = "partition stopped partition=5 offset=17 reason=the fold failed"
+    await viewer.see("#worker-events tr:first-child", re.compile(rf"w2\s+error\s+{text}"))
+    assert 20 == await viewer.page.locator("#worker-events tr").count()
+    await viewer.page.wait_for_selector("#worker-events tr:last-child >> text=epoch=6")
+    assert [] == (await Axe().run(viewer.page)).response["violations"]
+    assert [] == viewer.complaints()
+
+
 async def test_rates_follow_the_counters(group: Group, viewer: Viewer) -> None:
     """Rates follow the counters. They have units, percentiles and charts."""
     await viewer.page.goto(group.url())
@@ -131,12 +147,13 @@ async def test_hostile_data_stays_text(group: Group, viewer: Viewer) -> None:
     """Hostile keys, codes, messages, reasons, names and addresses are shown as text and run no code."""
     group.engines[1].halted[4] = Halted(partition=4, offset=1, reason=HOSTILE)
     group.engines[1].running.discard(4)
+    group.engines[1].events.tell(PartitionStopped(partition=4, offset=1, reason=HOSTILE))
     group.coordinator.members |= {f"{HOSTILE}@javascript:alert(1)": (), 'w3@127.0.0.1:1/"onclick=x': ()}
     await viewer.page.goto(group.url())
     group.tail.put_nowait(("dead-letters", (letter(HOSTILE.encode(), HOSTILE, HOSTILE),)))
     hostile_output = OUTPUT.replace(b"P1", HOSTILE.replace('"', '\\"').replace("\0", "").encode())
     group.tail.put_nowait(("outputs", Outputs(records=(output(hostile_output),), sampled=False)))
-    for place in ("#partitions tr", "#workers tr", "#letters tr", "#outputs tr"):
+    for place in ("#partitions tr", "#workers tr", "#worker-events tr", "#letters tr", "#outputs tr"):
         await viewer.see(place, "<script>document.title=2</script>&amp;")
     assert "portfolio-stream" == await viewer.page.title()
     assert 0 == await viewer.page.locator("img, main script, [onerror], [onclick]").count()
