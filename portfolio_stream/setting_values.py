@@ -1,7 +1,7 @@
 """The kinds of settings. Options, environment variables and Faust's options are all read by these.
 
-A `Kind` turns text into a value. It raises ValueError only if the text is not what `expected` says. No kind asks the
-network.
+A `SettingKind` turns text into a value. It raises ValueError only if the text is not what `expected` says. No kind asks
+the network.
 """
 
 import re
@@ -23,7 +23,7 @@ _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _KAFKAS_OWN = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
 
 
-class Kind(NamedTuple):
+class SettingKind(NamedTuple):
     """`read` turns text into the value, or raises ValueError. If `is_secret`, no message may show the text."""
 
     expected: str
@@ -31,22 +31,22 @@ class Kind(NamedTuple):
     is_secret: bool = False
 
 
-def matching(pattern: str, expected: str, *, is_secret: bool = False) -> Kind:
+def matching(pattern: str, expected: str, *, is_secret: bool = False) -> SettingKind:
     """Returns a kind whose value is the text itself. The whole text must match."""
     compiled = re.compile(pattern)
-    return Kind(expected, lambda text: _checked(text, compiled.fullmatch(text) is not None), is_secret)
+    return SettingKind(expected, lambda text: _checked(text, compiled.fullmatch(text) is not None), is_secret)
 
 
-def whole_number(low: int, high: int) -> Kind:
+def whole_number(low: int, high: int) -> SettingKind:
     def read(text: str) -> int:
         is_number = text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
         return int(_checked(text, is_number and low <= int(text) <= high))
 
-    return Kind(f"a whole number from {low} to {high}", read)
+    return SettingKind(f"a whole number from {low} to {high}", read)
 
 
-def one_of(*allowed: str) -> Kind:
-    return Kind(f"one of {', '.join(allowed)}", lambda text: _checked(text, text in allowed))
+def one_of(*allowed: str) -> SettingKind:
+    return SettingKind(f"one of {', '.join(allowed)}", lambda text: _checked(text, text in allowed))
 
 
 def _checked(text: str, is_right: bool) -> str:
@@ -135,26 +135,28 @@ def _log_file(text: str) -> str:
         raise ValueError from None
 
 
-ADDRESS = Kind("host:port, such as 10.0.0.7:6066 or [::1]:6066", _address)
-ADDRESSES = Kind("host:port, or several joined by commas without spaces, such as kafka-1:9092,[::1]:9092", _addresses)
-WEB_ADDRESS = Kind("a worker's address, such as http://127.0.0.1:6066", _web_address)
-HOST = Kind("a host name or an IP address, without brackets and without a port", _host)
+ADDRESS = SettingKind("host:port, such as 10.0.0.7:6066 or [::1]:6066", _address)
+ADDRESSES = SettingKind(
+    "host:port, or several joined by commas without spaces, such as kafka-1:9092,[::1]:9092", _addresses
+)
+WEB_ADDRESS = SettingKind("a worker's address, such as http://127.0.0.1:6066", _web_address)
+HOST = SettingKind("a host name or an IP address, without brackets and without a port", _host)
 PORT = whole_number(1, LAST_PORT)
-TOPIC = Kind("a topic's name: at most 249 of A-Z a-z 0-9 . _ -, and none of Kafka's own", _topic)
+TOPIC = SettingKind("a topic's name: at most 249 of A-Z a-z 0-9 . _ -, and none of Kafka's own", _topic)
 #: for commands that only read a topic's description
-ANY_TOPIC = Kind("a topic's name: at most 249 of A-Z a-z 0-9 . _ -", _any_topic)
+ANY_TOPIC = SettingKind("a topic's name: at most 249 of A-Z a-z 0-9 . _ -", _any_topic)
 GROUP = matching(  # GROUP-changelog is a topic: its name has at most 249 characters
     r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", "at most 200 of A-Z a-z 0-9 . _ -, beginning with a letter or a digit"
 )
 NAME = matching(  # the name of a folder, and a part of client ids
     r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "at most 64 of A-Z a-z 0-9 . _ -, beginning with a letter or a digit"
 )
-FOLDER = Kind("a folder, or a place where one can be made", _folder)
-FILE = Kind("a file's path without control characters", _printable)
-UTF8 = Kind("UTF-8", _utf8)
-LOG_FILE = Kind("a file that this user can write", _log_file)
-TEXT = Kind("text without control characters", _printable)
-PASSWORD = Kind("UTF-8 without control characters", _printable, is_secret=True)
+FOLDER = SettingKind("a folder, or a place where one can be made", _folder)
+FILE = SettingKind("a file's path without control characters", _printable)
+UTF8 = SettingKind("UTF-8", _utf8)
+LOG_FILE = SettingKind("a file that this user can write", _log_file)
+TEXT = SettingKind("text without control characters", _printable)
+PASSWORD = SettingKind("UTF-8 without control characters", _printable, is_secret=True)
 TOKEN = matching(  # an HTTP header changes any other text
     r"[!-~](?:[ -~]*[!-~])?", "printable ASCII characters, without spaces at its ends", is_secret=True
 )

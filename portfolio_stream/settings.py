@@ -26,7 +26,7 @@ from portfolio_stream.setting_values import (
     TEXT,
     TOKEN,
     TOPIC,
-    Kind,
+    SettingKind,
     one_of,
     whole_number,
 )
@@ -44,7 +44,7 @@ MEANT_FOR = {
 }
 
 #: the legal values of each field of Settings; the variable is PORTFOLIO_ and the field's name
-KINDS: Mapping[str, Kind] = {
+KINDS: Mapping[str, SettingKind] = {
     "bootstrap_servers": ADDRESSES,
     "group": GROUP,
     "input_topic": TOPIC,
@@ -64,7 +64,7 @@ KINDS: Mapping[str, Kind] = {
     "deduplication_window": whole_number(1, 10_000_000),
 }
 #: the legal values of each field of Security
-SECURITY_KINDS: Mapping[str, Kind] = {
+SECURITY_KINDS: Mapping[str, SettingKind] = {
     "protocol": one_of(*PROTOCOLS),
     "sasl_mechanism": one_of(*MECHANISMS),
     "sasl_username": TEXT,
@@ -163,7 +163,7 @@ class Settings:
         return settings
 
 
-def read_value(name: str, text: str, kind: Kind) -> Any:
+def read_value(name: str, text: str, kind: SettingKind) -> Any:
     """Returns the value of the option or variable `name`. Raises InvalidSetting, which names the option or variable."""
     try:
         return kind.read(text)
@@ -176,7 +176,7 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     return sorted(name for name in environment if name.startswith(PREFIX) and name not in VARIABLES)
 
 
-def _read(environment: Mapping[str, str], name: str, kind: Kind) -> Any:
+def _read(environment: Mapping[str, str], name: str, kind: SettingKind) -> Any:
     """Returns the variable's value, or None if the variable is not set or is empty."""
     text = environment.get(name)
     return read_value(name, text, kind) if text else None

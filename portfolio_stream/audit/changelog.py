@@ -11,15 +11,15 @@ from portfolio_stream.audit.anomaly import Anomaly
 from portfolio_stream.audit.history import (
     DECISION_KEY,
     META_KEY,
+    ChangelogEntry,
     Decision,
-    Entry,
     Found,
     TableComparison,
     decided_source,
     read_decision,
     read_meta,
 )
-from portfolio_stream.audit.replay import Replay
+from portfolio_stream.audit.replay import SourceReplay
 from portfolio_stream.audit.state_anomalies import DECISION_CHECKS, TABLE_CHECKS
 from portfolio_stream.audit.tables import INDEX_KEY, decode_value
 
@@ -52,20 +52,20 @@ class Suspects(Generic[K]):
         return proven
 
 
-class Changelog:
-    def __init__(self, topic: str, partition: int, replay: Replay) -> None:
+class ChangelogAudit:
+    def __init__(self, topic: str, partition: int, replay: SourceReplay) -> None:
         self.topic = topic
         #: the newest; None: there is none
-        self.meta: Entry | None = None
+        self.meta: ChangelogEntry | None = None
         #: since the last comparison; see Place
-        self.went_back: list[tuple[Entry, int]] = []
+        self.went_back: list[tuple[ChangelogEntry, int]] = []
         self._partition = partition
         self._replay = replay
         self._highest = 0
         #: keys and values that were not judged yet
-        self._decisions: list[tuple[bytes, Entry]] = []
-        self._waiting: list[tuple[bytes, Entry]] = []
-        self._changes: dict[bytes, Entry | None] = {}
+        self._decisions: list[tuple[bytes, ChangelogEntry]] = []
+        self._waiting: list[tuple[bytes, ChangelogEntry]] = []
+        self._changes: dict[bytes, ChangelogEntry | None] = {}
         #: what was found at the last cut of keys that differed there
         self._differing: dict[bytes, Found | None] = {}
         self._suspects: Suspects[bytes] = Suspects()
@@ -79,15 +79,17 @@ class Changelog:
         changes = self._changes
         for record in records:
             key = record.key or b""
-            entry = None if record.value is None else Entry(record.offset, record.value)
+            entry = None if record.value is None else ChangelogEntry(record.offset, record.value)
             if key == META_KEY:
                 self._read_meta(entry)
             elif key.startswith(DECISION_KEY):
-                self._read_decision(key, entry or Entry(record.offset, b""))  # a deletion is none that can be read
+                self._read_decision(
+                    key, entry or ChangelogEntry(record.offset, b"")
+                )  # a deletion is none that can be read
             elif not key.startswith(INDEX_KEY):
                 changes[key] = entry
 
-    def _read_meta(self, entry: Entry | None) -> None:
+    def _read_meta(self, entry: ChangelogEntry | None) -> None:
         self.meta = entry
         meta = None if entry is None else read_meta(entry.value)
         if entry is None or meta is None:
@@ -96,7 +98,7 @@ class Changelog:
             self.went_back.append((entry, self._highest))
         self._highest = max(self._highest, meta.offset)
 
-    def _read_decision(self, key: bytes, entry: Entry) -> None:
+    def _read_decision(self, key: bytes, entry: ChangelogEntry) -> None:
         self._decisions.append((key, entry))
         source, decided = decided_source(key), read_decision(entry.value)
         if source is not None and decided is not None:

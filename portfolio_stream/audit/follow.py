@@ -24,7 +24,7 @@ PASSING = (CannotVerifyYet, PartitionUnreadable, KafkaError, OSError)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
+class FollowPlan:
     #: seconds from one pass's start to the next one's
     interval: float
     #: do not end at the first violation
@@ -33,7 +33,7 @@ class Plan:
     find_workers: Workers
 
 
-async def follow(settings: Settings, plan: Plan, board: Board, report: Callable[[], None]) -> None:
+async def follow(settings: Settings, plan: FollowPlan, board: Board, report: Callable[[], None]) -> None:
     """Until a violation ends it, or for ever. `report` is called after each pass.
 
     Raises CannotVerify, TopicMissing, or what `connected` raises for the first connection.
@@ -53,7 +53,7 @@ async def follow(settings: Settings, plan: Plan, board: Board, report: Callable[
             await asyncio.sleep(max(0.0, start + plan.interval - time.monotonic()))
 
 
-async def _pass(audits: Sequence[PartitionAudit], asker: Asker, plan: Plan, board: Board) -> None:
+async def _pass(audits: Sequence[PartitionAudit], asker: Asker, plan: FollowPlan, board: Board) -> None:
     topic_id: str | None = None
     for audit in audits:
         anomalies = await audit.run(topic_id)

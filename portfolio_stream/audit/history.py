@@ -15,7 +15,7 @@ from portfolio_stream.kafka.record_batches import Reason
 from portfolio_stream.records.outputs import ERROR_OFFSET, ERROR_PARTITION
 
 Noun = Literal["output", "dead_letter"]
-Headers = tuple[tuple[str, bytes | None], ...]
+EffectHeaders = tuple[tuple[str, bytes | None], ...]
 
 META_KEY = b"\x00META"  # the changelog's reserved keys: no table has an empty name
 DECISION_KEY = b"\x00SKIP"  # and a source offset, 8 bytes big-endian: an operator moved that record to the dead letters
@@ -23,7 +23,7 @@ DECISION_OFFSET_BYTES = 8
 META_VERSION = 1
 
 
-class Offsets:
+class OffsetSet:
     """A set of offsets, a bit each: all of a million are 125 KB."""
 
     __slots__ = ("_bits",)
@@ -57,7 +57,7 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     timestamp: int
     key: bytes | None
     value: bytes | None
-    headers: Headers = ()
+    headers: EffectHeaders = ()
     #: where it stands in its topic; None: it is expected, not found
     offset: int | None = None
 
@@ -66,7 +66,7 @@ class Earlier(msgspec.Struct, kw_only=True):
     """What a comparison must know of the effects that were compared before."""
 
     #: source offsets
-    sources: Offsets = msgspec.field(default_factory=Offsets)
+    sources: OffsetSet = msgspec.field(default_factory=OffsetSet)
     #: the largest of them
     newest: int = -1
     #: each portfolio's last, by record key
@@ -101,7 +101,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         }
 
 
-class Meta(msgspec.Struct, frozen=True):
+class AuditedMeta(msgspec.Struct, frozen=True):
     """What a partition's changelog says that it holds."""
 
     topic_id: str
@@ -112,7 +112,7 @@ class Meta(msgspec.Struct, frozen=True):
     version: int
 
 
-class Entry(msgspec.Struct, frozen=True, gc=False):
+class ChangelogEntry(msgspec.Struct, frozen=True, gc=False):
     """A key's newest value in the changelog, and where it stands."""
 
     offset: int
@@ -142,7 +142,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
     topic: str
     partition: int
-    entry: Entry
+    entry: ChangelogEntry
     #: source offset; None: the key holds none
     source: int | None
     #: next source offset of the state that includes it
@@ -151,7 +151,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     is_met: bool
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class ServedAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker served of one partition: all that it has between two keys, at one offset."""
 
     worker: str
@@ -167,10 +167,10 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     found: Mapping[bytes, Mapping[str, object]]
 
 
-class Moment(msgspec.Struct, frozen=True, kw_only=True):
+class TimedAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """An answer between two looks at what is committed: before it was asked for and after it was there."""
 
-    answer: Answer
+    answer: ServedAnswer
     #: next source offsets
     committed_before: int
     committed_after: int
@@ -179,13 +179,13 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
 class ServedValue(msgspec.Struct, frozen=True, kw_only=True):
     """One key of an answer, beside the replay at the same offset; None: no such key."""
 
-    answer: Answer
+    answer: ServedAnswer
     key: bytes
     expected: Mapping[str, object] | None
     found: Mapping[str, object] | None
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
+class PartitionProgress(msgspec.Struct, frozen=True, kw_only=True):
     """What a partition's META and the group say about how far it is."""
 
     topic: str
@@ -195,9 +195,9 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     #: of the source partition: last stable offset
     source_end: int
     #: as it stands in the changelog; None: there is none
-    meta: Entry | None
+    meta: ChangelogEntry | None
     #: any META with a smaller offset than one before it, and that offset
-    went_back: Sequence[tuple[Entry, int]] = ()
+    went_back: Sequence[tuple[ChangelogEntry, int]] = ()
     #: of the other partitions; all must have the same
     topic_id: str | None = None
     #: the group's offset before META was read, and after; None: none is committed
@@ -213,7 +213,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
         return self.committed_after is None and self.meta is not None
 
 
-class _Source(msgspec.Struct):
+class _OutputSource(msgspec.Struct):
     partition: int
     offset: int
 
@@ -221,11 +221,11 @@ class _Source(msgspec.Struct):
 class _Output(msgspec.Struct):
     event_id: str
     sequence: int
-    source: _Source
+    source: _OutputSource
 
 
 _decode_output = msgspec.json.Decoder(_Output).decode
-_decode_meta = msgspec.msgpack.Decoder(Meta).decode
+_decode_meta = msgspec.msgpack.Decoder(AuditedMeta).decode
 
 
 class Decided(msgspec.Struct, frozen=True):
@@ -241,7 +241,7 @@ class Decided(msgspec.Struct, frozen=True):
 _decode_decision = msgspec.msgpack.Decoder(Decided).decode
 
 
-def read_meta(value: bytes) -> Meta | None:
+def read_meta(value: bytes) -> AuditedMeta | None:
     """None if it is not a META."""
     try:
         return _decode_meta(value)

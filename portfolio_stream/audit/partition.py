@@ -13,20 +13,20 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient
 
 from portfolio_stream.audit.anomaly import Anomaly
-from portfolio_stream.audit.changelog import Changelog, Suspects
+from portfolio_stream.audit.changelog import ChangelogAudit, Suspects
 from portfolio_stream.audit.history import (
-    Answer,
-    Meta,
-    Moment,
-    Place,
+    AuditedMeta,
+    PartitionProgress,
+    ServedAnswer,
     ServedValue,
+    TimedAnswer,
     read_dead_letter,
     read_meta,
     read_output,
 )
 from portfolio_stream.audit.matching import Matching
-from portfolio_stream.audit.reader import Reader, cannot_read, committed_offset
-from portfolio_stream.audit.replay import KeyIndex, Replay
+from portfolio_stream.audit.reader import TopicReader, cannot_read, committed_offset
+from portfolio_stream.audit.replay import KeyIndex, SourceReplay
 from portfolio_stream.audit.result import PartitionResult
 from portfolio_stream.audit.served_anomalies import ANSWER_CHECKS, VALUE_CHECKS
 from portfolio_stream.audit.state_anomalies import PLACE_CHECKS
@@ -41,7 +41,7 @@ WAITING_RECORDS = 20_000  # some 10 MB; then the other side is read on
 
 class PartitionAudit:
     def __init__(
-        self, settings: Settings, admin: AIOKafkaAdminClient, reader: Reader, partition: int, partitions: int
+        self, settings: Settings, admin: AIOKafkaAdminClient, reader: TopicReader, partition: int, partitions: int
     ) -> None:
         self.partition = partition
         #: of the source topic, as META says
@@ -49,14 +49,14 @@ class PartitionAudit:
         #: next source offset of the state that was compared last
         self.cut = 0
         #: what workers served since the last pass; the next one compares it
-        self.answers: deque[Answer] = deque()
-        self._waited: list[Answer] = []
-        self.replay = Replay(partition, partitions, settings.input_topic, settings.deduplication_window)
+        self.answers: deque[ServedAnswer] = deque()
+        self._waited: list[ServedAnswer] = []
+        self.replay = SourceReplay(partition, partitions, settings.input_topic, settings.deduplication_window)
         self._settings = settings
         self._admin = admin
         self._reader = reader
         self._partitions = partitions
-        self._changelog = Changelog(settings.changelog_topic, partition, self.replay)
+        self._changelog = ChangelogAudit(settings.changelog_topic, partition, self.replay)
         self._outputs = Matching("output", settings.output_topic, partition, read_output)
         self._letters = Matching("dead_letter", settings.dlq_topic, partition, read_dead_letter)
         self._place_suspects: Suspects[str] = Suspects()
@@ -134,7 +134,7 @@ class PartitionAudit:
             self.topic_id = self.topic_id or meta.topic_id
         return max(reached, min(committed if meta is None else meta.offset, source_end))
 
-    def _check_fold(self, meta: Meta) -> None:
+    def _check_fold(self, meta: AuditedMeta) -> None:
         expected = self._settings.fold_signature
         if meta.fold != expected:
             raise CannotVerify(
@@ -189,7 +189,7 @@ class PartitionAudit:
     def _compare_place(
         self, topic_id: str | None, source_end: int, before: int | None, after: int | None
     ) -> list[Anomaly]:
-        place = Place(
+        place = PartitionProgress(
             topic=self._changelog.topic,
             partition=self.partition,
             partitions=self._partitions,
@@ -208,7 +208,7 @@ class PartitionAudit:
 
     # -- what workers serve
 
-    def take_answers(self, answers: Iterable[Answer], index: KeyIndex | None = None) -> None:
+    def take_answers(self, answers: Iterable[ServedAnswer], index: KeyIndex | None = None) -> None:
         """Between two passes; `index` for answers of more than one key."""
         self.answers = deque(sorted((*self.answers, *answers), key=lambda answer: answer.offset))
         self._index = index
@@ -225,9 +225,9 @@ class PartitionAudit:
         self.answers = deque(self._waited)
         return anomalies
 
-    def _compare_answer(self, answer: Answer, cut: int) -> list[Anomaly]:
+    def _compare_answer(self, answer: ServedAnswer, cut: int) -> list[Anomaly]:
         """The replay stands at the answer's offset, unless that is outside this pass."""
-        moment = Moment(answer=answer, committed_before=self.cut, committed_after=cut)
+        moment = TimedAnswer(answer=answer, committed_before=self.cut, committed_after=cut)
         wrong = [anomaly for check_moment in ANSWER_CHECKS for anomaly in check_moment(moment)]
         if wrong:
             return wrong

@@ -34,7 +34,7 @@ POLL_SECONDS = 0.02  # a stable offset tells nobody when it moves
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class TopicReader:
     """Two consumers outside any group: one sees what is committed, one knows where the log ends."""
 
     committed: Any
@@ -116,7 +116,7 @@ def cannot_read(record: Any) -> CannotVerifyYet:
 
 
 @asynccontextmanager
-async def open_reader(settings: Settings, topics: Sequence[str], partitions: int) -> AsyncIterator[Reader]:
+async def open_reader(settings: Settings, topics: Sequence[str], partitions: int) -> AsyncIterator[TopicReader]:
     """Everything is assigned once, paused: each new assignment would cost the client its metadata, and us 0.1 s."""
     places = [TopicPartition(topic, partition) for topic in topics for partition in range(partitions)]
 
@@ -139,7 +139,7 @@ async def open_reader(settings: Settings, topics: Sequence[str], partitions: int
             for place in places:
                 each.seek(place, 0)
             each.pause(*places)
-        yield Reader(committed, uncommitted)
+        yield TopicReader(committed, uncommitted)
 
 
 async def committed_offset(

@@ -33,7 +33,7 @@ from portfolio_stream.records.events import decode_event
 from portfolio_stream.records.outputs import dead_letter, encode_processed
 
 
-class Replay:
+class SourceReplay:
     """One partition, from its first record on; `feed` it in offset order. What it holds is what must exist then."""
 
     def __init__(self, partition: int, partitions: int, input_topic: str, deduplication_window: int) -> None:
@@ -211,7 +211,7 @@ class KeyIndex:
     Make it between two passes, when the replay knows of no change. It is good until the end of the next pass.
     """
 
-    def __init__(self, replay: Replay) -> None:
+    def __init__(self, replay: SourceReplay) -> None:
         self._replay = replay
         self._keys = sorted(replay.values)
 

@@ -23,7 +23,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from portfolio_stream.audit.history import Answer
+from portfolio_stream.audit.history import ServedAnswer
 from portfolio_stream.audit.partition import PartitionAudit
 from portfolio_stream.audit.replay import KeyIndex
 from portfolio_stream.audit.result import Coverage
@@ -111,7 +111,7 @@ class Asker:
 
     async def _ask_keys(self, audit: PartitionAudit) -> None:
         """One by one, up to the first without an answer: a partition that moves must not hold the pass up."""
-        answers: list[Answer] = []
+        answers: list[ServedAnswer] = []
         for key in _sample(audit.replay.values):
             answer = await self._ask_key(audit, key)
             if answer is None:
@@ -119,12 +119,12 @@ class Asker:
             answers.append(answer)
         audit.take_answers(answers)
 
-    async def _ask_key(self, audit: PartitionAudit, key: bytes) -> Answer | None:
+    async def _ask_key(self, audit: PartitionAudit, key: bytes) -> ServedAnswer | None:
         path = "/".join(quote(part, safe="") for part in key.split(SEPARATOR))
         value = await self._fresh(f"/tables/{path}", _decode_value, lambda found: found.next_offset >= audit.cut)
         if value is None:
             return None
-        return Answer(
+        return ServedAnswer(
             worker=value.worker,
             partition=audit.partition,
             found_partition=value.partition,
@@ -136,14 +136,14 @@ class Asker:
 
     async def _ask_pages(self, audits: Sequence[PartitionAudit]) -> None:
         by_partition = {audit.partition: audit for audit in audits}
-        answers: dict[int, list[Answer]] = {partition: [] for partition in by_partition}
+        answers: dict[int, list[ServedAnswer]] = {partition: [] for partition in by_partition}
         for table in TABLES:
             async for answer in self._table(table, by_partition):
                 answers[answer.partition].append(answer)
         for partition, audit in by_partition.items():
             audit.take_answers(answers[partition], KeyIndex(audit.replay))
 
-    async def _table(self, table: bytes, audits: Mapping[int, PartitionAudit]) -> AsyncIterator[Answer]:
+    async def _table(self, table: bytes, audits: Mapping[int, PartitionAudit]) -> AsyncIterator[ServedAnswer]:
         """Page by page, each from the last one's last key on: between two keys, a page has all that there is."""
         lower: bytes | None = table + SEPARATOR
         query: dict[str, str] = {}
@@ -228,8 +228,8 @@ async def open_asker(
         await peers.stop()
 
 
-def _answer(origin: _Origin, lower: bytes, upper: bytes, rows: Mapping[bytes, _Row]) -> Answer:
-    return Answer(
+def _answer(origin: _Origin, lower: bytes, upper: bytes, rows: Mapping[bytes, _Row]) -> ServedAnswer:
+    return ServedAnswer(
         worker=origin.worker,
         partition=origin.partition,
         found_partition=origin.partition,

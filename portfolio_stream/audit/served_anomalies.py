@@ -3,22 +3,22 @@
 from collections.abc import Callable, Iterator
 
 from portfolio_stream.audit.anomaly import Anomaly, event_id_in, show_key
-from portfolio_stream.audit.history import Answer, Moment, ServedValue
+from portfolio_stream.audit.history import ServedAnswer, ServedValue, TimedAnswer
 
 
-def served_uncommitted(m: Moment) -> Iterator[Anomaly]:
+def served_uncommitted(m: TimedAnswer) -> Iterator[Anomaly]:
     """From the future: no committed state had that offset when the answer was there."""
     if m.answer.offset > m.committed_after:
         yield _of(m.answer, m.answer.lower, "served_uncommitted", f"below {m.committed_after}", _last(m.answer))
 
 
-def served_stale(m: Moment) -> Iterator[Anomaly]:
+def served_stale(m: TimedAnswer) -> Iterator[Anomaly]:
     """From the past: the partition's owner serves what was overtaken long ago."""
     if m.answer.offset < m.committed_before:
         yield _of(m.answer, m.answer.lower, "served_stale", f"at {m.committed_before - 1} or later", _last(m.answer))
 
 
-def served_misplaced(m: Moment) -> Iterator[Anomaly]:
+def served_misplaced(m: TimedAnswer) -> Iterator[Anomaly]:
     """The answer names another partition than the key's."""
     answer = m.answer
     if answer.partition != answer.found_partition:
@@ -43,7 +43,11 @@ def served_wrong(v: ServedValue) -> Iterator[Anomaly]:
         yield _of(v.answer, v.key, "served_wrong", "the replay's value", f"other {', '.join(names)}")
 
 
-ANSWER_CHECKS: tuple[Callable[[Moment], Iterator[Anomaly]], ...] = (served_uncommitted, served_stale, served_misplaced)
+ANSWER_CHECKS: tuple[Callable[[TimedAnswer], Iterator[Anomaly]], ...] = (
+    served_uncommitted,
+    served_stale,
+    served_misplaced,
+)
 VALUE_CHECKS: tuple[Callable[[ServedValue], Iterator[Anomaly]], ...] = (
     served_missing,
     served_unexpected,
@@ -51,7 +55,7 @@ VALUE_CHECKS: tuple[Callable[[ServedValue], Iterator[Anomaly]], ...] = (
 )
 
 
-def _of(answer: Answer, key: bytes, kind: str, expected: str, found: str) -> Anomaly:
+def _of(answer: ServedAnswer, key: bytes, kind: str, expected: str, found: str) -> Anomaly:
     """Of the answer as a whole, its first key stands for it."""
     return Anomaly(
         kind=kind,
@@ -64,6 +68,6 @@ def _of(answer: Answer, key: bytes, kind: str, expected: str, found: str) -> Ano
     )
 
 
-def _last(answer: Answer) -> str:
+def _last(answer: ServedAnswer) -> str:
     """The offset that the answer carries."""
     return str(answer.offset - 1) if answer.offset else "none"

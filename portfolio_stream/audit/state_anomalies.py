@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from portfolio_stream.audit.anomaly import Anomaly, event_id_in, show_key
 from portfolio_stream.audit.history import (
     META_VERSION,
+    AuditedMeta,
     Decision,
-    Meta,
-    Place,
+    PartitionProgress,
     TableComparison,
     read_decision,
     read_meta,
@@ -38,7 +38,7 @@ def key_wrong(t: TableComparison) -> Iterator[Anomaly]:
 # --- META and the group ---
 
 
-def meta_wrong(p: Place) -> Iterator[Anomaly]:
+def meta_wrong(p: PartitionProgress) -> Iterator[Anomaly]:
     """META cannot be read, or says what cannot be."""
     if p.meta is None:
         return
@@ -58,7 +58,7 @@ def _unreadable() -> Iterator[tuple[str, str]]:
     yield "topic_id, offset, partitions, fold, version", "something else"
 
 
-def _meta_faults(p: Place, meta: Meta) -> Iterator[tuple[str, str]]:
+def _meta_faults(p: PartitionProgress, meta: AuditedMeta) -> Iterator[tuple[str, str]]:
     if meta.version != META_VERSION:
         yield f"version {META_VERSION}", f"version {meta.version}"
     if meta.partitions != p.partitions:
@@ -69,7 +69,7 @@ def _meta_faults(p: Place, meta: Meta) -> Iterator[tuple[str, str]]:
         yield f"topic id {p.topic_id}, as the other partitions", meta.topic_id[:40]
 
 
-def meta_went_back(p: Place) -> Iterator[Anomaly]:
+def meta_went_back(p: PartitionProgress) -> Iterator[Anomaly]:
     """A state that held fewer source records than one before it: two writers, or one that lost what it knew."""
     for entry, highest in p.went_back:
         meta = read_meta(entry.value)
@@ -83,7 +83,7 @@ def meta_went_back(p: Place) -> Iterator[Anomaly]:
         )
 
 
-def group_offset_differs(p: Place) -> Iterator[Anomaly]:
+def group_offset_differs(p: PartitionProgress) -> Iterator[Anomaly]:
     """The group says another next offset than META: they are committed in one transaction.
 
     On a live system both move between the readings: META must then lie between the group's two.
@@ -130,7 +130,11 @@ def decision_wrong(d: Decision) -> Iterator[Anomaly]:
 
 
 TABLE_CHECKS: tuple[Callable[[TableComparison], Iterator[Anomaly]], ...] = (key_missing, key_unexpected, key_wrong)
-PLACE_CHECKS: tuple[Callable[[Place], Iterator[Anomaly]], ...] = (meta_wrong, meta_went_back, group_offset_differs)
+PLACE_CHECKS: tuple[Callable[[PartitionProgress], Iterator[Anomaly]], ...] = (
+    meta_wrong,
+    meta_went_back,
+    group_offset_differs,
+)
 DECISION_CHECKS: tuple[Callable[[Decision], Iterator[Anomaly]], ...] = (decision_wrong,)
 
 

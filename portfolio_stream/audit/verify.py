@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from portfolio_stream.audit.partition import PartitionAudit
-from portfolio_stream.audit.reader import Reader, open_reader
+from portfolio_stream.audit.reader import TopicReader, open_reader
 from portfolio_stream.audit.result import Coverage, Findings, PartitionResult, Verification, conclude
 from portfolio_stream.audit.served import Workers, no_workers, open_asker
 from portfolio_stream.errors import CannotVerify
@@ -81,7 +81,7 @@ async def _check_partitions(admin: Any, topics: Sequence[str]) -> int:
     return partitions
 
 
-async def _check_starts(reader: Reader, topics: Sequence[str], partitions: int) -> None:
+async def _check_starts(reader: TopicReader, topics: Sequence[str], partitions: int) -> None:
     """Raises CannotVerify if the start of a log is gone."""
     for topic in topics:
         for partition, offset in (await reader.log_starts(topic, partitions)).items():

@@ -22,8 +22,8 @@ from types import TracebackType
 from typing import Self
 
 from portfolio_stream.broker import controller, diagnosis, probe, processes, storage
-from portfolio_stream.broker.layout import SIZES, Layout, Record, as_operator_error
-from portfolio_stream.broker.server import Listener, server_properties
+from portfolio_stream.broker.layout import SIZES, ClusterRecord, Layout, as_operator_error
+from portfolio_stream.broker.server import BrokerListener, server_properties
 from portfolio_stream.broker.status import BrokerStatus, ClusterStatus
 from portfolio_stream.errors import (
     BrokerAlreadyRunning,
@@ -53,8 +53,8 @@ class Cluster:
         data_dir: Path,
         port: int = 9092,
         brokers: int = 1,
-        profile: java.Profile = "small",
-        listener: Listener | None = None,
+        profile: java.JvmProfile = "small",
+        listener: BrokerListener | None = None,
         lock: Path = jars.LOCK,
     ) -> None:
         """`lock` is the file that names Kafka's jars; tests of another Kafka version give another lock."""
@@ -65,7 +65,7 @@ class Cluster:
         self.data_dir = data_dir.resolve()  # this path identifies our processes, so it must always be spelt the same
         self.port = port
         self.brokers = brokers
-        self.profile: java.Profile = profile
+        self.profile: java.JvmProfile = profile
         self.listener = listener
         self._lock = lock
         self._layout = Layout(self.data_dir)
@@ -232,12 +232,12 @@ class Cluster:
                 raise as_operator_error(self.data_dir, error) from error
             undo.pop_all()
 
-    def _record(self) -> Record:
+    def _record(self) -> ClusterRecord:
         """Write and return the record of this start. Each start may have other ports; the cluster's id stays."""
         found = self._layout.read_record()
         controllers = probe.choose_controller_ports(self.port, self.brokers)
         record = (
-            Record(
+            ClusterRecord(
                 cluster_id=storage.new_cluster_id(),
                 brokers=self.brokers,
                 port=self.port,
@@ -249,7 +249,7 @@ class Cluster:
         self._layout.write_record(record)
         return record
 
-    def _start_and_wait(self, nodes: Collection[int], record: Record, folder: Path) -> None:
+    def _start_and_wait(self, nodes: Collection[int], record: ClusterRecord, folder: Path) -> None:
         self._unregister_dead(nodes, record, folder)
         for node in nodes:
             self._spawn(node, record, folder)
@@ -259,7 +259,7 @@ class Cluster:
             is_ready = partial(self._sees, node, expected)
             self._wait_until(is_ready, node, expected, deadline)
 
-    def _unregister_dead(self, nodes: Collection[int], record: Record, folder: Path) -> None:
+    def _unregister_dead(self, nodes: Collection[int], record: ClusterRecord, folder: Path) -> None:
         """After a crash of all brokers, run only the controllers first, and let them unregister the dead brokers.
 
         Without this, the registration from before the crash stays valid until its session ends. Until then, a broker
@@ -280,7 +280,7 @@ class Cluster:
         # The controllers' answers are on disk. SIGTERM would make each wait for a quorum that is ending too.
         self._end(nodes, signal.SIGKILL)
 
-    def _spawn(self, node: int, record: Record, folder: Path, is_broker: bool = True) -> None:
+    def _spawn(self, node: int, record: ClusterRecord, folder: Path, is_broker: bool = True) -> None:
         self._since[node] = diagnosis.log_length(self._layout, node)
         properties = self._layout.properties(node)
         text = server_properties(node, record, self._layout.log_dir(node), self.profile, is_broker, self.listener)
@@ -324,7 +324,7 @@ class Cluster:
 
     # --- end ---
 
-    def _find(self, node: int) -> processes.Process | None:
+    def _find(self, node: int) -> processes.BrokerProcess | None:
         return processes.find(self._layout.pid_file(node), str(self._layout.properties(node)))
 
     def _end(self, nodes: Iterable[int], number: signal.Signals) -> None:

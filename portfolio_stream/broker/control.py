@@ -19,7 +19,7 @@ from portfolio_stream.broker.layout import SIZES, Layout, disk_errors
 from portfolio_stream.broker.processes import ending_signals
 from portfolio_stream.broker.status import ClusterStatus
 from portfolio_stream.errors import BrokerFolderUnusable
-from portfolio_stream.kafka.tools.java import Profile
+from portfolio_stream.kafka.tools.java import JvmProfile
 
 
 class _Signalled(Exception):
@@ -30,7 +30,7 @@ def run(
     data_dir: Path,
     port: int = 9092,
     brokers: int = 1,
-    profile: Profile = "small",
+    profile: JvmProfile = "small",
     progress: Callable[[str], None] = ignore,
 ) -> None:
     """Serve in the foreground; call it in the main thread. Raises BrokerDied if the last broker ends by itself."""
@@ -49,7 +49,7 @@ def start(
     data_dir: Path,
     port: int = 9092,
     brokers: int = 1,
-    profile: Profile = "small",
+    profile: JvmProfile = "small",
     progress: Callable[[str], None] = ignore,
 ) -> ClusterStatus:
     """Start in the background; call it in the main thread. Raises KeyboardInterrupt if a signal comes first."""

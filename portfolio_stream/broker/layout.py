@@ -33,7 +33,7 @@ FULL_BYTES = 1 << 20  # with less, no index file fits, and the broker's log may 
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Record:
+class ClusterRecord:
     """cluster.json: the identity that the next start must find again, and the ports that other processes need."""
 
     cluster_id: str
@@ -98,11 +98,11 @@ class Layout:
                 raise BrokerAlreadyRunning(self.data_dir, None) from None
             yield
 
-    def read_record(self) -> Record | None:
+    def read_record(self) -> ClusterRecord | None:
         """Returns None before the first start. Raises ForeignDataDirectory if cluster.json is damaged."""
         try:
             content = json.loads(self.record.read_text(encoding="ascii"))
-            record = msgspec.convert(content, Record)
+            record = msgspec.convert(content, ClusterRecord)
             if record.brokers not in SIZES or len(record.controller_ports) != record.brokers:
                 raise ValueError
             return record
@@ -111,7 +111,7 @@ class Layout:
         except ValueError:  # msgspec's errors are ValueErrors too
             raise ForeignDataDirectory(self.data_dir, f"{self.record.name} is damaged") from None
 
-    def write_record(self, record: Record) -> None:
+    def write_record(self, record: ClusterRecord) -> None:
         write_atomically(self.record, json.dumps(asdict(record), indent=1).encode("ascii"))
 
     def check_room(self) -> None:
@@ -122,7 +122,7 @@ class Layout:
     def is_full(self) -> bool:
         return shutil.disk_usage(self.data_dir).free < FULL_BYTES
 
-    def check_formatted(self, record: Record) -> None:
+    def check_formatted(self, record: ClusterRecord) -> None:
         """Raises ForeignDataDirectory unless this cluster formatted every node's directory."""
         for node in range(record.brokers):
             folder = self.log_dir(node)

@@ -1,19 +1,20 @@
 """The server settings of the embedded broker: literal tables, with a reason beside each setting that needs one.
 
-Every listener is on the loopback address. Brokers and controllers speak PLAINTEXT; a `Listener` adds another protocol.
+Every listener is on the loopback address. Brokers and controllers speak PLAINTEXT. A `BrokerListener` adds another
+protocol.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from portfolio_stream.broker.layout import Record
-from portfolio_stream.kafka.tools.java import Profile
+from portfolio_stream.broker.layout import ClusterRecord
+from portfolio_stream.kafka.tools.java import JvmProfile
 
 MEBIBYTE = 1 << 20
 
 
-class Listener(NamedTuple):
+class BrokerListener(NamedTuple):
     """A second address of each broker. A client that connects to it gets only such addresses in the metadata."""
 
     #: SSL, SASL_PLAINTEXT or SASL_SSL
@@ -54,7 +55,7 @@ FIXED: Mapping[str, object] = {
     "log.cleaner.backoff.ms": 5_000,
     "log.cleaner.io.buffer.size": MEBIBYTE // 2,
 }
-THREADS_AND_BUFFERS: Mapping[Profile, Mapping[str, object]] = {
+THREADS_AND_BUFFERS: Mapping[JvmProfile, Mapping[str, object]] = {
     "small": {
         "num.network.threads": 2,
         "num.io.threads": 2,
@@ -67,11 +68,11 @@ THREADS_AND_BUFFERS: Mapping[Profile, Mapping[str, object]] = {
 
 def server_properties(
     node: int,
-    record: Record,
+    record: ClusterRecord,
     log_dir: Path,
-    profile: Profile,
+    profile: JvmProfile,
     is_broker: bool = True,
-    listener: Listener | None = None,
+    listener: BrokerListener | None = None,
 ) -> str:
     """Returns the text of one node's properties file. If `is_broker` is false, the node is only a controller."""
     controller = f"CONTROLLER://127.0.0.1:{record.controller_ports[node]}"

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from portfolio_stream.broker import diagnosis
-from portfolio_stream.broker.layout import Layout, Record
+from portfolio_stream.broker.layout import ClusterRecord, Layout
 from portfolio_stream.broker.server import server_properties
 from portfolio_stream.kafka.tools import java
 
@@ -28,7 +28,7 @@ def new_cluster_id() -> str:
             return text
 
 
-def format_all(layout: Layout, record: Record, jars: Path, profile: java.Profile) -> Record:
+def format_all(layout: Layout, record: ClusterRecord, jars: Path, profile: java.JvmProfile) -> ClusterRecord:
     """Format all nodes at the same time. Writes and returns the record with `is_formatted` set."""
     nodes = range(record.brokers)
     for node in nodes:
@@ -51,7 +51,9 @@ def _unfinished(layout: Layout, node: int) -> Path:
     return layout.log_dir(node).with_suffix(UNFINISHED)
 
 
-def _format(layout: Layout, record: Record, node: int, jars: Path, profile: java.Profile) -> "subprocess.Popen[bytes]":
+def _format(
+    layout: Layout, record: ClusterRecord, node: int, jars: Path, profile: java.JvmProfile
+) -> "subprocess.Popen[bytes]":
     text = server_properties(node, record, _unfinished(layout, node), profile)
     layout.properties(node).write_text(text, encoding="ascii")
     arguments = ("format", "--cluster-id", record.cluster_id, "--config", str(layout.properties(node)))

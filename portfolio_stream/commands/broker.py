@@ -22,7 +22,7 @@ from portfolio_stream.settings import Security, Settings
 
 if TYPE_CHECKING:
     from portfolio_stream.broker.status import ClusterStatus
-    from portfolio_stream.kafka.health import Health
+    from portfolio_stream.kafka.health import KafkaHealth
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -125,7 +125,7 @@ def _folder(data_dir: Path | None) -> Path:
     return read_settings().data_dir / "broker" if data_dir is None else data_dir
 
 
-def _local(folder: Path) -> "tuple[ClusterStatus | None, Health | None]":
+def _local(folder: Path) -> "tuple[ClusterStatus | None, KafkaHealth | None]":
     """Returns the processes of the folder's cluster, and the cluster's health if a broker answers."""
     from portfolio_stream.broker import control
     from portfolio_stream.errors import BrokerUnreachable
@@ -140,7 +140,7 @@ def _local(folder: Path) -> "tuple[ClusterStatus | None, Health | None]":
         return found, None
 
 
-async def _look(settings: Settings) -> "Health":
+async def _look(settings: Settings) -> "KafkaHealth":
     from portfolio_stream.kafka.health import look
 
     return await look(settings)

@@ -8,12 +8,12 @@ from portfolio_stream.commands.output import print_columns, print_json, print_li
 
 if TYPE_CHECKING:
     from portfolio_stream.broker.status import BrokerStatus, ClusterStatus
-    from portfolio_stream.kafka.health import Broker, Health, Partition
+    from portfolio_stream.kafka.health import BrokerHealth, KafkaHealth, PartitionHealth
 
 SHOWN = 10  # partitions in a line of text; JSON lists all
 
 
-def print_status(found: "ClusterStatus | None", health: "Health | None", output: OutputFormat) -> None:
+def print_status(found: "ClusterStatus | None", health: "KafkaHealth | None", output: OutputFormat) -> None:
     """Print the status. `found` is None if the cluster belongs to no local folder.
 
     `health` is None if no broker answered, or if none was asked.
@@ -27,7 +27,7 @@ def print_status(found: "ClusterStatus | None", health: "Health | None", output:
         print_line("No broker was ever started there.")
 
 
-def _print(found: "ClusterStatus | None", health: "Health | None", brokers: Sequence[dict[str, Any]]) -> None:
+def _print(found: "ClusterStatus | None", health: "KafkaHealth | None", brokers: Sequence[dict[str, Any]]) -> None:
     if found is not None:
         print_line(f"{found.bootstrap_servers} in {found.data_dir}")
     columns = list(dict.fromkeys(name for broker in brokers for name in broker))
@@ -40,7 +40,7 @@ def _print(found: "ClusterStatus | None", health: "Health | None", brokers: Sequ
             print_line(f"  {what.replace('_', ' ')}: {_names(partitions)}")
 
 
-def _status(found: "ClusterStatus | None", health: "Health | None") -> dict[str, Any]:
+def _status(found: "ClusterStatus | None", health: "KafkaHealth | None") -> dict[str, Any]:
     status: dict[str, Any] = {}
     brokers: dict[int, dict[str, Any]] = {}
     if found is not None:
@@ -64,7 +64,7 @@ def _status(found: "ClusterStatus | None", health: "Health | None") -> dict[str,
     return status | {"brokers": list(brokers.values())} if status else status
 
 
-def _lacking(health: "Health") -> dict[str, "Sequence[Partition]"]:
+def _lacking(health: "KafkaHealth") -> dict[str, "Sequence[PartitionHealth]"]:
     return {
         "offline": health.offline,
         "under_min_isr": health.under_min_isr,
@@ -76,11 +76,11 @@ def _process(one: "BrokerStatus") -> dict[str, Any]:
     return {"node": one.node, "port": one.port, "pid": one.pid, "ready": one.is_ready, "log": str(one.log)}
 
 
-def _member(one: "Broker") -> dict[str, Any]:
+def _member(one: "BrokerHealth") -> dict[str, Any]:
     return {"address": one.address, "live": one.is_live, "leaders": one.leaders, "replicas": one.replicas}
 
 
-def _place(one: "Partition") -> dict[str, Any]:
+def _place(one: "PartitionHealth") -> dict[str, Any]:
     return {
         "topic": one.topic,
         "partition": one.partition,
@@ -97,6 +97,6 @@ def _shown(value: object) -> object:
     return "-" if value is None else value
 
 
-def _names(partitions: "Sequence[Partition]") -> str:
+def _names(partitions: "Sequence[PartitionHealth]") -> str:
     names = [f"{one.topic}-{one.partition}" for one in partitions[:SHOWN]] or ["none"]
     return ", ".join(names) + (f" and {len(partitions) - SHOWN} more" if len(partitions) > SHOWN else "")

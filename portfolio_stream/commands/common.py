@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 import click
 
 from portfolio_stream.errors import shortened
-from portfolio_stream.setting_values import ADDRESSES, MOST_DIGITS, Kind
+from portfolio_stream.setting_values import ADDRESSES, MOST_DIGITS, SettingKind
 from portfolio_stream.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -27,7 +27,7 @@ class SettingType(click.ParamType):
 
     name = "text"
 
-    def __init__(self, kind: Kind) -> None:
+    def __init__(self, kind: SettingKind) -> None:
         self._kind = kind
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:

@@ -22,7 +22,7 @@ from portfolio_stream.settings import Settings
 
 if TYPE_CHECKING:
     from portfolio_stream.commands.dlq_letters import Letter, Selection
-    from portfolio_stream.commands.dlq_replay import Plan
+    from portfolio_stream.commands.dlq_replay import ReplayPlan
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -206,7 +206,7 @@ def _check(codes: tuple[str, ...], partition: int | None, offset: int | None, ev
         raise click.UsageError("Say which dead letters: --all, --code, or --partition with --offset.")
 
 
-def _check_one(plan: "Plan", partition: int, offset: int) -> None:
+def _check_one(plan: "ReplayPlan", partition: int, offset: int) -> None:
     """Raises DeadLetterNotReplayable if the one dead letter that the operator named cannot be sent."""
     from portfolio_stream.commands.dlq_replay import WHY_NOT
     from portfolio_stream.errors import DeadLetterNotReplayable
@@ -217,7 +217,7 @@ def _check_one(plan: "Plan", partition: int, offset: int) -> None:
     raise DeadLetterNotReplayable(partition, offset, *(reasons or ["it does not exist, or has another code"]))
 
 
-def _explain(plan: "Plan") -> None:
+def _explain(plan: "ReplayPlan") -> None:
     from portfolio_stream.commands.dlq_replay import WHY_NOT
 
     for sentence in plan.passed_over:
@@ -231,7 +231,7 @@ def _explain(plan: "Plan") -> None:
         note("A record that is still bad becomes a new dead letter.")
 
 
-def _print_outcome(settings: Settings, plan: "Plan", sent: int, dry_run: bool, output: OutputFormat) -> None:
+def _print_outcome(settings: Settings, plan: "ReplayPlan", sent: int, dry_run: bool, output: OutputFormat) -> None:
     if output == "json":
         left = {fate: count for fate, count in sorted(plan.fates.items()) if fate != "send"}
         counts = {"selected": plan.selected, "to_send": plan.to_send, "sent": sent, "not_sent": left}

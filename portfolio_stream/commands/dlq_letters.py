@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from portfolio_stream.audit.reader import Reader, open_reader
+from portfolio_stream.audit.reader import TopicReader, open_reader
 from portfolio_stream.errors import PartitionMissing
 from portfolio_stream.kafka.admin import admin_client, partition_count
 from portfolio_stream.kafka.record_batches import UnreadableBatch
-from portfolio_stream.records.outputs import Origin, origin_of
+from portfolio_stream.records.outputs import DeadLetterOrigin, origin_of
 from portfolio_stream.settings import Settings
 
 
@@ -39,7 +39,7 @@ class Letter(NamedTuple):
     key: bytes | None
     value: bytes | None
     #: None: the record lacks the headers of a dead letter
-    origin: Origin | None
+    origin: DeadLetterOrigin | None
 
 
 Bounds = Mapping[int, tuple[int, int]]
@@ -48,7 +48,7 @@ Bounds = Mapping[int, tuple[int, int]]
 class Letters:
     """The selected dead letters. Each reading gives the same ones."""
 
-    def __init__(self, reader: Reader, topic: str, codes: frozenset[str], bounds: Bounds) -> None:
+    def __init__(self, reader: TopicReader, topic: str, codes: frozenset[str], bounds: Bounds) -> None:
         self._reader = reader
         self._topic = topic
         self._codes = codes

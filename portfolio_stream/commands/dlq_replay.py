@@ -27,10 +27,10 @@ from portfolio_stream.records.outputs import DEAD_LETTER_BYTES_LIMIT
 from portfolio_stream.settings import Settings
 
 #: `send`, or why a dead letter is not sent
-Fate = Literal["send", "whole_batch", "no_key", "truncated", "copy", "stranger"]
+LetterFate = Literal["send", "whole_batch", "no_key", "truncated", "copy", "stranger"]
 
 #: each ends the sentence "it is ..."
-WHY_NOT: dict[Fate, str] = {
+WHY_NOT: dict[LetterFate, str] = {
     "whole_batch": "a whole record batch that no worker could read, as its bytes",
     "no_key": "without a key, so that its partition would be a guess",
     "truncated": "truncated, so that it is not the record that came (--include-truncated sends what is left)",
@@ -40,11 +40,11 @@ WHY_NOT: dict[Fate, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ReplayPlan:
     """How many dead letters of the selection would be sent, and why the others would not."""
 
     bounds: Bounds
-    fates: Counter[Fate]
+    fates: Counter[LetterFate]
     #: a sentence for each unreadable batch
     passed_over: tuple[str, ...] = ()
 
@@ -63,7 +63,7 @@ class _Judge:
         self._include_truncated = include_truncated
         self._seen: set[bytes] = set()
 
-    def fate(self, letter: Letter) -> Fate:
+    def fate(self, letter: Letter) -> LetterFate:
         origin = letter.origin
         if origin is None or origin.topic != self._topic:
             return "stranger"
@@ -81,16 +81,16 @@ class _Judge:
         return "send"
 
 
-async def make_plan(settings: Settings, selection: Selection, include_truncated: bool) -> Plan:
+async def make_plan(settings: Settings, selection: Selection, include_truncated: bool) -> ReplayPlan:
     judge = _Judge(settings, include_truncated)
-    fates: Counter[Fate] = Counter()
+    fates: Counter[LetterFate] = Counter()
     async with open_letters(settings, selection) as letters:
         async for letter in letters.read():
             fates[judge.fate(letter)] += 1
-        return Plan(letters.bounds, fates, tuple(letters.passed_over))
+        return ReplayPlan(letters.bounds, fates, tuple(letters.passed_over))
 
 
-async def carry_out(settings: Settings, selection: Selection, include_truncated: bool, plan: Plan) -> int:
+async def carry_out(settings: Settings, selection: Selection, include_truncated: bool, plan: ReplayPlan) -> int:
     """Send what the plan counted. Returns how many records Kafka acknowledged. Raises ReplayStopped, TopicMissing."""
     async with admin_client(settings) as admin:
         partitions = await partition_count(admin, settings.input_topic)

@@ -22,7 +22,7 @@ from portfolio_stream.settings import Settings
 
 if TYPE_CHECKING:
     from portfolio_stream.kafka.group import Group, Offsets
-    from portfolio_stream.kafka.members import Member, Owner
+    from portfolio_stream.kafka.members import GroupMember, Owner
 
 COLUMNS = ("PARTITION", "LOG-START", "COMMITTED", "STABLE-END", "LOG-END", "LAG", "OWNER")
 
@@ -32,7 +32,7 @@ class Look:
     """What one look at the group saw."""
 
     offsets: "Mapping[int, Offsets]"
-    members: "Sequence[Member]"
+    members: "Sequence[GroupMember]"
 
     @property
     def owners(self) -> "Mapping[int, Owner]":
@@ -40,7 +40,7 @@ class Look:
         return owners_among(self.members)
 
     @property
-    def strangers(self) -> "Sequence[Member]":
+    def strangers(self) -> "Sequence[GroupMember]":
         """Members whose client id is none of a worker's."""
         return [member for member in self.members if member.worker is None]
 

@@ -17,7 +17,7 @@ PARTITION = WholeRange(0, (1 << 31) - 1)  # Kafka's range; a worker checks wheth
 BAD_ARGUMENT = 2  # exit code
 
 
-class State(TypedDict):
+class ChangeAnswer(TypedDict):
     """One partition in a worker's answer."""
 
     partition: int
@@ -28,8 +28,8 @@ class State(TypedDict):
     detail: str
 
 
-class Group(TypedDict):
-    partitions: list[State]
+class GroupAnswer(TypedDict):
+    partitions: list[ChangeAnswer]
     problems: list[str]
 
 
@@ -54,7 +54,7 @@ def partitions() -> None:
 @output_option
 def list_partitions(web_address: str | None, output: OutputFormat) -> None:
     """List every partition of the group: state, worker, last processed offset, lag, and the reason of a halt."""
-    group = ask(read_settings(), web_address, "/partitions", Group)
+    group = ask(read_settings(), web_address, "/partitions", GroupAnswer)
     if output == "json":
         print_json(group)
     else:
@@ -113,6 +113,6 @@ def _print(answer: Changed, output: OutputFormat, done: str) -> None:
         print_line(f"{done} (now {answer['state']}, worker {answer['worker']}).")
 
 
-def _row(state: State) -> tuple[object, ...]:
+def _row(state: ChangeAnswer) -> tuple[object, ...]:
     shown = ["-" if value is None else value for value in (state["worker"], state["offset"], state["lag"])]
     return state["partition"], state["state"], *shown, state["detail"]

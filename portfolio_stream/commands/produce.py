@@ -40,7 +40,7 @@ FASTEST = 1e9  # records a second; far above what any machine can send
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Order:
+class ProduceOrder:
     """The options of `produce`, with their defaults."""
 
     topic: str
@@ -139,7 +139,7 @@ def produce(
     if prices:
         _refuse_event_options(context)
     settings = read_settings(bootstrap_servers=bootstrap_servers)
-    order = Order(
+    order = ProduceOrder(
         topic=topic or (settings.prices_topic if prices else settings.input_topic),
         rate=rate,
         events=events,
@@ -166,7 +166,7 @@ def _refuse_event_options(context: click.Context) -> None:
             raise click.BadParameter(f"--{name.replace('_', '-')} goes with events, not with --prices.")
 
 
-async def _produce(settings: Settings, order: Order) -> tuple[int, float]:
+async def _produce(settings: Settings, order: ProduceOrder) -> tuple[int, float]:
     """Returns how many records were sent and acknowledged, and the seconds that took. Raises ProduceStopped."""
     import asyncio
 
@@ -218,7 +218,7 @@ def _now() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _records(order: Order, partitions: int, files: ExitStack) -> "Iterable[Generated]":
+def _records(order: ProduceOrder, partitions: int, files: ExitStack) -> "Iterable[Generated]":
     from itertools import islice
 
     from portfolio_stream.load.event_file import open_events, read_events

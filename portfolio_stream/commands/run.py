@@ -28,14 +28,14 @@ from portfolio_stream.commands import common
 from portfolio_stream.commands.common import OutputFormat, SettingType, WholeRange, bootstrap_option, output_option
 from portfolio_stream.commands.output import note
 from portfolio_stream.commands.produce import check_shares, event_options
-from portfolio_stream.commands.run_status import Display, Plain, Terminal
+from portfolio_stream.commands.run_status import Display, PlainDisplay, TerminalDisplay
 from portfolio_stream.errors import BrokerUnreachable, DataDirectoryUnusable
 from portfolio_stream.setting_values import FOLDER
 from portfolio_stream.settings import Security, Settings
 
 if TYPE_CHECKING:
     from portfolio_stream.broker.cluster import Cluster
-    from portfolio_stream.commands.run_flow import Outcome
+    from portfolio_stream.commands.run_flow import RunOutcome
 
 LOGS = "logs"
 FIRST_WEB_PORT = 6066
@@ -45,7 +45,7 @@ BROKER_SECONDS = 2.0  # between two checks of the brokers' processes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
+class RunPlan:
     workers: int
     #: the arguments of `portfolio-stream produce` for events
     produce: tuple[str, ...]
@@ -100,7 +100,7 @@ def run(
         _check(from_file)
     options = {"rate": rate, "events": events, "from-file": from_file and from_file.resolve(), **mixture}
     settings = common.read_settings(bootstrap_servers=bootstrap_servers)
-    plan = Plan(
+    plan = RunPlan(
         workers=workers,
         produce=tuple(f"--{name}={value}" for name, value in options.items() if value is not None),
         prices=(
@@ -148,9 +148,11 @@ def _check(from_file: Path) -> None:
             pass
 
 
-def _run(plan: Plan, settings: Settings, brokers: int | None) -> int:
+def _run(plan: RunPlan, settings: Settings, brokers: int | None) -> int:
     """Carry out the plan with `brokers` brokers of its own; None: with the settings' brokers. Returns the exit code."""
-    display: Display = Terminal() if plan.output == "text" and sys.stdout.isatty() else Plain(plan.output == "json")
+    display: Display = (
+        TerminalDisplay() if plan.output == "text" and sys.stdout.isatty() else PlainDisplay(plan.output == "json")
+    )
     settings = replace(settings, data_dir=plan.folder / "workers")
     plan.logs.mkdir(exist_ok=True)
     if brokers is None:
@@ -170,17 +172,19 @@ def _run(plan: Plan, settings: Settings, brokers: int | None) -> int:
             cluster.stop()
 
 
-async def _play(plan: Plan, settings: Settings, display: Display, cluster: "Cluster | None") -> "Outcome":
-    from portfolio_stream.commands.run_flow import Run
-    from portfolio_stream.commands.run_processes import Child, Fleet, Worker
+async def _play(plan: RunPlan, settings: Settings, display: Display, cluster: "Cluster | None") -> "RunOutcome":
+    from portfolio_stream.commands.run_flow import RunFlow
+    from portfolio_stream.commands.run_processes import Child, Fleet, WorkerProcess
 
     environment = child_environment(os.environ, settings)
     worker = (sys.executable, "-m", "faust", "-A", "portfolio_stream", "worker", "-l", "info")
     ports, host = _web_ports(settings), _reachable(settings.web_host)
     names = [f"w{number + 1}" for number in range(plan.workers)]
-    workers = [Worker(name, worker, environment, plan.logs / f"{name}.log", host=host, ports=ports) for name in names]
+    workers = [
+        WorkerProcess(name, worker, environment, plan.logs / f"{name}.log", host=host, ports=ports) for name in names
+    ]
     command = (sys.executable, "-m", "portfolio_stream", "produce")
-    attempt = Run(
+    attempt = RunFlow(
         settings=settings,
         fleet=Fleet(workers, display.say),
         producer=Child("producer", (*command, *plan.produce), environment, plan.logs / "producer.log"),
@@ -206,7 +210,7 @@ async def _play(plan: Plan, settings: Settings, display: Display, cluster: "Clus
     return await attempt.play(announce)
 
 
-def _conclude(plan: Plan, outcome: "Outcome", display: Display) -> int:
+def _conclude(plan: RunPlan, outcome: "RunOutcome", display: Display) -> int:
     from portfolio_stream.commands.verify import print_result
 
     for sentence in outcome.failures:

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from portfolio_stream.broker.processes import ending_signals
-from portfolio_stream.commands.run_measure import Meter, Sample, parse
-from portfolio_stream.commands.run_offsets import Offsets, Ruler, open_ruler
-from portfolio_stream.commands.run_processes import Child, Ending, Fleet, Worker, name_of_end
-from portfolio_stream.commands.run_status import Display, Status, WorkerStatus, milliseconds
+from portfolio_stream.commands.run_measure import RunMeter, RunSample, parse
+from portfolio_stream.commands.run_offsets import Ruler, RunOffsets, open_ruler
+from portfolio_stream.commands.run_processes import Child, Ending, Fleet, WorkerProcess, name_of_end
+from portfolio_stream.commands.run_status import Display, RunStatus, ShownWorker, milliseconds
 from portfolio_stream.errors import ProducerFailed, RunStalled
 from portfolio_stream.settings import Settings
 
@@ -37,7 +37,7 @@ QUICK_EVENTS = 200_000  # `verify` checks these in seconds; after Ctrl-C no user
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
+class RunOutcome:
     is_finished: bool
     #: None: there were too many events to verify after Ctrl-C, or a second Ctrl-C came
     verification: "Verification | None"
@@ -45,7 +45,7 @@ class Outcome:
     failures: tuple[str, ...]
 
 
-class Run:
+class RunFlow:
     def __init__(
         self,
         *,
@@ -66,16 +66,16 @@ class Run:
         self._display = display
         self._logs = logs
         self._interrupted = asyncio.Event()
-        self._meter = Meter()
+        self._meter = RunMeter()
         self._start = time.monotonic()
         self._phase = "starting"
         self._verdict = "at the end"
         self._producing = (0.0, 0.0)  # when the producer started, and when the group had committed its last event
-        self._samples: dict[str, Sample] = {}
-        self._first: Offsets | None = None
-        self._last: Offsets | None = None
+        self._samples: dict[str, RunSample] = {}
+        self._first: RunOffsets | None = None
+        self._last: RunOffsets | None = None
 
-    async def play(self, announce: Callable[[], None]) -> Outcome:
+    async def play(self, announce: Callable[[], None]) -> RunOutcome:
         """Carry out the run. Calls `announce` when the workers are started. Raises the error that ended the run."""
         loop = asyncio.get_running_loop()
         for number in ending_signals():
@@ -92,7 +92,7 @@ class Run:
             await self._measure(ruler)
         self._display.say(self._summary())
         verification = await self._verify()
-        return Outcome(is_finished=is_finished, verification=verification, failures=self._failures(endings))
+        return RunOutcome(is_finished=is_finished, verification=verification, failures=self._failures(endings))
 
     # --- 1 and 2 ---
 
@@ -205,7 +205,7 @@ class Run:
         samples = {pids[name]: sample for name, sample in self._samples.items()}
         self._meter.feed(time.monotonic(), offsets.processed, samples)
 
-    async def _measure(self, ruler: Ruler) -> Offsets:
+    async def _measure(self, ruler: Ruler) -> RunOffsets:
         """Returns the offsets, or the last known ones while Kafka does not answer: the broker may come back."""
         from aiokafka.errors import KafkaError
 
@@ -216,13 +216,13 @@ class Run:
                 raise
         return self._last
 
-    async def _scrape(self, http: "aiohttp.ClientSession") -> dict[str, Sample]:
+    async def _scrape(self, http: "aiohttp.ClientSession") -> dict[str, RunSample]:
         """Returns a sample of each worker that answers, by the worker's name."""
         workers = self._fleet.workers
         found = await asyncio.gather(*(self._ask(http, worker.address) for worker in workers))
         return {worker.name: sample for worker, sample in zip(workers, found, strict=True) if sample is not None}
 
-    async def _ask(self, http: "aiohttp.ClientSession", address: str) -> Sample | None:
+    async def _ask(self, http: "aiohttp.ClientSession", address: str) -> RunSample | None:
         import aiohttp
 
         token = self._settings.web_token
@@ -233,10 +233,10 @@ class Run:
         except (aiohttp.ClientError, TimeoutError):
             return None
 
-    def _status(self) -> Status:
+    def _status(self) -> RunStatus:
         first, last, meter = self._first, self._last, self._meter
         assert first is not None and last is not None  # noqa: S101  # for mypy: read before anything is shown
-        return Status(
+        return RunStatus(
             seconds=time.monotonic() - self._start,
             phase=self._phase,
             produced=last.produced - first.produced,
@@ -251,9 +251,9 @@ class Run:
             workers=tuple(map(self._worker_status, self._fleet.workers)),
         )
 
-    def _worker_status(self, worker: Worker) -> WorkerStatus:
+    def _worker_status(self, worker: WorkerProcess) -> ShownWorker:
         sample = self._samples.get(worker.name)
-        return WorkerStatus(
+        return ShownWorker(
             name=worker.name,
             pid=worker.pid,
             address=worker.address,

@@ -17,7 +17,7 @@ PREFIX = "portfolio_stream_"
 COUNTS = frozenset({"events_total", "commits_total", "drops_total", "replayed_records_total", "partitions_halted"})
 
 
-class Sample(NamedTuple):
+class RunSample(NamedTuple):
     """One look at one worker."""
 
     events: int = 0
@@ -30,7 +30,7 @@ class Sample(NamedTuple):
     latencies: tuple[tuple[float, float], ...] = ()
 
 
-class Totals(NamedTuple):
+class RunTotals(NamedTuple):
     """The sum over all processes that ever ran."""
 
     events: int
@@ -39,7 +39,7 @@ class Totals(NamedTuple):
     latencies: tuple[tuple[float, float], ...]
 
 
-def parse(text: str) -> Sample:
+def parse(text: str) -> RunSample:
     """A worker's answer to GET /metrics; a family that is missing counts as zero."""
     counts: dict[str, int] = {}
     running: set[int] = set()
@@ -59,7 +59,7 @@ def parse(text: str) -> Sample:
                     | "partitions_halted" as kind
                 ):
                     counts[kind] = counts.get(kind, 0) + int(value)
-    return Sample(
+    return RunSample(
         events=counts.get("events_total", 0),
         commits=counts.get("commits_total", 0),
         drops=counts.get("drops_total", 0),
@@ -70,12 +70,12 @@ def parse(text: str) -> Sample:
     )
 
 
-def add(samples: Sequence[Sample]) -> Totals:
+def add(samples: Sequence[RunSample]) -> RunTotals:
     buckets: dict[float, float] = {}
     for sample in samples:
         for bound, count in sample.latencies:
             buckets[bound] = buckets.get(bound, 0) + count
-    return Totals(
+    return RunTotals(
         events=sum(sample.events for sample in samples),
         commits=sum(sample.commits for sample in samples),
         drops=sum(sample.drops for sample in samples),
@@ -83,14 +83,14 @@ def add(samples: Sequence[Sample]) -> Totals:
     )
 
 
-class Meter:
+class RunMeter:
     """Rates over the last WINDOW_SECONDS."""
 
     def __init__(self) -> None:
-        self._last: dict[int, Sample] = {}
-        self._looks: deque[tuple[float, int, Totals]] = deque()
+        self._last: dict[int, RunSample] = {}
+        self._looks: deque[tuple[float, int, RunTotals]] = deque()
 
-    def feed(self, now: float, processed: int, samples: Mapping[int, Sample]) -> None:
+    def feed(self, now: float, processed: int, samples: Mapping[int, RunSample]) -> None:
         """One look: source records that are committed, and a sample of each process that answered."""
         self._last |= samples
         self._looks.append((now, processed, add(tuple(self._last.values()))))
@@ -98,7 +98,7 @@ class Meter:
             self._looks.popleft()
 
     @property
-    def totals(self) -> Totals:
+    def totals(self) -> RunTotals:
         return self._looks[-1][2] if self._looks else add(())
 
     @property
@@ -120,7 +120,7 @@ class Meter:
     def p99_of_all(self) -> float | None:
         return quantile(0.99, (), self.totals.latencies)
 
-    def _rate(self, of: Callable[[tuple[float, int, Totals]], int]) -> float:
+    def _rate(self, of: Callable[[tuple[float, int, RunTotals]], int]) -> float:
         if len(self._looks) < 2 or self._looks[-1][0] <= self._looks[0][0]:
             return 0.0
         first, last = self._looks[0], self._looks[-1]

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from portfolio_stream.kafka.group import Group
 
 
-class Offsets(NamedTuple):
+class RunOffsets(NamedTuple):
     """Offsets by partition, for every partition of the source."""
 
     ends: Mapping[int, int]
@@ -42,7 +42,7 @@ class Ruler:
         self.partitions = partitions
         self._group = group
 
-    async def read(self) -> Offsets:
+    async def read(self) -> RunOffsets:
         from aiokafka.errors import KafkaError
 
         try:
@@ -50,7 +50,7 @@ class Ruler:
         except KafkaError:
             await self._group.forget()
             raise
-        return Offsets(
+        return RunOffsets(
             ends={partition: at.high_watermark for partition, at in found.items()},
             committed={partition: at.committed or 0 for partition, at in found.items()},
         )

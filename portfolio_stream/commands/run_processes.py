@@ -102,7 +102,7 @@ class Child:
         return explain(text.splitlines()) or ("its log has no error", f"Read {self.log}.")
 
 
-class Worker(Child):
+class WorkerProcess(Child):
     """A child with a web port. We choose the port before the child listens on it, so another program may take it."""
 
     def __init__(
@@ -163,7 +163,7 @@ def name_of_end(code: int) -> str:
 class Fleet:
     """The workers of a run. The caller runs `keep` as a task for each worker, until it calls `stop`."""
 
-    def __init__(self, workers: Sequence[Worker], say: Callable[[str], None]) -> None:
+    def __init__(self, workers: Sequence[WorkerProcess], say: Callable[[str], None]) -> None:
         self.workers = workers
         self.restarts = {worker.name: 0 for worker in workers}
         #: names of workers that ended by themselves with an error, even if they recovered after the restart
@@ -175,7 +175,7 @@ class Fleet:
         for worker in self.workers:
             await worker.start()
 
-    async def keep(self, worker: Worker) -> None:
+    async def keep(self, worker: WorkerProcess) -> None:
         """Restart the worker whenever it ends. Raises WorkerKeepsEnding, WorkerCannotStart."""
         attempts = 0
         while True:
@@ -197,7 +197,7 @@ class Fleet:
         self._is_stopping = True
         return await asyncio.gather(*(worker.stop(self._say) for worker in self.workers))
 
-    async def _restart(self, worker: Worker, code: int) -> None:
+    async def _restart(self, worker: WorkerProcess, code: int) -> None:
         ended = f"{worker.name} (process {worker.pid}) {name_of_end(code)}"
         if code > 0:
             cause, action = worker.why()

@@ -17,7 +17,7 @@ LIVE_SECONDS = 1.0  # a look costs the workers and Kafka a request each: a milli
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class WorkerStatus:
+class ShownWorker:
     name: str
     pid: int
     address: str
@@ -27,7 +27,7 @@ class WorkerStatus:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Status:
+class RunStatus:
     #: since the first worker was started
     seconds: float
     #: what the run does now, in one or two words
@@ -46,7 +46,7 @@ class Status:
     halted: int
     #: of exactly-once
     verdict: str
-    workers: tuple[WorkerStatus, ...]
+    workers: tuple[ShownWorker, ...]
 
 
 class Display(Protocol):
@@ -54,10 +54,10 @@ class Display(Protocol):
 
     def open(self) -> AbstractContextManager[object]: ...
     def say(self, text: str) -> None: ...
-    def show(self, status: Status) -> None: ...
+    def show(self, status: RunStatus) -> None: ...
 
 
-class Plain:
+class PlainDisplay:
     """One line a look; on stderr where stdout is for a program."""
 
     def __init__(self, to_stderr: bool) -> None:
@@ -70,11 +70,11 @@ class Plain:
     def say(self, text: str) -> None:
         (note if self._to_stderr else print_line)(text)
 
-    def show(self, status: Status) -> None:
+    def show(self, status: RunStatus) -> None:
         self.say(line(status))
 
 
-class Terminal:
+class TerminalDisplay:
     """A table that stays at the bottom; what is said scrolls above it."""
 
     def __init__(self) -> None:
@@ -93,12 +93,12 @@ class Terminal:
     def say(self, text: str) -> None:
         self._console.print(printable(text), markup=False, soft_wrap=True)
 
-    def show(self, status: Status) -> None:
+    def show(self, status: RunStatus) -> None:
         if self._live is not None:
             self._live.update(table(status), refresh=True)
 
 
-def rows(status: Status) -> list[tuple[str, str]]:
+def rows(status: RunStatus) -> list[tuple[str, str]]:
     """Name and value of everything but the workers."""
     shown = [
         ("produced", f"{status.produced:,}"),
@@ -113,13 +113,13 @@ def rows(status: Status) -> list[tuple[str, str]]:
     return shown if not status.halted else [*shown, ("halted partitions", f"{status.halted}: see /health/ready")]
 
 
-def line(status: Status) -> str:
+def line(status: RunStatus) -> str:
     numbers = " ".join(f"{name}={value}" for name, value in rows(status) if name != "exactly-once")
     workers = " ".join(f"{worker.name}={_partitions(worker)}" for worker in status.workers)
     return f"{status.seconds:.0f} s, {status.phase}: {numbers} {workers}"
 
 
-def table(status: Status) -> "Table":
+def table(status: RunStatus) -> "Table":
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -152,5 +152,5 @@ def ranges(numbers: Iterable[int]) -> str:
     return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in spans) or "-"
 
 
-def _partitions(worker: WorkerStatus) -> str:
+def _partitions(worker: ShownWorker) -> str:
     return "silent" if worker.partitions is None else ranges(worker.partitions)

@@ -19,19 +19,19 @@ PATIENCE_SECONDS = 15.0  # for one page: a rebalance and a recovery are over by 
 RETRY_SECONDS = 1.0  # equal to a worker's Retry-After
 
 
-class Row(TypedDict):
+class RowAnswer(TypedDict):
     """One row in a worker's answer."""
 
     key: list[str]
     value: dict[str, Any]
 
 
-class Page(TypedDict):
-    rows: list[Row]
+class PageAnswer(TypedDict):
+    rows: list[RowAnswer]
     cursor: str | None
 
 
-class Entry(Row):
+class EntryAnswer(RowAnswer):
     partition: int
     offset: int | None
     worker: str
@@ -52,7 +52,7 @@ def get(table: str, parts: tuple[str, ...], web_address: str | None, output: Out
     from urllib.parse import quote
 
     path = "/".join(quote(part, safe="") for part in (table, *parts))
-    answer = ask(read_settings(), web_address, f"/tables/{path}", Entry)
+    answer = ask(read_settings(), web_address, f"/tables/{path}", EntryAnswer)
     if output == "json":
         print_json(answer)
     else:
@@ -80,11 +80,13 @@ def scan(
     settings = read_settings()
     given = {"prefix": prefix, "from": from_, "to": to}
     query = {name: value for name, value in given.items() if value is not None}
-    for row in _rows(partial(ask, settings, web_address, kind=Page), table, query, limit):
+    for row in _rows(partial(ask, settings, web_address, kind=PageAnswer), table, query, limit):
         print_line(compact_json(row) if output == "json" else _line(row))
 
 
-def _rows(get_page: Callable[[str], Page], table: str, query: dict[str, str], limit: int | None) -> Iterator[Row]:
+def _rows(
+    get_page: Callable[[str], PageAnswer], table: str, query: dict[str, str], limit: int | None
+) -> Iterator[RowAnswer]:
     from urllib.parse import quote, urlencode
 
     left, cursor = limit, None
@@ -99,7 +101,7 @@ def _rows(get_page: Callable[[str], Page], table: str, query: dict[str, str], li
         left = None if left is None else left - len(page["rows"])
 
 
-def _patiently(get_page: Callable[[str], Page], path: str) -> Page:
+def _patiently(get_page: Callable[[str], PageAnswer], path: str) -> PageAnswer:
     """Get one page, and ask again while a partition has no owner that serves. So a long scan survives a rebalance."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
@@ -111,12 +113,12 @@ def _patiently(get_page: Callable[[str], Page], path: str) -> Page:
         time.sleep(RETRY_SECONDS)
 
 
-def _line(row: Row) -> str:
+def _line(row: RowAnswer) -> str:
     values = (f"{name}={_shown(value)}" for name, value in row["value"].items())
     return " ".join((*row["key"], *values))
 
 
-def _print(answer: Entry) -> None:
+def _print(answer: EntryAnswer) -> None:
     for name, value in answer["value"].items():
         print_line(f"{name} = {_shown(value)}")
     print_line(f"(partition {answer['partition']}, offset {answer['offset']}, worker {answer['worker']})")

@@ -24,7 +24,7 @@ from portfolio_stream.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from portfolio_stream.kafka.topic_rules import Fault
+    from portfolio_stream.kafka.topic_rules import TopicFault
     from portfolio_stream.kafka.topics import TopicDescription
 
 RETRY_SECONDS = 0.5  # between two attempts while Kafka does not answer yet
@@ -144,7 +144,7 @@ def _print(topic: dict[str, object]) -> None:
         print_line(f"  ! {name} is {pair['found']}, the contract says {pair['expected']}: {pair['otherwise']}")
 
 
-def _differences(faults: "Iterable[Fault]") -> dict[str, dict[str, str]]:
+def _differences(faults: "Iterable[TopicFault]") -> dict[str, dict[str, str]]:
     """Returns the faults by setting. A worker starts in spite of the verdict `warn`, but not of `refuse`."""
     return {
         fault.setting: {
@@ -171,7 +171,7 @@ def _sizes(topic: "TopicDescription") -> str:
     return f"partitions {topic.partitions}, replication factor {topic.replication_factor}, {policy}"
 
 
-async def _create(settings: Settings, wait: float) -> "tuple[dict[str, bool], tuple[Fault, ...]]":
+async def _create(settings: Settings, wait: float) -> "tuple[dict[str, bool], tuple[TopicFault, ...]]":
     """Create the missing topics. Returns, for each topic, whether it was created, and the faults of all topics."""
     import asyncio
 

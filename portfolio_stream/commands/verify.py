@@ -126,7 +126,7 @@ async def _follow(settings: Settings, plan: _Follow, asked: _Served) -> int:
     import asyncio
 
     from portfolio_stream.audit.board import Board
-    from portfolio_stream.audit.follow import Plan, follow
+    from portfolio_stream.audit.follow import FollowPlan, follow
     from portfolio_stream.audit.server import serving
 
     board = Board()
@@ -136,7 +136,7 @@ async def _follow(settings: Settings, plan: _Follow, asked: _Served) -> int:
         _workers(settings, asked.web_address) as find_workers,
     ):
         note(f"The verdict is at {address}/verdict, figures at {address}/metrics.")
-        audit = Plan(
+        audit = FollowPlan(
             interval=plan.interval, keep_going=plan.keep_going, coverage=asked.coverage, find_workers=find_workers
         )
         auditing = asyncio.create_task(follow(settings, audit, board, print_pass))

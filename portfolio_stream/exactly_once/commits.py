@@ -23,8 +23,8 @@ from portfolio_stream.exactly_once.protocol import Doubt, MembershipBroken, Refu
 from portfolio_stream.exactly_once.recovery import Source
 from portfolio_stream.exactly_once.store import (
     META_KEY,
+    ChangelogPosition,
     Meta,
-    Position,
     Store,
     encode_meta,
     prefix_of,
@@ -239,7 +239,7 @@ class Commits:
         self._count(parts, laps.total)
         now = time.time()
         positions = {
-            part.partition: Position(topic_id=self._changelog_id, offset=endings[target], written_at=now)
+            part.partition: ChangelogPosition(topic_id=self._changelog_id, offset=endings[target], written_at=now)
             for part in parts
             if (target := TopicPartition(self._configuration.changelog_topic, part.partition)) in endings
         }

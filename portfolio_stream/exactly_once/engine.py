@@ -38,13 +38,13 @@ from portfolio_stream.exactly_once.partitions import Partitions
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.protocol import Doubt, MembershipBroken, Refused
 from portfolio_stream.exactly_once.recovery import Halted, Ready, Recovery, Source
-from portfolio_stream.exactly_once.replay import Replay
+from portfolio_stream.exactly_once.replay import ChangelogReplay
 from portfolio_stream.exactly_once.slices import SLICE_RECORDS, Deliver, Handout, Slice, cut
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.exactly_once.transaction import Part
 from portfolio_stream.exactly_once.writer import Writer
 from portfolio_stream.kafka.connections import Connections, Reader
-from portfolio_stream.kafka.offset_lookup import Member
+from portfolio_stream.kafka.offset_lookup import MemberEpoch
 from portfolio_stream.kafka.reach import LOST, answered, bootstrapped
 from portfolio_stream.kafka.reader import BatchUnreadable, FetchLimits
 from portfolio_stream.kafka.record_batches import UnreadableBatch, next_offset
@@ -239,7 +239,7 @@ class Engine:
         for reader in (self._reader, self._changelog):
             self._readers.append(reader)
             await bootstrapped(reader.start)
-        replay = Replay(
+        replay = ChangelogReplay(
             self.client,
             self.store,
             self._changelog,
@@ -254,7 +254,7 @@ class Engine:
             self.store,
             replay,
             group=conf.group,
-            member=lambda: Member(self.membership.member_id, self.membership.epoch),
+            member=lambda: MemberEpoch(self.membership.member_id, self.membership.epoch),
             source=self.source,
             changelog_id=self._changelog_id,
             fold=conf.fold,

@@ -25,7 +25,7 @@ from typing import Any
 from kio.schema.errors import ErrorCode as E
 
 
-class Step(Enum):
+class TransactionStep(Enum):
     INIT = "InitProducerId"
     OFFSETS = "TxnOffsetCommit"
     PRODUCE = "Produce"
@@ -46,7 +46,7 @@ class Action(Enum):
     FATAL = "no retry can help: exit with the broker's answer"
 
 
-class State(Enum):
+class TransactionState(Enum):
     READY = "ready"
     RESERVED = "open, with its offsets accepted"
     WRITTEN = "open, with all its records accepted"
@@ -55,14 +55,14 @@ class State(Enum):
 
 
 #: the state after each legal step; a step without a row is a bug in the engine
-TRANSITIONS: Mapping[tuple[State, Step], State] = {
-    (State.READY, Step.OFFSETS): State.RESERVED,
-    (State.RESERVED, Step.PRODUCE): State.WRITTEN,
-    (State.WRITTEN, Step.COMMIT): State.READY,
-    (State.READY, Step.ABORT): State.READY,
-    (State.RESERVED, Step.ABORT): State.READY,
-    (State.WRITTEN, Step.ABORT): State.READY,
-    (State.BROKEN, Step.ABORT): State.READY,
+TRANSITIONS: Mapping[tuple[TransactionState, TransactionStep], TransactionState] = {
+    (TransactionState.READY, TransactionStep.OFFSETS): TransactionState.RESERVED,
+    (TransactionState.RESERVED, TransactionStep.PRODUCE): TransactionState.WRITTEN,
+    (TransactionState.WRITTEN, TransactionStep.COMMIT): TransactionState.READY,
+    (TransactionState.READY, TransactionStep.ABORT): TransactionState.READY,
+    (TransactionState.RESERVED, TransactionStep.ABORT): TransactionState.READY,
+    (TransactionState.WRITTEN, TransactionStep.ABORT): TransactionState.READY,
+    (TransactionState.BROKEN, TransactionStep.ABORT): TransactionState.READY,
 }
 
 _WAIT = (
@@ -97,9 +97,9 @@ _EVERYWHERE: Mapping[E, Action] = {
     **dict.fromkeys(_DENIED, Action.FATAL),
 }
 
-ACTIONS: Mapping[Step, Mapping[E, Action]] = {
-    Step.INIT: _EVERYWHERE,
-    Step.OFFSETS: {
+ACTIONS: Mapping[TransactionStep, Mapping[E, Action]] = {
+    TransactionStep.INIT: _EVERYWHERE,
+    TransactionStep.OFFSETS: {
         **_EVERYWHERE,
         E.unknown_topic_or_partition: Action.RETRY,
         E.illegal_generation: Action.RESTAMP,
@@ -107,15 +107,15 @@ ACTIONS: Mapping[Step, Mapping[E, Action]] = {
         E.unknown_member_id: Action.REJOIN,
         E.fenced_instance_id: Action.REJOIN,
     },
-    Step.PRODUCE: {
+    TransactionStep.PRODUCE: {
         **_EVERYWHERE,
         **dict.fromkeys(_REPLICAS, Action.RETRY),
         **dict.fromkeys(_UNACCEPTABLE, Action.REFUSED),
         E.unknown_topic_or_partition: Action.FIND,
         E.duplicate_sequence_number: Action.DONE,  # the broker took the first try, and its reply was lost
     },
-    Step.COMMIT: _EVERYWHERE,
-    Step.ABORT: {
+    TransactionStep.COMMIT: _EVERYWHERE,
+    TransactionStep.ABORT: {
         **_EVERYWHERE,
         E.invalid_txn_state: Action.WON,
         E.producer_fenced: Action.SUPERSEDED,
@@ -125,12 +125,12 @@ ACTIONS: Mapping[Step, Mapping[E, Action]] = {
 }
 
 
-def action_for(step: Step, error: E) -> Action:
+def action_for(step: TransactionStep, error: E) -> Action:
     """What the engine does when `error` answers `step`.
 
     An error without a row leaves a doubt: the engine drops everything uncommitted and asks how the transaction ended.
     """
-    unknown = Action.FATAL if step in (Step.INIT, Step.ABORT) else Action.DROP
+    unknown = Action.FATAL if step in (TransactionStep.INIT, TransactionStep.ABORT) else Action.DROP
     return ACTIONS[step].get(error, unknown)
 
 
@@ -138,7 +138,7 @@ class IllegalTransition(AssertionError):
     """The engine tried a step that its transaction does not allow. This is a bug: the process must stop writing."""
 
 
-def after(state: State, step: Step) -> State:
+def after(state: TransactionState, step: TransactionStep) -> TransactionState:
     """The state after `step` was answered without an error.
 
     Call this before the request of `step` is sent: it raises IllegalTransition for a step that is not legal.
@@ -152,7 +152,7 @@ def after(state: State, step: Step) -> State:
 class Doubt(Exception):
     """The open transaction cannot be committed, or its outcome is unknown. Drop all of it and recover from Kafka."""
 
-    def __init__(self, step: Step | None, reason: str) -> None:
+    def __init__(self, step: TransactionStep | None, reason: str) -> None:
         super().__init__(reason if step is None else f"{step.value}: {reason}")
 
 
@@ -160,7 +160,7 @@ class Refused(Doubt):
     """The broker will never accept a record batch of one partition. `failure` names the batch's source records."""
 
     def __init__(self, topic: str, partition: int, reason: str) -> None:
-        super().__init__(Step.PRODUCE, f"{topic}-{partition} {reason}")
+        super().__init__(TransactionStep.PRODUCE, f"{topic}-{partition} {reason}")
         self.topic = topic
         self.partition = partition
         self.reason = reason

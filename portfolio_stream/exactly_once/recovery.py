@@ -19,10 +19,10 @@ from uuid import UUID
 from aiokafka import errors as kafka_errors
 
 from portfolio_stream.errors import FoldMismatch, StateUnreadable
-from portfolio_stream.exactly_once.replay import Replay, Replayed
+from portfolio_stream.exactly_once.replay import ChangelogReplay, Replayed
 from portfolio_stream.exactly_once.store import Meta, Store
 from portfolio_stream.kafka.connections import Client
-from portfolio_stream.kafka.offset_lookup import EARLIEST, LATEST, NO_OFFSET, Member, group_offsets, log_offsets
+from portfolio_stream.kafka.offset_lookup import EARLIEST, LATEST, NO_OFFSET, MemberEpoch, group_offsets, log_offsets
 from portfolio_stream.kafka.reach import LOST
 from portfolio_stream.kafka.wire import Coordinators
 from portfolio_stream.observe.events import RecoveryOutage, RecoveryWaits
@@ -76,10 +76,10 @@ class Recovery:
         client: Client,
         coordinators: Coordinators,
         store: Store,
-        replay: Replay,
+        replay: ChangelogReplay,
         *,
         group: str,
-        member: Callable[[], Member],
+        member: Callable[[], MemberEpoch],
         source: Source,
         changelog_id: str,
         fold: str,

@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from portfolio_stream.exactly_once.configuration import TopicSettings
-from portfolio_stream.exactly_once.store import Position, Store, prefix_of
+from portfolio_stream.exactly_once.store import ChangelogPosition, Store, prefix_of
 from portfolio_stream.kafka.connections import Client, Reader
 from portfolio_stream.kafka.offset_lookup import EARLIEST, LATEST, NO_OFFSET, log_offsets
 from portfolio_stream.kafka.reader import BatchUnreadable
@@ -45,7 +45,7 @@ class Replayed(NamedTuple):
     problem: str | None = None
 
 
-class Replay:
+class ChangelogReplay:
     """Replays partitions with one long-lived reader, which all recoveries share. One replay runs at a time."""
 
     def __init__(
@@ -159,7 +159,7 @@ class Replay:
             prefix = prefix_of(partition)
             items = [(prefix + record.key, record.value) for batch in batches for record in batch]
             offset, since = batches[-1][-1].offset + 1, self._whole_since(partition, began)
-            position = Position(topic_id=self._topic_id, offset=offset, written_at=since)
+            position = ChangelogPosition(topic_id=self._topic_id, offset=offset, written_at=since)
             await self._store.write(items, {partition: position})
             self._counts[partition] = self._counts.get(partition, 0) + len(items)
 
@@ -170,14 +170,14 @@ class Replay:
         run asked for the end.
         """
         marks = {
-            partition: Position(topic_id=self._topic_id, offset=offset, written_at=asked)
+            partition: ChangelogPosition(topic_id=self._topic_id, offset=offset, written_at=asked)
             for partition, offset in whole.items()
         }
         for partition in unfinished:
             offset, known = await self._reader.position(partition), self._store.position(partition)
             if offset > (0 if known is None else known.offset):
                 since = self._whole_since(partition, asked)
-                marks[partition] = Position(topic_id=self._topic_id, offset=offset, written_at=since)
+                marks[partition] = ChangelogPosition(topic_id=self._topic_id, offset=offset, written_at=since)
         if marks:
             await self._store.write([], marks)
 

@@ -58,7 +58,7 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 1
 
 
-class Position(msgspec.Struct, frozen=True, kw_only=True):
+class ChangelogPosition(msgspec.Struct, frozen=True, kw_only=True):
     """The position up to which the store holds the changelog."""
 
     #: id of the changelog topic
@@ -72,7 +72,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
 
 encode_meta = msgspec.msgpack.Encoder().encode
 _decode_meta = msgspec.msgpack.Decoder(Meta).decode
-_decode_position = msgspec.msgpack.Decoder(Position).decode
+_decode_position = msgspec.msgpack.Decoder(ChangelogPosition).decode
 
 
 def read_meta(stored: bytes | None) -> Meta | None:
@@ -172,15 +172,15 @@ class Store:
         """Raises StateUnreadable."""
         return read_meta(self.get(prefix_of(partition) + META_KEY))
 
-    def position(self, partition: int) -> Position | None:
+    def position(self, partition: int) -> ChangelogPosition | None:
         raw = self.get(_POSITION + prefix_of(partition))
         return None if raw is None else _decode_position(raw)
 
-    async def write(self, items: Iterable[Item], positions: Mapping[int, Position]) -> None:
+    async def write(self, items: Iterable[Item], positions: Mapping[int, ChangelogPosition]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._write, items, positions)
 
     @_failing
-    def _write(self, items: Iterable[Item], positions: Mapping[int, Position]) -> None:
+    def _write(self, items: Iterable[Item], positions: Mapping[int, ChangelogPosition]) -> None:
         marks = [(_POSITION + prefix_of(partition), encode_meta(position)) for partition, position in positions.items()]
         self._db.write(chain(items, marks))
 

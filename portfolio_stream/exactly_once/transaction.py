@@ -17,7 +17,7 @@ from portfolio_stream.exactly_once.failures import Failure
 from portfolio_stream.exactly_once.ports import Append, Headers
 from portfolio_stream.kafka.header_names import batch_of_one
 
-Topic = str
+TopicName = str
 Data = bytes | None
 #: extend(timestamp in ms since 1970, keys and values)
 Extend = Callable[[int, Iterable[tuple[bytes, bytes | None]]], None]
@@ -165,7 +165,7 @@ class Part:
         self.first: Any = None
         self.events = 0
         self.counts: Counter[str] = Counter()
-        self.batches: dict[Topic, Batches] = {}
+        self.batches: dict[TopicName, Batches] = {}
         #: the source records that an operator moved to the dead letters; an unreadable batch counts as one record
         self.skipped: list[Any] = []
         #: for the latency figures: (timestamp in ms of a slice's last record, number of the slice's records)
@@ -182,10 +182,10 @@ class Part:
         """The number of record batches. All are full but the last batch of each topic."""
         return sum(len(batches) for batches in self.batches.values())
 
-    def appender(self, topic: Topic) -> Append:
+    def appender(self, topic: TopicName) -> Append:
         return self.batches_of(topic).append
 
-    def batches_of(self, topic: Topic) -> Batches:
+    def batches_of(self, topic: TopicName) -> Batches:
         batches = self.batches.get(topic)
         if batches is None:
             batches = self.batches[topic] = Batches()

@@ -24,8 +24,8 @@ from portfolio_stream.exactly_once.protocol import (
     MembershipBroken,
     Refused,
     StaleEpoch,
-    State,
-    Step,
+    TransactionState,
+    TransactionStep,
     action_for,
     after,
 )
@@ -67,7 +67,7 @@ class Writer:
         self._group = group
         self._tell = tell
         self.transactional_id = transactional_id
-        self.state = State.BROKEN  # until start()
+        self.state = TransactionState.BROKEN  # until start()
         self.producer_id, self.producer_epoch = -1, -1
         self._commit_sent = False
         #: monotonic seconds at which the coordinator last told how a transaction of this worker ended
@@ -81,7 +81,7 @@ class Writer:
             transactional_id=self.transactional_id,
             transaction_timeout=timedelta(seconds=TRANSACTION_TIMEOUT_SECONDS),
         )
-        reply = await self._ask(Step.INIT, request, self._coordinators.transaction, _own_code, deadline=60.0)
+        reply = await self._ask(TransactionStep.INIT, request, self._coordinators.transaction, _own_code, deadline=60.0)
         self._begin(reply)
 
     async def send_offsets(self, topic: str, parts: Sequence[Part], *, member_id: str, member_epoch: int) -> None:
@@ -109,13 +109,13 @@ class Writer:
                 ),
             ),
         )
-        following = after(self.state, Step.OFFSETS)
-        await self._ask(Step.OFFSETS, request, self._coordinators.group, _worst_code, lane=Lane.OFFSETS)
+        following = after(self.state, TransactionStep.OFFSETS)
+        await self._ask(TransactionStep.OFFSETS, request, self._coordinators.group, _worst_code, lane=Lane.OFFSETS)
         self.state = following
 
     async def send_records(self, parts: Sequence[Part]) -> Endings:
         """Step 2: send all record batches. Returns the endings that a broker has told."""
-        following = after(self.state, Step.PRODUCE)
+        following = after(self.state, TransactionStep.PRODUCE)
         rounds: list[dict[TopicPartition, bytes]] = []  # each partition has at most one batch in flight
         last_count: dict[TopicPartition, int] = {}
         for part in parts:
@@ -135,10 +135,10 @@ class Writer:
 
     async def commit(self) -> None:
         """Step 3: commit. After a Doubt, only settle() can tell whether the transaction is committed."""
-        after(self.state, Step.COMMIT)
+        after(self.state, TransactionStep.COMMIT)
         self._commit_sent = True
         reply = await self._ask(
-            Step.COMMIT, self._end_request(committed=True), self._coordinators.transaction, _own_code
+            TransactionStep.COMMIT, self._end_request(committed=True), self._coordinators.transaction, _own_code
         )
         self._begin(reply)
 
@@ -148,7 +148,7 @@ class Writer:
         EndTxn(abort) with our own producer id and epoch is idempotent. Raises Superseded if another process has the
         identity.
         """
-        if self.state is State.DEAD:
+        if self.state is TransactionState.DEAD:
             raise Superseded(self.transactional_id)
         started = time.monotonic()
         warned = started
@@ -162,12 +162,12 @@ class Writer:
 
     async def _settle_once(self) -> None:
         request = self._end_request(committed=False)
-        reply = await self._ask(Step.ABORT, request, self._coordinators.transaction, _own_code)
+        reply = await self._ask(TransactionStep.ABORT, request, self._coordinators.transaction, _own_code)
         if reply is None:  # EndTxn(commit) took effect: its answer brings the next producer id and epoch
             if not self._commit_sent:
                 raise PortfolioStreamError("The coordinator reports a commit that this worker never sent.")
             request = self._end_request(committed=True)
-            reply = await self._ask(Step.COMMIT, request, self._coordinators.transaction, _own_code)
+            reply = await self._ask(TransactionStep.COMMIT, request, self._coordinators.transaction, _own_code)
         self._begin(reply)
 
     def _end_request(self, *, committed: bool) -> Any:
@@ -180,13 +180,13 @@ class Writer:
 
     def _begin(self, reply: Any) -> None:
         self.producer_id, self.producer_epoch = reply.producer_id, reply.producer_epoch
-        self.state = State.READY
+        self.state = TransactionState.READY
         self._commit_sent = False
         self.last_end = time.monotonic()
 
     async def _ask(
         self,
-        step: Step,
+        step: TransactionStep,
         request: Any,
         find: Callable[[], Awaitable[Node]],
         code: Callable[[Any], E],
@@ -215,18 +215,18 @@ class Writer:
             await self._pause(step, error, attempt, until)
         raise AssertionError("unreachable")
 
-    async def _pause(self, step: Step, error: E, attempt: int, until: float) -> None:
+    async def _pause(self, step: TransactionStep, error: E, attempt: int, until: float) -> None:
         self.retries[step.value, error.name] += 1
         if time.monotonic() > until:
             self._raise(step, error, Action.DROP)
         await asyncio.sleep(min(BACKOFF_SECONDS * 2 ** min(attempt, 10), BACKOFF_CAP_SECONDS))
 
-    def _raise(self, step: Step, error: E, action: Action) -> None:
+    def _raise(self, step: TransactionStep, error: E, action: Action) -> None:
         if action is Action.RESTAMP:
             raise StaleEpoch(step, error.name)  # no offset is pending, so the state stays
-        self.state = State.BROKEN
+        self.state = TransactionState.BROKEN
         if action is Action.SUPERSEDED:
-            self.state = State.DEAD
+            self.state = TransactionState.DEAD
             raise Superseded(self.transactional_id)
         if action is Action.FATAL:
             raise PortfolioStreamError(
@@ -251,17 +251,17 @@ class Writer:
             codes = await self._write_once(todo, written)
             refused = {target: error for target, error in codes.items() if error is not E.none}
             for target, error in refused.items():
-                action = action_for(Step.PRODUCE, error)
+                action = action_for(TransactionStep.PRODUCE, error)
                 if action is Action.REFUSED:
-                    self.state = State.BROKEN
+                    self.state = TransactionState.BROKEN
                     raise Refused(target.topic, target.partition, error.name)
                 if action not in (Action.RETRY, Action.FIND):
                     self._tell(ProduceRefused(topic=target.topic, partition=target.partition, error=error.name))
-                    self._raise(Step.PRODUCE, error, action)
+                    self._raise(TransactionStep.PRODUCE, error, action)
             if refused:
-                if any(action_for(Step.PRODUCE, error) is Action.FIND for error in refused.values()):
+                if any(action_for(TransactionStep.PRODUCE, error) is Action.FIND for error in refused.values()):
                     await self._client.force_metadata_update()
-                await self._pause(Step.PRODUCE, next(iter(refused.values())), attempt, until)
+                await self._pause(TransactionStep.PRODUCE, next(iter(refused.values())), attempt, until)
         raise AssertionError("unreachable")
 
     async def _write_once(
@@ -283,7 +283,7 @@ class Writer:
                 sizes[leader] += len(data)
         for replies in await asyncio.gather(*(self._produce(Node(n), share) for n, share in leaders.items())):
             for target, (error, base) in replies.items():
-                if action_for(Step.PRODUCE, error) is Action.DONE:
+                if action_for(TransactionStep.PRODUCE, error) is Action.DONE:
                     written[target] = base if error is E.none else -1
                 else:
                     codes[target] = error
@@ -317,5 +317,5 @@ def _own_code(reply: Any) -> E:
 def _worst_code(reply: Any) -> E:
     """One error for all partitions of a TxnOffsetCommit. An error that no retry can help hides the other errors."""
     codes = {p.error_code for topic in reply.topics for p in topic.partitions} - {E.none}
-    final = {code for code in codes if action_for(Step.OFFSETS, code) not in (Action.RETRY, Action.FIND)}
+    final = {code for code in codes if action_for(TransactionStep.OFFSETS, code) not in (Action.RETRY, Action.FIND)}
     return next(iter(final or codes), E.none)

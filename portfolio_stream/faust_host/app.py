@@ -72,7 +72,7 @@ class _Topic(faust.Topic):
         raise NotTransactional("topic.send_soon()", "slice.appender(topic)(timestamp, key, value, headers)")
 
 
-class _Worker(faust.Worker):
+class _EngineWorker(faust.Worker):
     """Ends with the code of what made the app stop: 0 only if nothing is in doubt. Without mode's debugger."""
 
     def __init__(self, app: Any, *services: Any, **options: Any) -> None:
@@ -153,7 +153,7 @@ class ExactlyOnceApp(faust.App):
             Table=ExactlyOnceTable,
             TableManager=ExactlyOnceTableManager,
             Topic=_Topic,
-            Worker=_Worker,
+            Worker=_EngineWorker,
             # Faust's own transaction code must sleep; the engine's guarantee is `processing_guarantee` below
             processing_guarantee="at_least_once",
             topic_allow_declare=False,

@@ -20,7 +20,7 @@ from faust.types.settings import Settings as FaustSettings
 
 from portfolio_stream.errors import FaustFeatureRefused, InvalidSetting, PortfolioStreamError
 from portfolio_stream.foreign import printable
-from portfolio_stream.setting_values import FOLDER, HOST, LOG_FILE, Kind
+from portfolio_stream.setting_values import FOLDER, HOST, LOG_FILE, SettingKind
 
 #: commands that work, and what they are good for
 COMMANDS = {
@@ -129,7 +129,7 @@ def _option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _read(name: str, text: str, kind: Kind) -> Any:
+def _read(name: str, text: str, kind: SettingKind) -> Any:
     try:
         return kind.read(text)
     except ValueError:

@@ -250,7 +250,7 @@ def authorization(
     key: bytes, method: str, url: URL, headers: Mapping[str, str], *, sender: str, recipient: str, nonce: str
 ) -> str:
     """The header of that name for a request without a body that is sent now."""
-    request = signatures.Request(
+    request = signatures.SignedRequest(
         method=method,
         target=url.raw_path_qs,
         forwarded=headers.get(FORWARDED),

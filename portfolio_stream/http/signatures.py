@@ -35,7 +35,7 @@ _LENGTH_BYTES = 8
 DERIVATION_ROUNDS = 200_000  # a tenth of a second of a worker's start, and of each try of a stranger
 
 
-class Request(NamedTuple):
+class SignedRequest(NamedTuple):
     """All that a signature covers."""
 
     method: str
@@ -72,7 +72,7 @@ def new_nonce() -> str:
     return secrets.token_hex(16)
 
 
-def sign(key: bytes, request: Request) -> str:
+def sign(key: bytes, request: SignedRequest) -> str:
     """The value of the header Authorization."""
     sender = quote(request.sender, safe="")
     signature = _signature(key, request)
@@ -85,7 +85,7 @@ def credentials(authorization: str | None) -> Credentials | None:
     return None if found is None else Credentials(unquote(found[1]), int(found[2]), found[3], found[4])
 
 
-def is_signature(key: bytes, request: Request, signature: str) -> bool:
+def is_signature(key: bytes, request: SignedRequest, signature: str) -> bool:
     return _is_equal(_signature(key, request), signature)
 
 
@@ -107,7 +107,7 @@ def is_identity(key: bytes, proof: str | None, nonce: str, address: str, member_
     return _is_equal(prove_identity(key, nonce, address, member_id, instance_id), proof or "")
 
 
-def _signature(key: bytes, request: Request) -> str:
+def _signature(key: bytes, request: SignedRequest) -> str:
     fields = _texts(
         request.method,
         request.target,

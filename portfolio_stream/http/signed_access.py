@@ -6,7 +6,7 @@ from collections import deque
 from aiohttp import web
 
 from portfolio_stream.http import signatures
-from portfolio_stream.http.signatures import Credentials, Request
+from portfolio_stream.http.signatures import Credentials, SignedRequest
 
 FORWARDED = "X-Portfolio-Forwarded"
 PARTITIONS = "X-Portfolio-Partitions"  # beside FORWARDED: those that are meant, with commas
@@ -34,9 +34,9 @@ class SignedAccess:
         #: (monotonic seconds until which it must be remembered, nonce), in the order in which they came
         self._order: deque[tuple[float, str]] = deque()
 
-    def request(self, request: web.BaseRequest, given: Credentials) -> Request:
+    def request(self, request: web.BaseRequest, given: Credentials) -> SignedRequest:
         """What the signature must cover of a request without a body."""
-        return Request(
+        return SignedRequest(
             method=request.method,
             target=request.raw_path,
             forwarded=_joined(request, FORWARDED),
@@ -48,7 +48,7 @@ class SignedAccess:
             nonce=given.nonce,
         )
 
-    def is_ours(self, request: Request, given: Credentials) -> bool:
+    def is_ours(self, request: SignedRequest, given: Credentials) -> bool:
         """Whether a worker with our token has signed it for us: only then is anything proved to it."""
         return signatures.is_signature(self._key, request, given.signature)
 

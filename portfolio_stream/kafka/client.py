@@ -29,7 +29,7 @@ from portfolio_stream.kafka.reach import bootstrapped, why_unreachable
 from portfolio_stream.kafka.rebootstrap import recovering
 from portfolio_stream.settings import Security, Settings
 
-Client = TypeVar("Client")
+C = TypeVar("C")
 
 #: answers of a broker that has just started or never had a group. The coordinator appears without our help
 COORDINATOR_MOVES: tuple[type[KafkaError], ...] = (
@@ -65,7 +65,7 @@ def client_options(settings: Settings) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def connected(settings: Settings, client: Client) -> AsyncIterator[Client]:
+async def connected(settings: Settings, client: C) -> AsyncIterator[C]:
     """Start `client` (consumer, producer, admin client or bare AIOKafkaClient), and stop it after the body.
 
     Raises the error that `why_unreachable` finds if the connection fails. Raises KafkaRefused for any other KafkaError

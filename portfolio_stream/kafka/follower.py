@@ -38,7 +38,7 @@ RECORDS = 200  # decoding them takes some 2 ms; then other tasks get a turn
 PAUSE_SECONDS = 1.0  # after an error that ended the client
 
 
-class GlobalTable(Protocol):
+class FollowedTable(Protocol):
     is_ready: bool
     lag: int | None
 
@@ -48,7 +48,7 @@ class GlobalTable(Protocol):
 
 
 class Follower:
-    def __init__(self, settings: Settings, topic: str, table: GlobalTable) -> None:
+    def __init__(self, settings: Settings, topic: str, table: FollowedTable) -> None:
         self._settings = settings
         self._place = TopicPartition(topic, 0)
         self._table = table

@@ -15,7 +15,7 @@ from kio.schema.errors import ErrorCode
 
 from portfolio_stream.kafka.admin import admin_client, partition_count
 from portfolio_stream.kafka.client import COORDINATOR_MOVES, client_options, connected
-from portfolio_stream.kafka.members import Member, members_in
+from portfolio_stream.kafka.members import GroupMember, members_in
 from portfolio_stream.kafka.offset_lookup import (
     EARLIEST,
     LATEST,
@@ -60,7 +60,7 @@ class Group:
         self._coordinators = coordinators
         self._topic = topic
 
-    async def members(self) -> tuple[Member, ...]:
+    async def members(self) -> tuple[GroupMember, ...]:
         """Returns all members. Raises GroupIdNotFound before the first member has joined."""
         request = _describe.ConsumerGroupDescribeRequest(group_ids=(self._group,), include_authorized_operations=False)
         reply = await call(self._client, await self._coordinators.group(), Lane.RECOVERY, request)

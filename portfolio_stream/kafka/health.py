@@ -27,7 +27,7 @@ ANSWER_MS = 5_000  # a paused broker accepts connections but does not answer: th
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Broker:
+class BrokerHealth:
     node: int
     address: str
     #: registered, and Kafka gets its heartbeats
@@ -37,7 +37,7 @@ class Broker:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Partition:
+class PartitionHealth:
     topic: str
     partition: int
     #: None if the partition is offline
@@ -58,23 +58,23 @@ class Partition:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Health:
+class KafkaHealth:
     cluster_id: str
     #: None if there is no controller now
     controller: int | None
-    brokers: tuple[Broker, ...]
-    partitions: tuple[Partition, ...]
+    brokers: tuple[BrokerHealth, ...]
+    partitions: tuple[PartitionHealth, ...]
 
     @property
-    def offline(self) -> tuple[Partition, ...]:
+    def offline(self) -> tuple[PartitionHealth, ...]:
         return tuple(one for one in self.partitions if one.leader is None)
 
     @property
-    def under_replicated(self) -> tuple[Partition, ...]:
+    def under_replicated(self) -> tuple[PartitionHealth, ...]:
         return tuple(one for one in self.partitions if one.is_under_replicated)
 
     @property
-    def under_min_isr(self) -> tuple[Partition, ...]:
+    def under_min_isr(self) -> tuple[PartitionHealth, ...]:
         return tuple(one for one in self.partitions if one.is_under_min_isr)
 
     @property
@@ -84,7 +84,7 @@ class Health:
         return self.controller is not None and all(broker.is_live for broker in self.brokers) and is_whole
 
 
-async def look(settings: Settings) -> Health:
+async def look(settings: Settings) -> KafkaHealth:
     """Returns the health of the cluster, from the first broker that answers.
 
     Raises BrokerUnreachable, BrokerTooOld and KafkaRefused.
@@ -100,7 +100,7 @@ async def look(settings: Settings) -> Health:
         return await _look(client, Node(nodes[-1]))
 
 
-async def _look(client: AIOKafkaClient, node: Node) -> Health:
+async def _look(client: AIOKafkaClient, node: Node) -> KafkaHealth:
     cluster = await _ask(
         client,
         node,
@@ -116,7 +116,7 @@ async def _look(client: AIOKafkaClient, node: Node) -> Health:
     )
     needed = await _needed_in_sync(client, node, [topic.name for topic in metadata.topics])
     partitions = _partitions(metadata.topics, needed)
-    return Health(
+    return KafkaHealth(
         cluster_id=cluster.cluster_id,
         controller=await _controller(client, node),
         brokers=_brokers(cluster.brokers, partitions),
@@ -154,9 +154,9 @@ def _raise_for(code: ErrorCode) -> None:
         raise kafka_errors.for_code(code.value)
 
 
-def _partitions(topics: Collection[Any], needed: Mapping[str, int]) -> tuple[Partition, ...]:
+def _partitions(topics: Collection[Any], needed: Mapping[str, int]) -> tuple[PartitionHealth, ...]:
     found = [
-        Partition(
+        PartitionHealth(
             topic=topic.name,
             partition=one.partition_index,
             leader=None if one.leader_id == NOBODY else one.leader_id,
@@ -170,11 +170,11 @@ def _partitions(topics: Collection[Any], needed: Mapping[str, int]) -> tuple[Par
     return tuple(sorted(found, key=lambda one: (one.topic, one.partition)))
 
 
-def _brokers(brokers: Collection[Any], partitions: Collection[Partition]) -> tuple[Broker, ...]:
+def _brokers(brokers: Collection[Any], partitions: Collection[PartitionHealth]) -> tuple[BrokerHealth, ...]:
     leaders = Counter(one.leader for one in partitions)
     replicas = Counter(node for one in partitions for node in one.replicas)
     found = [
-        Broker(
+        BrokerHealth(
             node=one.broker_id,
             address=f"{one.host}:{one.port}",
             is_live=not one.is_fenced,

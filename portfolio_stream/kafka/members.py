@@ -31,7 +31,7 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class GroupMember:
     member_id: str
     client_id: str
     #: the host that it connects from, as the broker sees it
@@ -48,13 +48,13 @@ class Member:
         return f"{names}, which holds {held}"
 
 
-def members_in(group: Any, topic: str) -> tuple[Member, ...]:
+def members_in(group: Any, topic: str) -> tuple[GroupMember, ...]:
     """Returns the members of a group in a ConsumerGroupDescribe answer, with the partitions that they have now."""
     members = []
     for member in group.members:
         assigned = [held.partitions for held in member.assignment.topic_partitions if held.topic_name == topic]
         members.append(
-            Member(
+            GroupMember(
                 member_id=member.member_id,
                 client_id=member.client_id,
                 host=member.client_host,
@@ -81,12 +81,12 @@ def is_address(text: str) -> bool:
     return True
 
 
-def holders_among(members: Collection[Member]) -> dict[int, Member]:
+def holders_among(members: Collection[GroupMember]) -> dict[int, GroupMember]:
     """Returns the member that has each partition. A partition without a member is left out."""
     return {partition: member for member in members for partition in member.partitions}
 
 
-def owners_among(members: Collection[Member]) -> dict[int, Owner]:
+def owners_among(members: Collection[GroupMember]) -> dict[int, Owner]:
     """Returns the worker that has each partition. A partition without a worker, or with another member, is left out."""
     held = holders_among(members)
     return {partition: member.worker for partition, member in held.items() if member.worker is not None}

@@ -18,7 +18,7 @@ READ_UNCOMMITTED, READ_COMMITTED = 0, 1
 NO_OFFSET = -1
 
 
-class Member(NamedTuple):
+class MemberEpoch(NamedTuple):
     """A member of the group, and its epoch. The coordinator refuses a request with a wrong epoch (KIP-848)."""
 
     id: str
@@ -66,7 +66,7 @@ async def group_offsets(
     partitions: Collection[int],
     *,
     is_stable: bool,
-    member: Member | None = None,
+    member: MemberEpoch | None = None,
 ) -> dict[int, int]:
     """Returns the group's next offsets, NO_OFFSET for a partition without one.
 

@@ -39,7 +39,7 @@ CONNECT_SECONDS = 5.0  # this includes the wait for its turn: aiokafka connects 
 ANSWER_MS = 5_000  # for the answer of a bootstrap address
 PAUSE_SECONDS = 1.0  # between two rounds: a broken connection makes aiokafka ask for metadata at once
 
-Place = tuple[str, int]
+HostPort = tuple[str, int]
 
 
 class _Cluster:
@@ -191,7 +191,7 @@ class _RecoveringClient(AIOKafkaClient):  # type: ignore[misc]  # aiokafka has n
                 return True
         return False
 
-    async def _metadata_of(self, place: Place, topics: Any) -> Any:
+    async def _metadata_of(self, place: HostPort, topics: Any) -> Any:
         connection = await create_conn(
             *place,
             client_id=self._client_id,

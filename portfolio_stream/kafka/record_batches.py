@@ -53,7 +53,7 @@ WORDS: Mapping[Reason, str] = {
 LAST_OFFSET, UNREADABLE = "portfolio.batch.last_offset", "portfolio.batch.unreadable"
 
 
-class Header(NamedTuple):
+class BatchHeader(NamedTuple):
     """The fields of the header of a v2 batch, in the order of its bytes."""
 
     base_offset: int
@@ -120,7 +120,7 @@ def unreadable(
     is_sound = reason not in ("corrupt", "old_format")
     last, timestamp = offset, 0
     if reason != "old_format":
-        header = Header._make(HEADER.unpack_from(data))
+        header = BatchHeader._make(HEADER.unpack_from(data))
         offset = max(offset, header.base_offset)
         last = max(offset, _corrupt_end(header, offset, following) if reason == "corrupt" else _end(header))
         if is_sound:
@@ -136,11 +136,11 @@ def unreadable(
     )
 
 
-def _end(header: Header) -> int:
+def _end(header: BatchHeader) -> int:
     return header.base_offset + header.last_offset_delta
 
 
-def _corrupt_end(header: Header, offset: int, following: int | None) -> int:
+def _corrupt_end(header: BatchHeader, offset: int, following: int | None) -> int:
     """Returns the last offset that certainly belongs to the corrupt batch. A larger one would lose good records.
 
     A producer's batch has as many records as offsets. If both fields agree, neither is damaged.

@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 
 from portfolio_stream.errors import PortfolioStreamError, TopicMisconfigured
 from portfolio_stream.kafka.reach import LOST, answered
-from portfolio_stream.kafka.topic_rules import Fault, faults_of
+from portfolio_stream.kafka.topic_rules import TopicFault, faults_of
 from portfolio_stream.kafka.topics import Topic, TopicDescription, describe_topics
 
 log = logging.getLogger(__name__)
@@ -26,13 +26,13 @@ CONFIRM_SECONDS = 5.0  # from a fault that ends a worker to the second look
 OpenAdmin = Callable[[], AbstractAsyncContextManager[Any]]
 
 
-async def find_faults(admin: Any, topics: Iterable[Topic]) -> tuple[Fault, ...]:
+async def find_faults(admin: Any, topics: Iterable[Topic]) -> tuple[TopicFault, ...]:
     """Returns the faults of the topics that exist, in the order of `topics`."""
     wanted = tuple(topics)
     return _faults(wanted, await describe_topics(admin, [topic.name for topic in wanted]))
 
 
-async def check_present(admin: Any, topics: Iterable[Topic], bootstrap_servers: str) -> tuple[Fault, ...]:
+async def check_present(admin: Any, topics: Iterable[Topic], bootstrap_servers: str) -> tuple[TopicFault, ...]:
     """Returns the faults that only warn. Raises TopicMisconfigured for the first fault that refuses a topic."""
     faults = await find_faults(admin, topics)
     for fault in faults:
@@ -41,7 +41,7 @@ async def check_present(admin: Any, topics: Iterable[Topic], bootstrap_servers: 
     return faults
 
 
-def refusal(fault: Fault, bootstrap_servers: str) -> TopicMisconfigured:
+def refusal(fault: TopicFault, bootstrap_servers: str) -> TopicMisconfigured:
     return TopicMisconfigured(
         fault.topic, fault.setting, fault.found, fault.expected, fault.consequence, fault.remedy(bootstrap_servers)
     )
@@ -53,11 +53,11 @@ class TopicCheck:
     def __init__(self, open_admin: OpenAdmin, topics: Iterable[Topic], bootstrap_servers: str) -> None:
         #: how long the changelog keeps deletions (delete.retention.ms), as of the last look
         self.tombstone_seconds = 0.0
-        self.faults: tuple[Fault, ...] = ()
+        self.faults: tuple[TopicFault, ...] = ()
         self._open_admin = open_admin
         self._topics = tuple(topics)
         self._servers = bootstrap_servers
-        self._suspected: frozenset[Fault] = frozenset()
+        self._suspected: frozenset[TopicFault] = frozenset()
 
     @property
     def findings(self) -> Mapping[tuple[str, str], str]:
@@ -98,7 +98,7 @@ class TopicCheck:
                 raise refusal(fault, self._servers)
         self._suspected = ending
 
-    def _tell(self, faults: tuple[Fault, ...]) -> None:
+    def _tell(self, faults: tuple[TopicFault, ...]) -> None:
         """Log each new fault, and each fault that is mended."""
         for fault in faults:
             if fault not in self.faults:
@@ -109,5 +109,5 @@ class TopicCheck:
                 log.warning("topic mended topic=%s setting=%s", fault.topic, fault.setting)
 
 
-def _faults(topics: Iterable[Topic], found: Mapping[str, TopicDescription]) -> tuple[Fault, ...]:
+def _faults(topics: Iterable[Topic], found: Mapping[str, TopicDescription]) -> tuple[TopicFault, ...]:
     return tuple(fault for topic in topics if topic.name in found for fault in faults_of(topic, found[topic.name]))

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 from portfolio_stream.kafka.topics import Role, Topic, TopicDescription
 
-Verdict = Literal["refuse", "warn"]
+Severity = Literal["refuse", "warn"]
 HOUR_MS = str(3600 * 1000)
 CHANGELOG: tuple[Role, ...] = ("changelog",)
 PRICES: tuple[Role, ...] = ("prices",)
@@ -31,52 +31,52 @@ REPLICATION_FACTOR, MIN_INSYNC_REPLICAS, PARTITION_COUNT = (
 REPLICATED, TWO_IN_SYNC = 3, "2"
 
 
-class Rule(NamedTuple):
+class TopicRule(NamedTuple):
     setting: str
     roles: tuple[Role, ...]
     comparison: Literal["exactly", "at least"]
     bound: str | None
-    verdict: Verdict
+    verdict: Severity
     #: what fails with a wrong value
     consequence: str
     ends_running: bool = False
 
 
 RULES = (
-    Rule("cleanup.policy", EVERY, "exactly", None, "refuse",
+    TopicRule("cleanup.policy", EVERY, "exactly", None, "refuse",
          "records that state, outputs or a replay need are deleted", ends_running=True),
-    Rule("message.timestamp.type", WRITTEN, "exactly", None, "refuse",
+    TopicRule("message.timestamp.type", WRITTEN, "exactly", None, "refuse",
          "outputs and state get a broker's time as timestamp, and a replay gives other timestamps", ends_running=True),
     # A tombstone must live longer than a worker takes to read the whole changelog. Otherwise even a rebuild can bring
     # deleted rows back. 1,000,000 positions take 7 s (docs/operations.md), so half an hour is enough for 250 million.
-    Rule("delete.retention.ms", CHANGELOG, "at least", HOUR_MS, "refuse",
+    TopicRule("delete.retention.ms", CHANGELOG, "at least", HOUR_MS, "refuse",
          "deletions are forgotten before a worker has read them, and rows that were removed come back",
          ends_running=True),
-    Rule("max.message.bytes", WRITTEN, "at least", None, "refuse",
+    TopicRule("max.message.bytes", WRITTEN, "at least", None, "refuse",
          "a large record is refused when it comes, and its partition halts"),
-    Rule("message.timestamp.before.max.ms", WRITTEN, "at least", None, "refuse",
+    TopicRule("message.timestamp.before.max.ms", WRITTEN, "at least", None, "refuse",
          "a record with an old timestamp is refused when it comes, and its partition halts"),
-    Rule("message.timestamp.after.max.ms", WRITTEN, "at least", None, "refuse",
+    TopicRule("message.timestamp.after.max.ms", WRITTEN, "at least", None, "refuse",
          "a record with a timestamp of the future is refused when it comes, and its partition halts"),
-    Rule("delete.retention.ms", CHANGELOG, "at least", None, "warn",
+    TopicRule("delete.retention.ms", CHANGELOG, "at least", None, "warn",
          "a worker that was away for longer than half of this time rebuilds its state"),
-    Rule("delete.retention.ms", PRICES, "at least", HOUR_MS, "warn",
+    TopicRule("delete.retention.ms", PRICES, "at least", HOUR_MS, "warn",
          "a worker that is reading the prices may keep a deleted price"),
-    Rule("retention.ms", KEPT, "exactly", None, "warn",
+    TopicRule("retention.ms", KEPT, "exactly", None, "warn",
          "history is deleted: verify cannot judge, and a source that is not read in time halts its partition"),
-    Rule("retention.bytes", KEPT, "exactly", None, "warn",
+    TopicRule("retention.bytes", KEPT, "exactly", None, "warn",
          "history is deleted: verify cannot judge, and a source that is not read in time halts its partition"),
-    Rule(REPLICATION_FACTOR, EVERY, "at least", None, "warn",
+    TopicRule(REPLICATION_FACTOR, EVERY, "at least", None, "warn",
          "fewer brokers may fail before records are lost"),
-    Rule(MIN_INSYNC_REPLICAS, EVERY, "at least", TWO_IN_SYNC, "warn",
+    TopicRule(MIN_INSYNC_REPLICAS, EVERY, "at least", TWO_IN_SYNC, "warn",
          "an acknowledged record may be on one broker alone, and is lost with that broker"),
-    Rule("unclean.leader.election.enable", EVERY, "exactly", "false", "warn",
+    TopicRule("unclean.leader.election.enable", EVERY, "exactly", "false", "warn",
          "a broker that lacks committed records may become leader, and they are lost"),
 )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Fault:
+class TopicFault:
     """A setting of a topic breaks a rule."""
 
     topic: str
@@ -86,7 +86,7 @@ class Fault:
     expected: str
     #: the value to set
     right: str
-    verdict: Verdict
+    verdict: Severity
     consequence: str
     ends_running: bool
 
@@ -112,10 +112,10 @@ class Fault:
         return f"topic {self.topic} has {self.setting} {self.found}, not {self.expected}: {self.consequence}"
 
 
-def faults_of(topic: Topic, found: TopicDescription) -> Iterator[Fault]:
+def faults_of(topic: Topic, found: TopicDescription) -> Iterator[TopicFault]:
     """Yields the faults of a topic, those that refuse it first. A setting that breaks two rules has only the graver."""
     if found.partitions != topic.partitions:
-        yield Fault(
+        yield TopicFault(
             topic=topic.name,
             setting=PARTITION_COUNT,
             found=str(found.partitions),
@@ -132,7 +132,7 @@ def faults_of(topic: Topic, found: TopicDescription) -> Iterator[Fault]:
         if right is None or rule.setting in named or _is_met(rule, value, right):
             continue
         named.add(rule.setting)
-        yield Fault(
+        yield TopicFault(
             topic=topic.name,
             setting=rule.setting,
             found=value,
@@ -144,7 +144,7 @@ def faults_of(topic: Topic, found: TopicDescription) -> Iterator[Fault]:
         )
 
 
-def _right(rule: Rule, topic: Topic, found: TopicDescription) -> str | None:
+def _right(rule: TopicRule, topic: Topic, found: TopicDescription) -> str | None:
     """Returns the right value, or None if the rule does not apply to the topic."""
     if topic.role not in rule.roles:
         return None
@@ -155,11 +155,11 @@ def _right(rule: Rule, topic: Topic, found: TopicDescription) -> str | None:
     return rule.bound or topic.configuration.get(rule.setting)
 
 
-def _value(rule: Rule, found: TopicDescription) -> str:
+def _value(rule: TopicRule, found: TopicDescription) -> str:
     if rule.setting == REPLICATION_FACTOR:
         return str(found.replication_factor)
     return found.configuration.get(rule.setting, "none")
 
 
-def _is_met(rule: Rule, value: str, right: str) -> bool:
+def _is_met(rule: TopicRule, value: str, right: str) -> bool:
     return value == right or (rule.comparison == "at least" and value.isdecimal() and int(value) >= int(right))

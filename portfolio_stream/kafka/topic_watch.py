@@ -30,12 +30,12 @@ GONE_SECONDS, MISSING_SECONDS = 15.0, 2.0
 MISSING_POLL_SECONDS = 0.25
 
 
-class Topic(NamedTuple):
+class TopicIdentity(NamedTuple):
     id: UUID
     partitions: int
 
 
-async def describe(client: Client, names: Collection[str]) -> dict[str, Topic]:
+async def describe(client: Client, names: Collection[str]) -> dict[str, TopicIdentity]:
     """Returns the topics that exist, by name. Raises one of LOST or a KafkaError."""
     request = _metadata.MetadataRequest(
         topics=tuple(_metadata.MetadataRequestTopic(topic_id=None, name=name) for name in names),
@@ -44,7 +44,7 @@ async def describe(client: Client, names: Collection[str]) -> dict[str, Topic]:
     )
     reply = await call(client, Node(client.get_random_node()), Lane.RECOVERY, request)
     return {
-        topic.name: Topic(topic.topic_id, len(topic.partitions))
+        topic.name: TopicIdentity(topic.topic_id, len(topic.partitions))
         for topic in reply.topics
         if topic.error_code is not E.unknown_topic_or_partition and topic.partitions
     }
@@ -54,7 +54,7 @@ class TopicWatch:
     def __init__(self, client: Client, names: Collection[str]) -> None:
         self._client = client
         self._names = names
-        self.topics: dict[str, Topic] = {}
+        self.topics: dict[str, TopicIdentity] = {}
 
     async def start(self) -> None:
         """Remember the topics' ids. Raises TopicMissing if a topic is still missing after MISSING_SECONDS."""
@@ -86,6 +86,6 @@ class TopicWatch:
                 elif time.monotonic() - seen[name] > GONE_SECONDS:
                     raise TopicMissing(name)
 
-    def _check(self, name: str, found: Topic) -> None:
+    def _check(self, name: str, found: TopicIdentity) -> None:
         if found.id != self.topics[name].id:
             raise TopicReplaced(name)

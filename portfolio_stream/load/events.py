@@ -70,7 +70,7 @@ def generate(mixture: Mixture, events: int | None = None) -> Iterator[Generated]
 
 
 def _records(mixture: Mixture) -> Iterator[Generated]:
-    source = _Source(mixture)
+    source = _EventSource(mixture)
     draw, duplicates, rejects = source.random, mixture.duplicates, mixture.duplicates + mixture.invalid
     recent: deque[Generated] = deque(maxlen=RECENT_EVENTS)
     invalid = _Invalid(source, recent)
@@ -88,7 +88,7 @@ def _records(mixture: Mixture) -> Iterator[Generated]:
             yield record
 
 
-class _Source:
+class _EventSource:
     """Makes valid events."""
 
     def __init__(self, mixture: Mixture) -> None:
@@ -177,7 +177,7 @@ class _Source:
 class _Invalid:
     """Makes events that must be rejected. The codes take turns."""
 
-    def __init__(self, source: _Source, recent: deque[Generated]) -> None:
+    def __init__(self, source: _EventSource, recent: deque[Generated]) -> None:
         self._source = source
         self._recent = recent
         self._holders: set[bytes] = set()

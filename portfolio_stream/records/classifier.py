@@ -14,7 +14,7 @@ from typing import Final, cast
 
 from portfolio_stream.domain.events import Adjustment, Cash, Dividend, Event, EventType, Fee, Split, Trade
 from portfolio_stream.domain.rejection import Rejected
-from portfolio_stream.records.fields import COMMON, COMMON_NAMES, INVALID, OWN, Field
+from portfolio_stream.records.fields import COMMON, COMMON_NAMES, INVALID, OWN, EventField
 
 VALUE_BYTES_LIMIT = 64 * 1024
 NESTING_LIMIT = 200  # an event has 1; Python's JSON scanner can take far more on any stack
@@ -84,7 +84,7 @@ def _event(members: dict[str, object]) -> Event | Rejected:
     return _CLASSES[kind](**values)  # type: ignore[arg-type]  # _CLASSES and OWN fit together
 
 
-def read_values(members: dict[str, object], fields: Sequence[Field]) -> dict[str, object] | Rejected:
+def read_values(members: dict[str, object], fields: Sequence[EventField]) -> dict[str, object] | Rejected:
     """Returns the domain's values by field, or the rejection of the first missing or else first invalid field."""
     for field in fields:
         if field.name not in members and field.default is INVALID:
@@ -102,7 +102,7 @@ def _missing(name: str) -> Rejected:
     return Rejected("missing_field", f"{name} is missing")
 
 
-def _invalid(field: Field) -> Rejected:
+def _invalid(field: EventField) -> Rejected:
     return Rejected("invalid_field", f"{field.name} must be {field.kind.description}")
 
 

@@ -76,7 +76,7 @@ _decode = msgspec.json.Decoder(_Trade | _Cash | _Dividend | _Fee | _Adjustment).
 _is_head = re.compile("\n".join((IDENTIFIER, IDENTIFIER, NORMAL_FORM))).fullmatch
 
 
-class _Known(dict[str, V]):
+class _KnownEvent(dict[str, V]):
     """A cache of valid texts of one kind and their values. Raises KeyError for an invalid text.
 
     A full cache is emptied: its content affects only speed.
@@ -96,8 +96,12 @@ class _Known(dict[str, V]):
         return value
 
 
-_symbols, _currencies = _Known(SYMBOL, str), _Known(CURRENCY, str)
-_signed, _unsigned, _positive = _Known(SIGNED, Decimal), _Known(UNSIGNED, Decimal), _Known(POSITIVE, Decimal)
+_symbols, _currencies = _KnownEvent(SYMBOL, str), _KnownEvent(CURRENCY, str)
+_signed, _unsigned, _positive = (
+    _KnownEvent(SIGNED, Decimal),
+    _KnownEvent(UNSIGNED, Decimal),
+    _KnownEvent(POSITIVE, Decimal),
+)
 
 
 def decode_event(value: bytes | None) -> Event | Rejected:

@@ -23,28 +23,28 @@ RATIO_LIMIT = 1_000_000
 INVALID: Final = object()
 
 #: turns a JSON value into the domain's value, or returns INVALID
-Reader = Callable[[object], object]
+ReadField = Callable[[object], object]
 
 
-class Kind(NamedTuple):
-    read: Reader
+class FieldKind(NamedTuple):
+    read: ReadField
     #: ends the sentence "<field> must be ..."
     description: str
 
 
-class Field(NamedTuple):
+class EventField(NamedTuple):
     name: str
-    kind: Kind
+    kind: FieldKind
     #: the domain's value if the field is absent; INVALID: the field is mandatory
     default: object = INVALID
 
 
-def _text(pattern: str, description: str) -> Kind:
+def _text(pattern: str, description: str) -> FieldKind:
     matches = re.compile(pattern).fullmatch
-    return Kind(lambda value: value if isinstance(value, str) and matches(value) else INVALID, description)
+    return FieldKind(lambda value: value if isinstance(value, str) and matches(value) else INVALID, description)
 
 
-def _amount(pattern: str, is_allowed: Callable[[Decimal], bool], description: str) -> Kind:
+def _amount(pattern: str, is_allowed: Callable[[Decimal], bool], description: str) -> FieldKind:
     matches = re.compile(pattern).fullmatch
 
     def read(value: object) -> object:
@@ -53,7 +53,7 @@ def _amount(pattern: str, is_allowed: Callable[[Decimal], bool], description: st
         amount = Decimal(value)
         return amount if is_allowed(amount) else INVALID
 
-    return Kind(read, description)
+    return FieldKind(read, description)
 
 
 def _read_time(value: object) -> object:
@@ -71,50 +71,50 @@ def _read_reason(value: object) -> object:
 
 
 _identifier = _text(IDENTIFIER, "1 to 64 characters of A-Z, a-z, 0-9 and ._:-, the first a letter or digit")
-_time = Kind(_read_time, "an RFC 3339 time with an offset, of the years 1970 to 2100, with seconds 00 to 59")
+_time = FieldKind(_read_time, "an RFC 3339 time with an offset, of the years 1970 to 2100, with seconds 00 to 59")
 _side = _text("buy|sell", "buy or sell")
 symbol = _text(SYMBOL, "1 to 32 characters of A-Z, 0-9 and ._/-")
 _currency = _text(CURRENCY, "three letters A-Z")
 _signed = _amount(SIGNED, lambda _: True, "a decimal string of up to 18 digits and 8 decimals")
 _not_negative = _amount(SIGNED, lambda amount: amount >= 0, "a decimal string of up to 18 digits and 8 decimals, >= 0")
 _positive = _amount(SIGNED, lambda amount: amount > 0, "a decimal string of up to 18 digits and 8 decimals, > 0")
-_ratio = Kind(_read_ratio, f"a JSON integer from 1 to {RATIO_LIMIT}")
-_reason = Kind(_read_reason, f"a string of up to {REASON_LIMIT} characters")
+_ratio = FieldKind(_read_ratio, f"a JSON integer from 1 to {RATIO_LIMIT}")
+_reason = FieldKind(_read_reason, f"a string of up to {REASON_LIMIT} characters")
 
 _ZERO = Decimal(0)
 
 #: the fields that every event has, without `type`, which has a rejection code of its own
-COMMON: tuple[Field, ...] = (
-    Field("event_id", _identifier),
-    Field("portfolio_id", _identifier),
-    Field("occurred_at", _time),
+COMMON: tuple[EventField, ...] = (
+    EventField("event_id", _identifier),
+    EventField("portfolio_id", _identifier),
+    EventField("occurred_at", _time),
 )
-OWN: dict[EventType, tuple[Field, ...]] = {
+OWN: dict[EventType, tuple[EventField, ...]] = {
     "trade": (
-        Field("side", _side),
-        Field("symbol", symbol),
-        Field("quantity", _positive),
-        Field("price", _not_negative),
-        Field("currency", _currency),
-        Field("fee", _not_negative, _ZERO),
+        EventField("side", _side),
+        EventField("symbol", symbol),
+        EventField("quantity", _positive),
+        EventField("price", _not_negative),
+        EventField("currency", _currency),
+        EventField("fee", _not_negative, _ZERO),
     ),
-    "cash": (Field("amount", _signed), Field("currency", _currency)),
-    "dividend": (Field("symbol", symbol), Field("amount", _signed), Field("currency", _currency)),
-    "fee": (Field("amount", _positive), Field("currency", _currency)),
-    "split": (Field("symbol", symbol), Field("numerator", _ratio), Field("denominator", _ratio)),
+    "cash": (EventField("amount", _signed), EventField("currency", _currency)),
+    "dividend": (EventField("symbol", symbol), EventField("amount", _signed), EventField("currency", _currency)),
+    "fee": (EventField("amount", _positive), EventField("currency", _currency)),
+    "split": (EventField("symbol", symbol), EventField("numerator", _ratio), EventField("denominator", _ratio)),
     "adjustment": (
-        Field("symbol", symbol),
-        Field("quantity", _signed),
-        Field("cost_basis", _signed),
-        Field("currency", _currency),
-        Field("realised_pnl", _signed, _ZERO),
-        Field("reason", _reason, ""),
+        EventField("symbol", symbol),
+        EventField("quantity", _signed),
+        EventField("cost_basis", _signed),
+        EventField("currency", _currency),
+        EventField("realised_pnl", _signed, _ZERO),
+        EventField("reason", _reason, ""),
     ),
 }
-PRICE: tuple[Field, ...] = (
-    Field("symbol", symbol),
-    Field("price", _not_negative),
-    Field("currency", _currency),
-    Field("as_of", _time),
+PRICE: tuple[EventField, ...] = (
+    EventField("symbol", symbol),
+    EventField("price", _not_negative),
+    EventField("currency", _currency),
+    EventField("as_of", _time),
 )
 COMMON_NAMES = ("event_id", "portfolio_id", "type", "occurred_at")  # the first missing one is reported

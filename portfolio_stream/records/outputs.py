@@ -88,7 +88,7 @@ def dead_letter(
     return _truncated(whole, added)
 
 
-class Origin(NamedTuple):
+class DeadLetterOrigin(NamedTuple):
     """What a dead letter's headers say about its source record."""
 
     code: str
@@ -102,7 +102,7 @@ class Origin(NamedTuple):
     truncated: str | None
 
 
-def origin_of(headers: Sequence[Header]) -> Origin | None:
+def origin_of(headers: Sequence[Header]) -> DeadLetterOrigin | None:
     """The inverse of `dead_letter`. Returns None if `dead_letter` did not make these headers.
 
     The source record may itself have had headers of these names. So only the added headers at the end are removed.
@@ -118,7 +118,7 @@ def origin_of(headers: Sequence[Header]) -> Origin | None:
     if partition is None or offset is None:
         return None
     truncated = None if cut is None else cut.decode(errors="replace")
-    return Origin(code, message, topic, partition, offset, own, truncated)
+    return DeadLetterOrigin(code, message, topic, partition, offset, own, truncated)
 
 
 def _truncated(letter: DeadLetter, added: list[Header]) -> DeadLetter:

@@ -43,7 +43,7 @@ class Missing(msgspec.Struct, frozen=True):
     detail: str
 
 
-class Part(Protocol):
+class AnswerPart(Protocol):
     """One worker's share of an answer."""
 
     @property
@@ -55,7 +55,7 @@ class Part(Protocol):
     def missing(self) -> Sequence[Missing]: ...
 
 
-T = TypeVar("T", bound=Part)
+T = TypeVar("T", bound=AnswerPart)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ class Silence:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Look:
+class WorkerLook:
     """One worker, at one moment."""
 
     worker: Owner
@@ -79,7 +79,7 @@ class PartitionRow(msgspec.Struct, frozen=True, kw_only=True):
     end: int | None
 
 
-class Totals(msgspec.Struct, frozen=True, kw_only=True):
+class GroupTotals(msgspec.Struct, frozen=True, kw_only=True):
     """Of the last five seconds; null while there is nothing to measure."""
 
     events_per_second: float | None
@@ -116,15 +116,15 @@ class GroupState(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...]
     workers: tuple[WorkerRow, ...]
     partitions: tuple[PartitionRow, ...]
-    totals: Totals
+    totals: GroupTotals
     audit: Audit
     #: the latest ones of all workers that answer, newest first
     events: tuple[EventRow, ...] = ()
 
 
 @dataclass(slots=True)
-class _Known:
-    look: Look
+class _KnownWorker:
+    look: WorkerLook
     status: WorkerStatus | None = None
     #: monotonic seconds of its last status
     answered: float | None = None
@@ -133,7 +133,7 @@ class _Known:
     restarts: int = 0
     meter: Meter = field(default_factory=Meter)
 
-    def feed(self, now: float, look: Look) -> Counted:
+    def feed(self, now: float, look: WorkerLook) -> Counted:
         """What came since the last look."""
         before, self.look = self.status, look
         if look.is_member:
@@ -158,7 +158,7 @@ class Ledger:
     def __init__(self, served_by: str, *, asks_for_token: bool = False) -> None:
         self._served_by = served_by
         self._asks_for_token = asks_for_token
-        self._known: dict[Owner, _Known] = {}
+        self._known: dict[Owner, _KnownWorker] = {}
         self._meter = Meter()
         self._fed = float("-inf")
 
@@ -170,7 +170,7 @@ class Ledger:
     def feed(
         self,
         now: float,
-        looks: Sequence[Look],
+        looks: Sequence[WorkerLook],
         *,
         partition_count: int,
         offsets: Mapping[int, Offsets] | None,
@@ -186,7 +186,7 @@ class Ledger:
         self._fed = now
         came = Counted()
         for look in looks:
-            known = self._known.setdefault(look.worker, _Known(look))
+            known = self._known.setdefault(look.worker, _KnownWorker(look))
             came += known.feed(now, look)
         self._take_over({look.worker for look in looks})
         here = {look.worker for look in looks if look.is_member}
@@ -239,10 +239,10 @@ class Ledger:
         rows.sort(key=lambda row: (row.time, row.worker, row.sequence), reverse=True)
         return tuple(rows[:LATEST_EVENTS])
 
-    def _totals(self, lags: Sequence[int | None]) -> Totals:
+    def _totals(self, lags: Sequence[int | None]) -> GroupTotals:
         meter = self._meter
         running = [answer for known in self._known.values() if isinstance(answer := known.look.answer, WorkerStatus)]
-        return Totals(
+        return GroupTotals(
             events_per_second=meter.rate(lambda came: came.events),
             transactions_per_second=meter.rate(lambda came: came.commits),
             rejected_per_second=meter.rate(lambda came: came.rejected),
@@ -266,7 +266,7 @@ class Held:
     halted_at: int | None = None
 
 
-def owners_of(looks: Sequence[Look], foreign: Mapping[int, str]) -> Mapping[int, Held]:
+def owners_of(looks: Sequence[WorkerLook], foreign: Mapping[int, str]) -> Mapping[int, Held]:
     claims: dict[int, list[Held]] = {}
     assigned: dict[int, Held] = {}
     for look in looks:
@@ -302,11 +302,11 @@ def _partition_row(partition: int, held: Held | None, offsets: Mapping[int, Offs
     )
 
 
-def _by_name(item: tuple[Owner, _Known]) -> tuple[str, str, str]:
+def _by_name(item: tuple[Owner, _KnownWorker]) -> tuple[str, str, str]:
     return item[0].instance_id, item[0].address, item[0].member_id
 
 
-def _worker_row(now: float, known: _Known) -> WorkerRow:
+def _worker_row(now: float, known: _KnownWorker) -> WorkerRow:
     look = known.look
     here = look.answer if isinstance(look.answer, WorkerStatus) else None
     state, detail = _state(look)
@@ -326,7 +326,7 @@ def _worker_row(now: float, known: _Known) -> WorkerRow:
     )
 
 
-def _state(look: Look) -> tuple[str, str]:
+def _state(look: WorkerLook) -> tuple[str, str]:
     answer = look.answer
     if isinstance(answer, WorkerStatus):
         return ("unready", "; ".join(answer.reasons)) if answer.reasons else ("ready", "")

@@ -71,7 +71,7 @@ def state_of(engine: Engine, partition: int) -> str:
     return "running" if partition in engine.running else "recovering"
 
 
-class Group(Protocol):
+class GroupReasons(Protocol):
     """What is known of the group's other members (see roll)."""
 
     def reasons(self) -> tuple[str, ...]:
@@ -89,7 +89,7 @@ class GlobalTable(Protocol):
 
 
 class Health:
-    def __init__(self, engine: Engine, group: Group, prices: GlobalTable) -> None:
+    def __init__(self, engine: Engine, group: GroupReasons, prices: GlobalTable) -> None:
         self._engine = engine
         self._group = group
         self._prices = prices

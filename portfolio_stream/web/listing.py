@@ -21,7 +21,7 @@ from tables.catalog import SHOWN
 from tables.prices import KEY, NAME, Prices
 
 
-class Held(msgspec.Struct, frozen=True, kw_only=True):
+class TableShare(msgspec.Struct, frozen=True, kw_only=True):
     """A table's share in one partition."""
 
     partition: WirePartition
@@ -40,7 +40,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 class Listed(msgspec.Struct, frozen=True):
     table: str
     key: Sequence[str]
-    partitions: Sequence[Held]
+    partitions: Sequence[TableShare]
 
 
 class Tables(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +54,7 @@ class Tables(msgspec.Struct, frozen=True, kw_only=True):
     def covered(self) -> set[int]:
         return {held.partition for held in self.of(next(iter(SHOWN)))}
 
-    def of(self, table: str) -> Sequence[Held]:
+    def of(self, table: str) -> Sequence[TableShare]:
         return next((listed.partitions for listed in self.tables if listed.table == table), ())
 
 
@@ -93,10 +93,10 @@ class Listing:
         ]
         return Tables(tables=tables, missing=(), worker=self._worker)
 
-    def _held(self, table: str, moment: Moment, count: Count | None) -> Held:
+    def _held(self, table: str, moment: Moment, count: Count | None) -> TableShare:
         if count is None:
-            return Held(partition=moment.partition, worker=self._worker, offset=moment.offset)
-        return Held(
+            return TableShare(partition=moment.partition, worker=self._worker, offset=moment.offset)
+        return TableShare(
             partition=moment.partition,
             worker=self._worker,
             offset=moment.offset,
@@ -108,7 +108,7 @@ class Listing:
 
     def _complete(self, found: Tables) -> Tables:
         """With a place for each partition that nobody answered for, and the global table, by name."""
-        places = [Held(partition=lack.partition, worker=lack.worker) for lack in found.missing]
+        places = [TableShare(partition=lack.partition, worker=lack.worker) for lack in found.missing]
         tables = [
             Listed(one.table, one.key, sorted((*one.partitions, *places), key=lambda held: held.partition))
             for one in found.tables
@@ -120,7 +120,7 @@ class Listing:
         """Of this worker, which has all of it in memory."""
         origin = self._price_queries.origin()
         keys = len(self._prices.by_symbol) if self._prices.is_ready else None
-        held = Held(
+        held = TableShare(
             partition=origin.partition,
             worker=origin.worker,
             offset=origin.offset,

@@ -44,7 +44,7 @@ def frame(event: str, value: object) -> bytes:
     return b"event: " + event.encode() + b"\ndata: " + msgspec.json.encode(value) + b"\n\n"
 
 
-class Listener:
+class LiveViewer:
     """Frames on their way to one client."""
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class Live:
         self._engine = engine
         self._settings = settings
         self._watch = watch
-        self._listeners: set[Listener] = set()
+        self._listeners: set[LiveViewer] = set()
         self._working: set[asyncio.Task[None]] = set()
         #: told to end
         self._ending: set[asyncio.Task[None]] = set()
@@ -119,8 +119,8 @@ class Live:
             listener.put(data)
 
     @contextmanager
-    def _listening(self) -> Iterator[Listener]:
-        listener = Listener()
+    def _listening(self) -> Iterator[LiveViewer]:
+        listener = LiveViewer()
         for data in self._newest.values():
             listener.put(data)
         self._listeners.add(listener)

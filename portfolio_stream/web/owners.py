@@ -14,7 +14,7 @@ from aiohttp import web
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.http.problem import Problem, unavailable
 from portfolio_stream.http.signed_access import FORWARDED
-from portfolio_stream.kafka.members import Member, Owner
+from portfolio_stream.kafka.members import GroupMember, Owner
 from portfolio_stream.kafka.partitioning import partition_of
 from portfolio_stream.settings import Settings
 from portfolio_stream.web.forwarding import Forwarding
@@ -77,7 +77,7 @@ class Owners:
         """What every answer says of itself."""
         return {"partition": partition, "offset": offset, "worker": self.worker}
 
-    def peer(self, holder: Member | None) -> Owner | str:
+    def peer(self, holder: GroupMember | None) -> Owner | str:
         """Whom to ask for a partition that is not ours, or why nobody can be asked."""
         if holder is None:
             return NO_OWNER

@@ -24,7 +24,7 @@ POLICY = (
 HEADERS = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}  # asked for again, answered by 304
 
 
-class Page:
+class StaticFiles:
     def __init__(self) -> None:
         self._files = {
             file.name: (file.read_bytes(), content_type)

@@ -16,18 +16,18 @@ from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.http.problem import Problem, json_response, unavailable
 from portfolio_stream.web.fanout import Collected, Fanout, Missing, Origin
 from portfolio_stream.web.moment import Moment
-from portfolio_stream.web.paging import Asked, Row, Rows, cursor_of, key_of, merge, read_query
+from portfolio_stream.web.paging import PageQuery, Rows, TableRow, cursor_of, key_of, merge, read_query
 from portfolio_stream.web.table_paths import TABLES_PATH, find
 from tables.table import Table
 
 EXAMINED_LIMIT = 5_000  # entries a worker reads for one page: some 20 ms of its readers' thread
 
 
-class Page(msgspec.Struct, frozen=True, kw_only=True):
+class TablePage(msgspec.Struct, frozen=True, kw_only=True):
     """A worker's rows, or the group's."""
 
     table: str
-    rows: Sequence[Row]
+    rows: Sequence[TableRow]
     cursor: str | None
     partitions: Sequence[Origin]
     worker: str
@@ -42,10 +42,10 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
         return ()
 
 
-_decode = msgspec.json.Decoder(Page).decode
+_decode = msgspec.json.Decoder(TablePage).decode
 
 
-def decode_page(asked: Asked, content: bytes) -> Page:
+def decode_page(asked: PageQuery, content: bytes) -> TablePage:
     """Another worker's answer to the same query. Raises msgspec.ValidationError if it is none."""
     page = _decode(content)
     if page.cursor is not None and key_of(asked, page.cursor) is None:
@@ -73,20 +73,20 @@ class Pages:
             return self._incomplete(collected.missing).response()
         return json_response(self._joined(asked, collected))
 
-    async def _read(self, table: Table[Any], asked: Asked, moments: Sequence[Moment]) -> Page:
+    async def _read(self, table: Table[Any], asked: PageQuery, moments: Sequence[Moment]) -> TablePage:
         found = await self._store.read_aside(partial(read_rows, table, asked, moments))
         origins = [Origin(moment.partition, moment.offset, self._worker) for moment in moments]
         return self._page(asked, found, origins)
 
-    def _joined(self, asked: Asked, collected: Collected[Page]) -> Page:
+    def _joined(self, asked: PageQuery, collected: Collected[TablePage]) -> TablePage:
         pages = collected.parts
         every = [Rows(page.rows, None if page.cursor is None else key_of(asked, page.cursor)) for page in pages]
         origins = sorted((origin for page in pages for origin in page.partitions), key=lambda one: one.partition)
         return self._page(asked, merge(every, asked.limit), origins)
 
-    def _page(self, asked: Asked, found: Rows, origins: Sequence[Origin]) -> Page:
+    def _page(self, asked: PageQuery, found: Rows, origins: Sequence[Origin]) -> TablePage:
         cursor = None if found.through is None else cursor_of(asked, found.through)
-        return Page(table=asked.table, rows=found.rows, cursor=cursor, partitions=origins, worker=self._worker)
+        return TablePage(table=asked.table, rows=found.rows, cursor=cursor, partitions=origins, worker=self._worker)
 
     def _incomplete(self, missing: Sequence[Missing]) -> Problem:
         names = ", ".join(str(lack.partition) for lack in missing)
@@ -94,19 +94,19 @@ class Pages:
         return unavailable(detail, missing=missing, worker=self._worker)
 
 
-def read_rows(table: Table[Any], asked: Asked, moments: Sequence[Moment]) -> Rows:
+def read_rows(table: Table[Any], asked: PageQuery, moments: Sequence[Moment]) -> Rows:
     """The first rows of all moments that come after what was asked before."""
     entries = heapq.merge(*(_entries(table, asked, moment) for moment in moments), key=lambda entry: entry[0])
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for examined, (key, raw, moment) in enumerate(entries, 1):
         parts, value = table.parts_of(key), table.read(raw)
         if table.is_current(moment, parts, value):
-            rows.append(Row(parts, msgspec.Raw(msgspec.json.encode(table.show(value))), moment.partition))
+            rows.append(TableRow(parts, msgspec.Raw(msgspec.json.encode(table.show(value))), moment.partition))
         if len(rows) == asked.limit or examined == EXAMINED_LIMIT:
             return Rows(rows, None if next(entries, None) is None else key)
     return Rows(rows, None)
 
 
-def _entries(table: Table[Any], asked: Asked, moment: Moment) -> Iterator[tuple[bytes, bytes, Moment]]:
+def _entries(table: Table[Any], asked: PageQuery, moment: Moment) -> Iterator[tuple[bytes, bytes, Moment]]:
     for key, raw in moment.entries(table, asked.start, asked.upper):
         yield key, raw, moment

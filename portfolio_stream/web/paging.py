@@ -31,7 +31,7 @@ DIGEST_BYTES = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
+class PageQuery:
     """Keys in [lower, upper) that come after `after`, at most `limit`."""
 
     table: str
@@ -50,7 +50,7 @@ class Asked:
         return key >= self.start and (self.upper is None or key < self.upper)
 
 
-class Row(msgspec.Struct, frozen=True):
+class TableRow(msgspec.Struct, frozen=True):
     key: tuple[str, ...]
     #: JSON
     value: msgspec.Raw
@@ -64,11 +64,11 @@ class Row(msgspec.Struct, frozen=True):
 class Rows(msgspec.Struct, frozen=True):
     """Rows in key order: all that there are up to `through`, None: up to the end."""
 
-    rows: Sequence[Row]
+    rows: Sequence[TableRow]
     through: bytes | None
 
 
-def read_query(table: str, key_parts: int, query: str) -> Asked | Problem:
+def read_query(table: str, key_parts: int, query: str) -> PageQuery | Problem:
     """Of a raw query string. Whatever is not understood is refused: a typing error must not show the whole table."""
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query), errors="strict")
@@ -85,7 +85,7 @@ def read_query(table: str, key_parts: int, query: str) -> Asked | Problem:
     if not (limit.isascii() and limit.isdigit() and len(limit) <= 4 and 1 <= int(limit) <= ROWS_LIMIT):
         return _bad(f"limit must be a whole number from 1 to {ROWS_LIMIT}.")
     lower, upper = _range(*(_stored(given.get(name, ""), key_parts) for name in ("prefix", "from", "to")))
-    asked = Asked(table=table, lower=lower, upper=upper, limit=int(limit))
+    asked = PageQuery(table=table, lower=lower, upper=upper, limit=int(limit))
     return asked if "cursor" not in given else _continued(asked, given["cursor"])
 
 
@@ -101,18 +101,18 @@ def _range(prefix: bytes, from_: bytes, to: bytes) -> tuple[bytes, bytes | None]
     return max(prefix, from_), min(ends, default=None)
 
 
-def _continued(asked: Asked, cursor: str) -> Asked | Problem:
+def _continued(asked: PageQuery, cursor: str) -> PageQuery | Problem:
     after = key_of(asked, cursor)
     if after is None:
         return _bad("The cursor is not one of this table and range.")
-    return Asked(table=asked.table, lower=asked.lower, upper=asked.upper, limit=asked.limit, after=after)
+    return PageQuery(table=asked.table, lower=asked.lower, upper=asked.upper, limit=asked.limit, after=after)
 
 
-def cursor_of(asked: Asked, key: bytes) -> str:
+def cursor_of(asked: PageQuery, key: bytes) -> str:
     return base64.urlsafe_b64encode(_digest(asked, key) + key).rstrip(b"=").decode()
 
 
-def key_of(asked: Asked, cursor: str) -> bytes | None:
+def key_of(asked: PageQuery, cursor: str) -> bytes | None:
     """None if it is no cursor of this query."""
     try:
         content = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
@@ -122,7 +122,7 @@ def key_of(asked: Asked, cursor: str) -> bytes | None:
     return key if content == _digest(asked, key) + key else None
 
 
-def _digest(asked: Asked, key: bytes) -> bytes:
+def _digest(asked: PageQuery, key: bytes) -> bytes:
     content = msgspec.msgpack.encode((asked.table, asked.lower, asked.upper, key))
     return blake2b(content, digest_size=DIGEST_BYTES).digest()
 
@@ -137,7 +137,7 @@ def merge(pages: Sequence[Rows], limit: int) -> Rows:
     return Rows(rows[:limit], rows[limit - 1].order)
 
 
-def _order(row: Row) -> bytes:
+def _order(row: TableRow) -> bytes:
     return row.order
 
 

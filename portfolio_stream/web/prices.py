@@ -12,8 +12,8 @@ from aiohttp import web
 
 from portfolio_stream.http.problem import Problem, json_response, unavailable
 from portfolio_stream.web.fanout import Origin
-from portfolio_stream.web.pages import Page
-from portfolio_stream.web.paging import Row, cursor_of, read_query
+from portfolio_stream.web.pages import TablePage
+from portfolio_stream.web.paging import TableRow, cursor_of, read_query
 from portfolio_stream.web.table_paths import NO_SUCH_KEY, TABLES_PATH, parse_key
 from tables.prices import KEY, NAME, Prices, show
 
@@ -53,9 +53,9 @@ class PriceQueries:
         cursor = None if len(first) <= asked.limit else cursor_of(asked, keys[-1])
         rows = [self._row(key.decode()) for key in keys]
         return json_response(
-            Page(table=NAME, rows=rows, cursor=cursor, partitions=[self.origin()], worker=self._worker)
+            TablePage(table=NAME, rows=rows, cursor=cursor, partitions=[self.origin()], worker=self._worker)
         )
 
-    def _row(self, symbol: str) -> Row:
+    def _row(self, symbol: str) -> TableRow:
         shown = show(self._prices.by_symbol[symbol])
-        return Row((symbol,), msgspec.Raw(msgspec.json.encode(shown)), PARTITION)
+        return TableRow((symbol,), msgspec.Raw(msgspec.json.encode(shown)), PARTITION)

@@ -17,7 +17,15 @@ from dataclasses import dataclass
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.http.answers import Peer, PeerKind
 from portfolio_stream.http.peers import Peers
-from portfolio_stream.kafka.members import RENAME_ONE, STOP_IT, Member, Owner, alike_named, escaped, namesakes_among
+from portfolio_stream.kafka.members import (
+    RENAME_ONE,
+    STOP_IT,
+    GroupMember,
+    Owner,
+    alike_named,
+    escaped,
+    namesakes_among,
+)
 from portfolio_stream.web.health import membership_of
 from portfolio_stream.web.routing import Routing
 
@@ -42,7 +50,7 @@ NO_CLIENT_ID = "its client id is not <instance>@host:port"
 class Foreigner:
     """A member of the group that is no worker."""
 
-    member: Member
+    member: GroupMember
     #: how we know
     detail: str
 
@@ -124,13 +132,13 @@ class Roll:
         there = [worker for worker, peer in zip(asked, answers, strict=True) if peer.kind == "worker"]
         return namesakes_among([self._self, *there])
 
-    def _remember(self, members: Sequence[Member], proved: Sequence[Owner]) -> None:
+    def _remember(self, members: Sequence[GroupMember], proved: Sequence[Owner]) -> None:
         here = {member.member_id for member in members}
         self._proved = (self._proved & here) | {worker.member_id for worker in proved}
         since = {member_id: self._unproved.get(member_id, time.monotonic()) for member_id in here - self._proved}
         self._unproved = since
 
-    def _take_foreigners(self, members: Sequence[Member], peers: Mapping[Owner, Peer]) -> None:
+    def _take_foreigners(self, members: Sequence[GroupMember], peers: Mapping[Owner, Peer]) -> None:
         found = []
         for member in members:
             if member.worker is None:

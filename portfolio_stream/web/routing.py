@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.kafka.group import Group
-from portfolio_stream.kafka.members import Member, holders_among
+from portfolio_stream.kafka.members import GroupMember, holders_among
 from portfolio_stream.kafka.quiet_logs import sparing
 
 outage_log = sparing(__name__)
@@ -26,19 +26,19 @@ class Routing:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._members: tuple[Member, ...] | None = None
+        self._members: tuple[GroupMember, ...] | None = None
         self._asked = float("-inf")
         self._lock = asyncio.Lock()
 
-    async def holder(self, partition: int) -> Member | None:
+    async def holder(self, partition: int) -> GroupMember | None:
         """None also while the coordinator does not answer."""
         return (await self.holders()).get(partition)
 
-    async def holders(self) -> Mapping[int, Member]:
+    async def holders(self) -> Mapping[int, GroupMember]:
         """By partition, of those that have one; nothing while the coordinator does not answer."""
         return holders_among(await self.members() or ())
 
-    async def members(self) -> tuple[Member, ...] | None:
+    async def members(self) -> tuple[GroupMember, ...] | None:
         """None while the coordinator does not answer."""
         async with self._lock:
             if time.monotonic() - self._asked >= KEPT_SECONDS:
@@ -49,7 +49,7 @@ class Routing:
     def forget(self) -> None:
         self._asked = float("-inf")
 
-    async def _ask(self) -> tuple[Member, ...] | None:
+    async def _ask(self) -> tuple[GroupMember, ...] | None:
         engine = self._engine
         names = engine.configuration
         group = Group(engine.client, engine.coordinators, group=names.group, topic=names.source_topic)

@@ -32,7 +32,7 @@ from portfolio_stream.web.operations import ONE_PATH as ONE_PARTITION_PATH
 from portfolio_stream.web.operations import PATH as PARTITIONS_PATH
 from portfolio_stream.web.operations import Operations
 from portfolio_stream.web.owners import Owners
-from portfolio_stream.web.page import Page
+from portfolio_stream.web.page import StaticFiles
 from portfolio_stream.web.roll import Roll
 from portfolio_stream.web.routing import Routing
 from portfolio_stream.web.status import PATH as WORKER_PATH
@@ -133,7 +133,7 @@ class WebServer:
 
     def _live_view(self, app: web.Application, status: Status) -> list[web.RouteDef]:
         token = self._settings.web_token
-        page, sign_in = Page(), SignIn(None if token is None else token.encode())
+        page, sign_in = StaticFiles(), SignIn(None if token is None else token.encode())
         live = Live(self._engine, self._settings, self._watch(status))
         app.on_shutdown.append(live.close)
         return [

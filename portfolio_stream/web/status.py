@@ -10,7 +10,7 @@ from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.http.problem import json_response
 from portfolio_stream.observe.ring import Told
 from portfolio_stream.web.events import level_name
-from portfolio_stream.web.health import Group, readiness
+from portfolio_stream.web.health import GroupReasons, readiness
 from portfolio_stream.web.metrics import VERSION
 
 PATH = "/worker"
@@ -66,7 +66,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Status:
-    def __init__(self, engine: Engine, address: str, group: Group) -> None:
+    def __init__(self, engine: Engine, address: str, group: GroupReasons) -> None:
         self._engine = engine
         self._group = group
         self._address = address

@@ -60,7 +60,7 @@ class OutputEvent(msgspec.Struct, frozen=True, kw_only=True):
     cash: OutputCash | None = None
 
 
-class Output(msgspec.Struct, frozen=True, kw_only=True):
+class ShownOutput(msgspec.Struct, frozen=True, kw_only=True):
     partition: int
     offset: int
     #: None: the record is no ProcessedEvent, so none of ours
@@ -68,7 +68,7 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outputs(msgspec.Struct, frozen=True, kw_only=True):
-    records: tuple[Output, ...]
+    records: tuple[ShownOutput, ...]
     #: whether some were left out
     sampled: bool
 
@@ -88,14 +88,14 @@ class ShownLetter(msgspec.Struct, frozen=True, kw_only=True):
     source_offset: int | None
 
 
-def shown_output(record: Any) -> Output:
+def shown_output(record: Any) -> ShownOutput:
     event = None
     if record.value is not None and len(record.value) <= SHOWN_BYTES:
         try:
             event = msgspec.json.decode(record.value, type=OutputEvent)
         except UNDECODABLE:  # somebody else's record
             event = None
-    return Output(partition=record.partition, offset=record.offset, event=event)
+    return ShownOutput(partition=record.partition, offset=record.offset, event=event)
 
 
 def shown_letter(record: Any) -> ShownLetter:
@@ -124,7 +124,7 @@ def sample(records: Sequence[R], most: int) -> Sequence[R]:
     return [records[index * len(records) // most] for index in range(most)]
 
 
-class Follower:
+class NewestRecords:
     """The newest records of one topic, at most `most` a partition and round."""
 
     def __init__(self, consumer: Any, places: Collection[TopicPartition], most: int) -> None:
@@ -172,13 +172,13 @@ async def open_tail(settings: Settings, partitions: int) -> AsyncIterator["Tail"
             for topic in (settings.output_topic, settings.dlq_topic)
         )
         consumer.assign([*outputs, *letters])
-        tail = Tail(Follower(consumer, outputs, OUTPUTS_A_ROUND), Follower(consumer, letters, LETTERS_KEPT))
+        tail = Tail(NewestRecords(consumer, outputs, OUTPUTS_A_ROUND), NewestRecords(consumer, letters, LETTERS_KEPT))
         await tail.start()
         yield tail
 
 
 class Tail:
-    def __init__(self, outputs: Follower, letters: Follower) -> None:
+    def __init__(self, outputs: NewestRecords, letters: NewestRecords) -> None:
         self._outputs = outputs
         self._letters = letters
         self._newest: deque[ShownLetter] = deque(maxlen=LETTERS_KEPT)

@@ -20,7 +20,7 @@ VERDICT_BYTES = 1 << 20  # it lists 100 anomalies at most
 HOW = "portfolio-stream verify --follow"
 
 
-class Anomaly(msgspec.Struct, frozen=True):
+class ToldAnomaly(msgspec.Struct, frozen=True):
     kind: str
     detail: str
     partition: WireCount | None = None
@@ -34,7 +34,7 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
     records: WireCount = 0
     #: records that it is behind the source
     lag: WireCount = 0
-    anomalies: tuple[Anomaly, ...] = ()
+    anomalies: tuple[ToldAnomaly, ...] = ()
     #: RFC 3339
     updated: str | None = None
 

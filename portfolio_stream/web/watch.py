@@ -18,11 +18,11 @@ from portfolio_stream.http import signatures
 from portfolio_stream.http.answers import Peer
 from portfolio_stream.http.peers import Peers
 from portfolio_stream.kafka.group import Group, Offsets
-from portfolio_stream.kafka.members import Member, Owner
+from portfolio_stream.kafka.members import GroupMember, Owner
 from portfolio_stream.kafka.quiet_logs import sparing
 from portfolio_stream.settings import Settings
 from portfolio_stream.web import status, verdict
-from portfolio_stream.web.group import GroupState, Ledger, Look, Silence
+from portfolio_stream.web.group import GroupState, Ledger, Silence, WorkerLook
 from portfolio_stream.web.health import membership_of
 from portfolio_stream.web.roll import Roll
 from portfolio_stream.web.routing import Routing
@@ -75,7 +75,7 @@ class Watch:
             audit=audit,
         )
 
-    async def _members(self) -> tuple[Member, ...] | None:
+    async def _members(self) -> tuple[GroupMember, ...] | None:
         if membership_of(self._engine) is None:
             return None
         try:
@@ -98,7 +98,7 @@ class Watch:
             outage_log.info("offsets unknown error=%s", type(error).__name__)
             return None
 
-    async def _looks(self, members: tuple[Member, ...] | None) -> list[Look]:
+    async def _looks(self, members: tuple[GroupMember, ...] | None) -> list[WorkerLook]:
         """Of all members that may be workers, and of all workers that were there lately."""
         assigned = {member.worker: member.partitions for member in members or () if member.worker is not None}
         asked = {*assigned, *self._ledger.workers, self._self}
@@ -112,7 +112,7 @@ class Watch:
             return worker not in here and (worker.member_id in alive or worker.instance_id in names)
 
         return [
-            Look(
+            WorkerLook(
                 worker=worker,
                 is_member=members is None or worker in assigned,
                 assigned=assigned.get(worker, ()),

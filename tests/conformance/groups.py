@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from portfolio_stream.exactly_once.member_name import MemberName, Naming
 from portfolio_stream.exactly_once.membership import Membership
 from portfolio_stream.kafka.connections import Client
-from portfolio_stream.kafka.topic_watch import Topic, describe
+from portfolio_stream.kafka.topic_watch import TopicIdentity, describe
 from portfolio_stream.kafka.wire import Coordinators
 from tests.conformance.clients import Beat, Member, connected
 from tests.conformance.kafka import Kafka
@@ -87,7 +87,7 @@ class Group:
 async def group_of(kafka: Kafka) -> AsyncIterator[Group]:
     topic = await kafka.create_topic(PARTITIONS)
     async with connected(kafka, topic) as client:
-        found: dict[str, Topic] = {}
+        found: dict[str, TopicIdentity] = {}
         while topic not in found:
             found = await describe(client, [topic])
         while not await _is_known(Group(kafka, client, topic, found[topic].id)):

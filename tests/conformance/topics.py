@@ -7,7 +7,7 @@ Produce, TxnOffsetCommit and OffsetFetch, in the versions that Kafka 4.0 knows t
 from aiokafka import errors as kafka_errors
 
 from portfolio_stream.kafka.connections import Client
-from portfolio_stream.kafka.topic_watch import Topic, describe
+from portfolio_stream.kafka.topic_watch import TopicIdentity, describe
 from tests.conformance.clients import (
     PATIENCE_SECONDS,
     Member,
@@ -30,9 +30,9 @@ from tests.integration.workers import until
 IDLE_MILLISECONDS = 200
 
 
-async def told_of(client: Client, topic: str, *, exists: bool = True) -> Topic | None:
+async def told_of(client: Client, topic: str, *, exists: bool = True) -> TopicIdentity | None:
     """What the brokers tell of it, once they tell what is asked for."""
-    found: dict[str, Topic] = {}
+    found: dict[str, TopicIdentity] = {}
 
     async def is_told() -> bool:
         found.clear()
@@ -240,7 +240,7 @@ async def offsets_go_with_their_topic(kafka: Kafka) -> Observed:
         return seen
 
 
-async def _assigned(group: Group, member: Member, topic: Topic | None) -> Observed:
+async def _assigned(group: Group, member: Member, topic: TopicIdentity | None) -> Observed:
     """Beats until the member has all of a topic, or of None nothing."""
 
     async def is_assigned() -> bool:

@@ -7,7 +7,7 @@ from signal import SIGTERM
 
 from aiokafka.client import AIOKafkaClient
 
-from portfolio_stream.exactly_once.protocol import State
+from portfolio_stream.exactly_once.protocol import TransactionState
 from portfolio_stream.exactly_once.transaction import Part
 from portfolio_stream.exactly_once.writer import TRANSACTION_TIMEOUT_SECONDS, Writer
 from portfolio_stream.kafka.client import client_options, connected
@@ -113,7 +113,7 @@ class Ends:
         own = writer.producer_id, writer.producer_epoch
         await writer.commit()
         writer.producer_id, writer.producer_epoch = own
-        writer.state, writer._commit_sent = State.BROKEN, True
+        writer.state, writer._commit_sent = TransactionState.BROKEN, True
         await writer.settle()
         return writer
 

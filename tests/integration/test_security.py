@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from portfolio_stream.broker.cluster import Cluster
 from portfolio_stream.broker.probe import free_port
-from portfolio_stream.broker.server import Listener
+from portfolio_stream.broker.server import BrokerListener
 from portfolio_stream.kafka.wire import Lane, Node, call, schema
 from tests.integration.auditor import COMMAND
 from tests.integration.workers import START_SECONDS, Worker, until
@@ -59,7 +59,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(folder / "ca.pem")
     port = free_port()
-    listener = Listener("SASL_SSL", port, listener_settings(authority, folder / "broker.pem"))
+    listener = BrokerListener("SASL_SSL", port, listener_settings(authority, folder / "broker.pem"))
     with Cluster(folder / "broker", free_port(), listener=listener) as cluster:
         asyncio.run(add_scram_user(cluster))
         environment = {

@@ -18,7 +18,7 @@ from aiokafka.admin import RecordsToDelete
 from portfolio_stream.audit import verify as audit
 from portfolio_stream.audit.history import META_KEY
 from portfolio_stream.audit.partition import PartitionAudit
-from portfolio_stream.audit.replay import Replay
+from portfolio_stream.audit.replay import SourceReplay
 from portfolio_stream.audit.result import Verification
 from portfolio_stream.broker.cluster import Cluster
 from portfolio_stream.errors import CannotVerify
@@ -66,7 +66,7 @@ class Writer:
 
     settings: Settings
     producer: AIOKafkaProducer
-    replays: dict[int, Replay] = field(default_factory=dict)
+    replays: dict[int, SourceReplay] = field(default_factory=dict)
     offsets: dict[int, int] = field(default_factory=dict)
     #: source offset -> how often the record's effect is written
     copies: dict[int, int] = field(default_factory=dict)
@@ -95,7 +95,7 @@ class Writer:
     async def _write(self, partition: int, piece: list[Any], next_offset: int) -> None:
         settings = self.settings
         replay = self.replays.setdefault(
-            partition, Replay(partition, PARTITIONS, settings.input_topic, settings.deduplication_window)
+            partition, SourceReplay(partition, PARTITIONS, settings.input_topic, settings.deduplication_window)
         )
         replay.feed(piece)
         for topic, effects in ((settings.output_topic, replay.outputs), (settings.dlq_topic, replay.dead_letters)):

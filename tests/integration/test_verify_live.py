@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from aiokafka import AIOKafkaProducer
 
 from portfolio_stream.audit.board import Board
-from portfolio_stream.audit.follow import Plan, follow
+from portfolio_stream.audit.follow import FollowPlan, follow
 from portfolio_stream.audit.result import Verification
 from portfolio_stream.audit.verify import verify
 from tests.integration.auditor import following
@@ -31,7 +31,7 @@ async def test_a_live_system_gives_no_false_alarm(stage: Stage) -> None:
         return [address(worker) for worker in workers]
 
     board, verdicts = Board(), set[str]()
-    plan = Plan(interval=0.2, keep_going=False, coverage="sample", find_workers=addresses)
+    plan = FollowPlan(interval=0.2, keep_going=False, coverage="sample", find_workers=addresses)
     auditing = asyncio.create_task(follow(stage.settings, plan, board, lambda: verdicts.add(board.verdict)))
     load.start()
     for moment, victim in ((8_000, workers[0]), (15_000, workers[1]), (22_000, workers[0])):

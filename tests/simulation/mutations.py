@@ -20,7 +20,7 @@ from kio.schema.errors import ErrorCode as E
 from portfolio_stream.exactly_once.beat_content import Owes
 from portfolio_stream.exactly_once.database import Item
 from portfolio_stream.exactly_once.membership_life import Event
-from portfolio_stream.exactly_once.protocol import Action, StaleEpoch, State, Step, after
+from portfolio_stream.exactly_once.protocol import Action, StaleEpoch, TransactionState, TransactionStep, after
 from portfolio_stream.exactly_once.slices import cut
 from portfolio_stream.exactly_once.store import StoredView
 from portfolio_stream.kafka.offset_lookup import LATEST, READ_COMMITTED
@@ -169,27 +169,27 @@ def _api(request: Any) -> str:
 
 
 async def sends_no_offsets(send_offsets: Call, writer: Any, *args: Any, **kwargs: Any) -> None:
-    writer.state = after(writer.state, Step.OFFSETS)
+    writer.state = after(writer.state, TransactionStep.OFFSETS)
 
 
 async def commits_offsets_alone(send_offsets: Call, writer: Any, *args: Any, **kwargs: Any) -> None:
     await send_offsets(writer, *args, **kwargs)
-    writer.state = after(writer.state, Step.PRODUCE)
+    writer.state = after(writer.state, TransactionStep.PRODUCE)
     await writer.commit()
-    writer.state = State.RESERVED
+    writer.state = TransactionState.RESERVED
 
 
 async def postpones_offsets(send_offsets: Call, writer: Any, *args: Any, **kwargs: Any) -> None:
     writer.postponed = lambda: send_offsets(writer, *args, **kwargs)
-    writer.state = State.RESERVED
+    writer.state = TransactionState.RESERVED
 
 
 async def sends_offsets_after_records(send_records: Call, writer: Any, parts: Any) -> Any:
     endings = await send_records(writer, parts)
-    writer.state = State.READY
+    writer.state = TransactionState.READY
     with suppress(StaleEpoch):
         await writer.postponed()
-    writer.state = State.WRITTEN
+    writer.state = TransactionState.WRITTEN
     return endings
 
 
@@ -349,7 +349,7 @@ MUTATIONS = (
     ),
     Mutation(
         "commit although a record batch was refused",
-        [Row(f"{ENGINE}protocol", "ACTIONS", (Step.PRODUCE, E.not_leader_or_follower), Action.DONE)],
+        [Row(f"{ENGINE}protocol", "ACTIONS", (TransactionStep.PRODUCE, E.not_leader_or_follower), Action.DONE)],
     ),
     Mutation(
         "records handed out that were read before a drop",

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from portfolio_stream.exactly_once.database import Item
-from portfolio_stream.exactly_once.store import META_KEY, Position, Store
+from portfolio_stream.exactly_once.store import META_KEY, ChangelogPosition, Store
 from tests.sweep.launcher import app
 
 __all__ = ["app"]
@@ -11,7 +11,7 @@ __all__ = ["app"]
 _write = Store._write
 
 
-def _forget(store: Store, items: Iterable[Item], positions: Mapping[int, Position]) -> None:
+def _forget(store: Store, items: Iterable[Item], positions: Mapping[int, ChangelogPosition]) -> None:
     _write(store, [item for item in items if item[0].endswith(META_KEY)], positions)
 
 

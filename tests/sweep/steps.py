@@ -23,7 +23,7 @@ from portfolio_stream.exactly_once import identity
 from portfolio_stream.exactly_once.commits import Commits
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.recovery import Recovery
-from portfolio_stream.exactly_once.replay import Replay
+from portfolio_stream.exactly_once.replay import ChangelogReplay
 from portfolio_stream.exactly_once.store import META_KEY, Store
 from portfolio_stream.exactly_once.writer import Writer
 from tests.sweep.points import Variant
@@ -145,7 +145,7 @@ STEPS: tuple[Step, ...] = (
 
 
 def install(obedience: Obedience) -> None:
-    Replay.run = _marked(Replay.run)  # type: ignore[method-assign]
+    ChangelogReplay.run = _marked(ChangelogReplay.run)  # type: ignore[method-assign]
     for step in STEPS:
         setattr(step.owner, step.attribute, wrapped(step, getattr(step.owner, step.attribute), obedience))
 

@@ -8,7 +8,7 @@ import msgspec
 
 from portfolio_stream.audit.anomaly import Anomaly
 from portfolio_stream.audit.history import DECISION_KEY, Effect
-from portfolio_stream.audit.replay import Replay
+from portfolio_stream.audit.replay import SourceReplay
 from tables.activity import ACTIVITY
 from tables.portfolios import PORTFOLIOS
 from tables.positions import POSITIONS
@@ -50,9 +50,9 @@ SOURCE = (
 )
 
 
-def replayed(*moved: int) -> Replay:
+def replayed(*moved: int) -> SourceReplay:
     """Three accepted events, one duplicate, two rejected, in the only partition; an operator may have moved some."""
-    replay = Replay(0, 1, "in", 10_000)
+    replay = SourceReplay(0, 1, "in", 10_000)
     replay.moved |= set(moved)
     replay.feed(SOURCE)
     return replay
@@ -67,7 +67,7 @@ def changed(effect: Effect, **change: Any) -> Effect:
     return msgspec.structs.replace(effect, **change)
 
 
-def changelog_of(replay: Replay) -> list[Any]:
+def changelog_of(replay: SourceReplay) -> list[Any]:
     """The records that a correct system would have written."""
     return [record(20 + at, encode(value), key) for at, (key, value) in enumerate(replay.values.items())]
 

@@ -15,9 +15,9 @@ from typing import Any
 import msgspec
 from aiokafka import TopicPartition
 
-from portfolio_stream.audit.history import META_KEY, Answer
+from portfolio_stream.audit.history import META_KEY, ServedAnswer
 from portfolio_stream.audit.partition import PartitionAudit
-from portfolio_stream.audit.replay import Replay
+from portfolio_stream.audit.replay import SourceReplay
 from portfolio_stream.audit.tables import SEPARATOR, show_value
 from portfolio_stream.settings import Settings
 from tests.unit.audit_histories import NOON, TOPIC_ID, encode
@@ -60,7 +60,7 @@ class World:
         self.logs = {topic: Log() for topic in ("in", *WRITTEN)}
         self.committed: int | None = None
         #: the worker's state: what it folded, and what it serves
-        self.replay = Replay(0, 1, "in", SETTINGS.deduplication_window)
+        self.replay = SourceReplay(0, 1, "in", SETTINGS.deduplication_window)
         self.served: list[tuple[int, dict[bytes, Any]]] = [(0, {})]
         #: change(topic, key, value) of each record that is written: what to write instead, none to lose it
         self.change: Callable[[str, bytes | None, bytes | None], list[tuple[bytes | None, bytes | None]]] = (
@@ -177,9 +177,9 @@ class World:
         self.tick()
         return {} if self.committed is None else {at: SimpleNamespace(offset=self.committed) for at in partitions}
 
-    def answer(self, key: bytes, **change: Any) -> Answer:
+    def answer(self, key: bytes, **change: Any) -> ServedAnswer:
         """What the worker serves of a key now."""
         offset, state = self.served[-1]
         found = {key: show_value(key, state[key])} if key in state else {}
         parts = {"worker": "w1", "partition": 0, "found_partition": 0, "offset": offset, "found": found}
-        return Answer(**(parts | {"lower": key, "upper": key + SEPARATOR} | change))
+        return ServedAnswer(**(parts | {"lower": key, "upper": key + SEPARATOR} | change))

@@ -16,7 +16,7 @@ from portfolio_stream import cli
 from portfolio_stream.audit import follow as following
 from portfolio_stream.audit.anomaly import Anomaly
 from portfolio_stream.audit.board import Board
-from portfolio_stream.audit.follow import Plan, follow
+from portfolio_stream.audit.follow import FollowPlan, follow
 from portfolio_stream.audit.partition import PartitionAudit
 from portfolio_stream.audit.served import no_workers
 from portfolio_stream.audit.server import serving
@@ -47,7 +47,7 @@ async def run(
         if until(board):
             auditing.cancel()
 
-    plan = Plan(interval=0.0, keep_going=keep_going, coverage="sample", find_workers=no_workers)
+    plan = FollowPlan(interval=0.0, keep_going=keep_going, coverage="sample", find_workers=no_workers)
     auditing = asyncio.create_task(follow(Settings(), plan, board, report))
     await asyncio.wait([auditing], timeout=10)
     return board, verdicts, not auditing.cancelled()
@@ -111,7 +111,7 @@ async def world_follow(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         yield [PartitionAudit(Settings(input_topic="in", output_topic="out", dlq_topic="dlq"), reader, reader, 0, 1)]
 
     monkeypatch.setattr(following, "open_audits", one_partition)
-    plan = Plan(interval=0.0, keep_going=False, coverage="none", find_workers=no_workers)
+    plan = FollowPlan(interval=0.0, keep_going=False, coverage="none", find_workers=no_workers)
     await follow(Settings(), plan, Board(), lambda: None)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from portfolio_stream.broker import control
 from portfolio_stream.broker.cluster import Cluster
-from portfolio_stream.broker.layout import MARK, Layout, Record, as_operator_error
+from portfolio_stream.broker.layout import MARK, ClusterRecord, Layout, as_operator_error
 from portfolio_stream.errors import (
     BrokerAlreadyRunning,
     BrokerDiskFull,
@@ -15,7 +15,7 @@ from portfolio_stream.errors import (
     PortfolioStreamError,
 )
 
-RECORD = Record(cluster_id="our-cluster", brokers=1, port=9092, controller_ports=(19092,), is_formatted=True)
+RECORD = ClusterRecord(cluster_id="our-cluster", brokers=1, port=9092, controller_ports=(19092,), is_formatted=True)
 
 
 @pytest.fixture

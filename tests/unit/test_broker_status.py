@@ -8,13 +8,14 @@ import pytest
 
 from portfolio_stream.broker.status import BrokerStatus, ClusterStatus
 from portfolio_stream.commands.broker_status import print_status
-from portfolio_stream.kafka.health import Broker, Health, Partition
+from portfolio_stream.kafka.health import BrokerHealth, KafkaHealth, PartitionHealth
 
 BROKERS = tuple(
-    Broker(node=node, address=f"127.0.0.1:{9092 + node}", is_live=True, leaders=1, replicas=1) for node in range(3)
+    BrokerHealth(node=node, address=f"127.0.0.1:{9092 + node}", is_live=True, leaders=1, replicas=1)
+    for node in range(3)
 )
-WHOLE = Partition(topic="t", partition=0, leader=0, replicas=(0, 1, 2), in_sync=(0, 1, 2), needed=2)
-HEALTHY = Health(cluster_id="c", controller=1, brokers=BROKERS, partitions=(WHOLE,))
+WHOLE = PartitionHealth(topic="t", partition=0, leader=0, replicas=(0, 1, 2), in_sync=(0, 1, 2), needed=2)
+HEALTHY = KafkaHealth(cluster_id="c", controller=1, brokers=BROKERS, partitions=(WHOLE,))
 FOLDER = ClusterStatus(
     data_dir=Path("here"),
     bootstrap_servers="127.0.0.1:9092",
@@ -42,7 +43,7 @@ def test_a_whole_cluster_is_healthy() -> None:
     ],
     ids=["no controller", "a dead broker", "an offline partition", "a copy behind", "fewer copies than needed"],
 )
-def test_whatever_lacks_makes_it_unhealthy(hurt: Health) -> None:
+def test_whatever_lacks_makes_it_unhealthy(hurt: KafkaHealth) -> None:
     """Each alone."""
     assert not hurt.is_healthy
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import pytest
 
 from portfolio_stream.errors import StoreFailed
-from portfolio_stream.exactly_once.store import Position, Store, prefix_of
+from portfolio_stream.exactly_once.store import ChangelogPosition, Store, prefix_of
 
 KEYS, KEYS_A_WRITE, WRITES, VALUE_BYTES = 200, 20, 60, 1_000
 PARTITION = 3
@@ -49,7 +49,7 @@ async def _make(path: Path, killed: Path) -> list[dict[bytes, bytes]]:
             store = Store(path)
         keys = random.sample(range(KEYS), KEYS_A_WRITE)
         items = [(PREFIX + b"%05d" % key, random.randbytes(VALUE_BYTES)) for key in keys]
-        await store.write(items, {PARTITION: Position(topic_id="t", offset=number, written_at=1.0)})
+        await store.write(items, {PARTITION: ChangelogPosition(topic_id="t", offset=number, written_at=1.0)})
         held.update(items)
         moments.append(dict(held))
     shutil.copytree(path, killed)

@@ -10,22 +10,26 @@ from portfolio_stream.exactly_once.protocol import (
     TRANSITIONS,
     Action,
     IllegalTransition,
-    State,
-    Step,
+    TransactionState,
+    TransactionStep,
     action_for,
     after,
 )
 from portfolio_stream.exactly_once.transaction import BATCH_BYTES, Batches, Transaction
 
 LEGAL = {
-    (State.READY, Step.OFFSETS): State.RESERVED,
-    (State.RESERVED, Step.PRODUCE): State.WRITTEN,
-    (State.WRITTEN, Step.COMMIT): State.READY,
-} | {(state, Step.ABORT): State.READY for state in State if state is not State.DEAD}
+    (TransactionState.READY, TransactionStep.OFFSETS): TransactionState.RESERVED,
+    (TransactionState.RESERVED, TransactionStep.PRODUCE): TransactionState.WRITTEN,
+    (TransactionState.WRITTEN, TransactionStep.COMMIT): TransactionState.READY,
+} | {
+    (state, TransactionStep.ABORT): TransactionState.READY
+    for state in TransactionState
+    if state is not TransactionState.DEAD
+}
 
 
-@pytest.mark.parametrize(("state", "step"), list(product(State, Step)))
-def test_only_the_life_of_a_transaction_is_legal(state: State, step: Step) -> None:
+@pytest.mark.parametrize(("state", "step"), list(product(TransactionState, TransactionStep)))
+def test_only_the_life_of_a_transaction_is_legal(state: TransactionState, step: TransactionStep) -> None:
     """Offsets, records, commit, in this order; abort from everywhere but death; all else raises."""
     if (state, step) in LEGAL:
         assert LEGAL[state, step] is after(state, step)
@@ -35,12 +39,12 @@ def test_only_the_life_of_a_transaction_is_legal(state: State, step: Step) -> No
     assert LEGAL == TRANSITIONS
 
 
-def errors_of(step: Step, action: Action) -> set[E]:
+def errors_of(step: TransactionStep, action: Action) -> set[E]:
     return {error for error in E if action_for(step, error) is action}
 
 
-@pytest.mark.parametrize("step", Step)
-def test_what_passes_is_tried_again(step: Step) -> None:
+@pytest.mark.parametrize("step", TransactionStep)
+def test_what_passes_is_tried_again(step: TransactionStep) -> None:
     """Time-outs, moved coordinators and pending markers never drop anything."""
     for error in (E.concurrent_transactions, E.coordinator_load_in_progress, E.request_timed_out):
         assert Action.RETRY is action_for(step, error)
@@ -52,41 +56,43 @@ def test_what_passes_is_tried_again(step: Step) -> None:
 @pytest.mark.parametrize(
     ("step", "error", "action"),
     [
-        (Step.OFFSETS, E.illegal_generation, Action.RESTAMP),
-        (Step.OFFSETS, E.stale_member_epoch, Action.RESTAMP),
-        (Step.OFFSETS, E.unknown_member_id, Action.REJOIN),
-        (Step.OFFSETS, E.producer_fenced, Action.DROP),
-        (Step.PRODUCE, E.duplicate_sequence_number, Action.DONE),
-        (Step.PRODUCE, E.out_of_order_sequence_number, Action.DROP),
-        (Step.PRODUCE, E.not_enough_replicas, Action.RETRY),
-        (Step.PRODUCE, E.invalid_txn_state, Action.DROP),
-        (Step.COMMIT, E.producer_fenced, Action.DROP),
-        (Step.COMMIT, E.invalid_txn_state, Action.DROP),
-        (Step.ABORT, E.invalid_txn_state, Action.WON),
-        (Step.ABORT, E.producer_fenced, Action.SUPERSEDED),
-        (Step.ABORT, E.invalid_producer_epoch, Action.SUPERSEDED),
-        (Step.ABORT, E.invalid_producer_id_mapping, Action.SUPERSEDED),
-        (Step.INIT, E.transactional_id_authorization_failed, Action.FATAL),
+        (TransactionStep.OFFSETS, E.illegal_generation, Action.RESTAMP),
+        (TransactionStep.OFFSETS, E.stale_member_epoch, Action.RESTAMP),
+        (TransactionStep.OFFSETS, E.unknown_member_id, Action.REJOIN),
+        (TransactionStep.OFFSETS, E.producer_fenced, Action.DROP),
+        (TransactionStep.PRODUCE, E.duplicate_sequence_number, Action.DONE),
+        (TransactionStep.PRODUCE, E.out_of_order_sequence_number, Action.DROP),
+        (TransactionStep.PRODUCE, E.not_enough_replicas, Action.RETRY),
+        (TransactionStep.PRODUCE, E.invalid_txn_state, Action.DROP),
+        (TransactionStep.COMMIT, E.producer_fenced, Action.DROP),
+        (TransactionStep.COMMIT, E.invalid_txn_state, Action.DROP),
+        (TransactionStep.ABORT, E.invalid_txn_state, Action.WON),
+        (TransactionStep.ABORT, E.producer_fenced, Action.SUPERSEDED),
+        (TransactionStep.ABORT, E.invalid_producer_epoch, Action.SUPERSEDED),
+        (TransactionStep.ABORT, E.invalid_producer_id_mapping, Action.SUPERSEDED),
+        (TransactionStep.INIT, E.transactional_id_authorization_failed, Action.FATAL),
     ],
 )
-def test_an_error_decides_by_its_step(step: Step, error: E, action: Action) -> None:
+def test_an_error_decides_by_its_step(step: TransactionStep, error: E, action: Action) -> None:
     """The same error means another thing at another step."""
     assert action is action_for(step, error)
 
 
-@pytest.mark.parametrize("step", Step)
-def test_no_unknown_error_is_success(step: Step) -> None:
+@pytest.mark.parametrize("step", TransactionStep)
+def test_no_unknown_error_is_success(step: TransactionStep) -> None:
     """Dropped where something can be settled afterwards, the end where nothing can."""
     unknown = E.unknown_server_error
-    assert (Action.FATAL if step in (Step.INIT, Step.ABORT) else Action.DROP) is action_for(step, unknown)
+    assert (Action.FATAL if step in (TransactionStep.INIT, TransactionStep.ABORT) else Action.DROP) is action_for(
+        step, unknown
+    )
 
 
 def test_only_an_abort_tells_of_a_successor_or_a_won_commit() -> None:
     """Before the abort nobody knows whether a fenced epoch is a successor's doing or a time-out's."""
-    for step in Step:
+    for step in TransactionStep:
         verdicts = errors_of(step, Action.SUPERSEDED) | errors_of(step, Action.WON)
-        assert bool(verdicts) is (step is Step.ABORT)
-        assert bool(errors_of(step, Action.RESTAMP)) is (step is Step.OFFSETS)
+        assert bool(verdicts) is (step is TransactionStep.ABORT)
+        assert bool(errors_of(step, Action.RESTAMP)) is (step is TransactionStep.OFFSETS)
 
 
 def decoded(data: bytes) -> list[tuple[int, int, int, list[tuple[int, bytes | None]]]]:

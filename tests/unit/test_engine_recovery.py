@@ -16,7 +16,7 @@ from portfolio_stream.exactly_once import recovery as module
 from portfolio_stream.exactly_once.recovery import Halted, Ready, Recovery, Source
 from portfolio_stream.exactly_once.replay import Replayed
 from portfolio_stream.exactly_once.store import Meta
-from portfolio_stream.kafka.offset_lookup import EARLIEST, NO_OFFSET, Member
+from portfolio_stream.kafka.offset_lookup import EARLIEST, NO_OFFSET, MemberEpoch
 
 TOPIC_ID = UUID(int=5)
 SOURCE = Source(name="in", topic_id=TOPIC_ID, partitions=8)
@@ -82,7 +82,7 @@ class Cluster:
             parts,
             parts,
             group="g",
-            member=lambda: Member("m", 1),
+            member=lambda: MemberEpoch("m", 1),
             source=SOURCE,
             changelog_id="c",
             fold="f",

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from portfolio_stream.exactly_once import replay as module
-from portfolio_stream.exactly_once.replay import ABSENCE_SHARE, Replay, Replayed
-from portfolio_stream.exactly_once.store import Position, Store, prefix_of
+from portfolio_stream.exactly_once.replay import ABSENCE_SHARE, ChangelogReplay, Replayed
+from portfolio_stream.exactly_once.store import ChangelogPosition, Store, prefix_of
 from portfolio_stream.kafka.offset_lookup import EARLIEST, NO_OFFSET
 from portfolio_stream.kafka.reader import BatchUnreadable
 from portfolio_stream.kafka.record_batches import HEADER_BYTES, unreadable
@@ -72,9 +72,9 @@ def _offsets(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "log_offsets", log_offsets)
 
 
-def new_replay(store: Store, log: Any) -> Replay:
+def new_replay(store: Store, log: Any) -> ChangelogReplay:
     topics: Any = SimpleNamespace(tombstone_seconds=TOMBSTONE_SECONDS)
-    return Replay(SimpleNamespace(), store, log, topic="log", topic_id="now", topics=topics)  # type: ignore[arg-type]
+    return ChangelogReplay(SimpleNamespace(), store, log, topic="log", topic_id="now", topics=topics)  # type: ignore[arg-type]
 
 
 async def run(store: Store, log: Log, group_offset: int = 7) -> Replayed:
@@ -84,7 +84,7 @@ async def run(store: Store, log: Log, group_offset: int = 7) -> Replayed:
 
 async def stored(store: Store, *, topic_id: str = "now", offset: int = 2, absent: float = 0.0) -> None:
     """What a former run left: a value, and up to where the changelog is in it."""
-    position = Position(topic_id=topic_id, offset=offset, written_at=time.time() - absent)
+    position = ChangelogPosition(topic_id=topic_id, offset=offset, written_at=time.time() - absent)
     await store.write([(KEY, b"old"), (prefix_of(PARTITION) + b"numbers\x00b", b"kept")], {PARTITION: position})
 
 
@@ -178,7 +178,8 @@ async def test_the_absence_is_each_partitions_own(store: Store, log: Log) -> Non
     """A partition that was elsewhere for a week is stale, whatever else was written here meanwhile."""
     await stored(store, absent=TOMBSTONE_SECONDS * ABSENCE_SHARE + 1)
     await store.write(
-        [(prefix_of(1) + b"numbers\x00a", b"1")], {1: Position(topic_id="now", offset=9, written_at=time.time())}
+        [(prefix_of(1) + b"numbers\x00a", b"1")],
+        {1: ChangelogPosition(topic_id="now", offset=9, written_at=time.time())},
     )
     assert Replayed(5) == await run(store, log)
 

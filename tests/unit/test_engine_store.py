@@ -25,8 +25,8 @@ from portfolio_stream.exactly_once.identity import Identity, claim, resign
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.store import (
     META_KEY,
+    ChangelogPosition,
     Meta,
-    Position,
     Store,
     StoredView,
     encode_meta,
@@ -222,7 +222,7 @@ async def put(store: Store, partition: int, offset: int, **values: bytes | None)
     prefix = prefix_of(partition)
     items = [(prefix + b"numbers\x00" + key.encode(), value) for key, value in values.items()]
     items.append((prefix + META_KEY, encode_meta(meta(offset))))
-    await store.write(items, {partition: Position(topic_id="c", offset=offset * 10, written_at=1.0)})
+    await store.write(items, {partition: ChangelogPosition(topic_id="c", offset=offset * 10, written_at=1.0)})
 
 
 async def test_values_meta_and_position_are_written_together(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ async def test_values_meta_and_position_are_written_together(tmp_path: Path) -> 
     store = Store(tmp_path / "store")
     prefix = prefix_of(3) + b"numbers\x00"
     assert (None, b"2") == (store.get(prefix + b"a"), store.get(prefix + b"b"))
-    assert (meta(8), Position(topic_id="c", offset=80, written_at=1.0)) == (store.meta(3), store.position(3))
+    assert (meta(8), ChangelogPosition(topic_id="c", offset=80, written_at=1.0)) == (store.meta(3), store.position(3))
     assert (None, None) == (store.meta(4), store.position(4))
     store.close()
 

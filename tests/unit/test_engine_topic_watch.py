@@ -11,11 +11,11 @@ from aiokafka import errors as kafka_errors
 
 from portfolio_stream.errors import TopicMissing, TopicReplaced
 from portfolio_stream.kafka import topic_watch as module
-from portfolio_stream.kafka.topic_watch import Topic, TopicWatch
+from portfolio_stream.kafka.topic_watch import TopicIdentity, TopicWatch
 
-Answer = dict[str, Topic] | Exception
-HERE: dict[str, Topic] = {"in": Topic(UUID(int=1), 8), "log": Topic(UUID(int=2), 8)}
-REPLACED = HERE | {"log": Topic(UUID(int=3), 8)}
+Answer = dict[str, TopicIdentity] | Exception
+HERE: dict[str, TopicIdentity] = {"in": TopicIdentity(UUID(int=1), 8), "log": TopicIdentity(UUID(int=2), 8)}
+REPLACED = HERE | {"log": TopicIdentity(UUID(int=3), 8)}
 GONE = {"in": HERE["in"]}
 
 
@@ -28,7 +28,7 @@ class Cluster:
         self.now = 0.0
         self.looks = 0
 
-    async def describe(self, *_: Any) -> dict[str, Topic]:
+    async def describe(self, *_: Any) -> dict[str, TopicIdentity]:
         self.last = next(self.answers, self.last)
         self.looks += 1
         self.now += 4

@@ -12,7 +12,13 @@ from kio.schema.errors import ErrorCode as E
 
 from portfolio_stream.errors import PortfolioStreamError, ShareTooLarge, Superseded
 from portfolio_stream.exactly_once import writer as module
-from portfolio_stream.exactly_once.protocol import Doubt, IllegalTransition, MembershipBroken, StaleEpoch, State
+from portfolio_stream.exactly_once.protocol import (
+    Doubt,
+    IllegalTransition,
+    MembershipBroken,
+    StaleEpoch,
+    TransactionState,
+)
 from portfolio_stream.exactly_once.transaction import BATCH_BYTES, LONE_BATCHES, RECORD_BYTES, SHARE_BATCHES, Part
 from portfolio_stream.exactly_once.writer import Writer
 
@@ -142,7 +148,7 @@ async def test_a_transaction_is_offsets_records_end(writer: Writer, broker: Brok
     await writer.commit()
     assert ["TxnOffsetCommit", "Produce", "Produce", "EndTxn"] == broker.order
     assert {("out", 0): 103, ("out", 1): 103, ("out", 2): 103} == endings
-    assert (State.READY, 1) == (writer.state, writer.producer_epoch)
+    assert (TransactionState.READY, 1) == (writer.state, writer.producer_epoch)
     (sent,) = broker.sent("TxnOffsetCommit")
     assert ("m", 4) == (sent.member_id, sent.generation_id)
     assert [True] == [request.committed for request in broker.sent("EndTxn")]
@@ -185,7 +191,7 @@ async def test_a_duplicate_is_success_without_an_offset(writer: Writer, broker: 
     some = parts(0)
     await offsets(writer, some)
     assert {} == await writer.send_records(some)
-    assert State.WRITTEN is writer.state
+    assert TransactionState.WRITTEN is writer.state
 
 
 async def test_only_what_was_refused_is_sent_again(writer: Writer, broker: Broker) -> None:
@@ -234,7 +240,7 @@ async def test_a_stale_epoch_leaves_the_transaction_usable(writer: Writer, broke
     some = parts(0, 1)
     with pytest.raises(StaleEpoch):
         await offsets(writer, some, epoch=4)
-    assert State.READY is writer.state
+    assert TransactionState.READY is writer.state
     await offsets(writer, some, epoch=5)
     assert [4, 5] == [request.generation_id for request in broker.sent("TxnOffsetCommit")]
 
@@ -244,7 +250,7 @@ async def test_an_unknown_member_breaks_the_membership(writer: Writer, broker: B
     broker.script["TxnOffsetCommit"] = [E.unknown_member_id]
     with pytest.raises(MembershipBroken):
         await offsets(writer, parts(0))
-    assert State.BROKEN is writer.state
+    assert TransactionState.BROKEN is writer.state
     with pytest.raises(IllegalTransition):
         await offsets(writer, parts(0))
 
@@ -261,7 +267,7 @@ async def test_a_refused_record_can_never_be_committed(writer: Writer, broker: B
         await writer.commit()
     await writer.settle()
     assert [False] == [request.committed for request in broker.sent("EndTxn")]
-    assert State.READY is writer.state
+    assert TransactionState.READY is writer.state
 
 
 async def test_a_lost_verdict_is_settled_as_committed(writer: Writer, broker: Broker) -> None:
@@ -276,7 +282,7 @@ async def test_a_lost_verdict_is_settled_as_committed(writer: Writer, broker: Br
     ends = broker.sent("EndTxn")
     assert [False, True] == [request.committed for request in ends[asked:]]
     assert {0} == {request.producer_epoch for request in ends}
-    assert (State.READY, 1) == (writer.state, writer.producer_epoch)
+    assert (TransactionState.READY, 1) == (writer.state, writer.producer_epoch)
 
 
 async def test_a_lost_verdict_is_settled_as_aborted(writer: Writer, broker: Broker) -> None:
@@ -288,14 +294,14 @@ async def test_a_lost_verdict_is_settled_as_aborted(writer: Writer, broker: Brok
     broker.script["EndTxn"] = []
     await writer.settle()
     assert not broker.sent("EndTxn")[-1].committed
-    assert State.READY is writer.state
+    assert TransactionState.READY is writer.state
 
 
 async def test_settling_waits_for_the_coordinator(writer: Writer, broker: Broker) -> None:
     """However long it takes: more than one deadline."""
     broker.script["EndTxn"] = [LOST] * 20
     await writer.settle()
-    assert (21, State.READY) == (len(broker.sent("EndTxn")), writer.state)
+    assert (21, TransactionState.READY) == (len(broker.sent("EndTxn")), writer.state)
 
 
 async def test_a_commit_that_was_never_sent_cannot_have_won(writer: Writer, broker: Broker) -> None:
@@ -313,7 +319,7 @@ async def test_a_fenced_abort_means_a_successor(writer: Writer, broker: Broker, 
     broker.script["EndTxn"] = [error]
     with pytest.raises(Superseded, match="the-id"):
         await writer.settle()
-    assert State.DEAD is writer.state
+    assert TransactionState.DEAD is writer.state
     asked = len(broker.requests)
     with pytest.raises(Superseded):
         await writer.settle()
@@ -329,7 +335,7 @@ async def test_a_fenced_commit_is_only_a_doubt(writer: Writer, broker: Broker) -
     with pytest.raises(Doubt):
         await writer.commit()
     await writer.settle()
-    assert State.READY is writer.state
+    assert TransactionState.READY is writer.state
 
 
 async def test_missing_rights_end_the_worker(writer: Writer, broker: Broker) -> None:

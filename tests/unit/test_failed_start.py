@@ -18,7 +18,7 @@ from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.identity import claim, release
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.faust_host.app import exactly_once_app
-from portfolio_stream.kafka.topic_watch import Topic
+from portfolio_stream.kafka.topic_watch import TopicIdentity
 from portfolio_stream.settings import Settings
 from tables.prices import Prices
 
@@ -92,7 +92,7 @@ async def test_an_engine_that_does_not_start_closes_what_it_opened(
     monkeypatch.setattr(module, "check_fold", kafka.asynchronous("fold"))
     monkeypatch.setattr(module, "Coordinators", lambda *_: None)
     watch = SimpleNamespace(
-        start=kafka.asynchronous("watch"), topics=dict.fromkeys(CONFIGURATION.topics, Topic(UUID(int=1), 2))
+        start=kafka.asynchronous("watch"), topics=dict.fromkeys(CONFIGURATION.topics, TopicIdentity(UUID(int=1), 2))
     )
     monkeypatch.setattr(module, "TopicWatch", lambda *_: watch)
     monkeypatch.setattr(module, "Writer", lambda *_, **__: SimpleNamespace(start=kafka.asynchronous("writer")))

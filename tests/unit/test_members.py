@@ -3,7 +3,7 @@
 import pytest
 
 from portfolio_stream.kafka.members import (
-    Member,
+    GroupMember,
     Owner,
     alike_named,
     escaped,
@@ -61,18 +61,18 @@ def test_client_ids_of_others(client_id: str) -> None:
 
 def test_a_stranger_is_named_on_one_line() -> None:
     """Whatever it calls itself."""
-    member = Member("m\r\n1", "\x1b]0;x\x07" + "y" * 200, "/10.0.0.1", None, (1, 3))
+    member = GroupMember("m\r\n1", "\x1b]0;x\x07" + "y" * 200, "/10.0.0.1", None, (1, 3))
     assert "\\x1b]0;x\\x07" in str(member)
     assert str(member).isprintable()
     assert "partitions 1, 3" in str(member)
-    assert "no partition" in str(Member("m", "c", "h", None, ()))
+    assert "no partition" in str(GroupMember("m", "c", "h", None, ()))
     assert escaped("y" * 121) == "y" * 120 + "…"
 
 
 def test_owners_are_workers() -> None:
     """A partition that a stranger holds has a holder and no owner."""
-    worker = Member("m1", "w1@a:1", "h", Owner("w1", "a:1", "m1"), (0,))
-    stranger = Member("m2", "x", "h", None, (1,))
+    worker = GroupMember("m1", "w1@a:1", "h", Owner("w1", "a:1", "m1"), (0,))
+    stranger = GroupMember("m2", "x", "h", None, (1,))
     assert {0: worker, 1: stranger} == holders_among([worker, stranger])
     assert {0: worker.worker} == owners_among([worker, stranger])
 

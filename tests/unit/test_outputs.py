@@ -90,7 +90,7 @@ def test_the_origin_of_a_dead_letter_is_what_it_was_made_of(
     value = b"v" * (5_000_000 if is_cut else 1)
     letter = outputs.dead_letter(b"k", value, original, KEY_MISMATCH, "portfolio-events", 3, 1041)
     cut = "value=5000000" if is_cut else None
-    assert outputs.Origin(
+    assert outputs.DeadLetterOrigin(
         "key_mismatch", "the record's key is not portfolio_id", "portfolio-events", 3, 1041, original, cut
     ) == outputs.origin_of(letter.headers)
 

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portfolio_stream.http.problem import Problem
-from portfolio_stream.web.paging import Asked, Row, Rows, cursor_of, key_of, merge, read_query
+from portfolio_stream.web.paging import PageQuery, Rows, TableRow, cursor_of, key_of, merge, read_query
 from tables.table import join_key
 
 
-def asked(query: str, key_parts: int = 2) -> Asked:
+def asked(query: str, key_parts: int = 2) -> PageQuery:
     found = read_query("positions", key_parts, query)
-    assert isinstance(found, Asked), found
+    assert isinstance(found, PageQuery), found
     return found
 
 
@@ -79,14 +79,14 @@ def test_a_cursor_goes_on_after_its_key() -> None:
     for other in ("", "prefix=P", "prefix=P1&to=P1/C"):
         assert key_of(asked(other), cursor) is None
     other_table = read_query("seen_events", 2, "prefix=P1")
-    assert isinstance(other_table, Asked)
+    assert isinstance(other_table, PageQuery)
     assert key_of(other_table, cursor) is None
     for broken in (cursor[:-1], cursor + "A", cursor.swapcase(), "A" * 12):
         assert key_of(first, broken) is None
 
 
-def row(key: str, partition: int) -> Row:
-    return Row((key,), msgspec.Raw(b"{}"), partition)
+def row(key: str, partition: int) -> TableRow:
+    return TableRow((key,), msgspec.Raw(b"{}"), partition)
 
 
 @given(

@@ -8,7 +8,7 @@ import pytest
 
 from portfolio_stream.audit import reader
 from portfolio_stream.audit.anomaly import Anomaly
-from portfolio_stream.audit.history import META_KEY, Answer
+from portfolio_stream.audit.history import META_KEY, ServedAnswer
 from portfolio_stream.audit.partition import PartitionAudit
 from portfolio_stream.audit.replay import KeyIndex
 from portfolio_stream.audit.result import PartitionResult
@@ -37,7 +37,7 @@ def ask(world: World, audit: PartitionAudit) -> None:
         audit.take_answers([whole_table(world)], KeyIndex(audit.replay))
 
 
-def whole_table(world: World, **change: Any) -> Answer:
+def whole_table(world: World, **change: Any) -> ServedAnswer:
     _, state = world.served[-1]
     found = {key: show_value(key, value) for key, value in state.items() if key.startswith(b"seen_events\x00")}
     return world.answer(b"seen_events\x00", **({"upper": b"seen_events\x00\xff", "found": found} | change))

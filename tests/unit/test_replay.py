@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from agents.portfolio_events import fold_slice
-from portfolio_stream.audit.changelog import Changelog
+from portfolio_stream.audit.changelog import ChangelogAudit
 from portfolio_stream.audit.history import Effect
-from portfolio_stream.audit.replay import Replay
+from portfolio_stream.audit.replay import SourceReplay
 from portfolio_stream.domain.deduplication import is_in_window
 from portfolio_stream.exactly_once.memory import MemoryPartition, MemoryRecord
 from portfolio_stream.kafka.partitioning import partition_of
@@ -54,7 +54,7 @@ def test_the_auditor_and_the_agent_agree(partition: int, window: int) -> None:
     counts = fold_slice(
         memory.slice(source), input_topic="in", output_topic="out", dlq_topic="dlq", deduplication_window=window
     )
-    replay = Replay(partition, PARTITIONS, "in", window)
+    replay = SourceReplay(partition, PARTITIONS, "in", window)
     replay.feed(SimpleNamespace(**{name: getattr(one, name) for name in MEMBERS}) for one in source)
 
     assert (counts.accepted, counts.duplicates) == (replay.counts["accepted"], replay.counts["duplicates"])
@@ -76,8 +76,8 @@ def test_the_auditor_finds_the_agents_changelog_right(window: int) -> None:
     """At every cut: removed entries, those that are not removed yet, and the index of seen_events included."""
     source = records(0)
     memory = MemoryPartition(0, PARTITIONS)
-    replay = Replay(0, PARTITIONS, "in", window)
-    changelog = Changelog("changelog", 0, replay)
+    replay = SourceReplay(0, PARTITIONS, "in", window)
+    changelog = ChangelogAudit("changelog", 0, replay)
     for start in range(0, len(source), 100):
         piece = source[start : start + 100]
         fold_slice(

@@ -14,10 +14,10 @@ from portfolio_stream import cli
 from portfolio_stream.broker.processes import ending_signals
 from portfolio_stream.commands.produce import stamped
 from portfolio_stream.commands.run import child_environment
-from portfolio_stream.commands.run_measure import Meter, Sample, parse
-from portfolio_stream.commands.run_offsets import Offsets
+from portfolio_stream.commands.run_measure import RunMeter, RunSample, parse
+from portfolio_stream.commands.run_offsets import RunOffsets
 from portfolio_stream.commands.run_processes import ATTEMPTS, Ending, Fleet, explain, name_of_end
-from portfolio_stream.commands.run_status import Status, WorkerStatus, line, milliseconds, ranges, table
+from portfolio_stream.commands.run_status import RunStatus, ShownWorker, line, milliseconds, ranges, table
 from portfolio_stream.errors import PortfolioStreamError
 from portfolio_stream.load.events import Generated
 from portfolio_stream.observe.histogram import quantile
@@ -53,7 +53,7 @@ def buckets(*counts: float) -> tuple[tuple[float, float], ...]:
     return tuple(zip((0.01, 0.05, 0.1, INFINITE), counts, strict=True))
 
 
-def status(**changed: object) -> Status:
+def status(**changed: object) -> RunStatus:
     members: dict[str, object] = {
         "seconds": 12.4,
         "phase": "running",
@@ -67,18 +67,18 @@ def status(**changed: object) -> Status:
         "halted": 0,
         "verdict": "at the end",
         "workers": (
-            WorkerStatus(
+            ShownWorker(
                 name="w1", pid=41, address="http://127.0.0.1:6066", partitions=frozenset({0, 1, 2, 6}), restarts=0
             ),
-            WorkerStatus(name="w2", pid=42, address="http://127.0.0.1:6067", partitions=None, restarts=3),
+            ShownWorker(name="w2", pid=42, address="http://127.0.0.1:6067", partitions=None, restarts=3),
         ),
     }
-    return Status(**(members | changed))  # type: ignore[arg-type]
+    return RunStatus(**(members | changed))  # type: ignore[arg-type]
 
 
 def test_a_workers_metrics_become_a_sample() -> None:
     """Labelled counters are summed, lag names the running partitions, other families are passed over."""
-    assert parse(METRICS) == Sample(
+    assert parse(METRICS) == RunSample(
         events=12,
         commits=3,
         drops=3,
@@ -86,7 +86,7 @@ def test_a_workers_metrics_become_a_sample() -> None:
         running=frozenset({0, 5}),
         latencies=((0.05, 10.0), (INFINITE, 12.0)),
     )
-    assert Sample() == parse("")
+    assert RunSample() == parse("")
 
 
 @pytest.mark.parametrize(
@@ -111,20 +111,20 @@ def test_a_quantile_is_of_what_came_between_two_looks(
 
 def test_rates_are_of_the_last_seconds() -> None:
     """What is older than the window has no part in them."""
-    meter = Meter()
+    meter = RunMeter()
     assert (0.0, 0.0, None) == (meter.events_rate, meter.commits_rate, meter.p99)
     for second in range(20):
         processed = 0 if second < 10 else (second - 9) * 500
-        meter.feed(float(second), processed, {1: Sample(events=processed, commits=second * 10)})
+        meter.feed(float(second), processed, {1: RunSample(events=processed, commits=second * 10)})
     assert (500.0, 10.0) == (meter.events_rate, meter.commits_rate)
 
 
 def test_a_killed_workers_counts_stay_in_the_totals() -> None:
     """Its successor is another process and begins at zero: no total falls, no rate is negative."""
-    meter = Meter()
-    meter.feed(0.0, 100, {1: Sample(events=100, commits=10, drops=1, latencies=buckets(100, 100, 100, 100))})
+    meter = RunMeter()
+    meter.feed(0.0, 100, {1: RunSample(events=100, commits=10, drops=1, latencies=buckets(100, 100, 100, 100))})
     meter.feed(1.0, 100, {})
-    meter.feed(2.0, 150, {2: Sample(events=50, commits=4, latencies=buckets(0, 50, 50, 50))})
+    meter.feed(2.0, 150, {2: RunSample(events=50, commits=4, latencies=buckets(0, 50, 50, 50))})
     assert (150, 14, 1) == meter.totals[:3]
     assert (25.0, 2.0) == (meter.events_rate, meter.commits_rate)
     assert meter.p99 is not None
@@ -133,7 +133,7 @@ def test_a_killed_workers_counts_stay_in_the_totals() -> None:
 
 def test_lag_is_of_the_partitions_behind() -> None:
     """A partition without a committed offset is behind by all it holds."""
-    offsets = Offsets(ends={0: 5, 1: 7, 2: 0}, committed={0: 5, 1: 0, 2: 0})
+    offsets = RunOffsets(ends={0: 5, 1: 7, 2: 0}, committed={0: 5, 1: 0, 2: 0})
     assert ({1: 7}, 12, 5) == (offsets.behind, offsets.produced, offsets.processed)
 
 

@@ -10,7 +10,7 @@ from portfolio_stream import cli
 from portfolio_stream.errors import InvalidSetting
 from portfolio_stream.kafka.client import client_options
 from portfolio_stream.kafka.contract_topics import all_topics
-from portfolio_stream.setting_values import Kind
+from portfolio_stream.setting_values import SettingKind
 from portfolio_stream.settings import (
     KINDS,
     SECURITY_KINDS,
@@ -84,7 +84,7 @@ def test_every_setting_is_checked() -> None:
 
 
 @pytest.mark.parametrize(("name", "kind", "value"), CASES)
-def test_a_bad_value_is_refused_and_named(name: str, kind: Kind, value: str) -> None:
+def test_a_bad_value_is_refused_and_named(name: str, kind: SettingKind, value: str) -> None:
     """One sentence that names the variable and says what it must be, exit code 2; a secret stays one."""
     with pytest.raises(InvalidSetting) as raised:
         Settings.from_environment({name: value})

@@ -3,12 +3,12 @@
 import pytest
 
 from portfolio_stream.http import signatures
-from portfolio_stream.http.signatures import Request
+from portfolio_stream.http.signatures import SignedRequest
 
 TOKEN, GROUP = "a long random secret", "portfolio-stream"
 KEY = bytes.fromhex("9567b9cd04e108a10a385641f18922891b322483ae465a6b463d317d5bba3ef5")
 NONCE = "00112233445566778899aabbccddeeff"
-REQUEST = Request(
+REQUEST = SignedRequest(
     method="GET",
     target="/tables/positions?limit=5",
     forwarded="1",

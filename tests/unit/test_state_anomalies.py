@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from portfolio_stream.audit.anomaly import Anomaly
-from portfolio_stream.audit.changelog import Changelog
-from portfolio_stream.audit.history import META_KEY, Entry, Meta, Place
-from portfolio_stream.audit.replay import Replay
+from portfolio_stream.audit.changelog import ChangelogAudit
+from portfolio_stream.audit.history import META_KEY, AuditedMeta, ChangelogEntry, PartitionProgress
+from portfolio_stream.audit.replay import SourceReplay
 from portfolio_stream.audit.state_anomalies import PLACE_CHECKS
 from portfolio_stream.domain.activity import NOTHING
 from tables.activity import ACTIVITY
@@ -34,9 +34,9 @@ KEPT, OTHER = b"activity\x00P1\x002026-11-23T04:30:00Z", b"activity\x00P1\x00202
 # --- Tables ---
 
 
-def compare_twice(replay: Replay, *records: Any) -> list[Anomaly]:
+def compare_twice(replay: SourceReplay, *records: Any) -> list[Anomaly]:
     """A good changelog and then `records`; nothing is said at the first cut that only the second can prove."""
-    changelog = Changelog("changelog", 0, replay)
+    changelog = ChangelogAudit("changelog", 0, replay)
     changelog.feed([*changelog_of(replay), *records])
     assert [] == changelog.compare(7)
     assert changelog.is_undecided is bool(records)
@@ -76,7 +76,7 @@ def test_a_broken_changelog_is_named(kind: str, key: bytes, value: bytes | None)
 def test_a_key_that_was_never_written_is_missing() -> None:
     """Its first value, and one that the replay changed since the last cut."""
     replay = replayed()
-    changelog = Changelog("changelog", 0, replay)
+    changelog = ChangelogAudit("changelog", 0, replay)
     changelog.feed(one for one in changelog_of(replay) if one.key != SEEN)
     assert [] == changelog.compare(7)
     replay.feed([record(7, cash("e-7"))])
@@ -88,7 +88,7 @@ def test_a_key_that_was_never_written_is_missing() -> None:
 def test_what_is_right_by_the_next_cut_was_the_log_cleaners_work() -> None:
     """An older value was read, since the newer one stood behind the end that we read to."""
     replay = replayed()
-    changelog = Changelog("changelog", 0, replay)
+    changelog = ChangelogAudit("changelog", 0, replay)
     records = changelog_of(replay)
     changelog.feed([record(at, b"older", one.key) for at, one in enumerate(records)])
     assert [] == changelog.compare(7)
@@ -98,8 +98,8 @@ def test_what_is_right_by_the_next_cut_was_the_log_cleaners_work() -> None:
 
 def test_what_left_the_window_is_no_part_of_the_table() -> None:
     """Whether or not its tombstone was written, and whenever."""
-    replay = Replay(0, 1, "in", 2)
-    changelog = Changelog("changelog", 0, replay)
+    replay = SourceReplay(0, 1, "in", 2)
+    changelog = ChangelogAudit("changelog", 0, replay)
     for at in range(3):
         replay.feed([record(at, cash(f"e-{at}"))])
         changelog.feed(changelog_of(replay))
@@ -112,7 +112,7 @@ def test_what_left_the_window_is_no_part_of_the_table() -> None:
 @pytest.mark.parametrize(("key", "is_named"), [(b"seen_chunks\x00P1\x000", False), (b"seen_chunk\x00P1\x000", True)])
 def test_an_index_is_no_table(key: bytes, is_named: bool) -> None:
     """What the index of seen_events does shows in that table; any other key that is none of a table's is named."""
-    changelog = Changelog("changelog", 0, replayed())
+    changelog = ChangelogAudit("changelog", 0, replayed())
     changelog.feed([*changelog_of(replayed()), record(90, b"x", key)])
     assert is_named == bool([*changelog.compare(7), *changelog.compare(7)])
 
@@ -121,8 +121,8 @@ def test_an_index_is_no_table(key: bytes, is_named: bool) -> None:
 
 
 def decided(*decisions: Any) -> list[Anomaly]:
-    replay = Replay(0, 1, "in", 10_000)
-    changelog = Changelog("changelog", 0, replay)
+    replay = SourceReplay(0, 1, "in", 10_000)
+    changelog = ChangelogAudit("changelog", 0, replay)
     changelog.feed(decisions)
     replay.feed(SOURCE)
     changelog.feed(changelog_of(replay))
@@ -155,7 +155,7 @@ def test_a_wrong_decision_is_named(key: bytes, value: bytes | None) -> None:
 def test_a_decision_after_the_fold_is_wrong() -> None:
     """It stands in the changelog in the transaction that folds its record, not later."""
     replay = replayed()
-    changelog = Changelog("changelog", 0, replay)
+    changelog = ChangelogAudit("changelog", 0, replay)
     changelog.feed([*changelog_of(replay), record(90, MOVED, decision_key(1))])
     assert {"decision_wrong"} == kinds(changelog.compare(7))
 
@@ -163,7 +163,7 @@ def test_a_decision_after_the_fold_is_wrong() -> None:
 def test_a_decision_that_meta_has_not_reached_waits_once() -> None:
     """META's record may have been cleaned away: the next look brings the newer one."""
     replay = replayed()
-    changelog = Changelog("changelog", 0, replay)
+    changelog = ChangelogAudit("changelog", 0, replay)
     changelog.feed([*changelog_of(replay), record(90, MOVED, decision_key(7))])
     assert [] == changelog.compare(7)
     replay.feed([record(7, cash("e-7"))])
@@ -173,9 +173,9 @@ def test_a_decision_that_meta_has_not_reached_waits_once() -> None:
 # --- META and the group ---
 
 
-def meta(**change: Any) -> Entry:
-    good = Meta(topic_id=TOPIC_ID, offset=7, partitions=1, fold="version=1", version=1)
-    return Entry(40, msgspec.msgpack.encode(msgspec.structs.replace(good, **change)))
+def meta(**change: Any) -> ChangelogEntry:
+    good = AuditedMeta(topic_id=TOPIC_ID, offset=7, partitions=1, fold="version=1", version=1)
+    return ChangelogEntry(40, msgspec.msgpack.encode(msgspec.structs.replace(good, **change)))
 
 
 def place_anomalies(**change: Any) -> list[Anomaly]:
@@ -189,7 +189,7 @@ def place_anomalies(**change: Any) -> list[Anomaly]:
         "committed_before": 7,
         "committed_after": 7,
     }
-    place = Place(**(good | change))
+    place = PartitionProgress(**(good | change))
     return [anomaly for check in PLACE_CHECKS for anomaly in check(place)]
 
 
@@ -216,8 +216,11 @@ def test_a_good_place_has_no_anomaly(change: Change) -> None:
         ("meta_wrong", {"meta": meta(partitions=2)}),
         ("meta_wrong", {"meta": meta(offset=8), "committed_before": 8, "committed_after": 8}),
         ("meta_wrong", {"meta": meta(topic_id="ff")}),
-        ("meta_wrong", {"meta": Entry(40, b"not msgpack"), "committed_before": None, "committed_after": None}),
-        ("meta_wrong", {"meta": Entry(40, b"\x81\xa4fold" + NOT_UTF8), "committed_before": 0, "committed_after": 0}),
+        ("meta_wrong", {"meta": ChangelogEntry(40, b"not msgpack"), "committed_before": None, "committed_after": None}),
+        (
+            "meta_wrong",
+            {"meta": ChangelogEntry(40, b"\x81\xa4fold" + NOT_UTF8), "committed_before": 0, "committed_after": 0},
+        ),
         ("group_offset_differs", {"committed_before": 6, "committed_after": 6}),
         ("group_offset_differs", {"committed_before": 8, "committed_after": 8}),
         ("group_offset_differs", {"committed_before": 8, "committed_after": 9}),
@@ -231,7 +234,7 @@ def test_a_broken_place_is_named(kind: str, change: Change) -> None:
 
 def test_a_meta_that_goes_back_is_named() -> None:
     """Also if a later one is right again."""
-    changelog = Changelog("changelog", 0, replayed())
+    changelog = ChangelogAudit("changelog", 0, replayed())
     entries = [meta(offset=offset) for offset in (5, 3, 7)]
     changelog.feed([record(at, entry.value, META_KEY) for at, entry in enumerate(entries)])
     anomalies = place_anomalies(went_back=tuple(changelog.went_back))

@@ -15,7 +15,7 @@ from portfolio_stream.errors import TopicMisconfigured
 from portfolio_stream.kafka import topic_check
 from portfolio_stream.kafka.contract_topics import all_topics
 from portfolio_stream.kafka.topic_check import TopicCheck, check_present
-from portfolio_stream.kafka.topic_rules import RULES, Fault, faults_of
+from portfolio_stream.kafka.topic_rules import RULES, TopicFault, faults_of
 from portfolio_stream.kafka.topics import Topic, TopicDescription
 from portfolio_stream.settings import Settings
 
@@ -37,7 +37,7 @@ def described(topic: Topic, *, replicas: int = 1, partitions: int = 8, **setting
     )
 
 
-def faults(topic: Topic, **found: Any) -> list[Fault]:
+def faults(topic: Topic, **found: Any) -> list[TopicFault]:
     return list(faults_of(topic, described(topic, **found)))
 
 

@@ -19,7 +19,7 @@ from portfolio_stream.kafka.group import Offsets
 from portfolio_stream.kafka.members import Owner
 from portfolio_stream.settings import Settings
 from portfolio_stream.web import verdict
-from portfolio_stream.web.group import FORGOTTEN_SECONDS, GroupState, Ledger, Look, Silence, WorkerRow
+from portfolio_stream.web.group import FORGOTTEN_SECONDS, GroupState, Ledger, Silence, WorkerLook, WorkerRow
 from portfolio_stream.web.roll import Roll
 from portfolio_stream.web.routing import Routing
 from portfolio_stream.web.status import LATEST_EVENTS, PATH, LatestEvent, PartitionStatus, Status, WorkerStatus
@@ -60,8 +60,8 @@ def worker(name: str, port: int = 1) -> Owner:
     return Owner(name, f"{name}:{port}", f"member of {name}")
 
 
-def look(name: str, answer: WorkerStatus | Silence, *assigned: int, is_member: bool = True) -> Look:
-    return Look(worker=worker(name), is_member=is_member, assigned=assigned, answer=answer)
+def look(name: str, answer: WorkerStatus | Silence, *assigned: int, is_member: bool = True) -> WorkerLook:
+    return WorkerLook(worker=worker(name), is_member=is_member, assigned=assigned, answer=answer)
 
 
 class Feeding:
@@ -71,7 +71,9 @@ class Feeding:
         self.ledger = Ledger("w1")
         self.now = 100.0
 
-    def __call__(self, *looks: Look, seconds: float = 1.0, offsets: dict[int, Offsets] | None = None) -> GroupState:
+    def __call__(
+        self, *looks: WorkerLook, seconds: float = 1.0, offsets: dict[int, Offsets] | None = None
+    ) -> GroupState:
         self.now += seconds
         return self.ledger.feed(self.now, looks, partition_count=2, offsets=offsets)
 
@@ -169,7 +171,7 @@ def test_member_that_never_was_a_worker(feed: Feeding) -> None:
 def test_worker_that_comes_back_elsewhere(feed: Feeding) -> None:
     """On another port it is the same worker, started again; two that answer by one name are two."""
     feed(look("w1", told("w1", 0)))
-    moved = Look(worker=worker("w1", 2), is_member=True, assigned=(0,), answer=told("w1", 0, process="2"))
+    moved = WorkerLook(worker=worker("w1", 2), is_member=True, assigned=(0,), answer=told("w1", 0, process="2"))
     after = feed(moved)
     assert [("w1:2", 1)] == [(row.address, row.restarts) for row in after.workers]
     assert [("w1:2", 1)] == [(row.address, row.restarts) for row in feed(moved).workers]

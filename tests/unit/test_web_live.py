@@ -15,7 +15,7 @@ import pytest
 
 from portfolio_stream.errors import BrokerUnreachable
 from portfolio_stream.web import live
-from portfolio_stream.web.live import Listener, frame
+from portfolio_stream.web.live import LiveViewer, frame
 from portfolio_stream.web.server import WebServer
 from tests.unit.web_fakes import FakeCoordinator, FakeEngine, get, serving
 
@@ -105,7 +105,7 @@ async def test_listeners_are_bounded(engine: FakeEngine, monkeypatch: pytest.Mon
 
 async def test_slow_listener_loses_the_oldest() -> None:
     """Nobody waits for it, and it does not grow."""
-    listener = Listener()
+    listener = LiveViewer()
     for number in range(live.QUEUE_EVENTS + 5):
         listener.put(frame("group", number))
     assert frame("group", 5) == await anext(listener.frames())
@@ -137,7 +137,7 @@ async def test_listener_that_takes_nothing_is_let_go(engine: FakeEngine, monkeyp
 async def test_silence_is_filled_with_comments(monkeypatch: pytest.MonkeyPatch) -> None:
     """Proxies and pages see that the stream lives; a closed listener ends."""
     monkeypatch.setattr(live, "HEARTBEAT_SECONDS", 0.01)
-    listener = Listener()
+    listener = LiveViewer()
     frames = listener.frames()
     assert (await anext(frames)).startswith(b":")
     listener.close()

@@ -19,7 +19,7 @@ from portfolio_stream.http import peers, signatures, signed_access
 from portfolio_stream.http.access import IDENTITY_PATH
 from portfolio_stream.http.answers import Peer, PeerAnswer
 from portfolio_stream.http.peers import Peers
-from portfolio_stream.http.signatures import Request
+from portfolio_stream.http.signatures import SignedRequest
 from portfolio_stream.http.signed_access import FORWARDED, LIFE_SECONDS, PARTITIONS, SignedAccess
 from portfolio_stream.kafka.members import Owner
 from portfolio_stream.kafka.partitioning import partition_of
@@ -64,15 +64,15 @@ def worker(name: str, address: str, member_id: str | None = None) -> Owner:
     return Owner(name, address, f"member of {name}" if member_id is None else member_id)
 
 
-def signed(recipient: str, **changes: Any) -> Request:
-    made = Request(
+def signed(recipient: str, **changes: Any) -> SignedRequest:
+    made = SignedRequest(
         method="GET", target=VALUE, forwarded="1", partitions=None, body=b"", sender="w1", recipient=recipient,
         time=int(time.time() * 1000), nonce=signatures.new_nonce(),
     )  # fmt: skip
     return made._replace(**changes)
 
 
-async def send(server: WebServer, made: Request, authorization: str | None = None, **changes: str) -> Any:
+async def send(server: WebServer, made: SignedRequest, authorization: str | None = None, **changes: str) -> Any:
     """The request as it was signed, but for `changes` on the way."""
     headers = {} if made.forwarded is None else {FORWARDED: made.forwarded}
     if made.partitions is not None:

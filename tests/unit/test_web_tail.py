@@ -12,7 +12,15 @@ from portfolio_stream.kafka.batch_consumer import Piece
 from portfolio_stream.kafka.record_batches import HEADER_BYTES, UnreadableBatch, unreadable
 from portfolio_stream.records.outputs import ERROR_OFFSET, dead_letter, encode_processed
 from portfolio_stream.web import tail
-from portfolio_stream.web.tail import SHOWN_BYTES, SHOWN_CHARACTERS, Follower, Tail, sample, shown_letter, shown_output
+from portfolio_stream.web.tail import (
+    SHOWN_BYTES,
+    SHOWN_CHARACTERS,
+    NewestRecords,
+    Tail,
+    sample,
+    shown_letter,
+    shown_output,
+)
 
 PLACE, OTHER = TopicPartition("t", 0), TopicPartition("t", 1)
 
@@ -63,7 +71,7 @@ async def test_follower_shows_all_that_comes_slowly() -> None:
     """From a little before the end on."""
     log = [record(offset) for offset in range(20)]
     consumer = FakeConsumer({PLACE: log})
-    follower = Follower(consumer, [PLACE], most=10)
+    follower = NewestRecords(consumer, [PLACE], most=10)
     await follower.start(back=3)
     assert (log[17:], False) == await follower.round()
     assert ([], False) == await follower.round()
@@ -74,7 +82,7 @@ async def test_follower_shows_all_that_comes_slowly() -> None:
 async def test_follower_skips_what_comes_too_fast() -> None:
     """It goes on near the end, and says so; a quiet partition is not crowded out by a busy one."""
     log, quiet = [record(offset) for offset in range(10)], [record(0, partition=1)]
-    follower = Follower(FakeConsumer({PLACE: log, OTHER: quiet}, piece=2), [PLACE, OTHER], most=2)
+    follower = NewestRecords(FakeConsumer({PLACE: log, OTHER: quiet}, piece=2), [PLACE, OTHER], most=2)
     await follower.start(back=2)
     await follower.round()
     log += [record(offset) for offset in range(10, 1_000)]
@@ -87,7 +95,7 @@ async def test_follower_passes_a_batch_over_that_nobody_can_read() -> None:
     """It is as if records were skipped; what comes behind it is shown."""
     batch = unreadable("t", 0, bytes(HEADER_BYTES), 0, "too_large")
     log: list[Any] = [batch, record(1)]
-    follower = Follower(FakeConsumer({PLACE: log}, piece=1), [PLACE], most=10)
+    follower = NewestRecords(FakeConsumer({PLACE: log}, piece=1), [PLACE], most=10)
     await follower.start(back=10)
     assert ([], True) == await follower.round()
     assert ([log[1]], False) == await follower.round()
@@ -104,7 +112,9 @@ async def test_tail_tells_outputs_and_the_newest_letters(monkeypatch: pytest.Mon
     monkeypatch.setattr(tail, "ROUND_SECONDS", 0)
     letters: dict[TopicPartition, list[Any]] = {PLACE: [], OTHER: []}
     outputs: dict[TopicPartition, list[Any]] = {PLACE: []}
-    both = Tail(Follower(FakeConsumer(outputs), [PLACE], 10), Follower(FakeConsumer(letters), [PLACE, OTHER], 25))
+    both = Tail(
+        NewestRecords(FakeConsumer(outputs), [PLACE], 10), NewestRecords(FakeConsumer(letters), [PLACE, OTHER], 25)
+    )
     await both.start()
     events = both.events()
     first = [await anext(events), await anext(events)]

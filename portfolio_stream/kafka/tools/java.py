@@ -10,14 +10,14 @@ from typing import Literal
 from portfolio_stream.errors import JavaMissing
 
 #: small: starts quickly and takes little memory; benchmark: a server's flags
-Profile = Literal["small", "benchmark"]
+JvmProfile = Literal["small", "benchmark"]
 
 COMMON = (
     "-Djava.awt.headless=true",
     "--enable-native-access=ALL-UNNAMED",  # zstd, lz4 and snappy load native code; Java 25 warns otherwise
     "--sun-misc-unsafe-memory-access=allow",
 )
-FLAGS: Mapping[Profile, tuple[str, ...]] = {
+FLAGS: Mapping[JvmProfile, tuple[str, ...]] = {
     "small": (
         "-Xms64m",
         "-Xmx256m",
@@ -44,7 +44,7 @@ def executable() -> Path:
 
 
 def command(
-    main_class: str, *arguments: str, jars: Path, profile: Profile, properties: Mapping[str, str] | None = None
+    main_class: str, *arguments: str, jars: Path, profile: JvmProfile, properties: Mapping[str, str] | None = None
 ) -> Sequence[str]:
     """Returns the command line that runs a main class with every jar of a folder on the class path."""
     defined = [f"-D{name}={value}" for name, value in (properties or {}).items()]
