@@ -144,7 +144,7 @@ class Cluster:
                     reason = self._why_it_died(node)
                     if not any(map(self._find, range(self.brokers))):
                         raise reason
-                    progress(f"{reason.cause} The others go on; `portfolio-stream broker start` brings it back.")
+                    progress(f"{reason.cause} The other brokers run on. `portfolio-stream broker start` restarts it.")
                 del self._children[node]
 
     def status(self) -> ClusterStatus:

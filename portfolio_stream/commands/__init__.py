@@ -1,1 +1,1 @@
-"""The commands of portfolio-stream, a module each. What is heavy is imported in their bodies: `--help` stays quick."""
+"""The commands of portfolio-stream, one module each. Functions import heavy modules, so that `--help` is quick."""

@@ -80,7 +80,7 @@ def stop(data_dir: Path | None, output: OutputFormat) -> None:
     if output == "json":
         print_json({"stopped": was_running})
     else:
-        print_line("Stopped." if was_running else "Nothing was running.")
+        print_line("Stopped." if was_running else "No broker was running.")
 
 
 @broker.command()

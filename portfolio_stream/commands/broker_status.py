@@ -24,7 +24,7 @@ def print_status(found: "ClusterStatus | None", health: "KafkaHealth | None", ou
     elif status:
         _print(found, health, status["brokers"])
     else:
-        print_line("No broker was ever started there.")
+        print_line("No broker was ever started in this folder.")
 
 
 def _print(found: "ClusterStatus | None", health: "KafkaHealth | None", brokers: Sequence[dict[str, Any]]) -> None:

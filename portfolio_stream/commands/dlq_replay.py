@@ -31,10 +31,10 @@ LetterFate = Literal["send", "whole_batch", "no_key", "truncated", "copy", "stra
 
 #: each ends the sentence "it is ..."
 WHY_NOT: dict[LetterFate, str] = {
-    "whole_batch": "a whole record batch that no worker could read, as its bytes",
-    "no_key": "without a key, so that its partition would be a guess",
-    "truncated": "truncated, so that it is not the record that came (--include-truncated sends what is left)",
-    "copy": "equal to another that is sent",
+    "whole_batch": "a whole record batch that no worker could read",
+    "no_key": "without a key, so its partition would be a guess",
+    "truncated": "truncated, so it is not the original record (--include-truncated sends the part that is left)",
+    "copy": "equal to another dead letter that is sent",
     "stranger": "not from the input topic",
 }
 

@@ -2,8 +2,8 @@
 
 1. Each line of text goes through `printable`: a stranger's text can never send control characters to a terminal.
 2. JSON is ASCII. It is the same in every encoding, and it has no control characters.
-3. When a print function returns, its lines are written. If they cannot be written, it raises what `standard_streams`
-   says.
+3. When a print function returns, its lines are written. If they cannot be written, the function raises the errors of
+   `standard_streams`.
 """
 
 import json

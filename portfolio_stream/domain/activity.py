@@ -95,7 +95,7 @@ def add(before: Activity, currency: str | None, notional: Decimal | None) -> Act
 def latest_in_time(timestamp: int) -> str:
     """Returns the latest occurred_at that is not early, for a record's timestamp in milliseconds since 1970.
 
-    Compare by text order.
+    An event with a greater occurred_at, in text order, is early.
     """
     try:
         moment = _EPOCH + timedelta(milliseconds=timestamp) + _EARLY_AFTER

@@ -1,4 +1,4 @@
-"""How a re-sent event is recognised: by its event_id and a fingerprint of its bytes, within the portfolio's window."""
+"""Recognise a repeated event by its event_id and a fingerprint of its bytes, within the portfolio's window."""
 
 from hashlib import blake2b
 from typing import final
@@ -19,10 +19,10 @@ class SeenEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 def fingerprint(value: bytes) -> bytes:
-    """Return 128 bits of BLAKE2b of an event's bytes, so that other bytes never pass for a re-send."""
+    """Returns 128 bits of BLAKE2b of an event's bytes: other bytes never have the same fingerprint."""
     return blake2b(value, digest_size=FINGERPRINT_BYTES).digest()
 
 
 def is_in_window(seen: SeenEvent, sequence: int, window: int) -> bool:
-    """Whether the entry is among the last `window` of the first `sequence` accepted events."""
+    """Whether the entry is among the portfolio's latest `window` accepted events; `sequence` is that of the latest."""
     return seen.sequence > sequence - window

@@ -19,13 +19,13 @@ WhyUnpriced = Literal["no_price", "other_currency"]
 
 @final
 class Price(msgspec.Struct, frozen=True, gc=False):
-    """The market's price of a symbol, as the newest record of market-prices has it."""
+    """A symbol's market price, from its newest record in market-prices."""
 
     symbol: str
-    #: of one unit; not negative
+    #: the price of one unit; not negative
     price: Decimal
     currency: str
-    #: UTC with three digits of milliseconds
+    #: UTC with milliseconds, in the form of an event's occurred_at
     as_of: str
 
 

@@ -1,4 +1,4 @@
-"""The wire format: decodes events and prices, encodes outputs, dead letters and table values.
+"""The wire format: checks the JSON of events and prices, decodes events, encodes outputs and dead letters.
 
 Equal arguments give equal bytes.
 """

@@ -88,4 +88,4 @@ def test_nothing_there_is_said_in_both_ways(capsys: pytest.CaptureFixture[str]) 
     """Before the first start."""
     print_status(None, None, "text")
     print_status(None, None, "json")
-    assert "No broker was ever started there.\nnull\n" == capsys.readouterr().out
+    assert "No broker was ever started in this folder.\nnull\n" == capsys.readouterr().out

@@ -248,7 +248,7 @@ def test_a_partition_that_is_none_is_a_bad_argument(worker: str, capsys: pytest.
 def test_broker_status_of_an_unused_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing was ever started there: said so, with code 1."""
     assert 1 == cli.run(["broker", "status", "--data-dir", str(tmp_path / "none")])
-    assert "No broker was ever started there.\n" == capsys.readouterr().out
+    assert "No broker was ever started in this folder.\n" == capsys.readouterr().out
 
 
 def test_a_working_directory_that_is_gone_is_said(
