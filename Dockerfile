@@ -1,4 +1,4 @@
-# The image of worker, producer and every command. Its broker commands run a Kafka too, but docker-compose.yml has a real one.
+# The image of the worker, the producer and all commands. For a real Kafka see docker-compose.yml.
 ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim AS build

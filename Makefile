@@ -23,11 +23,11 @@ run: setup
 test: setup browser
 	$(BIN)/python -m pytest $(ARGS)
 
-# For the web view's tests: the one that is there, or else one that can be had.
+# Find a browser for the web view's tests, or get one.
 browser: setup
 	@$(BIN)/python -m tests.web.chromium
 
-# The long form of what `make test` has a slice of; hours, and each part is a command of its own (docs/proof.md).
+# The whole proof, of which `make test` runs a part. It takes hours; docs/proof.md explains each command.
 proof: setup
 	$(BIN)/python -m tests.simulation --mutations --seeds 150
 	$(BIN)/python -m tests.simulation --every-step
@@ -37,7 +37,7 @@ proof: setup
 	$(BIN)/python -m tests.chaos --minutes 60
 	$(BIN)/python -m tests.chaos.stock
 
-# The README's picture of the web view: takes two minutes.
+# Make the README's picture of the web view. It takes two minutes.
 screenshot: setup browser
 	$(BIN)/python -m tests.web.screenshot
 

@@ -292,7 +292,7 @@ class RunFlow:
         from portfolio_stream.audit.verify import verify
 
         if self._interrupted.is_set() and self._last is not None and self._last.produced > QUICK_EVENTS:
-            self._display.say(f"Not verified: the source has {self._last.produced:,} events.")
+            self._display.say(f"Not verified: {self._last.produced:,} events take too long after Ctrl-C.")
             return None
         self._display.say("Verifying exactly-once.")
         self._interrupted.clear()
