@@ -21,8 +21,9 @@ from typing import Any, TypeVar, cast
 from agents.portfolio_events import fold_slice
 from portfolio_stream.exactly_once.memory import MemoryRecord
 from portfolio_stream.exactly_once.partitions import Partitions
-from portfolio_stream.exactly_once.ports import Append, Headers, Record, TableDefinition, View
+from portfolio_stream.exactly_once.ports import Append, Record, TableDefinition, View
 from portfolio_stream.exactly_once.store import Store
+from portfolio_stream.kafka.header_names import Headers
 from portfolio_stream.load.events import Mixture, generate
 
 V = TypeVar("V")
@@ -42,7 +43,7 @@ class Spent:
     changelog_bytes: int = 0
 
 
-class StoredPartition:
+class AgedPartition:
     """Partition 0 of a worker's store. The fold also gets this object as its slice."""
 
     partition, partition_count = 0, 1
@@ -90,7 +91,7 @@ async def measure(portfolios: int, events: int, transaction: int) -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "store")
-        partition, spent = StoredPartition(store), Spent()
+        partition, spent = AgedPartition(store), Spent()
         while piece := list(islice(records, transaction)):
             if piece[0].offset <= events * MEASURED_SHARE:
                 spent = Spent()

@@ -29,7 +29,7 @@ from benchmarks.trial import OUTPUT_SECONDS, Trial
 from portfolio_stream.kafka.quiet_logs import quieten
 from tests.integration.auditor import COMMAND
 from tests.integration.producer_epochs import LAST_EPOCH, transaction_log
-from tests.integration.workers import Stage, Worker, new_stage, until
+from tests.integration.workers import Worker, WorkersStage, new_stage, until
 
 BROKERS = 3
 HEALTH_SECONDS = 60.0  # until a broker that came back holds every copy again
@@ -212,7 +212,7 @@ KINDS: Mapping[str, Callable[[Faults], Awaitable[None]]] = {
 }
 
 
-async def run(stage: Stage, rate: float, rounds: int, seed: int, only: Sequence[str]) -> Faults:
+async def run(stage: WorkersStage, rate: float, rounds: int, seed: int, only: Sequence[str]) -> Faults:
     faults = Faults(stage, rate, seed)
     task = asyncio.current_task()
     assert task is not None
@@ -231,7 +231,7 @@ async def run(stage: Stage, rate: float, rounds: int, seed: int, only: Sequence[
     return faults
 
 
-def verify(stage: Stage) -> None:
+def verify(stage: WorkersStage) -> None:
     """Verify the whole history, and every value that the workers serve."""
     command = [str(COMMAND), "verify", "--served", "all", "--bootstrap-servers", stage.settings.bootstrap_servers]
     environment = os.environ | {"PORTFOLIO_DEDUPLICATION_WINDOW": str(stage.settings.deduplication_window)}

@@ -11,7 +11,7 @@ from time import perf_counter
 from agents.portfolio_events import fold_slice
 from portfolio_stream.domain.deduplication import SeenEvent, fingerprint
 from portfolio_stream.domain.events import Trade
-from portfolio_stream.domain.fold import Outcome, fold
+from portfolio_stream.domain.fold import FoldOutcome, fold
 from portfolio_stream.domain.money import arithmetic
 from portfolio_stream.domain.portfolios import Portfolio
 from portfolio_stream.domain.positions import Position
@@ -49,7 +49,7 @@ def main() -> None:
     show("  classify (slow path)", measure(lambda: [classify(value) for value in values]))
     show("  fingerprint", measure(lambda: [fingerprint(value or b"") for value in values]))
 
-    outcomes: list[Outcome] = []
+    outcomes: list[FoldOutcome] = []
 
     @arithmetic()
     def fold_events() -> None:
@@ -59,7 +59,7 @@ def main() -> None:
         for event in events:
             key = (event.portfolio_id, getattr(event, "symbol", ""))
             outcome = fold(event, portfolios.get(event.portfolio_id), positions.get(key))
-            assert type(outcome) is Outcome
+            assert type(outcome) is FoldOutcome
             portfolios[event.portfolio_id] = outcome.portfolio
             if outcome.position is not None:
                 positions[key] = outcome.position

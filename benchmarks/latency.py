@@ -12,7 +12,7 @@ import time
 
 from aiokafka import AIOKafkaConsumer
 
-from benchmarks.system import System, Worker, system
+from benchmarks.system import MeasuredWorker, System, system
 
 WARM_SECONDS = 5.0
 PARTITIONS = 8
@@ -26,7 +26,7 @@ def measure(rate: int, seconds: int, workers: int) -> None:
         asyncio.run(_observe(made, running, rate, seconds))
 
 
-async def _observe(made: System, running: list[Worker], rate: int, seconds: int) -> None:
+async def _observe(made: System, running: list[MeasuredWorker], rate: int, seconds: int) -> None:
     events = int(rate * (seconds + WARM_SECONDS))
     consumer = AIOKafkaConsumer(
         "processed-events",
@@ -60,7 +60,7 @@ async def _observe(made: System, running: list[Worker], rate: int, seconds: int)
     print(f"{events / commits:.0f} events a transaction, worker CPU {1e6 * cpu / events:.0f} us an event")
 
 
-def workers_of(running: list[Worker]) -> str:
+def workers_of(running: list[MeasuredWorker]) -> str:
     return f"{len(running)} worker{'s' if len(running) > 1 else ''}"
 
 

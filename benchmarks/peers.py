@@ -22,8 +22,17 @@ from typing import Any, NamedTuple
 import psutil
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from benchmarks.system import System, Worker, system
-from benchmarks.two_tables import PARTITIONS, Cash, Position, backlog, decode_trade, fold, position_key, processed
+from benchmarks.system import MeasuredWorker, System, system
+from benchmarks.two_tables import (
+    PARTITIONS,
+    CashRecord,
+    PositionRecord,
+    backlog,
+    decode_trade,
+    fold,
+    position_key,
+    processed,
+)
 from portfolio_stream.kafka.admin import admin_client
 from portfolio_stream.kafka.client import client_options, connected
 from portfolio_stream.kafka.partitioning import partition_of
@@ -137,7 +146,9 @@ def topic(name: str, policy: str) -> Topic:
     return Topic(name=name, role=role, partitions=PARTITIONS, replication_factor=1, configuration=configuration)
 
 
-async def watch(reader: Any, targets: Sequence[TopicPartition], worker: Worker, trades: int) -> tuple[Sample, Sample]:
+async def watch(
+    reader: Any, targets: Sequence[TopicPartition], worker: MeasuredWorker, trades: int
+) -> tuple[Sample, Sample]:
     """Returns the samples at the first and at the last sign of progress. Raises Stuck."""
     process = psutil.Process(worker.process.pid)
     first: Sample | None = None
@@ -190,8 +201,8 @@ def compare(expected: Mapping[int, list[bytes]], found: Mapping[int, list[bytes]
 def replay(trades: int) -> dict[int, list[bytes]]:
     """Returns the outputs that each partition must have."""
     expected: dict[int, list[bytes]] = {partition: [] for partition in range(PARTITIONS)}
-    positions: dict[bytes, Position] = {}
-    cash: dict[str, Cash] = {}
+    positions: dict[bytes, PositionRecord] = {}
+    cash: dict[str, CashRecord] = {}
     for record in backlog(trades):
         trade = decode_trade(record.value or b"")
         partition = partition_of(record.key or b"", PARTITIONS)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from benchmarks.system import System, Worker, system
+from benchmarks.system import MeasuredWorker, System, system
 from portfolio_stream.load.events import symbol_of
 from portfolio_stream.settings import Settings
 
@@ -66,7 +66,7 @@ def write_events(path: Path, keys: int) -> None:
             file.write(LINE.format(serial=serial, portfolio=portfolio, at=at, symbol=symbol, currency=currency))
 
 
-def await_events(worker: Worker, events: int) -> None:
+def await_events(worker: MeasuredWorker, events: int) -> None:
     until = time.monotonic() + LIMIT_SECONDS
     while worker.metrics().get("portfolio_stream_events_total", 0.0) < events:
         if worker.process.poll() is not None or time.monotonic() > until:
@@ -74,14 +74,14 @@ def await_events(worker: Worker, events: int) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def memory(worker: Worker) -> str:
+def memory(worker: MeasuredWorker) -> str:
     """Returns the process's resident memory now and at its highest, from the kernel."""
     status = Path(f"/proc/{worker.process.pid}/status").read_text()
     kilobytes = {name: int(value) for name, value in re.findall(r"^(VmRSS|VmHWM):\s+(\d+) kB$", status, re.MULTILINE)}
     return f"resident {kilobytes['VmRSS'] / 1024:.0f} MiB, at its highest {kilobytes['VmHWM'] / 1024:.0f} MiB"
 
 
-def report(made: System, name: str, worker: Worker, lose: Callable[[], None]) -> Worker:
+def report(made: System, name: str, worker: MeasuredWorker, lose: Callable[[], None]) -> MeasuredWorker:
     """Kill the worker, call `lose`, start the worker again and print the seconds. Returns the new process."""
     worker.process.kill()
     worker.process.wait()
@@ -93,7 +93,7 @@ def report(made: System, name: str, worker: Worker, lose: Callable[[], None]) ->
     return restarted
 
 
-async def restart(made: System) -> tuple[float, float, Worker]:
+async def restart(made: System) -> tuple[float, float, MeasuredWorker]:
     settings = Settings()
     sources = [TopicPartition(settings.input_topic, partition) for partition in range(settings.partitions)]
     outputs = [TopicPartition(settings.output_topic, partition) for partition in range(settings.partitions)]

@@ -34,19 +34,19 @@ class System:
         """Start a `portfolio-stream` command in the background."""
         return subprocess.Popen([COMMAND, *arguments], env=self.environment, stdout=subprocess.DEVNULL)
 
-    def start_worker(self, name: str = "w1", app: str = "portfolio_stream", **environment: str) -> "Worker":
+    def start_worker(self, name: str = "w1", app: str = "portfolio_stream", **environment: str) -> "MeasuredWorker":
         port = free_port()
         command = (sys.executable, "-m", "faust", "-A", app, "worker", "-l", "warn")
         own = {"PORTFOLIO_INSTANCE_ID": name, "PORTFOLIO_WEB_PORT": str(port)} | environment
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(command, env=self.environment | own, stdout=log, stderr=log)
-        worker = Worker(process, port)
+        worker = MeasuredWorker(process, port)
         self._workers.callback(worker.end)
         return worker
 
 
 @dataclass(frozen=True)
-class Worker:
+class MeasuredWorker:
     process: subprocess.Popen[bytes]
     port: int
 

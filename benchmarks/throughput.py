@@ -10,7 +10,7 @@ default of 25,000 events each, so that each one's deduplication window moves.
 import argparse
 import time
 
-from benchmarks.system import Worker, system
+from benchmarks.system import MeasuredWorker, system
 
 POLL_SECONDS = 0.1
 LIMIT_SECONDS = 300.0
@@ -23,7 +23,7 @@ def measure(events: int, portfolios: int) -> None:
         _report(events, made.start_worker())
 
 
-def _report(events: int, worker: Worker) -> None:
+def _report(events: int, worker: MeasuredWorker) -> None:
     until = time.monotonic() + LIMIT_SECONDS
     first: tuple[float, float, float] | None = None
     while time.monotonic() < until and worker.process.poll() is None:

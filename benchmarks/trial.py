@@ -25,18 +25,18 @@ from portfolio_stream.load.events import Mixture, generate
 from tests.integration.growing_history import GrowingHistory
 from tests.integration.histories import Load
 from tests.integration.producer_epochs import worker_id
-from tests.integration.workers import Stage, Worker, until
+from tests.integration.workers import Worker, WorkersStage, until
 
 OUTPUT_SECONDS = 60.0  # until new output; far longer than any fault may take
 ANSWER_SECONDS = 60.0  # until every event that was sent has its answer
 AUDIT_SECONDS = 300.0  # until the audit has compared everything; a replay is slower than the fold
 AUDIT_PAUSE_SECONDS = 0.2
 
-Step = Callable[[], Awaitable[None]]
+TrialStep = Callable[[], Awaitable[None]]
 
 
 class Trial:
-    def __init__(self, stage: Stage, rate: float, seed: int, mixture: Mixture | None = None) -> None:
+    def __init__(self, stage: WorkersStage, rate: float, seed: int, mixture: Mixture | None = None) -> None:
         self.stage = stage
         self.rate = rate
         self.random = Random(seed)
@@ -89,7 +89,7 @@ class Trial:
         await self.answered()
         await self.audited()
 
-    async def act(self, name: str, fault: Step, *, cure: Step | None = None, is_over: bool = False) -> None:
+    async def act(self, name: str, fault: TrialStep, *, cure: TrialStep | None = None, is_over: bool = False) -> None:
         """Run `fault`, and measure until every partition has an output of an event that was sent after it.
 
         The time begins with `fault`, or at its end if `is_over`. `cure` prepares the system for the next act.

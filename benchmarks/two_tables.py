@@ -18,7 +18,7 @@ ZERO = Decimal(0)
 QUANTUM = Decimal("0.00000001")
 
 
-class Trade(msgspec.Struct, frozen=True, gc=False):
+class TradeRecord(msgspec.Struct, frozen=True, gc=False):
     event_id: str
     portfolio_id: str
     side: str
@@ -27,14 +27,14 @@ class Trade(msgspec.Struct, frozen=True, gc=False):
     price: Decimal
 
 
-class Position(msgspec.Struct, frozen=True, gc=False, array_like=True):
+class PositionRecord(msgspec.Struct, frozen=True, gc=False, array_like=True):
     #: negative for a short position
     quantity: Decimal = ZERO
     average_cost: Decimal = ZERO
     realised_pnl: Decimal = ZERO
 
 
-class Cash(msgspec.Struct, frozen=True, gc=False, array_like=True):
+class CashRecord(msgspec.Struct, frozen=True, gc=False, array_like=True):
     #: number of trades so far
     sequence: int = 0
     balance: Decimal = ZERO
@@ -45,16 +45,16 @@ class Processed(msgspec.Struct, frozen=True, gc=False):
     portfolio_id: str
     sequence: int
     symbol: str
-    position: Position
+    position: PositionRecord
     balance: Decimal
     #: partition and offset of the trade's record
     source: tuple[int, int]
 
 
-FLAT, NO_CASH = Position(), Cash()
-decode_trade = msgspec.json.Decoder(Trade).decode
-decode_position = msgspec.msgpack.Decoder(Position).decode
-decode_cash = msgspec.msgpack.Decoder(Cash).decode
+FLAT, NO_CASH = PositionRecord(), CashRecord()
+decode_trade = msgspec.json.Decoder(TradeRecord).decode
+decode_position = msgspec.msgpack.Decoder(PositionRecord).decode
+decode_cash = msgspec.msgpack.Decoder(CashRecord).decode
 encode_value = msgspec.msgpack.Encoder().encode
 _encode_processed = msgspec.json.Encoder().encode
 
@@ -64,11 +64,13 @@ def backlog(trades: int) -> Iterator[Generated]:
     return islice((record for record in generate(MIXTURE) if b'"type":"trade"' in (record.value or b"")), trades)
 
 
-def position_key(trade: Trade) -> bytes:
+def position_key(trade: TradeRecord) -> bytes:
     return f"{trade.portfolio_id}/{trade.symbol}".encode()
 
 
-def fold(trade: Trade, position: Position | None, cash: Cash | None) -> tuple[Position, Cash]:
+def fold(
+    trade: TradeRecord, position: PositionRecord | None, cash: CashRecord | None
+) -> tuple[PositionRecord, CashRecord]:
     """Returns the state after a trade. None stands for a key that the table lacks."""
     before, held = cash or NO_CASH, position or FLAT
     if trade.side == "buy":
@@ -76,22 +78,22 @@ def fold(trade: Trade, position: Position | None, cash: Cash | None) -> tuple[Po
     return _trade(held, -trade.quantity, trade.price), _book(before, trade.quantity * trade.price)
 
 
-def _book(before: Cash, amount: Decimal) -> Cash:
-    return Cash(before.sequence + 1, before.balance + amount)
+def _book(before: CashRecord, amount: Decimal) -> CashRecord:
+    return CashRecord(before.sequence + 1, before.balance + amount)
 
 
-def _trade(before: Position, change: Decimal, price: Decimal) -> Position:
+def _trade(before: PositionRecord, change: Decimal, price: Decimal) -> PositionRecord:
     held, cost, realised = before.quantity, before.average_cost, before.realised_pnl
     quantity = held + change
     if not held or (held > 0) is (change > 0):  # the trade opens a position or adds to it
-        return Position(quantity, ((held * cost + change * price) / quantity).quantize(QUANTUM), realised)
+        return PositionRecord(quantity, ((held * cost + change * price) / quantity).quantize(QUANTUM), realised)
     is_through = abs(change) > abs(held)
     closed = held if is_through else -change
     realised += (closed * (price - cost)).quantize(QUANTUM)
-    return Position(quantity, (price if is_through else cost) if quantity else ZERO, realised)
+    return PositionRecord(quantity, (price if is_through else cost) if quantity else ZERO, realised)
 
 
-def processed(trade: Trade, position: Position, cash: Cash, partition: int, offset: int) -> bytes:
+def processed(trade: TradeRecord, position: PositionRecord, cash: CashRecord, partition: int, offset: int) -> bytes:
     return _encode_processed(
         Processed(
             trade.event_id,

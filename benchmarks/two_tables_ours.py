@@ -4,8 +4,8 @@ import os
 from collections.abc import AsyncIterable
 
 from benchmarks.two_tables import (
-    Cash,
-    Position,
+    CashRecord,
+    PositionRecord,
     decode_cash,
     decode_position,
     decode_trade,
@@ -18,8 +18,10 @@ from portfolio_stream.exactly_once.ports import FoldSlice, TableDefinition
 from portfolio_stream.faust_host.app import exactly_once_app
 
 SOURCE, OUTPUT = "ours-trades", "ours-processed"
-POSITIONS: TableDefinition[Position] = TableDefinition(name="positions", encode=encode_value, decode=decode_position)
-CASH: TableDefinition[Cash] = TableDefinition(name="cash", encode=encode_value, decode=decode_cash)
+POSITIONS: TableDefinition[PositionRecord] = TableDefinition(
+    name="positions", encode=encode_value, decode=decode_position
+)
+CASH: TableDefinition[CashRecord] = TableDefinition(name="cash", encode=encode_value, decode=decode_cash)
 
 app = exactly_once_app(
     "ours",

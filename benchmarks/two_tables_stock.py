@@ -48,10 +48,10 @@ async def fold_trades(stream: Any) -> None:
         await outputs.send(key=event.key, value=output, timestamp=message.timestamp)
 
 
-Table = MutableMapping[bytes, bytes]
+StockTable = MutableMapping[bytes, bytes]
 
 
-def fold_trade(value: bytes, partition: int, offset: int, positions: Table, cash: Table) -> bytes:
+def fold_trade(value: bytes, partition: int, offset: int, positions: StockTable, cash: StockTable) -> bytes:
     trade = decode_trade(value)
     held_at, booked_at = position_key(trade), trade.portfolio_id.encode()
     held, booked = positions.get(held_at), cash.get(booked_at)

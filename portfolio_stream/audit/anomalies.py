@@ -7,13 +7,13 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from portfolio_stream.audit.anomaly import Anomaly
+from portfolio_stream.audit.anomaly import HistoryAnomaly
 from portfolio_stream.audit.history import Comparison, Effect
 from portfolio_stream.domain.rejection import OPERATOR_DEAD_LETTER
 from portfolio_stream.records.outputs import ADDED_HEADERS, ERROR_CODE
 
 
-def missing(c: Comparison) -> Iterator[Anomaly]:
+def missing(c: Comparison) -> Iterator[HistoryAnomaly]:
     """The source record is folded, its effect is not there: lost."""
     if not c.is_complete:
         return
@@ -22,7 +22,7 @@ def missing(c: Comparison) -> Iterator[Anomaly]:
             yield _of(c, "missing", effect, "one", "none")
 
 
-def duplicate(c: Comparison) -> Iterator[Anomaly]:
+def duplicate(c: Comparison) -> Iterator[HistoryAnomaly]:
     """A second effect of the same source record: processed twice."""
     for effect in c.found:
         if _is_ours(c, effect) and effect is not (first := c.first_found.get(effect.source)):
@@ -30,7 +30,7 @@ def duplicate(c: Comparison) -> Iterator[Anomaly]:
             yield _of(c, "duplicate", effect, f"one{where}", "another")
 
 
-def unexpected(c: Comparison) -> Iterator[Anomaly]:
+def unexpected(c: Comparison) -> Iterator[HistoryAnomaly]:
     """No source record gives it: a rejected or re-sent event, an invented offset, or none that can be read."""
     for effect in c.found:
         if effect.source < 0:
@@ -39,14 +39,14 @@ def unexpected(c: Comparison) -> Iterator[Anomaly]:
             yield _of(c, "unexpected", effect, "none", "one")
 
 
-def misplaced(c: Comparison) -> Iterator[Anomaly]:
+def misplaced(c: Comparison) -> Iterator[HistoryAnomaly]:
     """It stands in another partition than its source record."""
     for effect in c.found:
         if effect.source >= 0 and not _is_ours(c, effect):
             yield _of(c, "misplaced", effect, f"partition {effect.source_partition}", f"partition {c.partition}")
 
 
-def out_of_order(c: Comparison) -> Iterator[Anomaly]:
+def out_of_order(c: Comparison) -> Iterator[HistoryAnomaly]:
     """It stands behind the effect of a later source record."""
     newest, ahead = c.earlier.newest, deque(c.ahead)
     for effect in c.found:
@@ -58,7 +58,7 @@ def out_of_order(c: Comparison) -> Iterator[Anomaly]:
             newest = max(newest, effect.source)
 
 
-def sequence_gap(c: Comparison) -> Iterator[Anomaly]:
+def sequence_gap(c: Comparison) -> Iterator[HistoryAnomaly]:
     """A portfolio's accepted events are not counted 1, 2, 3 in the log."""
     if c.noun != "output":
         return
@@ -71,7 +71,7 @@ def sequence_gap(c: Comparison) -> Iterator[Anomaly]:
             last[effect.key] = effect.sequence
 
 
-def wrong_value(c: Comparison) -> Iterator[Anomaly]:
+def wrong_value(c: Comparison) -> Iterator[HistoryAnomaly]:
     """Other bytes than the replay's."""
     for expected, found in _pairs(c):
         if expected.value != found.value:
@@ -79,20 +79,20 @@ def wrong_value(c: Comparison) -> Iterator[Anomaly]:
             yield _of(c, "wrong_value", found, "the replay's bytes", what)
 
 
-def wrong_key(c: Comparison) -> Iterator[Anomaly]:
+def wrong_key(c: Comparison) -> Iterator[HistoryAnomaly]:
     for expected, found in _pairs(c):
         if expected.key != found.key:
             yield _of(c, "wrong_key", found, "the source record's key", "no key" if found.key is None else "another")
 
 
-def wrong_timestamp(c: Comparison) -> Iterator[Anomaly]:
+def wrong_timestamp(c: Comparison) -> Iterator[HistoryAnomaly]:
     """Not the source record's: a clock got into the fold."""
     for expected, found in _pairs(c):
         if expected.timestamp != found.timestamp:
             yield _of(c, "wrong_timestamp", found, str(expected.timestamp), str(found.timestamp))
 
 
-def wrong_headers(c: Comparison) -> Iterator[Anomaly]:
+def wrong_headers(c: Comparison) -> Iterator[HistoryAnomaly]:
     for expected, found in _pairs(c):
         if expected.headers != found.headers:
             names = {name for name, _ in set(expected.headers) ^ set(found.headers)}
@@ -100,7 +100,7 @@ def wrong_headers(c: Comparison) -> Iterator[Anomaly]:
             yield _of(c, "wrong_headers", found, "the replay's", f"other {', '.join(shown)}")
 
 
-def undecided(c: Comparison) -> Iterator[Anomaly]:
+def undecided(c: Comparison) -> Iterator[HistoryAnomaly]:
     """A dead letter says that an operator moved it, and the changelog has no such decision."""
     for effect in c.found:
         is_moved = dict(effect.headers).get(ERROR_CODE) == OPERATOR_DEAD_LETTER.code.encode()
@@ -108,7 +108,7 @@ def undecided(c: Comparison) -> Iterator[Anomaly]:
             yield _of(c, "undecided", effect, "an operator's decision in the changelog", "none")
 
 
-EFFECT_CHECKS: tuple[Callable[[Comparison], Iterator[Anomaly]], ...] = (
+EFFECT_CHECKS: tuple[Callable[[Comparison], Iterator[HistoryAnomaly]], ...] = (
     missing,
     duplicate,
     unexpected,
@@ -135,9 +135,9 @@ def _pairs(c: Comparison) -> Iterator[tuple[Effect, Effect]]:
             yield expected, found
 
 
-def _of(c: Comparison, kind: str, effect: Effect, expected: str, found: str) -> Anomaly:
+def _of(c: Comparison, kind: str, effect: Effect, expected: str, found: str) -> HistoryAnomaly:
     known = c.expected.get(effect.source) if _is_ours(c, effect) else None
-    return Anomaly(
+    return HistoryAnomaly(
         kind=kind if kind == "sequence_gap" else f"{kind}_{c.noun}",
         topic=c.topic,
         partition=c.partition,

@@ -10,7 +10,7 @@ import msgspec
 from portfolio_stream.audit.tables import SEPARATOR
 
 
-class Anomaly(msgspec.Struct, frozen=True, kw_only=True):
+class HistoryAnomaly(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     #: None: it is not in a topic, a worker serves it
     topic: str | None = None
@@ -24,7 +24,7 @@ class Anomaly(msgspec.Struct, frozen=True, kw_only=True):
     found: str
 
 
-def describe(anomaly: Anomaly) -> str:
+def describe(anomaly: HistoryAnomaly) -> str:
     """Where it is and what is wrong, in a line; not its kind."""
     names = ("topic", "worker", "partition", "offset", "source_offset", "event_id")
     where = " ".join(f"{name}={value}" for name in names if (value := getattr(anomaly, name)) is not None)

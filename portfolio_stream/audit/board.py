@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from portfolio_stream.audit.anomaly import Anomaly, describe
+from portfolio_stream.audit.anomaly import HistoryAnomaly, describe
 from portfolio_stream.audit.result import FIGURES, Findings, PartitionResult, notices_of
 
 Verdict = Literal["holds", "violated", "unverifiable", "starting"]
@@ -80,7 +80,7 @@ class Board:
     def notices(self) -> tuple[str, ...]:
         return notices_of(self.results.values())
 
-    def note(self, result: PartitionResult, anomalies: Sequence[Anomaly]) -> None:
+    def note(self, result: PartitionResult, anomalies: Sequence[HistoryAnomaly]) -> None:
         """What one partition's pass said."""
         self.results[result.partition] = result
         self.findings.add(anomalies)

@@ -7,7 +7,7 @@ tables is held, just the keys of one pass, and those that differed.
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Set
 from typing import Any, Generic, TypeVar
 
-from portfolio_stream.audit.anomaly import Anomaly
+from portfolio_stream.audit.anomaly import HistoryAnomaly
 from portfolio_stream.audit.history import (
     DECISION_KEY,
     META_KEY,
@@ -106,11 +106,11 @@ class ChangelogAudit:
             if decided.last_offset is not None:
                 self._replay.moved_batches[source] = decided
 
-    def compare(self, cut: int) -> list[Anomaly]:
+    def compare(self, cut: int) -> list[HistoryAnomaly]:
         """What differs from the replay, which has all source records below `cut`."""
         return [*self._compare_decisions(cut), *self._compare_tables()]
 
-    def _compare_decisions(self, cut: int) -> Iterator[Anomaly]:
+    def _compare_decisions(self, cut: int) -> Iterator[HistoryAnomaly]:
         """One for an offset that META has not reached waits once: see Suspects."""
         waited, self._waiting = self._waiting, []
         for is_first, (key, entry) in [(False, one) for one in waited] + [(True, one) for one in self._decisions]:
@@ -130,7 +130,7 @@ class ChangelogAudit:
                 yield from check(decision)
         self._decisions = []
 
-    def _compare_tables(self) -> Iterator[Anomaly]:
+    def _compare_tables(self) -> Iterator[HistoryAnomaly]:
         replay, changes = self._replay, self._changes
         before, differing = replay.before, self._differing
         self._differing = {}
@@ -158,7 +158,7 @@ class ChangelogAudit:
         value = self._replay.before[key]
         return None if value is None else (None, value)
 
-    def _name(self, keys: Set[bytes]) -> Iterator[Anomaly]:
+    def _name(self, keys: Set[bytes]) -> Iterator[HistoryAnomaly]:
         values = self._replay.values
         comparison = TableComparison(
             topic=self.topic,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
 from portfolio_stream.audit.anomalies import EFFECT_CHECKS
-from portfolio_stream.audit.anomaly import Anomaly
+from portfolio_stream.audit.anomaly import HistoryAnomaly
 from portfolio_stream.audit.history import Comparison, Earlier, Effect, Noun
 
 
@@ -79,7 +79,9 @@ class Matching:
             expected.popleft()
             found.popleft()
 
-    def judge(self, position: int, visible: int = 0, moved: Container[int] = (), *, is_complete: bool) -> list[Anomaly]:
+    def judge(
+        self, position: int, visible: int = 0, moved: Container[int] = (), *, is_complete: bool
+    ) -> list[HistoryAnomaly]:
         """What is wrong with what was found for source records below `position`, where the replay stands.
 
         Found records for later ones wait for it, unless they stand below offset `visible`: then no later state accounts

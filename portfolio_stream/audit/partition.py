@@ -12,7 +12,7 @@ from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
 
-from portfolio_stream.audit.anomaly import Anomaly
+from portfolio_stream.audit.anomaly import HistoryAnomaly
 from portfolio_stream.audit.changelog import ChangelogAudit, Suspects
 from portfolio_stream.audit.history import (
     AuditedMeta,
@@ -81,7 +81,7 @@ class PartitionAudit:
         suspected = self._changelog.is_undecided or self._place_suspects.is_undecided
         return overdue or suspected or bool(self.answers)
 
-    async def run(self, topic_id: str | None) -> list[Anomaly]:
+    async def run(self, topic_id: str | None) -> list[HistoryAnomaly]:
         """One pass. Raises CannotVerify, or an error of Kafka's; then another may go on with it."""
         self._seen.append({matching: self._position(matching.topic) for matching in self._effects})
         before = await self._committed()  # 1
@@ -142,8 +142,8 @@ class PartitionAudit:
                 "Run verify with the version and the PORTFOLIO_DEDUPLICATION_WINDOW of the workers.",
             )
 
-    async def _replay_to(self, cut: int, ends: dict[Matching, int]) -> list[Anomaly]:
-        anomalies: list[Anomaly] = []
+    async def _replay_to(self, cut: int, ends: dict[Matching, int]) -> list[HistoryAnomaly]:
+        anomalies: list[HistoryAnomaly] = []
         async for records in self._read(self._settings.input_topic, cut):
             anomalies += self._feed(records, cut)
             for matching in self._effects:
@@ -151,9 +151,9 @@ class PartitionAudit:
                     anomalies += await self._catch_up(matching, ends[matching], is_all=False)
         return anomalies + self._compare_rest(cut)
 
-    def _feed(self, records: Sequence[Any], cut: int) -> list[Anomaly]:
+    def _feed(self, records: Sequence[Any], cut: int) -> list[HistoryAnomaly]:
         """Replay them; what was served in between is compared where the replay is at its offset."""
-        anomalies: list[Anomaly] = []
+        anomalies: list[HistoryAnomaly] = []
         start = 0
         while self.answers and self.answers[0].offset <= records[-1].offset:
             answer = self.answers.popleft()
@@ -175,9 +175,9 @@ class PartitionAudit:
             matching.expect(effects.values())
             effects.clear()
 
-    async def _catch_up(self, matching: Matching, end: int, *, is_all: bool = True) -> list[Anomaly]:
+    async def _catch_up(self, matching: Matching, end: int, *, is_all: bool = True) -> list[HistoryAnomaly]:
         """Read what is found, all of it or until nothing is expected."""
-        anomalies: list[Anomaly] = []
+        anomalies: list[HistoryAnomaly] = []
         async with aclosing(self._read(matching.topic, end)) as pieces:
             async for records in pieces:
                 matching.feed(records)
@@ -188,7 +188,7 @@ class PartitionAudit:
 
     def _compare_place(
         self, topic_id: str | None, source_end: int, before: int | None, after: int | None
-    ) -> list[Anomaly]:
+    ) -> list[HistoryAnomaly]:
         place = PartitionProgress(
             topic=self._changelog.topic,
             partition=self.partition,
@@ -213,9 +213,9 @@ class PartitionAudit:
         self.answers = deque(sorted((*self.answers, *answers), key=lambda answer: answer.offset))
         self._index = index
 
-    def _compare_rest(self, cut: int) -> list[Anomaly]:
+    def _compare_rest(self, cut: int) -> list[HistoryAnomaly]:
         """At the end of a pass. What is beyond the cut waits once: see Suspects."""
-        anomalies: list[Anomaly] = []
+        anomalies: list[HistoryAnomaly] = []
         waited, self._waited = self._waited, []
         for answer in self.answers:
             if answer.offset > cut and not any(answer is one for one in waited):
@@ -225,7 +225,7 @@ class PartitionAudit:
         self.answers = deque(self._waited)
         return anomalies
 
-    def _compare_answer(self, answer: ServedAnswer, cut: int) -> list[Anomaly]:
+    def _compare_answer(self, answer: ServedAnswer, cut: int) -> list[HistoryAnomaly]:
         """The replay stands at the answer's offset, unless that is outside this pass."""
         moment = TimedAnswer(answer=answer, committed_before=self.cut, committed_after=cut)
         wrong = [anomaly for check_moment in ANSWER_CHECKS for anomaly in check_moment(moment)]

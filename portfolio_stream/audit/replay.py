@@ -17,7 +17,7 @@ from portfolio_stream.audit.tables import ACTIVITY, PORTFOLIOS, POSITIONS, SEEN_
 from portfolio_stream.domain.activity import NOTHING, add, latest_in_time, leaving, open_window, window_of
 from portfolio_stream.domain.deduplication import SeenEvent, fingerprint, is_in_window
 from portfolio_stream.domain.events import Adjustment, Event, Split, Trade
-from portfolio_stream.domain.fold import Outcome, fold
+from portfolio_stream.domain.fold import FoldOutcome, fold
 from portfolio_stream.domain.money import arithmetic
 from portfolio_stream.domain.portfolios import Portfolio, with_windows
 from portfolio_stream.domain.rejection import (
@@ -101,7 +101,7 @@ class SourceReplay:
         else:
             self._accept(record, event, outcome)
 
-    def _outcome(self, record: Any, event: Event) -> Outcome | Rejected | None:
+    def _outcome(self, record: Any, event: Event) -> FoldOutcome | Rejected | None:
         """None for a duplicate."""
         key = event.portfolio_id.encode()
         if record.key != key:
@@ -117,7 +117,7 @@ class SourceReplay:
         outcome = fold(event, portfolio, values.get(_position_key(key, event)) if has_position else None)
         return outcome if isinstance(outcome, Rejected) else self._with_activity(record, event, outcome)
 
-    def _with_activity(self, record: Any, event: Event, outcome: Outcome) -> Outcome | Rejected:
+    def _with_activity(self, record: Any, event: Event, outcome: FoldOutcome) -> FoldOutcome | Rejected:
         """The last check of all, so activity is changed at once."""
         prefix, start = ACTIVITY + record.key + SEPARATOR, window_of(event.occurred_at)
         if event.occurred_at > latest_in_time(record.timestamp):
@@ -137,7 +137,7 @@ class SourceReplay:
             self._delete(prefix + gone.encode())
         return msgspec.structs.replace(outcome, portfolio=with_windows(outcome.portfolio, windows))
 
-    def _accept(self, record: Any, event: Event, outcome: Outcome) -> None:
+    def _accept(self, record: Any, event: Event, outcome: FoldOutcome) -> None:
         key, portfolio, position, currency = record.key, outcome.portfolio, outcome.position, outcome.currency
         balance = None if currency is None else portfolio.cash[currency]
         value = encode_processed(event, portfolio.sequence, position, currency, balance, self.partition, record.offset)

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from portfolio_stream.audit.anomaly import Anomaly, describe
+from portfolio_stream.audit.anomaly import HistoryAnomaly, describe
 
 Coverage = Literal["all", "sample", "none"]
 LISTED = 100  # anomalies named one by one; all are counted
@@ -30,7 +30,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     #: all anomalies by kind
     anomaly_counts: Mapping[str, int]
     #: the first LISTED of them
-    anomalies: tuple[Anomaly, ...]
+    anomalies: tuple[HistoryAnomaly, ...]
     seconds: float
     #: how much of what workers serve was asked for
     coverage: Coverage = "none"
@@ -75,9 +75,9 @@ class Findings:
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        self.listed: list[Anomaly] = []
+        self.listed: list[HistoryAnomaly] = []
 
-    def add(self, anomalies: Iterable[Anomaly]) -> None:
+    def add(self, anomalies: Iterable[HistoryAnomaly]) -> None:
         for anomaly in anomalies:
             self.counts[anomaly.kind] += 1
             if len(self.listed) < LISTED:

@@ -2,23 +2,23 @@
 
 from collections.abc import Callable, Iterator
 
-from portfolio_stream.audit.anomaly import Anomaly, event_id_in, show_key
+from portfolio_stream.audit.anomaly import HistoryAnomaly, event_id_in, show_key
 from portfolio_stream.audit.history import ServedAnswer, ServedValue, TimedAnswer
 
 
-def served_uncommitted(m: TimedAnswer) -> Iterator[Anomaly]:
+def served_uncommitted(m: TimedAnswer) -> Iterator[HistoryAnomaly]:
     """From the future: no committed state had that offset when the answer was there."""
     if m.answer.offset > m.committed_after:
         yield _of(m.answer, m.answer.lower, "served_uncommitted", f"below {m.committed_after}", _last(m.answer))
 
 
-def served_stale(m: TimedAnswer) -> Iterator[Anomaly]:
+def served_stale(m: TimedAnswer) -> Iterator[HistoryAnomaly]:
     """From the past: the partition's owner serves what was overtaken long ago."""
     if m.answer.offset < m.committed_before:
         yield _of(m.answer, m.answer.lower, "served_stale", f"at {m.committed_before - 1} or later", _last(m.answer))
 
 
-def served_misplaced(m: TimedAnswer) -> Iterator[Anomaly]:
+def served_misplaced(m: TimedAnswer) -> Iterator[HistoryAnomaly]:
     """The answer names another partition than the key's."""
     answer = m.answer
     if answer.partition != answer.found_partition:
@@ -26,38 +26,38 @@ def served_misplaced(m: TimedAnswer) -> Iterator[Anomaly]:
         yield _of(answer, answer.lower, "served_misplaced", expected, found)
 
 
-def served_missing(v: ServedValue) -> Iterator[Anomaly]:
+def served_missing(v: ServedValue) -> Iterator[HistoryAnomaly]:
     if v.found is None and v.expected is not None:
         yield _of(v.answer, v.key, "served_missing", "a value", "none")
 
 
-def served_unexpected(v: ServedValue) -> Iterator[Anomaly]:
+def served_unexpected(v: ServedValue) -> Iterator[HistoryAnomaly]:
     if v.found is not None and v.expected is None:
         yield _of(v.answer, v.key, "served_unexpected", "none", "a value")
 
 
-def served_wrong(v: ServedValue) -> Iterator[Anomaly]:
+def served_wrong(v: ServedValue) -> Iterator[HistoryAnomaly]:
     """Another value than the replay's at the same offset. Which fields differ, never what they hold."""
     if v.found is not None and v.expected is not None and v.found != v.expected:
         names = [n for n in sorted(v.found.keys() | v.expected.keys()) if v.found.get(n) != v.expected.get(n)]
         yield _of(v.answer, v.key, "served_wrong", "the replay's value", f"other {', '.join(names)}")
 
 
-ANSWER_CHECKS: tuple[Callable[[TimedAnswer], Iterator[Anomaly]], ...] = (
+ANSWER_CHECKS: tuple[Callable[[TimedAnswer], Iterator[HistoryAnomaly]], ...] = (
     served_uncommitted,
     served_stale,
     served_misplaced,
 )
-VALUE_CHECKS: tuple[Callable[[ServedValue], Iterator[Anomaly]], ...] = (
+VALUE_CHECKS: tuple[Callable[[ServedValue], Iterator[HistoryAnomaly]], ...] = (
     served_missing,
     served_unexpected,
     served_wrong,
 )
 
 
-def _of(answer: ServedAnswer, key: bytes, kind: str, expected: str, found: str) -> Anomaly:
+def _of(answer: ServedAnswer, key: bytes, kind: str, expected: str, found: str) -> HistoryAnomaly:
     """Of the answer as a whole, its first key stands for it."""
-    return Anomaly(
+    return HistoryAnomaly(
         kind=kind,
         worker=answer.worker,
         partition=answer.partition,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from portfolio_stream.audit.anomaly import Anomaly, event_id_in, show_key
+from portfolio_stream.audit.anomaly import HistoryAnomaly, event_id_in, show_key
 from portfolio_stream.audit.history import (
     META_VERSION,
     AuditedMeta,
@@ -16,18 +16,18 @@ from portfolio_stream.audit.history import (
 # --- Tables ---
 
 
-def key_missing(t: TableComparison) -> Iterator[Anomaly]:
+def key_missing(t: TableComparison) -> Iterator[HistoryAnomaly]:
     for key in t.expected.keys() - t.found.keys():
         yield _of_key(t, "changelog_key_missing", key, None, "a value", "none")
 
 
-def key_unexpected(t: TableComparison) -> Iterator[Anomaly]:
+def key_unexpected(t: TableComparison) -> Iterator[HistoryAnomaly]:
     """A key that no event gave a value, or whose deletion was lost."""
     for key in t.found.keys() - t.expected.keys():
         yield _of_key(t, "changelog_key_unexpected", key, t.found[key][0], "none", "a value")
 
 
-def key_wrong(t: TableComparison) -> Iterator[Anomaly]:
+def key_wrong(t: TableComparison) -> Iterator[HistoryAnomaly]:
     for key in t.expected.keys() & t.found.keys():
         offset, value = t.found[key]
         if value != t.expected[key]:
@@ -38,13 +38,13 @@ def key_wrong(t: TableComparison) -> Iterator[Anomaly]:
 # --- META and the group ---
 
 
-def meta_wrong(p: PartitionProgress) -> Iterator[Anomaly]:
+def meta_wrong(p: PartitionProgress) -> Iterator[HistoryAnomaly]:
     """META cannot be read, or says what cannot be."""
     if p.meta is None:
         return
     meta = read_meta(p.meta.value)
     for expected, found in _unreadable() if meta is None else _meta_faults(p, meta):
-        yield Anomaly(
+        yield HistoryAnomaly(
             kind="meta_wrong",
             topic=p.topic,
             partition=p.partition,
@@ -69,11 +69,11 @@ def _meta_faults(p: PartitionProgress, meta: AuditedMeta) -> Iterator[tuple[str,
         yield f"topic id {p.topic_id}, as the other partitions", meta.topic_id[:40]
 
 
-def meta_went_back(p: PartitionProgress) -> Iterator[Anomaly]:
+def meta_went_back(p: PartitionProgress) -> Iterator[HistoryAnomaly]:
     """A state that held fewer source records than one before it: two writers, or one that lost what it knew."""
     for entry, highest in p.went_back:
         meta = read_meta(entry.value)
-        yield Anomaly(
+        yield HistoryAnomaly(
             kind="meta_went_back",
             topic=p.topic,
             partition=p.partition,
@@ -83,7 +83,7 @@ def meta_went_back(p: PartitionProgress) -> Iterator[Anomaly]:
         )
 
 
-def group_offset_differs(p: PartitionProgress) -> Iterator[Anomaly]:
+def group_offset_differs(p: PartitionProgress) -> Iterator[HistoryAnomaly]:
     """The group says another next offset than META: they are committed in one transaction.
 
     On a live system both move between the readings: META must then lie between the group's two.
@@ -95,7 +95,7 @@ def group_offset_differs(p: PartitionProgress) -> Iterator[Anomaly]:
     before, after = p.committed_before or 0, p.committed_after or 0
     if not before <= offset <= after:
         group = str(p.committed_after) if before == after else f"{before} to {after}"
-        yield Anomaly(
+        yield HistoryAnomaly(
             kind="group_offset_differs",
             topic=p.topic,
             partition=p.partition,
@@ -108,7 +108,7 @@ def group_offset_differs(p: PartitionProgress) -> Iterator[Anomaly]:
 # --- An operator's decisions ---
 
 
-def decision_wrong(d: Decision) -> Iterator[Anomaly]:
+def decision_wrong(d: Decision) -> Iterator[HistoryAnomaly]:
     """It cannot be read, or no source record was waiting for it. That its dead letter is lost, `missing` says."""
     if read_decision(d.entry.value) is None or d.source is None:
         fault = ("key and value of a decision", "something else")
@@ -118,7 +118,7 @@ def decision_wrong(d: Decision) -> Iterator[Anomaly]:
         fault = ("the offset of a source record that was not folded yet", str(d.source))
     else:
         return
-    yield Anomaly(
+    yield HistoryAnomaly(
         kind="decision_wrong",
         topic=d.topic,
         partition=d.partition,
@@ -129,17 +129,21 @@ def decision_wrong(d: Decision) -> Iterator[Anomaly]:
     )
 
 
-TABLE_CHECKS: tuple[Callable[[TableComparison], Iterator[Anomaly]], ...] = (key_missing, key_unexpected, key_wrong)
-PLACE_CHECKS: tuple[Callable[[PartitionProgress], Iterator[Anomaly]], ...] = (
+TABLE_CHECKS: tuple[Callable[[TableComparison], Iterator[HistoryAnomaly]], ...] = (
+    key_missing,
+    key_unexpected,
+    key_wrong,
+)
+PLACE_CHECKS: tuple[Callable[[PartitionProgress], Iterator[HistoryAnomaly]], ...] = (
     meta_wrong,
     meta_went_back,
     group_offset_differs,
 )
-DECISION_CHECKS: tuple[Callable[[Decision], Iterator[Anomaly]], ...] = (decision_wrong,)
+DECISION_CHECKS: tuple[Callable[[Decision], Iterator[HistoryAnomaly]], ...] = (decision_wrong,)
 
 
-def _of_key(t: TableComparison, kind: str, key: bytes, offset: int | None, expected: str, found: str) -> Anomaly:
-    return Anomaly(
+def _of_key(t: TableComparison, kind: str, key: bytes, offset: int | None, expected: str, found: str) -> HistoryAnomaly:
+    return HistoryAnomaly(
         kind=kind,
         topic=t.topic,
         partition=t.partition,

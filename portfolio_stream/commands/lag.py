@@ -21,7 +21,7 @@ from portfolio_stream.kafka.members import RENAME_ONE, STOP_IT, alike_named, nam
 from portfolio_stream.settings import Settings
 
 if TYPE_CHECKING:
-    from portfolio_stream.kafka.group import Group, Offsets
+    from portfolio_stream.kafka.group import GroupClient, Offsets
     from portfolio_stream.kafka.members import GroupMember, Owner
 
 COLUMNS = ("PARTITION", "LOG-START", "COMMITTED", "STABLE-END", "LOG-END", "LAG", "OWNER")
@@ -78,7 +78,7 @@ async def _lag(settings: Settings, watch: float | None, output: OutputFormat) ->
             await asyncio.sleep(watch)
 
 
-async def _look(settings: Settings, group: "Group", partitions: int) -> Look:
+async def _look(settings: Settings, group: "GroupClient", partitions: int) -> Look:
     """Raises GroupMissing."""
     from aiokafka.errors import GroupIdNotFound
 
@@ -91,7 +91,7 @@ async def _look(settings: Settings, group: "Group", partitions: int) -> Look:
     return Look(await group.offsets(range(partitions)), members)
 
 
-async def _print_next(settings: Settings, group: "Group", partitions: int, output: OutputFormat) -> None:
+async def _print_next(settings: Settings, group: "GroupClient", partitions: int, output: OutputFormat) -> None:
     """A broker that restarts, or a group that is still to come, is no reason to stop watching."""
     from aiokafka.errors import KafkaError
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from portfolio_stream.settings import Settings
 
 if TYPE_CHECKING:
-    from portfolio_stream.kafka.group import Group
+    from portfolio_stream.kafka.group import GroupClient
 
 
 class RunOffsets(NamedTuple):
@@ -38,7 +38,7 @@ class RunOffsets(NamedTuple):
 class Ruler:
     """Reads offsets. It raises aiokafka's errors; `connected`, in `open_group`, turns them into ours."""
 
-    def __init__(self, group: "Group", partitions: int) -> None:
+    def __init__(self, group: "GroupClient", partitions: int) -> None:
         self.partitions = partitions
         self._group = group
 

@@ -17,7 +17,7 @@ from portfolio_stream.domain.rejection import Rejected
 
 
 @final
-class Outcome(msgspec.Struct, frozen=True, gc=False):
+class FoldOutcome(msgspec.Struct, frozen=True, gc=False):
     portfolio: Portfolio
     #: the new position of the event's symbol, for state and output; None: the event changes no position
     position: Position | None = None
@@ -27,7 +27,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     notional: Decimal | None = None
 
 
-def fold(event: Event, portfolio: Portfolio | None, position: Position | None) -> Outcome | Rejected:
+def fold(event: Event, portfolio: Portfolio | None, position: Position | None) -> FoldOutcome | Rejected:
     if getcontext() is not ARITHMETIC:
         with arithmetic():
             return fold(event, portfolio, position)
@@ -47,19 +47,19 @@ def fold(event: Event, portfolio: Portfolio | None, position: Position | None) -
     assert_never(event)
 
 
-def _trade(trade: Trade, before: Portfolio, position: Position | None) -> Outcome | Rejected:
+def _trade(trade: Trade, before: Portfolio, position: Position | None) -> FoldOutcome | Rejected:
     notional = rounded_product(trade.quantity, trade.price)
     after = apply_trade(trade, notional, position)
     if type(after) is Rejected:
         return after
     cash = -(notional + trade.fee) if trade.side == "buy" else notional - trade.fee
     booked = book(trade, before, trade.currency, cash, trade.fee or None, None)
-    return booked if type(booked) is Rejected else Outcome(booked, after, trade.currency, notional)
+    return booked if type(booked) is Rejected else FoldOutcome(booked, after, trade.currency, notional)
 
 
-def _booked(currency: str, after: Portfolio | Rejected) -> Outcome | Rejected:
-    return after if type(after) is Rejected else Outcome(after, None, currency)
+def _booked(currency: str, after: Portfolio | Rejected) -> FoldOutcome | Rejected:
+    return after if type(after) is Rejected else FoldOutcome(after, None, currency)
 
 
-def _positioned(event: Event, before: Portfolio, after: Position | Rejected | None) -> Outcome | Rejected:
-    return after if type(after) is Rejected else Outcome(count(event, before), after)
+def _positioned(event: Event, before: Portfolio, after: Position | Rejected | None) -> FoldOutcome | Rejected:
+    return after if type(after) is Rejected else FoldOutcome(count(event, before), after)

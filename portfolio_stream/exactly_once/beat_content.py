@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from enum import Enum, IntEnum
 from typing import NamedTuple
 
-from portfolio_stream.exactly_once.membership_life import Beat, Event
+from portfolio_stream.exactly_once.membership_life import HeartbeatKind, MembershipEvent
 
 ANNOUNCE_SECONDS = 5.0  # between two requests with all fields
 
@@ -37,31 +37,31 @@ class Owes(Enum):
 
 
 #: what each event adds to the content of the next request
-OWES: Mapping[Event, Owes] = {
-    Event.JOIN_ACCEPTED: Owes.NOTHING,
-    Event.JOIN_UNKNOWN: Owes.EVERYTHING,
-    Event.JOIN_FENCED: Owes.EVERYTHING,
-    Event.HEARTBEAT_ACCEPTED: Owes.NOTHING,
-    Event.EXPELLED: Owes.EVERYTHING,
-    Event.GOODBYE_ANSWERED: Owes.EVERYTHING,
-    Event.MOVED: Owes.SAME,
-    Event.LOADING: Owes.SAME,
-    Event.FAILED: Owes.EVERYTHING,
-    Event.UNANSWERED: Owes.EVERYTHING,
-    Event.IDENTITY_CONFIRMED: Owes.NOTHING,
-    Event.IDENTITY_LOST: Owes.NOTHING,
-    Event.LEAVE_ASKED: Owes.NOTHING,
+OWES: Mapping[MembershipEvent, Owes] = {
+    MembershipEvent.JOIN_ACCEPTED: Owes.NOTHING,
+    MembershipEvent.JOIN_UNKNOWN: Owes.EVERYTHING,
+    MembershipEvent.JOIN_FENCED: Owes.EVERYTHING,
+    MembershipEvent.HEARTBEAT_ACCEPTED: Owes.NOTHING,
+    MembershipEvent.EXPELLED: Owes.EVERYTHING,
+    MembershipEvent.GOODBYE_ANSWERED: Owes.EVERYTHING,
+    MembershipEvent.MOVED: Owes.SAME,
+    MembershipEvent.LOADING: Owes.SAME,
+    MembershipEvent.FAILED: Owes.EVERYTHING,
+    MembershipEvent.UNANSWERED: Owes.EVERYTHING,
+    MembershipEvent.IDENTITY_CONFIRMED: Owes.NOTHING,
+    MembershipEvent.IDENTITY_LOST: Owes.NOTHING,
+    MembershipEvent.LEAVE_ASKED: Owes.NOTHING,
 }
 
 
-def content_of(beat: Beat, owed: Content, seconds: float) -> Content:
+def content_of(beat: HeartbeatKind, owed: Content, seconds: float) -> Content:
     """What the next request carries, `seconds` after the last request with all fields."""
-    if beat is Beat.JOIN or seconds > ANNOUNCE_SECONDS:
+    if beat is HeartbeatKind.JOIN or seconds > ANNOUNCE_SECONDS:
         return Content.EVERYTHING
     return owed
 
 
-def owed_after(event: Event, owed: Content, carried: Content) -> Content:
+def owed_after(event: MembershipEvent, owed: Content, carried: Content) -> Content:
     """What the worker owes the coordinator after `event`, which met a request with the content `carried`."""
     added = {Owes.NOTHING: Content.NOTHING, Owes.SAME: carried, Owes.EVERYTHING: Content.EVERYTHING}
     return max(owed, added[OWES[event]])

@@ -28,8 +28,8 @@ from portfolio_stream.exactly_once.member_name import MemberName
 from portfolio_stream.exactly_once.membership_life import (
     BEATS,
     SERVING,
-    Beat,
-    Event,
+    HeartbeatKind,
+    MembershipEvent,
     NameChange,
     Next,
     after,
@@ -135,13 +135,13 @@ class Membership:
         """
         if session == self.session:
             before = self.state
-            self._meet(Event.IDENTITY_CONFIRMED)
+            self._meet(MembershipEvent.IDENTITY_CONFIRMED)
             if self.state is not before:
                 self._wake.set()
 
     def disown(self) -> None:
         """Another process has the identity."""
-        self._meet(Event.IDENTITY_LOST)
+        self._meet(MembershipEvent.IDENTITY_LOST)
 
     async def run(self) -> None:
         """Send heartbeats until cancelled. Raises MembershipLost or another PortfolioStreamError if the worker must
@@ -151,7 +151,7 @@ class Membership:
             if is_alive:
                 await self._beat_quietly()
             self._wake.clear()
-            has_news = BEATS[self.state] is not Beat.NONE and self._owed > Content.NOTHING
+            has_news = BEATS[self.state] is not HeartbeatKind.NONE and self._owed > Content.NOTHING
             if not (is_alive and has_news):
                 timer = asyncio.get_running_loop().call_later(BEAT_SECONDS, self._wake.set)
                 await self._wake.wait()
@@ -161,12 +161,12 @@ class Membership:
         """Send one request now, e.g. to learn the newest epoch. Sends nothing where the state allows no request."""
         async with self._lock:
             beat = BEATS[self.state]
-            if beat is not Beat.NONE:
+            if beat is not HeartbeatKind.NONE:
                 await self._send(beat, self._epoch_of(beat))
 
     async def leave(self) -> None:
         """Give everything back at once, unless another process may have the identity. Nothing is served from now on."""
-        self._meet(Event.LEAVE_ASKED)
+        self._meet(MembershipEvent.LEAVE_ASKED)
         with suppress(StoreFailed):  # the goodbye was answered; an unsettled member id costs the next process a goodbye
             await self.beat()
 
@@ -180,10 +180,10 @@ class Membership:
             self._coordinators.forget()
             await asyncio.sleep(FAILURE_PAUSE_SECONDS)
 
-    def _epoch_of(self, beat: Beat) -> int:
-        return {Beat.JOIN: JOIN, Beat.GOODBYE: LEAVE}.get(beat, self.epoch)
+    def _epoch_of(self, beat: HeartbeatKind) -> int:
+        return {HeartbeatKind.JOIN: JOIN, HeartbeatKind.GOODBYE: LEAVE}.get(beat, self.epoch)
 
-    async def _send(self, beat: Beat, epoch: int) -> None:
+    async def _send(self, beat: HeartbeatKind, epoch: int) -> None:
         sent = time.monotonic()
         carried = content_of(beat, self._owed, sent - self._announced)
         self._owed = Content.NOTHING
@@ -194,29 +194,29 @@ class Membership:
         event = meaning(beat, reply.error_code)
         if event is None:
             raise self._refused(f"{reply.error_code.name} {reply.error_message or ''}".strip())
-        if event in (Event.JOIN_ACCEPTED, Event.HEARTBEAT_ACCEPTED):
+        if event in (MembershipEvent.JOIN_ACCEPTED, MembershipEvent.HEARTBEAT_ACCEPTED):
             self._accept(reply, sent)
-        elif event in (Event.JOIN_UNKNOWN, Event.JOIN_FENCED, Event.EXPELLED):
+        elif event in (MembershipEvent.JOIN_UNKNOWN, MembershipEvent.JOIN_FENCED, MembershipEvent.EXPELLED):
             self._tell(MemberExpelled(error=reply.error_code.name, epoch=self.epoch))
         self._carry_out(self._meet(event, carried))
-        if event is Event.MOVED:
+        if event is MembershipEvent.MOVED:
             self._coordinators.forget()
-        if event in (Event.MOVED, Event.LOADING):
+        if event in (MembershipEvent.MOVED, MembershipEvent.LOADING):
             await asyncio.sleep(FAILURE_PAUSE_SECONDS)
 
-    async def _answer(self, beat: Beat, request: Any, carried: Content) -> Any:
-        failure = Event.FAILED
+    async def _answer(self, beat: HeartbeatKind, request: Any, carried: Content) -> Any:
+        failure = MembershipEvent.FAILED
         try:
             node = await self._coordinators.group()
-            if beat is not Beat.HEARTBEAT:
+            if beat is not HeartbeatKind.HEARTBEAT:
                 self._unsettle(beat)
-                failure = Event.UNANSWERED
+                failure = MembershipEvent.UNANSWERED
             return await call(self._client, node, Lane.MEMBER, request)
         except BaseException:
             self._meet(failure, carried)
             raise
 
-    def _unsettle(self, beat: Beat) -> None:
+    def _unsettle(self, beat: HeartbeatKind) -> None:
         """Note in the identity file that a join or a goodbye is under way.
 
         A full disk prevents a join: the next process would not know of the join. A full disk does not prevent a
@@ -225,7 +225,7 @@ class Membership:
         try:
             self._name.unsettle()
         except StoreFailed:
-            if beat is Beat.JOIN:
+            if beat is HeartbeatKind.JOIN:
                 raise
 
     def _request(self, epoch: int, content: Content) -> Any:
@@ -256,7 +256,7 @@ class Membership:
                 self._assignment = self._assignment.retargeted(target)
                 self._wake_engine()
 
-    def _meet(self, event: Event, carried: Content = Content.NOTHING) -> Next:
+    def _meet(self, event: MembershipEvent, carried: Content = Content.NOTHING) -> Next:
         """Change the state as `event` demands."""
         following = after(self.state, event)
         self.state = following.state

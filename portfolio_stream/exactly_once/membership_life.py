@@ -32,7 +32,7 @@ from typing import NamedTuple
 from kio.schema.errors import ErrorCode as E
 
 
-class Beat(Enum):
+class HeartbeatKind(Enum):
     """A kind of ConsumerGroupHeartbeat request. The group coordinator tells the kinds apart by the member epoch."""
 
     NONE = "no request"
@@ -41,7 +41,7 @@ class Beat(Enum):
     GOODBYE = "goodbye"
 
 
-class State(Enum):
+class MembershipState(Enum):
     OUTSIDE = "outside the group"
     MEMBER = "a member of the group"
     OBSTRUCTED = "obstructed by an older membership under the same member id"
@@ -53,7 +53,7 @@ class State(Enum):
     GONE = "gone"
 
 
-class Event(Enum):
+class MembershipEvent(Enum):
     JOIN_ACCEPTED = "the coordinator accepted the join"
     JOIN_UNKNOWN = "the coordinator refused the join: it does not know the member id"
     JOIN_FENCED = "the coordinator refused the join: it holds another epoch of the member id"
@@ -80,120 +80,125 @@ class NameChange(Enum):
 class Next(NamedTuple):
     """What follows an event."""
 
-    state: State
+    state: MembershipState
     name: NameChange = NameChange.NONE
     ends_session: bool = False
 
 
 #: the states in which a partition may be served
-SERVING = frozenset({State.MEMBER})
+SERVING = frozenset({MembershipState.MEMBER})
 
 #: the next request in each state
-BEATS: Mapping[State, Beat] = {
-    State.OUTSIDE: Beat.JOIN,
-    State.MEMBER: Beat.HEARTBEAT,
-    State.OBSTRUCTED: Beat.GOODBYE,
-    State.SPOILT: Beat.GOODBYE,
-    State.EXPELLED: Beat.NONE,
-    State.SUPERSEDED: Beat.NONE,
-    State.LEAVING: Beat.GOODBYE,
-    State.LEAVING_SPOILT: Beat.GOODBYE,
-    State.GONE: Beat.NONE,
+BEATS: Mapping[MembershipState, HeartbeatKind] = {
+    MembershipState.OUTSIDE: HeartbeatKind.JOIN,
+    MembershipState.MEMBER: HeartbeatKind.HEARTBEAT,
+    MembershipState.OBSTRUCTED: HeartbeatKind.GOODBYE,
+    MembershipState.SPOILT: HeartbeatKind.GOODBYE,
+    MembershipState.EXPELLED: HeartbeatKind.NONE,
+    MembershipState.SUPERSEDED: HeartbeatKind.NONE,
+    MembershipState.LEAVING: HeartbeatKind.GOODBYE,
+    MembershipState.LEAVING_SPOILT: HeartbeatKind.GOODBYE,
+    MembershipState.GONE: HeartbeatKind.NONE,
 }
 
 #: after these events the state is the same, and so is the next request
-_AGAIN = (Event.MOVED, Event.LOADING, Event.FAILED)
+_AGAIN = (MembershipEvent.MOVED, MembershipEvent.LOADING, MembershipEvent.FAILED)
 
-NEXT: Mapping[tuple[State, Event], Next] = {
-    **{(state, event): Next(state) for state in State if state is not State.EXPELLED for event in _AGAIN},
+NEXT: Mapping[tuple[MembershipState, MembershipEvent], Next] = {
+    **{
+        (state, event): Next(state)
+        for state in MembershipState
+        if state is not MembershipState.EXPELLED
+        for event in _AGAIN
+    },
     # A join may be under way.
-    (State.OUTSIDE, Event.JOIN_ACCEPTED): Next(State.MEMBER, NameChange.SETTLED),
-    (State.OUTSIDE, Event.JOIN_UNKNOWN): Next(State.OUTSIDE, NameChange.SETTLED),
-    (State.OUTSIDE, Event.JOIN_FENCED): Next(State.OBSTRUCTED, NameChange.SETTLED),
-    (State.OUTSIDE, Event.UNANSWERED): Next(State.SPOILT),
-    (State.OUTSIDE, Event.IDENTITY_CONFIRMED): Next(State.OUTSIDE),
-    (State.OUTSIDE, Event.IDENTITY_LOST): Next(State.SUPERSEDED),
-    (State.OUTSIDE, Event.LEAVE_ASKED): Next(State.LEAVING),
+    (MembershipState.OUTSIDE, MembershipEvent.JOIN_ACCEPTED): Next(MembershipState.MEMBER, NameChange.SETTLED),
+    (MembershipState.OUTSIDE, MembershipEvent.JOIN_UNKNOWN): Next(MembershipState.OUTSIDE, NameChange.SETTLED),
+    (MembershipState.OUTSIDE, MembershipEvent.JOIN_FENCED): Next(MembershipState.OBSTRUCTED, NameChange.SETTLED),
+    (MembershipState.OUTSIDE, MembershipEvent.UNANSWERED): Next(MembershipState.SPOILT),
+    (MembershipState.OUTSIDE, MembershipEvent.IDENTITY_CONFIRMED): Next(MembershipState.OUTSIDE),
+    (MembershipState.OUTSIDE, MembershipEvent.IDENTITY_LOST): Next(MembershipState.SUPERSEDED),
+    (MembershipState.OUTSIDE, MembershipEvent.LEAVE_ASKED): Next(MembershipState.LEAVING),
     # A heartbeat may be under way.
-    (State.MEMBER, Event.HEARTBEAT_ACCEPTED): Next(State.MEMBER),
-    (State.MEMBER, Event.EXPELLED): Next(State.EXPELLED, ends_session=True),
-    (State.MEMBER, Event.IDENTITY_CONFIRMED): Next(State.MEMBER),
-    (State.MEMBER, Event.IDENTITY_LOST): Next(State.SUPERSEDED),
-    (State.MEMBER, Event.LEAVE_ASKED): Next(State.LEAVING),
+    (MembershipState.MEMBER, MembershipEvent.HEARTBEAT_ACCEPTED): Next(MembershipState.MEMBER),
+    (MembershipState.MEMBER, MembershipEvent.EXPELLED): Next(MembershipState.EXPELLED, ends_session=True),
+    (MembershipState.MEMBER, MembershipEvent.IDENTITY_CONFIRMED): Next(MembershipState.MEMBER),
+    (MembershipState.MEMBER, MembershipEvent.IDENTITY_LOST): Next(MembershipState.SUPERSEDED),
+    (MembershipState.MEMBER, MembershipEvent.LEAVE_ASKED): Next(MembershipState.LEAVING),
     # A goodbye may be under way.
-    (State.OBSTRUCTED, Event.GOODBYE_ANSWERED): Next(State.OUTSIDE, NameChange.SETTLED),
-    (State.OBSTRUCTED, Event.UNANSWERED): Next(State.SPOILT),
-    (State.OBSTRUCTED, Event.IDENTITY_CONFIRMED): Next(State.OBSTRUCTED),
-    (State.OBSTRUCTED, Event.IDENTITY_LOST): Next(State.SUPERSEDED),
-    (State.OBSTRUCTED, Event.LEAVE_ASKED): Next(State.LEAVING),
+    (MembershipState.OBSTRUCTED, MembershipEvent.GOODBYE_ANSWERED): Next(MembershipState.OUTSIDE, NameChange.SETTLED),
+    (MembershipState.OBSTRUCTED, MembershipEvent.UNANSWERED): Next(MembershipState.SPOILT),
+    (MembershipState.OBSTRUCTED, MembershipEvent.IDENTITY_CONFIRMED): Next(MembershipState.OBSTRUCTED),
+    (MembershipState.OBSTRUCTED, MembershipEvent.IDENTITY_LOST): Next(MembershipState.SUPERSEDED),
+    (MembershipState.OBSTRUCTED, MembershipEvent.LEAVE_ASKED): Next(MembershipState.LEAVING),
     # A goodbye may be under way.
-    (State.SPOILT, Event.GOODBYE_ANSWERED): Next(State.OUTSIDE, NameChange.NEXT),
-    (State.SPOILT, Event.UNANSWERED): Next(State.SPOILT),
-    (State.SPOILT, Event.IDENTITY_CONFIRMED): Next(State.SPOILT),
-    (State.SPOILT, Event.IDENTITY_LOST): Next(State.SUPERSEDED),
-    (State.SPOILT, Event.LEAVE_ASKED): Next(State.LEAVING_SPOILT),
+    (MembershipState.SPOILT, MembershipEvent.GOODBYE_ANSWERED): Next(MembershipState.OUTSIDE, NameChange.NEXT),
+    (MembershipState.SPOILT, MembershipEvent.UNANSWERED): Next(MembershipState.SPOILT),
+    (MembershipState.SPOILT, MembershipEvent.IDENTITY_CONFIRMED): Next(MembershipState.SPOILT),
+    (MembershipState.SPOILT, MembershipEvent.IDENTITY_LOST): Next(MembershipState.SUPERSEDED),
+    (MembershipState.SPOILT, MembershipEvent.LEAVE_ASKED): Next(MembershipState.LEAVING_SPOILT),
     # No request is under way.
-    (State.EXPELLED, Event.IDENTITY_CONFIRMED): Next(State.OUTSIDE),
-    (State.EXPELLED, Event.IDENTITY_LOST): Next(State.SUPERSEDED),
-    (State.EXPELLED, Event.LEAVE_ASKED): Next(State.GONE),
+    (MembershipState.EXPELLED, MembershipEvent.IDENTITY_CONFIRMED): Next(MembershipState.OUTSIDE),
+    (MembershipState.EXPELLED, MembershipEvent.IDENTITY_LOST): Next(MembershipState.SUPERSEDED),
+    (MembershipState.EXPELLED, MembershipEvent.LEAVE_ASKED): Next(MembershipState.GONE),
     # Any request may be under way. A superseded worker does not write the identity file: the successor may use it.
-    (State.SUPERSEDED, Event.JOIN_ACCEPTED): Next(State.SUPERSEDED),
-    (State.SUPERSEDED, Event.JOIN_UNKNOWN): Next(State.SUPERSEDED),
-    (State.SUPERSEDED, Event.JOIN_FENCED): Next(State.SUPERSEDED),
-    (State.SUPERSEDED, Event.HEARTBEAT_ACCEPTED): Next(State.SUPERSEDED),
-    (State.SUPERSEDED, Event.EXPELLED): Next(State.SUPERSEDED, ends_session=True),
-    (State.SUPERSEDED, Event.GOODBYE_ANSWERED): Next(State.SUPERSEDED),
-    (State.SUPERSEDED, Event.UNANSWERED): Next(State.SUPERSEDED),
-    (State.SUPERSEDED, Event.IDENTITY_LOST): Next(State.SUPERSEDED),
-    (State.SUPERSEDED, Event.LEAVE_ASKED): Next(State.GONE),
+    (MembershipState.SUPERSEDED, MembershipEvent.JOIN_ACCEPTED): Next(MembershipState.SUPERSEDED),
+    (MembershipState.SUPERSEDED, MembershipEvent.JOIN_UNKNOWN): Next(MembershipState.SUPERSEDED),
+    (MembershipState.SUPERSEDED, MembershipEvent.JOIN_FENCED): Next(MembershipState.SUPERSEDED),
+    (MembershipState.SUPERSEDED, MembershipEvent.HEARTBEAT_ACCEPTED): Next(MembershipState.SUPERSEDED),
+    (MembershipState.SUPERSEDED, MembershipEvent.EXPELLED): Next(MembershipState.SUPERSEDED, ends_session=True),
+    (MembershipState.SUPERSEDED, MembershipEvent.GOODBYE_ANSWERED): Next(MembershipState.SUPERSEDED),
+    (MembershipState.SUPERSEDED, MembershipEvent.UNANSWERED): Next(MembershipState.SUPERSEDED),
+    (MembershipState.SUPERSEDED, MembershipEvent.IDENTITY_LOST): Next(MembershipState.SUPERSEDED),
+    (MembershipState.SUPERSEDED, MembershipEvent.LEAVE_ASKED): Next(MembershipState.GONE),
     # The request before the goodbye may be under way, or the goodbye.
-    (State.LEAVING, Event.JOIN_ACCEPTED): Next(State.LEAVING, NameChange.SETTLED),
-    (State.LEAVING, Event.JOIN_UNKNOWN): Next(State.LEAVING, NameChange.SETTLED),
-    (State.LEAVING, Event.JOIN_FENCED): Next(State.LEAVING, NameChange.SETTLED),
-    (State.LEAVING, Event.HEARTBEAT_ACCEPTED): Next(State.LEAVING),
-    (State.LEAVING, Event.EXPELLED): Next(State.GONE, ends_session=True),
-    (State.LEAVING, Event.GOODBYE_ANSWERED): Next(State.GONE, NameChange.SETTLED),
-    (State.LEAVING, Event.UNANSWERED): Next(State.LEAVING_SPOILT),
-    (State.LEAVING, Event.IDENTITY_CONFIRMED): Next(State.LEAVING),
-    (State.LEAVING, Event.IDENTITY_LOST): Next(State.GONE),
-    (State.LEAVING, Event.LEAVE_ASKED): Next(State.LEAVING),
+    (MembershipState.LEAVING, MembershipEvent.JOIN_ACCEPTED): Next(MembershipState.LEAVING, NameChange.SETTLED),
+    (MembershipState.LEAVING, MembershipEvent.JOIN_UNKNOWN): Next(MembershipState.LEAVING, NameChange.SETTLED),
+    (MembershipState.LEAVING, MembershipEvent.JOIN_FENCED): Next(MembershipState.LEAVING, NameChange.SETTLED),
+    (MembershipState.LEAVING, MembershipEvent.HEARTBEAT_ACCEPTED): Next(MembershipState.LEAVING),
+    (MembershipState.LEAVING, MembershipEvent.EXPELLED): Next(MembershipState.GONE, ends_session=True),
+    (MembershipState.LEAVING, MembershipEvent.GOODBYE_ANSWERED): Next(MembershipState.GONE, NameChange.SETTLED),
+    (MembershipState.LEAVING, MembershipEvent.UNANSWERED): Next(MembershipState.LEAVING_SPOILT),
+    (MembershipState.LEAVING, MembershipEvent.IDENTITY_CONFIRMED): Next(MembershipState.LEAVING),
+    (MembershipState.LEAVING, MembershipEvent.IDENTITY_LOST): Next(MembershipState.GONE),
+    (MembershipState.LEAVING, MembershipEvent.LEAVE_ASKED): Next(MembershipState.LEAVING),
     # A goodbye may be under way.
-    (State.LEAVING_SPOILT, Event.GOODBYE_ANSWERED): Next(State.GONE, NameChange.NEXT),
-    (State.LEAVING_SPOILT, Event.UNANSWERED): Next(State.LEAVING_SPOILT),
-    (State.LEAVING_SPOILT, Event.IDENTITY_CONFIRMED): Next(State.LEAVING_SPOILT),
-    (State.LEAVING_SPOILT, Event.IDENTITY_LOST): Next(State.GONE),
-    (State.LEAVING_SPOILT, Event.LEAVE_ASKED): Next(State.LEAVING_SPOILT),
+    (MembershipState.LEAVING_SPOILT, MembershipEvent.GOODBYE_ANSWERED): Next(MembershipState.GONE, NameChange.NEXT),
+    (MembershipState.LEAVING_SPOILT, MembershipEvent.UNANSWERED): Next(MembershipState.LEAVING_SPOILT),
+    (MembershipState.LEAVING_SPOILT, MembershipEvent.IDENTITY_CONFIRMED): Next(MembershipState.LEAVING_SPOILT),
+    (MembershipState.LEAVING_SPOILT, MembershipEvent.IDENTITY_LOST): Next(MembershipState.GONE),
+    (MembershipState.LEAVING_SPOILT, MembershipEvent.LEAVE_ASKED): Next(MembershipState.LEAVING_SPOILT),
     # Any request may be under way; its answer changes nothing but the end of a session.
-    **{(State.GONE, event): Next(State.GONE) for event in Event},
-    (State.GONE, Event.EXPELLED): Next(State.GONE, ends_session=True),
+    **{(MembershipState.GONE, event): Next(MembershipState.GONE) for event in MembershipEvent},
+    (MembershipState.GONE, MembershipEvent.EXPELLED): Next(MembershipState.GONE, ends_session=True),
 }
 
-_EVERYWHERE: Mapping[E, Event] = {
-    E.not_coordinator: Event.MOVED,
-    E.coordinator_not_available: Event.MOVED,
-    E.coordinator_load_in_progress: Event.LOADING,
+_EVERYWHERE: Mapping[E, MembershipEvent] = {
+    E.not_coordinator: MembershipEvent.MOVED,
+    E.coordinator_not_available: MembershipEvent.MOVED,
+    E.coordinator_load_in_progress: MembershipEvent.LOADING,
 }
 
 #: what each error means for each request; an error without a row ends the worker, because no retry can help
-MEANINGS: Mapping[Beat, Mapping[E, Event]] = {
-    Beat.NONE: {},
-    Beat.JOIN: {
+MEANINGS: Mapping[HeartbeatKind, Mapping[E, MembershipEvent]] = {
+    HeartbeatKind.NONE: {},
+    HeartbeatKind.JOIN: {
         **_EVERYWHERE,
-        E.none: Event.JOIN_ACCEPTED,
-        E.unknown_member_id: Event.JOIN_UNKNOWN,
-        E.fenced_member_epoch: Event.JOIN_FENCED,
+        E.none: MembershipEvent.JOIN_ACCEPTED,
+        E.unknown_member_id: MembershipEvent.JOIN_UNKNOWN,
+        E.fenced_member_epoch: MembershipEvent.JOIN_FENCED,
     },
-    Beat.HEARTBEAT: {
+    HeartbeatKind.HEARTBEAT: {
         **_EVERYWHERE,
-        E.none: Event.HEARTBEAT_ACCEPTED,
-        E.unknown_member_id: Event.EXPELLED,
-        E.fenced_member_epoch: Event.EXPELLED,
+        E.none: MembershipEvent.HEARTBEAT_ACCEPTED,
+        E.unknown_member_id: MembershipEvent.EXPELLED,
+        E.fenced_member_epoch: MembershipEvent.EXPELLED,
     },
-    Beat.GOODBYE: {
+    HeartbeatKind.GOODBYE: {
         **_EVERYWHERE,
-        E.none: Event.GOODBYE_ANSWERED,
-        E.unknown_member_id: Event.GOODBYE_ANSWERED,
-        E.fenced_member_epoch: Event.GOODBYE_ANSWERED,
+        E.none: MembershipEvent.GOODBYE_ANSWERED,
+        E.unknown_member_id: MembershipEvent.GOODBYE_ANSWERED,
+        E.fenced_member_epoch: MembershipEvent.GOODBYE_ANSWERED,
     },
 }
 
@@ -202,12 +207,12 @@ class IllegalEvent(AssertionError):
     """An event met a state in which the event cannot happen. This is a bug, and the process must not go on."""
 
 
-def first_state(*, is_unsettled: bool) -> State:
+def first_state(*, is_unsettled: bool) -> MembershipState:
     """The state of a process that starts. A former process may have left its member id unsettled."""
-    return State.SPOILT if is_unsettled else State.OUTSIDE
+    return MembershipState.SPOILT if is_unsettled else MembershipState.OUTSIDE
 
 
-def after(state: State, event: Event) -> Next:
+def after(state: MembershipState, event: MembershipEvent) -> Next:
     """What follows `event` in `state`. Raises IllegalEvent."""
     following = NEXT.get((state, event))
     if following is None:
@@ -215,6 +220,6 @@ def after(state: State, event: Event) -> Next:
     return following
 
 
-def meaning(beat: Beat, error: E) -> Event | None:
+def meaning(beat: HeartbeatKind, error: E) -> MembershipEvent | None:
     """What `error` means as the answer to `beat`; None if no retry can help."""
     return MEANINGS[beat].get(error)

@@ -7,7 +7,8 @@ from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
-from portfolio_stream.exactly_once.ports import Append, Headers, Record, TableDefinition, View
+from portfolio_stream.exactly_once.ports import Append, Record, TableDefinition, View
+from portfolio_stream.kafka.header_names import Headers
 
 V = TypeVar("V")
 

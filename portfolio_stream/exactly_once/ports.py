@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from portfolio_stream.errors import StateUnreadable, TableNameInvalid
+from portfolio_stream.kafka.header_names import Headers
 
 V = TypeVar("V")
 
-Headers = Sequence[tuple[str, bytes | None]]
 #: append(timestamp in ms since 1970, key, value, headers) adds one record to the slice's own partition of the topic
 Append = Callable[[int, bytes | None, bytes | None, Headers], None]
 

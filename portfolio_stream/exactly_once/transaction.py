@@ -14,8 +14,8 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from portfolio_stream.errors import ShareTooLarge
 from portfolio_stream.exactly_once.failures import Failure
-from portfolio_stream.exactly_once.ports import Append, Headers
-from portfolio_stream.kafka.header_names import batch_of_one
+from portfolio_stream.exactly_once.ports import Append
+from portfolio_stream.kafka.header_names import Headers, batch_of_one
 
 TopicName = str
 Data = bytes | None

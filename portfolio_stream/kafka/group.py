@@ -48,7 +48,7 @@ class Offsets(NamedTuple):
         return records_behind(begin, self.last_stable_offset)
 
 
-class Group:
+class GroupClient:
     """Asks Kafka about the workers' group.
 
     If Kafka gives no answer, a method raises a KafkaError or an OSError: the caller may try again.
@@ -97,19 +97,19 @@ class Group:
 
 
 @asynccontextmanager
-async def open_group(settings: Settings) -> AsyncIterator[tuple[Group, int]]:
+async def open_group(settings: Settings) -> AsyncIterator[tuple[GroupClient, int]]:
     """Yields the group and the number of the source's partitions. Raises TopicMissing and the errors of `connected`."""
     async with admin_client(settings) as admin:
         partitions = await partition_count(admin, settings.input_topic)
     async with connected(settings, AIOKafkaClient(**client_options(settings))) as client:
         await client.set_topics([settings.input_topic])
         coordinators = Coordinators(client, settings.group, settings.group)
-        group = Group(client, coordinators, group=settings.group, topic=settings.input_topic)
+        group = GroupClient(client, coordinators, group=settings.group, topic=settings.input_topic)
         await _until_known(group)
         yield group, partitions
 
 
-async def _until_known(group: Group) -> None:
+async def _until_known(group: GroupClient) -> None:
     """Wait for the coordinator: a fresh broker makes its offsets topic only at the first request for a coordinator."""
     deadline = time.monotonic() + COORDINATOR_SECONDS
     while True:

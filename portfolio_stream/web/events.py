@@ -25,7 +25,7 @@ LIMIT = 100  # if the reader gives none
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
 
-class Asked(NamedTuple):
+class EventQuery(NamedTuple):
     #: None: the latest events
     after: int | None
     limit: int
@@ -52,7 +52,7 @@ class EventPage(msgspec.Struct, frozen=True, kw_only=True):
     worker: str
 
 
-def asked(query: Mapping[str, str]) -> Asked | Problem:
+def asked(query: Mapping[str, str]) -> EventQuery | Problem:
     """What a query asks for; a problem if the query is none of ours."""
     if unknown := sorted(query.keys() - {"after", "limit"}):
         return Problem(HTTPStatus.BAD_REQUEST, f"There is no parameter {unknown[0]}: give after or limit.")
@@ -61,7 +61,7 @@ def asked(query: Mapping[str, str]) -> Asked | Problem:
         return Problem(HTTPStatus.BAD_REQUEST, "after is the number of an event, 0 or more.")
     if not _NUMBER.fullmatch(limit) or not 1 <= int(limit) <= KEPT_EVENTS:
         return Problem(HTTPStatus.BAD_REQUEST, f"limit is a number from 1 to {KEPT_EVENTS:,}.")
-    return Asked(None if after is None else int(after), int(limit))
+    return EventQuery(None if after is None else int(after), int(limit))
 
 
 class Events:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from aiokafka.errors import KafkaError
 
 from portfolio_stream.exactly_once.engine import Engine
-from portfolio_stream.kafka.group import Group
+from portfolio_stream.kafka.group import GroupClient
 from portfolio_stream.kafka.members import GroupMember, holders_among
 from portfolio_stream.kafka.quiet_logs import sparing
 
@@ -52,7 +52,7 @@ class Routing:
     async def _ask(self) -> tuple[GroupMember, ...] | None:
         engine = self._engine
         names = engine.configuration
-        group = Group(engine.client, engine.coordinators, group=names.group, topic=names.source_topic)
+        group = GroupClient(engine.client, engine.coordinators, group=names.group, topic=names.source_topic)
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 return await group.members()

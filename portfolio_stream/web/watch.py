@@ -17,7 +17,7 @@ from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.http import signatures
 from portfolio_stream.http.answers import Peer
 from portfolio_stream.http.peers import Peers
-from portfolio_stream.kafka.group import Group, Offsets
+from portfolio_stream.kafka.group import GroupClient, Offsets
 from portfolio_stream.kafka.members import GroupMember, Owner
 from portfolio_stream.kafka.quiet_logs import sparing
 from portfolio_stream.settings import Settings
@@ -89,7 +89,7 @@ class Watch:
         if membership_of(engine) is None:
             return None
         names = engine.configuration
-        group = Group(engine.client, engine.coordinators, group=names.group, topic=names.source_topic)
+        group = GroupClient(engine.client, engine.coordinators, group=names.group, topic=names.source_topic)
         try:
             async with asyncio.timeout(LOOK_SECONDS):
                 return await group.offsets(range(engine.partition_count))

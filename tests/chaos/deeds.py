@@ -19,7 +19,7 @@ from tests.chaos.chaos import (
 )
 from tests.chaos.plan import Deed
 from tests.integration.workers import until
-from tests.proxy.connection import Link
+from tests.proxy.connection import ProxyLink
 
 Act = Callable[[Chaos, Deed], Awaitable[None]]
 FAKETIMES = tuple(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))  # Debian's package faketime
@@ -140,7 +140,7 @@ async def freeze(chaos: Chaos, deed: Deed) -> None:
 async def slow_network(chaos: Chaos, deed: Deed) -> None:
     async with chaos.a_worker(deed) as worker:
         network = chaos.stage.networks[worker.name]
-        link = Link(0.02 + 0.2 * deed.amount, SLOW_BYTES_A_SECOND if deed.target % 2 else float("inf"))
+        link = ProxyLink(0.02 + 0.2 * deed.amount, SLOW_BYTES_A_SECOND if deed.target % 2 else float("inf"))
         await network.slow(link, link)
         await asyncio.sleep(deed.seconds)
         await network.slow()

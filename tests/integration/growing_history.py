@@ -20,7 +20,7 @@ from tests.integration.histories import Expected, partition_of, read_dead_letter
 LISTED = 20  # anomalies of each partition that are listed
 POLL_MS = 50
 
-Answer = tuple[Any, ...]
+EffectFields = tuple[Any, ...]
 
 
 class PartitionHistory:
@@ -37,8 +37,8 @@ class PartitionHistory:
         self.is_source_as_sent = True
         self._unread: deque[Generated] = deque()
         self._expected = Expected()
-        self._outputs: deque[Answer] = deque()
-        self._dead_letters: deque[Answer] = deque()
+        self._outputs: deque[EffectFields] = deque()
+        self._dead_letters: deque[EffectFields] = deque()
 
     def add_sent(self, made: Generated) -> None:
         self.sent += 1
@@ -80,7 +80,7 @@ class PartitionHistory:
             self._compare("output", self._expected.outputs, self._outputs)
             self._compare("dead letter", self._expected.dead_letters, self._dead_letters)
 
-    def _compare(self, noun: str, expected: deque[Answer], found: deque[Answer]) -> None:
+    def _compare(self, noun: str, expected: deque[EffectFields], found: deque[EffectFields]) -> None:
         while found and found[0][0] < self.read:
             if expected and expected[0] == found[0]:
                 expected.popleft()

@@ -24,7 +24,7 @@ PARTITIONS = 4  # transaction.state.log.num.partitions of the embedded broker
 LAST_EPOCH = 32_766  # the last epoch of a transaction: its markers have the next one, the last int16
 
 
-class Pair(NamedTuple):
+class EpochPair(NamedTuple):
     producer_id: int
     producer_epoch: int
 
@@ -50,11 +50,11 @@ class TransactionLog:
         #: the newest record of each key
         self._last: dict[bytes, Any] = {}
 
-    async def pair(self, transactional_id: str) -> Pair:
+    async def pair(self, transactional_id: str) -> EpochPair:
         """Returns producer id and epoch as the coordinator last wrote them. Raises KeyError for an unknown id."""
         await self._read()
         value = self._last[key_of(transactional_id)].value
-        return Pair(int.from_bytes(value[ID_BYTES], "big"), int.from_bytes(value[EPOCH_BYTES], "big"))
+        return EpochPair(int.from_bytes(value[ID_BYTES], "big"), int.from_bytes(value[EPOCH_BYTES], "big"))
 
     async def is_aborted(self, transactional_id: str) -> bool:
         """Whether the id's last transaction was aborted and its markers were written."""

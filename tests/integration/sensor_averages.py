@@ -9,7 +9,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from tests.integration.workers import Stage, Worker
+from tests.integration.workers import Worker, WorkersStage
 
 PAGE = Path(__file__).parents[2] / "docs" / "another-domain.md"
 GROUP, READINGS, AVERAGES = "sensor-averages", "readings", "averages"
@@ -23,7 +23,7 @@ def code() -> str:
     return block
 
 
-async def open_stage(stage: Stage) -> None:
+async def open_stage(stage: WorkersStage) -> None:
     """Write the app's module, and create the source topic. The app creates its other topics."""
     folder = stage.folder / "app"
     folder.mkdir()
@@ -31,7 +31,7 @@ async def open_stage(stage: Stage) -> None:
     await make(stage, NewTopic(READINGS, PARTITIONS, 1))
 
 
-def worker(stage: Stage, name: str) -> Worker:
+def worker(stage: WorkersStage, name: str) -> Worker:
     environment = {
         "KAFKA": stage.settings.bootstrap_servers,
         "FAUST_DATADIR": str(stage.folder / "data" / name),
@@ -40,7 +40,7 @@ def worker(stage: Stage, name: str) -> Worker:
     return stage.worker(name, app="sensor_averages", **environment)
 
 
-async def make(stage: Stage, *topics: NewTopic) -> None:
+async def make(stage: WorkersStage, *topics: NewTopic) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=stage.settings.bootstrap_servers)
     await admin.start()
     try:
@@ -50,7 +50,7 @@ async def make(stage: Stage, *topics: NewTopic) -> None:
     assert [0] * len(topics) == [error[1] for error in answer.topic_errors]
 
 
-async def send(stage: Stage, readings: Mapping[int, Iterable[tuple[bytes, bytes]]]) -> None:
+async def send(stage: WorkersStage, readings: Mapping[int, Iterable[tuple[bytes, bytes]]]) -> None:
     """Send (sensor, reading) records to partitions, in the given order."""
     async with AIOKafkaProducer(
         bootstrap_servers=stage.settings.bootstrap_servers, enable_idempotence=True

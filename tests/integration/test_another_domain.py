@@ -10,7 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from tests.integration import sensor_averages
 from tests.integration.histories import anomalies, read
 from tests.integration.sensor_averages import AVERAGES, GROUP, PARTITIONS, READINGS
-from tests.integration.workers import Stage, Worker, until
+from tests.integration.workers import Worker, WorkersStage, until
 
 STEPS, READINGS_A_STEP = 6, 1_500
 
@@ -20,7 +20,7 @@ def test_it_is_as_short_as_it_says() -> None:
     assert 30 >= sum(1 for line in sensor_averages.code().splitlines() if line.strip())
 
 
-async def send_step(stage: Stage, random: Random) -> None:
+async def send_step(stage: WorkersStage, random: Random) -> None:
     places = range(PARTITIONS)
     readings: dict[int, list[tuple[bytes, bytes]]] = {partition: [] for partition in places}
     for _ in range(READINGS_A_STEP):
@@ -30,7 +30,7 @@ async def send_step(stage: Stage, random: Random) -> None:
     await sensor_averages.send(stage, readings)
 
 
-async def wait_for_all(stage: Stage, worker: Worker) -> None:
+async def wait_for_all(stage: WorkersStage, worker: Worker) -> None:
     """Return when the group has committed every reading."""
     admin = AIOKafkaAdminClient(bootstrap_servers=stage.settings.bootstrap_servers)
     await admin.start()
@@ -51,7 +51,7 @@ def listening(worker: Worker) -> list[object]:
     return [each.laddr for each in connections if each.status == psutil.CONN_LISTEN]
 
 
-async def test_the_docs_app_is_exactly_once(stage: Stage) -> None:
+async def test_the_docs_app_is_exactly_once(stage: WorkersStage) -> None:
     """A worker is killed twice and another joins under load: each reading gives one right average, in order."""
     await sensor_averages.open_stage(stage)
     first, second = (sensor_averages.worker(stage, name) for name in ("w1", "w2"))

@@ -25,7 +25,7 @@ def nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO())
 
 
-class Writer:
+class LetterWriter:
     """Writes dead letters of the input topic's partition 1, with source offsets from 100 on."""
 
     def __init__(self, kafka: Cluster, name: str) -> None:
@@ -47,10 +47,10 @@ class Writer:
 
 
 @pytest.fixture
-def writer(kafka: Cluster, name: str, capsys: pytest.CaptureFixture[str]) -> Writer:
+def writer(kafka: Cluster, name: str, capsys: pytest.CaptureFixture[str]) -> LetterWriter:
     assert 0 == cli.run(["topics", "create"])
     capsys.readouterr()
-    return Writer(kafka, name)
+    return LetterWriter(kafka, name)
 
 
 def answers(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> list[Any]:
@@ -67,7 +67,7 @@ def sent(name: str, capsys: pytest.CaptureFixture[str], count: int) -> list[tupl
 
 
 def test_dead_letters_are_listed_with_what_their_headers_say(
-    name: str, writer: Writer, capsys: pytest.CaptureFixture[str]
+    name: str, writer: LetterWriter, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The list shows reason, source and key, and applies its filters.
 
@@ -105,7 +105,7 @@ def test_dead_letters_are_listed_with_what_their_headers_say(
 
 
 def test_only_what_is_committed_is_listed(
-    kafka: Cluster, name: str, writer: Writer, capsys: pytest.CaptureFixture[str]
+    kafka: Cluster, name: str, writer: LetterWriter, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Aborted dead letters are not listed, and the command does not wait for an open transaction."""
     writer.write((b"P1", b"{}", KEY_MISMATCH))
@@ -132,7 +132,9 @@ def test_only_what_is_committed_is_listed(
     assert [("key_mismatch", "{}"), (None, "committed")] == [(letter["code"], letter["value"]) for letter in found]
 
 
-def test_a_replay_sends_the_records_as_they_were(name: str, writer: Writer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_replay_sends_the_records_as_they_were(
+    name: str, writer: LetterWriter, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A record is sent with its key, value and headers to its key's partition. All others are counted with a reason."""
     writer.write(
         (b"P1", b"one", KEY_MISMATCH),
@@ -161,7 +163,7 @@ def test_a_replay_sends_the_records_as_they_were(name: str, writer: Writer, caps
     ) == sent(name, capsys, 2)
 
 
-def test_a_replay_of_one_dead_letter(name: str, writer: Writer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_replay_of_one_dead_letter(name: str, writer: LetterWriter, capsys: pytest.CaptureFixture[str]) -> None:
     """Only the named dead letter is sent. If it does not exist or cannot be sent, that is an error."""
     writer.write((b"P1", b"one", KEY_MISMATCH), (None, b"two", KEY_MISMATCH), (b"P3", b"v" * 5_000_000, KEY_MISMATCH))
     replay = ["dlq", "replay", "--partition", "1", "--offset"]
@@ -179,7 +181,7 @@ def test_a_replay_of_one_dead_letter(name: str, writer: Writer, capsys: pytest.C
 
 
 def test_records_that_the_input_topic_refuses(
-    name: str, writer: Writer, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    name: str, writer: LetterWriter, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """The error says how many records were sent. asyncio prints nothing about the futures that nobody awaits."""
     for value in (b"v", b"w"):
@@ -190,7 +192,7 @@ def test_records_that_the_input_topic_refuses(
     assert "never retrieved" not in caplog.text
 
 
-class Terminal(io.StringIO):
+class LetterTerminal(io.StringIO):
     def isatty(self) -> bool:
         return True
 
@@ -199,7 +201,7 @@ class Terminal(io.StringIO):
     ("typed", "arguments", "code", "count"), [("n\n", [], 1, 0), ("y\n", [], 0, 1), ("", ["--yes"], 0, 1)]
 )
 def test_a_person_is_asked(
-    writer: Writer,
+    writer: LetterWriter,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     typed: str,
@@ -209,6 +211,6 @@ def test_a_person_is_asked(
 ) -> None:
     """On a terminal, no record is sent before the user says yes."""
     writer.write((b"P1", b"one", KEY_MISMATCH))
-    monkeypatch.setattr(sys, "stdin", Terminal(typed))
+    monkeypatch.setattr(sys, "stdin", LetterTerminal(typed))
     assert code == cli.run(["dlq", "replay", "--all", *arguments])
     assert count == capsys.readouterr().out.count("Replayed 1 of 1")

@@ -15,19 +15,19 @@ from portfolio_stream.kafka.wire import Coordinators
 from portfolio_stream.settings import Settings
 from tests.integration.histories import Load, check, read, wait_for_no_lag
 from tests.integration.producer_epochs import LAST_EPOCH, TransactionLog, transaction_log, worker_id
-from tests.integration.workers import Stage, until
+from tests.integration.workers import WorkersStage, until
 
 COMMITS = 15  # before the last epoch: about a second; a busy machine needs longer, and the load must last
 GROUP, COMMITTED, DROPPED = "epochs", b"committed", b"dropped"
 
 
-async def restart(stage: Stage) -> None:
+async def restart(stage: WorkersStage) -> None:
     """Restart the broker, so that the coordinator reads its log again."""
     await asyncio.to_thread(stage.cluster.stop)
     await asyncio.to_thread(stage.cluster.start)
 
 
-async def test_workers_cross_the_last_epoch_under_load(stage: Stage) -> None:
+async def test_workers_cross_the_last_epoch_under_load(stage: WorkersStage) -> None:
     """Workers cross the last epoch by commits, after a kill -9, and from a start: each event has its effect once."""
     names = ("commits", "killed", "last")
     workers = await stage.started(*names)
@@ -67,7 +67,7 @@ async def test_workers_cross_the_last_epoch_under_load(stage: Stage) -> None:
     assert "successor" not in "".join(worker.text for worker in workers)
 
 
-class Ends:
+class TransactionEnds:
     """A transactional id with a partition of its own, and all ways in which its transaction can end.
 
     Each way begins with a transaction that is written but not ended. It returns a writer for the next transaction.
@@ -118,23 +118,25 @@ class Ends:
         return writer
 
 
-async def test_every_end_of_a_transaction_at_the_last_epochs(stage: Stage) -> None:
+async def test_every_end_of_a_transaction_at_the_last_epochs(stage: WorkersStage) -> None:
     """At the last epoch and one before it, the next transaction works after every end of a transaction.
 
     The ends are: commit, abort, kill, time-out, and a commit whose reply is lost.
     """
     settings = stage.settings
-    ways = (Ends.kill, Ends.abort, Ends.time_out, Ends.lose_reply)
+    ways = (TransactionEnds.kill, TransactionEnds.abort, TransactionEnds.time_out, TransactionEnds.lose_reply)
     cases = [(way, epoch) for way in ways for epoch in (LAST_EPOCH - 1, LAST_EPOCH)]
     before = {f"{way.__name__}-{epoch}": epoch - 1 for way, epoch in cases}  # the writer's start takes one more epoch
     async with connected(settings, AIOKafkaClient(**client_options(settings))) as client:
         async with transaction_log(settings.bootstrap_servers) as log:
             for name in before:
-                await Ends(client, settings, log, name, 0).started()
+                await TransactionEnds(client, settings, log, name, 0).started()
             await log.set_epochs(before)
         await restart(stage)
 
-        async def run(one: Ends, way: Callable[[Ends, Writer], Awaitable[Writer]], epoch: int) -> None:
+        async def run(
+            one: TransactionEnds, way: Callable[[TransactionEnds, Writer], Awaitable[Writer]], epoch: int
+        ) -> None:
             writer = await one.started()
             assert epoch == writer.producer_epoch
             producer_id = writer.producer_id
@@ -146,11 +148,11 @@ async def test_every_end_of_a_transaction_at_the_last_epochs(stage: Stage) -> No
             assert writer.producer_epoch < 10
 
         async with transaction_log(settings.bootstrap_servers) as log:
-            ends = [Ends(client, settings, log, name, partition) for partition, name in enumerate(before)]
+            ends = [TransactionEnds(client, settings, log, name, partition) for partition, name in enumerate(before)]
             await asyncio.gather(*(run(one, *case) for one, case in zip(ends, cases, strict=True)))
     found = {
         at: [record.value for record in records]
         for at, records in (await read(settings, settings.output_topic)).items()
     }
-    expected = {at: [COMMITTED] * (3 if way is Ends.lose_reply else 2) for at, (way, _) in enumerate(cases)}
+    expected = {at: [COMMITTED] * (3 if way is TransactionEnds.lose_reply else 2) for at, (way, _) in enumerate(cases)}
     assert expected == found

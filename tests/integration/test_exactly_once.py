@@ -11,12 +11,12 @@ import pytest
 
 from portfolio_stream.audit import verify as audit
 from tests.integration.histories import Load, anomalies, check, wait_for_no_lag
-from tests.integration.workers import Stage
+from tests.integration.workers import WorkersStage
 
 CATCH_UP_SECONDS = 20.0  # a few seconds of backlog, and a dead worker's transaction ends after at most 6 s
 
 
-async def test_kill_9_under_load(stage: Stage) -> None:
+async def test_kill_9_under_load(stage: WorkersStage) -> None:
     """Workers are killed three times, one is added, one is stopped: each event has its effect once, in order."""
     random = Random(1)
     load = Load.of(stage.settings, 60_000, 3_500, seed=1, duplicates=0.03, invalid=0.03)

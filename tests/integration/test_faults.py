@@ -13,7 +13,7 @@ from portfolio_stream.broker.probe import free_port
 from tests.integration import sensor_averages
 from tests.integration.histories import Load, check, wait_for_no_lag
 from tests.integration.sensor_averages import AVERAGES, GROUP, make
-from tests.integration.workers import START_SECONDS, Stage, Worker, starved_seconds, until
+from tests.integration.workers import START_SECONDS, Worker, WorkersStage, starved_seconds, until
 
 ROOT = Path(__file__).parents[2]
 RETURN_SECONDS = 5.0  # after the end of the fault; Python's start alone takes 1 to 2 s
@@ -28,7 +28,7 @@ async def run_to_the_end(worker: Worker) -> str:
     return worker.text
 
 
-async def test_a_killed_worker_returns_and_replays_the_tail(stage: Stage) -> None:
+async def test_a_killed_worker_returns_and_replays_the_tail(stage: WorkersStage) -> None:
     """Within 5 s, a killed worker writes new output of every partition. It replays only what its store lacks."""
     load = Load.of(stage.settings, 40_000, 4_000)
     (worker,) = await stage.started("w1")
@@ -75,7 +75,7 @@ def recovered(worker: Worker, since: int = 0) -> set[str]:
     return {event["partition"] for event in worker.events("recovered")[since:]}
 
 
-async def test_a_stopped_process_that_wakes_writes_nothing(stage: Stage) -> None:
+async def test_a_stopped_process_that_wakes_writes_nothing(stage: WorkersStage) -> None:
     """A process that is stopped past the session time-out loses its partitions. After SIGCONT it joins again."""
     load = Load.of(stage.settings, 36_000, 3_000)
     (other,) = await stage.started("w1")
@@ -108,7 +108,7 @@ async def test_a_stopped_process_that_wakes_writes_nothing(stage: Stage) -> None
     assert [0, 0] == [await worker.ended(5) for worker in (zombie, other)]
 
 
-async def test_a_second_process_of_an_identity_is_refused(stage: Stage) -> None:
+async def test_a_second_process_of_an_identity_is_refused(stage: WorkersStage) -> None:
     """The second process ends with cause and action before it calls a broker. The first is not disturbed."""
     load = Load.of(stage.settings, 9_000, 3_000)
     (first,) = await stage.started("w1")
@@ -126,7 +126,7 @@ async def test_a_second_process_of_an_identity_is_refused(stage: Stage) -> None:
     assert [] == disturbed
 
 
-async def test_a_copied_folder_is_another_member(stage: Stage) -> None:
+async def test_a_copied_folder_is_another_member(stage: WorkersStage) -> None:
     """A worker on a copied data folder takes a new identity and keeps the store. No worker is fenced."""
     load = Load.of(stage.settings, 12_000, 4_000)
     (first,) = await stage.started("w1")
@@ -148,7 +148,7 @@ async def test_a_copied_folder_is_another_member(stage: Stage) -> None:
     assert "successor" not in first.text + copy.text
 
 
-async def test_a_wrong_topic_stops_the_worker(stage: Stage) -> None:
+async def test_a_wrong_topic_stops_the_worker(stage: WorkersStage) -> None:
     """A worker does not start on a compacted output topic, a wrong partition count or a small dead-letter topic.
 
     The error names topic and setting.
@@ -192,13 +192,13 @@ def ones(sensor: bytes, count: int) -> list[tuple[bytes, bytes]]:
     return [(sensor, b"1")] * count
 
 
-async def docs_worker(stage: Stage) -> Worker:
+async def docs_worker(stage: WorkersStage) -> Worker:
     """A worker of the docs' app with three partitions, not started. Two of its readings make it fail."""
     await sensor_averages.open_stage(stage)
     return sensor_averages.worker(stage, "w1")
 
 
-async def counted(stage: Stage, partition: int) -> list[bytes]:
+async def counted(stage: WorkersStage, partition: int) -> list[bytes]:
     """Returns the sensors of a partition's outputs, in order."""
     consumer = AIOKafkaConsumer(bootstrap_servers=stage.settings.bootstrap_servers, isolation_level="read_committed")
     place = TopicPartition(AVERAGES, partition)
@@ -213,7 +213,7 @@ async def counted(stage: Stage, partition: int) -> list[bytes]:
     return found
 
 
-async def test_what_a_fold_or_an_encoder_raises_halts_its_partition_alone(stage: Stage) -> None:
+async def test_what_a_fold_or_an_encoder_raises_halts_its_partition_alone(stage: WorkersStage) -> None:
     """After three failures at a record, its partition halts. All records before are committed; other partitions run."""
     worker = await docs_worker(stage)
     before = [b"a%d" % number for number in range(1_207)]

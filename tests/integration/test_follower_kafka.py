@@ -17,7 +17,7 @@ from tests.integration.workers import until
 
 
 @dataclass
-class Told:
+class FollowedPrices:
     """A global table that keeps the records it gets."""
 
     is_ready: bool = False
@@ -59,8 +59,8 @@ async def tell(kafka: Cluster, topic: str, values: Sequence[bytes], commit: bool
 
 
 @asynccontextmanager
-async def following(kafka: Cluster, topic: str) -> AsyncIterator[Told]:
-    table = Told()
+async def following(kafka: Cluster, topic: str) -> AsyncIterator[FollowedPrices]:
+    table = FollowedPrices()
     follower = Follower(Settings(bootstrap_servers=kafka.bootstrap_servers), topic, table)
     follower.start()
     try:

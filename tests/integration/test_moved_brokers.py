@@ -12,7 +12,7 @@ from portfolio_stream.broker.probe import free_port
 from portfolio_stream.kafka.client import client_options, connected
 from portfolio_stream.settings import Settings
 from tests.integration.histories import Load, check, wait_for_no_lag
-from tests.integration.workers import Stage, until
+from tests.integration.workers import WorkersStage, until
 
 FOUND_SECONDS = 60.0
 LOOKING, FOUND = "no known broker answers", "brokers found again"
@@ -57,7 +57,7 @@ async def forwarding(target: str) -> AsyncIterator[Forwarder]:
         server.close()
 
 
-async def test_a_worker_finds_brokers_that_have_moved(stage: Stage, kafka: Cluster) -> None:
+async def test_a_worker_finds_brokers_that_have_moved(stage: WorkersStage, kafka: Cluster) -> None:
     """A worker finds the moved brokers without a restart, refuses another cluster meanwhile, and logs little."""
     async with forwarding(stage.cluster.bootstrap_servers) as forwarder:
         servers = f"127.0.0.1:{forwarder.port}"

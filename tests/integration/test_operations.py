@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaProducer
 from portfolio_stream import cli
 from portfolio_stream.kafka.partitioning import partition_of
 from tests.integration.histories import Load, wait_for_no_lag
-from tests.integration.workers import Stage, Worker, until
+from tests.integration.workers import Worker, WorkersStage, until
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "an operator's secret"
@@ -26,7 +26,7 @@ REASONS = (
 )
 
 
-class Terminal:
+class OperatorTerminal:
     """Runs our commands beside the workers."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,11 +45,13 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Terminal:
+def terminal(
+    stage: WorkersStage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> OperatorTerminal:
     monkeypatch.setenv("PORTFOLIO_BOOTSTRAP_SERVERS", stage.settings.bootstrap_servers)
     monkeypatch.setenv("PORTFOLIO_WEB_TOKEN", TOKEN)
     monkeypatch.setattr(sys, "stdin", io.StringIO())
-    return Terminal(capsys)
+    return OperatorTerminal(capsys)
 
 
 def address(worker: Worker) -> str:
@@ -65,7 +67,7 @@ def poison(event_id: str, portfolio_id: str) -> tuple[bytes, bytes]:
     return portfolio_id.encode(), json.dumps(event).encode()
 
 
-async def send(stage: Stage, *records: tuple[bytes, bytes]) -> list[tuple[int, int]]:
+async def send(stage: WorkersStage, *records: tuple[bytes, bytes]) -> list[tuple[int, int]]:
     """Send the records. Returns each one's partition and offset."""
     async with AIOKafkaProducer(bootstrap_servers=stage.settings.bootstrap_servers) as producer:
         sent = [
@@ -81,8 +83,8 @@ async def send(stage: Stage, *records: tuple[bytes, bytes]) -> list[tuple[int, i
 class Scene:
     """Two poisoned workers, and in each of two partitions one record at which they fail."""
 
-    stage: Stage
-    terminal: Terminal
+    stage: WorkersStage
+    terminal: OperatorTerminal
     workers: list[Worker]
     #: partition -> offset of the record at which the workers fail
     poisoned: dict[int, int]
@@ -94,7 +96,7 @@ class Scene:
         return Path(self.workers[0].environment["PORTFOLIO_TEST_CURE"])
 
     @classmethod
-    async def open(cls, stage: Stage, terminal: Terminal) -> "Scene":
+    async def open(cls, stage: WorkersStage, terminal: OperatorTerminal) -> "Scene":
         environment = {
             "PORTFOLIO_TEST_CURE": str(stage.folder / "cure"),
             "PORTFOLIO_WEB_TOKEN": TOKEN,
@@ -142,7 +144,7 @@ class Scene:
         return await self.terminal.run("partitions", command, str(partition), *options, code=code)
 
 
-async def test_an_operator_gets_halted_partitions_going(stage: Stage, terminal: Terminal) -> None:
+async def test_an_operator_gets_halted_partitions_going(stage: WorkersStage, terminal: OperatorTerminal) -> None:
     """One partition goes on without its record, the other after the bug's correction. Exactly-once holds."""
     scene = await Scene.open(stage, terminal)
     await scene.halt()

@@ -25,10 +25,10 @@ from tests.integration.kafka_tools import tool
 from tests.integration.topics import create_readable
 from tests.integration.workers import until
 from tests.proxy.addresses import Address
-from tests.proxy.connection import Connection, Link, Network
+from tests.proxy.connection import Network, ProxiedConnection, ProxyLink
 from tests.proxy.frames import Api
 from tests.proxy.proxy import Proxy
-from tests.proxy.rules import Exchange, Match, Rule, Side, Verdict
+from tests.proxy.rules import Exchange, FrameVerdict, Match, ProxySide, Rule
 
 PRODUCE = Match(Api.PRODUCE)
 PATIENT_MS = 30_000  # the time-out of a client that must not give up during a test
@@ -130,7 +130,7 @@ async def test_a_held_request_has_no_effect_until_it_is_let_go(
 
 async def test_a_lost_reply_is_lost_after_its_effect(kafka: Cluster, proxy: Proxy, topic: str, producer: Any) -> None:
     """The request has its effect, and only its reply is lost. The broker recognises the batch that is sent again."""
-    with proxy.trap(PRODUCE, Side.REPLY) as trap:
+    with proxy.trap(PRODUCE, ProxySide.REPLY) as trap:
         sent = await producer.send(topic, b"one")
         caught = await trap.caught()
         assert [b"one"] == await values(kafka.bootstrap_servers, topic)
@@ -208,7 +208,7 @@ async def test_a_frozen_network_gives_no_answer_and_no_error(proxy: Proxy, clien
 @pytest.mark.parametrize("direction", ["requests", "replies"])
 async def test_a_slow_network_delays_a_direction(proxy: Proxy, client: AIOKafkaClient, direction: str) -> None:
     await ask(client)
-    for link in (Link(latency_seconds=0.2), Link(bytes_per_second=100)):
+    for link in (ProxyLink(latency_seconds=0.2), ProxyLink(bytes_per_second=100)):
         await proxy.slow(**{direction: link})
         begun = time.monotonic()
         await ask(client)
@@ -226,11 +226,11 @@ async def test_a_rule_decides_by_itself(kafka: Cluster, proxy: Proxy, topic: str
         def fits(self, request: Any) -> bool:
             return bool(request.api_key == Api.PRODUCE)
 
-        async def on_reply(self, exchange: Exchange) -> Verdict:
+        async def on_reply(self, exchange: Exchange) -> FrameVerdict:
             if self.random.random() < 0.5:
                 self.lost += 1
-                return Verdict.CUT
-            return Verdict.PASS
+                return FrameVerdict.CUT
+            return FrameVerdict.PASS
 
     rule = Lossy()
     expected = [b"%d" % number for number in range(10)]
@@ -272,7 +272,7 @@ async def test_a_connection_that_is_ended_twice_leaves_none_open() -> None:
     streams = [await asyncio.open_connection(sock=sock) for sock in (client, broker)]
     flowing = asyncio.Event()
     with client_end, broker_end:
-        running = asyncio.create_task(Connection(Network({}), 0, flowing, *streams).run())
+        running = asyncio.create_task(ProxiedConnection(Network({}), 0, flowing, *streams).run())
         await asyncio.sleep(0)
         for _ in range(2):
             running.cancel()

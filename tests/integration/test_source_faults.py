@@ -9,20 +9,20 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from portfolio_stream.kafka.admin import admin_client, create_all
 from tests.integration.histories import Load
-from tests.integration.workers import Stage, group_offsets, until
+from tests.integration.workers import WorkersStage, group_offsets, until
 
 REFUSED = 5  # the partition that gets a record which its dead-letter topic cannot hold
 BEFORE = 40  # records before it in that partition
 OVER_DEFAULT_LIMIT = b"x" * 2_000_000  # 2 KB compressed in the source, 2 MB as a dead letter
 
 
-async def ends(stage: Stage, topic: str) -> dict[int, int]:
+async def ends(stage: WorkersStage, topic: str) -> dict[int, int]:
     places = [TopicPartition(topic, partition) for partition in range(stage.settings.partitions)]
     async with AIOKafkaConsumer(bootstrap_servers=stage.settings.bootstrap_servers) as consumer:
         return {place.partition: end for place, end in (await consumer.end_offsets(places)).items()}
 
 
-async def test_a_refused_record_stops_its_partition_alone(stage: Stage) -> None:
+async def test_a_refused_record_stops_its_partition_alone(stage: WorkersStage) -> None:
     """The dead-letter topic refuses one record: its partition halts at that offset.
 
     The records before it are committed, and the other partitions lose no event.
@@ -62,7 +62,7 @@ async def test_a_refused_record_stops_its_partition_alone(stage: Stage) -> None:
     assert 0 == await worker.ended(5)
 
 
-async def test_a_replaced_source_ends_the_worker(stage: Stage) -> None:
+async def test_a_replaced_source_ends_the_worker(stage: WorkersStage) -> None:
     """A source topic that was deleted and created again has other records at its offsets.
 
     The worker reads none of them and ends; a restart says why.
@@ -83,7 +83,7 @@ async def _gone(admin: Any, topic: str) -> bool:
     return topic not in await admin.list_topics()
 
 
-async def test_a_grown_source_ends_the_worker(stage: Stage) -> None:
+async def test_a_grown_source_ends_the_worker(stage: WorkersStage) -> None:
     """With more partitions, keys belong to other partitions. The worker ends and names the topic.
 
     If it went on, good events would become dead letters.

@@ -24,7 +24,7 @@ from portfolio_stream.kafka.admin import admin_client, create_all
 from portfolio_stream.settings import Settings
 from tests.integration.histories import Load, check, wait_for_no_lag
 from tests.integration.kafka_tools import tool
-from tests.integration.workers import START_SECONDS, Stage, Worker, events_of, group_offsets, until
+from tests.integration.workers import START_SECONDS, Worker, WorkersStage, events_of, group_offsets, until
 
 GROUP = Settings().group
 TOKEN = "an operator's secret"
@@ -32,7 +32,7 @@ AGREEMENT_SECONDS = 15.0  # a worker asks again for this long before it believes
 BACK, FORTH, GONE = 1, 2, 3  # the partitions whose offsets are moved
 
 
-async def folded(stage: Stage, worker: Worker, events: int, **mixture: Any) -> Load:
+async def folded(stage: WorkersStage, worker: Worker, events: int, **mixture: Any) -> Load:
     """Let the worker fold the events, then stop it. Returns the load."""
     load = Load.of(stage.settings, events, 0, **mixture)
     await load.run()
@@ -44,7 +44,7 @@ async def folded(stage: Stage, worker: Worker, events: int, **mixture: Any) -> L
     return load
 
 
-async def commit(stage: Stage, offsets: dict[int, int]) -> None:
+async def commit(stage: WorkersStage, offsets: dict[int, int]) -> None:
     """Commit offsets for the group, which has no members now, as an operator would."""
     places = {TopicPartition(stage.settings.input_topic, partition): offset for partition, offset in offsets.items()}
     servers = stage.settings.bootstrap_servers
@@ -53,19 +53,19 @@ async def commit(stage: Stage, offsets: dict[int, int]) -> None:
         await consumer.commit(places)
 
 
-async def consumer_groups(stage: Stage, *arguments: str) -> None:
+async def consumer_groups(stage: WorkersStage, *arguments: str) -> None:
     """Run kafka-consumer-groups for the workers' group, which has no members now."""
     main_class = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
     server = ("--bootstrap-server", stage.settings.bootstrap_servers)
     await asyncio.to_thread(tool, main_class, *server, "--group", GROUP, *arguments)
 
 
-async def committed(stage: Stage) -> dict[int, int]:
+async def committed(stage: WorkersStage) -> dict[int, int]:
     async with admin_client(stage.settings) as admin:
         return {partition: offset for (_, partition), offset in (await group_offsets(admin)).items()}
 
 
-async def replace_topic(stage: Stage, name: str) -> None:
+async def replace_topic(stage: WorkersStage, name: str) -> None:
     async with admin_client(stage.settings) as admin:
         await admin.delete_topics([name])
 
@@ -82,7 +82,9 @@ def halted(worker: Worker) -> dict[int, str]:
     return {int(event["partition"]): line for line in lines for event in events_of(line, "partition stopped")}
 
 
-async def test_offsets_that_were_moved_halt_their_partitions(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_offsets_that_were_moved_halt_their_partitions(
+    stage: WorkersStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A partition whose offset was moved back or forth halts: it would fold events twice, or skip some.
 
     An operator lets it go on from its state. All other partitions run, also one whose offset is gone: its state has it.
@@ -123,7 +125,7 @@ async def from_state(worker: Worker, partition: int) -> int:
     return await asyncio.to_thread(cli.run, command)
 
 
-async def test_a_stranger_who_commits_under_a_running_worker(stage: Stage) -> None:
+async def test_a_stranger_who_commits_under_a_running_worker(stage: WorkersStage) -> None:
     """While the group has members, Kafka refuses a stranger's plain commit, but not one in a transaction.
 
     The owner's next commit corrects the group's offset, and no event is folded twice or skipped.
@@ -153,7 +155,7 @@ async def test_a_stranger_who_commits_under_a_running_worker(stage: Stage) -> No
     assert {} == halted(worker)
 
 
-async def test_a_worker_that_folds_otherwise_takes_nothing(stage: Stage) -> None:
+async def test_a_worker_that_folds_otherwise_takes_nothing(stage: WorkersStage) -> None:
     """A worker with another window ends before it joins, and the running worker keeps its partitions.
 
     The error's advice works: with the state's setting the worker starts, and under new names it folds all history.
@@ -187,7 +189,7 @@ async def test_a_worker_that_folds_otherwise_takes_nothing(stage: Stage) -> None
     assert [] == running.events("revoked")
 
 
-async def test_offsets_that_are_gone_are_committed_again(stage: Stage) -> None:
+async def test_offsets_that_are_gone_are_committed_again(stage: WorkersStage) -> None:
     """If the group's offsets are deleted, `verify` holds and says so. A worker commits them again at its start."""
     worker = stage.worker("w1")
     load = await folded(stage, worker, 400)
@@ -205,7 +207,7 @@ async def test_offsets_that_are_gone_are_committed_again(stage: Stage) -> None:
     assert () == (await verify(stage.settings)).notices
 
 
-async def test_a_changelog_that_was_replaced_is_no_state(stage: Stage) -> None:
+async def test_a_changelog_that_was_replaced_is_no_state(stage: WorkersStage) -> None:
     """The partitions of a replaced changelog halt with the reason. The documented rebuild from the source works."""
     worker = stage.worker("w1")
     load = await folded(stage, worker, 4_000)
@@ -225,13 +227,13 @@ async def test_a_changelog_that_was_replaced_is_no_state(stage: Stage) -> None:
     await check(stage.settings, load)
 
 
-async def forge(stage: Stage, partition: int, key: bytes, value: bytes) -> None:
+async def forge(stage: WorkersStage, partition: int, key: bytes, value: bytes) -> None:
     """Write a record to the changelog, as any client with the permission can."""
     async with AIOKafkaProducer(bootstrap_servers=stage.settings.bootstrap_servers) as stranger:
         await stranger.send_and_wait(stage.settings.changelog_topic, value, key, partition=partition)
 
 
-async def test_a_meta_that_no_worker_wrote_halts_its_partition(stage: Stage) -> None:
+async def test_a_meta_that_no_worker_wrote_halts_its_partition(stage: WorkersStage) -> None:
     """A forged META halts its partition, whatever its bytes. A worker without a store runs the other partitions."""
     worker = stage.worker("w1")
     await folded(stage, worker, 2_000)
@@ -274,7 +276,7 @@ def fill(disk: Path, room: int = 0) -> None:
                 assert error.errno == ENOSPC, error
 
 
-async def test_a_full_disk_loses_nothing(stage: Stage, small_disk: Path) -> None:
+async def test_a_full_disk_loses_nothing(stage: WorkersStage, small_disk: Path) -> None:
     """A full disk ends a worker in a fold, at its start and in a recovery, with exit code 1 and the path in the error.
 
     With free space the worker goes on, and no event is lost.

@@ -18,7 +18,7 @@ from portfolio_stream.load.events import Mixture
 from portfolio_stream.load.prices import generate_prices
 from portfolio_stream.load.producer import BatchedTopic, make_producer, produce
 from tests.integration.histories import Load, read, wait_for_no_lag
-from tests.integration.workers import Stage, Worker, until
+from tests.integration.workers import Worker, WorkersStage, until
 
 START_TIME = 1_795_408_200_000
 Answers = dict[str, Any]
@@ -67,7 +67,7 @@ def rows_of(found: list[Answers]) -> dict[tuple[str, ...], Answers]:
     return {tuple(row["key"]): row["value"] for page in found for row in page["rows"]}
 
 
-async def test_tables_of_two_workers_while_events_flow(stage: Stage, http: aiohttp.ClientSession) -> None:
+async def test_tables_of_two_workers_while_events_flow(stage: WorkersStage, http: aiohttp.ClientSession) -> None:
     """Pages are in key order, without a key twice, and offsets only grow.
 
     In the end the tables agree with the outputs, and the valuations with a calculation in fractions.
@@ -94,7 +94,7 @@ async def test_tables_of_two_workers_while_events_flow(stage: Stage, http: aioht
     await _check_valuation(http, workers, positions)
 
 
-async def _produce_prices(stage: Stage, symbols: int) -> None:
+async def _produce_prices(stage: WorkersStage, symbols: int) -> None:
     settings = stage.settings
     made = generate_prices(Mixture(seed=3, start_time=START_TIME, symbols=symbols))
     async with make_producer(settings) as producer:
@@ -103,7 +103,7 @@ async def _produce_prices(stage: Stage, symbols: int) -> None:
 
 
 async def _check_tables(
-    stage: Stage, http: aiohttp.ClientSession, workers: list[Worker]
+    stage: WorkersStage, http: aiohttp.ClientSession, workers: list[Worker]
 ) -> tuple[Mapping[tuple[str, ...], Answers], Mapping[tuple[str, ...], Answers]]:
     """Each key's row is that of its last output."""
     positions: dict[tuple[str, ...], Answers] = {}
@@ -164,7 +164,7 @@ async def _check_valuation(
         assert unpriced == {one["symbol"] for one in found["unpriced"]}
 
 
-async def test_prices_are_followed_through_an_outage(stage: Stage, http: aiohttp.ClientSession) -> None:
+async def test_prices_are_followed_through_an_outage(stage: WorkersStage, http: aiohttp.ClientSession) -> None:
     """Only committed prices count. A bad price is counted and changes nothing. A price without a value deletes.
 
     No price is lost in an outage of the broker, and a worker can stop in time during the outage.
@@ -201,12 +201,12 @@ def _price(symbol: str, price: str) -> bytes:
     return json.dumps(members).encode()
 
 
-def _transactional(stage: Stage) -> AIOKafkaProducer:
+def _transactional(stage: WorkersStage) -> AIOKafkaProducer:
     return AIOKafkaProducer(bootstrap_servers=stage.settings.bootstrap_servers, transactional_id="prices")
 
 
 async def _tell(
-    producer: AIOKafkaProducer, stage: Stage, values: Mapping[str, bytes | None], commit: bool = True
+    producer: AIOKafkaProducer, stage: WorkersStage, values: Mapping[str, bytes | None], commit: bool = True
 ) -> None:
     """Send prices in one transaction."""
     await producer.begin_transaction()

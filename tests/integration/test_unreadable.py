@@ -19,7 +19,7 @@ from portfolio_stream import cli
 from portfolio_stream.kafka.partitioning import partition_of
 from tests.bombs import batch_of, bomb, record, send
 from tests.integration.histories import Load, wait_for_no_lag
-from tests.integration.workers import Stage, Worker, until
+from tests.integration.workers import Worker, WorkersStage, until
 
 TOKEN = "an operator's secret"
 BAD_NAME = b"\xff\xfe"
@@ -63,7 +63,7 @@ def named(key: bytes, value: bytes) -> bytes:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells a process's memory")
 async def test_nothing_that_strangers_send_ends_a_reader(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    stage: WorkersStage, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Two batches that decompress to a gigabyte ("bombs") halt their source partition, one after the other.
 

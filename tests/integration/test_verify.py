@@ -1,7 +1,7 @@
 """`verify` on a real broker, with good and broken histories.
 
-The engine writes none of them: `Writer` has a dict for each table and uses aiokafka's own transactions. So `verify` is
-tested without the code that it judges.
+The engine writes none of them: `HistoryWriter` has a dict for each table and uses aiokafka's own transactions. So the
+tests do without the code that `verify` judges.
 """
 
 import json
@@ -61,7 +61,7 @@ async def send(settings: Settings, events: int, seed: int = 1) -> None:
 
 
 @dataclass
-class Writer:
+class HistoryWriter:
     """Folds records and writes the results, one transaction for each step. The test may tell it to make faults."""
 
     settings: Settings
@@ -124,10 +124,10 @@ class Writer:
 
 
 @pytest.fixture
-async def writer(settings: Settings) -> AsyncIterator[Writer]:
+async def writer(settings: Settings) -> AsyncIterator[HistoryWriter]:
     options = {"bootstrap_servers": settings.bootstrap_servers, "max_batch_size": 1 << 20}
     async with AIOKafkaProducer(**options, transactional_id=settings.input_topic) as producer:
-        yield Writer(settings, producer)
+        yield HistoryWriter(settings, producer)
 
 
 async def source(settings: Settings) -> list[Any]:
@@ -152,7 +152,7 @@ def _by_partition(records: Iterable[Any]) -> dict[int, list[Any]]:
     return pieces
 
 
-async def written(settings: Settings, writer: Writer, events: int = 200) -> Verification:
+async def written(settings: Settings, writer: HistoryWriter, events: int = 200) -> Verification:
     """Send events, fold them in a few transactions and an aborted one, and verify."""
     await send(settings, events)
     records = await source(settings)
@@ -163,7 +163,7 @@ async def written(settings: Settings, writer: Writer, events: int = 200) -> Veri
     return await audit.verify(settings)
 
 
-async def test_a_good_history_holds(settings: Settings, writer: Writer) -> None:
+async def test_a_good_history_holds(settings: Settings, writer: HistoryWriter) -> None:
     """With an aborted transaction, duplicates and rejected events, everything is compared and nothing is wrong."""
     result = await written(settings, writer)
     assert ({}, 0, 0) == (result.anomaly_counts, result.exit_code, result.lag)
@@ -173,7 +173,7 @@ async def test_a_good_history_holds(settings: Settings, writer: Writer) -> None:
     assert 0 == figures.pop("served") < min(figures.values())
 
 
-async def test_what_is_not_folded_yet_is_lag(settings: Settings, writer: Writer) -> None:
+async def test_what_is_not_folded_yet_is_lag(settings: Settings, writer: HistoryWriter) -> None:
     """Events that are not processed yet are counted as lag, and are no anomaly."""
     await send(settings, 100)
     nothing = await audit.verify(settings)
@@ -184,7 +184,7 @@ async def test_what_is_not_folded_yet_is_lag(settings: Settings, writer: Writer)
     assert ({}, 40, 60) == (half.anomaly_counts, half.lag, half.figures["records"])
 
 
-async def test_a_live_system_holds(settings: Settings, writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_live_system_holds(settings: Settings, writer: HistoryWriter, monkeypatch: pytest.MonkeyPatch) -> None:
     """`verify` reads the changelog, then the outputs. A commit in between gives no missing or unexpected output."""
     await send(settings, 200)
     records = await source(settings)
@@ -214,7 +214,7 @@ async def test_a_live_system_holds(settings: Settings, writer: Writer, monkeypat
     ],
 )
 async def test_a_broken_history_is_violated(
-    settings: Settings, writer: Writer, change: dict[str, Any], kinds: set[str]
+    settings: Settings, writer: HistoryWriter, change: dict[str, Any], kinds: set[str]
 ) -> None:
     """Each kind of fault is found and named, with exit code 1."""
     result = await written(settings, replace(writer, **change))
@@ -222,7 +222,7 @@ async def test_a_broken_history_is_violated(
     assert (kinds, 1) == (found - {"sequence_gap"}, result.exit_code)
 
 
-async def test_an_effect_without_state_is_unexpected(settings: Settings, writer: Writer) -> None:
+async def test_an_effect_without_state_is_unexpected(settings: Settings, writer: HistoryWriter) -> None:
     """An output that was written without its META is unexpected."""
     await send(settings, 50)
     records = await source(settings)
@@ -234,7 +234,7 @@ async def test_an_effect_without_state_is_unexpected(settings: Settings, writer:
     assert {"unexpected_output"} == set(result.anomaly_counts) - {"sequence_gap"}
 
 
-async def test_trimmed_history_cannot_be_verified(settings: Settings, writer: Writer) -> None:
+async def test_trimmed_history_cannot_be_verified(settings: Settings, writer: HistoryWriter) -> None:
     """If source records are deleted, `verify` gives no verdict; exit code 2."""
     await written(settings, writer)
     async with admin_client(settings) as admin:
@@ -244,7 +244,7 @@ async def test_trimmed_history_cannot_be_verified(settings: Settings, writer: Wr
     assert 2 == refused.value.exit_code
 
 
-async def test_other_fold_settings_cannot_be_verified(settings: Settings, writer: Writer) -> None:
+async def test_other_fold_settings_cannot_be_verified(settings: Settings, writer: HistoryWriter) -> None:
     """If the state was made with another deduplication window, `verify` gives no verdict."""
     await written(settings, writer)
     with pytest.raises(CannotVerify, match="deduplication_window=5"):
@@ -252,7 +252,7 @@ async def test_other_fold_settings_cannot_be_verified(settings: Settings, writer
 
 
 async def test_an_open_transaction_is_waited_for_and_named(
-    settings: Settings, writer: Writer, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, writer: HistoryWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Records of an open transaction count neither as written nor as missing, so `verify` waits, then names it."""
     monkeypatch.setattr("portfolio_stream.audit.reader.PATIENCE_SECONDS", 0.2)

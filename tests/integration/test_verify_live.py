@@ -12,7 +12,7 @@ from portfolio_stream.audit.result import Verification
 from portfolio_stream.audit.verify import verify
 from tests.integration.auditor import following
 from tests.integration.histories import Load, read, wait_for_no_lag
-from tests.integration.workers import Stage, Worker, until
+from tests.integration.workers import Worker, WorkersStage, until
 
 EVENTS, RATE = 32_000, 2_000
 CATCH_UP_SECONDS = 20.0
@@ -22,7 +22,7 @@ def address(worker: Worker) -> str:
     return f"http://127.0.0.1:{worker.environment['PORTFOLIO_WEB_PORT']}"
 
 
-async def test_a_live_system_gives_no_false_alarm(stage: Stage) -> None:
+async def test_a_live_system_gives_no_false_alarm(stage: WorkersStage) -> None:
     """Every pass holds: under load, after kill -9 of workers, across a restart of the broker, and at rest."""
     load = Load.of(stage.settings, EVENTS, RATE, seed=5, duplicates=0.03, invalid=0.03)
     workers = await stage.started("w1", "w2")
@@ -65,7 +65,7 @@ async def test_a_live_system_gives_no_false_alarm(stage: Stage) -> None:
     assert result.figures["served"] == result.figures["keys"] > 40_000
 
 
-async def test_follow_catches_a_duplicate_and_foreign_records(stage: Stage) -> None:
+async def test_follow_catches_a_duplicate_and_foreign_records(stage: WorkersStage) -> None:
     """Each fault is found under load. The first one ends the command with exit code 1, unless --keep-going is given."""
     settings, folder = stage.settings, stage.folder
     load = Load.of(settings, 15_000, 1_500)

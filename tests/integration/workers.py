@@ -1,7 +1,7 @@
 """Real workers as child processes on a cluster of their own, for tests that kill them.
 
-Here the group and the changelog always have the same names, so each history needs a cluster of its own. A `Stage` is
-one cluster with its topics and workers. All of it ends with the test.
+Here the group and the changelog always have the same names, so each history needs a cluster of its own. A
+`WorkersStage` is one cluster with its topics and workers. All of it ends with the test.
 """
 
 import asyncio
@@ -126,7 +126,7 @@ class Worker:
 
 
 @dataclass
-class Stage:
+class WorkersStage:
     cluster: Cluster
     settings: Settings
     folder: Path
@@ -175,10 +175,12 @@ async def make_topics(settings: Settings) -> None:
 
 
 @contextmanager
-def new_stage(folder: Path, brokers: int = 1, lock: Path = LOCK) -> Iterator[Stage]:
+def new_stage(folder: Path, brokers: int = 1, lock: Path = LOCK) -> Iterator[WorkersStage]:
     """Start a fresh cluster with the contract's topics on all of its brokers. No worker is started."""
     with Cluster(folder / "broker", free_port(brokers), brokers, lock=lock) as cluster:
-        made = Stage(cluster, Settings(bootstrap_servers=cluster.bootstrap_servers, replication_factor=brokers), folder)
+        made = WorkersStage(
+            cluster, Settings(bootstrap_servers=cluster.bootstrap_servers, replication_factor=brokers), folder
+        )
         asyncio.run(make_topics(made.settings))
         try:
             yield made
@@ -187,7 +189,7 @@ def new_stage(folder: Path, brokers: int = 1, lock: Path = LOCK) -> Iterator[Sta
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
+def stage(tmp_path: Path) -> Iterator[WorkersStage]:
     with new_stage(tmp_path) as made:
         yield made
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, NamedTuple
 
-from tests.proxy.frames import Api, Reply, Request
+from tests.proxy.frames import Api, ReplyFrame, Request
 
 
 class Address(NamedTuple):
@@ -21,7 +21,7 @@ NAME_BROKERS = frozenset((Api.METADATA, Api.FIND_COORDINATOR, Api.DESCRIBE_CLUST
 NAME_LEADERS = {Api.PRODUCE: 10, Api.FETCH: 16}
 
 
-def redirected(reply: Reply, request: Request, addresses: Mapping[Address, Address]) -> bytes:
+def redirected(reply: ReplyFrame, request: Request, addresses: Mapping[Address, Address]) -> bytes:
     """The reply's frame, with every broker's address replaced by the proxy's."""
     if request.api_key not in NAME_BROKERS and not _may_name_leaders(reply, request, addresses):
         return reply.frame
@@ -29,7 +29,7 @@ def redirected(reply: Reply, request: Request, addresses: Mapping[Address, Addre
     return reply.frame if found is reply.body else reply.with_body(found)
 
 
-def _may_name_leaders(reply: Reply, request: Request, addresses: Mapping[Address, Address]) -> bool:
+def _may_name_leaders(reply: ReplyFrame, request: Request, addresses: Mapping[Address, Address]) -> bool:
     since = NAME_LEADERS.get(request.api_key)
     if since is None or request.version < since:
         return False

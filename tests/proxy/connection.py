@@ -15,8 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from tests.proxy.addresses import Address, redirected
-from tests.proxy.frames import Reply, Request, correlation_id
-from tests.proxy.rules import Exchange, Rule, Verdict
+from tests.proxy.frames import ReplyFrame, Request, correlation_id
+from tests.proxy.rules import Exchange, FrameVerdict, Rule
 
 LAST_ANSWER_SECONDS = 60.0  # to a client that is gone; a Produce with acks=0 has none
 FRAMES_AHEAD = 16  # bounded memory: what is not carried yet stays with its sender
@@ -29,7 +29,7 @@ Frames = asyncio.Queue[Frame | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class ProxyLink:
     """One direction of the network. Frames of a connection follow each other, so each waits for itself."""
 
     latency_seconds: float = 0.0
@@ -48,11 +48,11 @@ class Network:
 
     addresses: Mapping[Address, Address]
     rules: tuple[Rule, ...] = ()
-    requests: Link = Link()
-    replies: Link = Link()
+    requests: ProxyLink = ProxyLink()
+    replies: ProxyLink = ProxyLink()
 
 
-class Connection:
+class ProxiedConnection:
     def __init__(
         self,
         network: Network,
@@ -103,7 +103,7 @@ class Connection:
             rules = tuple(rule for rule in self._network.rules if rule.fits(request))
             exchange = self._unanswered[request.correlation_id] = Exchange(request, rules, self._client_gone)
             for rule in rules:
-                if await rule.on_request(exchange) is Verdict.CUT:
+                if await rule.on_request(exchange) is FrameVerdict.CUT:
                     return
             await self._flowing.wait()
             if not await _write(self._broker, request.frame):
@@ -119,10 +119,10 @@ class Connection:
             content = frame[1]
             exchange = self._unanswered.get(correlation_id(content))
             if exchange is not None:
-                reply = Reply(content, exchange.request)
+                reply = ReplyFrame(content, exchange.request)
                 exchange.answered.set_result(reply)
                 for rule in exchange.rules:
-                    if await rule.on_reply(exchange) is Verdict.CUT:
+                    if await rule.on_reply(exchange) is FrameVerdict.CUT:
                         return
                 content = redirected(reply, exchange.request, self._network.addresses)
                 del self._unanswered[exchange.request.correlation_id]

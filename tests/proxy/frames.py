@@ -55,7 +55,7 @@ class Request:
         return f"{name} v{self.version} of {self.client_id} to node {self.node}"
 
 
-class Reply:
+class ReplyFrame:
     """What the broker answered."""
 
     def __init__(self, frame: bytes, request: Request) -> None:

@@ -26,8 +26,8 @@ from typing import Any, Self
 from portfolio_stream.broker.cluster import Cluster
 from portfolio_stream.broker.probe import free_port
 from tests.proxy.addresses import Address
-from tests.proxy.connection import BUFFER_BYTES, Connection, Link, Network
-from tests.proxy.rules import Match, Rule, Side, Trap
+from tests.proxy.connection import BUFFER_BYTES, Network, ProxiedConnection, ProxyLink
+from tests.proxy.rules import Match, ProxySide, Rule, Trap
 
 HOST = "127.0.0.1"
 STOP_SECONDS = 10.0
@@ -86,7 +86,7 @@ class Proxy:
     # -- faults
 
     @contextmanager
-    def trap(self, match: Match, side: Side = Side.REQUEST, occurrence: int = 1) -> Iterator[Trap]:
+    def trap(self, match: Match, side: ProxySide = ProxySide.REQUEST, occurrence: int = 1) -> Iterator[Trap]:
         """Stops the n-th exchange from now on that fits; in the end it lets go of what is caught."""
         trap = Trap(match, side, occurrence)
         with self.rule(trap):
@@ -115,7 +115,7 @@ class Proxy:
     async def heal(self, node: int | None = None) -> None:
         await self._run(self._heal(self._chosen(node)))
 
-    async def slow(self, requests: Link = Link(), replies: Link = Link()) -> None:  # noqa: B008  frozen
+    async def slow(self, requests: ProxyLink = ProxyLink(), replies: ProxyLink = ProxyLink()) -> None:  # noqa: B008  frozen
         """From now on, until the next call; without arguments as fast as can be."""
         self._network.requests, self._network.replies = requests, replies
 
@@ -158,7 +158,7 @@ class Proxy:
         try:
             broker = await self._reached(port.broker)
             if broker is not None:
-                await Connection(self._network, port.node, port.flowing, (reader, writer), broker).run()
+                await ProxiedConnection(self._network, port.node, port.flowing, (reader, writer), broker).run()
         finally:
             writer.transport.abort()
 

@@ -13,19 +13,19 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
 
-from tests.proxy.frames import Reply, Request
+from tests.proxy.frames import ReplyFrame, Request
 
 T = TypeVar("T")
 
 CAUGHT_SECONDS = 30.0
 
 
-class Verdict(Enum):
+class FrameVerdict(Enum):
     PASS = "goes on"
     CUT = "the connection ends"
 
 
-class Side(Enum):
+class ProxySide(Enum):
     REQUEST = "before the broker sees it"
     REPLY = "after the broker answered, before the client sees it"
 
@@ -40,7 +40,7 @@ class Exchange:
         #: done when the client has closed its side
         self.client_gone = client_gone
         #: done when the broker has answered; cancelled if its connection ended before
-        self.answered: Future[Reply] = Future()
+        self.answered: Future[ReplyFrame] = Future()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +68,11 @@ class Rule:
     def fits(self, request: Request) -> bool:
         return True
 
-    async def on_request(self, exchange: Exchange) -> Verdict:
-        return Verdict.PASS
+    async def on_request(self, exchange: Exchange) -> FrameVerdict:
+        return FrameVerdict.PASS
 
-    async def on_reply(self, exchange: Exchange) -> Verdict:
-        return Verdict.PASS
+    async def on_reply(self, exchange: Exchange) -> FrameVerdict:
+        return FrameVerdict.PASS
 
 
 class Cut(Rule):
@@ -84,8 +84,8 @@ class Cut(Rule):
     def fits(self, request: Request) -> bool:
         return self._match.fits(request)
 
-    async def on_request(self, exchange: Exchange) -> Verdict:
-        return Verdict.CUT
+    async def on_request(self, exchange: Exchange) -> FrameVerdict:
+        return FrameVerdict.CUT
 
 
 class Caught:
@@ -93,7 +93,7 @@ class Caught:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        self._verdict: Future[Verdict] = Future()
+        self._verdict: Future[FrameVerdict] = Future()
 
     @property
     def request(self) -> Request:
@@ -101,11 +101,11 @@ class Caught:
 
     def forward(self) -> None:
         """It goes on, however late."""
-        self._decide(Verdict.PASS)
+        self._decide(FrameVerdict.PASS)
 
     def cut(self) -> None:
         """It goes no further, and its connection ends."""
-        self._decide(Verdict.CUT)
+        self._decide(FrameVerdict.CUT)
 
     async def client_gone(self, seconds: float = CAUGHT_SECONDS) -> None:
         """The client gave up and closed its connection."""
@@ -115,10 +115,10 @@ class Caught:
         """What the broker answered, as kio's entity, whether or not the client sees it."""
         return (await waited(self._exchange.answered, seconds)).body
 
-    async def verdict(self) -> Verdict:
+    async def verdict(self) -> FrameVerdict:
         return await asyncio.wrap_future(self._verdict)
 
-    def _decide(self, verdict: Verdict) -> None:
+    def _decide(self, verdict: FrameVerdict) -> None:
         if not self._verdict.done():  # its connection may have ended
             self._verdict.set_result(verdict)
 
@@ -126,7 +126,7 @@ class Caught:
 class Trap(Rule):
     """Stops the n-th exchange that fits, once."""
 
-    def __init__(self, match: Match, side: Side, occurrence: int) -> None:
+    def __init__(self, match: Match, side: ProxySide, occurrence: int) -> None:
         self._match = match
         self._side = side
         self._left = occurrence
@@ -139,17 +139,17 @@ class Trap(Rule):
             return self._left == 0
         return False
 
-    async def on_request(self, exchange: Exchange) -> Verdict:
-        return await self._stop(exchange) if self._side is Side.REQUEST else Verdict.PASS
+    async def on_request(self, exchange: Exchange) -> FrameVerdict:
+        return await self._stop(exchange) if self._side is ProxySide.REQUEST else FrameVerdict.PASS
 
-    async def on_reply(self, exchange: Exchange) -> Verdict:
-        return await self._stop(exchange) if self._side is Side.REPLY else Verdict.PASS
+    async def on_reply(self, exchange: Exchange) -> FrameVerdict:
+        return await self._stop(exchange) if self._side is ProxySide.REPLY else FrameVerdict.PASS
 
-    async def _stop(self, exchange: Exchange) -> Verdict:
+    async def _stop(self, exchange: Exchange) -> FrameVerdict:
         caught = Caught(exchange)
         with self._lock:
             if self._caught.cancelled():
-                return Verdict.PASS
+                return FrameVerdict.PASS
             self._caught.set_result(caught)
         return await caught.verdict()
 

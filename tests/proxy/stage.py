@@ -4,12 +4,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.integration.workers import Stage, Worker
+from tests.integration.workers import Worker, WorkersStage
 from tests.proxy.proxy import Proxy
 
 
 @dataclass
-class NetworkedStage(Stage):
+class NetworkedStage(WorkersStage):
     stack: ExitStack = field(default_factory=ExitStack)
     #: by worker
     networks: dict[str, Proxy] = field(default_factory=dict)

@@ -19,7 +19,7 @@ from kio.schema.errors import ErrorCode as E
 
 from portfolio_stream.exactly_once.beat_content import Owes
 from portfolio_stream.exactly_once.database import Item
-from portfolio_stream.exactly_once.membership_life import Event
+from portfolio_stream.exactly_once.membership_life import MembershipEvent
 from portfolio_stream.exactly_once.protocol import Action, StaleEpoch, TransactionState, TransactionStep, after
 from portfolio_stream.exactly_once.slices import cut
 from portfolio_stream.exactly_once.store import StoredView
@@ -385,8 +385,8 @@ MUTATIONS = (
     Mutation(  # it was there once: the simulation found it
         "a target whose answer was lost is not asked for again",
         [
-            Row(f"{ENGINE}beat_content", "OWES", (Event.FAILED,), Owes.SAME),
-            Row(f"{ENGINE}beat_content", "OWES", (Event.UNANSWERED,), Owes.SAME),
+            Row(f"{ENGINE}beat_content", "OWES", (MembershipEvent.FAILED,), Owes.SAME),
+            Row(f"{ENGINE}beat_content", "OWES", (MembershipEvent.UNANSWERED,), Owes.SAME),
             Number(f"{ENGINE}beat_content", "ANNOUNCE_SECONDS", math.inf),
         ],
     ),

@@ -24,7 +24,7 @@ from portfolio_stream.kafka.wire import Coordinators, Lane, call, schema
 from portfolio_stream.load.events import Mixture
 from tests.integration.producer_epochs import member_of, worker_id
 from tests.integration.workers import Worker, until
-from tests.proxy.rules import Caught, Side
+from tests.proxy.rules import Caught, ProxySide
 from tests.sweep.points import LEAVING, Driver, Fate, Point, Variant
 from tests.sweep.stage import StruckStage
 
@@ -131,7 +131,7 @@ class _Strike:
     async def _caught(self) -> AsyncIterator[Callable[[], Awaitable[None]]]:
         """On the wire."""
         assert self.point.match is not None
-        side = Side.REQUEST if self.variant in (Variant.BEFORE, Variant.LATE) else Side.REPLY
+        side = ProxySide.REQUEST if self.variant in (Variant.BEFORE, Variant.LATE) else ProxySide.REPLY
         network = self.stage.networks[self.victim.name]
         with network.trap(self.point.match, side, self.occurrence) as trap:
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from portfolio_stream.audit.anomaly import Anomaly
+from portfolio_stream.audit.anomaly import HistoryAnomaly
 from portfolio_stream.audit.history import DECISION_KEY, Effect
 from portfolio_stream.audit.replay import SourceReplay
 from tables.activity import ACTIVITY
@@ -80,7 +80,7 @@ def decision_key(source: int) -> bytes:
     return DECISION_KEY + source.to_bytes(8, "big")
 
 
-def kinds(anomalies: Iterable[Anomaly]) -> set[str]:
+def kinds(anomalies: Iterable[HistoryAnomaly]) -> set[str]:
     """And none of them tells a secret."""
     named = list(anomalies)
     shown = "".join(map(str, named))

@@ -29,7 +29,7 @@ GROUP_OFFSET = "the group's offset"
 
 
 @dataclass
-class Log:
+class AuditedLog:
     records: list[Any] = field(default_factory=list)
     high_watermark: int = 0
     last_stable: int = 0
@@ -52,12 +52,12 @@ class Log:
         self.records = [r for r in self.records if r.offset >= self.last_stable or newest[r.key] is r]
 
 
-class World:
+class AuditWorld:
     """Stands for the Reader and the admin client of an audit, too."""
 
     def __init__(self, seed: int, events: int) -> None:
         self.random = Random(seed)
-        self.logs = {topic: Log() for topic in ("in", *WRITTEN)}
+        self.logs = {topic: AuditedLog() for topic in ("in", *WRITTEN)}
         self.committed: int | None = None
         #: the worker's state: what it folded, and what it serves
         self.replay = SourceReplay(0, 1, "in", SETTINGS.deduplication_window)

@@ -94,7 +94,7 @@ class Minutes:
 
 
 @dataclass
-class Account:
+class OracleAccount:
     """One portfolio. `apply` gives the output's `position` and `cash` members, or the code of a rejection."""
 
     sequence: int = 0

@@ -13,7 +13,7 @@ from portfolio_stream.audit.replay import SourceReplay
 from portfolio_stream.domain.activity import latest_in_time
 from portfolio_stream.exactly_once.memory import MemoryPartition, MemoryRecord
 from tables.activity import ACTIVITY
-from tests.unit.oracle import Account
+from tests.unit.oracle import OracleAccount
 from tests.unit.strategies import events, to_bytes
 
 DAY = 24 * 60
@@ -198,7 +198,7 @@ histories = st.lists(st.tuples(events, moments, clocks), max_size=25)
 @given(histories, st.integers(1, 9), st.booleans())
 def test_agent_and_auditor_agree_with_the_oracle(history: list[Any], size: int, restarts: bool) -> None:
     """Any history, cut into any slices, gives the windows that the contract's text gives, and the same rejections."""
-    fold, account, replay = Fold(), Account(), SourceReplay(0, 1, "in", 10_000)
+    fold, account, replay = Fold(), OracleAccount(), SourceReplay(0, 1, "in", 10_000)
     records, expected = [], Counter[str]()
     for event, at, clock in history:
         event |= {"occurred_at": at.isoformat(timespec="milliseconds")}

@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 
 from portfolio_stream.audit.anomalies import EFFECT_CHECKS
-from portfolio_stream.audit.anomaly import Anomaly
+from portfolio_stream.audit.anomaly import HistoryAnomaly
 from portfolio_stream.audit.history import Comparison, Effect, Noun, read_dead_letter, read_output
 from portfolio_stream.audit.matching import Matching
 from tests.unit.audit_histories import changed, kinds, record, replayed, written
 
-Change = dict[str, Any]
+EffectChange = dict[str, Any]
 
 
-def effect_anomalies(noun: Noun, expected: dict[int, Effect], found: list[Effect]) -> list[Anomaly]:
+def effect_anomalies(noun: Noun, expected: dict[int, Effect], found: list[Effect]) -> list[HistoryAnomaly]:
     """Of the whole history at once; read in pieces it must have the same."""
     comparison = Comparison(noun=noun, topic="out", partition=0, expected=expected, found=found)
     anomalies = [anomaly for check in EFFECT_CHECKS for anomaly in check(comparison)]
@@ -23,12 +23,12 @@ def effect_anomalies(noun: Noun, expected: dict[int, Effect], found: list[Effect
     return anomalies
 
 
-def in_pieces(noun: Noun, expected: dict[int, Effect], found: list[Effect], piece: int) -> list[Anomaly]:
+def in_pieces(noun: Noun, expected: dict[int, Effect], found: list[Effect], piece: int) -> list[HistoryAnomaly]:
     """What is found comes in pieces, and each is judged at once."""
     matching = Matching(noun, "out", 0, lambda record: record.effect)  # type: ignore[no-any-return]
     matching.expect(expected.values())
     good = written(expected)
-    anomalies: list[Anomaly] = []
+    anomalies: list[HistoryAnomaly] = []
     for start in range(0, len(found), max(1, piece)):
         matching.feed([as_record(effect, effect in good) for effect in found[start : start + piece]])
         anomalies += matching.judge(100, is_complete=False)
@@ -43,7 +43,7 @@ def as_record(effect: Effect, is_good: bool) -> Any:
     )
 
 
-def places(anomalies: list[Anomaly]) -> Counter[tuple[str, int | None, int | None]]:
+def places(anomalies: list[HistoryAnomaly]) -> Counter[tuple[str, int | None, int | None]]:
     return Counter((anomaly.kind, anomaly.offset, anomaly.source_offset) for anomaly in anomalies)
 
 
@@ -77,7 +77,7 @@ def test_a_good_history_has_no_anomaly(noun: Noun) -> None:
         ("unexpected", {"source": -1, "source_partition": -1}),
     ],
 )
-def test_a_changed_record_is_named(noun: Noun, kind: str, change: Change) -> None:
+def test_a_changed_record_is_named(noun: Noun, kind: str, change: EffectChange) -> None:
     """The last record of a good history, changed in one thing."""
     expected = replayed().outputs if noun == "output" else replayed().dead_letters
     found = written(expected)

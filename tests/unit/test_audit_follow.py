@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from portfolio_stream import cli
 from portfolio_stream.audit import follow as following
-from portfolio_stream.audit.anomaly import Anomaly
+from portfolio_stream.audit.anomaly import HistoryAnomaly
 from portfolio_stream.audit.board import Board
 from portfolio_stream.audit.follow import FollowPlan, follow
 from portfolio_stream.audit.partition import PartitionAudit
@@ -23,7 +23,7 @@ from portfolio_stream.audit.server import serving
 from portfolio_stream.broker.probe import free_port
 from portfolio_stream.errors import CannotVerify, PortInUse, WebTokenMissing
 from portfolio_stream.settings import Settings
-from tests.unit.audit_world import World
+from tests.unit.audit_world import AuditWorld
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "verify.md"
 ROW = re.compile(r"^\| `(portfolio_stream_audit_\w+)` \| (\w+) \|([^|]*)\| [^|]+ \|$", re.MULTILINE)
@@ -31,7 +31,7 @@ TOKEN = "a-long-random-secret"
 
 
 async def run(
-    world: World, monkeypatch: pytest.MonkeyPatch, *, keep_going: bool, until: Callable[[Board], bool]
+    world: AuditWorld, monkeypatch: pytest.MonkeyPatch, *, keep_going: bool, until: Callable[[Board], bool]
 ) -> tuple[Board, list[str], bool]:
     """Pass after pass on a system that moves; the verdicts, and whether it ended by itself."""
 
@@ -53,14 +53,14 @@ async def run(
     return board, verdicts, not auditing.cancelled()
 
 
-def drained(world: World) -> Callable[[Board], bool]:
+def drained(world: AuditWorld) -> Callable[[Board], bool]:
     """Everything is sent, folded and compared."""
     return lambda board: not world.tick() and board.figures["records"] == 120
 
 
 async def test_a_good_system_holds_pass_after_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """From the first pass to the last record."""
-    world = World(3, 120)
+    world = AuditWorld(3, 120)
     board, verdicts, has_ended = await run(world, monkeypatch, keep_going=False, until=drained(world))
     assert ({"holds"}, False, 0, 0) == (set(verdicts), has_ended, board.lag, board.exit_code)
     assert board.passes > 5
@@ -69,7 +69,7 @@ async def test_a_good_system_holds_pass_after_pass(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("keep_going", [False, True])
 async def test_a_violation_ends_it_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch, keep_going: bool) -> None:
     """And is never taken back."""
-    world = World(3, 120)
+    world = AuditWorld(3, 120)
     world.change = lambda topic, key, value: [(key, value)] * (2 if topic == "out" and len(world.served) == 4 else 1)
     board, verdicts, has_ended = await run(world, monkeypatch, keep_going=keep_going, until=drained(world))
     assert (not keep_going, "violated", 1) == (has_ended, board.verdict, board.exit_code)
@@ -81,7 +81,7 @@ async def test_a_violation_ends_it_unless_told_otherwise(monkeypatch: pytest.Mon
 
 async def test_a_broker_that_is_away_makes_it_unverifiable_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     """The next pass that succeeds goes on where the failed one stopped."""
-    world = World(3, 120)
+    world = AuditWorld(3, 120)
     stable_end, away = world.stable_end, iter([False] * 7 + [True] * 5)
 
     async def sometimes(topic: str, partition: int) -> int:
@@ -97,14 +97,14 @@ async def test_a_broker_that_is_away_makes_it_unverifiable_for_a_while(monkeypat
 
 async def test_what_cannot_pass_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """State of another fold version: waiting does not help."""
-    world = World(3, 120)
+    world = AuditWorld(3, 120)
     monkeypatch.setattr("tests.unit.audit_world.SETTINGS", Settings(deduplication_window=6))
     with pytest.raises(CannotVerify, match="deduplication_window=6"):
         world.finish()
         await world_follow(world, monkeypatch)
 
 
-async def world_follow(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def world_follow(world: AuditWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     @asynccontextmanager
     async def one_partition(_: Settings) -> AsyncIterator[list[PartitionAudit]]:
         reader: Any = world
@@ -129,8 +129,10 @@ async def told(board: Board, path: str, settings: Settings | None = None, **head
 
 def violated() -> Board:
     board = Board(updated=1_795_410_300.25)
-    anomaly = Anomaly(kind="missing_output", topic="out", partition=3, source_offset=7, expected="one", found="none")
-    board.note(World(1, 1).audit().result, [anomaly, anomaly])
+    anomaly = HistoryAnomaly(
+        kind="missing_output", topic="out", partition=3, source_offset=7, expected="one", found="none"
+    )
+    board.note(AuditWorld(1, 1).audit().result, [anomaly, anomaly])
     return board
 
 

@@ -14,7 +14,7 @@ def line(artifact: str, content: bytes) -> str:
     return f"org.example.group:{artifact}:1.0 {hashlib.sha256(content).hexdigest()} {len(content)}"
 
 
-class World:
+class JarsWorld:
     """A Maven repository, a lock and a cache in one temporary folder: no network, the real fetch."""
 
     def __init__(self, folder: Path) -> None:
@@ -42,8 +42,8 @@ WHOLE = {"first-1.0.jar": b"one jar", "second-1.0.jar": b"another jar"}
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def world(tmp_path: Path) -> JarsWorld:
+    return JarsWorld(tmp_path)
 
 
 def test_a_line_of_the_lock_says_where_a_repository_keeps_the_jar() -> None:
@@ -74,20 +74,20 @@ def test_the_committed_lock_names_no_address() -> None:
     assert "//" not in jars.LOCK.read_text(encoding="ascii")
 
 
-def test_missing_jars_are_fetched(world: World) -> None:
+def test_missing_jars_are_fetched(world: JarsWorld) -> None:
     """After the first call the folder holds exactly what the lock names."""
     assert world.cache == world.provide()
     assert world.cached() == WHOLE
 
 
-def test_the_second_time_needs_no_repository(world: World) -> None:
+def test_the_second_time_needs_no_repository(world: JarsWorld) -> None:
     """A whole cache works offline."""
     world.provide()
     world.environment["MAVEN_MIRROR"] = "file:///nowhere"
     assert world.cache == world.provide()
 
 
-def test_only_a_damaged_jar_is_fetched_again(world: World) -> None:
+def test_only_a_damaged_jar_is_fetched_again(world: JarsWorld) -> None:
     """A truncated jar is noticed by its size; the others are not touched."""
     world.provide()
     kept = (world.cache / "first-1.0.jar").stat().st_mtime_ns
@@ -97,7 +97,7 @@ def test_only_a_damaged_jar_is_fetched_again(world: World) -> None:
     assert kept == (world.cache / "first-1.0.jar").stat().st_mtime_ns
 
 
-def test_a_jar_that_an_older_lock_left_is_removed(world: World) -> None:
+def test_a_jar_that_an_older_lock_left_is_removed(world: JarsWorld) -> None:
     """Everything in the folder is on the class path."""
     world.cache.mkdir(parents=True)
     (world.cache / "old-0.9.jar").write_bytes(b"old")
@@ -106,7 +106,7 @@ def test_a_jar_that_an_older_lock_left_is_removed(world: World) -> None:
 
 
 @pytest.mark.parametrize("content", [b"evil jar of other size", b"0ne jar"], ids=["size", "checksum"])
-def test_a_jar_that_is_not_the_locked_one_is_refused(world: World, content: bytes) -> None:
+def test_a_jar_that_is_not_the_locked_one_is_refused(world: JarsWorld, content: bytes) -> None:
     """It never gets its name in the cache, and nothing else is left behind."""
     world.publish(jars.read_lock(world.lock)[0], content)
     with pytest.raises(BrokerJarMismatch, match=r"first-1\.0\.jar"):
@@ -115,7 +115,7 @@ def test_a_jar_that_is_not_the_locked_one_is_refused(world: World, content: byte
     assert list(world.cache.glob(".*.part")) == []
 
 
-def test_without_a_repository_the_error_says_what_to_do(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_repository_the_error_says_what_to_do(world: JarsWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     """One line, with the jar, the reason and the variable; no address, which may hold a password."""
     monkeypatch.setattr(jars, "RETRY_SECONDS", 0.0)
     world.environment["MAVEN_MIRROR"] = "http://user:secret@127.0.0.1:1/maven"
@@ -126,14 +126,14 @@ def test_without_a_repository_the_error_says_what_to_do(world: World, monkeypatc
     assert "\n" not in str(caught.value)
 
 
-def test_a_cache_that_cannot_be_made_is_named(world: World, tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_made_is_named(world: JarsWorld, tmp_path: Path) -> None:
     """A file stands where the folder would be."""
     (tmp_path / "cache").write_bytes(b"")
     with pytest.raises(BrokerCacheUnusable, match="XDG_CACHE_HOME"):
         world.provide()
 
 
-def test_progress_tells_jars_and_megabytes(world: World) -> None:
+def test_progress_tells_jars_and_megabytes(world: JarsWorld) -> None:
     """One sentence for each jar, in the caller's thread."""
     told: list[str] = []
     jars.provide(world.environment, told.append, world.lock)

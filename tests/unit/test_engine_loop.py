@@ -47,7 +47,7 @@ NUMBERS: TableDefinition[int] = TableDefinition(
 )
 
 
-class Reader:
+class FakeReader:
     """Which partitions are read, and from where."""
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class Reader:
     def wake(self) -> None: ...
 
 
-class Member:
+class FakeMember:
     def __init__(self) -> None:
         self.session, self.epoch = 0, 1
         self.target = frozenset({0, 1})
@@ -88,7 +88,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     name = MemberName("m", Naming(), lambda naming: None)
     identity = Identity(member_id="m", name=name, instance_id="w", folder=tmp_path, lock=-1)
     made = Engine(configuration, NOWHERE, identity, store, [NUMBERS])
-    made._reader, made.membership = Reader(), Member()  # type: ignore[assignment]
+    made._reader, made.membership = FakeReader(), FakeMember()  # type: ignore[assignment]
     made.source = Source(name="in", topic_id=UUID(int=5), partitions=2)
     made.partition_count = 2
     made._commits = Commits(
@@ -373,7 +373,7 @@ async def test_a_recovery_takes_over_what_another_has_not_decided(engine: Engine
     """Partitions come one after the other, as others give them back: the later ones wait for no replay of the first."""
     asked: list[tuple[set[int], set[int]]] = []
 
-    class Waits(RecoversAt):
+    class WaitsForever(RecoversAt):
         async def recover(self, partitions: Iterable[int], taken_over: Iterable[int] = ()) -> AsyncIterator[Ready]:
             asked.append((set(partitions), set(taken_over)))
             if len(asked) == 1:
@@ -382,7 +382,7 @@ async def test_a_recovery_takes_over_what_another_has_not_decided(engine: Engine
             async for ready in super().recover(partitions):
                 yield ready
 
-    engine._recovery = Waits(10)  # type: ignore[assignment]
+    engine._recovery = WaitsForever(10)  # type: ignore[assignment]
     engine.partitions.running.clear()
     engine._recover((0, 1))
     await asyncio.sleep(0)

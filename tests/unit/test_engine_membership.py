@@ -18,7 +18,7 @@ from portfolio_stream.exactly_once import membership as module
 from portfolio_stream.exactly_once.beat_content import ANNOUNCE_SECONDS
 from portfolio_stream.exactly_once.member_name import MemberName, Naming
 from portfolio_stream.exactly_once.membership import Membership
-from portfolio_stream.exactly_once.membership_life import State
+from portfolio_stream.exactly_once.membership_life import MembershipState
 
 TOPIC_ID = UUID(int=5)
 
@@ -197,7 +197,7 @@ async def test_an_expelled_worker_that_stops_says_no_goodbye(member: Membership,
     beats = len(coordinator.beats)
     await member.leave()
     await member.beat()
-    assert beats == len(coordinator.beats) and State.GONE is member.state
+    assert beats == len(coordinator.beats) and MembershipState.GONE is member.state
 
 
 async def test_a_superseded_worker_sends_nothing(member: Membership, coordinator: Coordinator) -> None:
@@ -208,7 +208,7 @@ async def test_a_superseded_worker_sends_nothing(member: Membership, coordinator
     assert not member.is_fresh
     await member.beat()
     await member.leave()
-    assert beats == len(coordinator.beats) and State.GONE is member.state
+    assert beats == len(coordinator.beats) and MembershipState.GONE is member.state
 
 
 async def test_an_answer_to_a_worker_that_was_superseded_meanwhile_changes_nothing(
@@ -219,7 +219,7 @@ async def test_an_answer_to_a_worker_that_was_superseded_meanwhile_changes_nothi
     await asyncio.sleep(0)
     member.disown()
     await under_way
-    assert State.SUPERSEDED is member.state and not member.is_fresh
+    assert MembershipState.SUPERSEDED is member.state and not member.is_fresh
 
 
 async def test_an_expulsion_that_a_leaving_worker_meets_spares_the_goodbye(
@@ -231,7 +231,7 @@ async def test_an_expulsion_that_a_leaving_worker_meets_spares_the_goodbye(
     await asyncio.sleep(0)
     await member.leave()
     await under_way
-    assert 2 == len(coordinator.beats) and (State.GONE, 1) == (member.state, member.session)
+    assert 2 == len(coordinator.beats) and (MembershipState.GONE, 1) == (member.state, member.session)
 
 
 async def test_a_membership_that_stands_in_the_way_is_left(coordinator: Coordinator, woken: list[int]) -> None:

@@ -31,7 +31,7 @@ class StillUndecided(Exception):
     """Recovery asks again."""
 
 
-class Cluster:
+class RecoveredCluster:
     """The brokers, the store, the replay and the clock of a recovery."""
 
     def __init__(self) -> None:
@@ -90,8 +90,8 @@ class Cluster:
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
-    made = Cluster()
+def cluster(monkeypatch: pytest.MonkeyPatch) -> RecoveredCluster:
+    made = RecoveredCluster()
     monkeypatch.setattr(module, "group_offsets", made.group_offsets)
     monkeypatch.setattr(module, "log_offsets", made.log_offsets)
     monkeypatch.setattr(module, "time", made)
@@ -105,7 +105,7 @@ async def decided(recovery: Recovery, *partitions: int) -> list[Ready | Halted]:
 
 
 async def decide(
-    cluster: Cluster,
+    cluster: RecoveredCluster,
     meta: Meta | None,
     group: int,
     first: int,
@@ -140,13 +140,13 @@ READY = Ready(partition=3, offset=10, replayed=2)
 
 
 @pytest.mark.parametrize("last", [False, True])
-async def test_state_and_group_agree(cluster: Cluster, last: bool) -> None:
+async def test_state_and_group_agree(cluster: RecoveredCluster, last: bool) -> None:
     """Go on where both say."""
     assert READY == await decide(cluster, META, 10, 0, 20, last=last)
     assert READY == await decide(cluster, META, 10, 10, 10, last=last)
 
 
-async def test_no_state_and_no_offset_is_a_beginning(cluster: Cluster) -> None:
+async def test_no_state_and_no_offset_is_a_beginning(cluster: RecoveredCluster) -> None:
     """At the first offset that the log has."""
     assert Ready(partition=3, offset=0, replayed=2) == await decide(cluster, None, NO_OFFSET, 0, 20, last=False)
 
@@ -168,7 +168,7 @@ async def test_no_state_and_no_offset_is_a_beginning(cluster: Cluster) -> None:
     ],
 )
 async def test_a_difference_is_asked_for_again_and_then_halts(
-    cluster: Cluster, meta: Meta | None, group: int, first: int, end: int, words: str
+    cluster: RecoveredCluster, meta: Meta | None, group: int, first: int, end: int, words: str
 ) -> None:
     """Both values are named; nothing is guessed."""
     assert await decide(cluster, meta, group, first, end, last=False) is None
@@ -187,7 +187,7 @@ async def test_a_difference_is_asked_for_again_and_then_halts(
     ],
 )
 async def test_only_an_offset_that_somebody_moved_can_be_put_back(
-    cluster: Cluster, meta: Meta, group: int, end: int, group_offset: int | None
+    cluster: RecoveredCluster, meta: Meta, group: int, end: int, group_offset: int | None
 ) -> None:
     """The state is whole and its offset is in the log. The reason names the way back."""
     halted = await decide(cluster, meta, group, 0, end, last=True)
@@ -195,7 +195,7 @@ async def test_only_an_offset_that_somebody_moved_can_be_put_back(
     assert (group_offset is not None) <= ("`portfolio-stream partitions retry 3 --from-state`" in halted.reason)
 
 
-async def test_a_replay_that_is_not_whole_halts(cluster: Cluster) -> None:
+async def test_a_replay_that_is_not_whole_halts(cluster: RecoveredCluster) -> None:
     """Also where META and the group agree: other keys are gone."""
     halted = await decide(cluster, META, 10, 0, 20, last=True, problem="the changelog begins at 7")
     assert Halted(partition=3, offset=10, reason="the changelog begins at 7") == halted
@@ -203,19 +203,19 @@ async def test_a_replay_that_is_not_whole_halts(cluster: Cluster) -> None:
     assert Halted(partition=3, offset=10, reason="the changelog begins at 7") == halted
 
 
-async def test_an_absent_group_offset_is_waited_for_and_then_meta_decides(cluster: Cluster) -> None:
+async def test_an_absent_group_offset_is_waited_for_and_then_meta_decides(cluster: RecoveredCluster) -> None:
     """A broker that has just started may not know the offset yet; the state knows it."""
     assert await decide(cluster, META, NO_OFFSET, 0, 20, last=False) is None
     assert replace(READY, lacks_group_offset=True) == await decide(cluster, META, NO_OFFSET, 0, 20, last=True)
 
 
-async def test_another_fold_is_refused(cluster: Cluster) -> None:
+async def test_another_fold_is_refused(cluster: RecoveredCluster) -> None:
     """At once: waiting changes nothing."""
     with pytest.raises(FoldMismatch, match="partition 3"):
         await decide(cluster, OTHER_FOLD, 10, 0, 20, last=False)
 
 
-async def test_a_forged_fold_ends_no_worker_that_has_recovered_another_partition(cluster: Cluster) -> None:
+async def test_a_forged_fold_ends_no_worker_that_has_recovered_another_partition(cluster: RecoveredCluster) -> None:
     """This worker then knows that its fold is the group's: the partition with the other META halts alone."""
     recovery = cluster.recovery()
     assert READY == await decide(cluster, META, 10, 0, 20, last=False, recovery=recovery)
@@ -223,7 +223,7 @@ async def test_a_forged_fold_ends_no_worker_that_has_recovered_another_partition
     assert isinstance(halted, Halted) and "somebody else wrote this one's META" in halted.reason
 
 
-async def test_the_patience_begins_with_the_first_difference(cluster: Cluster) -> None:
+async def test_the_patience_begins_with_the_first_difference(cluster: RecoveredCluster) -> None:
     """Brokers that were away for longer than the patience, or a long replay, do not use the patience up."""
 
     def offsets() -> Mapping[int, int]:
@@ -237,7 +237,7 @@ async def test_the_patience_begins_with_the_first_difference(cluster: Cluster) -
     assert 4 == cluster.looks
 
 
-async def test_each_partition_has_its_own_patience(cluster: Cluster) -> None:
+async def test_each_partition_has_its_own_patience(cluster: RecoveredCluster) -> None:
     """A partition that differed for a moment must not use up the time of another, whose leader is away for longer."""
 
     def offsets() -> Mapping[int, int]:
@@ -249,7 +249,7 @@ async def test_each_partition_has_its_own_patience(cluster: Cluster) -> None:
     assert [READY, replace(READY, partition=4)] == await decided(cluster.recovery(), 3, 4)
 
 
-def differ_for_good(cluster: Cluster) -> None:
+def differ_for_good(cluster: RecoveredCluster) -> None:
     """META and the group differ; a look takes a second."""
 
     def offsets() -> Mapping[int, int]:
@@ -259,7 +259,7 @@ def differ_for_good(cluster: Cluster) -> None:
     cluster.group, cluster.metas = offsets, {3: META}
 
 
-async def test_the_patience_ends(cluster: Cluster) -> None:
+async def test_the_patience_ends(cluster: RecoveredCluster) -> None:
     """A difference that stays stops the partition after 15 s."""
     differ_for_good(cluster)
     (halted,) = await decided(cluster.recovery(), 3)
@@ -267,7 +267,7 @@ async def test_the_patience_ends(cluster: Cluster) -> None:
     assert 15 < cluster.now < 20
 
 
-async def test_patience_goes_on_where_another_recovery_takes_over(cluster: Cluster) -> None:
+async def test_patience_goes_on_where_another_recovery_takes_over(cluster: RecoveredCluster) -> None:
     """Or a group that changes every ten seconds would never hear what an operator must look at."""
     differ_for_good(cluster)
     recovery = cluster.recovery()

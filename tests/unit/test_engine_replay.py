@@ -22,7 +22,7 @@ TOMBSTONE_SECONDS = 2 * 3600.0  # as the changelog is set, and not as the contra
 KEY = prefix_of(PARTITION) + b"numbers\x00a"
 
 
-class Log:
+class ReplayedLog:
     """A changelog: one record a batch, the key `numbers a`, the value its offset."""
 
     def __init__(self, first: int = 0, end: int = 5) -> None:
@@ -53,8 +53,8 @@ class Log:
 
 
 @pytest.fixture
-def log() -> Log:
-    return Log()
+def log() -> ReplayedLog:
+    return ReplayedLog()
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.fixture(autouse=True)
-def _offsets(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+def _offsets(log: ReplayedLog, monkeypatch: pytest.MonkeyPatch) -> None:
     async def log_offsets(_: Any, topic: str, partitions: Collection[int], which: int) -> dict[int, int]:
         return dict.fromkeys(partitions, log.first if which == EARLIEST else log.end)
 
@@ -77,7 +77,7 @@ def new_replay(store: Store, log: Any) -> ChangelogReplay:
     return ChangelogReplay(SimpleNamespace(), store, log, topic="log", topic_id="now", topics=topics)  # type: ignore[arg-type]
 
 
-async def run(store: Store, log: Log, group_offset: int = 7) -> Replayed:
+async def run(store: Store, log: ReplayedLog, group_offset: int = 7) -> Replayed:
     replay = new_replay(store, log)
     return (await replay.run({PARTITION: group_offset}, lambda *_: None))[PARTITION]
 
@@ -92,7 +92,7 @@ def kept(store: Store) -> bool:
     return store.get(prefix_of(PARTITION) + b"numbers\x00b") == b"kept"
 
 
-async def test_a_store_is_continued(store: Store, log: Log) -> None:
+async def test_a_store_is_continued(store: Store, log: ReplayedLog) -> None:
     """Only the tail is read."""
     await stored(store)
     assert Replayed(3) == await run(store, log)
@@ -102,7 +102,7 @@ async def test_a_store_is_continued(store: Store, log: Log) -> None:
     assert ("now", 5) == (position.topic_id, position.offset)
 
 
-async def test_an_empty_store_is_filled(store: Store, log: Log) -> None:
+async def test_an_empty_store_is_filled(store: Store, log: ReplayedLog) -> None:
     """From the beginning."""
     assert Replayed(5) == await run(store, log)
     assert ([0], b"4") == (log.asked_from, store.get(KEY))
@@ -113,14 +113,14 @@ async def test_an_empty_store_is_filled(store: Store, log: Log) -> None:
     [{"topic_id": "before"}, {"absent": TOMBSTONE_SECONDS * ABSENCE_SHARE + 1}],
     ids=["of another topic", "tombstones may be gone"],
 )
-async def test_what_cannot_be_continued_is_made_anew(store: Store, log: Log, found: dict[str, Any]) -> None:
+async def test_what_cannot_be_continued_is_made_anew(store: Store, log: ReplayedLog, found: dict[str, Any]) -> None:
     """Wiped first: a key that was deleted meanwhile would stay."""
     await stored(store, **found)
     assert Replayed(5) == await run(store, log)
     assert ([0], b"4", False) == (log.asked_from, store.get(KEY), kept(store))
 
 
-async def test_a_replay_that_is_interrupted_makes_the_store_no_younger(store: Store, log: Log) -> None:
+async def test_a_replay_that_is_interrupted_makes_the_store_no_younger(store: Store, log: ReplayedLog) -> None:
     """The tombstones that it has not reached are as old as before: two interruptions must not outlast them."""
     await stored(store, absent=600.0)
     before = store.position(PARTITION)
@@ -131,7 +131,7 @@ async def test_a_replay_that_is_interrupted_makes_the_store_no_younger(store: St
     assert (3, before.written_at) == (after.offset, after.written_at)
 
 
-async def test_a_replay_that_reaches_the_end_counts_from_the_look_at_the_end(store: Store, log: Log) -> None:
+async def test_a_replay_that_reaches_the_end_counts_from_the_look_at_the_end(store: Store, log: ReplayedLog) -> None:
     """What was written since then stands behind the position."""
     await stored(store, absent=600.0)
     began = time.time()
@@ -142,7 +142,7 @@ async def test_a_replay_that_reaches_the_end_counts_from_the_look_at_the_end(sto
 
 
 async def test_a_changelog_that_ends_too_early_is_believed_when_it_lasts(
-    store: Store, log: Log, monkeypatch: pytest.MonkeyPatch
+    store: Store, log: ReplayedLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A leader that has just woken does not know what its successor wrote, nor that there is one."""
     await stored(store, offset=6)
@@ -159,7 +159,7 @@ async def test_a_changelog_that_ends_too_early_is_believed_when_it_lasts(
 
 
 async def test_an_end_that_an_earlier_recovery_saw_is_no_belief(
-    store: Store, log: Log, monkeypatch: pytest.MonkeyPatch
+    store: Store, log: ReplayedLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The partition was given back meanwhile: the end may have been there and gone again."""
     now = time.monotonic()
@@ -174,7 +174,7 @@ async def test_an_end_that_an_earlier_recovery_saw_is_no_belief(
     assert {PARTITION: Replayed(5)} == await replay.run({PARTITION: 7}, lambda *_: None)
 
 
-async def test_the_absence_is_each_partitions_own(store: Store, log: Log) -> None:
+async def test_the_absence_is_each_partitions_own(store: Store, log: ReplayedLog) -> None:
     """A partition that was elsewhere for a week is stale, whatever else was written here meanwhile."""
     await stored(store, absent=TOMBSTONE_SECONDS * ABSENCE_SHARE + 1)
     await store.write(
@@ -184,7 +184,7 @@ async def test_the_absence_is_each_partitions_own(store: Store, log: Log) -> Non
     assert Replayed(5) == await run(store, log)
 
 
-async def test_an_empty_changelog_replaces_no_store(store: Store, log: Log) -> None:
+async def test_an_empty_changelog_replaces_no_store(store: Store, log: ReplayedLog) -> None:
     """The group has committed: what the store holds may be the only copy."""
     log.end = 0
     await stored(store, topic_id="before")
@@ -192,7 +192,7 @@ async def test_an_empty_changelog_replaces_no_store(store: Store, log: Log) -> N
     assert kept(store)
 
 
-async def test_a_new_cluster_starts_afresh(store: Store, log: Log) -> None:
+async def test_a_new_cluster_starts_afresh(store: Store, log: ReplayedLog) -> None:
     """Nothing was ever committed there: the store is another cluster's."""
     log.end = 0
     await stored(store, topic_id="before")
@@ -201,7 +201,7 @@ async def test_a_new_cluster_starts_afresh(store: Store, log: Log) -> None:
 
 
 @pytest.mark.parametrize("offset", [None, 2])
-async def test_a_trimmed_changelog_is_no_state(store: Store, log: Log, offset: int | None) -> None:
+async def test_a_trimmed_changelog_is_no_state(store: Store, log: ReplayedLog, offset: int | None) -> None:
     """What stood before its beginning is gone, and nobody can say what it was."""
     log.first = 3
     if offset is not None:
@@ -210,7 +210,7 @@ async def test_a_trimmed_changelog_is_no_state(store: Store, log: Log, offset: i
     assert "begins at 3" in (replayed.problem or "") and [] == log.asked_from
 
 
-async def test_a_store_beyond_the_trim_is_continued(store: Store, log: Log) -> None:
+async def test_a_store_beyond_the_trim_is_continued(store: Store, log: ReplayedLog) -> None:
     """It has what is gone."""
     log.first = 2
     await stored(store, offset=3)
@@ -218,13 +218,13 @@ async def test_a_store_beyond_the_trim_is_continued(store: Store, log: Log) -> N
     assert kept(store)
 
 
-async def test_damage_on_the_way_is_read_again(store: Store, log: Log) -> None:
+async def test_damage_on_the_way_is_read_again(store: Store, log: ReplayedLog) -> None:
     """Twice; then the batch is fine."""
     log.corrupt = {3: 2}
     assert Replayed(5) == await run(store, log)
 
 
-async def test_an_unreadable_changelog_is_said(store: Store, log: Log) -> None:
+async def test_an_unreadable_changelog_is_said(store: Store, log: ReplayedLog) -> None:
     """After three tries at one offset."""
     log.corrupt = {3: 3}
     replayed = await run(store, log)
@@ -232,7 +232,7 @@ async def test_an_unreadable_changelog_is_said(store: Store, log: Log) -> None:
     assert {} == log.reading
 
 
-class LongLogs(Log):
+class LongLogs(ReplayedLog):
     """Of several partitions, with ends of their own; a fetch brings a record of each that is read."""
 
     def __init__(self, ends: dict[int, int]) -> None:
@@ -330,7 +330,7 @@ async def test_a_stretch_without_records_is_read_once(
 
 
 async def test_a_wipe_that_a_cancelled_replay_began_is_over_before_the_next_looks(
-    store: Store, log: Log, monkeypatch: pytest.MonkeyPatch
+    store: Store, log: ReplayedLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It goes on in the store's thread: who read the position meanwhile would go on in a store that is emptied."""
     monkeypatch.setattr(module, "BELIEF_SECONDS", 0.0)
@@ -356,7 +356,7 @@ async def test_a_wipe_that_a_cancelled_replay_began_is_over_before_the_next_look
 
 
 async def test_what_one_fetch_brings_is_written_at_once(
-    store: Store, log: Log, monkeypatch: pytest.MonkeyPatch
+    store: Store, log: ReplayedLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A transaction is a batch of some ten records; a write of each waited for the folds beside it: 45 seconds for
     100,000 records instead of two.
@@ -369,7 +369,7 @@ async def test_what_one_fetch_brings_is_written_at_once(
         await write(items, marks)
 
     async def fetch(timeout_ms: int) -> dict[int, list[list[Any]]]:
-        batches = [(await Log.fetch(log, timeout_ms))[PARTITION][0] for _ in range(log.end)]
+        batches = [(await ReplayedLog.fetch(log, timeout_ms))[PARTITION][0] for _ in range(log.end)]
         return {PARTITION: batches}
 
     monkeypatch.setattr(store, "write", noted)

@@ -13,18 +13,18 @@ from portfolio_stream.errors import TopicMissing, TopicReplaced
 from portfolio_stream.kafka import topic_watch as module
 from portfolio_stream.kafka.topic_watch import TopicIdentity, TopicWatch
 
-Answer = dict[str, TopicIdentity] | Exception
+Description = dict[str, TopicIdentity] | Exception
 HERE: dict[str, TopicIdentity] = {"in": TopicIdentity(UUID(int=1), 8), "log": TopicIdentity(UUID(int=2), 8)}
 REPLACED = HERE | {"log": TopicIdentity(UUID(int=3), 8)}
 GONE = {"in": HERE["in"]}
 
 
-class Cluster:
+class WatchedCluster:
     """Answers in turn, the last one for ever; each look takes four seconds of its clock."""
 
-    def __init__(self, *answers: Answer) -> None:
-        self.answers: Iterator[Answer] = iter(answers)
-        self.last: Answer = HERE
+    def __init__(self, *answers: Description) -> None:
+        self.answers: Iterator[Description] = iter(answers)
+        self.last: Description = HERE
         self.now = 0.0
         self.looks = 0
 
@@ -37,7 +37,7 @@ class Cluster:
         return self.last
 
 
-async def watch(monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:
+async def watch(monkeypatch: pytest.MonkeyPatch, cluster: WatchedCluster) -> None:
     monkeypatch.setattr(module, "describe", cluster.describe)
     monkeypatch.setattr(module, "WATCH_SECONDS", 0.0)
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: cluster.now))
@@ -50,14 +50,14 @@ async def watch(monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:
 async def test_a_missing_topic_is_named_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker does not begin."""
     with pytest.raises(TopicMissing, match="log"):
-        await watch(monkeypatch, Cluster(GONE))
+        await watch(monkeypatch, WatchedCluster(GONE))
 
 
 async def test_a_topic_that_its_broker_does_not_know_yet_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """At the start, too: all brokers may have been started a moment ago."""
     monkeypatch.setattr(module, "MISSING_SECONDS", 10.0)
     monkeypatch.setattr(module, "MISSING_POLL_SECONDS", 0.0)
-    cluster = Cluster(GONE, GONE, HERE, REPLACED)
+    cluster = WatchedCluster(GONE, GONE, HERE, REPLACED)
     with pytest.raises(TopicReplaced, match="log"):
         await watch(monkeypatch, cluster)
     assert 4 == cluster.looks
@@ -65,7 +65,7 @@ async def test_a_topic_that_its_broker_does_not_know_yet_is_waited_for(monkeypat
 
 async def test_a_topic_that_was_made_again_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """At once: every write since went astray."""
-    cluster = Cluster(HERE, HERE, REPLACED)
+    cluster = WatchedCluster(HERE, HERE, REPLACED)
     with pytest.raises(TopicReplaced, match="log"):
         await watch(monkeypatch, cluster)
     assert 3 == cluster.looks
@@ -74,7 +74,7 @@ async def test_a_topic_that_was_made_again_ends_the_worker(monkeypatch: pytest.M
 async def test_a_topic_that_is_gone_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """15 seconds; a broker that has just started may not know it yet, and one that is away says nothing."""
     away = kafka_errors.NodeNotReadyError()
-    cluster = Cluster(HERE, GONE, GONE, HERE, away, away, away, away, away, GONE)
+    cluster = WatchedCluster(HERE, GONE, GONE, HERE, away, away, away, away, away, GONE)
     with pytest.raises(TopicMissing, match="log"):
         await watch(monkeypatch, cluster)
     assert 13 == cluster.looks

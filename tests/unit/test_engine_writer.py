@@ -23,7 +23,7 @@ from portfolio_stream.exactly_once.transaction import BATCH_BYTES, LONE_BATCHES,
 from portfolio_stream.exactly_once.writer import Writer
 
 LOST = kafka_errors.RequestTimedOutError()
-Answer = E | Exception
+ScriptedAnswer = E | Exception
 
 
 class Broker:
@@ -33,7 +33,7 @@ class Broker:
     """
 
     def __init__(self) -> None:
-        self.script: dict[str, list[Answer]] = defaultdict(list)
+        self.script: dict[str, list[ScriptedAnswer]] = defaultdict(list)
         self.requests: list[tuple[str, Any]] = []
         self.epoch = 0
         self.offset = 100

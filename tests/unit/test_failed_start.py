@@ -29,7 +29,7 @@ class Failed(Exception):
     """Of one step."""
 
 
-class Kafka:
+class StartingKafka:
     """Clients and readers that note whether they are open; the step of a name fails."""
 
     def __init__(self, failing: str) -> None:
@@ -83,7 +83,7 @@ async def test_an_engine_that_does_not_start_closes_what_it_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
     """At each step; and the store can be opened again."""
-    kafka = Kafka(failing)
+    kafka = StartingKafka(failing)
 
     def member(*_: Any, **__: Any) -> Any:
         kafka.step("membership")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portfolio_stream.domain.fold import Outcome, fold
+from portfolio_stream.domain.fold import FoldOutcome, fold
 from portfolio_stream.domain.portfolios import Portfolio
 from portfolio_stream.domain.positions import Position
 from portfolio_stream.domain.rejection import Rejected
@@ -17,7 +17,7 @@ from portfolio_stream.records.events import decode_event
 from portfolio_stream.records.outputs import encode_processed
 from tables.portfolios import PORTFOLIOS
 from tables.positions import POSITIONS
-from tests.unit.oracle import Account
+from tests.unit.oracle import OracleAccount
 from tests.unit.strategies import events, to_bytes, trades
 
 
@@ -61,7 +61,7 @@ def amounts_of(book: Book) -> list[Decimal]:
 @given(st.lists(events, max_size=25))
 def test_fold_agrees_with_the_oracle(history: list[dict[str, Any]]) -> None:
     """Any history gives the outputs, rejections and accounts that the contract's text gives over fractions."""
-    book, account = Book(), Account()
+    book, account = Book(), OracleAccount()
     for event in history:
         assert account.apply(event) == book.apply(event), event
         if book.portfolio is not None:
@@ -254,5 +254,5 @@ def test_fold_does_not_change_what_it_was_given() -> None:
     assert before is not None
     bytes_before = PORTFOLIOS.encode(before)
     outcome = fold(decode_event(to_bytes(trade("buy", "1", "1", fee="1"))), before, None)  # type: ignore[arg-type]
-    assert isinstance(outcome, Outcome)
+    assert isinstance(outcome, FoldOutcome)
     assert bytes_before == PORTFOLIOS.encode(before)

@@ -10,7 +10,7 @@ from portfolio_stream.load.events import Generated
 from tests.integration.growing_history import PartitionHistory
 
 
-class Record(NamedTuple):
+class HistoryRecord(NamedTuple):
     partition: int
     offset: int
     key: bytes
@@ -29,19 +29,19 @@ def generated() -> list[Generated]:
     return made
 
 
-def source() -> list[Record]:
-    return [Record(0, offset, b"P", value) for offset, value in enumerate(EVENTS)]
+def source() -> list[HistoryRecord]:
+    return [HistoryRecord(0, offset, b"P", value) for offset, value in enumerate(EVENTS)]
 
 
-def output(offset: int, sequence: int) -> Record:
+def output(offset: int, sequence: int) -> HistoryRecord:
     value = {"event_id": f"e-{offset}", "portfolio_id": "P", "sequence": sequence}
-    return Record(0, 0, b"P", json.dumps(value | {"source": {"partition": 0, "offset": offset}}).encode())
+    return HistoryRecord(0, 0, b"P", json.dumps(value | {"source": {"partition": 0, "offset": offset}}).encode())
 
 
-def dead_letter(offset: int) -> Record:
+def dead_letter(offset: int) -> HistoryRecord:
     headers = {"exception": "invalid_field", "partition": "0", "offset": str(offset)}
     named = tuple((f"__streams.errors.{name}", text.encode()) for name, text in headers.items())
-    return Record(0, 0, b"P", EVENTS[offset], named)
+    return HistoryRecord(0, 0, b"P", EVENTS[offset], named)
 
 
 OUTPUTS = [output(0, 1), output(2, 2), output(4, 3)]
@@ -94,7 +94,7 @@ def history(
     ],
 )
 def test_each_anomaly_is_named(
-    is_source_last: bool, outputs: list[Record], dead_letters: list[Record], named: list[str]
+    is_source_last: bool, outputs: list[HistoryRecord], dead_letters: list[HistoryRecord], named: list[str]
 ) -> None:
     """Whichever topic's records the reader gets first."""
     found = history(source(), outputs, dead_letters, is_source_last)
@@ -103,7 +103,7 @@ def test_each_anomaly_is_named(
 
 
 @pytest.mark.parametrize(("outputs", "dead_letters"), [(OUTPUTS[:2], [dead_letter(1)]), (OUTPUTS, [])])
-def test_what_is_not_there_yet_is_awaited(outputs: list[Record], dead_letters: list[Record]) -> None:
+def test_what_is_not_there_yet_is_awaited(outputs: list[HistoryRecord], dead_letters: list[HistoryRecord]) -> None:
     """No anomaly, and no answer: the runner gives up after its time."""
     found = history(source(), outputs, dead_letters, False)
     assert ([], False) == (found.anomalies, found.is_answered(found.sent))
@@ -115,10 +115,10 @@ def test_what_is_not_there_yet_is_awaited(outputs: list[Record], dead_letters: l
     [
         ([source()[1]], "the source holds e-1 at offset 1 where e-0 was sent"),
         ([source()[0], source()[0]], "the source holds e-0 at offset 0 where e-1 was sent"),
-        ([*source(), Record(0, 5, b"P", EVENTS[4])], "the source holds e-4 at offset 5 where nothing was sent"),
+        ([*source(), HistoryRecord(0, 5, b"P", EVENTS[4])], "the source holds e-4 at offset 5 where nothing was sent"),
     ],
 )
-def test_a_source_that_differs_from_what_was_sent_is_named_once(records: list[Record], named: str) -> None:
+def test_a_source_that_differs_from_what_was_sent_is_named_once(records: list[HistoryRecord], named: str) -> None:
     """Lost, repeated, added by somebody else: what follows has no known answer."""
     found = history([*records, *source()], OUTPUTS, [dead_letter(1)], False)
     assert [f"partition 0: {named}"] == found.anomalies

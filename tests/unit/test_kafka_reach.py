@@ -9,7 +9,7 @@ from portfolio_stream.kafka import reach as kafka_reach
 from portfolio_stream.kafka.reach import answered, bootstrapped
 
 
-class Client:
+class FakeClient:
     def __init__(self) -> None:
         self.updates = 0
 
@@ -36,7 +36,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_another_broker_is_asked() -> None:
     """After a look at who is there."""
-    client = Client()
+    client = FakeClient()
     assert "yes" == await answered(client, Asked(NodeNotReadyError(), ConnectionResetError(), "yes"))
     assert 2 == client.updates
 
@@ -45,7 +45,7 @@ async def test_it_does_not_ask_for_ever(monkeypatch: pytest.MonkeyPatch) -> None
     """Whoever started it is told."""
     clock = iter(range(0, 1_000, 8))
     monkeypatch.setattr(kafka_reach, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    client = Client()
+    client = FakeClient()
     with pytest.raises(NodeNotReadyError):
         await answered(client, Asked(NodeNotReadyError()))
     assert 2 == client.updates
@@ -53,7 +53,7 @@ async def test_it_does_not_ask_for_ever(monkeypatch: pytest.MonkeyPatch) -> None
 
 async def test_a_refusal_is_no_absence() -> None:
     """It is the same from every broker."""
-    client = Client()
+    client = FakeClient()
     with pytest.raises(TopicAuthorizationFailedError):
         await answered(client, Asked(TopicAuthorizationFailedError()))
     assert 0 == client.updates

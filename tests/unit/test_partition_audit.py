@@ -7,25 +7,25 @@ import msgspec
 import pytest
 
 from portfolio_stream.audit import reader
-from portfolio_stream.audit.anomaly import Anomaly
+from portfolio_stream.audit.anomaly import HistoryAnomaly
 from portfolio_stream.audit.history import META_KEY, ServedAnswer
 from portfolio_stream.audit.partition import PartitionAudit
 from portfolio_stream.audit.replay import KeyIndex
 from portfolio_stream.audit.result import PartitionResult
 from portfolio_stream.audit.tables import show_value
 from tests.unit.audit_histories import MOVED, decision_key, kinds
-from tests.unit.audit_world import CHANGELOG, World
+from tests.unit.audit_world import CHANGELOG, AuditWorld
 
 PORTFOLIO = b"portfolios\x00A"
 Written = tuple[bytes | None, bytes | None]
-Change = Callable[[str, bytes | None, bytes | None], list[Written]]
+LogChange = Callable[[str, bytes | None, bytes | None], list[Written]]
 
 
-async def passes(audit: PartitionAudit, count: int) -> list[Anomaly]:
+async def passes(audit: PartitionAudit, count: int) -> list[HistoryAnomaly]:
     return [anomaly for _ in range(count) for anomaly in await audit.run(None)]
 
 
-def ask(world: World, audit: PartitionAudit) -> None:
+def ask(world: AuditWorld, audit: PartitionAudit) -> None:
     """What the worker serves: some keys, or all of a table; a store that lags is asked again later."""
     offset, state = world.served[-1]
     if offset < audit.cut or audit.replay.before:
@@ -37,7 +37,7 @@ def ask(world: World, audit: PartitionAudit) -> None:
         audit.take_answers([whole_table(world)], KeyIndex(audit.replay))
 
 
-def whole_table(world: World, **change: Any) -> ServedAnswer:
+def whole_table(world: AuditWorld, **change: Any) -> ServedAnswer:
     _, state = world.served[-1]
     found = {key: show_value(key, value) for key, value in state.items() if key.startswith(b"seen_events\x00")}
     return world.answer(b"seen_events\x00", **({"upper": b"seen_events\x00\xff", "found": found} | change))
@@ -53,7 +53,7 @@ def is_of_one_cut(result: PartitionResult) -> bool:
 @pytest.mark.parametrize("seed", range(150))
 async def test_a_good_system_that_moves_gives_no_alarm(seed: int) -> None:
     """However passes and answers fall between the steps of its transactions; at rest all of it was compared."""
-    world = World(seed, 120)
+    world = AuditWorld(seed, 120)
     audit = world.audit()
     while world.tick():
         assert [] == await audit.run(None)
@@ -72,7 +72,7 @@ async def test_a_good_system_that_moves_gives_no_alarm(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(50))
 async def test_the_log_cleaner_may_come_at_any_moment(seed: int) -> None:
     """Between the look at the changelog's end and the reading of it, too: what it took is there by the next pass."""
-    world = World(seed, 120)
+    world = AuditWorld(seed, 120)
     log, read = world.logs[CHANGELOG], world.read
     turns = 0
 
@@ -99,7 +99,7 @@ async def test_the_log_cleaner_may_come_at_any_moment(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(50))
 async def test_a_pass_that_fails_is_continued_by_the_next(seed: int) -> None:
     """A broker that does not answer for a while loses nothing and doubles nothing."""
-    world = World(seed, 120)
+    world = AuditWorld(seed, 120)
     read = world.read
 
     async def failing(topic: str, *arguments: Any) -> Any:
@@ -124,7 +124,7 @@ async def test_a_pass_that_fails_is_continued_by_the_next(seed: int) -> None:
 # --- Broken systems ---
 
 
-def once(topic: str, at: int, write: Callable[[Written], list[Written]]) -> Change:
+def once(topic: str, at: int, write: Callable[[Written], list[Written]]) -> LogChange:
     """Change the record number `at` that is written to `topic`."""
     count = 0
 
@@ -143,7 +143,7 @@ def meta_of(topic: str, key: bytes | None, value: bytes | None, **change: Any) -
     return [(key, msgspec.msgpack.encode(meta | {name: act(meta[name]) for name, act in change.items()}))]
 
 
-BROKEN: dict[str, tuple[Callable[[], Change], set[str]]] = {
+BROKEN: dict[str, tuple[Callable[[], LogChange], set[str]]] = {
     "a lost output": (lambda: once("out", 20, lambda _: []), {"missing_output", "sequence_gap"}),
     "an output twice": (lambda: once("out", 20, lambda one: [one, one]), {"duplicate_output", "sequence_gap"}),
     "a foreign output": (lambda: once("out", 20, lambda one: [one, (b"x", b"{}")]), {"unexpected_output"}),
@@ -179,10 +179,10 @@ async def test_a_broken_system_is_caught(name: str, seed: int) -> None:
     """By its name, whether it is audited while it moves or at rest, and once."""
     change, expected = BROKEN[name]
     while_moving = bool(seed % 2)
-    world = World(seed, 120)
+    world = AuditWorld(seed, 120)
     world.change = change()
     audit = world.audit()
-    found: list[Anomaly] = []
+    found: list[HistoryAnomaly] = []
     while while_moving and world.tick():
         found += await audit.run(None)
     world.finish()
@@ -194,7 +194,7 @@ async def test_a_broken_system_is_caught(name: str, seed: int) -> None:
 
 async def test_an_output_of_no_state_is_unexpected() -> None:
     """Written past every transaction, for a source record that may come one day."""
-    world = World(1, 60)
+    world = AuditWorld(1, 60)
     world.finish()
     value = {"event_id": "e-x", "sequence": 1, "source": {"partition": 0, "offset": 9_999}}
     world.logs["out"].append(b"A", msgspec.json.encode(value))
@@ -207,7 +207,7 @@ async def test_an_output_of_no_state_is_unexpected() -> None:
 
 async def test_a_group_offset_that_is_not_metas_is_named() -> None:
     """At rest both are the same."""
-    world = World(1, 60)
+    world = AuditWorld(1, 60)
     world.finish()
     world.committed = (world.committed or 0) + 1
     assert {"group_offset_differs"} == kinds(await passes(world.audit(), 2))
@@ -216,7 +216,7 @@ async def test_a_group_offset_that_is_not_metas_is_named() -> None:
 async def test_a_group_offset_that_is_gone_is_noticed_and_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything else is compared as ever, with or without a worker; once the offset is there again nothing is said."""
     monkeypatch.setattr(reader, "ABSENCE_SECONDS", 0.0)
-    world = World(1, 60)
+    world = AuditWorld(1, 60)
     world.finish()
     committed, world.committed = world.committed, None
     audit = world.audit()
@@ -229,7 +229,7 @@ async def test_a_group_offset_that_is_gone_is_noticed_and_nothing_more(monkeypat
 # --- What workers serve ---
 
 
-async def answered(world: World, **change: Any) -> set[str]:
+async def answered(world: AuditWorld, **change: Any) -> set[str]:
     """The anomalies of one changed answer about a portfolio, of a system at rest."""
     world.finish()
     audit = world.audit()
@@ -253,12 +253,12 @@ async def answered(world: World, **change: Any) -> set[str]:
 )
 async def test_a_wrong_answer_is_named(kind: str, change: dict[str, Any]) -> None:
     """A value of the future is proven when a second look at what is committed does not reach it."""
-    assert {kind} == await answered(World(1, 60), **change)
+    assert {kind} == await answered(AuditWorld(1, 60), **change)
 
 
 async def test_a_value_is_compared_at_its_own_offset() -> None:
     """Right then, though it has changed since; wrong, if it is a later one's."""
-    world = World(1, 120)
+    world = AuditWorld(1, 120)
     audit = world.audit()
     while len(world.served) < 3:
         world.tick()
@@ -275,7 +275,7 @@ async def test_a_value_is_compared_at_its_own_offset() -> None:
 
 async def test_a_page_has_all_keys_between_two_and_no_other() -> None:
     """A row that is lost, and one that left the table's window."""
-    world = World(1, 120)
+    world = AuditWorld(1, 120)
     world.finish()
     audit = world.audit()
     assert [] == await passes(audit, 2)

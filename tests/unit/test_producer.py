@@ -12,7 +12,7 @@ from portfolio_stream.load.events import Generated
 from portfolio_stream.load.producer import BatchedTopic
 
 
-class Batch:
+class FakeBatch:
     def __init__(self) -> None:
         self.records = 0
 
@@ -24,14 +24,14 @@ class Batch:
         return self.records
 
 
-class Producer:
+class FakeProducer:
     """Answers when the test says so."""
 
     def __init__(self) -> None:
         self.answers: list[asyncio.Future[None]] = []
 
-    def create_batch(self) -> Batch:
-        return Batch()
+    def create_batch(self) -> FakeBatch:
+        return FakeBatch()
 
     async def send_batch(self, *_: Any, **__: Any) -> "asyncio.Future[None]":
         self.answers.append(asyncio.get_running_loop().create_future())
@@ -47,7 +47,7 @@ async def send(topic: BatchedTopic, *sizes: int) -> None:
 
 async def test_what_settles_is_acknowledged() -> None:
     """All of it."""
-    producer = Producer()
+    producer = FakeProducer()
     topic = BatchedTopic(producer, "t", 1)
     await send(topic, 3, 2)
     for answer in producer.answers:
@@ -60,7 +60,7 @@ async def test_a_broker_that_went_away_leaves_no_error_unseen() -> None:
     """Every batch fails, one error is raised; what was acknowledged is counted, in whatever order it came."""
     unseen: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context["message"]))
-    producer = Producer()
+    producer = FakeProducer()
     topic = BatchedTopic(producer, "t", 1)
     await send(topic, 3, 2, 4, 1, 1)
     producer.answers[0].set_result(None)
@@ -83,7 +83,7 @@ async def test_a_broker_that_went_away_leaves_no_error_unseen() -> None:
 async def test_no_answer_at_all_is_an_error_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """A broker that is gone says nothing: the waiting has an end."""
     monkeypatch.setattr("portfolio_stream.load.producer.ANSWER_SECONDS", 0.01)
-    topic = BatchedTopic(Producer(), "t", 1)
+    topic = BatchedTopic(FakeProducer(), "t", 1)
     await send(topic, 1)
     with pytest.raises(KafkaConnectionError):
         await topic.settle()
@@ -94,15 +94,15 @@ async def test_a_stop_waits_for_no_broker(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("portfolio_stream.kafka.aiokafka_stop.FLUSH_SECONDS", 0.01)
     closed = []
 
-    class Part:
+    class FakePart:
         async def close(self) -> None:
             closed.append(self)
 
-    class Stuck:
-        _sender, client = Part(), Part()
+    class StuckBatch:
+        _sender, client = FakePart(), FakePart()
 
         async def stop(self) -> None:
             await asyncio.get_running_loop().create_future()
 
-    await stop_producer(Stuck())
-    assert [Stuck._sender, Stuck.client] == closed
+    await stop_producer(StuckBatch())
+    assert [StuckBatch._sender, StuckBatch.client] == closed

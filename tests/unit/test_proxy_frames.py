@@ -12,7 +12,7 @@ from kio.schema.index import schema_name_map
 from kio.static.constants import EntityType
 
 from tests.proxy.addresses import Address, redirected
-from tests.proxy.frames import Api, Reply, Request, correlation_id, encoded
+from tests.proxy.frames import Api, ReplyFrame, Request, correlation_id, encoded
 from tests.proxy.rules import Match
 
 BROKER, PROXY = Address("127.0.0.1", 9092), Address("127.0.0.1", 19092)
@@ -66,9 +66,9 @@ def request_of(api: Api, version: int, client_id: str | None = "w1@here", body: 
     return Request(encoded(header) + body, node)
 
 
-def reply_to(request: Request, body: Any) -> Reply:
+def reply_to(request: Request, body: Any) -> ReplyFrame:
     kind: Any = load_response_schema(request.api_key, request.version)
-    return Reply(encoded(kind.__header_schema__(correlation_id=CORRELATION)) + encoded(body), request)
+    return ReplyFrame(encoded(kind.__header_schema__(correlation_id=CORRELATION)) + encoded(body), request)
 
 
 def filled(kind: Any, **known: Any) -> Any:
@@ -97,17 +97,17 @@ def test_every_version_of_a_reply_names_the_proxy(api: Api, version: int) -> Non
     original = naming(api, version)
     frame = redirected(reply_to(request, original), request, ADDRESSES)
     assert CORRELATION == correlation_id(frame)
-    body = Reply(frame, request).body
+    body = ReplyFrame(frame, request).body
     assert [PROXY] == addresses_in(body, api)
-    assert frame == redirected(Reply(frame, request), request, ADDRESSES)
+    assert frame == redirected(ReplyFrame(frame, request), request, ADDRESSES)
     back = {PROXY: BROKER}
-    assert original == Reply(redirected(Reply(frame, request), request, back), request).body
+    assert original == ReplyFrame(redirected(ReplyFrame(frame, request), request, back), request).body
 
 
 def test_a_reply_without_an_address_keeps_its_bytes() -> None:
     """Also one that cannot be decoded: it is nobody's business."""
     request = request_of(Api.FETCH, 16)
-    reply = Reply(b"\0\0\0\7 no fetch reply", request)
+    reply = ReplyFrame(b"\0\0\0\7 no fetch reply", request)
     assert reply.frame is redirected(reply, request, ADDRESSES)
 
 

@@ -24,7 +24,7 @@ def metadata(port: int, cluster_id: str = "ours") -> Any:
     )
 
 
-class Network:
+class FakeNetwork:
     """What answers where; a name that is not there refuses connections."""
 
     def __init__(self) -> None:
@@ -35,10 +35,10 @@ class Network:
         self.asked.append((host, port))
         if (host, port) not in self.answers:
             raise KafkaConnectionError(f"{host}:{port}")
-        return Connection(host, port, self.answers[host, port])
+        return FakeConnection(host, port, self.answers[host, port])
 
 
-class Connection:
+class FakeConnection:
     def __init__(self, host: str, port: int, answer: Any) -> None:
         self.host, self.port = host, port
         self.is_open = True
@@ -58,8 +58,8 @@ class Connection:
 
 
 @pytest.fixture
-def network(monkeypatch: pytest.MonkeyPatch) -> Network:
-    made = Network()
+def network(monkeypatch: pytest.MonkeyPatch) -> FakeNetwork:
+    made = FakeNetwork()
     monkeypatch.setattr(rebootstrap, "create_conn", made.create_conn)
     monkeypatch.setattr("aiokafka.client.create_conn", made.create_conn)
     monkeypatch.setattr(rebootstrap, "PAUSE_SECONDS", 0.0)
@@ -67,7 +67,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> Network:
 
 
 @pytest.fixture
-async def client(network: Network) -> AsyncIterator[Any]:
+async def client(network: FakeNetwork) -> AsyncIterator[Any]:
     """It knows one broker, at port 1000."""
     made = recovering(AIOKafkaClient(bootstrap_servers=SERVERS))
     made.cluster.update_metadata(metadata(1000))
@@ -80,13 +80,13 @@ def known(client: Any) -> set[int]:
     return {broker.port for broker in client.cluster.brokers()}
 
 
-async def test_known_brokers_are_asked_first(client: Any, network: Network) -> None:
+async def test_known_brokers_are_asked_first(client: Any, network: FakeNetwork) -> None:
     """While one of them answers, the bootstrap addresses are left alone."""
     assert await client._metadata_update(client.cluster, ["in"])
     assert [("broker.test", 1000)] == network.asked
 
 
-async def test_the_bootstrap_addresses_tell_where_the_brokers_are_now(client: Any, network: Network) -> None:
+async def test_the_bootstrap_addresses_tell_where_the_brokers_are_now(client: Any, network: FakeNetwork) -> None:
     """In any order; the same node at another address is asked there at once, and its old connection closed."""
     await client._metadata_update(client.cluster, ["in"])
     (old,) = client._conns.values()
@@ -100,16 +100,16 @@ async def test_the_bootstrap_addresses_tell_where_the_brokers_are_now(client: An
     assert ("second.test", 2) == network.asked[-2]
 
 
-async def test_a_connection_to_a_former_address_is_closed(client: Any, network: Network) -> None:
+async def test_a_connection_to_a_former_address_is_closed(client: Any, network: FakeNetwork) -> None:
     """One of several brokers has moved: another one says where it is, and its requests need not time out."""
-    moved = Connection("broker.test", 999, None)
+    moved = FakeConnection("broker.test", 999, None)
     client._conns[1, "member"] = moved
     assert await client._metadata_update(client.cluster, ["in"])
     assert not moved.is_open and (1, "member") not in client._conns
 
 
 async def test_another_cluster_is_refused_and_the_own_one_awaited(
-    client: Any, network: Network, caplog: pytest.LogCaptureFixture
+    client: Any, network: FakeNetwork, caplog: pytest.LogCaptureFixture
 ) -> None:
     """From a bootstrap address as from a known broker's; no client of this process begins with it either."""
     network.answers = {("broker.test", 1000): metadata(1000, "theirs"), ("first.test", 1): metadata(3000, "theirs")}
@@ -128,7 +128,7 @@ async def test_another_cluster_is_refused_and_the_own_one_awaited(
     assert {2000} == known(client)
 
 
-async def test_a_process_may_begin_with_another_cluster_when_all_clients_are_closed(network: Network) -> None:
+async def test_a_process_may_begin_with_another_cluster_when_all_clients_are_closed(network: FakeNetwork) -> None:
     """A cluster that was made anew is another one, and nothing of the former is known any more."""
     for cluster_id in ("ours", "theirs"):
         network.answers = {("first.test", 1): metadata(1000, cluster_id)}
@@ -138,7 +138,7 @@ async def test_a_process_may_begin_with_another_cluster_when_all_clients_are_clo
 
 
 async def test_the_log_tells_once_for_all_clients(
-    client: Any, network: Network, caplog: pytest.LogCaptureFixture
+    client: Any, network: FakeNetwork, caplog: pytest.LogCaptureFixture
 ) -> None:
     """When the first one has no broker left, and when the last one has found one."""
     second = recovering(AIOKafkaClient(bootstrap_servers=SERVERS))

@@ -218,7 +218,7 @@ def test_a_state_without_the_ring_goes_on(phases: Sequence[tuple[bool, Sequence[
 # --- over a store
 
 
-class StoredPartition:
+class RestoredPartition:
     """Partition 0 over a store, as a worker holds it; it is the slice as well."""
 
     partition, partition_count = 0, 1
@@ -253,7 +253,7 @@ async def stored(records: Sequence[MemoryRecord], cuts: Sequence[tuple[int, bool
     """What a store holds in the end, when transactions end at the cuts, and some fail at first and are folded again."""
     with TemporaryDirectory() as folder:
         store = Store(Path(folder) / "store")
-        partition, start = StoredPartition(store), 0
+        partition, start = RestoredPartition(store), 0
         for end, fails in [*cuts, (len(records), True)]:
             if fails:
                 partition.fold(records[start:end], window)

@@ -18,16 +18,16 @@ from portfolio_stream.audit.tables import SEPARATOR, show_value
 from portfolio_stream.kafka.members import Owner
 from portfolio_stream.settings import Settings
 from tests.unit.audit_histories import kinds
-from tests.unit.audit_world import World
+from tests.unit.audit_world import AuditWorld
 from tests.unit.web_fakes import FakeCoordinator, FakeEngine, serving
 
 EXAMINED = 4  # entries a page, of whatever the table's window says
 
 
-class Worker:
+class ServingWorker:
     """Serves the state of a world's worker; `states` are what the next requests see, then the newest."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: AuditWorld) -> None:
         self.world = world
         self.states: list[tuple[int, dict[bytes, Any]]] = []
         self.asked: list[str] = []
@@ -73,7 +73,7 @@ class Worker:
 
 
 @asynccontextmanager
-async def asker(worker: Worker, coverage: Coverage, settings: Settings | None = None) -> AsyncIterator[Asker]:
+async def asker(worker: ServingWorker, coverage: Coverage, settings: Settings | None = None) -> AsyncIterator[Asker]:
     async with TestServer(worker.app()) as server:
 
         async def workers() -> Sequence[str]:
@@ -83,7 +83,7 @@ async def asker(worker: Worker, coverage: Coverage, settings: Settings | None = 
             yield made
 
 
-async def audited(world: World) -> PartitionAudit:
+async def audited(world: AuditWorld) -> PartitionAudit:
     """All that is there, compared once."""
     world.finish()
     audit = world.audit()
@@ -93,8 +93,8 @@ async def audited(world: World) -> PartitionAudit:
 
 async def test_a_sample_is_asked_for_by_key_with_the_token() -> None:
     """The next pass compares them all."""
-    world = World(1, 120)
-    audit, worker = await audited(world), Worker(world)
+    world = AuditWorld(1, 120)
+    audit, worker = await audited(world), ServingWorker(world)
     async with asker(worker, "sample", Settings(web_token="secret")) as asking:
         await asking.ask([audit])
     assert {"Bearer secret"} == worker.tokens
@@ -106,8 +106,8 @@ async def test_a_sample_is_asked_for_by_key_with_the_token() -> None:
 
 async def test_no_question_is_asked_in_the_middle_of_a_pass() -> None:
     """The replay is not where the last cut was."""
-    world = World(1, 120)
-    audit, worker = await audited(world), Worker(world)
+    world = AuditWorld(1, 120)
+    audit, worker = await audited(world), ServingWorker(world)
     audit.replay.before[b"key"] = None
     async with asker(worker, "sample") as asking:
         await asking.ask([audit])
@@ -116,8 +116,8 @@ async def test_no_question_is_asked_in_the_middle_of_a_pass() -> None:
 
 async def test_an_answer_older_than_what_is_known_is_asked_for_again() -> None:
     """A store follows its commit a moment later."""
-    world = World(1, 120)
-    audit, worker = await audited(world), Worker(world)
+    world = AuditWorld(1, 120)
+    audit, worker = await audited(world), ServingWorker(world)
     worker.states = [world.served[-3], world.served[-2]]
     async with asker(worker, "sample") as asking:
         await asking.ask([audit])
@@ -128,8 +128,8 @@ async def test_an_answer_older_than_what_is_known_is_asked_for_again() -> None:
 async def test_an_answer_that_stays_old_is_stale(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a while it is taken as it is."""
     monkeypatch.setattr(served, "STALE_SECONDS", 0.0)
-    world = World(1, 120)
-    audit, worker = await audited(world), Worker(world)
+    world = AuditWorld(1, 120)
+    audit, worker = await audited(world), ServingWorker(world)
     worker.states = [world.served[-3]]
     async with asker(worker, "sample") as asking:
         await asking.ask([audit])
@@ -140,8 +140,8 @@ async def test_an_answer_that_stays_old_is_stale(monkeypatch: pytest.MonkeyPatch
 async def test_a_wrong_value_is_found(coverage: Coverage, monkeypatch: pytest.MonkeyPatch) -> None:
     """By key and by page."""
     monkeypatch.setattr(served, "SAMPLE_KEYS", 1_000)
-    world = World(1, 120)
-    audit, worker = await audited(world), Worker(world)
+    world = AuditWorld(1, 120)
+    audit, worker = await audited(world), ServingWorker(world)
     offset, state = world.served[-1]
     key = b"portfolios\x00A"
     worker.states = [(offset, {**state, key: state[b"portfolios\x00B"]})] * 1_000
@@ -152,8 +152,8 @@ async def test_a_wrong_value_is_found(coverage: Coverage, monkeypatch: pytest.Mo
 
 async def test_no_answer_proves_nothing() -> None:
     """A partition that moves: the rest of its keys is not asked for in this pass."""
-    world = World(1, 120)
-    audit, worker = await audited(world), Worker(world)
+    world = AuditWorld(1, 120)
+    audit, worker = await audited(world), ServingWorker(world)
     worker.status = 503
     async with asker(worker, "sample") as asking:
         await asking.ask([audit])
@@ -163,7 +163,7 @@ async def test_no_answer_proves_nothing() -> None:
 
 async def test_without_a_worker_nothing_is_served() -> None:
     """Nor is anything counted as unanswered."""
-    world = World(1, 120)
+    world = AuditWorld(1, 120)
     audit = await audited(world)
     async with open_asker(Settings(), "sample") as asking:
         await asking.ask([audit])
@@ -172,8 +172,8 @@ async def test_without_a_worker_nothing_is_served() -> None:
 
 async def test_all_pages_are_every_key_of_every_table() -> None:
     """However they are cut; the row on which a page begins again is compared once."""
-    world = World(1, 120)
-    audit, worker = await audited(world), Worker(world)
+    world = AuditWorld(1, 120)
+    audit, worker = await audited(world), ServingWorker(world)
     async with asker(worker, "all") as asking:
         await asking.ask([audit])
     assert len(worker.asked) > len(world.served[-1][1]) / EXAMINED
@@ -183,8 +183,8 @@ async def test_all_pages_are_every_key_of_every_table() -> None:
 
 async def test_a_key_that_the_pages_lack_is_missing() -> None:
     """In the middle of a page as on its edge."""
-    world = World(1, 120)
-    audit, worker = await audited(world), Worker(world)
+    world = AuditWorld(1, 120)
+    audit, worker = await audited(world), ServingWorker(world)
     for key in sorted(key for key in world.served[-1][1] if key.startswith(b"seen_events")):
         worker.hidden = {key}
         async with asker(worker, "all") as asking:
@@ -195,8 +195,8 @@ async def test_a_key_that_the_pages_lack_is_missing() -> None:
 
 async def test_a_page_without_a_row_is_passed_by_its_cursor() -> None:
     """What lies behind it is compared from its first row on; to where the empty page went is not known."""
-    world = World(1, 120)
-    audit, worker = await audited(world), Worker(world)
+    world = AuditWorld(1, 120)
+    audit, worker = await audited(world), ServingWorker(world)
     seen = sorted(key for key in world.served[-1][1] if key.startswith(b"seen_events"))
     worker.hidden = set(seen[:EXAMINED])
     async with asker(worker, "all") as asking:
@@ -208,10 +208,10 @@ async def test_a_page_without_a_row_is_passed_by_its_cursor() -> None:
 
 async def test_pages_that_move_on_are_compared_each_at_its_offset() -> None:
     """Each page is of another moment: the replay stops at every one."""
-    world = World(1, 120)
+    world = AuditWorld(1, 120)
     while len(world.served) < 4:
         world.tick()
-    audit, worker = world.audit(), Worker(world)
+    audit, worker = world.audit(), ServingWorker(world)
     await audit.run(None)
     behind = audit.cut
     world.finish()

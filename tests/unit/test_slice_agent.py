@@ -13,7 +13,7 @@ from portfolio_stream.faust_host.app import ExactlyOnceApp
 Agent = Callable[[Any], Awaitable[None]]
 
 
-class Engine:
+class NotingEngine:
     """Notes what became of each slice."""
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ async def outcomes(fun: Agent, slices: int) -> list[tuple[str, object]]:
         raise AssertionError
 
     app = ExactlyOnceApp("agents", make_engine=nowhere, bootstrap_servers="127.0.0.1:1")
-    engine: Any = Engine()
+    engine: Any = NotingEngine()
     app.engine = engine
     app.flow_control.resume()
     agent = app.agent(app.topic("events"), name="fold")(fun)

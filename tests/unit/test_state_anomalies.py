@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from portfolio_stream.audit.anomaly import Anomaly
+from portfolio_stream.audit.anomaly import HistoryAnomaly
 from portfolio_stream.audit.changelog import ChangelogAudit
 from portfolio_stream.audit.history import META_KEY, AuditedMeta, ChangelogEntry, PartitionProgress
 from portfolio_stream.audit.replay import SourceReplay
@@ -25,7 +25,7 @@ from tests.unit.audit_histories import (
     replayed,
 )
 
-Change = dict[str, Any]
+StateChange = dict[str, Any]
 NOT_UTF8 = b"\xa2\xff\xfe"  # a text of msgpack: not one of msgspec's own errors
 PORTFOLIO, SEEN = b"portfolios\x00P1", b"seen_events\x00P1\x00e-1"
 KEPT, OTHER = b"activity\x00P1\x002026-11-23T04:30:00Z", b"activity\x00P1\x002026-11-22T04:30:00Z"
@@ -34,7 +34,7 @@ KEPT, OTHER = b"activity\x00P1\x002026-11-23T04:30:00Z", b"activity\x00P1\x00202
 # --- Tables ---
 
 
-def compare_twice(replay: SourceReplay, *records: Any) -> list[Anomaly]:
+def compare_twice(replay: SourceReplay, *records: Any) -> list[HistoryAnomaly]:
     """A good changelog and then `records`; nothing is said at the first cut that only the second can prove."""
     changelog = ChangelogAudit("changelog", 0, replay)
     changelog.feed([*changelog_of(replay), *records])
@@ -120,7 +120,7 @@ def test_an_index_is_no_table(key: bytes, is_named: bool) -> None:
 # --- An operator's decisions ---
 
 
-def decided(*decisions: Any) -> list[Anomaly]:
+def decided(*decisions: Any) -> list[HistoryAnomaly]:
     replay = SourceReplay(0, 1, "in", 10_000)
     changelog = ChangelogAudit("changelog", 0, replay)
     changelog.feed(decisions)
@@ -178,8 +178,8 @@ def meta(**change: Any) -> ChangelogEntry:
     return ChangelogEntry(40, msgspec.msgpack.encode(msgspec.structs.replace(good, **change)))
 
 
-def place_anomalies(**change: Any) -> list[Anomaly]:
-    good: Change = {
+def place_anomalies(**change: Any) -> list[HistoryAnomaly]:
+    good: StateChange = {
         "topic": "changelog",
         "partition": 0,
         "partitions": 1,
@@ -204,7 +204,7 @@ def place_anomalies(**change: Any) -> list[Anomaly]:
         {"committed_before": None, "committed_after": 7},  # a worker committed it again between the readings
     ],
 )
-def test_a_good_place_has_no_anomaly(change: Change) -> None:
+def test_a_good_place_has_no_anomaly(change: StateChange) -> None:
     """META and the group agree."""
     assert [] == place_anomalies(**change)
 
@@ -227,7 +227,7 @@ def test_a_good_place_has_no_anomaly(change: Change) -> None:
         ("group_offset_differs", {"meta": None}),
     ],
 )
-def test_a_broken_place_is_named(kind: str, change: Change) -> None:
+def test_a_broken_place_is_named(kind: str, change: StateChange) -> None:
     """Each with the changelog offset of META, where there is one."""
     assert {kind} == kinds(place_anomalies(**change))
 

@@ -27,7 +27,7 @@ def obedience(tmp_path: Path) -> Obedience:
     return Obedience(tmp_path / "w1.order")
 
 
-class Disk:
+class FailingDisk:
     writes = 0
 
     def write(self, value: int) -> int:
@@ -38,7 +38,7 @@ class Disk:
         return self.write(value)
 
 
-STEP = Step("write", Disk, "write", when=lambda _, value: value > 0, error=lambda _, value: OSError(value))
+STEP = Step("write", FailingDisk, "write", when=lambda _, value: value > 0, error=lambda _, value: OSError(value))
 
 
 def test_every_local_point_is_a_step_and_every_step_a_point() -> None:
@@ -57,7 +57,7 @@ def test_the_points_name_the_topics_of_a_stage() -> None:
 @pytest.mark.parametrize("variant", [Variant.BEFORE, Variant.AFTER])
 def test_an_order_kills_at_its_call_alone(obedience: Obedience, kills: Kills, variant: Variant) -> None:
     """The third that fits, not one that does not, nor before the order came."""
-    disk, write = Disk(), wrapped(STEP, Disk.write, obedience)
+    disk, write = FailingDisk(), wrapped(STEP, FailingDisk.write, obedience)
     assert 1 == write(disk, 1)
     Order(step="write", variant=variant, occurrence=3).give(obedience.path)
     for value in (1, 0, 2, 0):
@@ -71,7 +71,7 @@ def test_an_order_kills_at_its_call_alone(obedience: Obedience, kills: Kills, va
 
 
 def test_an_order_kills_before_or_after(obedience: Obedience, monkeypatch: pytest.MonkeyPatch) -> None:
-    disk, write = Disk(), wrapped(STEP, Disk.write, obedience)
+    disk, write = FailingDisk(), wrapped(STEP, FailingDisk.write, obedience)
     seen: list[int] = []
     monkeypatch.setattr(os, "kill", lambda *_: seen.append(disk.writes))
     for variant in (Variant.BEFORE, Variant.AFTER):
@@ -81,7 +81,7 @@ def test_an_order_kills_before_or_after(obedience: Obedience, monkeypatch: pytes
 
 
 def test_an_order_makes_a_call_fail_once(obedience: Obedience, kills: Kills) -> None:
-    disk, write = Disk(), wrapped(STEP, Disk.write, obedience)
+    disk, write = FailingDisk(), wrapped(STEP, FailingDisk.write, obedience)
     Order(step="write", variant=Variant.LOST, occurrence=1).give(obedience.path)
     with pytest.raises(OSError, match="5"):
         write(disk, 5)
@@ -90,15 +90,15 @@ def test_an_order_makes_a_call_fail_once(obedience: Obedience, kills: Kills) -> 
 
 
 def test_an_order_for_another_step_is_not_obeyed(obedience: Obedience, kills: Kills) -> None:
-    write = wrapped(STEP, Disk.write, obedience)
+    write = wrapped(STEP, FailingDisk.write, obedience)
     Order(step="read", variant=Variant.BEFORE, occurrence=1).give(obedience.path)
-    write(Disk(), 1)
+    write(FailingDisk(), 1)
     assert obedience.path.exists()
 
 
 def test_a_coroutine_is_over_when_it_has_returned(obedience: Obedience, monkeypatch: pytest.MonkeyPatch) -> None:
-    disk = Disk()
-    write: Any = wrapped(STEP, Disk.write_soon, obedience)
+    disk = FailingDisk()
+    write: Any = wrapped(STEP, FailingDisk.write_soon, obedience)
     seen: list[int] = []
     monkeypatch.setattr(os, "kill", lambda *_: seen.append(disk.writes))
     Order(step="write", variant=Variant.AFTER, occurrence=1).give(obedience.path)

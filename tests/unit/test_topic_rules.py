@@ -106,7 +106,7 @@ def test_a_partition_count_refuses() -> None:
 # --- A worker's looks ---
 
 
-class Kafka:
+class DescribedKafka:
     """An admin client of a cluster whose topics can be changed; `away`: looks that get no answer."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,11 +148,11 @@ class Kafka:
 
 
 @pytest.fixture
-def kafka(monkeypatch: pytest.MonkeyPatch) -> Kafka:
-    return Kafka(monkeypatch)
+def kafka(monkeypatch: pytest.MonkeyPatch) -> DescribedKafka:
+    return DescribedKafka(monkeypatch)
 
 
-async def test_a_worker_does_not_start_over_what_refuses(kafka: Kafka) -> None:
+async def test_a_worker_does_not_start_over_what_refuses(kafka: DescribedKafka) -> None:
     """The error names topic, setting, value, what would fail, and the command that mends it."""
     kafka.change(CHANGELOG, delete_retention_ms="1")
     with pytest.raises(TopicMisconfigured) as refused:
@@ -165,7 +165,7 @@ async def test_a_worker_does_not_start_over_what_refuses(kafka: Kafka) -> None:
 
 
 async def test_a_warning_is_said_once_and_found_until_it_is_mended(
-    kafka: Kafka, caplog: pytest.LogCaptureFixture
+    kafka: DescribedKafka, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The worker goes on; a broker that is away changes nothing."""
     caplog.set_level(logging.INFO)
@@ -184,7 +184,7 @@ async def test_a_warning_is_said_once_and_found_until_it_is_mended(
     assert {} == kafka.check.findings
 
 
-async def test_a_refusal_ends_a_running_worker_when_it_lasts(kafka: Kafka) -> None:
+async def test_a_refusal_ends_a_running_worker_when_it_lasts(kafka: DescribedKafka) -> None:
     """Where going on would do harm in silence; one look alone does not count."""
     await kafka.check.begin(kafka)
     kafka.change(OUTPUT, message_timestamp_type="LogAppendTime")
@@ -196,7 +196,7 @@ async def test_a_refusal_ends_a_running_worker_when_it_lasts(kafka: Kafka) -> No
         await kafka.looked(3)
 
 
-async def test_a_refusal_that_kafka_itself_makes_ends_no_running_worker(kafka: Kafka) -> None:
+async def test_a_refusal_that_kafka_itself_makes_ends_no_running_worker(kafka: DescribedKafka) -> None:
     """A record that is too large halts its partition by name; the finding says so before."""
     await kafka.check.begin(kafka)
     kafka.change(DEAD_LETTERS, max_message_bytes="1048588")
@@ -204,7 +204,7 @@ async def test_a_refusal_that_kafka_itself_makes_ends_no_running_worker(kafka: K
     assert {(DEAD_LETTERS.name, "max.message.bytes")} == set(kafka.check.findings)
 
 
-async def test_the_real_life_of_tombstones_is_known(kafka: Kafka) -> None:
+async def test_the_real_life_of_tombstones_is_known(kafka: DescribedKafka) -> None:
     """At the start, and when it is changed."""
     kafka.change(CHANGELOG, delete_retention_ms="7200000")
     await kafka.check.begin(kafka)
@@ -214,7 +214,7 @@ async def test_the_real_life_of_tombstones_is_known(kafka: Kafka) -> None:
     assert 14400.0 == kafka.check.tombstone_seconds
 
 
-async def test_what_is_missing_is_not_judged(kafka: Kafka) -> None:
+async def test_what_is_missing_is_not_judged(kafka: DescribedKafka) -> None:
     """A worker makes it, or misses it by name."""
     kafka.found = {SOURCE.name: described(SOURCE, retention_ms="1")}
     assert [SOURCE.name] == [fault.topic for fault in await check_present(kafka, TOPICS, SERVERS)]

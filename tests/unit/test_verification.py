@@ -1,6 +1,6 @@
 """What a verification says, to people and to programs."""
 
-from portfolio_stream.audit.anomaly import Anomaly
+from portfolio_stream.audit.anomaly import HistoryAnomaly
 from portfolio_stream.audit.result import LISTED, Findings, PartitionResult, as_json, as_lines, conclude
 
 
@@ -8,7 +8,7 @@ def test_every_anomaly_is_counted_and_the_first_are_listed() -> None:
     """A flood of one kind stays readable, and its size is known."""
     findings = Findings()
     findings.add(
-        Anomaly(kind="meta_wrong", topic="changelog", partition=0, offset=at, expected="one", found="another")
+        HistoryAnomaly(kind="meta_wrong", topic="changelog", partition=0, offset=at, expected="one", found="another")
         for at in range(LISTED + 1)
     )
     result = conclude([], findings, 1.0)

@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 ANSWER_SECONDS = 10.0
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
-Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-Connect = Callable[..., Awaitable[Connection]]
+ClientStreams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Connect = Callable[..., Awaitable[ClientStreams]]
 
 
 async def hello(_: web.Request) -> web.Response:
@@ -46,7 +46,7 @@ async def connected() -> AsyncIterator[Connect]:
     """Opens a connection to a port, and sends something."""
     writers = []
 
-    async def connect(port: int, sent: bytes = b"") -> Connection:
+    async def connect(port: int, sent: bytes = b"") -> ClientStreams:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writers.append(writer)
         writer.write(sent)
@@ -59,7 +59,7 @@ async def connected() -> AsyncIterator[Connect]:
             await writer.wait_closed()
 
 
-async def received(connection: Connection, most: int = -1) -> bytes:
+async def received(connection: ClientStreams, most: int = -1) -> bytes:
     """What comes until the connection ends; with `most`, the first bytes."""
     async with asyncio.timeout(ANSWER_SECONDS):
         try:

@@ -16,7 +16,7 @@ from portfolio_stream.errors import (
 )
 from portfolio_stream.exactly_once.recovery import Halted
 from portfolio_stream.web.server import WebServer
-from tests.unit.web_fakes import Answer, FakeCoordinator, FakeEngine, get, request, serving
+from tests.unit.web_fakes import FakeCoordinator, FakeEngine, WebAnswer, get, request, serving
 
 TOKEN = "secret"
 REASON = "the fold failed 3 times: ValueError"
@@ -37,7 +37,7 @@ def halt(engine: FakeEngine, partition: int, offset: int) -> None:
     engine.halted[partition] = Halted(partition=partition, offset=offset, reason=REASON)
 
 
-async def post(server: WebServer, path: str, token: str = TOKEN, **headers: str) -> Answer:
+async def post(server: WebServer, path: str, token: str = TOKEN, **headers: str) -> WebAnswer:
     return await request(server, "POST", path, Authorization=f"Bearer {token}", **headers)
 
 

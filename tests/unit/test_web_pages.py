@@ -25,7 +25,7 @@ from tables.portfolios import PORTFOLIOS
 from tables.positions import POSITIONS
 from tables.seen_events import SEEN_EVENTS
 from tables.table import join_key
-from tests.unit.web_fakes import PARTITIONS, Answer, FakeCoordinator, FakeEngine, get, listening, serving
+from tests.unit.web_fakes import PARTITIONS, FakeCoordinator, FakeEngine, WebAnswer, get, listening, serving
 
 TIMES = ("2026-11-23T04:30:00.123Z", "2026-11-23T04:30:00.123Z")
 FIRST, SECOND = (0, 1, 2, 3), (4, 5, 6, 7)
@@ -76,7 +76,7 @@ def keys_of(found: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     return [tuple(row["key"]) for page in found for row in page["rows"]]
 
 
-def expect_problem(answer: Answer, status: int) -> dict[str, Any]:
+def expect_problem(answer: WebAnswer, status: int) -> dict[str, Any]:
     assert (status, "application/problem+json") == (answer.status, answer.headers["content-type"])
     assert ("retry-after" in answer.headers) == (status == 503)
     return answer.json  # type: ignore[no-any-return]

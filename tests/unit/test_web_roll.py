@@ -14,7 +14,7 @@ from portfolio_stream.kafka.members import RENAME_ONE, STOP_IT
 from portfolio_stream.web import roll
 from portfolio_stream.web.roll import FOREIGN_AFTER, NO_CLIENT_ID, Roll
 from portfolio_stream.web.server import WebServer
-from tests.unit.web_fakes import Answer, FakeCoordinator, FakeEngine, get, listening, serving
+from tests.unit.web_fakes import FakeCoordinator, FakeEngine, WebAnswer, get, listening, serving
 
 CONSOLE = "console-\x1b[2Jconsumer"
 
@@ -31,7 +31,7 @@ def engine(tmp_path: Path, coordinator: FakeCoordinator) -> FakeEngine:
     return engine
 
 
-class Clock:
+class RollClock:
     """Monotonic time of the roll alone."""
 
     def __init__(self) -> None:
@@ -42,8 +42,8 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
+def clock(monkeypatch: pytest.MonkeyPatch) -> RollClock:
+    clock = RollClock()
     monkeypatch.setattr(roll, "time", clock)
     monkeypatch.setattr(peers, "CHALLENGE_SECONDS", 0.0)
     monkeypatch.setattr(peers, "GONE_SECONDS", 0.0)
@@ -56,7 +56,7 @@ async def called(server: WebServer) -> Roll:
     return server._roll
 
 
-async def ready(server: WebServer) -> Answer:
+async def ready(server: WebServer) -> WebAnswer:
     return await get(server, "/health/ready")
 
 
@@ -151,7 +151,7 @@ async def address_of(kind: str, tmp_path: Path, coordinator: FakeCoordinator) ->
 
 @pytest.mark.parametrize("kind", ["stranger", "silent", "gone", "elsewhere", "other_token", "refusing"])
 async def test_a_member_that_proves_nothing(
-    engine: FakeEngine, coordinator: FakeCoordinator, tmp_path: Path, clock: Clock, kind: str
+    engine: FakeEngine, coordinator: FakeCoordinator, tmp_path: Path, clock: RollClock, kind: str
 ) -> None:
     """One that has just joined, died, or has another token or version is no stranger; after its time another one is."""
     async with address_of(kind, tmp_path, coordinator) as (client_id, settings), serving(engine, **settings) as server:
@@ -169,7 +169,7 @@ async def test_a_member_that_proves_nothing(
 
 
 async def test_a_worker_that_died_is_no_stranger(
-    engine: FakeEngine, coordinator: FakeCoordinator, tmp_path: Path, clock: Clock
+    engine: FakeEngine, coordinator: FakeCoordinator, tmp_path: Path, clock: RollClock
 ) -> None:
     """It has proved itself once: however long its session lasts, and whoever gets its port."""
     other = FakeEngine(tmp_path, "w2", coordinator)
@@ -232,7 +232,7 @@ async def test_two_workers_with_one_instance_id(
 
 
 async def test_a_worker_that_was_started_again_is_no_namesake(
-    tmp_path: Path, engine: FakeEngine, coordinator: FakeCoordinator, clock: Clock
+    tmp_path: Path, engine: FakeEngine, coordinator: FakeCoordinator, clock: RollClock
 ) -> None:
     """Without its data folder it is another member; the one before is there until its session ends."""
     before, after = FakeEngine(tmp_path / "a", "w2", coordinator), FakeEngine(tmp_path / "b", "w2", coordinator)

@@ -21,7 +21,7 @@ from tables.portfolios import PORTFOLIOS
 from tables.positions import POSITIONS
 from tables.seen_events import SEEN_EVENTS
 from tables.table import join_key
-from tests.unit.web_fakes import PARTITIONS, Answer, FakeCoordinator, FakeEngine, get, serving
+from tests.unit.web_fakes import PARTITIONS, FakeCoordinator, FakeEngine, WebAnswer, get, serving
 
 POSITION = Position("USD", Decimal("12"), Decimal("1215"), Decimal("101.25"), Decimal("0"))
 SHOWN = {"currency": "USD", "quantity": "12", "cost_basis": "1215", "average_cost": "101.25", "realised_pnl": "0"}
@@ -40,7 +40,7 @@ def engine(tmp_path: Path, coordinator: FakeCoordinator) -> FakeEngine:
     return FakeEngine(tmp_path, "w1", coordinator)
 
 
-def expect_problem(answer: Answer, status: int) -> dict[str, object]:
+def expect_problem(answer: WebAnswer, status: int) -> dict[str, object]:
     assert (status, "application/problem+json") == (answer.status, answer.headers["content-type"])
     assert {"type", "title", "status", "detail"} <= answer.json.keys()
     assert status == answer.json["status"]

@@ -199,7 +199,7 @@ async def listening(handler: Handler, worker: str | None = None) -> AsyncIterato
 
 
 @dataclass(frozen=True)
-class Answer:
+class WebAnswer:
     status: int
     headers: Mapping[str, str]
     body: bytes
@@ -209,11 +209,13 @@ class Answer:
         return json.loads(self.body)
 
 
-async def get(server: WebServer, path: str, host: str | None = "localhost", **headers: str) -> Answer:
+async def get(server: WebServer, path: str, host: str | None = "localhost", **headers: str) -> WebAnswer:
     return await request(server, "GET", path, host, **headers)
 
 
-async def request(server: WebServer, method: str, path: str, host: str | None = "localhost", **headers: str) -> Answer:
+async def request(
+    server: WebServer, method: str, path: str, host: str | None = "localhost", **headers: str
+) -> WebAnswer:
     """A request with exactly this path: no client in between that would tidy it up.
 
     A lone surrogate of `headers` is sent as the byte that it stands for.
@@ -228,4 +230,4 @@ async def request(server: WebServer, method: str, path: str, host: str | None = 
     head, _, body = received.partition(b"\r\n\r\n")
     status, *fields = head.decode().split("\r\n")
     named = {name.lower(): value for name, _, value in (line.partition(": ") for line in fields)}
-    return Answer(int(status.split()[1]), named, body)
+    return WebAnswer(int(status.split()[1]), named, body)

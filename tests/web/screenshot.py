@@ -10,7 +10,7 @@ from playwright.async_api import async_playwright
 from portfolio_stream.broker.cluster import Cluster
 from portfolio_stream.broker.probe import free_port
 from portfolio_stream.settings import Settings
-from tests.integration.workers import Stage, make_topics
+from tests.integration.workers import WorkersStage, make_topics
 from tests.web import chromium
 from tests.web.conftest import ARGUMENTS, running
 
@@ -20,7 +20,7 @@ SECONDS = 60  # the length of the charts
 SYMBOLS = "--symbols=6"  # few positions in a portfolio, so that the picture has room for the rest
 
 
-async def take(stage: Stage, executable: str, auditor: int) -> None:
+async def take(stage: WorkersStage, executable: str, auditor: int) -> None:
     one, _ = await stage.started("w1", "w2", PORTFOLIO_AUDITOR=f"127.0.0.1:{auditor}")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=executable, args=list(ARGUMENTS))
@@ -43,7 +43,7 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         cluster = stack.enter_context(Cluster(folder / "broker", free_port()))
         kafka = f"--bootstrap-servers={cluster.bootstrap_servers}"
-        stage = Stage(cluster, Settings(bootstrap_servers=cluster.bootstrap_servers), folder)
+        stage = WorkersStage(cluster, Settings(bootstrap_servers=cluster.bootstrap_servers), folder)
         stack.callback(stage.end)
         asyncio.run(make_topics(stage.settings))
         stack.enter_context(running("produce", kafka, "--prices", "--rate=50", SYMBOLS))

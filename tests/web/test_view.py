@@ -33,7 +33,7 @@ OUTPUT = (
 
 
 @dataclass
-class Group:
+class FakeGroup:
     """Two workers of one group, and the events of the first worker's tail."""
 
     engines: tuple[FakeEngine, FakeEngine]
@@ -46,7 +46,7 @@ class Group:
 
 
 @asynccontextmanager
-async def grouped(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> AsyncIterator[Group]:
+async def grouped(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> AsyncIterator[FakeGroup]:
     tail: asyncio.Queue[tuple[str, object]] = asyncio.Queue()
 
     @asynccontextmanager
@@ -65,11 +65,11 @@ async def grouped(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any
     two.join(4, 5, 6, 7)
     async with serving(one, **settings) as first, serving(two, **settings) as second:
         coordinator.members = {f"w1@{first.address}": (0, 1, 2, 3), f"w2@{second.address}": (4, 5, 6, 7)}
-        yield Group((one, two), (first, second), coordinator, tail)
+        yield FakeGroup((one, two), (first, second), coordinator, tail)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Group]:
+async def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeGroup]:
     async with grouped(tmp_path, monkeypatch) as made:
         yield made
 
@@ -85,7 +85,7 @@ def output(value: bytes = OUTPUT, offset: int = 9) -> Any:
     return shown_output(SimpleNamespace(partition=3, offset=offset, value=value))
 
 
-async def test_group_is_shown(group: Group, viewer: Viewer) -> None:
+async def test_group_is_shown(group: FakeGroup, viewer: Viewer) -> None:
     """The page shows workers, owners, lag, halts with reasons, dead letters and outputs, without an error.
 
     It asks no server but the worker.
@@ -111,7 +111,7 @@ async def test_group_is_shown(group: Group, viewer: Viewer) -> None:
     assert [] == viewer.complaints()
 
 
-async def test_latest_events_are_shown(group: Group, viewer: Viewer) -> None:
+async def test_latest_events_are_shown(group: FakeGroup, viewer: Viewer) -> None:
     """Of all workers, newest first, at most 20; the table passes the accessibility rules."""
     for epoch in range(25):
         group.engines[0].events.tell(MemberJoined(epoch=epoch))
@@ -126,7 +126,7 @@ async def test_latest_events_are_shown(group: Group, viewer: Viewer) -> None:
     assert [] == viewer.complaints()
 
 
-async def test_rates_follow_the_counters(group: Group, viewer: Viewer) -> None:
+async def test_rates_follow_the_counters(group: FakeGroup, viewer: Viewer) -> None:
     """Rates follow the counters. They have units, percentiles and charts."""
     await viewer.page.goto(group.url())
     await viewer.see("#events-note", "peak")
@@ -143,7 +143,7 @@ async def test_rates_follow_the_counters(group: Group, viewer: Viewer) -> None:
     assert [] == viewer.complaints()
 
 
-async def test_hostile_data_stays_text(group: Group, viewer: Viewer) -> None:
+async def test_hostile_data_stays_text(group: FakeGroup, viewer: Viewer) -> None:
     """Hostile keys, codes, messages, reasons, names and addresses are shown as text and run no code."""
     group.engines[1].halted[4] = Halted(partition=4, offset=1, reason=HOSTILE)
     group.engines[1].running.discard(4)
@@ -164,7 +164,7 @@ async def test_hostile_data_stays_text(group: Group, viewer: Viewer) -> None:
     assert [] == viewer.complaints()
 
 
-async def test_peer_that_dies(group: Group, viewer: Viewer) -> None:
+async def test_peer_that_dies(group: FakeGroup, viewer: Viewer) -> None:
     """A dead worker's row disappears and its partitions move, without a reload."""
     await viewer.page.goto(group.url())
     await viewer.see("#workers tr", re.compile(r"w2\s.*ready", re.DOTALL))
@@ -177,7 +177,7 @@ async def test_peer_that_dies(group: Group, viewer: Viewer) -> None:
     assert [] == viewer.complaints()
 
 
-async def test_serving_worker_that_goes(group: Group, viewer: Viewer) -> None:
+async def test_serving_worker_that_goes(group: FakeGroup, viewer: Viewer) -> None:
     """When the serving worker is gone, the page says so, paused or not. It shows its numbers' age and other workers."""
     await viewer.page.goto(group.url())
     await viewer.see("#connection", "Live")
@@ -192,7 +192,7 @@ async def test_serving_worker_that_goes(group: Group, viewer: Viewer) -> None:
     assert [] == viewer.complaints(worker_may_be_gone=True)
 
 
-async def test_lookup_by_keyboard(group: Group, viewer: Viewer) -> None:
+async def test_lookup_by_keyboard(group: FakeGroup, viewer: Viewer) -> None:
     """A look-up works by keyboard: skip link, field, Enter. The focus is always visible, errors are told in words."""
     asked = []
 
@@ -254,7 +254,7 @@ ANSWER = {
 }
 
 
-async def test_problem_of_a_lookup_is_said(group: Group, viewer: Viewer) -> None:
+async def test_problem_of_a_lookup_is_said(group: FakeGroup, viewer: Viewer) -> None:
     """A failed look-up shows the worker's own error text."""
     await viewer.page.route(
         "**/portfolios/*", lambda route: route.fulfill(status=404, json={"detail": "There is no such portfolio."})
@@ -265,7 +265,7 @@ async def test_problem_of_a_lookup_is_said(group: Group, viewer: Viewer) -> None
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 360])
-async def test_everybody_can_read_it(group: Group, viewer: Viewer, scheme: Any, width: int) -> None:
+async def test_everybody_can_read_it(group: FakeGroup, viewer: Viewer, scheme: Any, width: int) -> None:
     """axe-core finds no fault, in both themes, on a desktop and on a phone. The page does not scroll sideways."""
     group.engines[1].halted[5] = Halted(partition=5, offset=17, reason="the fold failed")
     group.coordinator.members["w9@127.0.0.1:1"] = ()
@@ -283,7 +283,7 @@ async def test_everybody_can_read_it(group: Group, viewer: Viewer, scheme: Any, 
     assert [] == viewer.complaints()
 
 
-async def test_theme_is_the_systems_until_chosen(group: Group, viewer: Viewer) -> None:
+async def test_theme_is_the_systems_until_chosen(group: FakeGroup, viewer: Viewer) -> None:
     """The theme is the system's until the toggle changes it. The choice stays after a reload."""
     background = "getComputedStyle(document.body).backgroundColor"
     await viewer.page.emulate_media(color_scheme="dark", reduced_motion="reduce")

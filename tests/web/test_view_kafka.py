@@ -9,7 +9,7 @@ import pytest
 from portfolio_stream.broker.probe import free_port
 from portfolio_stream.load.producer import make_producer
 from tests.integration.histories import Load
-from tests.integration.workers import Stage, Worker, until
+from tests.integration.workers import Worker, WorkersStage, until
 from tests.web.conftest import Viewer, running
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.kafka]
@@ -25,7 +25,7 @@ def number(text: str) -> float:
     return float(found[0].replace(",", ""))
 
 
-async def test_workers_die_while_the_page_is_open(stage: Stage, viewer: Viewer) -> None:
+async def test_workers_die_while_the_page_is_open(stage: WorkersStage, viewer: Viewer) -> None:
     """The other worker dies, then the one that serves the page. Without a reload, rates, lag and owners stay right."""
     port = free_port()
     with running("verify", f"--bootstrap-servers={stage.settings.bootstrap_servers}", "--follow", f"--web-port={port}"):
@@ -85,7 +85,7 @@ async def _differs(viewer: Viewer, before: str) -> bool:
     return before != await viewer.text("#outputs")
 
 
-async def see_hostile_key(stage: Stage, viewer: Viewer) -> None:
+async def see_hostile_key(stage: WorkersStage, viewer: Viewer) -> None:
     """The page shows a dead letter whose key is markup as text."""
     async with make_producer(stage.settings) as producer:
         await producer.send_and_wait(stage.settings.input_topic, key=HOSTILE, value=HOSTILE, partition=3)
