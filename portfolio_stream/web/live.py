@@ -22,9 +22,9 @@ from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.http.problem import Problem
 from portfolio_stream.kafka.quiet_logs import sparing
 from portfolio_stream.settings import Settings
+from portfolio_stream.web.group_watch import Watch
 from portfolio_stream.web.health import membership_of
-from portfolio_stream.web.tail import open_tail
-from portfolio_stream.web.watch import Watch
+from portfolio_stream.web.newest_records import open_tail
 
 log = logging.getLogger(__name__)
 outage_log = sparing(__name__)

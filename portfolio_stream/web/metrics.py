@@ -27,7 +27,7 @@ from portfolio_stream.observe.families import (
 from portfolio_stream.observe.pulse import Pulse
 from portfolio_stream.observe.statistics import ACTIVITY_SKIPPED, REJECTED, Statistics
 from portfolio_stream.web.health import is_alive, lag_of, membership_of
-from portfolio_stream.web.roll import Roll
+from portfolio_stream.web.roll_call import Roll
 from tables.prices import Prices
 
 VERSION = version("portfolio-stream")

@@ -22,10 +22,10 @@ from portfolio_stream.errors import (
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.http.problem import Problem, json_response
 from portfolio_stream.web.group import PartitionRow
+from portfolio_stream.web.group_watch import Watch
 from portfolio_stream.web.health import readiness
 from portfolio_stream.web.moment import last_offset
 from portfolio_stream.web.owners import Owners
-from portfolio_stream.web.watch import Watch
 
 PATH = "/partitions"
 ONE_PATH = PATH + "/{partition:[0-9]{1,10}}"

@@ -12,8 +12,8 @@ from aiohttp import web
 
 from portfolio_stream.http.problem import Problem, json_response, unavailable
 from portfolio_stream.web.fanout import Origin
-from portfolio_stream.web.pages import TablePage
 from portfolio_stream.web.paging import TableRow, cursor_of, read_query
+from portfolio_stream.web.table_pages import TablePage
 from portfolio_stream.web.table_paths import NO_SUCH_KEY, TABLES_PATH, parse_key
 from tables.prices import KEY, NAME, Prices, show
 

@@ -19,26 +19,26 @@ from portfolio_stream.http.problem import problems
 from portfolio_stream.http.sign_in import LOGIN, LOGOUT, SignIn
 from portfolio_stream.observe.pulse import Pulse
 from portfolio_stream.settings import SHORTEST_TOKEN, Settings
-from portfolio_stream.web.census import Census
 from portfolio_stream.web.events import PATH as EVENTS_PATH
 from portfolio_stream.web.events import Events
 from portfolio_stream.web.fanout import Fanout
 from portfolio_stream.web.forwarding import Forwarding
+from portfolio_stream.web.group_watch import Watch
 from portfolio_stream.web.health import Health, lag_of
-from portfolio_stream.web.identity import IdentityProof
+from portfolio_stream.web.identity_proof import IdentityProof
 from portfolio_stream.web.live import Live
 from portfolio_stream.web.metrics import Metrics
 from portfolio_stream.web.operations import ONE_PATH as ONE_PARTITION_PATH
 from portfolio_stream.web.operations import PATH as PARTITIONS_PATH
 from portfolio_stream.web.operations import Operations
 from portfolio_stream.web.owners import Owners
-from portfolio_stream.web.page import StaticFiles
-from portfolio_stream.web.roll import Roll
+from portfolio_stream.web.roll_call import Roll
 from portfolio_stream.web.routing import Routing
+from portfolio_stream.web.static_files import StaticFiles
 from portfolio_stream.web.status import PATH as WORKER_PATH
 from portfolio_stream.web.status import Status
 from portfolio_stream.web.table_routes import table_routes
-from portfolio_stream.web.watch import Watch
+from portfolio_stream.web.table_sizes import Census
 from tables.prices import Prices
 
 log = logging.getLogger(__name__)

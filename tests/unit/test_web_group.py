@@ -20,10 +20,10 @@ from portfolio_stream.kafka.members import Owner
 from portfolio_stream.settings import Settings
 from portfolio_stream.web import verdict
 from portfolio_stream.web.group import FORGOTTEN_SECONDS, GroupState, Ledger, Silence, WorkerLook, WorkerRow
-from portfolio_stream.web.roll import Roll
+from portfolio_stream.web.group_watch import Watch
+from portfolio_stream.web.roll_call import Roll
 from portfolio_stream.web.routing import Routing
 from portfolio_stream.web.status import LATEST_EVENTS, PATH, LatestEvent, PartitionStatus, Status, WorkerStatus
-from portfolio_stream.web.watch import Watch
 from tests.unit.web_fakes import FakeCoordinator, FakeEngine, get, listening, serving
 
 GONE = Silence("gone", "nobody listens there")

@@ -19,7 +19,7 @@ from portfolio_stream.domain.positions import Position
 from portfolio_stream.exactly_once.recovery import Halted
 from portfolio_stream.exactly_once.store import prefix_of
 from portfolio_stream.kafka.partitioning import partition_of
-from portfolio_stream.web import census, pages
+from portfolio_stream.web import table_pages, table_sizes
 from portfolio_stream.web.server import WebServer
 from tables.portfolios import PORTFOLIOS
 from tables.positions import POSITIONS
@@ -139,7 +139,7 @@ async def test_pages_while_the_table_changes(tmp_path: Path) -> None:
 
 async def test_what_left_the_window_is_not_on_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does a long stretch of it make a page that takes long: the page ends early, and the cursor goes on."""
-    monkeypatch.setattr(pages, "EXAMINED_LIMIT", 4)
+    monkeypatch.setattr(table_pages, "EXAMINED_LIMIT", 4)
     engine = FakeEngine(tmp_path, "w1", FakeCoordinator())
     engine.join(*range(PARTITIONS))
     partition = partition_of(b"P1", PARTITIONS)
@@ -309,7 +309,7 @@ async def test_tables_without_a_worker_that_does_not_answer(tmp_path: Path) -> N
 
 async def test_tables_are_counted_once_in_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In pieces; the count says of which offset it is, while the offset moves on."""
-    monkeypatch.setattr(census, "PIECE_ENTRIES", 2)
+    monkeypatch.setattr(table_sizes, "PIECE_ENTRIES", 2)
     engine = FakeEngine(tmp_path, "w1", FakeCoordinator())
     engine.join(0)
     await engine.commit(0, 5, {(POSITIONS, join_key("P", f"S{n}")): position(1) for n in range(7)})
@@ -332,7 +332,7 @@ async def test_counting_takes_a_bounded_share_of_the_time(tmp_path: Path, monkey
     engine = FakeEngine(tmp_path, "w1", FakeCoordinator())
     engine.join(0)
     read: list[int] = []
-    real, seconds = census._measure, 0.0
+    real, seconds = table_sizes._measure, 0.0
 
     def measure(entries: Any) -> Any:
         nonlocal seconds
@@ -343,8 +343,8 @@ async def test_counting_takes_a_bounded_share_of_the_time(tmp_path: Path, monkey
         read.append(size.keys)
         return size
 
-    monkeypatch.setattr(census, "_measure", measure)
-    monkeypatch.setattr(census, "KEPT_SECONDS", 0.0)
+    monkeypatch.setattr(table_sizes, "_measure", measure)
+    monkeypatch.setattr(table_sizes, "KEPT_SECONDS", 0.0)
     for partition in (0, 1):
         await engine.commit(partition, 5, {(POSITIONS, join_key("P", "S")): position(1)})
     async with serving(engine) as server:
@@ -352,9 +352,9 @@ async def test_counting_takes_a_bounded_share_of_the_time(tmp_path: Path, monkey
         for _ in range(5):
             (held,) = (await get(server, "/tables")).json["tables"][2]["partitions"][:1]
             assert (1, 0.0 <= held["counted_seconds_ago"] < 5) == (held["keys"], True)
-        assert [0, 1] == sorted(set(read)) and len(read) == len(census.SHOWN)
-        assert server._census._due >= begun + census.KEPT_TIMES * seconds
+        assert [0, 1] == sorted(set(read)) and len(read) == len(table_sizes.SHOWN)
+        assert server._census._due >= begun + table_sizes.KEPT_TIMES * seconds
         engine.join(0, 1)
         assert 2 == sum(one["keys"] or 0 for one in (await get(server, "/tables")).json["tables"][2]["partitions"])
-        assert len(read) == 2 * len(census.SHOWN)
-        assert server._census._due >= begun + census.KEPT_TIMES * seconds
+        assert len(read) == 2 * len(table_sizes.SHOWN)
+        assert server._census._due >= begun + table_sizes.KEPT_TIMES * seconds

@@ -11,8 +11,8 @@ from aiohttp import web
 
 from portfolio_stream.http import peers
 from portfolio_stream.kafka.members import RENAME_ONE, STOP_IT
-from portfolio_stream.web import roll
-from portfolio_stream.web.roll import FOREIGN_AFTER, NO_CLIENT_ID, Roll
+from portfolio_stream.web import roll_call
+from portfolio_stream.web.roll_call import FOREIGN_AFTER, NO_CLIENT_ID, Roll
 from portfolio_stream.web.server import WebServer
 from tests.unit.web_fakes import FakeCoordinator, FakeEngine, WebAnswer, get, listening, serving
 
@@ -44,7 +44,7 @@ class RollClock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> RollClock:
     clock = RollClock()
-    monkeypatch.setattr(roll, "time", clock)
+    monkeypatch.setattr(roll_call, "time", clock)
     monkeypatch.setattr(peers, "CHALLENGE_SECONDS", 0.0)
     monkeypatch.setattr(peers, "GONE_SECONDS", 0.0)
     return clock
@@ -194,7 +194,7 @@ async def test_it_is_noticed_with_nobody_looking(
     engine: FakeEngine, coordinator: FakeCoordinator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By one request to the coordinator in CALL_SECONDS."""
-    monkeypatch.setattr(roll, "CALL_SECONDS", 0.01)
+    monkeypatch.setattr(roll_call, "CALL_SECONDS", 0.01)
     coordinator.members = {CONSOLE: (2,)}
     async with serving(engine) as server:
         while not server._roll.foreigners:  # noqa: ASYNC110  # nothing tells when it has called

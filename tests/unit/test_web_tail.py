@@ -11,8 +11,8 @@ from portfolio_stream.domain.rejection import Rejected
 from portfolio_stream.kafka.batch_consumer import Piece
 from portfolio_stream.kafka.record_batches import HEADER_BYTES, UnreadableBatch, unreadable
 from portfolio_stream.records.outputs import ERROR_OFFSET, dead_letter, encode_processed
-from portfolio_stream.web import tail
-from portfolio_stream.web.tail import (
+from portfolio_stream.web import newest_records
+from portfolio_stream.web.newest_records import (
     SHOWN_BYTES,
     SHOWN_CHARACTERS,
     NewestRecords,
@@ -109,7 +109,7 @@ def test_sample_is_spread() -> None:
 
 async def test_tail_tells_outputs_and_the_newest_letters(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both at once, so that empty ones are known to be empty; then letters with all that are kept, newest first."""
-    monkeypatch.setattr(tail, "ROUND_SECONDS", 0)
+    monkeypatch.setattr(newest_records, "ROUND_SECONDS", 0)
     letters: dict[TopicPartition, list[Any]] = {PLACE: [], OTHER: []}
     outputs: dict[TopicPartition, list[Any]] = {PLACE: []}
     both = Tail(
@@ -125,7 +125,7 @@ async def test_tail_tells_outputs_and_the_newest_letters(monkeypatch: pytest.Mon
     assert ("dead-letters", [0, 1]) == (name, [letter.partition for letter in shown])  # type: ignore[attr-defined]
     letters[OTHER] += [record(offset, partition=1) for offset in range(1, 40)]
     _, shown = await anext(events)
-    assert tail.LETTERS_KEPT == len(shown)  # type: ignore[arg-type]
+    assert newest_records.LETTERS_KEPT == len(shown)  # type: ignore[arg-type]
 
 
 def test_output_is_shown() -> None:

@@ -17,8 +17,8 @@ from portfolio_stream.exactly_once.recovery import Halted
 from portfolio_stream.observe.events import MemberJoined, PartitionStopped
 from portfolio_stream.records.outputs import dead_letter
 from portfolio_stream.web import live
+from portfolio_stream.web.newest_records import Outputs, shown_letter, shown_output
 from portfolio_stream.web.server import WebServer
-from portfolio_stream.web.tail import Outputs, shown_letter, shown_output
 from tests.unit.web_fakes import FakeCoordinator, FakeEngine, serving
 from tests.web.conftest import Viewer
 

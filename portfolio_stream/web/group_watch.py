@@ -24,7 +24,7 @@ from portfolio_stream.settings import Settings
 from portfolio_stream.web import status, verdict
 from portfolio_stream.web.group import GroupState, Ledger, Silence, WorkerLook
 from portfolio_stream.web.health import membership_of
-from portfolio_stream.web.roll import Roll
+from portfolio_stream.web.roll_call import Roll
 from portfolio_stream.web.routing import Routing
 from portfolio_stream.web.status import Status, WorkerStatus
 

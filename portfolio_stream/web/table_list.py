@@ -13,10 +13,10 @@ from aiohttp import web
 from portfolio_stream.decoding import WireCount, WirePartition
 from portfolio_stream.http.problem import Problem, json_response
 from portfolio_stream.http.signed_access import FORWARDED
-from portfolio_stream.web.census import Census, Count
 from portfolio_stream.web.fanout import Fanout, Missing
 from portfolio_stream.web.moment import Moment
 from portfolio_stream.web.prices import PriceQueries
+from portfolio_stream.web.table_sizes import Census, Count
 from tables.catalog import SHOWN
 from tables.prices import KEY, NAME, Prices
 
