@@ -1,9 +1,12 @@
-"""Who may ask. On loopback the Host header is checked, so that no web page can reach us by DNS rebinding; anywhere else
-a token is needed. With a token set, everything but OPEN asks for it, on loopback too: as a bearer token, by the
-signature of another worker that has it (signed_access.py), or for what changes nothing by the session that a browser
-signed in to (sign_in.py).
+"""Decides which requests are answered.
 
-What changes something needs the token everywhere: no web page can send that header, so none can make a browser do it.
+1. A server on loopback checks the Host header, so no web page can reach it by DNS rebinding. A server on any other
+   address needs a token.
+2. With a token, every path except OPEN asks for it, on loopback too. A client sends the bearer token. A worker proves
+   by a signature that it has the token (signed_access.py). A browser has a session (sign_in.py), which is enough for
+   requests that change nothing.
+3. A request that changes something needs the bearer token or a worker's signature, on every address. No web page can
+   make a browser send that header.
 """
 
 import logging
@@ -24,19 +27,19 @@ from portfolio_stream.settings import Settings
 
 log = logging.getLogger(__name__)
 
-IDENTITY_PATH = "/identity"  # a worker's challenge to another one, which has proved nothing yet
+IDENTITY_PATH = "/identity"  # a worker sends its challenge here before the other worker has proved anything
 OPEN = frozenset({"/health/live", "/health/ready", IDENTITY_PATH})
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110, 9.2.1: they change nothing
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110, 9.2.1: these methods change nothing
 SET_TOKEN = "Start the workers with PORTFOLIO_WEB_TOKEN set to a long random secret, and give it with the request."
-#: they ask for the token themselves
+#: these routes check the token by themselves
 SIGN_IN = frozenset({("POST", sign_in.LOGIN), ("POST", sign_in.LOGOUT)})
 
 
 class Access:
-    """Raises WebTokenMissing for an address that others can reach without a token."""
+    """Raises WebTokenMissing without a token, if the bound address is not loopback."""
 
     def __init__(self, settings: Settings, bound_host: str, recipient: str | None = None) -> None:
-        """`recipient`: what a signed request must be meant for; None: none is taken."""
+        """A signed request must name `recipient`. If `recipient` is None, every signed request is refused."""
         self._token = None if settings.web_token is None else settings.web_token.encode()
         self._sessions = None if self._token is None else sign_in.Sessions(self._token)
         self._signed: SignedAccess | None = None
@@ -46,7 +49,7 @@ class Access:
         if not is_loopback and self._token is None:
             raise WebTokenMissing(bound_host)
         own = host_of(settings.web_advertised or bound_host)
-        #: None: any Host will do
+        #: the legal hosts of the Host header; None if any host is legal
         self._hosts = LOOPBACK_NAMES | {own, bound_host} if is_loopback else None
 
     def refusal(
@@ -58,7 +61,7 @@ class Access:
         method: str = "GET",
         session: str | None = None,
     ) -> Problem | None:
-        """Why this request is not answered."""
+        """Returns why this request is refused, or None if it may be answered."""
         if (misdirected := self._misdirected(host)) is not None:
             return misdirected
         if (method, path) in SIGN_IN or (method in SAFE_METHODS and self._may_read(path, session)):
@@ -78,7 +81,7 @@ class Access:
         return Problem(HTTPStatus.MISDIRECTED_REQUEST, "The Host header names another host than this worker.")
 
     def _may_read(self, path: str, session: str | None) -> bool:
-        """Without a bearer token."""
+        """Whether the path may be read without a bearer token."""
         return self._sessions is None or path in OPEN or self._sessions.is_valid(session)
 
     @web.middleware
@@ -101,7 +104,7 @@ class Access:
     async def _answer_signed(
         self, signed: SignedAccess, given: Credentials, request: web.Request, handler: Handler
     ) -> web.StreamResponse:
-        """The answer to another worker, refusals too, with its proof; to whoever is none, a refusal without one."""
+        """Answer a worker with our token, with a proof, also if we refuse. Others get a refusal without a proof."""
         if (misdirected := self._misdirected(request.headers.get("Host"))) is not None:
             return misdirected.response()
         if request.body_exists or not signed.is_ours(signed.request(request, given), given):  # workers send no body

@@ -1,4 +1,4 @@
-"""Where a server of ours listens, and by which host:port others reach it."""
+"""Opens the socket of an HTTP server, and reads and writes addresses of the form host:port."""
 
 import errno
 import socket

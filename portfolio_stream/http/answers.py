@@ -1,6 +1,6 @@
-"""What other processes answer to our requests, as values. The functions that read an answer are here too.
+"""The answers of other processes to our requests, as values, and the functions that read an answer.
 
-Anybody may listen at an address. So an answer may be too long, may be no HTTP, or may come from no worker at all.
+Anybody may listen at an address. So an answer may be too long, may not be HTTP, or may not come from a worker.
 """
 
 import errno
@@ -14,13 +14,13 @@ import msgspec
 ANSWER_BYTES = 32 << 20  # a portfolio of 100,000 positions; a page has 1,000 rows
 _PIECE_BYTES = 64 << 10
 
-#: worker: it has proved which member it is
+#: worker: the peer has proved which member it is
 #: silent: no answer came
 #: gone: nobody listens at the address
 #: elsewhere: another worker answers at the address
-#: other_token: it answers as a worker, but its proof does not hold
-#: refusing: it refuses our question, as a worker of another version may
-#: stranger: what answers is no worker
+#: other_token: the peer answers like a worker, but its proof is wrong
+#: refusing: the peer refuses our question, as a worker of another version may
+#: stranger: the peer is no worker
 PeerKind = Literal["worker", "silent", "gone", "elsewhere", "other_token", "refusing", "stranger"]
 
 
@@ -33,16 +33,16 @@ class ProvedIdentity(msgspec.Struct, frozen=True, kw_only=True):
 
     worker: str
     member: str
-    #: None: the worker has no token
+    #: None if the worker has no token
     proof: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """What is known of a member at its address."""
+    """Our knowledge of the process at a member's address."""
 
     kind: PeerKind
-    #: one sentence without a full stop, for whoever asked; empty for a worker
+    #: one sentence without a full stop, for the client; empty for a worker
     detail: str = ""
 
 

@@ -1,7 +1,7 @@
-"""Metrics in the format that a scraper asks for: OpenMetrics 1.0.0, or Prometheus' text 0.0.4 for everybody else.
+"""Answers with metrics in the format that a scraper asks for: OpenMetrics 1.0.0, else Prometheus' text format 0.0.4.
 
-An Accept header may be anything (RFC 9110, 12.5.1: a server may disregard it), so nothing in one is an error. The names
-and labels of our metrics are ASCII: no escaping scheme that a scraper asks for changes a byte.
+No content of an Accept header is an error: a server may disregard the header (RFC 9110, 12.5.1). The names and labels
+of our metrics are ASCII, so every escaping scheme that a scraper asks for gives the same bytes.
 """
 
 import re
@@ -14,7 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.openmetrics import exposition as openmetrics
 
 OPEN_METRICS, TEXT = "application/openmetrics-text", "text/plain"
-OPEN_METRICS_VERSIONS = frozenset({"", "1.0.0"})  # an absent version leaves the choice to us
+OPEN_METRICS_VERSIONS = frozenset({"", "1.0.0"})  # without a version, we choose
 _WEIGHT = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")  # RFC 9110, 12.4.2
 
 
@@ -25,14 +25,14 @@ class Wish(NamedTuple):
 
 
 def exposed(registry: CollectorRegistry, request: web.Request) -> web.Response:
-    """All metrics of the registry."""
+    """Returns all metrics of the registry."""
     if prefers_open_metrics(request.headers.getall("Accept", [])):
         return _answer(openmetrics.generate_latest(registry), openmetrics.CONTENT_TYPE_LATEST)  # type: ignore[no-untyped-call]
     return _answer(generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4)
 
 
 def prefers_open_metrics(accept: Iterable[str]) -> bool:
-    """Whether the Accept headers ask for OpenMetrics, and for nothing of ours more than for that."""
+    """Whether the Accept headers ask for OpenMetrics, with at least the weight of the text format."""
     wishes = [_wish(part) for header in accept for part in header.split(",")]
     ours = (w.weight for w in wishes if w.media_type == OPEN_METRICS and w.version in OPEN_METRICS_VERSIONS)
     open_metrics = max(ours, default=0.0)

@@ -1,12 +1,12 @@
-"""A web port of ours: a worker's, and the auditor's. What connects to it costs a bounded share of the process, whatever
-it sends or does not read: the engine needs files and sockets of the same process.
+"""The HTTP listener of a worker and of the auditor. Clients get a bounded share of the process, whatever they send: the
+engine needs files and sockets of the same process.
 
-1. CONNECTIONS at once, and fewer where the process may open few files. When one more comes, the one that was used
-   longest ago and waits for its next request is closed; while all are answered, the new one is.
-2. A connection without a whole request is closed after IDLE_SECONDS, whether it says nothing or a byte now and then.
-3. A client that takes nothing of its answer is given up after UNREAD_SECONDS, where the system can tell (Linux).
-4. Whatever is no HTTP, and a bug of ours, is answered as a problem (RFC 9457), which does not repeat what came.
-5. Request bodies are not decompressed.
+1. At most CONNECTIONS are open, and fewer if the process may open only few files. For one more connection, the listener
+   closes the idle connection that was used longest ago. If no connection is idle, it closes the new one.
+2. The listener closes a connection that has sent no whole request for IDLE_SECONDS, even if single bytes arrive.
+3. The listener gives up a client that reads nothing of its answer for UNREAD_SECONDS (on Linux).
+4. Bytes that are not HTTP, and a bug of ours, get a problem document (RFC 9457). It does not repeat the bytes.
+5. The listener does not decompress request bodies.
 """
 
 import asyncio
@@ -22,9 +22,9 @@ from aiohttp.http import HttpProcessingError
 from portfolio_stream.http.problem import Handler, Problem
 
 CONNECTIONS = 256  # 32 live views, the group's workers, scrapers and commands; each costs some 20 KB
-FILES_SHARE = 4  # a quarter of the open files: RocksDB, Kafka's connections and our own requests need the others
-IDLE_SECONDS = 30.0  # longer than a peer keeps a connection (15 s): its next request meets an open one
-UNREAD_SECONDS = 20.0  # longer than a live view's own bound
+FILES_SHARE = 4  # a quarter of the open files; RocksDB, connections to Kafka and our own requests need the others
+IDLE_SECONDS = 30.0  # a peer keeps a connection for 15 s, so it never sends a request on a closed one
+UNREAD_SECONDS = 20.0  # longer than the bound of a live view
 BACKLOG = 128
 
 NO_REQUEST = "This is no HTTP request that this server takes."
@@ -52,18 +52,18 @@ class Listener:
         self._log = log
         self._most = most_connections()
         self._server: asyncio.Server | None = None
-        #: those that are open, by when they were used last; True: a request is answered
+        #: the open connections, the one that was used longest ago first; True while a request is being answered
         self._connections: dict[_Connection, bool] = {}
 
     async def start(self) -> None:
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # what is accepted has it from the listening socket
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # accepted sockets inherit this option
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD_SECONDS * 1000))
         await self._runner.setup()
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._protocol, sock=self._sock, backlog=BACKLOG)
 
     async def stop(self) -> None:
-        """Idle connections are closed, requests in flight get the seconds of a shutdown."""
+        """Close idle connections at once, and the others after the seconds of a shutdown."""
         if self._server is not None:
             self._server.close()
         await self._runner.cleanup()
@@ -75,7 +75,7 @@ class Listener:
         self._connections.pop(connection, None)
 
     def _protocol(self) -> asyncio.Protocol:
-        """For a connection that was just accepted."""
+        """Returns the protocol of a new connection. Without room, the protocol closes the connection."""
         server = self._runner.server
         if server is None or not self._has_room():
             return _Refused()
@@ -111,7 +111,7 @@ class _Connection(web.RequestHandler):
             server,
             loop=asyncio.get_running_loop(),
             keepalive_timeout=IDLE_SECONDS,
-            access_log=None,  # type: ignore[arg-type]  # as AppRunner takes it: paths hold portfolio ids
+            access_log=None,  # type: ignore[arg-type]  # no access log: paths hold portfolio ids
             logger=log,
             auto_decompress=False,
         )
@@ -128,19 +128,19 @@ class _Connection(web.RequestHandler):
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        """What came is in nobody's log; a bug's traceback is in ours."""
+        """Answer with a problem. The log gets the traceback of a bug, and never the bytes of a request."""
         is_ours = status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(exc, HttpProcessingError)
         if is_ours:
             self.log_exception("Error handling request", exc_info=exc)
         if request.writer is not None and request.writer.output_size > 0:
-            raise ConnectionError("the answer was begun")
+            raise ConnectionError("the answer has begun")
         response = Problem(HTTPStatus(status), OUR_FAULT if is_ours else NO_REQUEST).response()
         response.force_close()
         return response
 
 
 class _Refused(asyncio.Protocol):
-    """Of a connection that there is no room for."""
+    """Closes a new connection for which there is no room."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if isinstance(transport, asyncio.Transport):

@@ -1,13 +1,14 @@
-"""Asking other workers, and knowing who they are: no secret and no path of a client's goes to an unproved address.
+"""Sends requests to other workers, but only after their address has proved that a worker is there.
 
-1. A client id names an address, which may be anybody's. Before anything else an address gets a random challenge at a
-   fixed path, at most one in CHALLENGE_SECONDS, and must prove which member of the group it is.
-2. Each request is signed, each answer is proved (signatures.py). An answer without a proof is none: its address must
-   prove itself anew.
-3. Nothing follows a redirect, and every answer is bounded.
-4. Whoever asks waits for a challenge no longer than for an answer, however many addresses are silent.
-5. Without PORTFOLIO_WEB_TOKEN nothing can be proved. Then only loopback addresses are asked: who answers there with the
-   member's id is taken for it.
+1. A client id names an address, which may belong to anybody. First the address gets a random challenge at a fixed path,
+   at most one in CHALLENGE_SECONDS. The address must prove which member of the group it is. Until then it gets no
+   secret and no path of a client.
+2. Each request is signed, and each answer has a proof (signatures.py). After an answer without a proof, the address
+   must prove itself again.
+3. Requests follow no redirect, and every answer is bounded.
+4. A caller waits for a challenge at most as long as for an answer, however many addresses are silent.
+5. Without PORTFOLIO_WEB_TOKEN nobody can prove anything. Then only loopback addresses are asked, and a process that
+   answers with the member's id counts as the member.
 """
 
 import asyncio
@@ -43,19 +44,19 @@ from portfolio_stream.kafka.members import Owner
 log = logging.getLogger(__name__)
 
 CHALLENGE_SECONDS = 2.0  # between two challenges of one address
-GONE_SECONDS = 0.5  # the same while nobody listens there and so nobody hears them: a worker that is started again
-ANSWER_SECONDS = 1.0  # to a challenge, which costs nothing to answer
-FORGOTTEN_SECONDS = 60.0  # since its last challenge, of an address that no member names
-SHORTEST_SECONDS = 1e-9  # 0 would be no bound
-CHALLENGES_AT_ONCE = 8  # members of a group that name silent addresses must not take all connections
+GONE_SECONDS = 0.5  # between two challenges while nobody listens there: a worker may be starting again
+ANSWER_SECONDS = 1.0  # for the answer to a challenge, which costs a worker nothing
+FORGOTTEN_SECONDS = 60.0  # after its last challenge, an address that no member names is forgotten
+SHORTEST_SECONDS = 1e-9  # to aiohttp, 0 means no bound
+CHALLENGES_AT_ONCE = 8  # silent addresses must not take all connections
 IDENTITY_BYTES = 4096
 
 
 @dataclass(slots=True)
 class _Address:
-    """What answered there last."""
+    """The last answer from an address."""
 
-    #: of kind worker or other_token: which member it says it is
+    #: which member it says it is; only for the kinds worker and other_token
     member_id: str | None
     peer: Peer
     #: monotonic seconds of the last challenge
@@ -70,14 +71,14 @@ _decode = msgspec.json.Decoder(ProvedIdentity).decode
 
 
 class Peers:
-    """One HTTP session to all of them. `sender` is our own name, for their logs."""
+    """Sends requests to all other workers in one HTTP session. `sender` is our own name, for their logs."""
 
     def __init__(self, token: str | None, group: str, sender: str) -> None:
         self._key = None if token is None else signatures.derive_key(token, group)
         self._sender = sender
         self._session: aiohttp.ClientSession | None = None
         self._addresses: dict[str, _Address] = {}
-        #: by address: one at a time
+        #: the running challenge of each address: one at a time
         self._challenges: dict[str, asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(CHALLENGES_AT_ONCE)
 
@@ -99,7 +100,7 @@ class Peers:
             await self._resolver.close()
 
     def keep(self, workers: Collection[Owner]) -> None:
-        """Forget what was proved at other addresses than the members', and in the end those addresses too."""
+        """Forget the proofs of addresses that no member has now, and after FORGOTTEN_SECONDS the addresses."""
         addresses = {worker.address for worker in workers}
         for address in self._addresses.keys() - addresses:
             known = self._addresses[address]
@@ -113,8 +114,10 @@ class Peers:
         self._addresses.pop(worker.address, None)
 
     async def identify(self, worker: Owner, seconds: float | None = None) -> Peer:
-        """Who answers at the worker's address: asked once, and again only while that is not the worker. After `seconds`
-        what is known by then."""
+        """Returns who answers at the worker's address. Sends a challenge unless the worker has proved itself there.
+
+        After `seconds`, returns the knowledge of that moment.
+        """
         if self._key is None and not is_loopback(worker.address):
             return NO_TOKEN
         if (known := self._known(worker)).kind == "worker":
@@ -127,7 +130,7 @@ class Peers:
         return self._known(worker)
 
     def _challenged(self, worker: Owner) -> asyncio.Task[None] | None:
-        """A challenge that begins now; it goes on when whoever asked has left. None: the last one was just now."""
+        """Begin a challenge. It goes on if its caller leaves. Returns None if the last challenge was a moment ago."""
         address = self._addresses.setdefault(worker.address, _Address(None, _UNKNOWN))
         pause = GONE_SECONDS if address.peer.kind == "gone" else CHALLENGE_SECONDS
         if time.monotonic() - address.challenged < pause:
@@ -154,9 +157,9 @@ class Peers:
         is_hop: bool = True,
         partitions: str | None = None,
     ) -> PeerAnswer | Peer:
-        """A proved answer, or why there is none. `target` is path and query, percent-encoded.
+        """Returns a proved answer, or a Peer that says why there is none. `target`: path and query, percent-encoded.
 
-        `is_hop`: the worker must not forward it once more. `partitions`: those that are meant.
+        With `is_hop` the worker does not forward the request again. `partitions` names the partitions to answer for.
         """
         until = time.monotonic() + seconds
         peer = await self.identify(worker, seconds)
@@ -174,9 +177,9 @@ class Peers:
                 )
             left = max(until - time.monotonic(), SHORTEST_SECONDS)
             answer, proof = await self._fetch(url, method, headers, left)
-        except TimeoutError as error:  # a busy worker is the same one afterwards
+        except TimeoutError as error:  # the worker may be busy: its proof still holds
             return silence_of(error, worker.address, seconds)
-        except (aiohttp.ClientError, ValueError) as error:  # ValueError: a target that is no URL's
+        except (aiohttp.ClientError, ValueError) as error:  # ValueError: the target has no form of a URL
             return self._lost(worker, silence_of(error, worker.address, seconds))
         except AnswerTooLarge as error:
             return Peer("silent", str(error))
@@ -217,7 +220,7 @@ class Peers:
         return address.peer
 
     def _lost(self, worker: Owner, peer: Peer) -> Peer:
-        """What was proved there holds no longer: it may prove itself again at once."""
+        """Forget the proof of the worker's address. The address may prove itself again at once."""
         address = self._addresses.get(worker.address)
         if address is not None and address.peer is _PROVED:
             address.member_id, address.peer, address.challenged = None, peer, float("-inf")
@@ -225,7 +228,7 @@ class Peers:
         return peer
 
     def _log(self, worker: Owner, before: Peer, now: Peer) -> None:
-        """Each change once."""
+        """Log a change of what we know about the worker's address."""
         if before != now:
             level = logging.INFO if now.kind in ("worker", "silent", "gone") else logging.WARNING
             log.log(
@@ -249,7 +252,7 @@ class Peers:
 def authorization(
     key: bytes, method: str, url: URL, headers: Mapping[str, str], *, sender: str, recipient: str, nonce: str
 ) -> str:
-    """The header of that name for a request without a body that is sent now."""
+    """Returns the header Authorization of a request without a body that is sent now."""
     request = signatures.SignedRequest(
         method=method,
         target=url.raw_path_qs,

@@ -1,6 +1,7 @@
-"""Errors as application/problem+json (RFC 9457), and nothing else: also aiohttp's own 404 and 405.
+"""Every HTTP error is an application/problem+json document (RFC 9457), also aiohttp's own 404 and 405.
 
-A handler returns a `Problem`'s response; it raises only what is broken. No detail holds a key, an amount or a secret.
+A handler returns the response of a `Problem`, and raises an exception only for a broken part. No detail holds a key, an
+amount or a secret.
 """
 
 import logging
@@ -17,7 +18,7 @@ log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-RETRY_AFTER_SECONDS = 1  # most recoveries and rebalances are over by then
+RETRY_AFTER_SECONDS = 1  # most recoveries and rebalances take less
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Problem:
     members: Mapping[str, object] = field(default_factory=dict)
 
     def response(self) -> web.Response:
-        """A 503 says when to try again, a 401 says how to be let in."""
+        """Returns the response. A 503 says when to try again; a 401 names the scheme of the token."""
         headers: dict[str, str] = {}
         if self.status is HTTPStatus.SERVICE_UNAVAILABLE:
             headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
@@ -53,7 +54,7 @@ def json_response(
 
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Whatever refuses a request becomes a problem. A bug stays aiohttp's 500, with its traceback in the log."""
+    """Turns the errors of a handler into problems. A bug becomes a 500, and the log has its traceback."""
     try:
         return await handler(request)
     except web.HTTPException as refused:

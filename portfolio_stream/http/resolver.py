@@ -1,7 +1,7 @@
-"""Host names that strangers choose, looked up in threads of their own.
+"""Looks up host names of other members in separate threads, because strangers may choose these names.
 
-A look-up cannot be ended, and a name server can take its time. In the loop's own threads a few of them would hold up
-the look-ups of Kafka's addresses.
+Nobody can end a look-up, and a name server may be slow. In the loop's own threads, a few slow look-ups would delay the
+look-ups of Kafka's addresses.
 """
 
 import asyncio
@@ -37,5 +37,5 @@ class OwnThreads(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """A look-up that runs is not waited for."""
+        """End without waiting for running look-ups."""
         self._threads.shutdown(wait=False, cancel_futures=True)

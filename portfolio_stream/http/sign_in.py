@@ -1,9 +1,10 @@
-"""How a browser shows the token: a page load and an EventSource cannot send it as a header.
+"""Signs a browser in: a page load and an EventSource cannot send the token as a header.
 
-1. GET without it is answered 401 with a form; the form POSTs the token to /login, which answers with a cookie. So
-   everything but /health still asks for the token.
-2. The cookie says until when it holds, signed with the token: every worker with the same token takes it, also after a
-   restart, and another token ends all sessions. It is HttpOnly and SameSite=Strict, and good for what changes nothing.
+1. A GET without the token is answered with 401 and a form. The form POSTs the token to /login, and /login answers with
+   a cookie.
+2. The cookie names the end of the session, and is signed with the token. Every worker with the same token accepts it,
+   also after a restart. Another token ends all sessions. The cookie is HttpOnly and SameSite=Strict, and is enough only
+   for requests that change nothing.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ COOKIE = "portfolio_session"
 LOGIN, LOGOUT = "/login", "/logout"
 SESSION_SECONDS = 12 * 3600  # a working day
 FORM_BYTES = 4096
-FORM_SECONDS = 5.0  # for its bytes, which come with the request
+FORM_SECONDS = 5.0  # for the bytes of the form, which come with the request
 _PURPOSE = b"portfolio-stream web session until "
 
 _STYLE = (
@@ -52,7 +53,7 @@ _POLICY = (
 
 
 class Sessions:
-    """Of one token."""
+    """Issues and checks the cookies of one token."""
 
     def __init__(self, token: bytes) -> None:
         self._token = token
@@ -61,7 +62,7 @@ class Sessions:
         return self._signed(str(int(time.time()) + SESSION_SECONDS))
 
     def is_valid(self, cookie: str | None) -> bool:
-        """Wall clock: it must mean the same on every worker."""
+        """Whether the cookie has our signature and has not ended, by the wall clock: all workers share it."""
         until, _, _ = (cookie or "").partition(".")
         is_ours = compare_digest(_bytes(self._signed(until)), _bytes(cookie or ""))
         return is_ours and time.time() < int(until)
@@ -72,12 +73,12 @@ class Sessions:
 
 
 def _bytes(text: str) -> bytes:
-    """As they came in a header, whatever they are."""
+    """Returns the bytes of a header's text, which may be any bytes."""
     return text.encode(errors="surrogateescape")
 
 
 class SignIn:
-    """The two routes that a browser without a session may ask. None: no token is asked for."""
+    """The two routes that a browser may use without a session. With token None, nobody needs to sign in."""
 
     def __init__(self, token: bytes | None) -> None:
         self._token = token
@@ -98,7 +99,7 @@ class SignIn:
         return response
 
     async def logout(self, request: web.Request) -> web.Response:
-        """A form of another site comes without the cookie, and so signs nobody out."""
+        """End the session. A form of another site comes without the cookie, so it cannot end a session."""
         response = _see_page()
         if COOKIE in request.cookies:
             response.del_cookie(COOKIE, path="/", httponly=True, samesite="Strict")
@@ -106,8 +107,10 @@ class SignIn:
 
 
 async def _given_token(request: web.Request) -> str | None:
-    """What the form has as its token. None: it is no form of ours. Whoever sends it has proved nothing yet: its bytes
-    are few, come at once, and are UTF-8 in no encoding, or are taken for no form."""
+    """Returns the token in the form, or None if the body is not our form.
+
+    The sender has proved nothing yet. So the body must be short, arrive at once, have no content encoding and be UTF-8.
+    """
     is_form = request.content_type == "application/x-www-form-urlencoded" and "Content-Encoding" not in request.headers
     length = request.content_length
     if not is_form or length is None or length > FORM_BYTES:

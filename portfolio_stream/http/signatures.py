@@ -1,13 +1,13 @@
-"""How workers sign what they ask each other, so that no secret travels. Pure.
+"""Signs the requests between workers and proves the answers, so that no secret travels. Pure.
 
-1. The key is derived from PORTFOLIO_WEB_TOKEN and the group's name. Neither the token nor the key is ever sent. Whoever
-   has seen one message, such as the answer to a challenge of his own, can try tokens at home: the derivation makes each
-   try dear, and only a long random token makes all of them too many (settings.SHORTEST_TOKEN).
-2. A message is one of three kinds, a request, an answer or an identity. Each kind begins with a context of its own, so
-   that none passes for another.
-3. The fields of a message stand behind their lengths: no two lists of fields give the same bytes.
-4. A request names its recipient, its time and a nonce: whoever catches it can neither send it to another worker, nor
-   keep it, nor send it twice (signed_access.py refuses it). An answer is bound to its request by the nonce.
+1. The key is derived from PORTFOLIO_WEB_TOKEN and the group's name. Nobody ever sends the token or the key. A stranger
+   with one message, such as the answer to his own challenge, can try tokens on his own machine. The derivation makes
+   each try slow; only a long random token makes the tries too many (settings.SHORTEST_TOKEN).
+2. A message is a request, an answer or an identity. Each kind begins with its own context, so no message passes for one
+   of another kind.
+3. Each field of a message follows its length, so two different lists of fields never give the same bytes.
+4. A request names its recipient, its time and a nonce. So a stranger who catches the request cannot send it to another
+   worker, send it later or send it twice (signed_access.py refuses it). The nonce binds an answer to its request.
 """
 
 import hmac
@@ -19,7 +19,7 @@ from hashlib import pbkdf2_hmac, sha256
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-SCHEME = "Portfolio-HMAC-SHA256"  # of the header Authorization
+SCHEME = "Portfolio-HMAC-SHA256"  # the scheme in the header Authorization
 PROOF = "X-Portfolio-Proof"  # the header of an answer to a signed request
 NONCE = re.compile(r"[0-9a-f]{32}")
 
@@ -32,22 +32,22 @@ _CREDENTIALS = re.compile(
     ",signature=([0-9a-f]{64})"
 )
 _LENGTH_BYTES = 8
-DERIVATION_ROUNDS = 200_000  # a tenth of a second of a worker's start, and of each try of a stranger
+DERIVATION_ROUNDS = 200_000  # they take 0.1 s: once at a worker's start, and at each try of a stranger
 
 
 class SignedRequest(NamedTuple):
-    """All that a signature covers."""
+    """The parts of a request that a signature covers."""
 
     method: str
-    #: path and query as they are sent
+    #: path and query, percent-encoded as on the wire
     target: str
-    #: the headers that decide what the answer is; None: not there
+    #: the two headers that change the answer; None if the request does not have the header
     forwarded: str | None
     partitions: str | None
     body: bytes
-    #: the asking worker's name, for logs
+    #: the name of the worker that asks, for logs
     sender: str
-    #: the asked one's host:port, as the sender knows it
+    #: the host:port of the worker that is asked, as the sender knows it
     recipient: str
     #: milliseconds since 1970
     time: int
@@ -55,7 +55,7 @@ class SignedRequest(NamedTuple):
 
 
 class Credentials(NamedTuple):
-    """What the header Authorization says of a signed request."""
+    """The content of the header Authorization of a signed request."""
 
     sender: str
     time: int
@@ -63,7 +63,7 @@ class Credentials(NamedTuple):
     signature: str
 
 
-@lru_cache(maxsize=8)  # every part of a worker that signs or proves asks for it once, at its start
+@lru_cache(maxsize=8)  # several parts of a worker derive the same key at the start
 def derive_key(token: str, group: str) -> bytes:
     return pbkdf2_hmac("sha256", token.encode(), _KEY + group.encode(), DERIVATION_ROUNDS)
 
@@ -73,14 +73,14 @@ def new_nonce() -> str:
 
 
 def sign(key: bytes, request: SignedRequest) -> str:
-    """The value of the header Authorization."""
+    """Returns the value of the header Authorization."""
     sender = quote(request.sender, safe="")
     signature = _signature(key, request)
     return f"{SCHEME} sender={sender},time={request.time},nonce={request.nonce},signature={signature}"
 
 
 def credentials(authorization: str | None) -> Credentials | None:
-    """None: the request is not signed, or the header has another form than `sign` gives it."""
+    """Reads a header of `sign`. Returns None if the header is missing or has another form."""
     found = _CREDENTIALS.fullmatch(authorization or "")
     return None if found is None else Credentials(unquote(found[1]), int(found[2]), found[3], found[4])
 
@@ -90,7 +90,7 @@ def is_signature(key: bytes, request: SignedRequest, signature: str) -> bool:
 
 
 def prove_answer(key: bytes, nonce: str, status: int, content_type: str, body: bytes) -> str:
-    """The value of the header PROOF: who answers has the key, and nobody has changed the answer."""
+    """Returns the value of the header PROOF: the sender has the key, and nobody has changed the answer."""
     return _digest(key, _ANSWER, _texts(nonce, str(status), content_type, sha256(body).hexdigest())).hex()
 
 
@@ -99,7 +99,7 @@ def is_answer(key: bytes, proof: str | None, nonce: str, status: int, content_ty
 
 
 def prove_identity(key: bytes, nonce: str, address: str, member_id: str, instance_id: str) -> str:
-    """Who answers to `nonce` has the key, and is this member at this address."""
+    """Returns a proof that the sender has the key, and is this member at this address, for the challenge `nonce`."""
     return _digest(key, _IDENTITY, _texts(nonce, address, member_id, instance_id)).hex()
 
 
@@ -123,7 +123,7 @@ def _signature(key: bytes, request: SignedRequest) -> str:
 
 
 def _optional(text: str | None) -> tuple[str, str]:
-    """A header that is not there is another one than an empty one."""
+    """Returns two fields that tell a missing header from an empty one."""
     return ("absent", "") if text is None else ("present", text)
 
 

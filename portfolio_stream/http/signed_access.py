@@ -1,4 +1,4 @@
-"""Which signed requests are taken: those of a worker with our token, meant for us, fresh, and never seen before."""
+"""Accepts a signed request only from a worker with our token, for us, if it is fresh and was never seen before."""
 
 import time
 from collections import deque
@@ -9,12 +9,12 @@ from portfolio_stream.http import signatures
 from portfolio_stream.http.signatures import Credentials, SignedRequest
 
 FORWARDED = "X-Portfolio-Forwarded"
-PARTITIONS = "X-Portfolio-Partitions"  # beside FORWARDED: those that are meant, with commas
+PARTITIONS = "X-Portfolio-Partitions"  # with FORWARDED: the partitions to answer for, separated by commas
 
-AUDITOR = "auditor"  # the recipient of what workers ask `verify --follow`: it does not know by which address
+AUDITOR = "auditor"  # the recipient `verify --follow`, which does not know by which address workers reach it
 
-LIFE_SECONDS = 30.0  # of a signature: clocks of two hosts may differ by so much, and it is sent at once
-NONCES_KEPT = 100_000  # of a minute at most: 1,600 signed requests a second, more than a worker answers; some 20 MB
+LIFE_SECONDS = 30.0  # how long a signature holds: the clocks of two hosts may differ by so much
+NONCES_KEPT = 100_000  # in a minute: 1,600 requests a second, more than a worker answers; some 20 MB
 
 NOT_OURS = (
     "The request's signature is none of this worker's: the PORTFOLIO_WEB_TOKEN of the two workers differs, or the "
@@ -25,17 +25,17 @@ TOO_MANY = "This worker has taken as many signed requests in a minute as it can 
 
 
 class SignedAccess:
-    """For one recipient: the host:port that peers use, or a name that all who ask use."""
+    """Checks the signed requests to one recipient: a host:port that peers use, or a name that all senders use."""
 
     def __init__(self, key: bytes, recipient: str) -> None:
         self._key = key
         self._recipient = recipient
         self._seen: set[str] = set()
-        #: (monotonic seconds until which it must be remembered, nonce), in the order in which they came
+        #: (monotonic seconds until which the nonce is remembered, nonce), in the order of arrival
         self._order: deque[tuple[float, str]] = deque()
 
     def request(self, request: web.BaseRequest, given: Credentials) -> SignedRequest:
-        """What the signature must cover of a request without a body."""
+        """Returns the parts of a request without a body that the signature must cover."""
         return SignedRequest(
             method=request.method,
             target=request.raw_path,
@@ -49,11 +49,11 @@ class SignedAccess:
         )
 
     def is_ours(self, request: SignedRequest, given: Credentials) -> bool:
-        """Whether a worker with our token has signed it for us: only then is anything proved to it."""
+        """Whether a worker with our token has signed the request for us. Only such a worker gets a proof."""
         return signatures.is_signature(self._key, request, given.signature)
 
     def refusal(self, given: Credentials) -> str | None:
-        """Why a request with a right signature is not taken. One that is taken is remembered."""
+        """Returns why a rightly signed request is refused, or None. Remembers the nonce of an accepted request."""
         age = time.time() - given.time / 1000
         if abs(age) > LIFE_SECONDS:
             return (
@@ -68,11 +68,11 @@ class SignedAccess:
         if len(self._seen) >= NONCES_KEPT:
             return TOO_MANY
         self._seen.add(given.nonce)
-        self._order.append((now + 2 * LIFE_SECONDS, given.nonce))  # one of a clock that is ahead holds for so long
+        self._order.append((now + 2 * LIFE_SECONDS, given.nonce))  # a signature of a clock that is ahead holds so long
         return None
 
     def prove(self, response: web.Response, nonce: str, *, is_head: bool) -> None:
-        """Give the answer its proof."""
+        """Add the proof to the answer."""
         body = b"" if is_head else bytes(response.body or b"")  # type: ignore[arg-type]  # no handler streams to a worker
         content_type = response.headers.get("Content-Type", "")
         response.headers[signatures.PROOF] = signatures.prove_answer(
