@@ -1,4 +1,4 @@
-"""One hop to the owner of a partition, signed. Whatever goes wrong there is a 503 here: asking again helps."""
+"""Forwards a request to a partition's owner, signed. Any failure there becomes a 503 here: the client may retry."""
 
 import logging
 from http import HTTPStatus
@@ -15,12 +15,12 @@ from portfolio_stream.kafka.members import Owner
 log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 2.0
-CHANGE_SECONDS = 8.0  # a change waits for the transaction before it; a command waits 10 s for us
+CHANGE_SECONDS = 8.0  # a change waits for the open transaction to end; a command waits 10 s for us
 PASSED_ON = frozenset({HTTPStatus.OK, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE})
 
 
 class _Told(msgspec.Struct):
-    """A worker's problem document."""
+    """The problem document of a worker."""
 
     detail: str = ""
 
@@ -35,7 +35,7 @@ class Forwarding:
     async def ask(
         self, owner: Owner, raw_path: str, method: str = "GET", *, partitions: str | None = None
     ) -> web.Response | Problem:
-        """The owner's answer as it is; a Problem if it gave none that means anything to our client."""
+        """Returns the owner's answer unchanged, or a Problem if the owner gave no answer that our client can use."""
         seconds = TIMEOUT_SECONDS if method == "GET" else CHANGE_SECONDS
         answer = await self._peers.ask(owner, raw_path, method, seconds=seconds, partitions=partitions)
         if isinstance(answer, Peer):

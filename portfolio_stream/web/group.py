@@ -1,10 +1,10 @@
-"""The whole group as one value: workers, partitions, rates, lag. Pure: `Ledger` is fed looks, and tells the state.
+"""The whole group as one value: workers, partitions, rates, lag. Pure: a `Ledger` turns looks into the state.
 
-1. Who owns a partition says the worker that works on it; where none says so, the group's coordinator. So a partition
-   whose owner died shows it until the coordinator has given it to another.
-2. A process counts from its own zero: what came is the growth between two looks at one process, so that neither a
-   restart nor a worker seen for the first time makes a peak.
-3. Lag is Kafka's own word (ends and committed offsets), never a worker's: the dead have lag too.
+1. The owner of a partition is the worker that says so. If no worker says so, the group's coordinator decides. So the
+   row of a partition shows a dead owner until the coordinator has given the partition to another worker.
+2. Each process counts from 0. The Ledger takes the growth between two looks at the same process, so neither a restart
+   nor a new worker looks like a peak.
+3. Lag comes from Kafka (log ends and committed offsets), never from a worker: a dead worker's partitions have lag too.
 """
 
 import math
@@ -21,28 +21,28 @@ from portfolio_stream.observe.rates import WINDOW_SECONDS, Counted, Meter
 from portfolio_stream.web.status import LATEST_EVENTS, WorkerStatus
 from portfolio_stream.web.verdict import NOT_AUDITED, Audit
 
-FORGOTTEN_SECONDS = 600.0  # how long a worker that is gone is shown
-#: whose word counts if two claim a partition, as they may for a moment of a rebalance
+FORGOTTEN_SECONDS = 600.0  # how long the page shows a worker that has gone
+#: if two workers claim a partition, as in a moment of a rebalance, the state that comes first here counts
 CLAIMS = ("running", "halted", "recovering")
 LEFT = "it left the group, or the group gave it up"
 
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """A worker that was asked and did not tell its status."""
+    """The absence of an answer from a worker."""
 
-    #: silent: it may be there; gone: it is not
+    #: silent: the worker may be there. gone: the worker is not there
     state: str
     detail: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerLook:
-    """One worker, at one moment."""
+    """A look at one worker, at one moment."""
 
     worker: Owner
     is_member: bool
-    #: as the group's coordinator has it
+    #: the worker's partitions, as the coordinator knows them
     assigned: tuple[int, ...]
     answer: WorkerStatus | Silence
 
@@ -55,24 +55,24 @@ class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
     version: str | None
     uptime_seconds: float | None
-    #: seconds since it last told its status; None: never
+    #: seconds since its last answer; None if it has never answered
     seen_seconds_ago: float | None
     partitions: dict[int, str]
     events_per_second: float | None
     transactions_per_second: float | None
-    #: of this process
+    #: drops of this process
     drops: int | None
-    #: seen by the worker that serves the page
+    #: restarts that the worker that serves the page has seen
     restarts: int
 
 
 class PartitionRow(msgspec.Struct, frozen=True, kw_only=True):
     partition: int
     owner: str | None
-    #: running, recovering, halted; silent: its owner does not answer; foreign: its owner is no worker; unowned
+    #: running, recovering, halted, unowned, silent (its owner does not answer) or foreign (its owner is no worker)
     state: str
     detail: str
-    #: of a halted one: the record that an operator must look at
+    #: the offset of the record that halts the partition
     halted_at: int | None
     lag: int | None
     committed: int | None
@@ -80,7 +80,7 @@ class PartitionRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GroupTotals(msgspec.Struct, frozen=True, kw_only=True):
-    """Of the last five seconds; null while there is nothing to measure."""
+    """Figures of the last five seconds; null while there is nothing to measure."""
 
     events_per_second: float | None
     transactions_per_second: float | None
@@ -88,9 +88,9 @@ class GroupTotals(msgspec.Struct, frozen=True, kw_only=True):
     p50: float | None
     p95: float | None
     p99: float | None
-    #: null if that of any partition is unknown
+    #: null if the lag of any partition is unknown
     lag: int | None
-    #: of the processes that run
+    #: drops of the running processes
     drops: int
     restarts: int
 
@@ -110,9 +110,9 @@ class EventRow(msgspec.Struct, frozen=True, kw_only=True):
 
 class GroupState(msgspec.Struct, frozen=True, kw_only=True):
     served_by: str
-    #: a reader has signed in, and may sign out
+    #: whether readers sign in, and may sign out
     asks_for_token: bool
-    #: what cannot be told at the moment, a sentence each
+    #: the gaps in this value, a sentence each
     problems: tuple[str, ...]
     workers: tuple[WorkerRow, ...]
     partitions: tuple[PartitionRow, ...]
@@ -126,15 +126,15 @@ class GroupState(msgspec.Struct, frozen=True, kw_only=True):
 class _KnownWorker:
     look: WorkerLook
     status: WorkerStatus | None = None
-    #: monotonic seconds of its last status
+    #: when it last answered, in monotonic seconds
     answered: float | None = None
-    #: of its last status, or when it was last a member
+    #: when it last answered or was a member
     seen: float = 0.0
     restarts: int = 0
     meter: Meter = field(default_factory=Meter)
 
     def feed(self, now: float, look: WorkerLook) -> Counted:
-        """What came since the last look."""
+        """Take a new look, and return the growth since the last one."""
         before, self.look = self.status, look
         if look.is_member:
             self.seen = now
@@ -153,7 +153,7 @@ class _KnownWorker:
 
 
 class Ledger:
-    """What is known of the group, from looks a second or so apart."""
+    """The state of the group, from looks that are about a second apart."""
 
     def __init__(self, served_by: str, *, asks_for_token: bool = False) -> None:
         self._served_by = served_by
@@ -164,7 +164,7 @@ class Ledger:
 
     @property
     def workers(self) -> tuple[Owner, ...]:
-        """All that are not forgotten and have told their status once: nobody else is asked once he has left."""
+        """Returns the remembered workers that have answered once. The others are not asked after they have left."""
         return tuple(worker for worker, known in self._known.items() if known.answered is not None)
 
     def feed(
@@ -178,8 +178,12 @@ class Ledger:
         problems: tuple[str, ...] = (),
         audit: Audit = NOT_AUDITED,
     ) -> GroupState:
-        """`now` is monotonic. A worker without a look keeps its last row. `foreign`: what no worker holds."""
-        if now - self._fed > WINDOW_SECONDS:  # nobody looked: what came meanwhile belongs to no window
+        """Take the looks of one moment and return the state.
+
+        `now` is monotonic. A worker without a look keeps its last row. `foreign` has the partitions that a member holds
+        which is no worker.
+        """
+        if now - self._fed > WINDOW_SECONDS:  # nobody looked for a while: that growth belongs to no window
             self._meter = Meter()
             for known in self._known.values():
                 known.forget_counts()
@@ -209,7 +213,7 @@ class Ledger:
         )
 
     def _take_over(self, seen: Collection[Owner]) -> None:
-        """A worker that answers at another address than before is the same one, started again."""
+        """Count a worker that answers at a new address as the same worker, started again."""
         for worker in [worker for worker in self._known if worker not in seen]:
             successor = next((other for other in seen if other.instance_id == worker.instance_id), None)
             if successor is not None:
@@ -257,9 +261,9 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A partition, by its owner."""
+    """The state of a partition at its owner."""
 
-    #: None: no worker
+    #: None if no worker owns the partition
     owner: str | None
     state: str
     detail: str

@@ -1,7 +1,8 @@
-"""GET /identity?nonce=...: which member of the group this worker is, proved to whoever has the token too.
+"""GET /identity?nonce=...: proves to a process with the token which member of the group this worker is.
 
-It tells no secret, forwards nothing and asks nobody, so it is open to all (access.OPEN): a worker that asks has proved
-nothing yet. The proof is of this worker's own address and member id: it cannot be passed on as another's.
+The path is open to all (access.OPEN), because a worker that asks has proved nothing yet. The answer holds no secret,
+and costs no request to anybody else. The proof names this worker's address and member id, so nobody can use it as his
+own.
 """
 
 from http import HTTPStatus

@@ -1,4 +1,4 @@
-"""A partition's tables at one moment: one snapshot has the values, META, and what a table's window depends on."""
+"""A partition's tables at one moment: a single snapshot gives the values, META, and the bounds of the windows."""
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -28,7 +28,7 @@ class Moment:
         return last_offset(self._snapshot.meta())
 
     def value(self, table: TableDefinition[V], *parts: str) -> V | None:
-        """Return a committed value. It is read once: the entries of one portfolio ask for the same value many times."""
+        """Return a committed value. Read it once, since the entries of one portfolio need the same value many times."""
         key = table.name.encode() + SEPARATOR + join_key(*parts)
         if key not in self._read:
             raw = self._snapshot.get(key)
@@ -38,7 +38,7 @@ class Moment:
     def entries(
         self, table: TableDefinition[Any], lower: bytes = b"", upper: bytes | None = None
     ) -> Iterator[tuple[bytes, bytes]]:
-        """Return the keys in [lower, upper) with their encoded values, in key order. None: up to the table's end."""
+        """Return the keys in [lower, upper) with their encoded values, in key order. If `upper` is None: to the end."""
         name = table.name.encode()
         start = name + SEPARATOR
         end = name + _AFTER_SEPARATOR if upper is None else start + upper
@@ -47,5 +47,5 @@ class Moment:
 
 
 def last_offset(meta: Meta | None) -> int | None:
-    """The last source offset that a partition's state includes; None before the first."""
+    """Returns the last source offset that a partition's state includes; None before the first record."""
     return meta.offset - 1 if meta is not None and meta.offset > 0 else None

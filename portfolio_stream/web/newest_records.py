@@ -1,8 +1,8 @@
-"""The newest committed outputs and dead letters, for the live view; only while somebody looks.
+"""Reads the newest committed outputs and dead letters for the live view, only while somebody looks.
 
-1. read_committed and outside any group: it sees what transactions have committed, and commits nothing.
-2. It does not read everything: what comes faster than it is shown is skipped, so that a look costs a busy worker
-   little: a fetch a partition and round.
+1. A tail reads with read_committed and belongs to no group. It commits nothing.
+2. A tail skips records that come faster than the page can show them. So a look costs a busy worker little: one fetch
+   for each partition and round.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ from portfolio_stream.settings import Settings
 R = TypeVar("R")
 
 ROUND_SECONDS = 0.5
-OUTPUTS_A_ROUND = 10  # 20 a second are more than anybody reads
-LETTERS_KEPT = 25  # of all partitions; also how far back the first look goes in each
-FETCH_BYTES = 64 << 10  # a partition; a larger batch comes whole all the same
-SHOWN_CHARACTERS = 200  # of a key, which may be anything
-BATCH_BYTES = 8 << 20  # decompressed; ours are below 1 MiB, and a larger one is skipped
-SHOWN_BYTES = 4096  # of an output; ours are a tenth of it
+OUTPUTS_A_ROUND = 10  # nobody reads more than 20 a second
+LETTERS_KEPT = 25  # for all partitions together; the first look goes as far back in each partition
+FETCH_BYTES = 64 << 10  # for each partition; Kafka still sends a larger batch whole
+SHOWN_CHARACTERS = 200  # of a key or a header, which may be long
+BATCH_BYTES = 8 << 20  # decompressed; our batches are below 1 MiB, and a larger batch is skipped
+SHOWN_BYTES = 4096  # of an output; our outputs are a tenth of this
 
 
 class OutputPosition(msgspec.Struct, frozen=True):
@@ -48,7 +48,7 @@ class OutputSource(msgspec.Struct, frozen=True):
 
 
 class OutputEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """What the live view shows of a ProcessedEvent."""
+    """The fields of a ProcessedEvent that the live view shows."""
 
     event_id: str
     type: str
@@ -63,22 +63,22 @@ class OutputEvent(msgspec.Struct, frozen=True, kw_only=True):
 class ShownOutput(msgspec.Struct, frozen=True, kw_only=True):
     partition: int
     offset: int
-    #: None: the record is no ProcessedEvent, so none of ours
+    #: None if the record is no ProcessedEvent: another program wrote it
     event: OutputEvent | None
 
 
 class Outputs(msgspec.Struct, frozen=True, kw_only=True):
     records: tuple[ShownOutput, ...]
-    #: whether some were left out
+    #: whether some records were left out
     sampled: bool
 
 
 class ShownLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """A dead letter without its value. What its headers do not say is None."""
+    """A dead letter without its value. A field is None if the headers do not have it."""
 
     partition: int
     offset: int
-    #: milliseconds since 1970, the source record's
+    #: of the source record, in milliseconds since 1970
     timestamp: int
     key: str | None
     code: str | None
@@ -93,7 +93,7 @@ def shown_output(record: Any) -> ShownOutput:
     if record.value is not None and len(record.value) <= SHOWN_BYTES:
         try:
             event = msgspec.json.decode(record.value, type=OutputEvent)
-        except UNDECODABLE:  # somebody else's record
+        except UNDECODABLE:  # another program wrote the record
             event = None
     return ShownOutput(partition=record.partition, offset=record.offset, event=event)
 
@@ -118,14 +118,14 @@ def _cut(text: str) -> str:
 
 
 def sample(records: Sequence[R], most: int) -> Sequence[R]:
-    """At most so many, evenly spread over all."""
+    """Returns at most `most` records, evenly spread over all."""
     if len(records) <= most:
         return records
     return [records[index * len(records) // most] for index in range(most)]
 
 
 class NewestRecords:
-    """The newest records of one topic, at most `most` a partition and round."""
+    """Reads the newest records of one topic, at most `most` in a partition and round."""
 
     def __init__(self, consumer: Any, places: Collection[TopicPartition], most: int) -> None:
         self._consumer = consumer
@@ -133,14 +133,14 @@ class NewestRecords:
         self._most = most
 
     async def start(self, back: int) -> None:
-        """So many records (or markers) before each partition's end."""
+        """Begin `back` records (or markers) before the end of each partition."""
         starts = await self._consumer.beginning_offsets(self._places)
         ends = await self._consumer.end_offsets(self._places)
         for place in self._places:
             self._consumer.seek(place, max(starts[place], ends[place] - back))
 
     async def round(self) -> tuple[list[Any], bool]:
-        """What came, and whether anything was skipped."""
+        """Returns the new records, and whether any record was skipped."""
         records: list[Any] = []
         is_skipped = False
         for place in self._places:
@@ -158,7 +158,7 @@ class NewestRecords:
 
 @asynccontextmanager
 async def open_tail(settings: Settings, partitions: int) -> AsyncIterator["Tail"]:
-    """Raises BrokerUnreachable and KafkaRefused, also out of the body."""
+    """Yields a tail. Raises BrokerUnreachable and KafkaRefused, also while the body runs."""
     consumer = batch_consumer(
         Reading(LETTERS_KEPT, batch_bytes=BATCH_BYTES),
         **client_options(settings),
@@ -188,7 +188,7 @@ class Tail:
         await self._letters.start(back=LETTERS_KEPT)
 
     async def events(self) -> AsyncIterator[tuple[str, object]]:
-        """Outputs as they come; after each new dead letter all that are kept, newest first. Both once at the start."""
+        """Yields new outputs, and after a new dead letter all kept ones, newest first. Both come once at the start."""
         is_first = True
         while True:
             outputs, is_skipped = await self._outputs.round()

@@ -1,9 +1,9 @@
-"""What an operator sees and does, by partition.
+"""The operator's routes: list the partitions, retry a halted partition, move a record to the dead letters.
 
-1. Any worker answers for the whole group (see watch).
-2. A change is made by the owner's engine, between two of its transactions; asked for again it is refused (409), never
-   made twice.
-3. A change needs the token (see access), and a record is moved only by the offset that the operator names.
+1. Any worker lists the partitions of the whole group (see watch).
+2. The owner's engine makes a change, between two of its transactions. A repeated request is refused (409), so no change
+   is made twice.
+3. A change needs the token (see access). A record is moved only if the operator names its offset.
 """
 
 import re
@@ -40,7 +40,7 @@ class Operations:
         self._watch = watch
 
     async def partitions(self, request: web.Request) -> web.Response:
-        """Every partition of the group."""
+        """Returns every partition of the group."""
         if (starting := self._owners.starting()) is not None:
             return starting.response()
         async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False) as session:
@@ -49,15 +49,17 @@ class Operations:
         return json_response({"partitions": partitions, "problems": group.problems, "worker": self._owners.worker})
 
     async def retry(self, request: web.Request) -> web.Response:
-        """Run a halted partition again from its committed offset; with `?from=state` the state's offset, which becomes
-        the group's again."""
+        """Run a halted partition again from the group's committed offset.
+
+        With `?from=state` the group's offset becomes the state's offset first.
+        """
         source = request.query.get("from")
         if source not in (None, FROM_STATE):
             return Problem(HTTPStatus.BAD_REQUEST, "Say ?from=state, or nothing.").response()
         return await self._change(request, None, from_state=source == FROM_STATE)
 
     async def dead_letter(self, request: web.Request) -> web.Response:
-        """Move the record at `?offset=`, which halts the partition, to the dead letters."""
+        """Move the record that halts the partition to the dead letters. `?offset=` must name it."""
         offset = request.query.get("offset", "")
         if not _OFFSET.fullmatch(offset):
             return Problem(HTTPStatus.BAD_REQUEST, "Name the record that halts the partition: ?offset=N.").response()
@@ -83,7 +85,7 @@ class Operations:
         return json_response({"state": state, **moved, **origin})
 
     async def _carry_out(self, partition: int, offset: int | None, *, from_state: bool) -> dict[str, object]:
-        """What else the answer says."""
+        """Carry out the change, and return the members that it adds to the answer."""
         if from_state:
             halted = await self._engine.retry_from_state(partition)
             return {"group_offset": halted.group_offset, "state_offset": halted.offset}

@@ -1,9 +1,10 @@
-"""Who answers for a partition: this worker from one moment of its store, or the partition's owner, one hop away.
+"""Finds out who answers for a partition: this worker, or the partition's owner, to whom the request is forwarded.
 
-1. A moment is taken only while this worker surely owns the partition: its membership is fresh, the coordinator was told
-   that we own it, and it runs. No await stands between that check and the snapshot.
-2. The store holds nothing uncommitted; all that an answer says of a partition comes from one snapshot.
-3. A request is forwarded once at most: a worker that was forwarded a request and is not the owner answers 503.
+1. A worker answers by itself only while it certainly owns the partition: its membership is fresh, it has told the
+   coordinator that it owns the partition, and the partition runs. No await stands between this check and the snapshot.
+2. The store holds only committed values. All values of an answer for a partition come from one snapshot.
+3. A request is forwarded at most once. A worker that gets a forwarded request for a partition of another worker answers
+   with 503.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -39,7 +40,7 @@ class Owners:
     async def answer(
         self, request: web.Request, key: str, local: Callable[[Moment], Awaitable[web.Response]]
     ) -> web.Response:
-        """The answer of the owner of `key`: `local` of its moment here, or the request forwarded."""
+        """Answers for the partition of `key`: by `local` if this worker owns the partition, else by its owner."""
         if (starting := self.starting()) is not None:
             return starting.response()
         partition = partition_of(key.encode(), self._engine.partition_count)
@@ -51,37 +52,39 @@ class Owners:
         return await self.forward(request, partition)
 
     def starting(self) -> Problem | None:
-        """Why nothing can be answered yet."""
+        """Returns why this worker cannot answer yet, or None if it can."""
         if membership_of(self._engine) is not None:
             return None
         return self._unavailable(f"The worker is not ready: {STARTING}.")
 
     async def forward(self, request: web.Request, partition: int) -> web.Response:
-        """The request to the owner of a partition that is not ours, one hop at most."""
+        """Forward the request to the owner of the partition. Refuses a request that was forwarded already."""
         if FORWARDED in request.headers:
             return self._unavailable("This worker does not own the partition.", partition).response()
         return await self._remote(request, partition)
 
     def moment(self, partition: int) -> Moment | str:
-        """What this worker has of a partition now, or why it is not read."""
+        """Returns the tables of a partition at this moment, or why this worker may not read them."""
         member = membership_of(self._engine)
         if member is None or not member.is_fresh:
             return "The worker's membership of the group is not fresh."
-        if partition not in member.owned:  # expelled and back: what the engine still holds may be another's
+        # after an expulsion, the engine may still hold a partition of another worker
+        if partition not in member.owned:
             return "The worker does not own the partition any more."
         if partition not in self._engine.running:
             return f"The partition is {state_of(self._engine, partition)}."
         return Moment(self._engine.store.snapshot(partition), self._settings)
 
     def origin(self, partition: int | None, offset: int | None = None) -> Mapping[str, object]:
-        """What every answer says of itself."""
+        """Returns the members that every answer has: partition, offset and worker."""
         return {"partition": partition, "offset": offset, "worker": self.worker}
 
     def peer(self, holder: GroupMember | None) -> Owner | str:
-        """Whom to ask for a partition that is not ours, or why nobody can be asked."""
+        """Returns the worker to ask for a partition of another member, or why no worker can be asked."""
         if holder is None:
             return NO_OWNER
-        if holder.member_id == self._member_id:  # not the instance id: another machine's worker may have the same
+        # the instance id would not do: a worker on another machine may have the same
+        if holder.member_id == self._member_id:
             return HANDED_OVER
         return HELD_BY_STRANGER if holder.worker is None else holder.worker
 

@@ -1,11 +1,11 @@
-"""Pages of a table in key order: what was asked for, cursors, and one page made of several. Pure.
+"""Pages of a table in key order: the query, cursors, and the merging of pages. Pure.
 
-Keys are compared as they are stored: UTF-8 parts joined by 0x00, byte by byte. In a query a key is its parts joined by
-slashes, of which only the last part may have some itself: `P1/BRK/B`. Of a key's beginning, any part may be the last:
+Keys are compared as they are stored: UTF-8 parts joined by 0x00, byte by byte. In a query the parts of a key are joined
+by slashes. Only the last part may have slashes of its own: `P1/BRK/B`. A query may name just the beginning of a key:
 `from=P1`, `prefix=P1/`.
 
-A cursor names the last key of the page before, so it stays good while the table changes: a key that stays is shown
-once, whatever comes and goes around it. It has a digest of table, range and key: a cursor of another query is refused.
+A cursor names the last key of the previous page, so it stays valid while the table changes: a key that stays in the
+table is shown once. A cursor has a digest of table, range and key, so a cursor of another query is refused.
 """
 
 import base64
@@ -32,18 +32,18 @@ DIGEST_BYTES = 8
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PageQuery:
-    """Keys in [lower, upper) that come after `after`, at most `limit`."""
+    """The query of a page: at most `limit` keys in [lower, upper) that come after `after`."""
 
     table: str
     lower: bytes
-    #: None: to the end
+    #: None: to the end of the table
     upper: bytes | None
     limit: int
     after: bytes | None = None
 
     @property
     def start(self) -> bytes:
-        """The smallest key that can be on the page."""
+        """Returns the smallest key that can be on the page."""
         return self.lower if self.after is None else max(self.lower, self.after + b"\0")
 
     def includes(self, key: bytes) -> bool:
@@ -62,14 +62,14 @@ class TableRow(msgspec.Struct, frozen=True):
 
 
 class Rows(msgspec.Struct, frozen=True):
-    """Rows in key order: all that there are up to `through`, None: up to the end."""
+    """All rows up to the key `through`, in key order. If `through` is None, the rows reach the end."""
 
     rows: Sequence[TableRow]
     through: bytes | None
 
 
 def read_query(table: str, key_parts: int, query: str) -> PageQuery | Problem:
-    """Of a raw query string. Whatever is not understood is refused: a typing error must not show the whole table."""
+    """Reads a raw query string. Refuses every unknown part: a typing error must not show the whole table."""
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query), errors="strict")
     except ValueError:
@@ -94,7 +94,7 @@ def _stored(text: str, key_parts: int) -> bytes:
 
 
 def _range(prefix: bytes, from_: bytes, to: bytes) -> tuple[bytes, bytes | None]:
-    """What is in both: the keys that begin with `prefix`, and [from_, to)."""
+    """Returns the range of the keys that begin with `prefix` and are in [from_, to)."""
     ends = [to] if to else []
     if prefix:
         ends.append(prefix[:-1] + bytes([prefix[-1] + 1]))  # no byte of UTF-8 is 255
@@ -113,7 +113,7 @@ def cursor_of(asked: PageQuery, key: bytes) -> str:
 
 
 def key_of(asked: PageQuery, cursor: str) -> bytes | None:
-    """None if it is no cursor of this query."""
+    """Returns the key that the cursor names, or None if the cursor is not one of this query."""
     try:
         content = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
     except ValueError:
@@ -128,7 +128,7 @@ def _digest(asked: PageQuery, key: bytes) -> bytes:
 
 
 def merge(pages: Sequence[Rows], limit: int) -> Rows:
-    """The first rows of all pages: not beyond where one of them ends, for it may have more there."""
+    """Returns the first rows of all pages. Stops where the first page ends: that worker may have more rows behind."""
     known = min((page.through for page in pages if page.through is not None), default=None)
     every = heapq.merge(*(page.rows for page in pages), key=_order)
     rows = list(takewhile(lambda row: known is None or row.order <= known, every))

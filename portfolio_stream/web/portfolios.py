@@ -1,7 +1,8 @@
-"""GET /portfolios/{portfolio_id}: all of a portfolio, with its positions valued at the market's prices.
+"""GET /portfolios/{portfolio_id}: a portfolio with all its positions, valued at market prices.
 
-Portfolio and positions are of one moment, whose partition and offset the answer names; prices are the answering
-worker's, up to the offset that it names beside them. Unpriced positions are listed with the reason, and in no sum.
+Portfolio and positions are of one moment; the answer names its partition and offset. The prices are those of the
+answering worker, and have an offset of their own. A position without a price is listed with the reason, and is in no
+sum.
 """
 
 from collections.abc import Mapping
@@ -29,7 +30,7 @@ from tables.table import SEPARATOR, join_key
 PATH = "/portfolios/"
 _AFTER_SEPARATOR = bytes([SEPARATOR[0] + 1])
 
-#: by symbol, in its order
+#: the positions by symbol, in the order of the symbols
 Positions = Mapping[str, Position]
 
 
@@ -67,7 +68,7 @@ def _read(moment: Moment, portfolio_id: str, prices: Mapping[str, Price]) -> dic
 
 
 def show(portfolio: Portfolio, positions: Positions, prices: Mapping[str, Price]) -> dict[str, object]:
-    """Ready for JSON."""
+    """Returns the portfolio as values that JSON can hold."""
     values = {symbol: value(position, prices.get(symbol)) for symbol, position in positions.items()}
     known = {symbol: one for symbol, one in values.items() if isinstance(one, Value)}
     sums = total((positions[symbol].currency, one) for symbol, one in known.items())
@@ -86,7 +87,7 @@ def show(portfolio: Portfolio, positions: Positions, prices: Mapping[str, Price]
 def _show_position(
     symbol: str, position: Position, prices: Mapping[str, Price], known: Value | None
 ) -> dict[str, object]:
-    """The price that its value stands on, and null where it has none."""
+    """Returns a position with its price and value. Both are None if the price is unknown or in another currency."""
     price = prices.get(symbol)
     if price is not None and price.currency != position.currency:
         price = None

@@ -1,7 +1,8 @@
-"""/tables/prices: the global table, which every worker has and answers for itself.
+"""/tables/prices: the global table. Every worker holds all of it and answers by itself.
 
-Here `partition` is that of market-prices, 0, and `offset` the last of its records that the answer includes. Membership
-of the group does not matter; before the topic was read once to its end, and where it is not read any more, 503.
+`partition` is always 0, the only partition of market-prices. `offset` is the last offset that the answer includes. A
+worker answers even if it is no member of the group. It answers with 503 until it has read the topic to its end once,
+and after it has stopped reading.
 """
 
 import heapq

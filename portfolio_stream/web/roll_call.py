@@ -1,10 +1,11 @@
-"""Roll call: every few seconds, which members of the group are no workers, and which workers share an instance id.
+"""Roll call: finds out every few seconds which members of the group are no workers, and which share an instance id.
 
-1. A consumer with the workers' group id takes partitions away, and nobody processes them. It is called foreign at once
-   if its client id is none of a worker's, else after its address has proved nothing for FOREIGN_AFTER seconds.
-2. A worker that has proved itself to us once is never called foreign: it died, and its session ends soon.
-3. Partitions are routed by member ids, so two workers with one instance id both serve what they own. They are named all
-   the same: logs, metrics and pages cannot tell them apart.
+1. A consumer with the workers' group id takes partitions that no worker then processes. The roll calls such a member
+   foreign. It does so at once if the client id does not have the form of a worker's. Otherwise it does so after the
+   member's address has proved nothing for FOREIGN_AFTER seconds.
+2. The roll never calls a worker foreign that has proved itself once. If it is silent, it died: its session ends soon.
+3. Requests are routed by member ids, so two workers with the same instance id both serve their partitions. The roll
+   names them, because logs, metrics and pages cannot tell them apart.
 """
 
 import asyncio
@@ -31,12 +32,12 @@ from portfolio_stream.web.routing import Routing
 
 log = logging.getLogger(__name__)
 
-CALL_SECONDS = 5.0  # one request to the group's coordinator; addresses that have proved themselves are not asked
-#: seconds without a proof until a member with a worker's client id is called foreign
+CALL_SECONDS = 5.0  # a call costs one request to the coordinator, and one to each address without a proof
+#: after so many seconds without a proof a member with a worker's client id is foreign
 FOREIGN_AFTER: Mapping[PeerKind, float] = {
     "worker": math.inf,
-    "other_token": math.inf,  # a token is rolled over: it processes what it owns
-    "refusing": math.inf,  # a worker of another version: so does it
+    "other_token": math.inf,  # while the token is changed, this worker still processes its partitions
+    "refusing": math.inf,  # a worker of another version processes its partitions too
     "stranger": 5.0,
     # a worker that died is a member until its session ends (45 s by Kafka's default)
     "silent": 60.0,
@@ -51,7 +52,7 @@ class Foreigner:
     """A member of the group that is no worker."""
 
     member: GroupMember
-    #: how we know
+    #: how we know that the member is no worker
     detail: str
 
     def __str__(self) -> str:
@@ -59,21 +60,21 @@ class Foreigner:
 
 
 class Roll:
-    """What the last call found. The coordinator's silence changes nothing."""
+    """The result of the last call. If the coordinator does not answer, the result stays."""
 
     def __init__(self, engine: Engine, routing: Routing, peers: Peers, address: str) -> None:
         self._engine = engine
         self._routing = routing
         self._peers = peers
         self._self = Owner(engine.identity.instance_id, address, engine.identity.member_id)
-        #: by member id: those that have proved themselves
+        #: the ids of members that have proved themselves
         self._proved: set[str] = set()
-        #: by member id: monotonic seconds since which a member proves nothing
+        #: since when a member proves nothing, in monotonic seconds, by member id
         self._unproved: dict[str, float] = {}
         self._foreigners: tuple[Foreigner, ...] = ()
-        #: workers that have the instance id of another one, by that
+        #: the workers that share an instance id, by that id
         self._namesakes: Mapping[str, Sequence[Owner]] = {}
-        #: workers that answer, but prove nothing: a sentence each
+        #: a sentence for each worker that answers without a proof
         self._doubts: tuple[str, ...] = ()
 
     @property
@@ -82,18 +83,18 @@ class Roll:
 
     @property
     def namesakes(self) -> int:
-        """Other workers that have this one's instance id."""
+        """How many other workers have the instance id of this worker."""
         return max(0, len(self._namesakes.get(self._self.instance_id, ())) - 1)
 
     def foreign_partitions(self) -> Mapping[int, Foreigner]:
         return {partition: one for one in self._foreigners for partition in one.member.partitions}
 
     def reasons(self) -> tuple[str, ...]:
-        """Why this worker is not ready: partitions of the group that nobody processes."""
+        """Returns why this worker is not ready: no worker processes some partitions of the group."""
         return tuple(str(one) for one in self._foreigners if one.member.partitions)
 
     def warnings(self) -> tuple[str, ...]:
-        """What an operator should mend, though every partition that a worker owns is processed."""
+        """Returns what an operator should correct, although the workers process all their partitions."""
         idle = [str(one) for one in self._foreigners if not one.member.partitions]
         alike = [f"{alike_named(workers)}. {RENAME_ONE}" for workers in self._namesakes.values()]
         return (*idle, *alike, *self._doubts)
@@ -123,7 +124,10 @@ class Roll:
         )
 
     async def _alike(self, proved: Sequence[Owner]) -> Mapping[str, Sequence[Owner]]:
-        """Asked anew: one of two may be the process before, which had another port and is a member for a while."""
+        """Returns the workers that share an instance id, after a new challenge to each.
+
+        One of them may be the former process of a restarted worker, which is a member until its session ends.
+        """
         alike = namesakes_among([self._self, *proved])
         asked = [worker for workers in alike.values() for worker in workers if worker != self._self]
         for worker in asked:
@@ -149,7 +153,7 @@ class Roll:
                     found.append(Foreigner(member, peer.detail))
         before = {(one.member.member_id, bool(one.member.partitions)) for one in self._foreigners}
         for one in found:
-            if (one.member.member_id, bool(one.member.partitions)) not in before:  # not at each rebalance again
+            if (one.member.member_id, bool(one.member.partitions)) not in before:  # one line, not one a rebalance
                 log.warning(
                     "foreign member client_id=%s host=%s member_id=%s partitions=%s detail=%s action=%s",
                     *map(escaped, (one.member.client_id, one.member.host, one.member.member_id)),

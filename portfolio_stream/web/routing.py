@@ -1,7 +1,7 @@
-"""Which member owns a partition: the group coordinator knows, and workers' client ids say where they listen.
+"""Asks the group coordinator which member owns a partition. The client id of a worker says where it listens.
 
-An answer is kept for a moment; whoever finds it wrong forgets it. A wrong owner costs a 503, never a wrong value: only
-the worker that owns a partition answers for it.
+Routing keeps an answer for a second. A caller that finds the answer wrong calls `forget`. A wrong owner costs a 503,
+and never gives a wrong value: only the owner of a partition answers for it.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ ANSWER_SECONDS = 2.0
 
 
 class Routing:
-    """Ask only when the engine has started."""
+    """Knows the members of the group. Ask it only after the engine has started."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -31,15 +31,15 @@ class Routing:
         self._lock = asyncio.Lock()
 
     async def holder(self, partition: int) -> GroupMember | None:
-        """None also while the coordinator does not answer."""
+        """Returns None if no member has the partition, or while the coordinator does not answer."""
         return (await self.holders()).get(partition)
 
     async def holders(self) -> Mapping[int, GroupMember]:
-        """By partition, of those that have one; nothing while the coordinator does not answer."""
+        """Returns the member that has each partition; nothing while the coordinator does not answer."""
         return holders_among(await self.members() or ())
 
     async def members(self) -> tuple[GroupMember, ...] | None:
-        """None while the coordinator does not answer."""
+        """Returns the members of the group; None while the coordinator does not answer."""
         async with self._lock:
             if time.monotonic() - self._asked >= KEPT_SECONDS:
                 self._members = await self._ask()

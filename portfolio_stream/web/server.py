@@ -47,7 +47,7 @@ LONGER_TOKEN = (
     f"Give all workers and commands a random one of {SHORTEST_TOKEN} characters or more, such as that of `openssl rand "
     "-hex 16`: whoever reaches this port can try shorter ones on a machine of his own."
 )
-SHUTDOWN_SECONDS = 0.3  # for requests in flight; a worker has 5 s to end, and the engine needs 3 of them
+SHUTDOWN_SECONDS = 0.3  # for running requests; a worker has 5 s to end, and its engine needs 3 of them
 
 HEADERS = {
     "Cache-Control": "no-store",
@@ -72,13 +72,13 @@ class WebServer:
         self._beside: list[asyncio.Task[None]] = []
         self._census = Census(engine, self._owners)
         self._listener: Listener | None = None
-        #: host:port that peers use
+        #: the host:port that other workers use
         self.address = advertised_address(settings, sock)
-        #: where it listens
+        #: the port of our socket
         self.port: int = sock.getsockname()[1]
 
     async def start(self) -> None:
-        """Before the engine's start. Raises WebTokenMissing."""
+        """Start to answer. Call this before the engine's start. Raises WebTokenMissing."""
         if self._settings.has_short_token:
             log.warning("short token variable=PORTFOLIO_WEB_TOKEN action=%s", LONGER_TOKEN)
         access = Access(self._settings, self._sock.getsockname()[0], self.address)
@@ -93,7 +93,7 @@ class WebServer:
             task.add_done_callback(_log_failure)
 
     async def stop(self) -> None:
-        """Well within a second: idle connections are closed, requests in flight get SHUTDOWN_SECONDS."""
+        """Close idle connections at once, and the others after SHUTDOWN_SECONDS. This takes less than a second."""
         if self._listener is not None:
             await self._listener.stop()
         for task in self._beside:
@@ -104,7 +104,7 @@ class WebServer:
         self._sock.close()
 
     def _watch(self, status: Status) -> Watch:
-        """One for each use: its rates are between its own looks."""
+        """Make a watch. Each use needs its own: a watch computes rates between its own looks."""
         return Watch(self._engine, self._settings, self.routing, status, self._peers, self._roll, self.address)
 
     def _application(self, access: Access) -> web.Application:
@@ -147,12 +147,12 @@ class WebServer:
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:
-    """A bug: it ends by cancellation alone."""
+    """Log a task that ended by a bug: without one, only a cancellation ends it."""
     if not task.cancelled():
         log.error("task failed task=%s", task.get_name(), exc_info=task.exception())
 
 
 async def _with_headers(_request: web.Request, response: web.StreamResponse) -> None:
-    """What a handler has said itself stands."""
+    """Add our headers, except those that the handler has set."""
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)

@@ -1,6 +1,7 @@
-"""GET / and /static: the web view's files, as they are in the package. They hold no data: the page asks for it.
+"""GET / and /static: the files of the web view in the package. The files hold no data; the page asks for it.
 
-All data reaches the page as JSON and is shown by textContent alone; the policy below makes a browser hold to that.
+All data reaches the page as JSON, and the page shows it only by textContent. The policy below makes the browser enforce
+this.
 """
 
 from hashlib import sha256
@@ -21,7 +22,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
-HEADERS = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}  # asked for again, answered by 304
+HEADERS = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}  # the browser asks each time, and gets a 304
 
 
 class StaticFiles:

@@ -1,7 +1,7 @@
-"""GET /tables: every table with its partitions: owner, offset, keys and bytes, of the whole group.
+"""GET /tables: every table of the group with its partitions: owner, offset, keys and bytes.
 
-`keys` and `bytes` are a count as of `counted_offset`, `counted_seconds_ago` (see census). A partition that nobody
-answers for has its place all the same, with nulls, and `missing` says why.
+`keys` and `bytes` are counts: `counted_offset` and `counted_seconds_ago` say of which moment (see census). A partition
+without an answer is listed too, with nulls, and `missing` says why.
 """
 
 import time
@@ -22,18 +22,18 @@ from tables.prices import KEY, NAME, Prices
 
 
 class TableShare(msgspec.Struct, frozen=True, kw_only=True):
-    """A table's share in one partition."""
+    """The part of a table that one partition holds."""
 
     partition: WirePartition
-    #: None: no owner is known
+    #: None if no owner is known
     worker: str | None
-    #: the last source offset that it includes
+    #: the last source offset that the table includes
     offset: WireCount | None = None
     keys: WireCount | None = None
     bytes: WireCount | None = None
     #: the last source offset that was counted
     counted_offset: WireCount | None = None
-    #: how long ago
+    #: how long ago the count was made
     counted_seconds_ago: float | None = None
 
 
@@ -44,7 +44,7 @@ class Listed(msgspec.Struct, frozen=True):
 
 
 class Tables(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker's tables, or the group's."""
+    """The tables of a worker or of the group."""
 
     tables: Sequence[Listed]
     missing: Sequence[Missing]
@@ -107,7 +107,7 @@ class Listing:
         )
 
     def _complete(self, found: Tables) -> Tables:
-        """With a place for each partition that nobody answered for, and the global table, by name."""
+        """Returns the tables with an entry for each missing partition, and with the global table, ordered by name."""
         places = [TableShare(partition=lack.partition, worker=lack.worker) for lack in found.missing]
         tables = [
             Listed(one.table, one.key, sorted((*one.partitions, *places), key=lambda held: held.partition))
@@ -117,7 +117,7 @@ class Listing:
         return Tables(tables=every, missing=found.missing, worker=self._worker)
 
     def _global(self) -> Listed:
-        """Of this worker, which has all of it in memory."""
+        """Returns the prices. Each worker holds all of them in memory, so this worker answers by itself."""
         origin = self._price_queries.origin()
         keys = len(self._prices.by_symbol) if self._prices.is_ready else None
         held = TableShare(

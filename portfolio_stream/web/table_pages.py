@@ -1,7 +1,7 @@
 """GET /tables/{table}: a page of the whole table in key order, over all partitions of the group.
 
-Each partition's rows are of one moment, whose offset the answer names. Out of the table's window is out of the page. A
-page may have fewer rows than its limit, even none, and still a cursor: the end is where the cursor is null.
+The rows of a partition are of one moment; the answer names its offset. A page has no entry outside the table's window.
+A page with a cursor may have fewer rows than its limit, even none: only a page without a cursor is the last one.
 """
 
 import heapq
@@ -20,11 +20,11 @@ from portfolio_stream.web.paging import PageQuery, Rows, TableRow, cursor_of, ke
 from portfolio_stream.web.table_paths import TABLES_PATH, find
 from tables.table import Table
 
-EXAMINED_LIMIT = 5_000  # entries a worker reads for one page: some 20 ms of its readers' thread
+EXAMINED_LIMIT = 5_000  # entries that a worker reads for one page: some 20 ms in its reading thread
 
 
 class TablePage(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker's rows, or the group's."""
+    """The rows of a worker or of the group."""
 
     table: str
     rows: Sequence[TableRow]
@@ -38,7 +38,7 @@ class TablePage(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def missing(self) -> Sequence[Missing]:
-        """None: a worker that misses a partition gives no page."""
+        """Always empty: a worker that lacks a partition gives no page."""
         return ()
 
 
@@ -46,7 +46,7 @@ _decode = msgspec.json.Decoder(TablePage).decode
 
 
 def decode_page(asked: PageQuery, content: bytes) -> TablePage:
-    """Another worker's answer to the same query. Raises msgspec.ValidationError if it is none."""
+    """Reads another worker's answer to the same query. Raises msgspec.ValidationError if it has another form."""
     page = _decode(content)
     if page.cursor is not None and key_of(asked, page.cursor) is None:
         raise msgspec.ValidationError("a cursor of another query")
@@ -95,7 +95,7 @@ class Pages:
 
 
 def read_rows(table: Table[Any], asked: PageQuery, moments: Sequence[Moment]) -> Rows:
-    """The first rows of all moments that come after what was asked before."""
+    """Returns the rows of the page, in key order over all moments."""
     entries = heapq.merge(*(_entries(table, asked, moment) for moment in moments), key=lambda entry: entry[0])
     rows: list[TableRow] = []
     for examined, (key, raw, moment) in enumerate(entries, 1):

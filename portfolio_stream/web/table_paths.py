@@ -1,4 +1,4 @@
-"""How a table and a key stand in a path: /tables/{table}/{part}/{part}. Each part is percent-encoded."""
+"""Reads the table and the key in a path: /tables/{table}/{part}/{part}. Each part is percent-encoded."""
 
 import re
 from dataclasses import dataclass
@@ -37,13 +37,16 @@ def parse(raw_path: str) -> Lookup | Problem:
 
 
 def find(raw_table: str) -> Table[Any] | Problem:
-    """Return the table whose name stands in a path."""
+    """Return the table that a part of a path names."""
     name = decode(raw_table)
     return _NOT_ENCODED if name is None else SHOWN.get(name, NO_SUCH_TABLE)
 
 
 def parse_key(of: str, names: tuple[str, ...], raw_key: str) -> tuple[str, ...] | Problem:
-    """Return the parts of a key in a path. `names` are the parts' names, `of` says whose key it is."""
+    """Return the parts of a key in a path.
+
+    `names` are the names of the parts. `of` is the name of the table, for errors.
+    """
     decoded = [decode(raw) for raw in raw_key.split("/")]
     parts = [part for part in decoded if part is not None]
     if len(parts) < len(decoded):

@@ -46,7 +46,7 @@ class KeyQueries:
 def table_routes(
     engine: Engine, owners: Owners, fanout: Fanout, census: Census, prices: Prices
 ) -> tuple[web.RouteDef, ...]:
-    """In the order in which they are tried: the global table's come before the others'."""
+    """Returns the routes in the order in which they are tried: those of the global table come first."""
     global_table = PriceQueries(prices, owners.worker)
     portfolios = PortfolioQueries(engine.store, owners, prices, global_table)
     return (
