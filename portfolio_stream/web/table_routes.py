@@ -20,9 +20,9 @@ from tables.prices import Prices
 
 
 class KeyQueries:
-    """GET /tables/{table}/{part}/{part}: one key's committed value, by any worker, from the partition's owner.
+    """GET /tables/{table}/{part}/{part}: the committed value of one key. Any worker gets it from the partition's owner.
 
-    The key is taken from the raw path: %2F in a part is a slash of the key, never a separator.
+    The key comes from the raw path: %2F in a part is a slash of the key, never a separator.
     """
 
     def __init__(self, owners: Owners) -> None:
