@@ -8,17 +8,8 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Set
 from typing import Any, Generic, TypeVar
 
 from portfolio_stream.audit.anomaly import HistoryAnomaly
-from portfolio_stream.audit.history import (
-    DECISION_KEY,
-    META_KEY,
-    ChangelogEntry,
-    Decision,
-    Found,
-    TableComparison,
-    decided_source,
-    read_decision,
-    read_meta,
-)
+from portfolio_stream.audit.history import DECISION_KEY, META_KEY, ChangelogEntry, Decision, Found, TableComparison
+from portfolio_stream.audit.records import decided_source, read_decision, read_meta
 from portfolio_stream.audit.replay import SourceReplay
 from portfolio_stream.audit.state_anomalies import DECISION_CHECKS, TABLE_CHECKS
 from portfolio_stream.audit.tables import INDEX_KEY, decode_value

@@ -14,18 +14,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from portfolio_stream.audit.anomaly import HistoryAnomaly
 from portfolio_stream.audit.changelog import ChangelogAudit, Suspects
-from portfolio_stream.audit.history import (
-    AuditedMeta,
-    PartitionProgress,
-    ServedAnswer,
-    ServedValue,
-    TimedAnswer,
-    read_dead_letter,
-    read_meta,
-    read_output,
-)
+from portfolio_stream.audit.history import AuditedMeta, PartitionProgress, ServedAnswer, ServedValue, TimedAnswer
 from portfolio_stream.audit.matching import Matching
 from portfolio_stream.audit.reader import TopicReader, cannot_read, committed_offset
+from portfolio_stream.audit.records import read_dead_letter, read_meta, read_output
 from portfolio_stream.audit.replay import KeyIndex, SourceReplay
 from portfolio_stream.audit.result import PartitionResult
 from portfolio_stream.audit.served_anomalies import ANSWER_CHECKS, VALUE_CHECKS

@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 
-from portfolio_stream.audit.history import Decided, Effect
+from portfolio_stream.audit.history import Effect
 from portfolio_stream.audit.reader import cannot_read
+from portfolio_stream.audit.records import Decided
 from portfolio_stream.audit.tables import ACTIVITY, PORTFOLIOS, POSITIONS, SEEN_EVENTS, SEPARATOR
 from portfolio_stream.domain.activity import NOTHING, add, latest_in_time, leaving, open_window, window_of
 from portfolio_stream.domain.deduplication import SeenEvent, fingerprint, is_in_window

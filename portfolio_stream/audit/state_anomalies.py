@@ -3,15 +3,8 @@
 from collections.abc import Callable, Iterator
 
 from portfolio_stream.audit.anomaly import HistoryAnomaly, event_id_in, show_key
-from portfolio_stream.audit.history import (
-    META_VERSION,
-    AuditedMeta,
-    Decision,
-    PartitionProgress,
-    TableComparison,
-    read_decision,
-    read_meta,
-)
+from portfolio_stream.audit.history import META_VERSION, AuditedMeta, Decision, PartitionProgress, TableComparison
+from portfolio_stream.audit.records import read_decision, read_meta
 
 # --- Tables ---
 

@@ -14,7 +14,8 @@ from portfolio_stream.exactly_once.database import Item
 from portfolio_stream.exactly_once.failures import Suspect
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.recovery import Halted
-from portfolio_stream.exactly_once.store import Store, StoredView
+from portfolio_stream.exactly_once.store import Store
+from portfolio_stream.exactly_once.stored_view import StoredView
 
 V = TypeVar("V")
 

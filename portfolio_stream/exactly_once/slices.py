@@ -14,7 +14,7 @@ from portfolio_stream.errors import TopicNotAnOutput
 from portfolio_stream.exactly_once.failures import FOLD_FAILED, Failure
 from portfolio_stream.exactly_once.partitions import Partitions
 from portfolio_stream.exactly_once.ports import Append, TableDefinition
-from portfolio_stream.exactly_once.store import StoredView
+from portfolio_stream.exactly_once.stored_view import StoredView
 from portfolio_stream.exactly_once.transaction import Part
 
 V = TypeVar("V")

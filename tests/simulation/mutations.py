@@ -22,7 +22,7 @@ from portfolio_stream.exactly_once.database import Item
 from portfolio_stream.exactly_once.membership_life import MembershipEvent
 from portfolio_stream.exactly_once.protocol import Action, StaleEpoch, TransactionState, TransactionStep, after
 from portfolio_stream.exactly_once.slices import cut
-from portfolio_stream.exactly_once.store import StoredView
+from portfolio_stream.exactly_once.stored_view import StoredView
 from portfolio_stream.kafka.offset_lookup import LATEST, READ_COMMITTED
 from portfolio_stream.kafka.reach import LOST
 from tests.simulation.hooks import ENGINE, Hook, Line, Number, OnTheLine, Replaced, Row, installed
@@ -35,7 +35,7 @@ ENGINE_CLASS = f"{ENGINE}engine:Engine"
 MEMBERSHIP = f"{ENGINE}membership:Membership"
 PARTITIONS = f"{ENGINE}partitions:Partitions"
 RECOVERY = f"{ENGINE}recovery:Recovery"
-VIEW = f"{ENGINE}store:StoredView"
+VIEW = f"{ENGINE}stored_view:StoredView"
 WRITER = f"{ENGINE}writer:Writer"
 
 Send = Callable[[Any], Awaitable[Any]]

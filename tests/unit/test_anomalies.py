@@ -7,8 +7,9 @@ import pytest
 
 from portfolio_stream.audit.anomalies import EFFECT_CHECKS
 from portfolio_stream.audit.anomaly import HistoryAnomaly
-from portfolio_stream.audit.history import Comparison, Effect, Noun, read_dead_letter, read_output
+from portfolio_stream.audit.history import Comparison, Effect, Noun
 from portfolio_stream.audit.matching import Matching
+from portfolio_stream.audit.records import read_dead_letter, read_output
 from tests.unit.audit_histories import changed, kinds, record, replayed, written
 
 EffectChange = dict[str, Any]

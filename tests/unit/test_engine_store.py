@@ -23,15 +23,8 @@ from portfolio_stream.errors import (
 )
 from portfolio_stream.exactly_once.identity import Identity, claim, resign
 from portfolio_stream.exactly_once.ports import TableDefinition
-from portfolio_stream.exactly_once.store import (
-    META_KEY,
-    ChangelogPosition,
-    Meta,
-    Store,
-    StoredView,
-    encode_meta,
-    prefix_of,
-)
+from portfolio_stream.exactly_once.store import META_KEY, ChangelogPosition, Meta, Store, encode_meta, prefix_of
+from portfolio_stream.exactly_once.stored_view import StoredView
 
 NUMBERS: TableDefinition[int] = TableDefinition(
     name="numbers", encode=lambda value: b"%d" % value, decode=lambda data: int(data)
