@@ -10,8 +10,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-import mode
-
 from agents.market_prices import read_record
 from agents.portfolio_events import make_agent, make_mover
 from portfolio_stream.errors import PortfolioStreamError, WebServerNeeded
@@ -22,6 +20,7 @@ from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.faust_host.app import ExactlyOnceApp
 from portfolio_stream.faust_host.command_line import literal, refuse
+from portfolio_stream.faust_host.web import web_service
 from portfolio_stream.http.access import Access
 from portfolio_stream.http.addresses import DEFAULT_PORT, advertised_address, authority, listen
 from portfolio_stream.kafka.admin import admin_client, prepare_for_worker
@@ -142,19 +141,10 @@ def make_app(settings: Settings, unknown: Sequence[str] = ()) -> ExactlyOnceApp:
         app.Table(name, options={"definition": definition}, partitions=settings.partitions)
     app.agent(app.topic(settings.input_topic), name="portfolio_events")(make_agent(settings))
 
-    @app.web_server
-    class Web(mode.Service):
-        """Where Faust expects its web server. The real one starts with the engine; this service stops it, and the
-        follower of the prices."""
+    def web_url() -> str:
+        return f"http://{authority(chosen().web_host, chosen().web_port or DEFAULT_PORT)}"
 
-        @staticmethod
-        def get_web_url() -> str:
-            """Return the URL that Faust's banner shows."""
-            return f"http://{authority(chosen().web_host, chosen().web_port or DEFAULT_PORT)}"
-
-        async def on_stop(self) -> None:
-            await stop_started()
-
+    app.web_server(web_service(web_url, stop_started))
     return app
 
 

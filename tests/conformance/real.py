@@ -9,7 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
 from portfolio_stream.broker.cluster import Cluster
-from portfolio_stream.kafka import health as kafka_health
+from portfolio_stream.kafka import health
 from portfolio_stream.kafka.connections import Connections, KafkaConnections
 from portfolio_stream.settings import Settings
 from tests.integration.producer_epochs import transaction_log
@@ -62,7 +62,7 @@ class RealKafka:
         settings = Settings(bootstrap_servers=self._cluster.bootstrap_servers)
 
         async def is_healthy() -> bool:
-            return (await kafka_health.look(settings)).is_healthy
+            return (await health.look(settings)).is_healthy
 
         await until(is_healthy, HEALTHY_SECONDS, "all copies are in sync")
 

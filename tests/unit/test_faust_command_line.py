@@ -140,7 +140,7 @@ def run(app: ExactlyOnceApp, *arguments: str) -> Exception:
         raise SystemExit(0)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("portfolio_stream.faust_host.app._Worker.execute_from_commandline", begin)
+        patched.setattr("portfolio_stream.faust_host.app._EngineWorker.execute_from_commandline", begin)
         try:
             cli.main(list(arguments), prog_name="faust", standalone_mode=False, app=app, side_effects=False)
         except SystemExit:

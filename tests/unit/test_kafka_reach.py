@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from aiokafka.errors import KafkaConnectionError, NodeNotReadyError, TopicAuthorizationFailedError
 
-from portfolio_stream.kafka import reach as kafka_reach
+from portfolio_stream.kafka import reach
 from portfolio_stream.kafka.reach import answered, bootstrapped
 
 
@@ -30,8 +30,8 @@ class Asked:
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka_reach, "SERVED_POLL_SECONDS", 0.0)
-    monkeypatch.setattr(kafka_reach, "BOOTSTRAP_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(reach, "SERVED_POLL_SECONDS", 0.0)
+    monkeypatch.setattr(reach, "BOOTSTRAP_PAUSE_SECONDS", 0.0)
 
 
 async def test_another_broker_is_asked() -> None:
@@ -44,7 +44,7 @@ async def test_another_broker_is_asked() -> None:
 async def test_it_does_not_ask_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever started it is told."""
     clock = iter(range(0, 1_000, 8))
-    monkeypatch.setattr(kafka_reach, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(reach, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     client = FakeClient()
     with pytest.raises(NodeNotReadyError):
         await answered(client, Asked(NodeNotReadyError()))
