@@ -1,7 +1,7 @@
 """A stage under load on which every event is judged, for runs with faults.
 
-There are two judges. One is a reader of its own that follows all topics while they grow
-(tests/integration/growing_history.py). The other is the audit of `verify`: it compares all new records whenever the
+There are two judges. One is the tests' judge, which follows all topics while they grow
+(tests/integration/followed_history.py). The other is the audit of `verify`: it compares all new records whenever the
 load rests.
 """
 
@@ -22,7 +22,7 @@ from portfolio_stream.kafka.client import client_options, connected
 from portfolio_stream.kafka.health import look
 from portfolio_stream.kafka.wire import Coordinators
 from portfolio_stream.load.events import Mixture, generate
-from tests.integration.growing_history import GrowingHistory
+from tests.integration.followed_history import FollowedHistory
 from tests.integration.histories import Load
 from tests.integration.producer_epochs import worker_id
 from tests.integration.workers import Worker, WorkersStage, until
@@ -40,7 +40,7 @@ class Trial:
         self.stage = stage
         self.rate = rate
         self.random = Random(seed)
-        self.history = GrowingHistory(stage.settings)
+        self.history = FollowedHistory(stage.settings)
         self.workers: list[Worker] = []
         #: the seconds until new output, by the act's name
         self.seconds: dict[str, list[float]] = defaultdict(list)

@@ -1,28 +1,21 @@
-"""Read a whole history with stock clients and find what breaks exactly-once in it. Shares no code with the engine.
-
-The expected outputs follow from the generator, which says for each record whether it must be accepted, and from the
-records' offsets in the source topic.
-"""
+"""Sends load, and reads a whole history with stock clients for the judge."""
 
 import asyncio
-import json
 import time
-from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.partitioner import murmur2
 
 from portfolio_stream.load.events import Generated, Mixture, generate
 from portfolio_stream.load.producer import BatchedTopic, make_producer, produce
 from portfolio_stream.settings import Settings
 from tests.integration.workers import group_offsets, until
-
-META_KEY = b"\x00META"
+from tests.judge.contract import partition_of
+from tests.judge.histories import PartitionHistory
 
 
 @dataclass
@@ -67,72 +60,15 @@ class Load:
     def by_partition(self) -> dict[int, list[Generated]]:
         found: dict[int, list[Generated]] = {partition: [] for partition in range(self.settings.partitions)}
         for record in self.records:
-            found[partition_of(record, self.settings.partitions)].append(record)
+            found[partition_of_record(record, self.settings.partitions)].append(record)
         return found
 
 
-def partition_of(record: Generated, partitions: int) -> int:
+def partition_of_record(record: Generated, partitions: int) -> int:
     if record.partition is not None:
         return record.partition
     assert record.key is not None
-    return (murmur2(record.key) & 0x7FFFFFFF) % partitions
-
-
-@dataclass
-class Expected:
-    """The outputs and dead letters that one partition must have, in source order."""
-
-    #: (source offset, event id, portfolio, sequence)
-    outputs: deque[tuple[int, str, bytes, int]] = field(default_factory=deque)
-    #: (source offset, code, value)
-    dead_letters: deque[tuple[int, str, bytes | None]] = field(default_factory=deque)
-    #: the sequence of each portfolio's last accepted event
-    sequences: Counter[bytes] = field(default_factory=Counter)
-
-    def add(self, record: Any, made: Generated) -> None:
-        """Add the answer to the next source record, which was generated as `made`."""
-        if made.expected_code is not None:
-            self.dead_letters.append((record.offset, made.expected_code, record.value))
-        elif not made.is_duplicate:
-            self.sequences[record.key] += 1
-            event_id = json.loads(record.value)["event_id"]
-            self.outputs.append((record.offset, event_id, record.key, self.sequences[record.key]))
-
-
-def expect(source: Sequence[Any], generated: Sequence[Generated]) -> Expected:
-    """Returns the answers to these source records. Fails if the records are not those that were generated."""
-    assert [(record.key, record.value) for record in generated] == [(record.key, record.value) for record in source]
-    expected = Expected()
-    for record, made in zip(source, generated, strict=True):
-        expected.add(record, made)
-    return expected
-
-
-def read_output(record: Any) -> tuple[int, str, bytes, int]:
-    value = json.loads(record.value)
-    assert (record.partition, record.key.decode()) == (value["source"]["partition"], value["portfolio_id"])
-    return value["source"]["offset"], value["event_id"], record.key, value["sequence"]
-
-
-def read_dead_letter(record: Any) -> tuple[int, str, bytes | None]:
-    headers = dict(record.headers)
-    assert record.partition == int(headers["__streams.errors.partition"])
-    code = headers["__streams.errors.exception"].decode()
-    return int(headers["__streams.errors.offset"]), code, record.value
-
-
-def anomalies(noun: str, expected: Iterable[tuple[Any, ...]], found: Iterable[tuple[Any, ...]]) -> list[str]:
-    """Returns the answers that are missing, duplicate, unexpected or out of order. `expected` is in source order."""
-    expected, found = list(expected), list(found)
-    wanted, present = Counter(expected), Counter(found)
-    kinds = {
-        "missing": wanted - present,
-        "unexpected or duplicate": present - wanted,
-    }
-    named = [f"{kind} {noun}: {item}" for kind, items in kinds.items() for item in items.elements()]
-    if not named and expected != found:
-        named = [f"{noun} out of order: {a} where {b} belongs" for a, b in zip(found, expected, strict=True) if a != b]
-    return named
+    return partition_of(record.key, partitions)
 
 
 async def read(settings: Settings, topic: str) -> dict[int, list[Any]]:
@@ -182,10 +118,22 @@ async def check(settings: Settings, load: Load) -> dict[str, int]:
     ]
     found: list[str] = []
     counted: Counter[str] = Counter()
+    read_to: dict[int, int] = {}
     for partition, generated in load.by_partition().items():
-        expected = expect(source[partition], generated)
-        found += anomalies("output", expected.outputs, map(read_output, outputs[partition]))
-        found += anomalies("dead letter", expected.dead_letters, map(read_dead_letter, dead_letters[partition]))
+        history = PartitionHistory(partition, settings.partitions, settings.deduplication_window)
+        history.skip(changelog[partition])
+        for made in generated:
+            history.add_sent(made.key, made.value)
+        for add, records in (
+            (history.add_source, source), (history.add_output, outputs), (history.add_dead_letter, dead_letters)
+        ):  # fmt: skip
+            for record in records[partition]:
+                add(record)
+        history.end()
+        history.check_changelog(changelog[partition])
+        found += history.anomalies
+        if history.read:
+            read_to[partition] = history.read
         counted.update(
             source=len(generated),
             outputs=len(outputs[partition]),
@@ -193,7 +141,7 @@ async def check(settings: Settings, load: Load) -> dict[str, int]:
             changelog=len(changelog[partition]),
         )
     assert [] == found[:20], f"{len(found)} anomalies"
-    assert await _committed(settings) == _states(settings, changelog)
+    assert read_to == await _committed(settings)
     return dict(counted)
 
 
@@ -206,16 +154,3 @@ async def _committed(settings: Settings) -> dict[int, int]:
         await admin.close()
     assert {settings.input_topic} == {topic for topic, _ in offsets}
     return {partition: offset for (_, partition), offset in offsets.items()}
-
-
-def _states(settings: Settings, changelog: dict[int, list[Any]]) -> dict[int, int]:
-    """Returns each partition's next source offset from the META records of its changelog."""
-    found: dict[int, int] = {}
-    for partition, records in changelog.items():
-        metas = [msgspec.msgpack.decode(record.value) for record in records if record.key == META_KEY]
-        if metas:
-            assert settings.partitions == metas[-1]["partitions"]
-            offsets = [meta["offset"] for meta in metas]
-            assert sorted(offsets) == offsets, "META went back"
-            found[partition] = offsets[-1]
-    return found

@@ -6,8 +6,8 @@ Who is hurt is mended by itself after `fault.seconds`; what a fault leaves is to
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from tests.judge.ledger import CHANGELOG, INDIGESTIBLE, OUTPUT, POISON, SOURCE
 from tests.simulation.kafka.network import LATENCY
-from tests.simulation.ledger import CHANGELOG, INDIGESTIBLE, OUTPUT, POISON, SOURCE
 from tests.simulation.plan import Fault
 
 if TYPE_CHECKING:

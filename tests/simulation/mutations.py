@@ -25,10 +25,10 @@ from portfolio_stream.exactly_once.slices import cut
 from portfolio_stream.exactly_once.stored_view import StoredView
 from portfolio_stream.kafka.offset_lookup import LATEST, READ_COMMITTED
 from portfolio_stream.kafka.reach import LOST
+from tests.judge.ledger import CHANGELOG
 from tests.simulation.hooks import ENGINE, Hook, Line, Number, OnTheLine, Replaced, Row, installed
 from tests.simulation.kafka import answers
 from tests.simulation.kafka.transactions import Pair
-from tests.simulation.ledger import CHANGELOG
 
 COMMITS = f"{ENGINE}commits:Commits"
 ENGINE_CLASS = f"{ENGINE}engine:Engine"

@@ -12,10 +12,11 @@ from aiokafka.errors import KafkaConnectionError
 
 from portfolio_stream.exactly_once.member_name import MemberName, Naming
 from portfolio_stream.exactly_once.membership import Membership
+from tests.judge.ledger import CHANGELOG, DEAD, OUTPUT, SOURCE
 from tests.simulation.disk import Disk
 from tests.simulation.kafka.cluster import SESSION_SECONDS, SimulatedKafka
 from tests.simulation.kafka.groups import Group
-from tests.simulation.ledger import CHANGELOG, DEAD, GROUP, OUTPUT, SOURCE
+from tests.simulation.ledger import GROUP
 from tests.simulation.loop import SimulatedLoop, simulate
 from tests.simulation.worker import SimulatedWorker
 

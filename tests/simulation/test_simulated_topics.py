@@ -13,9 +13,9 @@ import pytest
 from portfolio_stream.errors import BrokerTooOld, Superseded, TopicMissing, TopicReplaced
 from portfolio_stream.exactly_once import engine
 from portfolio_stream.kafka.topic_watch import GONE_SECONDS, WATCH_SECONDS
+from tests.judge.ledger import CHANGELOG, DEAD, OUTPUT, SOURCE
 from tests.simulation.disk import Disk
 from tests.simulation.kafka.cluster import SimulatedKafka
-from tests.simulation.ledger import CHANGELOG, DEAD, OUTPUT, SOURCE
 from tests.simulation.loop import SimulatedLoop, simulate
 from tests.simulation.worker import SimulatedWorker
 

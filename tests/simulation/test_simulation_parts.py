@@ -1,21 +1,13 @@
-"""The simulation's own parts: time, processes, disks, the judge, plans and how they are cut down."""
+"""The simulation's own parts: time, processes, disks, plans and how they are cut down."""
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random
-from typing import Any
 
-import msgspec
 import pytest
 
-from portfolio_stream.exactly_once.database import Item
-from portfolio_stream.exactly_once.memory import MemoryRecord
-from portfolio_stream.exactly_once.store import META_KEY, SKIP_KEY, Meta
 from tests.simulation.disk import Disk, DiskFull
-from tests.simulation.judge import Anomaly, Judge
-from tests.simulation.ledger import CHANGELOG, DEAD, OUTPUT, Replay
 from tests.simulation.loop import Deadlock, Process, SimulatedLoop, simulate
 from tests.simulation.plan import PROFILES, Plan, make
 from tests.simulation.shrink import shrink
@@ -120,127 +112,6 @@ def test_a_full_disk_takes_nothing() -> None:
     with pytest.raises(DiskFull):
         database.write([(b"a", b"2")])
     assert b"1" == database.get(b"a")
-
-
-# -- the judge: each way in which a transaction can be wrong is caught
-
-SOURCE_RECORDS = [
-    MemoryRecord(0, 1, b"k", b"1 5"),
-    MemoryRecord(1, 2, b"k", b"none none"),
-    MemoryRecord(2, 3, b"k", b"2 -1"),
-]
-
-
-def right() -> dict[tuple[str, int], list[MemoryRecord]]:
-    """What a transaction of all three must carry."""
-    replay = Replay()
-    replay.add(SOURCE_RECORDS)
-    outputs = [MemoryRecord(n, *output) for n, output in enumerate(replay.outputs)]
-    dead = [MemoryRecord(n, *letter) for n, letter in enumerate(replay.dead)]
-    tables = [MemoryRecord(n, 3, key, value) for n, (key, value) in enumerate(replay.tables().items())]
-    meta = MemoryRecord(9, 3, META_KEY, msgspec.msgpack.encode(meta_of(3)))
-    return {(OUTPUT, 0): outputs, (DEAD, 0): dead, (CHANGELOG, 0): [*tables, meta]}
-
-
-def meta_of(offset: int) -> Meta:
-    return Meta(topic_id="t", offset=offset, partitions=1, changelog="c", fold="f")
-
-
-def judge() -> Judge:
-    return Judge(
-        lambda partition, start, end: [r for r in SOURCE_RECORDS if start <= r.offset < end], lambda text: None
-    )
-
-
-def test_the_judge_takes_what_is_right() -> None:
-    """Or everything else would prove nothing."""
-    judge().decided("w", right(), {0: 3})
-
-
-def without_last(place: tuple[str, int]) -> Callable[[dict[Any, list[MemoryRecord]]], None]:
-    def change(found: dict[Any, list[MemoryRecord]]) -> None:
-        found[place].pop(-2 if place[0] == CHANGELOG else -1)
-
-    return change
-
-
-def repeated(found: dict[Any, list[MemoryRecord]]) -> None:
-    found[OUTPUT, 0].append(found[OUTPUT, 0][-1])
-
-
-def swapped(found: dict[Any, list[MemoryRecord]]) -> None:
-    found[OUTPUT, 0].reverse()
-
-
-def changed(found: dict[Any, list[MemoryRecord]]) -> None:
-    found[OUTPUT, 0][0].value = b"0 1 6 1"
-
-
-def foreign(found: dict[Any, list[MemoryRecord]]) -> None:
-    found[OUTPUT, 1] = found.pop((OUTPUT, 0))
-
-
-def other_meta(found: dict[Any, list[MemoryRecord]]) -> None:
-    found[CHANGELOG, 0][-1].value = msgspec.msgpack.encode(meta_of(2))
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        without_last((OUTPUT, 0)), without_last((DEAD, 0)), without_last((CHANGELOG, 0)), repeated, swapped, changed,
-        foreign, other_meta,
-    ],
-)  # fmt: skip
-def test_the_judge_sees_what_is_wrong(change: Callable[[Mapping[Any, Sequence[MemoryRecord]]], None]) -> None:
-    """Missing, repeated, out of order, changed, of another partition; a state or META that differs."""
-    found = right()
-    change(found)
-    with pytest.raises(Anomaly):
-        judge().decided("w", found, {0: 3})
-
-
-@pytest.mark.parametrize("offset", [2, 3])
-def test_the_judge_sees_offsets_that_do_not_grow(offset: int) -> None:
-    """Two workers that both write for one partition."""
-    made = judge()
-    made.decided("w", right(), {0: 3})
-    with pytest.raises(Anomaly):
-        made.decided("w2", {}, {0: offset})
-
-
-def test_the_judge_sees_a_store_ahead_of_the_commit() -> None:
-    """And a worker that serves what another has superseded."""
-    made = judge()
-    with pytest.raises(Anomaly, match="stored"):
-        made.stored("w", [(b"\0\0" + META_KEY, msgspec.msgpack.encode(meta_of(3)))])
-    made.decided("w2", right(), {0: 3})
-    made.stored("w", [(b"\0\0" + META_KEY, msgspec.msgpack.encode(meta_of(3)))])
-    with pytest.raises(Anomaly, match="serves"):
-        made.served("w", "w", 0, 2)
-
-
-def test_the_judge_sees_a_store_with_what_is_not_committed() -> None:
-    """A value that no transaction has, and a state that is older than it was; a wiped store may begin again."""
-    made = judge()
-    made.decided("w", right(), {0: 3})
-    committed = right()[CHANGELOG, 0][0]
-    made.stored("w", [(b"\0\0" + (committed.key or b""), committed.value)])
-    with pytest.raises(Anomaly, match="as no committed transaction has it"):
-        made.stored("w", [(b"\0\0" + (committed.key or b""), b"7 7")])
-    made.stored("w", [(b"\0\0" + META_KEY, msgspec.msgpack.encode(meta_of(3)))])
-    older: list[Item] = [(b"\0\0" + META_KEY, msgspec.msgpack.encode(meta_of(2)))]
-    with pytest.raises(Anomaly, match="went back"):
-        made.stored("w", older)
-    made.stored("w", None)
-    made.stored("w", older)
-
-
-def test_the_judge_sees_a_record_that_was_given_up_needlessly() -> None:
-    """An operator's decision is for what no fold takes."""
-    found = right()
-    found[CHANGELOG, 0].insert(0, MemoryRecord(8, 3, SKIP_KEY + (0).to_bytes(8, "big"), b""))
-    with pytest.raises(Anomaly, match="given up"):
-        judge().decided("w", found, {0: 3})
 
 
 # -- plans

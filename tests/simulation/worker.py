@@ -23,8 +23,9 @@ from portfolio_stream.exactly_once.protocol import Doubt
 from portfolio_stream.exactly_once.slices import Slice
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.kafka.connections import Connections
+from tests.judge.ledger import CHANGELOG, DEAD, OUTPUT, SOURCE
 from tests.simulation.disk import Disk
-from tests.simulation.ledger import CHANGELOG, DEAD, FOLD, GROUP, OUTPUT, SOURCE, TABLES, Poisoned, fold_slice
+from tests.simulation.ledger import FOLD, GROUP, TABLES, Poisoned, fold_slice
 from tests.simulation.loop import Process, SimulatedLoop
 
 CONFIGURATION = Configuration(

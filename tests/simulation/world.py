@@ -28,12 +28,12 @@ from portfolio_stream.exactly_once.failures import AGENT_TRIES
 from portfolio_stream.exactly_once.membership import FRESH_SECONDS
 from portfolio_stream.exactly_once.recovery import Halted
 from portfolio_stream.kafka.record_batches import UnreadableBatch
+from tests.judge.ledger import CHANGELOG, DEAD, FATAL, OUTPUT, SOURCE
+from tests.judge.transactions import OWN_PREFIX, Anomaly, Judge
 from tests.simulation.disk import Disk
 from tests.simulation.faults import ACTS
-from tests.simulation.judge import OWN_PREFIX, Anomaly, Judge
 from tests.simulation.kafka.cluster import DELETE_RETENTION_SECONDS, SimulatedKafka
 from tests.simulation.kafka.transactions import LAST_EPOCH
-from tests.simulation.ledger import CHANGELOG, DEAD, FATAL, OUTPUT, SOURCE
 from tests.simulation.loop import Deadlock, Process, SimulatedLoop, simulate
 from tests.simulation.plan import Fault, Plan
 from tests.simulation.timeline import Timeline

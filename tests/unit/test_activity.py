@@ -13,7 +13,7 @@ from portfolio_stream.audit.replay import SourceReplay
 from portfolio_stream.domain.activity import latest_in_time
 from portfolio_stream.exactly_once.memory import MemoryPartition, MemoryRecord
 from tables.activity import ACTIVITY
-from tests.unit.oracle import OracleAccount
+from tests.judge.arithmetic import OracleAccount
 from tests.unit.strategies import events, to_bytes
 
 DAY = 24 * 60

@@ -17,7 +17,7 @@ from portfolio_stream.records.events import decode_event
 from portfolio_stream.records.outputs import encode_processed
 from tables.portfolios import PORTFOLIOS
 from tables.positions import POSITIONS
-from tests.unit.oracle import OracleAccount
+from tests.judge.arithmetic import OracleAccount
 from tests.unit.strategies import events, to_bytes, trades
 
 

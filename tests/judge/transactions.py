@@ -1,16 +1,16 @@
-"""Says what breaks exactly-once, as it happens: every transaction and every write to a disk is judged by the replay.
+"""Judges a simulated cluster while it runs: every transaction, every write to a disk and every answer, by the replay.
 
-The judge sees the cluster from outside, at the moment at which a transaction's outcome is decided in its coordinator's
-log: from then on its records, and the offsets that it carries, count together or not at all.
+The judge sees the cluster from outside, at the moment at which a coordinator's log decides a transaction. From then on
+the transaction's records and offsets count together, or not at all.
 
 1. A committed transaction takes each of its source partitions from the offset that was committed before to a later
-   one, and carries exactly what the replay of the records between them gives: outputs, dead letters, and in the
-   changelog the tables' changed values and META.
-2. A worker whose membership is fresh serves nothing that another one has superseded.
-3. A store is written only with what a committed transaction holds, and a partition's META in it never goes back but
-   after a wipe.
-4. In the end, which comes a bounded time after the last fault, everything is committed, and read_committed readers, the
-   compacted changelog, the group's offsets and the owners' stores say what the replay says.
+   one. It carries exactly what the replay of the records in between gives: outputs, dead letters, and in the changelog
+   the changed values of the tables and META.
+2. A worker whose membership is fresh serves no partition that another worker has taken further.
+3. A store holds only values of committed transactions. META of a partition never goes back in a store, except after a
+   wipe.
+4. The end comes a bounded time after the last fault. By then everything is committed. The read_committed readers, the
+   compacted changelog, the group's offsets and the owners' stores agree with the replay.
 """
 
 from collections import defaultdict
@@ -20,12 +20,19 @@ from typing import Any
 
 import msgspec
 
-from portfolio_stream.exactly_once.database import Item
-from portfolio_stream.exactly_once.store import META_KEY, SKIP_KEY, Meta
-from tests.simulation.ledger import CHANGELOG, DEAD, FATAL, OUTPUT, SOURCE, Poisoned, Replay, values_of
+from tests.judge.ledger import CHANGELOG, DEAD, FATAL, OUTPUT, SOURCE, Passed, Replay, values_of
+from tests.judge.tables import META_KEY, SKIP_KEY, skipped
 
-OWN_PREFIX = b"\xff\xff"  # the store's own keys
+OWN_PREFIX = b"\xff\xff"  # of the keys in a store that belong to no partition
 Place = tuple[str, int]
+Item = tuple[bytes, bytes | None]
+
+
+class Meta(msgspec.Struct):
+    """What the judge reads of META."""
+
+    offset: int
+
 
 decode_meta = msgspec.msgpack.Decoder(Meta).decode
 
@@ -78,17 +85,15 @@ class Judge:
         is_put_back = offset == known.committed and [record.key for record in found[CHANGELOG]] == [META_KEY]
         if offset <= known.committed and known.replay.offset and not is_put_back:
             raise Anomaly(f"{place}: the offset went back, or nothing moved")
-        skipped = {
-            int.from_bytes(r.key[len(SKIP_KEY) :], "big") for r in found[CHANGELOG] if r.key.startswith(SKIP_KEY)
-        }
-        known.replay.skipped |= skipped
+        moved = skipped(found[CHANGELOG])
+        known.replay.skipped |= moved
         records = self._source(number, known.committed, offset)
-        given_up = [record.offset for record in records if record.offset in skipped and record.value not in FATAL]
+        given_up = [record.offset for record in records if record.offset in moved and record.value not in FATAL]
         if given_up:
             raise Anomaly(f"{place}: records {given_up} were given up, which a fold takes")
         try:
             known.replay.add(records)
-        except Poisoned as passed:
+        except Passed as passed:
             raise Anomaly(f"{place}: it passes {passed}") from None
         self.events += len(records)
         known.committed, known.owner = offset, owner
