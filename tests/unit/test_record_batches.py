@@ -1,8 +1,6 @@
 """Record batches into records: as aiokafka reads them, but never beyond a bound of memory, and whatever is in them."""
 
 import struct
-import subprocess
-import sys
 from itertools import pairwise
 from typing import Any
 
@@ -107,26 +105,6 @@ def test_a_large_batch_below_the_bound_is_read_in_pieces(codec: str) -> None:
     assert [0] + [1] * 119 == [b - a for a, b in pairwise([0, *(one.offset for one in flattened(pieces))])]
     assert {size} == {len(one.value) for one in flattened(pieces)}
     assert all(len(piece.records) <= PIECE_BYTES // size + 1 for piece in pieces)
-
-
-PROBE = """
-import resource, sys
-from tests.bombs import bomb
-from tests.unit.test_record_batches import read
-data = bomb(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-for_engine = read(data, for_side_reader=False)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux alone")
-@pytest.mark.parametrize("codec", ["gzip", "lz4", "zstd"])
-def test_memory_is_bounded(codec: str) -> None:
-    """1 GiB in a batch takes no more than the bound and a window of the codec's."""
-    arguments = (sys.executable, "-c", PROBE, "64", str(16 * MIB), codec)
-    probe = subprocess.run(arguments, capture_output=True, text=True, check=True)
-    assert int(probe.stdout) < 2.2 * (BATCH_BYTES >> 20)
 
 
 def test_many_small_records_are_given_in_pieces() -> None:
