@@ -8,9 +8,10 @@ import psutil
 from aiokafka.admin import AIOKafkaAdminClient
 
 from tests.integration import sensor_averages
-from tests.integration.histories import anomalies, read
+from tests.integration.histories import read
 from tests.integration.sensor_averages import AVERAGES, GROUP, PARTITIONS, READINGS
 from tests.integration.workers import Worker, WorkersStage, until
+from tests.judge.histories import anomalies
 
 STEPS, READINGS_A_STEP = 6, 1_500
 

@@ -195,7 +195,7 @@ class _Worker(BaseHTTPRequestHandler):
 def worker() -> object:
     _Worker.asked = []
     with HTTPServer(("127.0.0.1", 0), _Worker) as server:
-        thread = Thread(target=server.serve_forever, daemon=True)
+        thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()

@@ -268,8 +268,11 @@ async def test_look_asks_every_member(engine: FakeEngine, other: FakeEngine, coo
     engine.store.close()
 
 
-async def test_members_that_do_not_answer(engine: FakeEngine, coordinator: FakeCoordinator) -> None:
+async def test_members_that_do_not_answer(
+    engine: FakeEngine, coordinator: FakeCoordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nobody there, something else there, another worker there: told apart, and the look is over in time."""
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.3)
     engine.join(0)
 
     async def nonsense(_request: web.Request) -> web.Response:

@@ -107,14 +107,14 @@ async def test_a_request_is_not_ended_for_a_new_connection(connected: Connect, m
 @pytest.mark.parametrize("drip", [b"", b"x"])
 async def test_a_request_that_never_ends(connected: Connect, monkeypatch: pytest.MonkeyPatch, drip: bytes) -> None:
     """Its connection is closed, though a byte comes now and then."""
-    monkeypatch.setattr(listener, "IDLE_SECONDS", 0.5)
+    monkeypatch.setattr(listener, "IDLE_SECONDS", 0.2)
     async with listening() as port:
         reader, writer = await connected(port, b"GET / HTTP/1.1\r\nX: ")
 
         async def drips() -> None:
             while True:
                 writer.write(drip)
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.02)
 
         dripping = asyncio.create_task(drips())
         try:
@@ -126,7 +126,7 @@ async def test_a_request_that_never_ends(connected: Connect, monkeypatch: pytest
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system cannot tell that nobody reads")
 async def test_a_client_that_never_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker gives its connection up, and with it the answer."""
-    monkeypatch.setattr(listener, "UNREAD_SECONDS", 1.0)
+    monkeypatch.setattr(listener, "UNREAD_SECONDS", 0.2)
     ended = asyncio.Event()
 
     async def large(request: web.Request) -> web.StreamResponse:

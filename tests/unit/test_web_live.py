@@ -165,6 +165,7 @@ async def test_bug_in_the_work_ends_the_streams(
     engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A page that hears nothing would show old numbers as if they were new."""
+    monkeypatch.setattr(live, "GROUP_SECONDS", 0.01)
     async with serving(engine) as server, opened(server) as stream:
         await stream.next("group")
         monkeypatch.delattr(engine, "statistics")
@@ -179,6 +180,7 @@ async def test_cancellation_that_nobody_asked_for(
 ) -> None:
     """Out of the Kafka client, when a broker is lost: the tail goes on; in a look at the group it ends the streams."""
     monkeypatch.setattr(live, "AGAIN_SECONDS", 0)
+    monkeypatch.setattr(live, "GROUP_SECONDS", 0.01)
     ends = iter([asyncio.CancelledError(), ConnectionResetError(), BrokerUnreachable("nowhere")])
 
     @asynccontextmanager
