@@ -16,7 +16,6 @@ from aiokafka import errors as kafka_errors
 from aiokafka.structs import TopicPartition
 from kio.schema.errors import ErrorCode as E
 
-from portfolio_stream.exactly_once.transaction import Batches
 from portfolio_stream.kafka.connections import Client, Reader
 from portfolio_stream.kafka.offset_lookup import (
     EARLIEST,
@@ -28,6 +27,7 @@ from portfolio_stream.kafka.offset_lookup import (
 from portfolio_stream.kafka.reach import LOST
 from portfolio_stream.kafka.reader import FetchLimits
 from portfolio_stream.kafka.wire import Coordinators, Lane, Node, call, schema
+from tests.batches import transactional_batch
 from tests.conformance.kafka import Kafka
 from tests.integration.workers import until
 
@@ -171,12 +171,8 @@ class Producer:
         self, *values: str, partition: int = 0, sequence: int = 0, pair: Pair | None = None, key: str = "key"
     ) -> str:
         """The error, with the base offset where there is none."""
-        batches = Batches()
-        for value in values:
-            batches.append(STAMP, key.encode(), value.encode(), ())
-        builder = batches._chain[0][0]
-        builder.set_producer_state(*(self.pair if pair is None else pair), sequence)
-        self.bytes = bytes(builder.build())
+        records = [(STAMP, key.encode(), value.encode()) for value in values]
+        self.bytes = transactional_batch(records, *(self.pair if pair is None else pair), sequence)
         return await self.resend(partition)
 
     async def resend(self, partition: int = 0) -> str:

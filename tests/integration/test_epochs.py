@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from signal import SIGTERM
+from typing import Any
 
 from aiokafka.client import AIOKafkaClient
+from kio.schema.errors import ErrorCode as E
 
-from portfolio_stream.exactly_once.protocol import TransactionState
 from portfolio_stream.exactly_once.transaction import Part
 from portfolio_stream.exactly_once.writer import TRANSACTION_TIMEOUT_SECONDS, Writer
 from portfolio_stream.kafka.client import client_options, connected
@@ -110,10 +111,21 @@ class TransactionEnds:
     async def lose_reply(self, writer: Writer) -> Writer:
         """Lose the reply of a commit. The commit is valid, and the repeated request brings producer id and epoch."""
         await self.write(writer, COMMITTED)
-        own = writer.producer_id, writer.producer_epoch
-        await writer.commit()
-        writer.producer_id, writer.producer_epoch = own
-        writer.state, writer._commit_sent = TransactionState.BROKEN, True
+        send, committed = self.client.send, asyncio.Event()
+
+        async def lose(node: int, request: Any, *, group: Any) -> Any:
+            reply = await send(node, request, group=group)
+            if reply.error_code is E.none:
+                committed.set()
+                await asyncio.Event().wait()
+            return reply
+
+        self.client.send = lose
+        commit = asyncio.create_task(writer.commit())
+        await committed.wait()
+        self.client.send = send
+        commit.cancel()
+        await asyncio.gather(commit, return_exceptions=True)
         await writer.settle()
         return writer
 

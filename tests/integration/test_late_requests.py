@@ -21,9 +21,10 @@ from kio.schema.errors import ErrorCode as E
 from portfolio_stream.broker.cluster import Cluster
 from portfolio_stream.exactly_once import writer as module
 from portfolio_stream.exactly_once.protocol import Doubt
-from portfolio_stream.exactly_once.transaction import Batches, Part
+from portfolio_stream.exactly_once.transaction import Part
 from portfolio_stream.exactly_once.writer import Writer
 from portfolio_stream.kafka.wire import Coordinators, Lane, call, schema
+from tests.batches import transactional_batch
 from tests.integration.topics import KEPT, create_readable
 from tests.integration.workers import until
 from tests.proxy.frames import Api
@@ -219,11 +220,8 @@ class OldTransactions:
         await until(is_added, 5, "the partition is part of the transaction")
 
     async def send(self, value: bytes, sequence: int) -> Any:
-        batches = Batches()
-        batches.append(1, b"key", value, ())
-        builder = batches._chain[0][0]
-        builder.set_producer_state(self._producer_id, self._producer_epoch, sequence)
-        data = self._produce.PartitionProduceData(index=0, records=bytes(builder.build()))
+        records = transactional_batch([(1, b"key", value)], self._producer_id, self._producer_epoch, sequence)
+        data = self._produce.PartitionProduceData(index=0, records=records)
         request = self._produce.ProduceRequest(
             transactional_id=self._topic,
             acks=-1,

@@ -215,7 +215,7 @@ async def test_a_reader_stops_while_its_broker_is_away(
         lost.set()
         raise kafka_errors.KafkaConnectionError
 
-    monkeypatch.setattr(reader._consumer._client, "send", send)
+    monkeypatch.setattr(AIOKafkaClient, "send", send)
     reader.resume(0, 0)
     await asyncio.wait_for(lost.wait(), 5)
     await reader.stop()

@@ -7,18 +7,19 @@ A private name of the engine is an attribute, a method, a function, a class or a
 2. imports such a name from the engine, or
 3. gives such a name as text to a call, as `monkeypatch.setattr(engine, "_name", ...)` does.
 
-A file of tests may have classes of its own with an attribute of the same name. So a name that the file itself defines
-does not count in that file.
+A name does not count where it means something else: in a file that itself defines the name, and, if another package of
+the product defines the name too, in a file that imports nothing of the engine.
 """
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
-ENGINE = ROOT / "portfolio_stream" / "exactly_once"
+PACKAGE = ROOT / "portfolio_stream"
+ENGINE = "exactly_once"
 PRIVATE = re.compile(r"_[A-Za-z]\w*")
 OWN = frozenset({"self", "cls"})
 
@@ -63,22 +64,30 @@ def read_in(tree: ast.AST) -> Iterator[tuple[int, str]]:
                 yield from ((line, text.rpartition(".")[2]) for text in texts)
 
 
-def private_names(root: Path = ENGINE) -> frozenset[str]:
-    trees = (ast.parse(path.read_text()) for path in root.rglob("*.py"))
+def names_of(paths: Iterable[Path]) -> frozenset[str]:
+    """The private names that the modules define."""
+    trees = (ast.parse(path.read_text()) for path in paths)
     return frozenset(name for tree in trees for name in defined_in(tree) if PRIVATE.fullmatch(name))
 
 
-def readings(tests: Path, names: frozenset[str]) -> list[Reading]:
-    """Every place below `tests` that reads one of the `names`."""
+def imports_engine(tree: ast.AST) -> bool:
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom | ast.Import)]
+    return any("exactly_once" in ast.unparse(node) for node in nodes)
+
+
+def readings(tests: Path = ROOT / "tests", package: Path = PACKAGE) -> list[Reading]:
+    """Every place below `tests` that reads a private name of the engine in `package`."""
+    engine = {path for path in package.rglob("*.py") if ENGINE in path.parts}
+    names, ambiguous = names_of(engine), names_of(set(package.rglob("*.py")) - engine)
     found: list[Reading] = []
     for path in sorted(tests.rglob("*.py")):
         tree = ast.parse(path.read_text())
-        others = names - set(defined_in(tree))
+        others = names - set(defined_in(tree)) - (frozenset() if imports_engine(tree) else ambiguous)
         shown = path.relative_to(tests.parent).as_posix()
         found += (Reading(shown, line, name) for line, name in sorted(read_in(tree)) if name in others)
     return found
 
 
 if __name__ == "__main__":
-    found = readings(ROOT / "tests", private_names())
+    found = readings()
     print(*found, f"{len(found)} readings", sep="\n")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from portfolio_stream.exactly_once import replay as module
+from portfolio_stream.exactly_once.database import RocksDatabase
 from portfolio_stream.exactly_once.replay import ABSENCE_SHARE, ChangelogReplay, Replayed
 from portfolio_stream.exactly_once.store import ChangelogPosition, Store, prefix_of
 from portfolio_stream.kafka.offset_lookup import EARLIEST, NO_OFFSET
@@ -330,19 +331,21 @@ async def test_a_stretch_without_records_is_read_once(
 
 
 async def test_a_wipe_that_a_cancelled_replay_began_is_over_before_the_next_looks(
-    store: Store, log: ReplayedLog, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, log: ReplayedLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It goes on in the store's thread: who read the position meanwhile would go on in a store that is emptied."""
+    """The wipe goes on in the store's thread. A replay that read the position meanwhile would go on in a store that is
+    emptied under it."""
     monkeypatch.setattr(module, "BELIEF_SECONDS", 0.0)
+    begins, may_wipe = threading.Event(), threading.Event()
+
+    class StallingDatabase(RocksDatabase):
+        def delete(self, lower: bytes, upper: bytes, also: bytes) -> None:
+            begins.set()
+            may_wipe.wait(5)
+            super().delete(lower, upper, also)
+
+    store = Store(tmp_path / "store", StallingDatabase)
     await stored(store, offset=6)
-    begins, may_wipe, wipe = threading.Event(), threading.Event(), store._db.delete
-
-    def stalled(*bounds: bytes) -> None:
-        begins.set()
-        may_wipe.wait(5)
-        wipe(*bounds)
-
-    store._db.delete = stalled  # type: ignore[method-assign]
     replay = new_replay(store, log)
     first = asyncio.create_task(replay.run({PARTITION: 7}, lambda *_: None))
     assert await asyncio.to_thread(begins.wait, 5)
@@ -353,6 +356,7 @@ async def test_a_wipe_that_a_cancelled_replay_began_is_over_before_the_next_look
     may_wipe.set()
     assert {PARTITION: Replayed(8)} == await second
     assert ([0], b"7") == (log.asked_from, store.get(KEY))
+    store.close()
 
 
 async def test_what_one_fetch_brings_is_written_at_once(

@@ -26,11 +26,11 @@ CONFIGURATION = Configuration(group="g", source_topic="in", changelog_topic="log
 
 
 class Failed(Exception):
-    """Of one step."""
+    """One step of the start fails."""
 
 
 class StartingKafka:
-    """Clients and readers that note whether they are open; the step of a name fails."""
+    """Clients and readers that note whether they are open. The step with the name `failing` fails."""
 
     def __init__(self, failing: str) -> None:
         self.failing = failing
@@ -82,7 +82,7 @@ STEPS = ("bootstrap", "features", "topics", "watch", "reader of in", "reader of 
 async def test_an_engine_that_does_not_start_closes_what_it_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
-    """At each step; and the store can be opened again."""
+    """The engine closes everything at whichever step the start fails, and the store can be opened again."""
     kafka = StartingKafka(failing)
 
     def member(*_: Any, **__: Any) -> Any:
@@ -112,36 +112,6 @@ def raising(*_: Any, **__: Any) -> Any:
     raise Failed
 
 
-async def raising_later(*_: Any, **__: Any) -> Any:
-    raise Failed
-
-
-def free_again(folder: Path, port: int) -> None:
-    """The identity, the store and the port can be taken by another process."""
-    identity = claim(folder, "w")
-    Store(identity.folder / "store").close()
-    release(identity)
-    with socket.create_server(("127.0.0.1", port)):
-        pass
-
-
-MAKING = ("Store", "listen", "Access", "admin_client", "prepare_for_worker", "client_options", "Engine", "WebServer")
-
-
-@pytest.mark.parametrize("failing", MAKING)
-async def test_a_worker_that_cannot_be_made_lets_go(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int, failing: str
-) -> None:
-    """Of its identity, its store and its port, whichever it had."""
-    settings = Settings(bootstrap_servers="127.0.0.1:1", data_dir=tmp_path, instance_id="w", web_port=unused_tcp_port)
-    monkeypatch.setattr(worker, "admin_client", lambda _: Admin())
-    monkeypatch.setattr(worker, "prepare_for_worker", nothing)
-    monkeypatch.setattr(worker, failing, raising_later if failing == "prepare_for_worker" else raising)
-    with pytest.raises(Failed):
-        await worker.make_engine(settings, [], Prices(raising))
-    free_again(tmp_path, unused_tcp_port)
-
-
 class Admin:
     async def __aenter__(self) -> None: ...
     async def __aexit__(self, *_: object) -> None: ...
@@ -150,26 +120,53 @@ class Admin:
 async def nothing(*_: Any) -> None: ...
 
 
-@pytest.mark.parametrize("failing", ["server", "follower"])
-async def test_a_web_server_or_follower_that_does_not_start_leaves_no_worker(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int, failing: str
-) -> None:
-    """What was started before is stopped."""
-    settings = Settings(bootstrap_servers="127.0.0.1:1", data_dir=tmp_path, instance_id="w", web_port=unused_tcp_port)
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int) -> Settings:
+    """The settings of a worker that finds every topic in order."""
     monkeypatch.setattr(worker, "admin_client", lambda _: Admin())
     monkeypatch.setattr(worker, "prepare_for_worker", nothing)
-    step = {"server": (worker.WebServer, raising_later), "follower": (worker.Follower, raising)}[failing]
-    monkeypatch.setattr(step[0], "start", step[1])
+    return Settings(bootstrap_servers="127.0.0.1:1", data_dir=tmp_path, instance_id="w", web_port=unused_tcp_port)
+
+
+def free_again(settings: Settings) -> None:
+    """Another process can take the identity, the store and the port."""
+    identity = claim(settings.data_dir, "w")
+    Store(identity.folder / "store").close()
+    release(identity)
+    with socket.create_server(("127.0.0.1", settings.web_port)):
+        pass
+
+
+MAKING = ("Store", "listen", "Access", "admin_client", "prepare_for_worker", "client_options", "Engine", "WebServer")
+
+
+@pytest.mark.parametrize("failing", MAKING)
+async def test_a_worker_that_cannot_be_made_lets_go(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """The worker gives up its identity, its store and its port, as far as it had them."""
+    monkeypatch.setattr(worker, failing, raising)
+    with pytest.raises(Failed):
+        await worker.make_engine(settings, [], Prices(raising))
+    free_again(settings)
+
+
+@pytest.mark.parametrize("failing", ["WebServer", "Follower"])
+async def test_a_web_server_or_follower_that_does_not_start_leaves_no_worker(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """All parts that were started before are stopped."""
+    monkeypatch.setattr(getattr(worker, failing), "start", raising)
     app = worker.make_app(settings)
     before = asyncio.all_tasks()
     with pytest.raises(Failed):
         await app.make_engine()
     assert (None, before) == (app.engine, asyncio.all_tasks())
-    free_again(tmp_path, unused_tcp_port)
+    free_again(settings)
 
 
 async def test_another_domains_worker_without_a_broker_lets_go(tmp_path: Path) -> None:
-    """Of its identity and its store."""
+    """The worker gives up its identity and its store."""
     app = exactly_once_app(
         "g", source="in", outputs=["out"], tables=[], fold="1", bootstrap_servers="127.0.0.1:1", datadir=tmp_path
     )
@@ -182,7 +179,7 @@ async def test_another_domains_worker_without_a_broker_lets_go(tmp_path: Path) -
 
 
 async def test_a_store_that_does_not_open_unlocks_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An operator who repairs it meets no lock."""
+    """An operator who repairs the store meets no lock."""
     (tmp_path / "w" / "store").parent.mkdir()
     (tmp_path / "w" / "store").write_text("no folder")
     settings = Settings(bootstrap_servers="127.0.0.1:1", data_dir=tmp_path, instance_id="w")

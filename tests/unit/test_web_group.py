@@ -18,7 +18,7 @@ from portfolio_stream.http.signed_access import AUDITOR, SignedAccess
 from portfolio_stream.kafka.group import Offsets
 from portfolio_stream.kafka.members import Owner
 from portfolio_stream.settings import Settings
-from portfolio_stream.web import verdict
+from portfolio_stream.web import group_watch, verdict
 from portfolio_stream.web.group import FORGOTTEN_SECONDS, GroupState, Ledger, Silence, WorkerLook, WorkerRow
 from portfolio_stream.web.group_watch import Watch
 from portfolio_stream.web.roll_call import Roll
@@ -272,7 +272,7 @@ async def test_members_that_do_not_answer(
     engine: FakeEngine, coordinator: FakeCoordinator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody there, something else there, another worker there: told apart, and the look is over in time."""
-    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.3)
+    monkeypatch.setattr(group_watch, "LOOK_SECONDS", 0.3)
     engine.join(0)
 
     async def nonsense(_request: web.Request) -> web.Response:
