@@ -2,10 +2,11 @@
 
     python -m tests.chaos [--minutes 60] [--seed S] [--rate 1200] [--pause 11] [--only KIND ...] [--keep-logs] [--plan]
 
-The plan is printed before it is carried out, each deed when it is done, and in the end the seconds that it took until
-every partition had new outputs. All the time each output is compared with what was sent; after each chapter the load
-rests, everything is audited, and `verify` compares all of it once more, with what the workers serve. The next chapter
-has a new cluster. Exit code 1 if anything is wrong: the folder with logs and data then stays.
+The plan is printed first, then each deed when the deed is done. The last lines give, for each kind of deed, the seconds
+until every partition had new outputs. While the load runs, the tests' judge compares each output with the contract's
+replay. After each chapter the load rests, the audit compares everything, and `verify` compares everything once more,
+with the values that the workers serve. The next chapter has a new cluster. Exit code 1 if anything is wrong: the folder
+with logs and data then stays.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from tests.integration.workers import new_stage, until
 from tests.proxy.stage import NetworkedStage
 
 CHAPTER_SECONDS = 300.0
-DEDUPLICATION_WINDOW = 100  # small: each portfolio forgets many times
+DEDUPLICATION_WINDOW = 100  # so small that each portfolio forgets events many times
 
 
 async def run(stage: NetworkedStage, chapter: Chapter, rate: float, seed: int) -> Chaos:
@@ -51,7 +52,10 @@ async def run(stage: NetworkedStage, chapter: Chapter, rate: float, seed: int) -
 
 
 def on_a_cluster(chapter: Chapter, rate: float, seed: int, are_logs_kept: bool) -> Chaos:
-    """Of its own: each replay of a long history would take longer than the one before. Its folder stays if it fails."""
+    """Run a chapter on a cluster of its own: each replay of one long history would take longer than the one before.
+
+    The folder stays if the chapter fails.
+    """
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     try:
         with new_stage(folder, BROKERS) as made, ExitStack() as stack:

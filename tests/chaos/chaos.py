@@ -1,12 +1,12 @@
-"""Deeds on a real cluster under load, several at a time, and what each costs.
+"""Deeds on a real cluster under load, several at a time, and the seconds that each deed costs.
 
-1. A worker is in one deed's hands at a time, and so is the cluster's one broker that may be away.
-2. A worker that ends by itself is started again, as a supervisor does. It may end for the reasons of ENDINGS alone, and
-   of its store where a deed has damaged that; the store is deleted then, as the error says.
-3. A deed's seconds count from its end (what it hurt is mended, or was meant to stay so) until every partition has a
-   committed output of an event that was sent after it. Other deeds go on meanwhile.
-4. A partition that moves on and on recovers never, and need not. While a deed has waited for PATIENCE_SECONDS no other
-   one begins; outputs must come within BACK_SECONDS of the last one's end.
+1. At most one deed hurts a worker at a time. At most one broker of the cluster is away at a time.
+2. A worker that ends by itself is started again, as a supervisor does. A worker may end only for one of the reasons in
+   ENDINGS, or because of its store if a deed has damaged the store. The store is then deleted, as the error says.
+3. A deed ends when its damage is mended, or was meant to stay. The deed's seconds count from its end until every
+   partition has a committed output of an event that was sent after the end. Other deeds go on meanwhile.
+4. A partition that moves again and again never recovers, and need not. While a deed has waited for PATIENCE_SECONDS, no
+   other deed begins. Outputs must come within BACK_SECONDS of the last deed's end.
 """
 
 import asyncio
@@ -30,22 +30,22 @@ AT_ONCE = 3
 STOP_SECONDS = 5.0  # of a worker after SIGTERM, by contract
 HEALTH_SECONDS = 90.0
 PATIENCE_SECONDS = 45.0
-BACK_SECONDS = 90.0  # while no deed is done: sessions, transactions, replays, and a backlog on two shared cores
+BACK_SECONDS = 90.0  # without a deed: sessions, transactions, replays, and a backlog on two shared cores
 NEVER_SECONDS = 3_600.0
 LOOK_SECONDS = 0.5
-NAMED_DEEDS = 8  # the last ones, where something is wrong
+NAMED_DEEDS = 8  # the last deeds, in the message of a failure
 
-#: why a worker may end by itself, as its error says it
+#: the reasons for which a worker may end by itself, in the words of its error
 ENDINGS = (
-    "No Kafka broker answers",  # it starts while it is cut off
-    "A successor took over",  # what its killed process had sent comes late: a broker stood still, or the network
-    "expelled this worker twice",  # the machine has no time for it
+    "No Kafka broker answers",  # the worker starts while it is cut off
+    "A successor took over",  # a request of its killed process comes late: a broker or the network stood still
+    "expelled this worker twice",  # the machine has no time for the worker
 )
 STORE_ENDING = "The local store at"
 
 
 class NothingToDo(Exception):
-    """What the deed needs is in other hands, or not there."""
+    """The deed's target is in another deed's hands, or there is no such target."""
 
 
 class Chaos(Trial):
@@ -56,17 +56,17 @@ class Chaos(Trial):
         self.endings: Counter[str] = Counter()
         self.done: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
-        #: workers whose stores cannot be trusted to be readable
+        #: workers whose store a deed has damaged
         self.damaged: set[str] = set()
         self.last_deeds: deque[str] = deque(maxlen=NAMED_DEEDS)
         self._held: set[str] = set()
-        #: since when each deed waits for new outputs
+        #: the monotonic second since which each deed waits for new outputs
         self._waiting: dict[Deed, float] = {}
         self._broker = asyncio.Lock()
         self._added = 0
         self._begun = time.monotonic()
         self._doing = 0
-        #: when the last of them ended
+        #: when the last deed ended
         self._done_at = 0.0
 
     def say(self, text: str) -> None:
@@ -128,7 +128,7 @@ class Chaos(Trial):
         return False
 
     async def _patience(self) -> None:
-        """Nobody has waited for long."""
+        """Wait until no deed has waited for long."""
         is_told = False
         while self._waiting and time.monotonic() - min(self._waiting.values()) > PATIENCE_SECONDS:
             if not is_told:
@@ -144,7 +144,7 @@ class Chaos(Trial):
                     await self.start_again(worker)
 
     async def _all_run(self) -> None:
-        """Everything is mended, and whoever ended is started once more."""
+        """Mend everything, and start each worker that ended once more."""
         for worker in self.workers:
             if worker.name in self.damaged and not self.has_ended(worker):
                 worker.kill()
@@ -159,14 +159,14 @@ class Chaos(Trial):
         return worker.process is None or worker.process.poll() is not None
 
     async def start_again(self, worker: Worker) -> None:
-        """One that ended by itself, as an operator does it."""
+        """Start a worker that ended by itself, as an operator does."""
         may_fail = (STORE_ENDING,) if worker.name in self.damaged else ()
         if STORE_ENDING in self.note_ending(worker, *ENDINGS, *may_fail):
             await self.delete_store(worker)
         worker.start()
 
     def note_ending(self, worker: Worker, *reasons: str) -> str:
-        """By itself, with one of the errors; anything else is a bug. Returns what it said."""
+        """Note that the worker ended by itself for one of the `reasons`: any other end is a bug. Returns its error."""
         assert worker.process is not None
         found = re.findall(r"CRITICAL\] (.*?)Operator action", worker.text, re.DOTALL)
         said = found[-1].strip() if found else "nothing"
@@ -184,7 +184,7 @@ class Chaos(Trial):
 
     @asynccontextmanager
     async def a_worker(self, deed: Deed) -> AsyncIterator[Worker]:
-        """One that runs and is in nobody's hands."""
+        """Lend a worker that runs and that no other deed has."""
         free = [one for one in self.workers if one.name not in self._held and not self.has_ended(one)]
         if not free:
             raise NothingToDo("no worker is free")
@@ -197,7 +197,7 @@ class Chaos(Trial):
 
     @asynccontextmanager
     async def a_new_worker(self, **environment: str) -> AsyncIterator[Worker]:
-        """Not started, in nobody else's hands, and none of the workers yet."""
+        """Lend a new worker, which is not started and is none of the workers yet."""
         self._added += 1
         worker = self.stage.worker(f"x{self._added}", **environment)
         self._held.add(worker.name)
@@ -208,7 +208,7 @@ class Chaos(Trial):
 
     @asynccontextmanager
     async def the_broker(self) -> AsyncIterator[None]:
-        """The one that may be away: two would stop the cluster."""
+        """Lend the one broker that may be away: two absent brokers would stop the cluster."""
         if self._broker.locked():
             raise NothingToDo("a broker is away")
         async with self._broker:
@@ -216,7 +216,7 @@ class Chaos(Trial):
             await until(self.is_healthy, HEALTH_SECONDS, "every copy is in sync again")
 
     async def serving(self, worker: Worker) -> None:
-        """It has recovered a partition; the brokers that it needs may be in other hands, its store may be damaged."""
+        """Wait until the worker has recovered a partition. Its brokers may be away, and its store damaged."""
 
         async def serves() -> bool:
             if self.has_ended(worker):
@@ -226,7 +226,7 @@ class Chaos(Trial):
         await until(serves, NEVER_SECONDS, f"{worker.name} recovers a partition", worker)
 
     async def stop(self, worker: Worker) -> None:
-        """SIGTERM: 0, or 1 where the brokers' answer stayed out."""
+        """Send SIGTERM. The exit code is 0, or 1 if the brokers did not answer."""
         worker.signal(SIGTERM)
         code = await worker.ended(STOP_SECONDS)
         self.endings[f"exit {code} after SIGTERM"] += 1

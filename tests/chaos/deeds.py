@@ -1,4 +1,4 @@
-"""Each kind of deed, by name: it ends when what it hurt is mended, or was meant to stay so."""
+"""Each kind of deed, by name. A deed ends when its damage is mended, or was meant to stay."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ FAKETIMES = tuple(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))  # Deb
 SMALL_DISK = "2m"  # a store's log alone outgrows it within seconds
 ENOUGH_DISK = "1g"
 FULL_SECONDS = 120.0  # until a small disk is full
-SLOW_BYTES_A_SECOND = 500_000.0  # of each connection: a worker at full load needs more
+SLOW_BYTES_A_SECOND = 500_000.0  # for each connection: a worker at full load needs more
 FLIPPED_BYTES = 16
 SKEWS = ("+2h", "-3h", "+3d", "-2d")
 
@@ -58,7 +58,7 @@ async def stop(chaos: Chaos, deed: Deed) -> None:
 
 
 async def pause(chaos: Chaos, deed: Deed) -> None:
-    """Past the session time-out: a zombie wakes."""
+    """A worker stands still for longer than the session time-out, and wakes as a zombie."""
     async with chaos.a_worker(deed) as worker:
         await chaos.paused(worker, 3.5 + deed.seconds)
 
@@ -69,7 +69,7 @@ async def nap(chaos: Chaos, deed: Deed) -> None:
 
 
 async def replace(chaos: Chaos, deed: Deed) -> None:
-    """One dies for good, another one comes: its open transaction must time out."""
+    """A worker dies for good and another one comes. The open transaction of the dead worker must time out."""
     async with chaos.a_worker(deed) as worker, chaos.a_new_worker() as other:
         worker.kill()
         chaos.workers.remove(worker)
@@ -97,7 +97,7 @@ async def remove(chaos: Chaos, deed: Deed) -> None:
 
 
 async def savage_rebalances(chaos: Chaos, deed: Deed) -> None:
-    """A worker comes and goes, and comes and goes."""
+    """A worker joins and leaves, several times."""
     async with chaos.a_new_worker() as worker:
         for _ in range(3):
             worker.start()
@@ -129,7 +129,7 @@ async def cut_one_broker(chaos: Chaos, deed: Deed) -> None:
 
 
 async def freeze(chaos: Chaos, deed: Deed) -> None:
-    """Nothing breaks, nothing comes through; then it all comes late."""
+    """No connection breaks, and no frame comes through. Then all frames come late."""
     async with chaos.a_worker(deed) as worker:
         network = chaos.stage.networks[worker.name]
         await network.freeze()
@@ -183,7 +183,7 @@ async def stop_broker(chaos: Chaos, deed: Deed) -> None:
 
 
 async def pause_broker(chaos: Chaos, deed: Deed) -> None:
-    """It wakes in its past: it may lead what others lead by then."""
+    """A broker stands still and wakes with old data: it may take itself for the leader of any partition."""
     async with chaos.the_broker():
         process = chaos.stage.cluster.status().brokers[deed.target % BROKERS]
         assert process.pid is not None
@@ -196,7 +196,7 @@ async def pause_broker(chaos: Chaos, deed: Deed) -> None:
 
 
 async def small_disk(chaos: Chaos, deed: Deed) -> None:
-    """It fills up: the worker ends and says where. With more room it starts again."""
+    """The disk fills up: the worker ends and names the disk. With more room the worker starts again."""
     if os.geteuid() != 0:
         raise NothingToDo("only root can mount")
     async with chaos.a_new_worker() as worker:
@@ -218,14 +218,14 @@ async def small_disk(chaos: Chaos, deed: Deed) -> None:
 
 
 async def wrong_clock(chaos: Chaos, deed: Deed) -> None:
-    """A worker whose wall clock is hours or days off; its monotonic one is right, as a real one's is."""
+    """A worker's wall clock is hours or days off. Its monotonic clock is right, as on a real machine."""
     if not FAKETIMES:
         raise NothingToDo("Debian's faketime is not installed")
     environment = {
         "LD_PRELOAD": str(FAKETIMES[0]),
         "FAKETIME": SKEWS[deed.target % len(SKEWS)],
         "DONT_FAKE_MONOTONIC": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # its name since 0.9.10
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # the variable's name since 0.9.10
     }
     async with chaos.a_new_worker(**environment) as worker:
         worker.start()
@@ -249,9 +249,9 @@ async def torn_store(chaos: Chaos, deed: Deed) -> None:
 
 
 async def damaged_store(chaos: Chaos, deed: Deed) -> None:
-    """One of its tables is gone, cut or not what was written: it fails when it is opened, or when it is read there.
+    """A table of the store is gone, cut or changed. The worker fails when it opens the store or reads that block.
 
-    It may go on until then; a block that nobody reads harms nobody.
+    Until then the worker may go on: a damaged block that nobody reads does no harm.
     """
     async with chaos.a_worker(deed) as worker:
         worker.kill()

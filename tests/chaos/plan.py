@@ -1,10 +1,10 @@
-"""What is done to whom, and when: a pure function of the seed."""
+"""Which deed hurts which target at which moment: a pure function of the seed."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
 from random import Random
 
-#: how often each kind of deed comes, of all
+#: the weight of each kind of deed
 WEIGHTS = {
     "kill": 14,
     "kill-two": 4,
@@ -31,7 +31,7 @@ WEIGHTS = {
     "damaged-store": 3,
     "lost-folder": 3,
 }
-#: of the deeds that last: some end within a session time-out (3 s), some do not
+#: seconds of the deeds that last: some end within a session time-out (3 s), some do not
 SHORT, LONG = (0.3, 2.5), (4.0, 15.0)
 
 
@@ -40,7 +40,7 @@ class Deed:
     #: seconds since the chapter's load began
     at: float
     kind: str
-    #: which of those that there are
+    #: the number of the target, modulo the number of targets
     target: int
     seconds: float
     amount: float
@@ -51,7 +51,7 @@ class Deed:
 
 @dataclass(frozen=True, slots=True)
 class Chapter:
-    """A time under load; then the load rests and everything is judged."""
+    """A time under load. Then the load rests and everything is judged."""
 
     number: int
     seconds: float
@@ -59,7 +59,7 @@ class Chapter:
 
 
 def make(seed: int, minutes: float, pause: float, chapter_seconds: float, only: Collection[str]) -> list[Chapter]:
-    """Chapters that add up to `minutes` of load, a deed each `pause` seconds on the average."""
+    """Chapters with `minutes` of load together, and a deed every `pause` seconds on average."""
     random = Random(f"chaos {seed}")
     kinds = [kind for kind in WEIGHTS if kind in only]
     weights = [WEIGHTS[kind] for kind in kinds]

@@ -1,4 +1,4 @@
-"""Stock faust-streaming under the same kills: whoever calls it exactly-once is caught.
+"""Stock faust-streaming under the same kills: the check must find that stock Faust is not exactly-once.
 
     python -m tests.chaos.stock [--runs 10] [--seed S] [--rate 300] [--seconds 20] [--kills 3]
 
@@ -26,15 +26,15 @@ from portfolio_stream.kafka.topics import create_missing
 from portfolio_stream.load.producer import BatchedTopic, make_producer, produce
 from portfolio_stream.settings import Settings
 
-SETTLED_SECONDS = 15.0  # without any new output: its session time-out is below that
-MOST_SECONDS = 90.0  # the same while some are missing
+SETTLED_SECONDS = 15.0  # without any new output; stock Faust's session time-out is shorter
+MOST_SECONDS = 90.0  # without any new output while outputs are missing
 POLL_SECONDS = 0.2
 #: Kafka's least for the classic protocol: after kill -9 its group waits for it
 SESSION_SECONDS = "6"
 
 
 async def run(made: System, name: str, random: Random, given: argparse.Namespace) -> tuple[int, Anomalies]:
-    """Outputs found, and what is wrong with them."""
+    """Returns the number of outputs, and the outputs' anomalies."""
     trades = int(given.rate * given.seconds)
     changelogs = (f"{name}-positions-changelog", f"{name}-cash-changelog")
     environment = {
@@ -71,7 +71,7 @@ async def _produce(settings: Settings, contender: Contender, rate: float) -> Non
 
 
 async def _more_than(settings: Settings, name: str, written: int) -> int:
-    """How far the outputs are, once they have grown: a worker is killed amid its work, however long its start takes."""
+    """Returns the number of outputs once there are more than `written`: a kill must come amid the worker's work."""
     places = [TopicPartition(f"{name}-processed", partition) for partition in range(PARTITIONS)]
     begun = time.monotonic()
     async with connected(settings, AIOKafkaConsumer(**client_options(settings))) as reader:
@@ -84,7 +84,7 @@ async def _more_than(settings: Settings, name: str, written: int) -> int:
 
 
 async def _outputs(settings: Settings, name: str, trades: int) -> dict[int, list[bytes]]:
-    """All there are: there could be no more once as many came as there are trades, and for a while none did."""
+    """Returns all outputs. The reading ends when no output has come for a while."""
     found: dict[int, list[bytes]] = {partition: [] for partition in range(PARTITIONS)}
     reader = AIOKafkaConsumer(
         **client_options(settings), isolation_level="read_committed", auto_offset_reset="earliest"

@@ -1,4 +1,4 @@
-"""Puts the proxy's addresses into replies that tell clients where brokers are: whoever comes by it, stays on it.
+"""Puts the proxy's addresses into replies that name brokers, so that a client of the proxy stays on the proxy.
 
 Metadata, FindCoordinator and DescribeCluster always name brokers. Produce and Fetch name new leaders beside an error
 (KIP-951): their replies may be megabytes, so they are decoded only where a broker's host stands in them.
@@ -17,12 +17,12 @@ class Address(NamedTuple):
 
 
 NAME_BROKERS = frozenset((Api.METADATA, Api.FIND_COORDINATOR, Api.DESCRIBE_CLUSTER))
-#: from which version on
+#: the first version whose replies name brokers
 NAME_LEADERS = {Api.PRODUCE: 10, Api.FETCH: 16}
 
 
 def redirected(reply: ReplyFrame, request: Request, addresses: Mapping[Address, Address]) -> bytes:
-    """The reply's frame, with every broker's address replaced by the proxy's."""
+    """Returns the reply's frame with the proxy's address in place of each broker's."""
     if request.api_key not in NAME_BROKERS and not _may_name_leaders(reply, request, addresses):
         return reply.frame
     found = _redirect(reply.body, addresses)
@@ -37,7 +37,7 @@ def _may_name_leaders(reply: ReplyFrame, request: Request, addresses: Mapping[Ad
 
 
 def _redirect(entity: Any, addresses: Mapping[Address, Address]) -> Any:
-    """The same object where nothing in it is an address."""
+    """Returns the same object if it contains no address."""
     if isinstance(entity, tuple):
         items = tuple(_redirect(item, addresses) for item in entity)
         return items if any(a is not b for a, b in zip(items, entity, strict=True)) else entity

@@ -18,8 +18,8 @@ from tests.proxy.addresses import Address, redirected
 from tests.proxy.frames import ReplyFrame, Request, correlation_id
 from tests.proxy.rules import Exchange, FrameVerdict, Rule
 
-LAST_ANSWER_SECONDS = 60.0  # to a client that is gone; a Produce with acks=0 has none
-FRAMES_AHEAD = 16  # bounded memory: what is not carried yet stays with its sender
+LAST_ANSWER_SECONDS = 60.0  # how long to wait for the answer to a client that is gone; a Produce with acks=0 has none
+FRAMES_AHEAD = 16  # bounds the memory: later frames stay with their sender
 BUFFER_BYTES = 1 << 20
 
 _SIZE = struct.Struct(">i")
@@ -30,7 +30,7 @@ Frames = asyncio.Queue[Frame | None]
 
 @dataclass(frozen=True, slots=True)
 class ProxyLink:
-    """One direction of the network. Frames of a connection follow each other, so each waits for itself."""
+    """One direction of the network. A frame waits for the frame before it on its connection, and for no other."""
 
     latency_seconds: float = 0.0
     bytes_per_second: float = float("inf")
@@ -44,7 +44,7 @@ class ProxyLink:
 
 @dataclass
 class Network:
-    """What all connections of a proxy share. Any thread may replace what stands here; nothing is changed in place."""
+    """The state that all connections of a proxy share. Any thread may replace a field; no field is changed in place."""
 
     addresses: Mapping[Address, Address]
     rules: tuple[Rule, ...] = ()
@@ -71,7 +71,7 @@ class ProxiedConnection:
         self._all_answered = asyncio.Event()
 
     async def run(self) -> None:
-        """Until one side is done; then neither is open."""
+        """Carry frames until one side is done. Then close both sides."""
         requests: Frames = asyncio.Queue(FRAMES_AHEAD)
         replies: Frames = asyncio.Queue(FRAMES_AHEAD)
         readers = [
@@ -94,7 +94,9 @@ class ProxiedConnection:
             self._see_client_go()
             self._client.transport.abort()
             self._broker.transport.abort()
-            await asyncio.gather(*readers, *carriers, return_exceptions=True)  # last: it may be cancelled, too
+            await asyncio.gather(
+                *readers, *carriers, return_exceptions=True
+            )  # last, because this wait may be cancelled too
 
     async def _carry_requests(self, frames: Frames) -> None:
         while (frame := await frames.get()) is not None:
@@ -127,7 +129,7 @@ class ProxiedConnection:
                 content = redirected(reply, exchange.request, self._network.addresses)
                 del self._unanswered[exchange.request.correlation_id]
             await self._flowing.wait()
-            await _write(self._client, content)  # one that is gone needs none
+            await _write(self._client, content)  # a client that is gone needs no answer
             if not self._unanswered:
                 self._all_answered.set()
 
@@ -137,7 +139,7 @@ class ProxiedConnection:
 
 
 async def _read(reader: asyncio.StreamReader, frames: Frames, at_end: Callable[[], None] = lambda: None) -> None:
-    """Frames as they come, then None."""
+    """Yield frames as they come, then None."""
     with suppress(asyncio.IncompleteReadError, ConnectionError):
         while True:
             (size,) = _SIZE.unpack(await reader.readexactly(_SIZE.size))
@@ -147,7 +149,7 @@ async def _read(reader: asyncio.StreamReader, frames: Frames, at_end: Callable[[
 
 
 async def _write(writer: asyncio.StreamWriter, content: bytes) -> bool:
-    """False if the other side is gone."""
+    """Returns False if the other side is gone."""
     try:
         writer.writelines((_SIZE.pack(len(content)), content))
         await writer.drain()

@@ -1,4 +1,4 @@
-"""Kafka's frames as values: header fields are read at once, a body by kio only where somebody asks for it."""
+"""Kafka's frames as values. The header is read at once; kio reads the body when somebody asks for the body."""
 
 import io
 import struct
@@ -31,7 +31,7 @@ class Api(IntEnum):
 
 
 class Request:
-    """What a client sent to a node."""
+    """A request of a client to a node."""
 
     def __init__(self, frame: bytes, node: int) -> None:
         self.frame = frame
@@ -42,7 +42,7 @@ class Request:
 
     @cached_property
     def body(self) -> Any:
-        """kio's entity, e.g. kio.schema.end_txn.v5.EndTxnRequest."""
+        """The request as kio's entity, e.g. kio.schema.end_txn.v5.EndTxnRequest."""
         kind: Any = load_request_schema(self.api_key, self.version)
         _, size = entity_reader(kind.__header_schema__)(self.frame, 0)
         return entity_reader(kind)(self.frame, size)[0]
@@ -56,7 +56,7 @@ class Request:
 
 
 class ReplyFrame:
-    """What the broker answered."""
+    """The broker's answer."""
 
     def __init__(self, frame: bytes, request: Request) -> None:
         self.frame = frame

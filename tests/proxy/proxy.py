@@ -1,4 +1,4 @@
-"""A proxy before Kafka's brokers that knows requests from bytes: for faults of the network at a chosen step.
+"""A proxy before Kafka's brokers that reads requests, so that a test can break the network at a chosen request.
 
     with Proxy.before(cluster) as proxy:
         client = ...(bootstrap_servers=proxy.bootstrap_servers)
@@ -7,11 +7,10 @@
             caught = await trap.caught()    # the third EndTxn(commit): the broker has not seen it
             caught.forward()                # or caught.cut(); or forward() later, after the client gave up
 
-1. Clients stay on it by themselves: it puts its own addresses into what brokers say of brokers (`addresses`).
-2. It has a thread with a loop of its own, and serves whatever the test's thread does meanwhile: a subprocess that is
-   waited for must not stand in the network.
-3. One proxy is one network: give each client that shall have faults of its own a proxy of its own.
-4. What a method changes holds when it returns; methods may be awaited in any loop.
+1. Clients stay on the proxy: the proxy puts its own addresses into replies that name brokers (`addresses`).
+2. The proxy has a thread with an event loop of its own. So it serves while the test's thread waits for a process.
+3. One proxy is one network. Give each client with faults of its own a proxy of its own.
+4. A method's change is in force when the method returns. Methods may be awaited in any loop.
 """
 
 import asyncio
@@ -47,7 +46,7 @@ class _Port:
 
 
 class Proxy:
-    """Before the brokers at these addresses, by node."""
+    """Stands before the brokers at these addresses, by node."""
 
     def __init__(self, brokers: Sequence[Address]) -> None:
         first = free_port(len(brokers))
@@ -55,7 +54,7 @@ class Proxy:
         self._brokers = brokers
         self._network = Network(dict(zip(brokers, self._listen, strict=True)))
         self._ports: list[_Port] = []
-        #: the first of a rule, or a frame that cannot be read: no test may pass over it
+        #: the first error of a rule, or of a frame that cannot be read: no test may ignore it
         self._error: BaseException | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
@@ -87,7 +86,7 @@ class Proxy:
 
     @contextmanager
     def trap(self, match: Match, side: ProxySide = ProxySide.REQUEST, occurrence: int = 1) -> Iterator[Trap]:
-        """Stops the n-th exchange from now on that fits; in the end it lets go of what is caught."""
+        """Stop the n-th exchange from now on that fits. At the end, let go of a caught exchange."""
         trap = Trap(match, side, occurrence)
         with self.rule(trap):
             try:
@@ -97,7 +96,7 @@ class Proxy:
 
     @contextmanager
     def rule(self, rule: Rule) -> Iterator[None]:
-        """For every exchange that begins meanwhile."""
+        """Apply the rule to every exchange that begins meanwhile."""
         self._network.rules = (*self._network.rules, rule)
         try:
             yield
@@ -109,14 +108,14 @@ class Proxy:
         await self._run(self._cut(self._chosen(node)))
 
     async def freeze(self, node: int | None = None) -> None:
-        """Connections stay, nothing comes through, until heal(); then it comes through late."""
+        """Keep connections open and hold all frames until heal(). Then the frames come through late."""
         await self._run(self._freeze(self._chosen(node)))
 
     async def heal(self, node: int | None = None) -> None:
         await self._run(self._heal(self._chosen(node)))
 
     async def slow(self, requests: ProxyLink = ProxyLink(), replies: ProxyLink = ProxyLink()) -> None:  # noqa: B008  frozen
-        """From now on, until the next call; without arguments as fast as can be."""
+        """Set the speed from now on. Without arguments there is no limit."""
         self._network.requests, self._network.replies = requests, replies
 
     # -- in the proxy's thread
@@ -139,14 +138,14 @@ class Proxy:
     def _accept(self, port: _Port, listener: socket) -> None:
         try:
             client, _ = listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):  # it went away before
+        except (BlockingIOError, ConnectionAbortedError):  # the client went away before
             return
         client.setblocking(False)
         task = self._loop.create_task(self._connect(port, client))
         port.connections.add(task)
 
         def end(_: "asyncio.Task[None]") -> None:
-            client.close()  # where it was cancelled before it began
+            client.close()  # if the task was cancelled before it began
             port.connections.discard(task)
             if not task.cancelled():
                 self._error = self._error or task.exception()
@@ -164,7 +163,7 @@ class Proxy:
 
     @staticmethod
     async def _reached(broker: Address) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
-        """None if it is away: so are we."""
+        """Returns None if the broker is away: then the proxy refuses the connection too."""
         try:
             return await asyncio.open_connection(*broker, limit=BUFFER_BYTES)
         except OSError:

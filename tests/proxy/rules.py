@@ -1,4 +1,4 @@
-"""What happens to an exchange: a rule sees the request before the broker does, and the reply before the client does.
+"""Rules for exchanges. A rule sees the request before the broker does, and the reply before the client does.
 
 1. Rules run in the proxy's thread. While one waits, the connection's later requests wait behind it, as on a network.
 2. CUT ends the connection on both sides: a request that the broker has is answered to nobody.
@@ -35,20 +35,20 @@ class Exchange:
 
     def __init__(self, request: Request, rules: "tuple[Rule, ...]", client_gone: "Future[None]") -> None:
         self.request = request
-        #: those that fit the request
+        #: the rules that fit the request
         self.rules = rules
         #: done when the client has closed its side
         self.client_gone = client_gone
-        #: done when the broker has answered; cancelled if its connection ended before
+        #: done when the broker has answered; cancelled if the connection ended before
         self.answered: Future[ReplyFrame] = Future()
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Requests of one kind; None: any."""
+    """Requests of one kind. None stands for any."""
 
     api: int | None = None
-    #: how their client ids begin
+    #: what the client ids begin with
     client: str | None = None
     node: int | None = None
     when: Callable[[Request], bool] | None = None
@@ -63,7 +63,7 @@ class Match:
 
 
 class Rule:
-    """Lets everything pass; override what shall not."""
+    """Lets everything pass. A subclass overrides the part that must not pass."""
 
     def fits(self, request: Request) -> bool:
         return True
@@ -76,7 +76,7 @@ class Rule:
 
 
 class Cut(Rule):
-    """Nothing that fits arrives."""
+    """No request that fits arrives."""
 
     def __init__(self, match: Match) -> None:
         self._match = match
@@ -89,7 +89,7 @@ class Cut(Rule):
 
 
 class Caught:
-    """An exchange that stands still until somebody decides; from any thread."""
+    """An exchange that stands still until somebody decides, from any thread."""
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
@@ -100,31 +100,31 @@ class Caught:
         return self._exchange.request
 
     def forward(self) -> None:
-        """It goes on, however late."""
+        """Let the exchange go on, however late."""
         self._decide(FrameVerdict.PASS)
 
     def cut(self) -> None:
-        """It goes no further, and its connection ends."""
+        """Stop the exchange, and end its connection."""
         self._decide(FrameVerdict.CUT)
 
     async def client_gone(self, seconds: float = CAUGHT_SECONDS) -> None:
-        """The client gave up and closed its connection."""
+        """Wait until the client has given up and closed its connection."""
         await waited(self._exchange.client_gone, seconds)
 
     async def answer(self, seconds: float = CAUGHT_SECONDS) -> Any:
-        """What the broker answered, as kio's entity, whether or not the client sees it."""
+        """Returns the broker's answer as kio's entity, whether or not the client sees the answer."""
         return (await waited(self._exchange.answered, seconds)).body
 
     async def verdict(self) -> FrameVerdict:
         return await asyncio.wrap_future(self._verdict)
 
     def _decide(self, verdict: FrameVerdict) -> None:
-        if not self._verdict.done():  # its connection may have ended
+        if not self._verdict.done():  # the connection may have ended
             self._verdict.set_result(verdict)
 
 
 class Trap(Rule):
-    """Stops the n-th exchange that fits, once."""
+    """Stops the n-th exchange that fits, and no other."""
 
     def __init__(self, match: Match, side: ProxySide, occurrence: int) -> None:
         self._match = match
@@ -154,7 +154,7 @@ class Trap(Rule):
         return await caught.verdict()
 
     async def caught(self, seconds: float = CAUGHT_SECONDS) -> Caught:
-        """Raises TimeoutError if nothing that fits came."""
+        """Wait for the exchange. Raises TimeoutError if no exchange that fits came."""
         return await waited(self._caught, seconds)
 
     @property
@@ -162,7 +162,7 @@ class Trap(Rule):
         return self._caught.done() and not self._caught.cancelled()
 
     def release(self) -> None:
-        """Catch nothing more, and let go of what nobody decided on."""
+        """Catch nothing more, and let go of an exchange without a decision."""
         with self._lock:
             self._caught.cancel()
         if self.has_caught:
@@ -170,5 +170,5 @@ class Trap(Rule):
 
 
 async def waited(future: "Future[T]", seconds: float) -> T:
-    """Of another thread's future: a time-out here must not cancel it there."""
+    """Wait for a future of another thread. A time-out here must not cancel the future there."""
     return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), seconds)

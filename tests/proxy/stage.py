@@ -1,4 +1,4 @@
-"""A stage whose every worker has a network of its own: faults of one do not touch the others."""
+"""A stage on which each worker has a network of its own: a fault of one network does not touch the others."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field

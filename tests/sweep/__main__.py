@@ -1,11 +1,11 @@
-"""Strike two workers at every step of commit, recovery and rebalance, on a real Kafka, and judge what stands there.
+"""Strike two workers at every step of commit, recovery and rebalance, on a real Kafka, and judge the history.
 
     python -m tests.sweep [--seed S] [--seeds N] [--only POINT ...] [--variant VARIANT ...] [--brokers 3] [--keep]
 
-Each seed has a stage of its own: a fresh cluster, two workers that reach it through proxies, a mixture of events. All
-points and variants follow in an order that the seed chooses; so it does which time a step is struck, and whose. A line
-a run; after a run that fails the stage is left with its folder of logs and data, and a new one takes the next run.
-Exit code 1 if anything is wrong.
+Each seed has a stage of its own: a fresh cluster, two workers that reach the cluster through proxies, and a mixture of
+events. The seed chooses the order of all points and variants. The seed also chooses which occurrence of a step is
+struck, and in which worker. Each run prints a line. After a failed run the stage stays, with its folder of logs and
+data, and a new stage takes the next run. Exit code 1 if anything is wrong.
 """
 
 import argparse
@@ -29,13 +29,13 @@ from tests.sweep.points import BY_NAME, POINTS, Point, Variant
 from tests.sweep.stage import StruckStage, struck_stage
 from tests.sweep.sweep import Run, Sweep
 
-STAGE_EVENTS = 200_000  # then a fresh one: who lost its store replays them all, four changelog records an event
-WRONG_LINES = 40  # of what a failed run says; the rest is in its folder
+STAGE_EVENTS = 200_000  # then a fresh stage: a worker that lost its store replays four changelog records for each event
+WRONG_LINES = 40  # of a failed run's message; the run's folder has the rest
 
 
 @dataclass
 class Outcome:
-    #: until new outputs on every partition, by point and variant
+    #: seconds until new outputs on every partition, by point and variant
     seconds: dict[tuple[str, Variant], list[float]] = field(default_factory=lambda: defaultdict(list))
     wrong: list[Run] = field(default_factory=list)
     events: int = 0
@@ -49,7 +49,7 @@ def runs_of(seed: int, points: Sequence[Point], variants: Iterable[Variant]) -> 
 
 
 def sweep_all(runs: list[Run], brokers: int, outcome: Outcome, *, keep: bool = False) -> None:
-    """On as many stages as it takes; a stage ends with its first failure, or when its history is long."""
+    """Carry out the runs. A stage ends with its first failure, or when its history is long; then the next begins."""
     left = list(reversed(runs))
     while left:
         folder = Path(tempfile.mkdtemp(prefix="sweep-"))
@@ -65,7 +65,7 @@ def sweep_all(runs: list[Run], brokers: int, outcome: Outcome, *, keep: bool = F
 
 
 async def sweep_stage(stage: StruckStage, left: list[Run], outcome: Outcome) -> None:
-    """Takes runs off the end of `left`."""
+    """Take runs off the end of `left`, and carry them out on this stage."""
     task = asyncio.current_task()
     assert task is not None
     for number in (SIGINT, SIGTERM):
@@ -86,7 +86,7 @@ async def sweep_stage(stage: StruckStage, left: list[Run], outcome: Outcome) -> 
 
 
 class RunFailed(Exception):
-    """Its stage's history is no base for another run."""
+    """A run failed. No other run can start from the stage's history."""
 
 
 async def judge(sweep: Sweep, run: Run, outcome: Outcome) -> None:
@@ -104,7 +104,7 @@ async def judge(sweep: Sweep, run: Run, outcome: Outcome) -> None:
 
 
 def table(outcome: Outcome, points: Sequence[Point]) -> str:
-    """Seconds until new outputs: the median and the most of each point's variants."""
+    """The median and the largest number of seconds until new outputs, for each point and variant."""
     lines = [f"{'point':30}" + "".join(f"{variant.value:>22}" for variant in Variant)]
     for point in points:
         cells = [cell(point, variant, outcome.seconds.get((point.name, variant), [])) for variant in Variant]

@@ -1,4 +1,4 @@
-"""A worker that is broken on purpose: its store keeps META alone. Nobody sees it before it restarts."""
+"""A worker that is broken on purpose: its store keeps only META. The fault shows when the worker restarts."""
 
 from collections.abc import Iterable, Mapping
 

@@ -1,4 +1,4 @@
-"""The ordinary worker with its steps wrapped: `faust -A tests.sweep.launcher worker`. SWEEP_ORDERS names the file."""
+"""The ordinary worker with wrapped steps: `faust -A tests.sweep.launcher worker`. SWEEP_ORDERS names a file."""
 
 import os
 from pathlib import Path

@@ -1,14 +1,14 @@
 """Every step of a worker's commit, recovery and rebalance, as places where a run may strike.
 
-On the wire a step is a request: the proxy sees it arrive, and sees the broker's answer. In the process it is a call
-that a launcher wraps (`steps`). Its variants:
+On the wire, a step is a request: the proxy sees the request arrive, and sees the broker's answer. In the process, a
+step is a call that a launcher wraps (`steps`). A step has these variants:
 
     BEFORE  kill -9: the broker never gets the request; the call is not made
-    AFTER   kill -9: the broker has answered, nobody hears it; the call has returned
+    AFTER   kill -9: the broker has answered, and the worker never hears the answer; the call has returned
     LOST    the worker lives: the answer is lost with its connection; the call fails as on a broken disk
     LATE    kill -9, and the request reaches the broker when the worker has started again and recovered (KAFKA-17754)
 
-A driver brings the step about; where the load does, the n-th time is struck that it comes.
+A driver brings the step about. If the load brings the step about, the n-th occurrence of the step is struck.
 """
 
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ from tests.proxy.frames import Api, Request
 from tests.proxy.rules import Match
 
 TOPICS = Settings()
-ENGINE = "w"  # its client id is w1@host:port; that of its readers is aiokafka's own
+ENGINE = "w"  # the engine's client id is w1@host:port; the readers have aiokafka's own client id
 EARLIEST, LATEST = -2, -1
 JOINING, LEAVING = 0, -1  # member epochs
-FIRST_WITH_IDS, FIRST_WITH_FEATURES = 12, 4  # of Metadata and ApiVersions: aiokafka's own are older
+FIRST_WITH_IDS, FIRST_WITH_FEATURES = 12, 4  # versions of Metadata and ApiVersions: aiokafka sends older ones
 
-#: requests that change what the broker knows
+#: requests that change the broker's state
 WRITING = frozenset(
     (Api.INIT_PRODUCER_ID, Api.TXN_OFFSET_COMMIT, Api.PRODUCE, Api.END_TXN, Api.CONSUMER_GROUP_HEARTBEAT)
 )
@@ -49,7 +49,7 @@ class Driver(Enum):
 
 
 class Fate(Enum):
-    """What becomes of a worker that is not killed."""
+    """The end of a struck worker that is not killed."""
 
     LIVES = "it goes on"
     ENDS = "exit 1, which says what to do"
@@ -60,15 +60,15 @@ class Fate(Enum):
 class Point:
     name: str
     driver: Driver
-    #: on the wire; None: a call of this name in `steps`
+    #: the request of this step; None: the step is a call of this name in `steps`
     match: Match | None = None
-    #: the first, up to so many, is struck
+    #: the struck occurrence is one of the first so many
     occurrences: int = 1
-    #: when it is lost; None: a call that cannot fail by itself
+    #: the worker's fate when the answer is lost; None: a call that cannot fail by itself
     lost: Fate | None = None
-    #: when it comes late
+    #: the worker's fate when the request comes late
     late: Fate = Fate.LIVES
-    #: it exists on a cluster of so many
+    #: the step exists on a cluster of so many brokers
     brokers: int = 1
 
     @property
@@ -114,7 +114,7 @@ def beat(epoch: int) -> Match:
 
 
 def member_beat(*, acknowledges: bool) -> Match:
-    """Of a member; one that says what it owns acknowledges what it was told to give back, or what it got."""
+    """A member's heartbeat. One that names the owned partitions acknowledges a revocation or an assignment."""
 
     def fits(request: Request) -> bool:
         body = request.body
@@ -124,7 +124,7 @@ def member_beat(*, acknowledges: bool) -> Match:
 
 
 def metadata(*, is_bootstrap: bool = False, is_watch: bool = False) -> Match:
-    """The first of a process asks for no topic; the topic watch asks for ids."""
+    """The first Metadata request of a process names no topic; the topic watch asks for topic ids."""
 
     def fits(request: Request) -> bool:
         if request.version >= FIRST_WITH_IDS:
@@ -166,7 +166,7 @@ POINTS: tuple[Point, ...] = (
     Point(name="topic-ids", driver=D.RESTART, match=metadata(is_watch=True), lost=LIVES),
     Point(name="topic-ids-again", driver=D.LOAD, match=metadata(is_watch=True), lost=LIVES),
     Point(name="find-transaction-coordinator", driver=D.RESTART, match=coordinator(1), lost=LIVES),
-    # late, it cannot be told from a successor's: the worker ends, superseded, and is started again
+    # a late InitProducerId looks like a successor's: the worker ends, superseded, and is started again
     Point(name="init-producer-id", driver=D.RESTART, match=of_engine(Api.INIT_PRODUCER_ID), lost=LIVES, late=ENDS),
     Point(name="find-group-coordinator", driver=D.RESTART, match=coordinator(0), lost=LIVES),
     # the group

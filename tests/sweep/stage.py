@@ -1,4 +1,4 @@
-"""A stage whose every worker has a network and orders of its own."""
+"""A stage on which each worker has a network and a file of orders of its own."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager

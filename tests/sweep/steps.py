@@ -1,4 +1,4 @@
-"""The calls of a worker that a run may strike: each is wrapped from outside, the product has no place for it.
+"""The calls of a worker that a run may strike. Each call is wrapped from outside: the product has no code for strikes.
 
 An order stands in a file that appears while the worker runs: which call, which time, and whether it kills the process
 before it or after it, or makes it fail. The file is renamed first, which tells the run that the point was reached.
@@ -46,22 +46,22 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def obeyed(path: Path) -> Path:
-    """What the order's file is called when it was."""
+    """The name of the order's file once the order was obeyed."""
     return path.with_suffix(".obeyed")
 
 
 @dataclass
 class Obedience:
-    """Of one process."""
+    """How one process obeys its orders."""
 
     path: Path
-    #: calls of the ordered step since the order came
+    #: how often the ordered step was called since the order came
     calls: int = 0
     order: Order | None = None
 
     def reach(self, step: str, variant: Variant) -> bool:
-        """True if it is this call that must fail; does not return if it is the one that kills."""
-        if not self.path.exists():  # one call of the system, for each step of the worker
+        """True if this call must fail. If this call must kill the process, the method does not return."""
+        if not self.path.exists():  # one system call for each step of the worker
             self.order = None
             return False
         if self.order is None:
@@ -94,10 +94,10 @@ def broken_fold(*_: Any) -> Exception:
 @dataclass(frozen=True)
 class Step:
     name: str
-    #: where the call is looked up when it is made
+    #: the module or class in which the caller looks the call up
     owner: Any
     attribute: str
-    #: whether a call with these arguments is this step
+    #: says whether a call with these arguments is this step
     when: Callable[..., bool] = lambda *_: True
     error: Callable[..., Exception] | None = None
 
@@ -188,7 +188,7 @@ def _before(step: Step, obedience: Obedience, args: tuple[Any, ...]) -> None:
 
 
 def _marked(run: Callable[..., Any]) -> Callable[..., Any]:
-    """What it writes to the store is replayed."""
+    """Mark the writes to the store during `run` as replayed ones."""
 
     @wraps(run)
     async def around(*args: Any, **kwargs: Any) -> Any:

@@ -1,9 +1,10 @@
-"""One run: a driver brings a step about, a worker is struck there, and then everything must be as if nothing had been.
+"""One run: a driver brings a step about, a worker is struck at the step, and the history must be right afterwards.
 
-1. A run whose point was not reached has failed.
-2. The load goes on until every partition has outputs of events that came after the strike; then it rests, and all of
-   the history so far is judged (benchmarks/trial.py): outputs, dead letters, changelog, offsets.
-3. Only a worker that was killed, or ends as `points.Fate` says, is started again: that another ends is a failure.
+1. A run fails if its point is not reached.
+2. The load goes on until each partition has an output of an event that came after the strike. Then the load rests, and
+   the whole history so far is judged (benchmarks/trial.py): outputs, dead letters, changelog, offsets.
+3. A worker that was killed, or that ended as `points.Fate` says, is started again. If any other worker ends, the run
+   fails.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ from tests.proxy.rules import Caught, ProxySide
 from tests.sweep.points import LEAVING, Driver, Fate, Point, Variant
 from tests.sweep.stage import StruckStage
 
-REACH_SECONDS = 30.0  # a worker starts within 2, on a busy machine within 10
+REACH_SECONDS = 30.0  # a worker starts within 2 seconds, on a busy machine within 10
 STOP_SECONDS = 5.0  # of a worker after SIGTERM, by contract
 RATES = (300, 500, 1_000)  # events a second
 SHARES = (0.01, 0.05, 0.2)  # of duplicates, and of invalid events
@@ -44,7 +45,7 @@ class Run:
 
     @property
     def random(self) -> Random:
-        """What the seed chooses is the run's own, whatever ran before."""
+        """The run's own random numbers: the runs before have no part in them."""
         return Random(f"{self.seed} {self.point.name} {self.variant.value}")
 
     def __str__(self) -> str:
@@ -52,7 +53,7 @@ class Run:
 
 
 class Sweep(Trial):
-    """Runs on one stage with two workers."""
+    """All runs of one stage, with two workers."""
 
     stage: StruckStage
 
@@ -70,7 +71,10 @@ class Sweep(Trial):
         self._expelled: dict[str, float] = {}
 
     async def run(self, run: Run) -> float:
-        """Seconds from the strike to new outputs on every partition. Raises AssertionError or TimeoutError."""
+        """Carry out a run. Return the seconds from the strike to new outputs on every partition.
+
+        Raises AssertionError or TimeoutError.
+        """
         random = run.random
         victim, other = random.sample(self.workers, 2)
         occurrence = random.randint(1, run.point.occurrences)
@@ -95,7 +99,10 @@ class Sweep(Trial):
         await self._until(lambda: self.history.has_outputs_behind(sent), OUTPUT_SECONDS, "new output")
 
     async def expel(self, victim: Worker) -> None:
-        """As a supervisor does that holds it for dead; not so soon again that the worker takes it for a rival."""
+        """Say goodbye for the victim, as a supervisor does that takes the worker for dead.
+
+        A second goodbye comes late enough: the worker does not take the sender for a rival process.
+        """
         before = self._expelled.get(victim.name, float("-inf"))
         await asyncio.sleep(max(0.0, before + EXPULSION_WINDOW_SECONDS - time.monotonic()))
         settings, data = self.stage.settings, self.stage.data(victim.name)
@@ -119,7 +126,7 @@ class _Strike:
         self.struck = 0.0
 
     async def made(self) -> float:
-        """The monotonic moment."""
+        """Strike, and return the monotonic seconds of the strike."""
         prepare, drive = DRIVERS[self.point.driver]
         await prepare(self)
         async with self._reached() if self.point.match is None else self._caught() as reached:
@@ -129,7 +136,7 @@ class _Strike:
 
     @asynccontextmanager
     async def _caught(self) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-        """On the wire."""
+        """Strike on the wire."""
         assert self.point.match is not None
         side = ProxySide.REQUEST if self.variant in (Variant.BEFORE, Variant.LATE) else ProxySide.REPLY
         network = self.stage.networks[self.victim.name]
@@ -163,7 +170,7 @@ class _Strike:
 
     @asynccontextmanager
     async def _reached(self) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-        """In the process."""
+        """Strike in the process."""
         name = self.victim.name
         self.stage.order(name, self.point.name, self.variant, self.occurrence)
 
@@ -195,7 +202,7 @@ class _Strike:
     # -- drivers
 
     async def nothing(self) -> None:
-        """The load does it."""
+        """The load brings the step about."""
 
     async def kill(self) -> None:
         self.victim.kill()
@@ -229,7 +236,7 @@ class _Strike:
 
 
 Act = Callable[[_Strike], Awaitable[None]]
-#: what comes before the trap is set, and what brings the step about
+#: what a driver does before the trap is set, and what brings the step about
 DRIVERS: Mapping[Driver, tuple[Act, Act]] = {
     Driver.LOAD: (_Strike.nothing, _Strike.nothing),
     Driver.RESTART: (_Strike.kill, _Strike.start),
