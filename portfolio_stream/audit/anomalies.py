@@ -1,6 +1,7 @@
-"""What can be wrong with outputs and dead letters: one pure function an anomaly, from plain data to what it sees.
+"""Finds anomalies of outputs and dead letters: one pure function for each kind of anomaly.
 
-A function sees its own kind only, so one fault can be named by several: a lost output is also a gap in the sequence.
+A function sees only its own kind. So several functions may name the same fault: a lost output is also a gap in the
+sequence.
 """
 
 import json
@@ -14,7 +15,7 @@ from portfolio_stream.records.outputs import ADDED_HEADERS, ERROR_CODE
 
 
 def missing(c: Comparison) -> Iterator[HistoryAnomaly]:
-    """The source record is folded, its effect is not there: lost."""
+    """An effect was lost: the state includes the source record, but the topic does not have its effect."""
     if not c.is_complete:
         return
     for source, effect in c.expected.items():
@@ -23,7 +24,7 @@ def missing(c: Comparison) -> Iterator[HistoryAnomaly]:
 
 
 def duplicate(c: Comparison) -> Iterator[HistoryAnomaly]:
-    """A second effect of the same source record: processed twice."""
+    """A source record was processed twice: it has a second effect."""
     for effect in c.found:
         if _is_ours(c, effect) and effect is not (first := c.first_found.get(effect.source)):
             where = "" if first is None else f", at offset {first.offset}"
@@ -31,7 +32,7 @@ def duplicate(c: Comparison) -> Iterator[HistoryAnomaly]:
 
 
 def unexpected(c: Comparison) -> Iterator[HistoryAnomaly]:
-    """No source record gives it: a rejected or re-sent event, an invented offset, or none that can be read."""
+    """No source record has this effect: its event was rejected or a duplicate, or it names no legal source offset."""
     for effect in c.found:
         if effect.source < 0:
             yield _of(c, "unexpected", effect, "an effect of a source record", "one that names none")
@@ -40,14 +41,14 @@ def unexpected(c: Comparison) -> Iterator[HistoryAnomaly]:
 
 
 def misplaced(c: Comparison) -> Iterator[HistoryAnomaly]:
-    """It stands in another partition than its source record."""
+    """An effect is in another partition than its source record."""
     for effect in c.found:
         if effect.source >= 0 and not _is_ours(c, effect):
             yield _of(c, "misplaced", effect, f"partition {effect.source_partition}", f"partition {c.partition}")
 
 
 def out_of_order(c: Comparison) -> Iterator[HistoryAnomaly]:
-    """It stands behind the effect of a later source record."""
+    """An effect comes after the effect of a later source record."""
     newest, ahead = c.earlier.newest, deque(c.ahead)
     for effect in c.found:
         while ahead and (ahead[0].offset or 0) < (effect.offset or 0):
@@ -59,7 +60,7 @@ def out_of_order(c: Comparison) -> Iterator[HistoryAnomaly]:
 
 
 def sequence_gap(c: Comparison) -> Iterator[HistoryAnomaly]:
-    """A portfolio's accepted events are not counted 1, 2, 3 in the log."""
+    """The sequences of a portfolio's accepted events are not 1, 2, 3 in the log."""
     if c.noun != "output":
         return
     last = dict(c.earlier.sequences)
@@ -72,7 +73,7 @@ def sequence_gap(c: Comparison) -> Iterator[HistoryAnomaly]:
 
 
 def wrong_value(c: Comparison) -> Iterator[HistoryAnomaly]:
-    """Other bytes than the replay's."""
+    """An effect has other bytes than the replay gives."""
     for expected, found in _pairs(c):
         if expected.value != found.value:
             what = _difference(expected.value, found.value) if c.noun == "output" else "other bytes"
@@ -86,7 +87,7 @@ def wrong_key(c: Comparison) -> Iterator[HistoryAnomaly]:
 
 
 def wrong_timestamp(c: Comparison) -> Iterator[HistoryAnomaly]:
-    """Not the source record's: a clock got into the fold."""
+    """An effect does not have the timestamp of its source record: the fold used a clock."""
     for expected, found in _pairs(c):
         if expected.timestamp != found.timestamp:
             yield _of(c, "wrong_timestamp", found, str(expected.timestamp), str(found.timestamp))
@@ -101,7 +102,7 @@ def wrong_headers(c: Comparison) -> Iterator[HistoryAnomaly]:
 
 
 def undecided(c: Comparison) -> Iterator[HistoryAnomaly]:
-    """A dead letter says that an operator moved it, and the changelog has no such decision."""
+    """A dead letter says that an operator moved its record, but the changelog has no such decision."""
     for effect in c.found:
         is_moved = dict(effect.headers).get(ERROR_CODE) == OPERATOR_DEAD_LETTER.code.encode()
         if is_moved and _is_ours(c, effect) and effect.source not in c.moved:
@@ -128,7 +129,7 @@ def _is_ours(c: Comparison, effect: Effect) -> bool:
 
 
 def _pairs(c: Comparison) -> Iterator[tuple[Effect, Effect]]:
-    """Each expected effect with the first found one of its source record."""
+    """Yields each expected effect with the first effect that was found for the same source record."""
     for source, expected in c.expected.items():
         found = c.first_found.get(source)
         if found is not None:
@@ -150,14 +151,14 @@ def _of(c: Comparison, kind: str, effect: Effect, expected: str, found: str) -> 
 
 
 def _difference(expected: bytes | None, found: bytes | None) -> str:
-    """Which of the output's fields differ; never what they hold."""
+    """Names the fields of the output that differ, without their values."""
     left, right = _fields(expected), _fields(found)
     names = [name for name in left if left[name] != right.get(name)]
     return f"other {', '.join(names)}" if names else "other bytes"
 
 
 def _fields(value: bytes | None) -> dict[str, str]:
-    """A JSON object's members, one level of nesting joined by dots; nothing for what is no object."""
+    """Returns the members of a JSON object. A nested member's name has a dot. Returns nothing if it is no object."""
     try:
         members = json.loads(value or b"")
     except (ValueError, RecursionError):

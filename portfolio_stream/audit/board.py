@@ -1,6 +1,6 @@
-"""What the audit knows so far, for the terminal, for programs and for Prometheus.
+"""The results of the audit so far, for the terminal, for programs and for Prometheus.
 
-A violation stays: no later pass takes it back. What cannot be verified at the moment may be verified by the next pass.
+A violation stays: no later pass takes it back. The verdict `unverifiable` may change with the next pass.
 """
 
 import time
@@ -15,7 +15,7 @@ from portfolio_stream.audit.anomaly import HistoryAnomaly, describe
 from portfolio_stream.audit.result import FIGURES, Findings, PartitionResult, notices_of
 
 Verdict = Literal["holds", "violated", "unverifiable", "starting"]
-#: what a command that ends with it ends with; 130 is what a shell gives for SIGINT: nothing is said
+#: the exit code of a command for each verdict; 130 is that of SIGINT in a shell: there is no verdict
 EXIT_CODES: dict[Verdict, int] = {"holds": 0, "violated": 1, "unverifiable": 2, "starting": 130}
 
 
@@ -34,7 +34,7 @@ class Statement(msgspec.Struct, frozen=True):
     records: int
     #: source offsets that are not folded yet
     lag: int
-    #: the first of them
+    #: the first anomalies, at most LISTED of result.py
     anomalies: tuple[ShownAnomaly, ...]
     #: RFC 3339: when the last pass ended
     updated: str
@@ -46,14 +46,14 @@ class Board:
     results: dict[int, PartitionResult] = field(default_factory=dict)
     #: requests to workers that got no answer
     unanswered: int = 0
-    #: those that ended, and those that could not
+    #: the passes that ended, and the passes that failed
     passes: int = 0
     failures: int = 0
-    #: of the last pass
+    #: how long the last pass took
     seconds: float = 0.0
-    #: UNIX time of the last pass's end, or of the start
+    #: UNIX time when the last pass ended, or when the audit started
     updated: float = field(default_factory=time.time)
-    #: why the last pass could not end; None: it did
+    #: why the last pass failed; None if it ended
     trouble: str | None = None
 
     @property
@@ -81,12 +81,12 @@ class Board:
         return notices_of(self.results.values())
 
     def note(self, result: PartitionResult, anomalies: Sequence[HistoryAnomaly]) -> None:
-        """What one partition's pass said."""
+        """Take the result of one partition's pass."""
         self.results[result.partition] = result
         self.findings.add(anomalies)
 
     def passed(self, seconds: float) -> None:
-        """Every partition was compared."""
+        """Note that a pass has compared every partition."""
         self.passes += 1
         self.seconds, self.updated, self.trouble = seconds, time.time(), None
 
@@ -96,7 +96,7 @@ class Board:
 
     @property
     def time(self) -> str:
-        """RFC 3339."""
+        """Returns `updated` as RFC 3339."""
         return datetime.fromtimestamp(self.updated, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def line(self) -> str:

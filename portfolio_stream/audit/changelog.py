@@ -1,7 +1,7 @@
-"""One partition's changelog, read on and on: META, operators' decisions, and tables; compared at each cut.
+"""Audits the changelog of one partition: reads META, operators' decisions and tables, and compares them at each cut.
 
-Only what changed is compared: at the last cut everything else was what the replay had. So no second copy of the
-tables is held, just the keys of one pass, and those that differed.
+A cut compares only the keys that changed since the last cut: all others agreed with the replay there. So the audit
+holds no second copy of the tables. It holds the keys of one pass, and the keys that differed.
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Set
@@ -18,12 +18,12 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Suspects(Generic[K]):
-    """What the audit believes only when it is seen twice.
+    """Faults that the audit believes only when it sees them twice.
 
     Kafka's log cleaner may remove a changelog record between our look at the log's end and our reading of the
-    record, because a newer record of the same key stands behind that end. Then the key looks older than it is, and so
-    does META. The next look has read the newer record. So what the changelog alone says is an anomaly if it is wrong at
-    two cuts in succession.
+    record, because there is a newer record of the same key behind that end. Then the key looks older than it is, and so
+    does META. The next look has read the newer record. So a fault that only the changelog shows is an anomaly if it is
+    there at two cuts in succession.
     """
 
     def __init__(self) -> None:
@@ -46,18 +46,18 @@ class Suspects(Generic[K]):
 class ChangelogAudit:
     def __init__(self, topic: str, partition: int, replay: SourceReplay) -> None:
         self.topic = topic
-        #: the newest; None: there is none
+        #: the newest META; None if there is no META
         self.meta: ChangelogEntry | None = None
-        #: since the last comparison; see Place
+        #: METAs that went back since the last comparison; see PartitionProgress
         self.went_back: list[tuple[ChangelogEntry, int]] = []
         self._partition = partition
         self._replay = replay
         self._highest = 0
-        #: keys and values that were not judged yet
+        #: decisions that were not judged yet
         self._decisions: list[tuple[bytes, ChangelogEntry]] = []
         self._waiting: list[tuple[bytes, ChangelogEntry]] = []
         self._changes: dict[bytes, ChangelogEntry | None] = {}
-        #: what was found at the last cut of keys that differed there
+        #: the keys that differed at the last cut, with the value that the changelog had
         self._differing: dict[bytes, Found | None] = {}
         self._suspects: Suspects[bytes] = Suspects()
 
@@ -66,7 +66,7 @@ class ChangelogAudit:
         return self._suspects.is_undecided
 
     def feed(self, records: Iterable[Any]) -> None:
-        """Of a stock consumer, in log order."""
+        """Take records of a side reader, in log order."""
         changes = self._changes
         for record in records:
             key = record.key or b""
@@ -98,11 +98,11 @@ class ChangelogAudit:
                 self._replay.moved_batches[source] = decided
 
     def compare(self, cut: int) -> list[HistoryAnomaly]:
-        """What differs from the replay, which has all source records below `cut`."""
+        """Returns the anomalies. The replay has all source records below `cut`."""
         return [*self._compare_decisions(cut), *self._compare_tables()]
 
     def _compare_decisions(self, cut: int) -> Iterator[HistoryAnomaly]:
-        """One for an offset that META has not reached waits once: see Suspects."""
+        """Judge the decisions. One for an offset that META has not reached waits for one more cut: see Suspects."""
         waited, self._waiting = self._waiting, []
         for is_first, (key, entry) in [(False, one) for one in waited] + [(True, one) for one in self._decisions]:
             source = decided_source(key)
@@ -140,7 +140,7 @@ class ChangelogAudit:
         yield from self._name(self._suspects.confirm(frozenset(self._differing)))
 
     def _found(self, key: bytes, differing: Mapping[bytes, Found | None]) -> Found | None:
-        """What the changelog has of a key now; what was not written since the last cut is as it was there."""
+        """Returns the key's value in the changelog. A key without a new record has the value of the last cut."""
         if key in self._changes:
             entry = self._changes[key]
             return None if entry is None else (entry.offset, decode_value(key, entry.value))

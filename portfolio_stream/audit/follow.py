@@ -1,7 +1,8 @@
-"""Auditing without an end: pass after pass over all partitions, each only what is new.
+"""Audits without an end: pass after pass over all partitions. Each pass reads only new records.
 
-A violation ends it, unless it is told to go on. What may pass by itself (a broker that is away, a transaction that
-stays open) does not: the verdict is `unverifiable` until a pass succeeds, which goes on where the failed one stopped.
+A violation ends the audit, unless the plan has `keep_going`. A fault that may pass by itself (a broker is away, a
+transaction stays open) does not end it. Then the verdict is `unverifiable` until a pass succeeds. That pass goes on
+where the failed one stopped.
 """
 
 import asyncio
@@ -19,24 +20,24 @@ from portfolio_stream.audit.verify import open_audits
 from portfolio_stream.errors import CannotVerifyYet, PartitionUnreadable
 from portfolio_stream.settings import Settings
 
-#: the next pass may succeed
+#: errors after which the next pass may succeed
 PASSING = (CannotVerifyYet, PartitionUnreadable, KafkaError, OSError)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FollowPlan:
-    #: seconds from one pass's start to the next one's
+    #: seconds from the start of a pass to the start of the next
     interval: float
-    #: do not end at the first violation
+    #: go on after the first violation
     keep_going: bool
     coverage: Coverage
     find_workers: Workers
 
 
 async def follow(settings: Settings, plan: FollowPlan, board: Board, report: Callable[[], None]) -> None:
-    """Until a violation ends it, or for ever. `report` is called after each pass.
+    """Audit until a violation, or for ever. Calls `report` after each pass.
 
-    Raises CannotVerify, TopicMissing, or what `connected` raises for the first connection.
+    Raises CannotVerify, TopicMissing, or the errors of `connected` at the first connection.
     """
     async with open_audits(settings) as audits, open_asker(settings, plan.coverage, plan.find_workers) as asker:
         while True:

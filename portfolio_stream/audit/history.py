@@ -1,6 +1,6 @@
-"""Histories as plain data: what the fold of the source must have written, and what was found written.
+"""Histories as plain data: the records that the fold must have written, and the records that were found.
 
-Nothing here reads a topic, and nothing judges: that is for `reader` and `anomalies`.
+This module reads no topic and judges nothing: `reader` reads, and `anomalies` judges.
 """
 
 from collections.abc import Container, Mapping, Sequence
@@ -13,13 +13,13 @@ Noun = Literal["output", "dead_letter"]
 EffectHeaders = tuple[tuple[str, bytes | None], ...]
 
 META_KEY = b"\x00META"  # the changelog's reserved keys: no table has an empty name
-DECISION_KEY = b"\x00SKIP"  # and a source offset, 8 bytes big-endian: an operator moved that record to the dead letters
+DECISION_KEY = b"\x00SKIP"  # then a source offset in 8 bytes, big-endian: an operator moved that record
 DECISION_OFFSET_BYTES = 8
 META_VERSION = 1
 
 
 class OffsetSet:
-    """A set of offsets, a bit each: all of a million are 125 KB."""
+    """A set of offsets, with a bit for each offset: a million offsets take 125 KB."""
 
     __slots__ = ("_bits",)
 
@@ -41,30 +41,30 @@ class OffsetSet:
 class Effect(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One output or dead letter."""
 
-    #: offset of the source record that it is the effect of; -1: it names none that can be read
+    #: offset of the source record; -1 if the effect names no legal source offset
     source: int
-    #: the source partition that it names
+    #: partition of the source record, as the effect names it
     source_partition: int
-    #: None: unknown (a dead letter's event may have none)
+    #: None if unknown: a dead letter's event may have no event id
     event_id: str | None = None
-    #: of its portfolio, outputs only
+    #: the sequence in the portfolio; only for outputs
     sequence: int | None = None
     timestamp: int
     key: bytes | None
     value: bytes | None
     headers: EffectHeaders = ()
-    #: where it stands in its topic; None: it is expected, not found
+    #: offset in its topic; None for an expected effect
     offset: int | None = None
 
 
 class Earlier(msgspec.Struct, kw_only=True):
-    """What a comparison must know of the effects that were compared before."""
+    """The facts about earlier effects that a comparison needs."""
 
-    #: source offsets
+    #: source offsets of the earlier effects
     sources: OffsetSet = msgspec.field(default_factory=OffsetSet)
-    #: the largest of them
+    #: the largest source offset among them
     newest: int = -1
-    #: each portfolio's last, by record key
+    #: the last sequence of each portfolio, by record key
     sequences: dict[bytes | None, int] = msgspec.field(default_factory=dict)
 
 
@@ -74,21 +74,21 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     noun: Noun
     topic: str
     partition: int
-    #: by source offset, ascending
+    #: the expected effects by source offset, ascending
     expected: Mapping[int, Effect]
-    #: in log order
+    #: the effects that were found, in log order
     found: Sequence[Effect]
-    #: found, too, but for source records that the replay has not reached
+    #: effects that were found for source records that the replay has not reached
     ahead: Sequence[Effect] = ()
     earlier: Earlier = msgspec.field(default_factory=Earlier)
-    #: False: more may be found for these source records
+    #: False if more effects of these source records may come
     is_complete: bool = True
-    #: source records that an operator moved to the dead letters, as the changelog says
+    #: offsets of the source records that an operator moved to the dead letters, by the changelog
     moved: Container[int] = ()
 
     @cached_property
     def first_found(self) -> Mapping[int, Effect]:
-        """By source offset, the first of each; those of other source partitions are not among them."""
+        """Returns the first effect of each source record of this partition, by source offset."""
         return {
             effect.source: effect
             for effect in reversed(self.found)
@@ -97,7 +97,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
 
 class AuditedMeta(msgspec.Struct, frozen=True):
-    """What a partition's changelog says that it holds."""
+    """The content of a META: how far the state of a partition is, and who folded it."""
 
     topic_id: str
     #: next source offset
@@ -108,7 +108,7 @@ class AuditedMeta(msgspec.Struct, frozen=True):
 
 
 class ChangelogEntry(msgspec.Struct, frozen=True, gc=False):
-    """A key's newest value in the changelog, and where it stands."""
+    """A key's newest value in the changelog, and its offset."""
 
     offset: int
     value: bytes
@@ -119,51 +119,51 @@ Found = tuple[int | None, Any]
 
 
 class TableComparison(msgspec.Struct, frozen=True, kw_only=True):
-    """Table values of one partition: the replay's, and the changelog's, both by changelog key.
+    """The table values of one partition in the replay and in the changelog, by changelog key.
 
-    What is out of a table's window is in neither.
+    Neither has entries outside a table's window.
     """
 
     topic: str
     partition: int
     expected: Mapping[bytes, Any]
-    #: with its offset, None if it was not written in this pass; the value is None if its bytes cannot be decoded, or no
-    #: table has that name
+    #: the offset is None if no record of the key came in this pass. The value is None if its bytes cannot be decoded,
+    #: or if no table has the name
     found: Mapping[bytes, Found]
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """An operator's, as it stands in the changelog: a source record goes to the dead letters, whatever it is."""
+    """An operator's decision in the changelog: a source record goes to the dead letters."""
 
     topic: str
     partition: int
     entry: ChangelogEntry
-    #: source offset; None: the key holds none
+    #: source offset; None if the key has no legal one
     source: int | None
-    #: next source offset of the state that includes it
+    #: next source offset of the state that is compared
     cut: int
-    #: the replay met such a record, and had the decision by then
+    #: whether the replay knew the decision when it met the source record
     is_met: bool
 
 
 class ServedAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker served of one partition: all that it has between two keys, at one offset."""
+    """An answer of a worker for one partition: all its values between two keys, at one offset."""
 
     worker: str
-    #: the keys' own, and the one that the answer names
+    #: the partition of the keys, and the partition that the answer names
     partition: int
     found_partition: int
-    #: next source offset after the one that the answer carries
+    #: the source offset after the offset in the answer
     offset: int
-    #: changelog keys: from `lower` on, before `upper`
+    #: the changelog keys of the answer are in [lower, upper)
     lower: bytes
     upper: bytes
-    #: by changelog key, as HTTP shows them
+    #: the values by changelog key, as HTTP shows them
     found: Mapping[bytes, Mapping[str, object]]
 
 
 class TimedAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer between two looks at what is committed: before it was asked for and after it was there."""
+    """An answer, and the committed offsets before the request and after the answer."""
 
     answer: ServedAnswer
     #: next source offsets
@@ -172,7 +172,7 @@ class TimedAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ServedValue(msgspec.Struct, frozen=True, kw_only=True):
-    """One key of an answer, beside the replay at the same offset; None: no such key."""
+    """The values of one key in an answer and in the replay at the same offset. None if the key is missing."""
 
     answer: ServedAnswer
     key: bytes
@@ -181,28 +181,28 @@ class ServedValue(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PartitionProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """What a partition's META and the group say about how far it is."""
+    """The progress of a partition, by its META and by the group's offset."""
 
     topic: str
     partition: int
-    #: how many the source topic has
+    #: how many partitions the source topic has
     partitions: int
-    #: of the source partition: last stable offset
+    #: last stable offset of the source partition
     source_end: int
-    #: as it stands in the changelog; None: there is none
+    #: META in the changelog; None if there is no META
     meta: ChangelogEntry | None
-    #: any META with a smaller offset than one before it, and that offset
+    #: each META with a smaller offset than an earlier META, and the largest earlier offset
     went_back: Sequence[tuple[ChangelogEntry, int]] = ()
-    #: of the other partitions; all must have the same
+    #: the topic id in the other partitions' METAs; all must agree
     topic_id: str | None = None
-    #: the group's offset before META was read, and after; None: none is committed
+    #: the group's offset before META was read, and after. None if the group has no offset
     committed_before: int | None
     committed_after: int | None
 
     @property
     def lacks_group_offset(self) -> bool:
-        """There is a state, and the group has no offset for it: that expired, or somebody deleted it.
+        """Whether the group has no offset for an existing state: the offset expired, or somebody deleted it.
 
-        Nothing can be compared then, and nothing is wrong: the worker goes on from META.
+        This is no anomaly, because the worker goes on from META. Then the group's offset is not compared.
         """
         return self.committed_after is None and self.meta is not None

@@ -1,8 +1,8 @@
-"""Outputs, or dead letters, of one partition: what the replay expects and what is found, as both come in.
+"""Matches the expected and the found outputs (or dead letters) of one partition, as both come in.
 
-In a good history both are the same, one by one, so they are compared in step: four comparisons a record, nothing is
-decoded, nothing is kept. Where they differ, everything that is at hand goes to the checks of `anomalies`, together with
-what they must know of what was compared before; then the step goes on behind it.
+In a good history both are the same, one by one. So `step` compares them in pairs: four comparisons for each record,
+and it decodes and keeps nothing. Where they differ, `judge` gives all waiting effects to the checks of `anomalies`,
+with the facts about earlier effects. Then `step` goes on behind them.
 """
 
 from collections import deque
@@ -17,47 +17,47 @@ from portfolio_stream.audit.history import Comparison, Earlier, Effect, Noun
 class Matching:
     def __init__(self, noun: Noun, topic: str, partition: int, read: Callable[[Any], Effect]) -> None:
         self.topic = topic
-        #: records read; some of them may wait for source records beyond the cut
+        #: how many records were read; some may wait for source records beyond the cut
         self._read_count = 0
         self._noun: Noun = noun
         self._partition = partition
         self._read = read
         self._expected: deque[Effect] = deque()
         self._found: deque[Any] = deque()
-        #: expected, and passed over by what was found
+        #: expected effects before the newest effect that was found
         self._overdue: dict[int, Effect] = {}
         self._earlier = Earlier()
 
     @property
     def count(self) -> int:
-        """Records found and compared: at a cut, those of the source records below it, as many as the replay counts."""
+        """How many records were compared. At a cut, they belong to the source records below the cut."""
         return self._read_count - len(self._found)
 
     @property
     def waiting(self) -> int:
-        """Expected effects that were not found yet."""
+        """How many expected effects were not found yet."""
         return len(self._expected)
 
     @property
     def is_behind(self) -> bool:
-        """More must be found before more can be expected."""
+        """Whether all found records are compared, while expected effects still wait."""
         return bool(self._expected) and not self._found
 
     def waits(self, below: int | None = None) -> bool:
-        """Something was found, `below` that offset, for source records that were not replayed yet."""
+        """Whether a found record (below offset `below`) waits for a source record that the replay has not reached."""
         return bool(self._found) and (below is None or self._found[0].offset < below)
 
     def expect(self, effects: Iterable[Effect]) -> None:
-        """In source order."""
+        """Add expected effects, in source order."""
         self._expected.extend(effects)
 
     def feed(self, records: Sequence[Any]) -> None:
-        """Of a stock consumer, in log order."""
+        """Add records of a side reader, in log order."""
         self._found.extend(records)
         self._read_count += len(records)
 
     def step(self) -> None:
-        """Take away what is the same on both sides, up to the first difference."""
+        """Remove equal effects from both sides, up to the first difference."""
         expected, found, earlier = self._expected, self._found, self._earlier
         sources, sequences, is_output = earlier.sources, earlier.sequences, self._noun == "output"
         while expected and found:
@@ -82,10 +82,10 @@ class Matching:
     def judge(
         self, position: int, visible: int = 0, moved: Container[int] = (), *, is_complete: bool
     ) -> list[HistoryAnomaly]:
-        """What is wrong with what was found for source records below `position`, where the replay stands.
+        """Returns the anomalies of the effects of source records below `position`, the position of the replay.
 
-        Found records for later ones wait for it, unless they stand below offset `visible`: then no later state accounts
-        for them any more. `is_complete`: all that there is was found, so what is still expected is lost.
+        A found effect of a later source record waits, unless its own offset is below `visible`: then no later state can
+        account for it. With `is_complete` all records have been read, so an effect that is still expected is lost.
         """
         self.step()
         if not self._found and not (is_complete and (self._expected or self._overdue)):
@@ -115,7 +115,7 @@ class Matching:
         )
 
     def _take(self, comparison: Comparison) -> None:
-        """Forget what was judged."""
+        """Forget the judged effects."""
         earlier = self._earlier
         for effect in comparison.found:
             if effect.source in comparison.expected and effect is comparison.first_found.get(effect.source):

@@ -1,7 +1,7 @@
-"""The audit of one partition, pass by pass; the rule of the cut stands in docs/verify.md, its numbers in `run`.
+"""Audits one partition, pass by pass. docs/verify.md has the rule of the cut; `run` repeats its numbers.
 
-A pass reads on from where the last one ended, and one that fails midway is continued by the next: everything read is
-either judged or kept. Of the history itself only the replay's tables are held, and what waits for its counterpart.
+A pass goes on where the last one ended, also if the last one failed: each record that was read is judged or kept. The
+audit holds only the replay's tables and the effects that wait for their counterpart.
 """
 
 from bisect import bisect_left
@@ -28,7 +28,7 @@ from portfolio_stream.kafka.record_batches import UnreadableBatch, next_offset
 from portfolio_stream.observe.lag import records_behind
 from portfolio_stream.settings import Settings
 
-WAITING_RECORDS = 20_000  # some 10 MB; then the other side is read on
+WAITING_RECORDS = 20_000  # some 10 MB of expected effects; then the found effects are read on
 
 
 class PartitionAudit:
@@ -36,11 +36,11 @@ class PartitionAudit:
         self, settings: Settings, admin: AIOKafkaAdminClient, reader: TopicReader, partition: int, partitions: int
     ) -> None:
         self.partition = partition
-        #: of the source topic, as META says
+        #: id of the source topic, by META
         self.topic_id: str | None = None
-        #: next source offset of the state that was compared last
+        #: next source offset of the state at the last comparison
         self.cut = 0
-        #: what workers served since the last pass; the next one compares it
+        #: answers of workers since the last pass; the next pass compares them
         self.answers: deque[ServedAnswer] = deque()
         self._waited: list[ServedAnswer] = []
         self.replay = SourceReplay(partition, partitions, settings.input_topic, settings.deduplication_window)
@@ -52,7 +52,7 @@ class PartitionAudit:
         self._outputs = Matching("output", settings.output_topic, partition, read_output)
         self._letters = Matching("dead_letter", settings.dlq_topic, partition, read_dead_letter)
         self._place_suspects: Suspects[str] = Suspects()
-        #: how far effects had been read when the last two passes began
+        #: the positions in the topics of effects when the last two passes began
         self._seen: deque[dict[Matching, int]] = deque([dict.fromkeys(self._effects, 0)] * 2, maxlen=2)
         #: next offsets to read, by topic
         self._positions: dict[str, int] = {}
@@ -63,18 +63,18 @@ class PartitionAudit:
 
     @property
     def is_undecided(self) -> bool:
-        """Another pass would judge what this one left open, be it only what was committed while it ran."""
+        """Whether the last pass left records unjudged, perhaps only records that were committed while it ran."""
         return self.is_suspicious or any(matching.waits() for matching in self._effects)
 
     @property
     def is_suspicious(self) -> bool:
-        """Something waits that should not: see Suspects. Another pass says whether it is an anomaly."""
+        """Whether the last pass left a suspicion: see Suspects. Another pass decides whether it is an anomaly."""
         overdue = any(matching.waits(self._seen[-1][matching]) for matching in self._effects)
         suspected = self._changelog.is_undecided or self._place_suspects.is_undecided
         return overdue or suspected or bool(self.answers)
 
     async def run(self, topic_id: str | None) -> list[HistoryAnomaly]:
-        """One pass. Raises CannotVerify, or an error of Kafka's; then another may go on with it."""
+        """Run a pass and return its anomalies. Raises CannotVerify or a Kafka error; the next pass goes on there."""
         self._seen.append({matching: self._position(matching.topic) for matching in self._effects})
         before = await self._committed()  # 1
         cut, end = await self._read_changelog(before or 0)  # 2
@@ -107,7 +107,7 @@ class PartitionAudit:
         return self._outputs, self._letters
 
     async def _read_changelog(self, committed: int) -> tuple[int, int]:
-        """The cut, and the source's end, which is taken later and so cannot lie before it."""
+        """Returns the cut, and the end of the source. The end is read later, so it cannot be before the cut."""
         topic = self._changelog.topic
         end = await self._stable_end(topic)
         async for records in self._read(topic, end):
@@ -116,7 +116,7 @@ class PartitionAudit:
         return self._cut(source_end, committed), source_end
 
     def _cut(self, source_end: int, committed: int) -> int:
-        """META's offset; where META says what cannot be, another that lets the rest be compared."""
+        """Returns META's offset. If META is impossible, returns another offset, so that the rest can be compared."""
         entry, reached = self._changelog.meta, max(self.cut, self.replay.position)
         if entry is None:
             return reached
@@ -144,7 +144,7 @@ class PartitionAudit:
         return anomalies + self._compare_rest(cut)
 
     def _feed(self, records: Sequence[Any], cut: int) -> list[HistoryAnomaly]:
-        """Replay them; what was served in between is compared where the replay is at its offset."""
+        """Replay the records. Compares each answer of a worker when the replay is at the answer's offset."""
         anomalies: list[HistoryAnomaly] = []
         start = 0
         while self.answers and self.answers[0].offset <= records[-1].offset:
@@ -161,14 +161,14 @@ class PartitionAudit:
         try:
             replay.feed(records)
         except CannotVerifyYet:
-            self._positions[self._settings.input_topic] = replay.position  # the next pass meets it again
+            self._positions[self._settings.input_topic] = replay.position  # the next pass reads the batch again
             raise
         for matching, effects in ((self._outputs, replay.outputs), (self._letters, replay.dead_letters)):
             matching.expect(effects.values())
             effects.clear()
 
     async def _catch_up(self, matching: Matching, end: int, *, is_all: bool = True) -> list[HistoryAnomaly]:
-        """Read what is found, all of it or until nothing is expected."""
+        """Read a topic of effects: to its end, or until no effect is expected."""
         anomalies: list[HistoryAnomaly] = []
         async with aclosing(self._read(matching.topic, end)) as pieces:
             async for records in pieces:
@@ -201,12 +201,12 @@ class PartitionAudit:
     # -- what workers serve
 
     def take_answers(self, answers: Iterable[ServedAnswer], index: KeyIndex | None = None) -> None:
-        """Between two passes; `index` for answers of more than one key."""
+        """Take answers between two passes. Answers with more than one key need an `index`."""
         self.answers = deque(sorted((*self.answers, *answers), key=lambda answer: answer.offset))
         self._index = index
 
     def _compare_rest(self, cut: int) -> list[HistoryAnomaly]:
-        """At the end of a pass. What is beyond the cut waits once: see Suspects."""
+        """Compare the remaining answers at a pass's end. One beyond the cut waits for one more pass: see Suspects."""
         anomalies: list[HistoryAnomaly] = []
         waited, self._waited = self._waited, []
         for answer in self.answers:
@@ -218,7 +218,7 @@ class PartitionAudit:
         return anomalies
 
     def _compare_answer(self, answer: ServedAnswer, cut: int) -> list[HistoryAnomaly]:
-        """The replay stands at the answer's offset, unless that is outside this pass."""
+        """Compare an answer. The replay is at the answer's offset, unless that offset is outside this pass."""
         moment = TimedAnswer(answer=answer, committed_before=self.cut, committed_after=cut)
         wrong = [anomaly for check_moment in ANSWER_CHECKS for anomaly in check_moment(moment)]
         if wrong:
@@ -238,7 +238,7 @@ class PartitionAudit:
         return self._positions.get(topic, 0)
 
     async def _read(self, topic: str, end: int) -> AsyncGenerator[Sequence[Any], None]:
-        """On from where the topic was read to."""
+        """Yields the records of the topic from the last position to `end`."""
         async with aclosing(self._reader.read(topic, self.partition, self._position(topic), end)) as pieces:
             async for records in pieces:
                 if topic != self._settings.input_topic and isinstance(records[0], UnreadableBatch):

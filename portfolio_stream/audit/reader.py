@@ -1,11 +1,10 @@
-"""Reading whole topics with a consumer of their own, a partition at a time.
+"""Reads whole topics with separate consumers, one partition at a time.
 
-- An end is stable: it is taken as the last stable offset, but not before that has reached the high watermark of the
-  call. So all that was committed before the call lies below it, no transaction lies across it, and reading to it never
-  waits.
+- A stable end is a last stable offset that has reached the high watermark of the call. So all records that were
+  committed before the call are below the end, no transaction crosses the end, and reading to the end never waits.
 - Progress is the consumer's position, not the last record: markers, aborted and compacted records leave gaps, also at
   the end.
-- A batch that nobody can read comes as one record, see `record_batches`: who reads says what becomes of it.
+- A batch that cannot be read comes as one record (see record_batches). The caller decides about it.
 """
 
 import asyncio
@@ -24,37 +23,37 @@ from portfolio_stream.kafka.client import COORDINATOR_MOVES, client_options, con
 from portfolio_stream.kafka.record_batches import UnreadableBatch
 from portfolio_stream.settings import Settings
 
-PATIENCE_SECONDS = 60.0  # without progress; six times what a broker takes to abort a dead worker's transaction
-FETCH_BYTES = 2 << 20  # a partition, all of them are held at once while they wait for their turn
-PIECE_RECORDS = 2_000  # 40 ms of replay, then others have the event loop
-WAIT_MILLISECONDS = 50  # for records; positions also move without any
-AGREEMENT_SECONDS = 15.0  # a commit's last marker is there within milliseconds; a broker that starts may take longer
-ABSENCE_SECONDS = 1.0  # for the offset of a group's first transaction; one that is absent for longer is gone
-POLL_SECONDS = 0.02  # a stable offset tells nobody when it moves
+PATIENCE_SECONDS = 60.0  # without progress; a broker aborts a dead worker's transaction in a sixth of this time
+FETCH_BYTES = 2 << 20  # for each partition; the consumer holds the bytes of all partitions at once
+PIECE_RECORDS = 2_000  # 40 ms of replay; then other tasks get the event loop
+WAIT_MILLISECONDS = 50  # for records; a position may also move without records
+AGREEMENT_SECONDS = 15.0  # the last marker of a commit takes milliseconds; a starting broker may take longer
+ABSENCE_SECONDS = 1.0  # for the offset of a group's first transaction; after that the offset is gone
+POLL_SECONDS = 0.02  # Kafka does not say when a stable offset moves
 
 
 @dataclass(frozen=True, slots=True)
 class TopicReader:
-    """Two consumers outside any group: one sees what is committed, one knows where the log ends."""
+    """Two consumers outside any group: one reads committed records, the other knows where the logs end."""
 
     committed: Any
     uncommitted: Any
 
     async def log_starts(self, topic: str, partitions: int) -> Mapping[int, int]:
-        """The first offset that each partition still has."""
+        """Returns the first offset that each partition still has."""
         all_of_it = [TopicPartition(topic, partition) for partition in range(partitions)]
         starts: Mapping[TopicPartition, int] = await self.uncommitted.beginning_offsets(all_of_it)
         return {partition: starts[TopicPartition(topic, partition)] for partition in range(partitions)}
 
     async def ends(self, topic: str, partitions: int) -> Mapping[int, int]:
-        """The last stable offsets of this moment: whatever was committed before lies below, and reading to them never
-        waits."""
+        """Returns the last stable offsets. All records committed before the call are below, and reading to the
+        offsets never waits."""
         all_of_it = [TopicPartition(topic, partition) for partition in range(partitions)]
         ends: Mapping[TopicPartition, int] = await self.committed.end_offsets(all_of_it)
         return {partition: ends[TopicPartition(topic, partition)] for partition in range(partitions)}
 
     async def stable_end(self, topic: str, partition: int) -> int:
-        """Raises CannotVerifyYet if a transaction stays open."""
+        """Returns the stable end of the partition. Raises CannotVerifyYet if a transaction stays open."""
         at = TopicPartition(topic, partition)
         high_watermark = (await self.uncommitted.end_offsets([at]))[at]
         deadline = time.monotonic() + PATIENCE_SECONDS
@@ -70,13 +69,13 @@ class TopicReader:
             await asyncio.sleep(POLL_SECONDS)
 
     async def read(self, topic: str, partition: int, start: int, end: int) -> AsyncGenerator[Sequence[Any], None]:
-        """The committed records of [start, end), in order, in pieces. `end` must be stable. To be closed.
+        """Yields the committed records of [start, end) in pieces, with UnreadableBatches among them.
 
-        Among them are UnreadableBatches.
+        `end` must be stable. The caller must close the generator.
         """
         at = TopicPartition(topic, partition)
         if await self.committed.position(at) != start:
-            self.committed.seek(at, start)  # throws away what was fetched
+            self.committed.seek(at, start)  # a seek drops the fetched records
         self.committed.resume(at)
         try:
             async for records in self._read_resumed(at, start, end):
@@ -93,7 +92,7 @@ class TopicReader:
                 records = [record for record in records if record.offset < end]
             if records:
                 yield records
-                await asyncio.sleep(0)  # what is fetched already comes without a turn of the loop
+                await asyncio.sleep(0)  # getmany does not yield to other tasks while it has buffered records
             before, position = position, await self.committed.position(at)
             now = time.monotonic()
             if position != before:
@@ -103,7 +102,7 @@ class TopicReader:
 
 
 def cannot_read(record: Any) -> CannotVerifyYet:
-    """For an UnreadableBatch where records are needed, or a record where the workers met no readable one."""
+    """Returns the error for an UnreadableBatch, or for a record that we can read and the workers could not."""
     if isinstance(record, UnreadableBatch):
         reason = str(record)
     else:
@@ -117,7 +116,7 @@ def cannot_read(record: Any) -> CannotVerifyYet:
 
 @asynccontextmanager
 async def open_reader(settings: Settings, topics: Sequence[str], partitions: int) -> AsyncIterator[TopicReader]:
-    """Everything is assigned once, paused: each new assignment would cost the client its metadata, and us 0.1 s."""
+    """Yields a reader. Assigns all partitions once, and pauses them: a new assignment would take 0.1 s."""
     places = [TopicPartition(topic, partition) for topic in topics for partition in range(partitions)]
 
     def consumer(isolation_level: str) -> Any:
@@ -125,7 +124,7 @@ async def open_reader(settings: Settings, topics: Sequence[str], partitions: int
             Reading(PIECE_RECORDS),
             **client_options(settings),
             isolation_level=isolation_level,
-            auto_offset_reset="none",  # a record that is gone is an error, not a place to jump from
+            auto_offset_reset="none",  # a missing offset is an error; the consumer must not skip records
             max_partition_fetch_bytes=FETCH_BYTES,
             fetch_max_wait_ms=WAIT_MILLISECONDS,
         )
@@ -145,7 +144,7 @@ async def open_reader(settings: Settings, topics: Sequence[str], partitions: int
 async def committed_offset(
     admin: AIOKafkaAdminClient, group: str, topic: str, partition: int, reached: int = 0
 ) -> int | None:
-    """The group's next offset, None if it has none. Asks until it has come to `reached`, for a while."""
+    """Returns the group's next offset, or None. Asks until the offset is at `reached`, at most AGREEMENT_SECONDS."""
     at = TopicPartition(topic, partition)
     start = time.monotonic()
     while True:

@@ -1,6 +1,6 @@
-"""How the audit reads records: outputs, dead letters, and the changelog's META and decisions.
+"""Decodes the records that the audit reads: outputs, dead letters, and META and decisions of the changelog.
 
-A record that somebody else wrote is no error here: the functions return None, or an effect of no source record.
+A record of another program is no error here: the functions return None, or an effect of no source record.
 """
 
 from typing import Any, Literal
@@ -35,8 +35,10 @@ _decode_meta = msgspec.msgpack.Decoder(AuditedMeta).decode
 
 
 class Decided(msgspec.Struct, frozen=True):
-    """What an operator decided about a source record; with `last_offset` and `reason`, about a batch that nobody can
-    read, as `record_batches` says it."""
+    """An operator's decision about a source record.
+
+    With `last_offset` and `reason` the decision is about a record batch that cannot be read (see record_batches).
+    """
 
     version: Literal[1]
     code: Literal["operator_dead_letter"]
@@ -48,7 +50,7 @@ _decode_decision = msgspec.msgpack.Decoder(Decided).decode
 
 
 def read_meta(value: bytes) -> AuditedMeta | None:
-    """None if it is not a META."""
+    """Returns the META, or None if the bytes are no META."""
     try:
         return _decode_meta(value)
     except UNDECODABLE:
@@ -56,13 +58,13 @@ def read_meta(value: bytes) -> AuditedMeta | None:
 
 
 def decided_source(key: bytes) -> int | None:
-    """The source offset of a decision's key."""
+    """Returns the source offset in the key of a decision, or None."""
     number = key.removeprefix(DECISION_KEY)
     return int.from_bytes(number, "big") if len(number) == DECISION_OFFSET_BYTES else None
 
 
 def read_decision(value: bytes) -> Decided | None:
-    """None if it is none."""
+    """Returns the decision, or None if the bytes are no decision."""
     try:
         return _decode_decision(value)
     except UNDECODABLE:
@@ -70,7 +72,7 @@ def read_decision(value: bytes) -> Decided | None:
 
 
 def read_output(record: Any) -> Effect:
-    """A record of the output topic (a stock consumer's)."""
+    """Returns the effect that a record of the output topic is."""
     event_id = sequence = None
     offset = partition = -1
     try:
@@ -83,7 +85,7 @@ def read_output(record: Any) -> Effect:
 
 
 def read_dead_letter(record: Any) -> Effect:
-    """A record of the dead-letter topic. The last header of a name counts: an original may have brought the same."""
+    """Returns the effect that a dead letter is. The last header of a name counts: the original may have the same."""
     headers = dict(record.headers)
     offset, partition = _number(headers.get(ERROR_OFFSET)), _number(headers.get(ERROR_PARTITION))
     return _effect(record, offset, partition, None, None)

@@ -1,4 +1,4 @@
-"""What a verification found, as data; and as text and JSON for people and programs."""
+"""The result of a verification as data, as text for people and as JSON for programs."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,30 +9,30 @@ import msgspec
 from portfolio_stream.audit.anomaly import HistoryAnomaly, describe
 
 Coverage = Literal["all", "sample", "none"]
-LISTED = 100  # anomalies named one by one; all are counted
+LISTED = 100  # so many anomalies are listed one by one; all are counted
 FIGURES = ("records", "accepted", "duplicates", "rejected", "outputs", "dead_letters", "keys", "served")
 
 
 class PartitionResult(msgspec.Struct, frozen=True, kw_only=True):
     partition: int
-    #: next source offset of its state: everything below it was compared
+    #: next source offset of the compared state: all records below it were compared
     cut: int
-    #: source offsets from the cut to the end, not yet folded
+    #: how many source offsets are not folded yet: from the cut to the end
     lag: int
-    #: FIGURES, all of the same cut: source records and what they are, effects and table keys that were compared
+    #: the counts in FIGURES, all at the same cut
     figures: Mapping[str, int]
-    #: the group has no offset for a state that exists: META alone says how far it is
+    #: whether the group has no offset for an existing state: then only META says how far the state is
     lacks_group_offset: bool = False
 
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
     partitions: tuple[PartitionResult, ...]
-    #: all anomalies by kind
+    #: the number of all anomalies, by kind
     anomaly_counts: Mapping[str, int]
-    #: the first LISTED of them
+    #: the first LISTED anomalies
     anomalies: tuple[HistoryAnomaly, ...]
     seconds: float
-    #: how much of what workers serve was asked for
+    #: how many of the served values were compared
     coverage: Coverage = "none"
     #: requests to workers that got no answer
     unanswered: int = 0
@@ -59,7 +59,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def notices_of(results: Iterable[PartitionResult]) -> tuple[str, ...]:
-    """What an operator should know, and what is no violation."""
+    """Returns facts that an operator should know and that are no violation."""
     absent = sorted(one.partition for one in results if one.lacks_group_offset)
     if not absent:
         return ()
@@ -71,7 +71,7 @@ def notices_of(results: Iterable[PartitionResult]) -> tuple[str, ...]:
 
 
 class Findings:
-    """Counts every anomaly, keeps the first LISTED."""
+    """Counts all anomalies, and keeps the first LISTED."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()

@@ -1,8 +1,8 @@
-"""Asking workers for what they serve, so that the next pass can compare it.
+"""Asks the workers for values that they serve. The next pass compares the values.
 
-Any worker answers for any key: each request goes to the next of them. An answer is one state's, and names its offset.
-One that is older than what was known to be committed when it was asked for is asked for again, for a while, and kept as
-it is only if that does not help.
+Any worker answers for any key, so each request goes to the next worker. All values of an answer have one offset, which
+the answer names. If that offset is older than the cut before the request, the request is repeated for STALE_SECONDS.
+Then the last answer counts.
 
 The audit sends signed requests (http/peers.py) to the group's members, because their client ids may name anybody's
 address. Only a URL that the operator gave gets the token itself.
@@ -35,21 +35,21 @@ from portfolio_stream.kafka.members import Owner
 from portfolio_stream.settings import Settings
 
 T = TypeVar("T")
-#: the workers of this moment: the group's, or base URLs that the operator gave
+#: finds the current workers: the members of the group, or the base URLs that the operator gave
 Workers = Callable[[], Awaitable[Sequence[Owner | str]]]
 
-SENDER = "verify"  # in the workers' logs
-SAMPLE_KEYS = 16  # a partition and pass
+SENDER = "verify"  # our name in the workers' logs
+SAMPLE_KEYS = 16  # for each partition and pass
 PAGE_ROWS = 1_000
-REQUESTS = 4  # at a time; a worker's own work comes first
-ANSWER_SECONDS = 5.0  # a worker forwards one hop
+REQUESTS = 4  # at the same time; the workers' own work comes first
+ANSWER_SECONDS = 5.0  # includes the time to forward the request once
 STALE_SECONDS, STALE_POLL_SECONDS = 30.0, 0.1  # a store follows its commit within milliseconds
 ANSWERS = frozenset({HTTPStatus.OK, HTTPStatus.NOT_FOUND})
-PAST_ALL = b"\xff"  # behind every key: they are UTF-8
+PAST_ALL = b"\xff"  # greater than every key, because keys are UTF-8
 
 
 class _Origin(msgspec.Struct):
-    """Whose state an answer is."""
+    """The partition, offset and worker of an answer."""
 
     partition: int
     offset: int | None
@@ -61,7 +61,7 @@ class _Origin(msgspec.Struct):
 
 
 class _Value(_Origin):
-    """A worker's 200, or its 404 for a key that is not there, which has no value."""
+    """A worker's answer for a key: 200 with a value, or 404 without one."""
 
     value: dict[str, Any] | None = None
 
@@ -88,7 +88,7 @@ class Asker:
     peers: Peers
     coverage: Coverage
     find_workers: Workers
-    #: requests that got an answer, and that got none
+    #: how many requests got an answer, and how many got none
     answered: int = 0
     unanswered: int = 0
     _workers: Sequence[Owner | str] = ()
@@ -96,7 +96,7 @@ class Asker:
     _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REQUESTS))
 
     async def ask(self, audits: Sequence[PartitionAudit]) -> None:
-        """Give each audit the answers for its partition. Those in the middle of a pass are left alone."""
+        """Give each audit the answers for its partition. Leaves out an audit in the middle of a failed pass."""
         between = [audit for audit in audits if not audit.replay.before]
         if self.coverage == "none" or not between:
             return
@@ -110,7 +110,7 @@ class Asker:
             await self._ask_pages(between)
 
     async def _ask_keys(self, audit: PartitionAudit) -> None:
-        """One by one, up to the first without an answer: a partition that moves must not hold the pass up."""
+        """Ask for keys one by one, until a request gets no answer: a moving partition must not delay the pass."""
         answers: list[ServedAnswer] = []
         for key in _sample(audit.replay.values):
             answer = await self._ask_key(audit, key)
@@ -144,7 +144,7 @@ class Asker:
             audit.take_answers(answers[partition], KeyIndex(audit.replay))
 
     async def _table(self, table: bytes, audits: Mapping[int, PartitionAudit]) -> AsyncIterator[ServedAnswer]:
-        """Page by page, each from the last one's last key on: between two keys, a page has all that there is."""
+        """Yields the answers of a table's pages. Each page begins behind the last key of the page before."""
         lower: bytes | None = table + SEPARATOR
         query: dict[str, str] = {}
         while True:
@@ -163,7 +163,7 @@ class Asker:
                 return
             if rows:
                 lower, query = upper, {"from": "/".join(rows[max(rows)].key)}
-            else:  # nothing but what is out of the table's window: only the cursor leads on, to where is not known
+            else:  # all entries were outside the window: only the cursor goes on, and it hides the key
                 lower, query = None, query | {"cursor": page.cursor}
 
     async def _page(self, table: bytes, query: dict[str, str], audits: Mapping[int, PartitionAudit]) -> _Page | None:
@@ -176,7 +176,7 @@ class Asker:
         )
 
     async def _fresh(self, path: str, decode: Callable[[bytes], T], is_fresh: Callable[[T], bool]) -> T | None:
-        """None: no worker answers, or with an error."""
+        """Returns a fresh answer, or the last one after STALE_SECONDS. Returns None if the worker gives none."""
         deadline = time.monotonic() + STALE_SECONDS
         while True:
             async with self._slots:
@@ -199,7 +199,7 @@ class Asker:
         return decoded(decode, content) if status in ANSWERS else None
 
     async def _fetch(self, worker: Owner | str, path: str) -> tuple[int | None, bytes]:
-        """No status: no worker of the group answers there."""
+        """Returns status and body. The status is None if no worker of the group answers there."""
         if isinstance(worker, Owner):
             answer = await self.peers.ask(worker, path, seconds=ANSWER_SECONDS, is_hop=False)
             return (None, b"") if isinstance(answer, Peer) else (answer.status, answer.body)
@@ -241,6 +241,6 @@ def _answer(origin: _Origin, lower: bytes, upper: bytes, rows: Mapping[bytes, _R
 
 
 def _sample(values: Mapping[bytes, Any]) -> list[bytes]:
-    """Neighbours by when they were first written, from a random place on."""
+    """Returns SAMPLE_KEYS keys from a random place on, in the order in which they were first written."""
     start = random.randrange(max(1, len(values) - SAMPLE_KEYS + 1))
     return list(islice(values, start, start + SAMPLE_KEYS))

@@ -1,4 +1,4 @@
-"""What can be wrong with what a worker serves: one pure function an anomaly."""
+"""Finds anomalies of served values: one pure function for each kind of anomaly."""
 
 from collections.abc import Callable, Iterator
 
@@ -7,19 +7,19 @@ from portfolio_stream.audit.history import ServedAnswer, ServedValue, TimedAnswe
 
 
 def served_uncommitted(m: TimedAnswer) -> Iterator[HistoryAnomaly]:
-    """From the future: no committed state had that offset when the answer was there."""
+    """The answer has an offset that no committed state had when the answer came."""
     if m.answer.offset > m.committed_after:
         yield _of(m.answer, m.answer.lower, "served_uncommitted", f"below {m.committed_after}", _last(m.answer))
 
 
 def served_stale(m: TimedAnswer) -> Iterator[HistoryAnomaly]:
-    """From the past: the partition's owner serves what was overtaken long ago."""
+    """The answer is too old: the partition's owner serves a state from before the last cut."""
     if m.answer.offset < m.committed_before:
         yield _of(m.answer, m.answer.lower, "served_stale", f"at {m.committed_before - 1} or later", _last(m.answer))
 
 
 def served_misplaced(m: TimedAnswer) -> Iterator[HistoryAnomaly]:
-    """The answer names another partition than the key's."""
+    """The answer names another partition than the partition of the key."""
     answer = m.answer
     if answer.partition != answer.found_partition:
         expected, found = f"of partition {answer.partition}", f"of partition {answer.found_partition}"
@@ -37,7 +37,7 @@ def served_unexpected(v: ServedValue) -> Iterator[HistoryAnomaly]:
 
 
 def served_wrong(v: ServedValue) -> Iterator[HistoryAnomaly]:
-    """Another value than the replay's at the same offset. Which fields differ, never what they hold."""
+    """The value differs from the replay at the same offset. Names the fields that differ, without their values."""
     if v.found is not None and v.expected is not None and v.found != v.expected:
         names = [n for n in sorted(v.found.keys() | v.expected.keys()) if v.found.get(n) != v.expected.get(n)]
         yield _of(v.answer, v.key, "served_wrong", "the replay's value", f"other {', '.join(names)}")
@@ -56,7 +56,7 @@ VALUE_CHECKS: tuple[Callable[[ServedValue], Iterator[HistoryAnomaly]], ...] = (
 
 
 def _of(answer: ServedAnswer, key: bytes, kind: str, expected: str, found: str) -> HistoryAnomaly:
-    """Of the answer as a whole, its first key stands for it."""
+    """Returns an anomaly of a key. For an anomaly of the whole answer, `key` is its first key."""
     return HistoryAnomaly(
         kind=kind,
         worker=answer.worker,
@@ -69,5 +69,5 @@ def _of(answer: ServedAnswer, key: bytes, kind: str, expected: str, found: str) 
 
 
 def _last(answer: ServedAnswer) -> str:
-    """The offset that the answer carries."""
+    """Returns the offset in the answer, as text."""
     return str(answer.offset - 1) if answer.offset else "none"

@@ -1,7 +1,7 @@
 """The auditor's own web server: /verdict, /metrics, /health/live.
 
-It shows no amount and no portfolio, and changes nothing. On loopback it asks for no token (the workers' page asks it
-without one), anywhere else for PORTFOLIO_WEB_TOKEN or the signature of a worker that has it.
+The server shows no amount and no portfolio, and changes nothing. On loopback it needs no token, because the workers'
+page asks it without one. On another address it needs PORTFOLIO_WEB_TOKEN, or the signature of a worker with the token.
 """
 
 import logging
@@ -33,7 +33,7 @@ SHUTDOWN_SECONDS = 0.3
 
 @asynccontextmanager
 async def serving(settings: Settings, port: int, board: Board) -> AsyncIterator[str]:
-    """Its address. Raises PortInUse, WebTokenMissing and InvalidSetting."""
+    """Serve, and yield the server's URL. Raises PortInUse, WebTokenMissing and InvalidSetting."""
     with listen(settings.web_host, port, port_remedy="give another --web-port") as sock:
         host = sock.getsockname()[0]
         token = None if ip_address(host).is_loopback else settings.web_token

@@ -1,4 +1,4 @@
-"""What can be wrong with the changelog and the group's offset: one pure function an anomaly."""
+"""Finds anomalies of the changelog and of the group's offset: one pure function for each kind of anomaly."""
 
 from collections.abc import Callable, Iterator
 
@@ -15,7 +15,7 @@ def key_missing(t: TableComparison) -> Iterator[HistoryAnomaly]:
 
 
 def key_unexpected(t: TableComparison) -> Iterator[HistoryAnomaly]:
-    """A key that no event gave a value, or whose deletion was lost."""
+    """The changelog has a value of a key without a value: no event gave one, or its deletion was lost."""
     for key in t.found.keys() - t.expected.keys():
         yield _of_key(t, "changelog_key_unexpected", key, t.found[key][0], "none", "a value")
 
@@ -32,7 +32,7 @@ def key_wrong(t: TableComparison) -> Iterator[HistoryAnomaly]:
 
 
 def meta_wrong(p: PartitionProgress) -> Iterator[HistoryAnomaly]:
-    """META cannot be read, or says what cannot be."""
+    """META cannot be read, or is impossible."""
     if p.meta is None:
         return
     meta = read_meta(p.meta.value)
@@ -63,7 +63,7 @@ def _meta_faults(p: PartitionProgress, meta: AuditedMeta) -> Iterator[tuple[str,
 
 
 def meta_went_back(p: PartitionProgress) -> Iterator[HistoryAnomaly]:
-    """A state that held fewer source records than one before it: two writers, or one that lost what it knew."""
+    """A META has a smaller offset than an earlier META: two writers, or a writer that lost its state."""
     for entry, highest in p.went_back:
         meta = read_meta(entry.value)
         yield HistoryAnomaly(
@@ -77,9 +77,9 @@ def meta_went_back(p: PartitionProgress) -> Iterator[HistoryAnomaly]:
 
 
 def group_offset_differs(p: PartitionProgress) -> Iterator[HistoryAnomaly]:
-    """The group says another next offset than META: they are committed in one transaction.
+    """The group's offset differs from META's, although one transaction commits both.
 
-    On a live system both move between the readings: META must then lie between the group's two.
+    On a live system both move while we read. Then META's offset must be between the group's offsets before and after.
     """
     if p.lacks_group_offset:
         return
@@ -102,7 +102,7 @@ def group_offset_differs(p: PartitionProgress) -> Iterator[HistoryAnomaly]:
 
 
 def decision_wrong(d: Decision) -> Iterator[HistoryAnomaly]:
-    """It cannot be read, or no source record was waiting for it. That its dead letter is lost, `missing` says."""
+    """A decision cannot be read, or no source record waited for it. A lost dead letter is an anomaly of `missing`."""
     if read_decision(d.entry.value) is None or d.source is None:
         fault = ("key and value of a decision", "something else")
     elif d.source >= d.cut:

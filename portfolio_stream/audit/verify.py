@@ -1,9 +1,10 @@
-"""Does exactly-once hold? Replay the source and compare outputs, dead letters and changelog. Also on a live system.
+"""Checks whether exactly-once holds, also on a live system: replays the source, and compares outputs, dead letters and
+changelog.
 
-Each partition is audited in one pass, and in a second one if the first left something open: what was committed while it
-ran, or a suspicion (docs/verify.md). So everything that stood in Kafka when verify began is judged.
+Each partition gets one pass. It gets a second pass if the first left records unjudged or a suspicion (docs/verify.md).
+So all records that were in Kafka when verify began are judged.
 
-Where a log no longer begins at offset 0 the history is trimmed and nothing can be said: CannotVerify, exit code 2.
+If a log does not begin at offset 0, its history was trimmed and cannot be judged: CannotVerify, exit code 2.
 """
 
 import time
@@ -30,7 +31,7 @@ async def verify(
     coverage: Coverage = "none",
     find_workers: Workers = no_workers,
 ) -> Verification:
-    """Every partition, one after the other. Raises CannotVerify, TopicMissing, or what `connected` raises."""
+    """Audit every partition, one after the other. Raises CannotVerify, TopicMissing, and the errors of `connected`."""
     start = time.monotonic()
     findings = Findings()
     results: list[PartitionResult] = []
@@ -51,7 +52,7 @@ async def verify(
 
 
 async def _settle(audit: PartitionAudit, topic_id: str | None, findings: Findings) -> None:
-    """Judge what the first pass left open, and what was served since."""
+    """Judge the records that the first pass left open, and the answers of workers since then."""
     if audit.is_undecided:
         findings.add(await audit.run(topic_id))
     if audit.is_suspicious:
@@ -60,7 +61,7 @@ async def _settle(audit: PartitionAudit, topic_id: str | None, findings: Finding
 
 @asynccontextmanager
 async def open_audits(settings: Settings) -> AsyncIterator[list[PartitionAudit]]:
-    """One for each partition, nothing read yet."""
+    """Yields an audit for each partition. None of them has read a record yet."""
     topics = (settings.input_topic, settings.output_topic, settings.dlq_topic, settings.changelog_topic)
     async with admin_client(settings) as admin:
         partitions = await _check_partitions(admin, topics)
@@ -70,7 +71,7 @@ async def open_audits(settings: Settings) -> AsyncIterator[list[PartitionAudit]]
 
 
 async def _check_partitions(admin: Any, topics: Sequence[str]) -> int:
-    """The input's partition count. Raises CannotVerify if another topic has another."""
+    """Returns the input's partition count. Raises CannotVerify if another topic has another count."""
     partitions = await partition_count(admin, topics[0])
     for topic in topics:
         if await partition_count(admin, topic) != partitions:

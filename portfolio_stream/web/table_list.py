@@ -1,7 +1,7 @@
 """GET /tables: every table of the group with its partitions: owner, offset, keys and bytes.
 
-`keys` and `bytes` are counts: `counted_offset` and `counted_seconds_ago` say of which moment (see census). A partition
-without an answer is listed too, with nulls, and `missing` says why.
+`keys` and `bytes` are counts: `counted_offset` and `counted_seconds_ago` say of which moment (see table_sizes). A
+partition without an answer is listed too, with nulls, and `missing` says why.
 """
 
 import time
