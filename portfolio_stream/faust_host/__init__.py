@@ -1,1 +1,1 @@
-"""The only code that knows both Faust and the engine: Faust's own seams, each overridden once."""
+"""The only code that knows both Faust and the engine. It overrides each part of Faust that the engine replaces once."""

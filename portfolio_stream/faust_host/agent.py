@@ -1,8 +1,8 @@
 """An agent folds slices: `async def agent(slices): async for slice in slices: ...`.
 
-A fold that raises, or returns, never acknowledges: the engine is told which slice failed, drops its partition's share,
-and hands the records out again in smaller slices. The agent goes on at once; mode's supervisor would lose up to five
-seconds.
+An agent that raises or returns never acknowledges its slice. The engine learns which slice failed, drops the
+partition's share, and hands the records out again in smaller slices. The agent goes on at once: mode's supervisor would
+start the agent again up to five seconds later.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ class SliceAgent(Agent):
             await coro
         except (KeyboardInterrupt, GeneratorExit):
             raise
-        except BaseException as error:  # whatever a user's fold raises, a sys.exit() too
+        except BaseException as error:  # a user's fold may raise anything, also by sys.exit()
             if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                 raise
             await self._fail(stream, error)
@@ -53,10 +53,10 @@ class SliceAgent(Agent):
 
 
 def _is_cancelled() -> bool:
-    """The agent's own task is: not one that its fold waited for."""
+    """Whether the agent's own task is cancelled. A task that the fold waited for may be cancelled alone."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 class _FoldFailed(BaseException):
-    """Passes Faust's own handling of an agent's Exception, which would wait for its supervisor."""
+    """A fold failed. It is no Exception, because Faust would hand an agent's Exception to the slow supervisor."""

@@ -1,6 +1,6 @@
 """A Faust app on the engine: Faust keeps its CLI, worker, agents, timers, web server and life cycle.
 
-What is not transactional is refused: nothing may silently escape the transaction.
+The app refuses each feature of Faust that is not transactional: no write may escape the transaction in silence.
 """
 
 import gc
@@ -42,28 +42,30 @@ from portfolio_stream.standard_streams import install
 
 log = logging.getLogger(__name__)
 
-#: values and batches hold no cycles: Python's default pace scans the views for nothing, 12 % of the throughput
+#: Values and batches hold no reference cycles. At Python's default thresholds the garbage collector would scan the
+#: views again and again for nothing, which costs 12 % of the throughput
 GC_THRESHOLDS = (100_000, 50, 1_000)
 
 SCHEME = "exactly-once"
 TRANSPORTS.aliases[SCHEME] = "portfolio_stream.faust_host.transport:Transport"
 
-#: claims the identity, opens the store: before any broker is called
+#: makes the engine from the tables' definitions; it claims the identity and opens the store before it calls a broker
 MakeEngine = Callable[[list[TableDefinition[Any]]], Awaitable[Engine]]
 
 
 class _Boot(BootStrategy):
-    """No producer of Faust's own: everything that is written goes through the engine's transactions."""
+    """A start without Faust's own producer: all writes go through the engine's transactions."""
 
     enable_kafka_producer = False
 
     def web_server(self) -> tuple[()]:
-        """Not Faust's own, which listens on every address and lets everyone in; what the app brings starts later."""
+        """Start no web server of Faust's, because that server listens on every address and lets everyone in. A web
+        server that the app brings starts later."""
         return ()
 
 
 class _Topic(faust.Topic):
-    """A topic to read, or a name to append to."""
+    """A topic that agents read. Sending to a topic is refused: an agent appends by its slice."""
 
     async def send(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise NotTransactional("topic.send()", "slice.appender(topic)(timestamp, key, value, headers)")
@@ -73,54 +75,55 @@ class _Topic(faust.Topic):
 
 
 class _EngineWorker(faust.Worker):
-    """Ends with the code of what made the app stop: 0 only if nothing is in doubt. Without mode's debugger."""
+    """Faust's worker, with the app's exit code: 0 only if no transaction is in doubt. It has no debugger of mode's."""
 
     def __init__(self, app: Any, *services: Any, **options: Any) -> None:
         if app._web_server_service is None:
-            app.conf.web_enabled = False  # or the banner names an address where nobody listens
+            app.conf.web_enabled = False  # otherwise the banner would name an address where nobody listens
         if "datadir" in app.given:
             app.conf.datadir = literal(app.given["datadir"])
         super().__init__(app, *services, **options)
 
     def execute_from_commandline(self) -> NoReturn:
-        """End when every service has stopped: what Python would take apart piece by piece, the system frees at once.
+        """Run the worker, and end the process as soon as every service has stopped.
 
-        (0.2 s of CPU with empty caches; with full ones a stop took 5 s on a busy machine, nearly all of it this.)
+        The process ends without Python's own clean-up, because the system frees memory at once. Python's clean-up took
+        0.2 s of CPU with empty caches, and nearly 5 s with full caches on a busy machine.
         """
-        logging.raiseExceptions = False  # a log line that no disk takes is dropped; a traceback of each helps nobody
+        logging.raiseExceptions = False  # if the disk takes no log line, a traceback for each line helps nobody
         try:
             super().execute_from_commandline()
         except SystemExit as ended:
             code = int(ended.code or self.app.exit_code)
-        for stream in filter(None, (sys.stdout, sys.stderr)):  # mode puts back what Python began with: None for `>&-`
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # mode restores Python's own streams: None after `>&-`
             stream.flush()
         logging.shutdown()
         os._exit(code)
 
     def install_signal_handlers(self) -> None:
-        """A closed terminal ends it as SIGTERM does, in order; under nohup it goes on."""
+        """A closed terminal (SIGHUP) stops the worker in order, as SIGTERM does. Under nohup the worker goes on."""
         super().install_signal_handlers()
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             self.loop.add_signal_handler(signal.SIGHUP, self._on_sigterm)
 
     def _enter_debugger(self) -> None:
-        """What mode does at SIGUSR2: the process would stand still, and be expelled from the group."""
+        """Ignore SIGUSR2. With mode's debugger the process would stand still, and the group would expel the worker."""
         log.info("ignored signal=SIGUSR2")
 
     async def maybe_start_blockdetection(self) -> None:
-        """Its alarm raises an error wherever the process is."""
+        """Start no detection of a blocked loop: its alarm raises an error in whatever code runs."""
 
     async def _add_monitor(self) -> None:
-        """A console that runs any code for whoever reaches its port."""
+        """Serve no console: it would run any code for whoever reaches its port."""
 
     async def _sentinel_task(self) -> None:
-        """mode's last task sleeps for a second; by then every service has stopped."""
+        """Skip mode's last task, which sleeps for a second after every service has stopped."""
 
 
 class ExactlyOnceApp(faust.App):
-    """`make_engine` is called once, when the worker starts.
+    """A Faust app whose consumer is the engine. The worker calls `make_engine` once, when it starts.
 
-    `refused_options` are options of Faust's, by click's names, that this app has nothing for, and what to do instead.
+    `refused_options` maps options of Faust that this app does not have (by click's names) to what to do instead.
     """
 
     BootStrategy = _Boot
@@ -136,14 +139,14 @@ class ExactlyOnceApp(faust.App):
     ) -> None:
         refuse_strict(os.environ)
         gc.set_threshold(*GC_THRESHOLDS)
-        install(drops_output=True)  # a worker outlives its terminal and a full disk; Faust takes the streams after this
+        install(drops_output=True)  # a worker outlives its terminal and a full disk
         self._make_engine = make_engine
         self.engine: Engine | None = None
         self.failure: PortfolioStreamError | None = None
         self.exit_code = 0
         self.bootstrap_servers = bootstrap_servers
         self._refused_options = refused_options
-        #: what stands on the command line, by click's names
+        #: the options of the command line, by click's names
         self.given: Mapping[str, Any] = {}
         super().__init__(
             id,
@@ -154,31 +157,31 @@ class ExactlyOnceApp(faust.App):
             TableManager=ExactlyOnceTableManager,
             Topic=_Topic,
             Worker=_EngineWorker,
-            # Faust's own transaction code must sleep; the engine's guarantee is `processing_guarantee` below
+            # Faust's own transaction code must not run: the engine has the transactions
             processing_guarantee="at_least_once",
             topic_allow_declare=False,
             topic_disable_leader=True,
             stream_wait_empty=False,
-            env={},  # no variable of Faust's settings counts: see command_line
+            env={},  # no environment variable of Faust's settings counts: see command_line
             **options,
         )
 
     @property
     def guarantee(self) -> str:
-        """What the engine gives, whatever Faust's own setting says."""
+        """The guarantee that the engine gives, whatever Faust's own setting says."""
         return "exactly_once"
 
     def topic(self, *names: str, **options: Any) -> Any:
-        """What is read of it are slices: decoding belongs to the fold."""
+        """Return a topic whose stream has slices: the fold decodes the records."""
         return super().topic(*names, **{"schema": SliceSchema()} | options)
 
     def worker_init(self) -> None:
-        """Called by each command of Faust's that has found the app, before it does anything."""
+        """Judge the command line. Each command of Faust calls this method first, once it has found the app."""
         self.given = judge(self._refused_options)
         super().worker_init()
 
     def _init_fixups(self) -> list[Any]:
-        """None of Faust's, whatever the environment says."""
+        """Use no fixup of Faust, whatever the environment says."""
         return []
 
     async def make_engine(self) -> Engine:
@@ -189,21 +192,21 @@ class ExactlyOnceApp(faust.App):
         return self.engine
 
     def fail(self, error: PortfolioStreamError) -> None:
-        """Stop the worker because of `error`: its two sentences reach the log, no traceback does."""
+        """Note why the worker stops. The log gets the error's cause and its operator action, but no traceback."""
         self.failure = error
         self.exit_code = error.exit_code
         log.critical("%s Operator action: %s", error.cause, error.action)
 
     def _create_directories(self) -> None:
-        """Faust keeps nothing on disk: the store is the engine's."""
+        """Make no folder: Faust keeps nothing on disk, and the store is the engine's."""
 
     async def on_stop(self) -> None:
-        """The engine first: Faust would clear the queues of slices that are still to be settled."""
+        """Stop the engine first: Faust would clear the queues of slices that are not settled yet."""
         await self.consumer.stop_engine()
         await super().on_stop()
 
     async def _producer_flush(self, logger: Any) -> None:
-        """There is none."""
+        """Flush nothing: the app has no producer of Faust's."""
 
 
 def exactly_once_app(
@@ -217,11 +220,12 @@ def exactly_once_app(
     client_options: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> ExactlyOnceApp:
-    """An app with nothing but a fold to write: one source topic, outputs, and tables in the changelog GROUP-changelog.
+    """Make an app whose author writes only a fold. It has one source topic, outputs, and the changelog GROUP-changelog.
 
-    `fold` names what the state depends on besides the records: a state of another fold is refused. A worker keeps its
-    identity and its store in Faust's `datadir`. It makes the topics that are missing, as many partitions as the source
-    has, or Faust's `topic_partitions`. `client_options` are aiokafka's of every client (security), `options` Faust's.
+    `fold` names what the state depends on besides the records: a worker refuses a state of another fold. A worker keeps
+    its identity and its store in Faust's `datadir`. It makes missing topics with as many partitions as the source has;
+    if the source is missing too, with Faust's `topic_partitions`. `client_options` are options of aiokafka for every
+    client, such as security. `options` are Faust's.
     """
     client = {"bootstrap_servers": bootstrap_servers, **(client_options or {})}
     changelog = f"{group}-changelog"
@@ -265,7 +269,7 @@ async def _admin(client: Mapping[str, Any]) -> AsyncIterator[Any]:
 async def _make_topics(
     client: Mapping[str, Any], conf: Any, source: str, outputs: Sequence[str], changelog: str
 ) -> TopicCheck:
-    """Make what is missing; raises TopicMisconfigured for what is there and would scatter or lose records."""
+    """Make the missing topics. Raises TopicMisconfigured for a topic whose settings would scatter or lose records."""
     servers = client["bootstrap_servers"]
     async with _admin(client) as admin:
         described = await describe_topics(admin, [source])

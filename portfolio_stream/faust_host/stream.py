@@ -1,7 +1,7 @@
-"""A stream of slices: one is acknowledged only when the agent asks for the next.
+"""A stream of slices. A slice is acknowledged only when the agent asks for the next slice.
 
-Faust's own iterator (compiled) acknowledges events whose agent raised, and inlines the acknowledgement, so iteration
-itself is overridden.
+Faust's own iterator also acknowledges events whose agent raised. The iterator is compiled, with the acknowledgement in
+its midst, so this module overrides iteration as a whole.
 """
 
 from collections.abc import AsyncIterator
@@ -15,7 +15,7 @@ from portfolio_stream.exactly_once.slices import Slice
 
 
 class SliceSchema(faust.Schema):
-    """Passes slices through: decoding belongs to the fold."""
+    """Pass slices through: the fold decodes the records."""
 
     def compile(self, app: Any, **options: Any) -> Any:
         async def decode(message: Any, *, propagate: bool = False) -> Event:
@@ -26,7 +26,7 @@ class SliceSchema(faust.Schema):
 
 class SliceStream(faust.Stream):
     current_slice: Slice | None = None
-    #: Faust stops it
+    #: Faust has stopped the stream
     has_ended = False
 
     def __aiter__(self) -> AsyncIterator[Slice]:
@@ -45,7 +45,7 @@ class SliceStream(faust.Stream):
                 break
             piece: Slice = event.value
             engine = self.app.engine
-            if not piece.is_current:  # fetched before a drop: it is read again
+            if not piece.is_current:  # fetched before a drop: the engine reads its records again
                 engine.discarded(piece)
                 continue
             self.current_event, self.current_slice = event, piece
@@ -55,7 +55,10 @@ class SliceStream(faust.Stream):
         self.has_ended = True
 
     async def take_failed(self) -> Slice | None:
-        """The slice whose fold raised, once. An agent that raised without one fails the next; None: there is none."""
+        """Return the slice whose fold raised, once. If the agent raised without a slice, return the next slice.
+
+        None: the stream has ended.
+        """
         if self.current_slice is None:
             await anext(aiter(self), None)
         piece, self.current_slice = self.current_slice, None

@@ -1,4 +1,4 @@
-"""Faust's tables as the engine has them: defined in Faust, written through slices, recovered by the engine."""
+"""Faust's tables on the engine: the app defines them in Faust, folds write them by slices, the engine recovers them."""
 
 import asyncio
 from typing import Any, NoReturn
@@ -19,7 +19,7 @@ class ExactlyOnceTable(faust.Table):
         return definition
 
     async def on_start(self) -> None:
-        """No store of Faust's own."""
+        """Open no store of Faust's."""
 
     def _refuse(self, what: str) -> NoReturn:
         raise NotTransactional(what, f"slice.view({self.name})")
@@ -41,7 +41,7 @@ class ExactlyOnceTable(faust.Table):
 
 
 class ExactlyOnceTableManager(TableManager):
-    """Recovery is the engine's; Faust is only told that it may go on."""
+    """The engine recovers tables. This class only tells Faust that it may go on."""
 
     async def on_start(self) -> None:
         self._tables_finalized.set()
@@ -53,10 +53,10 @@ class ExactlyOnceTableManager(TableManager):
         await self.app._fetcher.stop()
 
     def on_partitions_revoked(self, revoked: Any) -> None:
-        """Faust's ownership never changes."""
+        """Do nothing: for Faust, ownership never changes."""
 
     async def on_rebalance(self, assigned: Any, revoked: Any, newly_assigned: Any, generation_id: int = 0) -> None:
-        self._opening = asyncio.create_task(self._open())  # outside the callback, as Faust does it
+        self._opening = asyncio.create_task(self._open())  # as a task of its own, as Faust does
 
     async def _open(self) -> None:
         app = self.app

@@ -1,7 +1,7 @@
-"""Faust's transport: the consumer is the engine.
+"""Faust's transport. Its consumer is the engine.
 
-Faust is told once that it owns every partition; ownership is the engine's alone. Its offset, commit, acknowledgement
-and rebalance bookkeeping has nothing to do here and stays idle.
+The transport tells Faust once that the worker owns every partition. Only the engine knows the real ownership. Faust's
+own bookkeeping of offsets, commits, acknowledgements and rebalances has nothing to do and stays idle.
 """
 
 import asyncio
@@ -26,14 +26,14 @@ log = logging.getLogger(__name__)
 
 
 class EngineConsumer(Consumer):
-    """Runs the engine's loop where Faust would fetch messages."""
+    """Run the engine's loop where Faust would fetch messages."""
 
     logger = log
     _running: asyncio.Task[None] | None = None
     _stopped_engine = False
 
     async def subscribe(self, topics: Iterable[str]) -> None:
-        """Start the engine; an error of the operator's ends the worker, with its two sentences."""
+        """Make and start the engine. If that fails, end the worker, and log the error's cause and operator action."""
         try:
             self.engine = await self.app.make_engine()
             self._refuse_other_topics(set(topics) - self.app.tables.changelog_topics)
@@ -61,7 +61,7 @@ class EngineConsumer(Consumer):
         await self.on_partitions_assigned({TP(source, p) for p in range(self.engine.partition_count)}, 1)
 
     async def _drain_messages(self, fetcher: Any) -> None:
-        """Called by Faust's fetcher service when tables and streams are ready."""
+        """Run the engine. Faust's fetcher service calls this method when tables and streams are ready."""
         self._running = asyncio.create_task(self._run(), name="engine")
         await asyncio.wait((self._running,))
 
@@ -76,7 +76,7 @@ class EngineConsumer(Consumer):
 
     def _end_worker(self, error: PortfolioStreamError) -> None:
         self.app.fail(error)
-        os.kill(os.getpid(), signal.SIGTERM)  # the worker's own way to stop
+        os.kill(os.getpid(), signal.SIGTERM)  # a worker stops in order at SIGTERM
 
     async def _deliver(self, piece: Slice) -> None:
         source, last = self.engine.configuration.source_topic, piece.records[-1]
@@ -99,7 +99,7 @@ class EngineConsumer(Consumer):
         )
 
     async def stop_engine(self) -> None:
-        """Commit what is folded, leave the group; anything left in doubt makes the exit code 1."""
+        """Commit what was folded and leave the group. If a transaction stays in doubt, the exit code is 1."""
         engine = self.app.engine
         if self._stopped_engine or engine is None:
             return
@@ -110,7 +110,7 @@ class EngineConsumer(Consumer):
         elif self.app.exit_code == 0:
             self.app.exit_code = 1
 
-    # -- what Faust asks its consumer, none of it decides anything here
+    # -- methods that Faust calls; their answers decide nothing
 
     def assignment(self) -> set[TP]:
         if self.app.engine is None or self._stopped_engine:
@@ -183,7 +183,7 @@ class EngineConsumer(Consumer):
 
 
 class Transport(base.Transport):
-    """`broker="exactly-once://"`: where Kafka is, the engine's configuration says."""
+    """The transport of `broker="exactly-once://"`. The engine's configuration says where Kafka is."""
 
     Consumer: ClassVar[type] = EngineConsumer
     default_port = 9092
