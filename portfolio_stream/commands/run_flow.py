@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from portfolio_stream.broker.processes import ending_signals
 from portfolio_stream.commands.run_measure import RunMeter, RunSample, parse
-from portfolio_stream.commands.run_offsets import Ruler, RunOffsets, open_ruler
+from portfolio_stream.commands.run_offsets import OffsetReader, RunOffsets, open_offset_reader
 from portfolio_stream.commands.run_processes import Child, Ending, Fleet, WorkerProcess, name_of_end
 from portfolio_stream.commands.run_status import Display, RunStatus, ShownWorker, milliseconds
 from portfolio_stream.errors import ProducerFailed, RunStalled
@@ -81,22 +81,22 @@ class RunFlow:
         for number in ending_signals():
             loop.add_signal_handler(number, self._interrupted.set)
         async with AsyncExitStack() as stack:
-            ruler = await stack.enter_async_context(open_ruler(self._settings))
-            self._first = self._last = await ruler.read()
+            reader = await stack.enter_async_context(open_offset_reader(self._settings))
+            self._first = self._last = await reader.read()
             with self._display.open():
                 try:
-                    is_finished = await self._until_interrupted(self._work(ruler, announce))
+                    is_finished = await self._until_interrupted(self._work(reader, announce))
                 finally:
                     self._phase = "stopping"
                     endings = await self._stop()
-            await self._measure(ruler)
+            await self._read_offsets(reader)
         self._display.say(self._summary())
         verification = await self._verify()
         return RunOutcome(is_finished=is_finished, verification=verification, failures=self._failures(endings))
 
     # --- 1 and 2 ---
 
-    async def _work(self, ruler: Ruler, announce: Callable[[], None]) -> None:
+    async def _work(self, reader: OffsetReader, announce: Callable[[], None]) -> None:
         import aiohttp
 
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=SCRAPE_SECONDS)) as http:
@@ -104,12 +104,12 @@ class RunFlow:
             await self._prices.start()
             announce()
             tasks = [self.watch(self._fleet.keep(worker)) for worker in self._fleet.workers]
-            tasks.append(self.watch(self._show(ruler, http)))
+            tasks.append(self.watch(self._show(reader, http)))
             tasks.append(self.watch(self._keep_prices()))
             try:
-                await self._be_ready(ruler, http)
-                await self._produce(ruler)
-                await self._look(ruler, http)  # the last figures, for the summary
+                await self._wait_until_ready(reader, http)
+                await self._produce(reader)
+                await self._look(reader, http)  # the last figures, for the summary
             finally:
                 await _cancel(tasks)
 
@@ -117,19 +117,19 @@ class RunFlow:
         code = await self._prices.wait()
         raise ProducerFailed(f"of prices {name_of_end(code)}", *self._prices.why())
 
-    async def _be_ready(self, ruler: Ruler, http: "aiohttp.ClientSession") -> None:
-        wanted = frozenset(range(ruler.partitions))
+    async def _wait_until_ready(self, reader: OffsetReader, http: "aiohttp.ClientSession") -> None:
+        wanted = frozenset(range(reader.partitions))
 
         async def look() -> tuple[bool, object]:
             samples = (await self._scrape(http)).values()
             busy = sum(1 for sample in samples if sample.running)
             running = frozenset[int]().union(*(sample.running for sample in samples))
-            is_ready = running == wanted and busy >= min(len(self._fleet.workers), ruler.partitions)
+            is_ready = running == wanted and busy >= min(len(self._fleet.workers), reader.partitions)
             return is_ready, [(sample.running, sample.replayed) for sample in samples]
 
         await self._await(look, lambda: "The workers do not process every partition")
 
-    async def _produce(self, ruler: Ruler) -> None:
+    async def _produce(self, reader: OffsetReader) -> None:
         begin = time.monotonic()
         await self._producer.start()
         self._phase = "running"
@@ -139,7 +139,7 @@ class RunFlow:
         self._phase = "working off the lag"
 
         async def look() -> tuple[bool, object]:
-            offsets = await self._measure(ruler)
+            offsets = await self._read_offsets(reader)
             return not offsets.behind, offsets
 
         await self._await(look, lambda: f"The group does not commit: lag by partition {self._behind()}")
@@ -192,25 +192,25 @@ class RunFlow:
 
     # --- live status ---
 
-    async def _show(self, ruler: Ruler, http: "aiohttp.ClientSession") -> None:
+    async def _show(self, reader: OffsetReader, http: "aiohttp.ClientSession") -> None:
         while True:
-            await self._look(ruler, http)
+            await self._look(reader, http)
             self._display.show(self._status())
             await asyncio.sleep(self._display.interval)
 
-    async def _look(self, ruler: Ruler, http: "aiohttp.ClientSession") -> None:
+    async def _look(self, reader: OffsetReader, http: "aiohttp.ClientSession") -> None:
         self._samples = await self._scrape(http)
-        offsets = await self._measure(ruler)
+        offsets = await self._read_offsets(reader)
         pids = {worker.name: worker.pid for worker in self._fleet.workers}
         samples = {pids[name]: sample for name, sample in self._samples.items()}
         self._meter.feed(time.monotonic(), offsets.processed, samples)
 
-    async def _measure(self, ruler: Ruler) -> RunOffsets:
+    async def _read_offsets(self, reader: OffsetReader) -> RunOffsets:
         """Returns the offsets, or the last known ones while Kafka does not answer: the broker may come back."""
         from aiokafka.errors import KafkaError
 
         try:
-            self._last = await ruler.read()
+            self._last = await reader.read()
         except (KafkaError, OSError):
             if self._last is None:
                 raise

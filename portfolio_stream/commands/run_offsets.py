@@ -35,7 +35,7 @@ class RunOffsets(NamedTuple):
         }
 
 
-class Ruler:
+class OffsetReader:
     """Reads offsets. It raises aiokafka's errors; `connected`, in `open_group`, turns them into ours."""
 
     def __init__(self, group: "GroupClient", partitions: int) -> None:
@@ -57,7 +57,7 @@ class Ruler:
 
 
 @asynccontextmanager
-async def open_ruler(settings: Settings) -> AsyncIterator[Ruler]:
+async def open_offset_reader(settings: Settings) -> AsyncIterator[OffsetReader]:
     """Create the contract's missing topics, then open the group."""
     from portfolio_stream.kafka.admin import admin_client, create_all
     from portfolio_stream.kafka.group import open_group
@@ -65,4 +65,4 @@ async def open_ruler(settings: Settings) -> AsyncIterator[Ruler]:
     async with admin_client(settings) as admin:
         await create_all(admin, settings)
     async with open_group(settings) as (group, partitions):
-        yield Ruler(group, partitions)
+        yield OffsetReader(group, partitions)
