@@ -1,13 +1,13 @@
-"""Workers on a simulated Kafka, in virtual time, while everything fails.
+"""Runs workers on a simulated Kafka, in virtual time, while everything fails.
 
     python -m tests.simulation [--profile storm|steps|days] [--seeds N] [--first SEED] [--minutes M] [--jobs J]
     python -m tests.simulation --replay SEED [--profile P]      what happened, line by line; shrunk if it failed
     python -m tests.simulation --every-step [--first SEED]      a worker killed before each step of a short life
     python -m tests.simulation --mutations [--seeds MOST]       each bug of `mutations` put in, until a seed catches it
 
-Each seed is a run of its own, the same whenever it is run. Exit code 1 if exactly-once is violated anywhere: the seed
-is named, its plan is cut down to what it takes to fail, and its timeline is printed. With --mutations, 1 if a bug is
-not caught.
+Each seed is a run of its own, and a seed is always the same run. Exit code 1 if a run violates exactly-once: the output
+names the seed, cuts its plan down to the faults that are needed, and prints its timeline. With --mutations, exit code 1
+if a bug is not caught.
 """
 
 import argparse
@@ -61,7 +61,9 @@ def all_caught(mutations: Sequence[Mutation], most: int, jobs: int) -> int:
 
 
 if __name__ == "__main__":
-    if os.environ.get("PYTHONHASHSEED") != "0":  # sets of names must have one order, or no seed would be the same twice
+    if (
+        os.environ.get("PYTHONHASHSEED") != "0"
+    ):  # sets of names must have one order, or a seed would not be the same run again
         command = [sys.executable, "-m", "tests.simulation", *sys.argv[1:]]
         os.execve(sys.executable, command, os.environ | {"PYTHONHASHSEED": "0"})
     sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Many seeds, side by side, and what they add up to; a failure is explained."""
+"""Runs many seeds side by side, adds their figures up, and explains a failure."""
 
 import logging
 import time
@@ -18,7 +18,7 @@ NEVER = 1 << 60
 
 
 class Tally(NamedTuple):
-    """What one run adds up to."""
+    """The figures of one run."""
 
     plan: Plan
     anomaly: str | None
@@ -39,7 +39,7 @@ def tally_of(plan: Plan) -> Tally:
 
 
 def run_all(plans: Iterator[Plan], jobs: int) -> Iterator[Tally]:
-    """As they end."""
+    """Yield the figures of each run when the run ends."""
     pending: set[Future[Tally]] = set()
     with ProcessPoolExecutor(jobs, get_context("fork")) as pool:  # a fork has the seeded bug of its parent
         try:
@@ -63,7 +63,7 @@ def seeds_from(first: int, count: int, minutes: float | None) -> Iterator[int]:
 
 
 def explain(plan: Plan) -> None:
-    """Cut a failing plan down and say what happens in it."""
+    """Cut a failing plan down, and print the timeline of the smaller plan."""
     logging.disable(logging.CRITICAL)
     small = shrink(plan, lambda smaller: run(smaller).anomaly is not None)
     outcome = run(small, with_logs=True)
@@ -77,7 +77,7 @@ def explain(plan: Plan) -> None:
 
 
 def first_caught(profile: str, most: int, jobs: int) -> tuple[int, str] | None:
-    """How many seeds it took until one failed, and the anomaly."""
+    """Returns the number of runs until the first failure, and its anomaly. None if no run failed."""
     logging.disable(logging.CRITICAL)
     plans = (make(seed, PROFILES[profile]) for seed in range(most))
     for runs, one in enumerate(run_all(plans, jobs), 1):
@@ -87,7 +87,7 @@ def first_caught(profile: str, most: int, jobs: int) -> tuple[int, str] | None:
 
 
 def replayed(profile: str, seed: int) -> int:
-    """One run, line by line; what failed is explained."""
+    """Print a run line by line, and explain a failure."""
     logging.disable(logging.CRITICAL)
     plan = make(seed, PROFILES[profile])
     outcome = run(plan, with_logs=True)
@@ -106,7 +106,7 @@ def seeded(profile: str, first: int | None, count: int, minutes: float | None, j
 
 
 def every_step(seed: int, stride: int, jobs: int) -> int:
-    """A crash at every await: one run for each step, or each `stride`th, that a worker takes in a short life."""
+    """Crash a worker at every await of a short life: one run for each step, or for each `stride`-th step."""
     logging.disable(logging.CRITICAL)
     steps = run(at_step(seed, NEVER)).first_steps
     struck = range(1, steps + 1, stride)

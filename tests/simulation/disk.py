@@ -1,7 +1,7 @@
-"""A worker's disk: the store's database in memory, what a kill and a crash of the machine leave of it, and its faults.
+"""A worker's disk: the store's database in memory, with the effects of kills, crashes and faults of the disk.
 
-A write that was answered survives the process, as RocksDB's log does in the operating system's cache. A crash of the
-machine may lose the newest writes, but never one without all that came after it: the log is read up to its torn end.
+An answered write survives the process, as RocksDB's log does in the operating system's cache. A crash of the machine
+may lose the newest writes. A lost write takes all later writes with it: RocksDB reads its log up to the torn end.
 """
 
 from bisect import bisect_left, insort
@@ -11,27 +11,27 @@ from pathlib import Path
 from portfolio_stream.exactly_once.database import Cursor, Item
 from tests.simulation.loop import PROCESS, Process
 
-#: told what was written, as it is written; None: a wipe
+#: hears of each write when it happens; None stands for a wipe
 Witness = Callable[[list[Item] | None], None]
 
 HISTORY = 50  # writes that a crash of the machine may take back
 
 
 class DiskFull(Exception):
-    """As rocksdict raises it, bare."""
+    """The error of a full disk; rocksdict raises a bare Exception."""
 
 
 class Disk:
-    """Of one worker: it outlives its processes."""
+    """The disk of one worker. The disk outlives the worker's processes."""
 
     def __init__(self, witness: Witness) -> None:
         self.witness = witness
         self.is_full = False
-        #: the write that fails, counted down; the ones after it succeed again
+        #: how many writes succeed before one fails; later writes succeed again
         self.fails_in: int | None = None
         self._values: dict[bytes, bytes] = {}
         self._keys: list[bytes] = []
-        #: what undoes each of the newest writes
+        #: the former values under each of the newest writes
         self._undo: list[list[Item]] = []
         self.sequence = 0
 
@@ -39,11 +39,11 @@ class Disk:
         return MemoryDatabase(self)
 
     def wipe(self) -> None:
-        """Somebody removed the folder."""
+        """Somebody removes the folder."""
         self._values, self._keys, self._undo = {}, [], []
 
     def tear(self, writes: int) -> None:
-        """The machine crashed: the newest writes are gone."""
+        """The machine crashes, and the newest writes are gone."""
         for _ in range(min(writes, len(self._undo))):
             for key, value in reversed(self._undo.pop()):
                 self._put(key, value)
@@ -54,7 +54,7 @@ class Disk:
             yield keys[index], values[keys[index]]
 
     def copied(self) -> tuple[list[bytes], dict[bytes, bytes]]:
-        """Its keys, in order, and its values."""
+        """Returns a copy of the ordered keys and of the values."""
         return self._keys.copy(), self._values.copy()
 
     def get(self, key: bytes) -> bytes | None:
@@ -72,7 +72,7 @@ class Disk:
         self.witness(None if is_wipe else items)
 
     def take_from(self, other: "Disk") -> None:
-        """A copy of the other's folder."""
+        """Take a copy of the other disk's folder."""
         self._values, self._keys, self._undo = dict(other._values), list(other._keys), []
 
     def _fail_if_due(self) -> None:
@@ -120,10 +120,10 @@ class MemoryDatabase:
         self._disk.write([(key, None) for key in [*keys, also]], is_wipe=True)
 
     def close(self) -> None:
-        """Nothing is held back."""
+        """The database holds no write back."""
 
     def _check_owner(self) -> None:
-        """What a killed process began must not go on: the simulation itself would be wrong."""
+        """A killed process must not write: otherwise the simulation itself would be wrong."""
         assert self._owner is None or self._owner.is_alive, "a dead process wrote"
 
 
@@ -149,4 +149,4 @@ class _Cursor:
         self._at += 1
 
     def status(self) -> None:
-        """It never fails."""
+        """The cursor never fails."""

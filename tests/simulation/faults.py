@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Act = Callable[["World", Fault], bool]
 MOST_WORKERS = 5
-STEPS = 400  # some 50 commits of a loaded worker, or a whole start
+STEPS = 400  # about 50 commits of a loaded worker, or a whole start
 REQUESTS = ("TxnOffsetCommit", "Produce", "EndTxn", "ConsumerGroupHeartbeat", "OffsetFetch", "ListOffsets")
 START_REQUESTS = (*REQUESTS, "InitProducerId", "Metadata", "FindCoordinator")
 
@@ -30,7 +30,7 @@ def _running(world: "World", fault: Fault) -> "SimulatedWorker | None":
 
 
 def kill(world: "World", fault: Fault) -> bool:
-    """kill -9; a supervisor starts it again."""
+    """kill -9. A supervisor starts the worker again."""
     worker = _running(world, fault)
     if worker is None:
         return False
@@ -40,7 +40,7 @@ def kill(world: "World", fault: Fault) -> bool:
 
 
 def crash_at_step(world: "World", fault: Fault) -> bool:
-    """kill -9 between two awaits that nobody chose."""
+    """kill -9 between two random awaits."""
     worker = _running(world, fault)
     if worker is None or worker.process is None:
         return False
@@ -50,7 +50,7 @@ def crash_at_step(world: "World", fault: Fault) -> bool:
 
 
 def stop(world: "World", fault: Fault) -> bool:
-    """SIGTERM, and it is started again."""
+    """SIGTERM. The worker is started again."""
     worker = _running(world, fault)
     if worker is None:
         return False
@@ -60,12 +60,12 @@ def stop(world: "World", fault: Fault) -> bool:
 
 
 def remove(world: "World", fault: Fault) -> bool:
-    """SIGTERM, and it comes back only much later."""
+    """SIGTERM. The worker is started again only much later."""
     return _removed(world, fault, 30.0 + fault.seconds)
 
 
 def long_absence(world: "World", fault: Fault) -> bool:
-    """As `remove`; by then, tombstones that its store never saw may be gone from the changelog."""
+    """As `remove`, and so long that tombstones which the worker's store never saw may be gone from the changelog."""
     seconds = world.delete_retention_seconds * (0.3 + 1.2 * fault.amount)
     return world.forgets_tombstones and _removed(world, fault, seconds)
 
@@ -80,7 +80,7 @@ def _removed(world: "World", fault: Fault, seconds: float) -> bool:
 
 
 def twin(world: "World", fault: Fault) -> bool:
-    """Somebody starts a copy of a worker, identity and all, and ends it later; a supervisor starts both meanwhile."""
+    """Somebody starts a copy of a worker with its identity, and ends the copy later. A supervisor starts both again."""
     worker = _running(world, fault)
     if worker is None or worker in world.twins or len(world.workers) >= MOST_WORKERS:
         return False
@@ -101,12 +101,12 @@ def add(world: "World", fault: Fault) -> bool:
 
 
 def pause(world: "World", fault: Fault) -> bool:
-    """SIGSTOP past the session, then SIGCONT: a zombie wakes."""
+    """SIGSTOP for longer than the session, then SIGCONT: a zombie wakes."""
     return _paused(world, fault, 3.0 + fault.seconds)
 
 
 def pause_at_reply(world: "World", fault: Fault) -> bool:
-    """SIGSTOP amid a commit, a beat or a recovery: when it wakes, its session may be over and its transaction alive."""
+    """SIGSTOP amid a commit, a heartbeat or a recovery. The session may be over at the end, the transaction alive."""
     worker = _running(world, fault)
     if worker is None:
         return False
@@ -122,7 +122,7 @@ def pause_at_reply(world: "World", fault: Fault) -> bool:
 
 
 def crash_exactly(world: "World", fault: Fault) -> bool:
-    """kill -9 before the step of this number, counted from its start."""
+    """kill -9 before the step of this number, counted from the worker's start."""
     worker = world.workers[fault.target]
     if worker.process is None:
         return False
@@ -132,7 +132,7 @@ def crash_exactly(world: "World", fault: Fault) -> bool:
 
 
 def kill_at_reply(world: "World", fault: Fault) -> bool:
-    """kill -9 when the broker has answered and the worker has not heard of it."""
+    """kill -9 when the broker has answered and the worker has not heard the answer."""
     worker = _running(world, fault)
     if worker is None:
         return False
@@ -147,7 +147,7 @@ def kill_at_reply(world: "World", fault: Fault) -> bool:
 
 
 def nap(world: "World", fault: Fault) -> bool:
-    """SIGSTOP within the session."""
+    """SIGSTOP for less than the session."""
     return _paused(world, fault, min(fault.seconds, 2.5))
 
 
@@ -165,7 +165,7 @@ def _paused(world: "World", fault: Fault, seconds: float) -> bool:
 
 
 def lose_replies(world: "World", fault: Fault) -> bool:
-    """For a while, some requests take effect and their connection breaks before the answer."""
+    """For a while, some requests take effect, but their connection breaks before the answer."""
     worker = _running(world, fault)
     if worker is None:
         return False
@@ -202,7 +202,7 @@ def lose_assignment(world: "World", fault: Fault) -> bool:
 
 
 def hold_next_request(world: "World", fault: Fault) -> bool:
-    """It arrives after the client gave up."""
+    """The request arrives after the client gave up."""
     worker = _running(world, fault)
     if worker is None:
         return False
@@ -243,7 +243,7 @@ def kill_broker(world: "World", fault: Fault) -> bool:
 
 
 def kill_broker_at_reply(world: "World", fault: Fault) -> bool:
-    """A broker dies when it has done what it was asked for, and before it says so."""
+    """A broker dies after a request took effect and before the answer."""
     worker = _running(world, fault)
     if worker is None:
         return False
@@ -274,7 +274,7 @@ def move_leaders(world: "World", fault: Fault) -> bool:
 
 
 def compact(world: "World", fault: Fault) -> bool:
-    """Twice: what the first pass leaves of tombstones, the second one takes when their time is over."""
+    """Compact twice: the second pass takes the tombstones whose time is over."""
 
     def clean() -> None:
         for partition in range(world.plan.profile.partitions):
@@ -320,7 +320,7 @@ def slow_disk(world: "World", fault: Fault) -> bool:
 
 
 def crash_machine(world: "World", fault: Fault) -> bool:
-    """The process is gone, and the newest writes of its store with it."""
+    """The machine crashes: the process is gone, and the newest writes of its store too."""
     worker = _running(world, fault)
     if worker is None:
         return False
@@ -342,7 +342,7 @@ def wipe_folder(world: "World", fault: Fault) -> bool:
 
 
 def new_identity(world: "World", fault: Fault) -> bool:
-    """The identity's file was torn: the store is only a cache, and the old member's transaction may be open."""
+    """The identity's file is torn: the store is only a cache, and the old member's transaction may be open."""
     worker = _running(world, fault)
     if worker is None:
         return False
@@ -353,7 +353,7 @@ def new_identity(world: "World", fault: Fault) -> bool:
 
 
 def copy_folder(world: "World", fault: Fault) -> bool:
-    """Another worker starts with a copy of a running one's store, older by then."""
+    """Another worker starts with a copy of a running worker's store, which is older by then."""
     worker = _running(world, fault)
     if worker is None or len(world.workers) >= MOST_WORKERS:
         return False
@@ -367,7 +367,7 @@ def copy_folder(world: "World", fault: Fault) -> bool:
 
 
 def jump_clock(world: "World", fault: Fault) -> bool:
-    """Of the wall, either way: a worker's clock may be wrong by an eighth of the time for which tombstones stay."""
+    """A worker's wall clock is wrong, by at most an eighth of the time for which tombstones stay."""
     worker = _running(world, fault)
     if worker is None or worker.process is None:
         return False
@@ -384,7 +384,7 @@ def fail_fold(world: "World", fault: Fault) -> bool:
 
 
 def fail_encoding(world: "World", fault: Fault) -> bool:
-    """What a fold wrote cannot be encoded at the commit."""
+    """A value that a fold wrote cannot be encoded at the commit."""
     worker = _running(world, fault)
     if worker is None:
         return False
@@ -393,7 +393,7 @@ def fail_encoding(world: "World", fault: Fault) -> bool:
 
 
 def slow_fold(world: "World", fault: Fault) -> bool:
-    """The next fold waits for something, at times for longer than a revocation may take: the main loop stands still."""
+    """The next fold waits, at times for longer than a revocation may take. The main loop stands still meanwhile."""
     worker = _running(world, fault)
     if worker is None:
         return False
@@ -402,7 +402,7 @@ def slow_fold(world: "World", fault: Fault) -> bool:
 
 
 def refuse_records(world: "World", fault: Fault) -> bool:
-    """An operator lowered a topic's max.message.bytes, and corrects it later."""
+    """An operator lowers a topic's max.message.bytes, and corrects the mistake later."""
     place = (OUTPUT, fault.target % world.plan.profile.partitions)
     world.kafka.refusing.add(place)
     world.after(fault.seconds, lambda: world.kafka.refusing.discard(place))
@@ -410,27 +410,27 @@ def refuse_records(world: "World", fault: Fault) -> bool:
 
 
 def damage_fetches(world: "World", fault: Fault) -> bool:
-    """Bytes that were damaged on their way, once or so often that the partition stops."""
+    """Fetched bytes are damaged on their way, once, or so often that the partition stops."""
     topic = SOURCE if fault.amount < 0.6 else CHANGELOG
     world.kafka.damaged[topic, fault.target % world.plan.profile.partitions] += 1 + int(fault.seconds) % 4
     return True
 
 
 def poison(world: "World", fault: Fault) -> bool:
-    """A record that no fold takes, or no encoder; an operator moves it in the end."""
+    """A record comes that no fold or no encoder takes. An operator moves the record in the end."""
     value = POISON if fault.amount < 0.5 else INDIGESTIBLE
     world.kafka.append(SOURCE, fault.target % world.plan.profile.partitions, [(b"poison", value)])
     return True
 
 
 def move_offset(world: "World", fault: Fault) -> bool:
-    """A stranger commits an offset for our group; an operator goes on from the state."""
+    """A stranger commits an offset for our group. An operator lets the partition go on from the state."""
     partition = fault.target % world.plan.profile.partitions
     return world.kafka.move_group_offset(partition, int(fault.amount * 40) - 20 or 1)
 
 
 def open_source_transaction(world: "World", fault: Fault) -> bool:
-    """A producer upstream that takes its time: nobody reads what stands behind its first record, until it ends."""
+    """A producer upstream keeps its transaction open. Until its end, nobody reads behind its first record."""
     records = [world.event(fault.target % world.plan.profile.partitions) for _ in range(3)]
     opened = world.kafka.begin_upstream(SOURCE, fault.target % world.plan.profile.partitions, records)
     world.after(fault.seconds, lambda: world.kafka.end_upstream(opened, is_committed=fault.amount < 0.7))
@@ -438,7 +438,7 @@ def open_source_transaction(world: "World", fault: Fault) -> bool:
 
 
 def source_transactions(world: "World", fault: Fault) -> bool:
-    """A transactional producer upstream: markers and aborted records, at times nothing else."""
+    """A transactional producer upstream writes markers and aborted records, at times nothing else."""
     partition = fault.target % world.plan.profile.partitions
     for number in range(1 + int(fault.amount * 3)):
         records = [world.event(partition) for _ in range(3)]

@@ -2,9 +2,10 @@
 
 1. Everything that happens follows from the seed: one thread, first in first out, no clock but this one.
    `time.monotonic`, `time.perf_counter` and `time.time` are the loop's while `simulate` runs.
-2. What a process does runs in its context (PROCESS). A process that is killed takes no further step: whatever it
-   awaited never goes on, no `finally` runs, as with kill -9. One that is paused goes on where it stood.
-3. What a process gives to a thread happens later, in the order given to each executor, unless it is killed before.
+2. The code of a process runs in the process's context (PROCESS). A killed process takes no further step: no await of it
+   goes on and no `finally` runs, as with kill -9. A paused process goes on where it stood.
+3. Work that a process gives to a thread happens later, in the order of each executor, unless the process is killed
+   before.
 """
 
 import asyncio
@@ -22,38 +23,38 @@ from typing import Any, TypeVar
 from unittest.mock import patch
 
 T = TypeVar("T")
-# of a process that is killed before their first step
+# coroutines of a process that is killed before their first step
 warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWarning)
 
 EPOCH = 1_800_000_000.0  # what time.time() says when a simulation begins
 
 
-MOST_TURNS = 1_000_000  # of the loop at one moment: something asks itself in a circle
+MOST_TURNS = 1_000_000  # turns of the loop at one moment: more mean that something waits in a circle
 
 
 class Deadlock(Exception):
-    """Nobody has anything to do, ever; or somebody has, and time does not pass."""
+    """Nobody has anything to do, ever; or somebody always has, so that time does not pass."""
 
 
 class Process:
-    """What a kill, a pause and a wrong clock happen to."""
+    """A process, which can be killed and paused, and whose clock can be wrong."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        #: how often it was resumed: each step is what stands between two awaits
+        #: how often the process was resumed: a step is the code between two awaits
         self.steps = 0
         self.is_alive = True
-        #: it takes its steps when it is woken
+        #: the process takes its steps only after it is woken
         self.is_paused = False
-        #: the step that it does not live to take
+        #: the number of the step before which the process dies
         self.dies_at: int | None = None
-        #: seconds by which its wall clock is ahead
+        #: seconds by which the process's wall clock is ahead
         self.skew = 0.0
         self.died = asyncio.Event()
         self._held: deque[_Handle] = deque()
 
     def run(self, work: Callable[..., T], *args: Any) -> T:
-        """Call `work` as this process: tasks that it makes are the process's."""
+        """Call `work` as this process. The tasks that `work` makes belong to the process."""
         context = copy_context()
         context.run(PROCESS.set, self)
         return context.run(work, *args)
@@ -88,7 +89,7 @@ PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)
 
 
 class _Handle:
-    """As asyncio.TimerHandle, without what nobody asks it for."""
+    """As asyncio.TimerHandle, with only the methods that are used."""
 
     __slots__ = ("_args", "_callback", "_cancelled", "_context", "_when")
 
@@ -115,12 +116,12 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._random = random
         self._now = 0.0
         self._turns = 0
-        #: moment, number, and what happens then
+        #: moment, number and callback
         self._timers: list[tuple[float, int, Any]] = []
         self._timed = 0
-        #: when each executor has done what it was given
+        #: the moment at which each executor has done its work
         self._busy: dict[int, float] = {}
-        #: least and most seconds that work in a thread takes, by process name; the disk's faults change it
+        #: least and most seconds of work in a thread, by process name; the disk's faults change them
         self.thread_seconds: dict[str, tuple[float, float]] = {}
 
     def time(self) -> float:
@@ -130,7 +131,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._ready.extend(handles)  # type: ignore[attr-defined]
 
     def _run_once(self) -> None:
-        """What is raised in a callback ends the simulation: tasks keep what is raised in them."""
+        """An error in a callback ends the simulation. A task keeps its own error."""
         ready: deque[Any] = self._ready  # type: ignore[attr-defined]
         timers = self._timers
         while timers and timers[0][2]._cancelled:
@@ -159,7 +160,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> "_Handle":
-        """Those of one moment keep their order."""
+        """Callbacks of one moment keep their order."""
         timer = _Handle(callback, args, copy_context() if context is None else context, when)
         self._timed += 1
         heapq.heappush(self._timers, (when, self._timed, timer))
@@ -181,10 +182,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """No other thread waits for this one."""
 
     def _check_closed(self) -> None:
-        """What a killed process left is taken apart after the end; that must not matter."""
+        """The leftovers of a killed process are taken apart after the loop's end, which must not matter."""
 
     def _asyncgen_finalizer_hook(self, agen: Any) -> None:
-        """A generator that a killed process left behind does not go on."""
+        """A generator of a killed process does not go on."""
 
     def run_in_executor(  # type: ignore[override]
         self, executor: Executor | None, func: Callable[..., T], *args: Any
@@ -210,11 +211,11 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
 
 def simulate(main: Callable[[SimulatedLoop], Coroutine[Any, Any, T]], random: Random) -> T:
-    """Run `main(loop)` to its end, whatever hours that takes, and say what it returns or raises."""
+    """Run `main(loop)` to its end, however many virtual hours that takes. Returns or raises what `main` does."""
     loop = SimulatedLoop(random)
     loop.set_exception_handler(_ignore)
     gc.collect()
-    gc.disable()  # what it finalizes, and when, depends on what ran before
+    gc.disable()  # which objects the collector finalizes, and when, depends on earlier runs
     try:
         with _clock(loop):
             return loop.run_until_complete(main(loop))
@@ -228,7 +229,7 @@ def simulate(main: Callable[[SimulatedLoop], Coroutine[Any, Any, T]], random: Ra
 
 
 def _ignore(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Of those that were killed: nobody retrieves what their tasks raised."""
+    """Nobody retrieves the errors of a killed process's tasks."""
 
 
 @contextmanager
@@ -244,6 +245,6 @@ def _clock(loop: SimulatedLoop) -> Iterator[None]:
         patch.object(time, "monotonic", monotonic),
         patch.object(time, "perf_counter", monotonic),
         patch.object(time, "time", wall),
-        patch.object(asyncio.events, "get_running_loop", lambda: loop),  # Python's asks the system for its process
+        patch.object(asyncio.events, "get_running_loop", lambda: loop),  # Python's own makes a system call
     ):
         yield

@@ -1,8 +1,7 @@
-"""What happens to whom, and when: data, made from a seed, that can be run again, cut down and printed.
+"""Plans: which fault hurts which target at which moment. A plan is data that can be run again, cut down and printed.
 
-A plan is a pure function of its seed and profile. Faults name workers by number, brokers by node; what a fault finds
-when its moment comes (a dead worker cannot be killed) decides whether it does anything, so any subset of a plan's
-faults is a plan again.
+A plan is a pure function of its seed and profile. Faults name workers by number and brokers by node. A fault that does
+not fit its moment does nothing: a dead worker cannot be killed. So any subset of a plan's faults is a plan again.
 """
 
 from dataclasses import dataclass, replace
@@ -13,13 +12,13 @@ from random import Random
 class Fault:
     #: virtual seconds since the start
     at: float
-    #: a method of World.
+    #: a key of `faults.ACTS`
     kind: str
     #: a worker's number or a broker's node
     target: int
-    #: how long it lasts, where it does
+    #: how long the fault lasts, if it lasts
     seconds: float
-    #: a count or a share, where the kind has one
+    #: a count or a share, if the kind has one
     amount: float
 
     def __str__(self) -> str:
@@ -35,7 +34,7 @@ class Profile:
     partitions: int
     #: mean seconds between two faults
     pause: float
-    #: bursts of events: mean seconds between two, and most events in one
+    #: bursts of events: mean seconds between two bursts, and most events in a burst
     burst_pause: float
     burst_events: int
 
@@ -54,18 +53,18 @@ class Plan:
 PROFILES = {
     profile.name: profile
     for profile in (
-        #: many faults at once, little time: corners
+        #: many faults in a short time
         Profile("storm", 120.0, 3, 3, 4, 2.0, 0.7, 60),
         #: one broker, two workers, crashes at single steps
         Profile("steps", 60.0, 2, 1, 3, 2.5, 0.4, 40),
-        #: what a week is made of: quiet, then something
+        #: mostly quiet, as a week is
         Profile("days", 7_200.0, 3, 3, 4, 45.0, 20.0, 60),
     )
 }
 
-#: so short that a worker can be killed at each of its steps in turn
+#: so short that one run can be made for each step of a worker
 SHORT_LIFE = Profile("short life", 5.0, 1, 1, 2, 1.0, 0.25, 20)
-#: how often each kind comes, of all
+#: the weight of each kind of fault
 WEIGHTS = {
     "kill": 10,
     "crash_at_step": 14,
@@ -121,13 +120,13 @@ def make(seed: int, profile: Profile) -> Plan:
         least, most = SHORT if random.random() < 0.6 else LONG
         target = random.randrange(12)
         faults.append(Fault(round(at, 3), kind, target, round(random.uniform(least, most), 3), random.random()))
-        # some come together: a fault amid the recovery from another finds what either alone does not
+        # some faults come together: a fault amid the recovery from another one finds other bugs
         at += random.expovariate(1 / profile.pause) if random.random() < 0.7 else random.uniform(0.0, 0.3)
     return Plan(seed, profile, tuple(faults))
 
 
 def at_step(seed: int, step: int) -> Plan:
-    """A start, a join, a revocation, a leave: the first worker is killed before its step of that number."""
+    """A worker starts, joins, gives partitions back and leaves, and is killed before its step of that number."""
     happens = (
         Fault(0.0, "crash_exactly", 0, 0.4, step),
         Fault(1.5, "add", 0, 0.0, 0.0),

@@ -1,4 +1,4 @@
-"""Cuts a failing plan down to the faults that it takes to fail (delta debugging: Zeller, Hildebrandt 2002)."""
+"""Cuts a failing plan down to the faults that are needed to fail (delta debugging: Zeller, Hildebrandt 2002)."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ MOST_RUNS = 150
 
 
 def shrink(plan: Plan, fails: Callable[[Plan], bool]) -> Plan:
-    """The smallest plan found that still fails; `fails(plan)` must hold for the one given."""
+    """Returns the smallest failing plan that was found. `fails` must hold for the given plan."""
     runs = 0
     pieces = 2
     while plan.faults and runs < MOST_RUNS:

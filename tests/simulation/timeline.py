@@ -1,4 +1,4 @@
-"""What happened, in order, for a person to read: faults, processes, commits, and what the engines logged."""
+"""The events of a run, in order, for a person to read: faults, processes, commits, and the engines' log."""
 
 import logging
 from collections import deque

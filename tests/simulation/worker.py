@@ -1,7 +1,7 @@
-"""A worker of the simulation: the engine as it is, with the life cycle that `faust_host` gives it.
+"""A worker of the simulation: the product's engine, with the life cycle that `faust_host` gives to an engine.
 
-A worker outlives its processes: its disk and its identity stay. What ends a process by itself is kept as its `ending`:
-an operator's error, or a bug, which the judge does not forgive.
+A worker outlives its processes: its disk and its identity stay. `ending` is the error with which a process ended by
+itself: an error for the operator, or a bug, which the judge does not forgive.
 """
 
 import asyncio
@@ -31,15 +31,15 @@ from tests.simulation.loop import Process, SimulatedLoop
 CONFIGURATION = Configuration(
     group=GROUP, source_topic=SOURCE, changelog_topic=CHANGELOG, output_topics=(OUTPUT, DEAD), fold=FOLD
 )
-AWAITING_FOLDS = 0.1  # the share of slices whose fold waits for something, as an async agent may
+AWAITING_FOLDS = 0.1  # the share of slices whose fold waits, as an async agent may
 
 
 class FoldFailed(Exception):
-    """A fold that fails now and then: it had no memory, say."""
+    """A fold fails now and then, e.g. for lack of memory."""
 
 
 class EncodingFailed(Exception):
-    """An encoder that fails now and then."""
+    """An encoder fails now and then."""
 
 
 class SimulatedWorker:
@@ -55,18 +55,18 @@ class SimulatedWorker:
     ) -> None:
         self.name = name
         self.disk = disk
-        #: the identity's, which the transactional id has
+        #: the identity's member id, which is part of the transactional id
         self.first_member_id = f"{name}-member-0"
         self.naming = Naming()
         self.process: Process | None = None
         self.engine: Engine | None = None
-        #: why the last process ended by itself; None: it was ended, or left in order
+        #: why the last process ended by itself; None: somebody ended the process, or it left in order
         self.ending: BaseException | None = None
-        #: slices whose fold will fail
+        #: how many slices' folds will fail
         self.failures = 0
-        #: transactions of which a value will not be encoded
+        #: how many values will fail to be encoded
         self.encoding_failures = 0
-        #: for which the next fold waits for something
+        #: how long the next fold waits
         self.fold_seconds = 0.0
         #: how often the fold of one record alone has failed, by partition and offset
         self.failed_alone: Counter[tuple[int, int]] = Counter()
@@ -103,12 +103,12 @@ class SimulatedWorker:
             self._stopping.set()
 
     def renew_identity(self) -> None:
-        """Its identity file is gone, torn or a copy's: the next process is a new member with the old store."""
+        """The identity file is gone, torn or a copy: the next process is a new member with the old store."""
         self.first_member_id, self.naming = f"{self.name}-member-{self._starts + 1}", Naming()
 
     @property
     def member_id(self) -> str:
-        """What the group calls it."""
+        """The id under which the group knows the worker."""
         return name_of(self.first_member_id, self.naming.renames)
 
     def take_identity(self, other: "SimulatedWorker") -> None:
@@ -132,7 +132,7 @@ class SimulatedWorker:
             await engine.start()
         except PortfolioStreamError as error:
             self.ending = error
-        except (Doubt, kafka_errors.KafkaError, OSError) as error:  # as transport.subscribe takes it
+        except (Doubt, kafka_errors.KafkaError, OSError) as error:  # as transport.subscribe treats the error
             self.ending = BrokerUnreachable(f"simulated: {error}")
         except Exception as error:  # noqa: BLE001  a bug: the judge decides
             self.ending = error
@@ -167,7 +167,7 @@ class SimulatedWorker:
         asked.cancel()
 
     async def _fold(self, engine: Engine, slices: "asyncio.Queue[Slice]") -> None:
-        """What SliceStream and SliceAgent do."""
+        """Fold slices as SliceStream and SliceAgent do."""
         while True:
             piece: Any = await slices.get()
             if not piece.is_current:

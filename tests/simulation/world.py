@@ -1,7 +1,7 @@
-"""Workers on a simulated Kafka while a plan's faults happen to them.
+"""One run: workers on a simulated Kafka, while the faults of a plan happen.
 
-A run: topics and workers come up; events come in bursts while the faults happen; then everything is mended, and within
-SETTLE_SECONDS everything must be committed. The judge watches all of it. Faults are methods by the names in `plan`.
+Topics and workers come up. Events come in bursts while the faults happen. Then everything is mended, and within
+SETTLE_SECONDS everything must be committed. The judge watches the whole run. `faults` has a function for each kind.
 """
 
 import asyncio
@@ -40,34 +40,36 @@ from tests.simulation.timeline import Timeline
 from tests.simulation.worker import SimulatedWorker
 
 SETTLE_SECONDS = 240.0  # sessions, transactions and revocations time out, and beliefs last 15 s
-RESTART_SECONDS = (0.3, 3.0)  # a supervisor, and Python's start
+RESTART_SECONDS = (0.3, 3.0)  # of a supervisor and of Python's start
 CHECK_SECONDS = 0.5
 ACCOUNTS = 12
 _NO_ANSWER = frozenset((
     "lose_replies", "lose_requests", "lose_next_reply", "lose_assignment", "hold_next_request", "cut_off", "slow_link",
     "move_leaders", "kill_broker", "kill_broker_at_reply", "pause_broker", "twin", "slow_fold",
 ))  # fmt: skip
-#: how a worker may end by itself, and the faults of which one must have happened: each ending is documented, and a
-#: supervisor starts it again
+#: the documented ends of a worker, and for each end the faults of which one must have happened; a supervisor starts
+#: the worker again
 PERMITTED: Mapping[type[PortfolioStreamError], frozenset[str]] = {
     StoreFailed: frozenset(("disk_full", "disk_write_fails")),
     BrokerUnreachable: _NO_ANSWER,
     MembershipLost: _NO_ANSWER,
     Superseded: frozenset(("twin",)),
 }
-#: what counts as a try at a record besides a fold that fails
+#: the faults that count as a try at a record, besides a failing fold
 OTHER_TRIES = ("damage_fetches", "fail_encoding", "refuse_records")
-#: what a halt's reason says, and the fault of which one must have happened
+#: words of a halt's reason, and the fault that must have happened
 HALTING = {
     "refused a record": "refuse_records",
     "cannot be read": "damage_fetches",
     "the group's offset is": "move_offset",
     "the encoding of its table values failed": "fail_encoding",
 }
-LATE_ENDINGS_SECONDS = 30.0  # after everything is mended: requests that nobody will answer are given up by then
-OPERATOR_SHARE = 0.05  # of the looks, with which an operator does something about what is halted
+LATE_ENDINGS_SECONDS = (
+    30.0  # after everything is mended: by then, workers have given up the requests that nobody will answer
+)
+OPERATOR_SHARE = 0.05  # the share of the checks at which an operator acts on halted partitions
 VIEW_ENTRIES = 60  # few, so that values leave the views all the time
-SHORT_RETENTION = 100.0  # of tombstones, in half of the worlds: half of it is longer than any pause of a worker
+SHORT_RETENTION = 100.0  # of tombstones, in half of the worlds: half of this time is longer than any pause of a worker
 
 
 @dataclass
@@ -79,17 +81,17 @@ class Outcome:
     worker_seconds: float
     events: int
     transactions: int
-    #: faults that did something, by kind
+    #: the faults that had an effect, by kind
     faults: Counter[str]
     #: processes that ended by themselves, by error
     endings: Counter[str]
-    #: of the first worker's first process
+    #: the steps of the first worker's first process
     first_steps: int
     timeline: Timeline = field(repr=False)
 
 
 def run(plan: Plan, *, with_logs: bool = False) -> Outcome:
-    """The same whenever it is run. `with_logs` puts what the engines log into the timeline."""
+    """Run a plan, which is always the same run. `with_logs` adds the engines' log to the timeline."""
     world: list[World] = []
 
     async def main(loop: SimulatedLoop) -> None:
@@ -128,12 +130,12 @@ class World:
             self.kafka.transactions.first_epoch = LAST_EPOCH - self.random.randrange(1, 200)
         self.judge = Judge(self._source_records, self.timeline.add)
         self.workers: list[SimulatedWorker] = []
-        #: those that have another one's identity
+        #: workers with another worker's identity
         self.twins: list[SimulatedWorker] = []
         self.forgets_tombstones = self.random.random() < 0.5
         self.delete_retention_seconds = SHORT_RETENTION if self.forgets_tombstones else DELETE_RETENTION_SECONDS
         self.kafka.delete_retention_seconds = self.delete_retention_seconds
-        #: what makes the run fail, from wherever it was found
+        #: the anomaly that makes the run fail, whoever found the anomaly
         self._anomaly: Anomaly | None = None
         self._numbers: Counter[bytes] = Counter()
         self._mended_at = math.inf
@@ -193,11 +195,11 @@ class World:
                     self.judge.served(worker.name, engine.writer.transactional_id, partition, offset)
 
     def _is_misled(self, worker: SimulatedWorker) -> bool:
-        """Its membership is fresh by the word of a broker that woke in its past: no answer shows that it is over."""
+        """A broker that woke with old data has confirmed a membership that is over: the worker cannot see that."""
         return self.loop.time() - self.kafka.misled.get(worker.member_id, -math.inf) < FRESH_SECONDS
 
     def _check_halted(self, worker: SimulatedWorker, halted: Halted) -> None:
-        """A partition stops for what happened to it, and for nothing else."""
+        """A partition may halt only for a reason that happened."""
         record = halted.record
         is_due = any(words in halted.reason and self.faults[fault] for words, fault in HALTING.items())
         if record is not None and not is_due and not isinstance(record, UnreadableBatch):
@@ -230,7 +232,7 @@ class World:
             if not worker.is_running:
                 worker.start()
         for partition in range(self.plan.profile.partitions):
-            self._burst(partition, 1)  # what nobody runs shows
+            self._burst(partition, 1)  # shows a partition that nobody runs
 
     async def _settle(self) -> None:
         deadline = self.loop.time() + SETTLE_SECONDS
@@ -242,11 +244,11 @@ class World:
             self._operate()
             await asyncio.sleep(CHECK_SECONDS)
             self._check()
-        await asyncio.sleep(5.0)  # what comes too late would be an anomaly too
+        await asyncio.sleep(5.0)  # a late write would be an anomaly too
         self._check()
 
     def _operate(self) -> None:
-        """What an operator does about halted partitions."""
+        """Do what an operator does with halted partitions."""
         for worker in self.workers:
             engine = worker.engine
             if not worker.is_running or engine is None or worker.process is None:
@@ -261,7 +263,7 @@ class World:
                 worker.process.run(self.loop.create_task, _ignoring(work))
 
     def _is_settled(self) -> bool:
-        """Everything is committed, and every partition runs, on one worker."""
+        """Everything is committed, and every partition runs on exactly one worker."""
         running = Counter(partition for worker in self.workers for partition in _owned(worker))
         return all(
             self.judge.partitions[partition].committed >= self.kafka.end_of(SOURCE, partition)
@@ -304,7 +306,7 @@ class World:
         self._judged(lambda: self.judge.decided(owner, batches, offsets))
 
     def _judged(self, judge: Callable[[], None]) -> None:
-        """An anomaly ends the run, whoever's step it is found in."""
+        """Keep an anomaly, which ends the run."""
         try:
             judge()
         except Anomaly as found:
@@ -317,7 +319,7 @@ class World:
         profile, random = self.plan.profile, self.random
         while True:
             partition = random.randrange(profile.partitions)
-            for _ in range(random.randint(1, 4)):  # batches that are fetched together are several slices
+            for _ in range(random.randint(1, 4)):  # batches that are fetched together become several slices
                 self._burst(partition, random.randint(1, profile.burst_events))
             await asyncio.sleep(random.expovariate(1 / profile.burst_pause))
 
@@ -327,7 +329,7 @@ class World:
     def event(self, partition: int) -> tuple[bytes, bytes]:
         random = self.random
         key = b"a%d.%d" % (partition, random.randrange(ACCOUNTS))
-        self._numbers[key] += random.random() > 0.15  # else the number before, once more
+        self._numbers[key] += random.random() > 0.15  # else the last number comes again
         amount = b"none" if random.random() < 0.05 else b"%d" % random.choice((-2, -1, 1, 2))
         return key, b"%d %s" % (self._numbers[key], amount)
 
@@ -350,7 +352,7 @@ class World:
             self.worker_seconds += worker.is_running
 
     def _ended(self, worker: SimulatedWorker) -> None:
-        """A process ended by itself, or was told to."""
+        """A process ended by itself, or after SIGTERM."""
         ending = worker.ending
         self.timeline.add(f"{worker.name} ended: {ending!r}")
         if ending is None:
@@ -374,14 +376,14 @@ class World:
         self._later(0.0, restart())
 
     def part(self, twin: SimulatedWorker) -> None:
-        """It is killed and gets an identity of its own: a worker like the others from now on."""
+        """Kill the twin and give it an identity of its own: from now on it is a worker like the others."""
         self.twins.remove(twin)
         twin.kill()
         twin.renew_identity()
         self.restart(twin)
 
     def restart_when_dead(self, worker: SimulatedWorker, seconds: float) -> None:
-        """A supervisor."""
+        """Restart the worker when its process has died, as a supervisor does."""
         process = worker.process
 
         async def watch() -> None:
@@ -392,7 +394,7 @@ class World:
         self._later(0.0, watch())
 
     def after(self, seconds: float, mend: Callable[[], Any]) -> None:
-        """What a fault did ends."""
+        """Mend a fault's damage after some seconds."""
 
         async def end() -> None:
             await asyncio.sleep(seconds)
@@ -401,7 +403,7 @@ class World:
         self._later(0.0, end())
 
     def _later(self, seconds: float, work: Coroutine[Any, Any, None]) -> None:
-        """Outside of every process, whoever's step this is."""
+        """Do some work later, outside of every process."""
 
         def begin() -> None:
             task = self.loop.create_task(work)
@@ -412,7 +414,7 @@ class World:
 
 
 def _owned(worker: SimulatedWorker) -> Set[int]:
-    """What it runs as a member, as web.owners has it: nothing, while it does not know yet that it was expelled."""
+    """The partitions that the worker runs as a member, as web.owners sees them."""
     engine = worker.engine
     if not worker.is_running or engine is None or not hasattr(engine, "membership"):
         return frozenset()

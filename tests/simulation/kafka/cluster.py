@@ -5,13 +5,13 @@
     engine = Engine(configuration, kafka.connections("w1"), ...)
     kafka.link("w1").lose_reply_of("EndTxn")           # network faults by client; brokers': kill_broker, pause_broker
 
-1. What a broker has answered with success is on all replicas: it is never lost. Brokers fail one at a time.
-2. A request that reached its broker takes effect whatever becomes of the client; so does one whose broker dies before
-   it answers.
-3. A leader or coordinator that moved is nowhere for a moment; a coordinator loads its state first, and now and then
-   answers that a group has no offsets until it has (seen on a real one). A paused one wakes in its past (`past`).
-   What a coordinator does by itself (markers, time-outs) waits for one that has loaded.
-4. `on_committed` is told of each committed transaction at the moment at which that is decided.
+1. A write that a broker has answered with success is on all replicas and is never lost. Brokers fail one at a time.
+2. A request that reached its broker takes effect, whatever becomes of the client, and also if the broker dies before it
+   answers.
+3. While a leader or coordinator moves, there is none for a moment. A new coordinator loads its state first. At times it
+   answers meanwhile that a group has no offsets, as a real one was seen to do. A paused broker wakes with old data
+   (`past`). Markers and time-outs wait for a coordinator that has loaded.
+4. `on_committed` hears of each committed transaction at the moment of the decision.
 """
 
 import asyncio
@@ -42,19 +42,19 @@ from tests.simulation.kafka.past import Past
 from tests.simulation.kafka.transactions import GROUP_PLACE, Pair, Place, Transactional, TransactionCoordinator
 
 SESSION_SECONDS = 3.0
-TICK_SECONDS = 0.5  # how often time-outs are looked at
+TICK_SECONDS = 0.5  # how often time-outs are checked
 MARKER_SECONDS = (0.0005, 0.012)
-LATE_MARKERS, LATE_MARKER_SECONDS = 0.03, 0.3  # now and then one takes longer: 226 ms were seen
+LATE_MARKERS, LATE_MARKER_SECONDS = 0.03, 0.3  # the share of markers that take longer: 226 ms were seen
 MARKER_RETRY_SECONDS = 0.1
-ELECTION_SECONDS = (0.3, 2.5)  # until another broker leads what a silent one led
+ELECTION_SECONDS = (0.3, 2.5)  # until another broker leads the partitions of a silent one
 LOADING_SECONDS = (0.05, 0.8)
-STALE_SECONDS = 3.0  # until a broker that wakes hears of its successors, at most
-STALE_FETCH_SECONDS = 0.02  # such a broker holds a fetch that finds nothing for as long as any other does
+STALE_SECONDS = 3.0  # at most, until a broker that wakes hears of its successors
+STALE_FETCH_SECONDS = 0.02  # how long such a broker holds a fetch that finds nothing, as any broker does
 FORGETFUL, FORGETFUL_SECONDS = 0.2, 2.0
-MAX_MESSAGE_BYTES = 1_048_588  # the default
+MAX_MESSAGE_BYTES = 1_048_588  # Kafka's default
 DELETE_RETENTION_SECONDS = 7 * 24 * 3600.0  # of the changelog, by contract
 INTERNAL = 5  # partitions of each of Kafka's own topics
-#: told who wrote it, its records by topic and partition, and the source offsets that it carries
+#: gets a transaction's owner, its records by topic and partition, and its source offsets
 OnCommitted = Callable[[str, dict[Place, list[MemoryRecord]], dict[int, int]], None]
 
 
@@ -74,25 +74,25 @@ class SimulatedKafka:
         self._paused: set[int] = set()
         #: how often each broker has died
         self.deaths: Counter[int] = Counter()
-        #: of brokers that were paused for so long that others took over
+        #: old data of the brokers that were paused for so long that others took over
         self._pasts: dict[int, Past] = {}
-        #: when a broker in its past told a member last that it is still one
+        #: when a broker with old data last confirmed a membership
         self.misled: dict[str, float] = {}
-        #: partitions whose topic takes no record now: somebody lowered max.message.bytes
+        #: partitions that take no record now: somebody lowered the topic's max.message.bytes
         self.refusing: set[Place] = set()
         #: how many of a partition's next fetches bring damaged bytes
         self.damaged: Counter[Place] = Counter()
         #: finalized features and their levels: without one of these the cluster is too old
         self.features = {"transaction.version": 2, "group.version": 1}
-        #: until when a group's coordinator knows no offsets
+        #: the moment until which a group's coordinator knows no offsets
         self._forgetful: dict[str, float] = {}
         #: delete.retention.ms of every topic
         self.delete_retention_seconds = DELETE_RETENTION_SECONDS
         #: how often a coordinator that moves knows no offsets for a while
         self.forgetfulness = FORGETFUL
-        #: it answers as Kafka 4.0
+        #: the cluster answers as Kafka 4.0
         self.is_4_0 = False
-        #: what reached a paused broker
+        #: requests that reached a paused broker
         self._queued: dict[int, list[tuple[Any, Any]]] = {}
         self._links: dict[str, Link] = {}
         self._groups: dict[str, Group] = {}
@@ -101,7 +101,7 @@ class SimulatedKafka:
         self._written: dict[int, list[tuple[Place, Batch]]] = {}
         #: open transactions of producers upstream, by producer id
         self._upstream: dict[int, Place] = {}
-        #: of the group coordinators' logs: each producer's newest epoch
+        #: each producer's newest epoch, in the group coordinators' logs
         self._epochs: dict[tuple[Place, int], int] = {}
         self.transactions = TransactionCoordinator(self._loop.time, self._ended)
         for place in self._internal():
@@ -131,7 +131,7 @@ class SimulatedKafka:
         self._tell_groups(name, partitions)
 
     def delete_topic(self, name: str) -> None:
-        """With its records, and the offsets that groups had in it. Made again it is another topic under its name."""
+        """Delete a topic with its records and groups' offsets. A topic of the same name is another topic then."""
         for partition in range(self._partitions.pop(name)):
             place = (name, partition)
             del self._leaders[place]
@@ -146,18 +146,18 @@ class SimulatedKafka:
                 group.resize(partitions)
 
     def append(self, topic: str, partition: int, records: Iterable[tuple[bytes, bytes]]) -> None:
-        """Of a producer that nothing happens to."""
+        """Append records of a producer without faults."""
         stamp = int(self._loop.time() * 1000) + 1
         self.logs[topic, partition].append_plain([(stamp, key, value) for key, value in records])
 
     def append_transaction(
         self, topic: str, partition: int, records: Sequence[tuple[bytes, bytes]], *, is_committed: bool
     ) -> None:
-        """Of a transactional producer upstream."""
+        """Append records of a transactional producer upstream."""
         self.end_upstream(self.begin_upstream(topic, partition, records), is_committed=is_committed)
 
     def begin_upstream(self, topic: str, partition: int, records: Sequence[tuple[bytes, bytes]]) -> int:
-        """A transaction of a producer upstream, its id: nobody reads what stands behind its first record."""
+        """Open a transaction of a producer upstream and return its id. Nobody reads behind its first record."""
         log = self.logs[topic, partition]
         producer_id = self._random.getrandbits(40) + (1 << 40)
         log.open[producer_id] = log.end
@@ -168,25 +168,25 @@ class SimulatedKafka:
         return producer_id
 
     def end_upstream(self, producer_id: int, *, is_committed: bool) -> None:
-        """Once; whoever comes later comes too late."""
+        """Decide once: a later decision has no effect."""
         place = self._upstream.pop(producer_id, None)
         if place is not None:
             self.logs[place].end_transaction(producer_id, 0, is_committed=is_committed)
 
     def end_of(self, topic: str, partition: int) -> int:
-        """Behind the last committed record."""
+        """The offset behind the last committed record."""
         records = self.read_committed(topic, partition)
         return records[-1].offset + 1 if records else 0
 
     def read_committed(self, topic: str, partition: int, start: int = 0, end: int | None = None) -> list[MemoryRecord]:
-        """What a read_committed reader finds in the offsets [start, end)."""
+        """The records of [start, end) that a read_committed reader finds."""
         log = self.logs[topic, partition]
         until = log.last_stable_offset if end is None else end
         found, _ = log.read(start, until, 1 << 40)
         return [record for batch in found for record in batch if record.offset < until]
 
     def move_group_offset(self, partition: int, by: int) -> bool:
-        """A stranger's transactional commit that names no member: the coordinator takes it from anybody."""
+        """A stranger commits an offset and names no member: the coordinator takes such a commit from anybody."""
         for group in self._groups.values():
             if partition in group.offsets:
                 group.offsets[partition] = max(0, group.offsets[partition] + by)
@@ -194,18 +194,18 @@ class SimulatedKafka:
         return False
 
     def committed_offset(self, topic: str, partition: int) -> int:
-        """-1: none."""
+        """The group's offset; -1 for none."""
         return max((group.offsets.get(partition, -1) for group in self._groups.values()), default=-1)
 
     def group(self, name: str) -> Group:
-        """As its coordinator has it, or its next one will."""
+        """The group as its coordinator, or its next one, knows it."""
         return self._groups[name]
 
     def compact(self, topic: str, partition: int) -> None:
         self.logs[topic, partition].compact(self._loop.time(), self.delete_retention_seconds)
 
     def trim(self, topic: str, partition: int, start: int) -> None:
-        """Retention, or an operator, deletes what stands before `start`."""
+        """Retention, or an operator, deletes the records before `start`."""
         self.logs[topic, partition].trim(start)
 
     # -- time
@@ -293,7 +293,7 @@ class SimulatedKafka:
             self._abandon(node)
 
     def _abandon(self, node: int) -> None:
-        """What it led has no leader, until another one is elected where there is one."""
+        """The node's partitions have no leader until another node is elected."""
         for place, leader in self._leaders.items():
             if leader == node:
                 self._leaders[place] = None
@@ -302,7 +302,7 @@ class SimulatedKafka:
             self.at(self._random.uniform(*ELECTION_SECONDS), self._elect, node, None)
 
     def _elect(self, gone: int | None, back: int | None) -> None:
-        """For what has no leader."""
+        """Elect leaders where there are none."""
         alive = self._alive()
         for place, leader in list(self._leaders.items()):
             if leader is None and alive:
@@ -324,7 +324,7 @@ class SimulatedKafka:
             self.logs[place].wake()
 
     def leaders(self, node: int) -> dict[Place, int]:
-        """As this node's metadata tells."""
+        """The leaders in this node's metadata."""
         found = {place: leader for place, leader in self._leaders.items() if leader is not None}
         if self._is_in_its_past(node):
             found.update(dict.fromkeys(self._pasts[node].ends, node))
@@ -335,7 +335,7 @@ class SimulatedKafka:
         return past is not None and self._loop.time() < past.until
 
     def _leads(self, place: Place) -> int | None:
-        """Who serves it now."""
+        """The node that serves the key now."""
         leader = self._leaders.get(place)
         return None if leader is None or leader in self._down or leader in self._paused else leader
 
@@ -355,14 +355,14 @@ class SimulatedKafka:
         return self._leaders[place]
 
     def _serves(self, node: int, place: Place) -> E:
-        """Whether this node may answer as the coordinator at `place`."""
+        """Says whether this node may answer as the coordinator at `place`."""
         return E.not_coordinator if self._leaders[place] != node else self._loads(place)
 
     def _loads(self, place: Place) -> E:
         return E.coordinator_load_in_progress if self._loop.time() < self._loading.get(place, 0.0) else E.none
 
     def _coordinates(self, name: str) -> E:
-        """Whether a transactional id has a coordinator that does something now."""
+        """Says whether a transactional id has a coordinator that works now."""
         place = self._transaction_place(name)
         return E.coordinator_not_available if self._leads(place) is None else self._loads(place)
 
@@ -414,11 +414,11 @@ class SimulatedKafka:
         return answers.txn_offset_commit(request, error)
 
     def _adds(self, name: str, pair: Pair, place: Place) -> E:
-        """The coordinator of the transactional id is asked by the broker that is written to."""
+        """The broker that gets the write asks the coordinator of the transactional id."""
         is_group = place[0].startswith("\x00")
         error = self._coordinates(name)
         if error is not E.none:
-            return error if is_group else E.not_enough_replicas  # as ReplicaManager has it
+            return error if is_group else E.not_enough_replicas  # as in Kafka's ReplicaManager
         return self.transactions.add(name, pair, (GROUP_PLACE, place[1]) if is_group else place)
 
     def _produce(self, node: int, request: Any) -> Any:
@@ -439,7 +439,9 @@ class SimulatedKafka:
         pair = Pair(produced.producer_id, produced.epoch)
         if log.is_fenced(*pair):
             return E.invalid_producer_epoch, -1
-        if not log.has_open(*pair):  # the coordinator is asked first: what is refused below is in the transaction
+        if not log.has_open(
+            *pair
+        ):  # the coordinator is asked first: a batch that is refused below is in the transaction
             error = self._adds(request.transactional_id, pair, place)
             if error is E.concurrent_transactions:
                 error = E.not_enough_replicas if self._random.random() < 0.5 else error
@@ -458,7 +460,7 @@ class SimulatedKafka:
         past = self._pasts[node].groups.get(request.group_id) if self._is_in_its_past(node) else None
         if past is not None and past.check_reader(request.member_id, request.member_epoch) is E.none:
             self.misled[request.member_id] = self._loop.time()
-            return answers.heartbeat(E.none, request.member_id, request.member_epoch)  # nothing was to be written down
+            return answers.heartbeat(E.none, request.member_id, request.member_epoch)  # nothing changed
         error = self._serves(node, self._group_place(request.group_id))
         if error is not E.none:
             return answers.heartbeat(error)
@@ -522,7 +524,7 @@ class SimulatedKafka:
         return answers.api_versions(self.features)
 
     def _unknown_group(self) -> Group:
-        """It has no offsets."""
+        """The answer of a coordinator that knows no offsets."""
         return Group(self._loop.time, 0, 0.0)
 
     def _group(self, name: str, topic: str | None) -> Group:
@@ -536,7 +538,7 @@ class SimulatedKafka:
     # -- reading
 
     def fetch(self, topic: str, partition: int, position: int, most_bytes: int) -> Any:
-        """Batches, the position behind them and the last stable offset; the error; None where nobody leads."""
+        """Batches, the position behind them and the last stable offset; or an error; None if there is no leader."""
         place = (topic, partition)
         if self._leads(place) is None:
             return None
@@ -556,7 +558,7 @@ class SimulatedKafka:
     def when_stable_moves(
         self, topic: str, partition: int, stable: int, callback: Callable[..., Any], *args: Any
     ) -> None:
-        """From `stable`, which a fetch was answered; a broker in its past has answered what it moved from long ago."""
+        """Call back when the last stable offset is not `stable` any more, which a broker with old data may name."""
         log = self.logs[topic, partition]
         if log.last_stable_offset != stable:
             self.at(STALE_FETCH_SECONDS, callback, *args)
@@ -566,7 +568,7 @@ class SimulatedKafka:
     # -- the end of transactions
 
     def _ended(self, known: Transactional, pair: Pair, places: frozenset[Place], is_committed: bool) -> None:
-        """Decided: it counts from now on, wherever its markers are."""
+        """A transaction's end is decided: the decision counts from now on, wherever the markers are."""
         written = self._written.pop(pair.producer_id, [])
         if is_committed:
             offsets: dict[int, int] = {}
@@ -598,7 +600,7 @@ class SimulatedKafka:
         there = self._leads(("\x00groups", place[1]) if is_group else place)
         if (there is None and not is_gone) or self._coordinates(
             known.name
-        ) is not E.none:  # who loads finds it, and goes on with it
+        ) is not E.none:  # the coordinator that loads finds the transaction, and goes on
             self.at(MARKER_RETRY_SECONDS, self._mark, known, number, place, producer_id, epoch, is_committed, left)
             return
         if is_group:
@@ -612,7 +614,7 @@ class SimulatedKafka:
             self._finish(known.name, number)
 
     def _finish(self, name: str, number: int) -> None:
-        """The coordinator writes down that all markers are written."""
+        """The coordinator notes that all markers are written."""
         if self._coordinates(name) is E.none:
             self.transactions.finished(name, number)
         else:
@@ -620,7 +622,7 @@ class SimulatedKafka:
 
 
 def _joins_in_full(request: Any) -> bool:
-    """As GroupMetadataManager.throwIfConsumerGroupHeartbeatRequestIsInvalid asks of the first request."""
+    """Check a join as GroupMetadataManager.throwIfConsumerGroupHeartbeatRequestIsInvalid does."""
     return bool(
         request.rebalance_timeout.total_seconds() > 0
         and request.subscribed_topic_names

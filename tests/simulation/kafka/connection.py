@@ -1,8 +1,8 @@
 """One lane to one broker: a connection, as AIOKafkaClient keeps one for each group.
 
-1. Requests arrive in the order in which they were sent, and answers come in that order: behind one that is lost, none.
-2. A time-out, or a lost answer, breaks the connection: whoever else waits on it hears that it broke, and does not know
-   what became of its request. What is on its way arrives all the same.
+1. Requests arrive in the order in which they were sent, and answers come in that order. After a lost answer none comes.
+2. A time-out or a lost answer breaks the connection. All callers that wait on the connection hear that it broke, and do
+   not know the fate of their requests. Requests on their way arrive all the same.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ from tests.simulation.kafka.network import REQUEST_SECONDS, Link
 if TYPE_CHECKING:
     from tests.simulation.kafka.cluster import SimulatedKafka
 
-BETWEEN_SECONDS = 1e-6  # what an event loop does at one moment has no order
-UNSAID = 0.5  # of a dying broker's answers, the share that it still kept to itself
+BETWEEN_SECONDS = 1e-6  # callbacks of one moment have no order
+UNSAID = 0.5  # the share of a dying broker's answers that are not sent any more
 
 
 class Connection:
@@ -24,11 +24,11 @@ class Connection:
         self.kafka = kafka
         self.link = link
         self.node = node
-        #: the client has not noticed anything
+        #: the client has not noticed a fault
         self.is_open = True
-        #: what is sent still arrives, what is answered still comes
+        #: requests still arrive, and answers still come
         self._sends, self._receives = True, True
-        #: who waits for an answer, in order
+        #: the callers that wait for an answer, in order
         self._waiting: dict[asyncio.Future[Any], None] = {}
         #: when the newest request arrives, and the newest answer
         self._arrival = 0.0
@@ -58,7 +58,7 @@ class Connection:
         self.kafka.at_time(self._answer, self._deliver, answered, answer, self.kafka.deaths[self.node])
 
     def _deliver(self, answered: "asyncio.Future[Any]", answer: Any, deaths: int) -> None:
-        """A broker that has died meanwhile may have done what was asked without having said so."""
+        """A broker that has died meanwhile may have carried the request out without an answer."""
         if deaths != self.kafka.deaths[self.node] and self.link.random.random() < UNSAID:
             self.break_off()
         else:
@@ -85,7 +85,7 @@ class Connection:
 
 
 class Reply:
-    """Where a broker's answer goes."""
+    """The way of a broker's answer to its client."""
 
     def __init__(self, connection: Connection, api: str, answered: "asyncio.Future[Any]", sent: float) -> None:
         self._connection = connection
@@ -105,7 +105,7 @@ class Reply:
             connection.answer(self._answered, answer)
 
     def break_off(self) -> None:
-        """The client sees that its connection broke, or, where nothing travels any more, waits."""
+        """The client sees that its connection broke. If no frame travels any more, the client waits."""
         connection = self._connection
         if connection.link.is_cut and connection.link.is_silent:
             self.keep_waiting()
@@ -113,7 +113,7 @@ class Reply:
             connection.lose_answer()
 
     def keep_waiting(self) -> None:
-        """No answer comes before the client gives up."""
+        """The client gives up before an answer comes."""
         connection = self._connection
         until = max(self._sent + REQUEST_SECONDS, connection.kafka.time())
         connection.kafka.at_time(until, connection.time_out, self._answered, self._api)

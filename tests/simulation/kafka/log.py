@@ -1,4 +1,4 @@
-"""One partition's log: batches, transactions' markers, and what the leader knows of producers.
+"""One partition's log: batches, transactions' markers, and the leader's knowledge of producers.
 
 1. Offsets are never used twice; markers have offsets of their own, and compaction leaves gaps.
 2. The last stable offset is that of the first record of a transaction that has not ended.
@@ -22,13 +22,13 @@ from portfolio_stream.exactly_once.memory import MemoryRecord
 
 BATCH_HEADER = Struct(">21xh20xqhii")  # attributes, producer id, epoch, base sequence, count
 TRANSACTIONAL = 0x10
-KEPT_BATCHES = 5  # of a producer, to know a resend
+KEPT_BATCHES = 5  # of each producer, to recognise a resend
 
 
 @dataclass(slots=True)
 class Batch:
     base: int
-    #: offset of its last record, also where compaction took that away
+    #: offset of the batch's last record, even if compaction took that record away
     last: int
     producer_id: int
     epoch: int
@@ -74,13 +74,13 @@ class Log:
         self._takes_any_first_sequence = takes_any_first_sequence
         self.batches: list[Batch] = []
         self.start = 0
-        #: high watermark: all that is written is replicated
+        #: the high watermark: all written records are replicated
         self.end = 0
         #: first offset of each producer's open transaction
         self.open: dict[int, int] = {}
-        #: called once, when the last stable offset moves or the leader is gone
+        #: callbacks, each called once, when the last stable offset moves or the leader is gone
         self.waiting: list[Callable[[], None]] = []
-        #: until when a tombstone stays, by offset
+        #: the moment until which a tombstone stays, by offset
         self._horizons: dict[int, float] = {}
         self._lasts: list[int] = []
         self._producers: dict[int, _Producer] = {}
@@ -92,7 +92,7 @@ class Log:
     # -- writing
 
     def check(self, produced: Produced) -> tuple[E, int]:
-        """Whether what is not fenced may be appended: none, or with a base offset what stands there, or the error."""
+        """The error of a batch, or none. A resent batch has the base offset of its first copy."""
         known = self._producers.get(produced.producer_id)
         if known is None:
             is_taken = produced.sequence == 0 or self._takes_any_first_sequence
@@ -130,13 +130,13 @@ class Log:
         return batch
 
     def append_plain(self, records: Sequence[tuple[int, bytes | None, bytes | None]]) -> None:
-        """Of a producer without transactions: (timestamp, key, value)."""
+        """Append records of a producer without transactions: (timestamp, key, value)."""
         base = self.end
         found = [MemoryRecord(base + i, stamp, key, value) for i, (stamp, key, value) in enumerate(records)]
         self._add(Batch(base, base + len(found) - 1, -1, -1, found, 100 * len(found)))
 
     def end_transaction(self, producer_id: int, epoch: int, *, is_committed: bool) -> None:
-        """The marker, which carries the next epoch already (KIP-890)."""
+        """Append the marker, which already carries the next epoch (KIP-890)."""
         first = self.open.pop(producer_id, None)
         if first is not None and not is_committed:
             for batch in self.batches[bisect_left(self._lasts, first) :]:
@@ -163,7 +163,7 @@ class Log:
     # -- reading
 
     def read(self, position: int, until: int, most_bytes: int) -> tuple[list[list[MemoryRecord]], int]:
-        """Committed records from `position` on, one list a batch, and the position behind what was looked at."""
+        """Committed records from `position` on, one list for each batch, and the position behind the read batches."""
         found: list[list[MemoryRecord]] = []
         size = 0
         for batch in self.batches[bisect_left(self._lasts, position) :]:
@@ -205,7 +205,7 @@ class Log:
         return now < self._horizons.get(tombstone, math.inf)
 
     def trim(self, start: int) -> None:
-        """Retention: what stood before is gone."""
+        """Retention deletes the records before."""
         self.start = max(self.start, min(start, self.end))
         gone = bisect_left(self._lasts, self.start)
         del self.batches[:gone], self._lasts[:gone]

@@ -1,4 +1,4 @@
-"""The links between clients and brokers, and what goes wrong on them.
+"""The links between clients and brokers, and the links' faults.
 
 1. A connection (`connection`) that breaks tells the client nothing about what it had sent: that may arrive later, or
    never.
@@ -17,24 +17,24 @@ REQUEST_SECONDS = 10.0
 
 @dataclass
 class Link:
-    """Of one client, to all brokers."""
+    """The link of one client to all brokers."""
 
     random: Random
     #: least and most seconds, each way
     latency: tuple[float, float] = LATENCY
-    #: the share of requests that take effect, and whose answer is lost with the connection
+    #: the share of requests that take effect and whose answer is lost with the connection
     reply_loss: float = 0.0
     request_loss: float = 0.0
     is_cut: bool = False
-    #: connections that are cut say nothing, instead of breaking at once
+    #: a cut connection stays silent, and does not break at once
     is_silent: bool = False
     #: APIs whose next answer is lost
     lost_replies: deque[str] = field(default_factory=deque)
-    #: how many of the next heartbeats that tell an assignment are answered to nobody
+    #: how many of the next heartbeats' answers with an assignment are lost
     lost_assignments: int = 0
-    #: APIs whose next request arrives late, and by how many seconds
+    #: APIs whose next request arrives late, with the seconds
     held_requests: dict[str, float] = field(default_factory=dict)
-    #: what happens, once, when a broker (this node) has answered such a request and before the client hears of it
+    #: called once, when a broker (this node) has answered such a request and before the client hears the answer
     at_replies: dict[str, Callable[[int], None]] = field(default_factory=dict)
 
     def delay(self) -> float:

@@ -1,4 +1,4 @@
-"""What a broker that was paused believes when it wakes, until it hears of its successors.
+"""The old data that a paused broker believes when it wakes, until it hears of its successors.
 
 It answers questions from its past: where logs end, what a group has committed, that a member is still one. Whatever
 needs the other replicas fails.
@@ -12,9 +12,9 @@ from tests.simulation.kafka.transactions import Place
 
 @dataclass(slots=True)
 class Past:
-    #: of what it led: high watermark and last stable offset
+    #: high watermark and last stable offset of the partitions that the broker led
     ends: dict[Place, tuple[int, int]] = field(default_factory=dict)
-    #: of what it coordinated
+    #: the groups that the broker coordinated
     groups: dict[str, Group] = field(default_factory=dict)
-    #: when it learns; before it wakes nobody asks it
+    #: when the broker hears of its successors; before it wakes, nobody asks it
     until: float = 0.0

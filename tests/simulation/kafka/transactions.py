@@ -42,14 +42,14 @@ class Transactional:
     pair: Pair
     timeout: float
     state: State = State.EMPTY
-    #: the pair before the last one: what a retry names; and, since no InitProducerId, which way its transaction ended
+    #: the pair before the last one, which a retry names; and how its transaction ended, None after InitProducerId
     last_pair: Pair | None = None
     was_committed: bool | None = None
     places: set[Place] = field(default_factory=set)
     began: float = 0.0
-    #: when its coordinator wrote something down about it
+    #: when the coordinator last wrote to its log about the id
     changed: float = 0.0
-    #: grows with each end: what is scheduled for an older one is void
+    #: grows with each end: work that is scheduled for an older number is void
     number: int = 0
 
 
@@ -63,7 +63,7 @@ class TransactionCoordinator:
         self._ended = ended
         self._ids: dict[str, Transactional] = {}
         self._next_producer_id = 1000
-        #: of a transactional id that is new; near LAST_EPOCH the first producer id ends soon
+        #: the first epoch of a new transactional id; near LAST_EPOCH the first producer id ends soon
         self.first_epoch = 0
         self.expiration_seconds = EXPIRATION_SECONDS
 
@@ -73,7 +73,7 @@ class TransactionCoordinator:
     # -- requests
 
     def init(self, name: str, timeout: float, own: Pair | None = None) -> tuple[E, Pair]:
-        """InitProducerId: -1/-1 fences whoever has the id; with the own pair it only ends what is open."""
+        """InitProducerId. Without a pair it fences the id's owner; with the own pair it ends the transaction."""
         known = self._ids.get(name)
         if known is None:
             known = self._ids[name] = Transactional(name, Pair(self._new_id(), self.first_epoch), timeout)
@@ -95,7 +95,7 @@ class TransactionCoordinator:
         return E.none, known.pair
 
     def add(self, name: str, pair: Pair, place: Place) -> E:
-        """The first write to a place, which adds it to the transaction."""
+        """The first write to a place adds the place to the transaction."""
         known = self._ids.get(name)
         if known is None or known.pair.producer_id != pair.producer_id:
             return E.invalid_producer_id_mapping
@@ -134,7 +134,7 @@ class TransactionCoordinator:
     # -- by itself
 
     def expire(self, has_coordinator: Callable[[str], bool]) -> None:
-        """Abort what is open for too long, forget who is idle for too long, where somebody sees to it."""
+        """Abort old open transactions and forget idle ids, if the id has a coordinator that works."""
         now = self._clock()
         for known in list(self._ids.values()):
             is_late = known.state is State.ONGOING and now - known.began > known.timeout
@@ -146,7 +146,7 @@ class TransactionCoordinator:
                     self._end(known, is_committed=False)
 
     def finished(self, name: str, number: int) -> None:
-        """Every marker of its transaction `number` is written."""
+        """Every marker of the id's transaction `number` is written."""
         known = self._ids[name]
         if known.number == number:
             known.state, known.changed = State.EMPTY, self._clock()
