@@ -17,13 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from portfolio_stream.broker.processes import ending_signals
-from portfolio_stream.commands.run_measure import RunMeter, RunSample, parse
+from portfolio_stream.commands.run_measure import Tally, halted, running
 from portfolio_stream.commands.run_offsets import OffsetReader, RunOffsets, open_offset_reader
 from portfolio_stream.commands.run_processes import Child, Ending, Fleet, WorkerProcess, name_of_end
 from portfolio_stream.commands.run_status import Display, RunStatus, ShownWorker, milliseconds
+from portfolio_stream.decoding import decoded
 from portfolio_stream.errors import ProducerFailed, RunStalled
 from portfolio_stream.settings import Settings
+from portfolio_stream.web.status import PATH as STATUS_PATH
+from portfolio_stream.web.status import WorkerStatus
 
 if TYPE_CHECKING:
     import aiohttp
@@ -34,6 +39,7 @@ PATIENCE_SECONDS = 60.0  # without any progress; a dead worker loses its partiti
 POLL_SECONDS = 0.2  # neither Kafka nor a worker announces that an offset has moved
 SCRAPE_SECONDS = 1.0  # a worker that answers later is shown as silent
 QUICK_EVENTS = 200_000  # `verify` checks these in seconds; after Ctrl-C no user waits longer
+_decode = msgspec.json.Decoder(WorkerStatus).decode
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,12 +72,12 @@ class RunFlow:
         self._display = display
         self._logs = logs
         self._interrupted = asyncio.Event()
-        self._meter = RunMeter()
+        self._tally = Tally()
         self._start = time.monotonic()
         self._phase = "starting"
         self._verdict = "at the end"
         self._producing = (0.0, 0.0)  # when the producer started, and when the group had committed its last event
-        self._samples: dict[str, RunSample] = {}
+        self._statuses: dict[str, WorkerStatus] = {}
         self._first: RunOffsets | None = None
         self._last: RunOffsets | None = None
 
@@ -121,11 +127,11 @@ class RunFlow:
         wanted = frozenset(range(reader.partitions))
 
         async def look() -> tuple[bool, object]:
-            samples = (await self._scrape(http)).values()
-            busy = sum(1 for sample in samples if sample.running)
-            running = frozenset[int]().union(*(sample.running for sample in samples))
-            is_ready = running == wanted and busy >= min(len(self._fleet.workers), reader.partitions)
-            return is_ready, [(sample.running, sample.replayed) for sample in samples]
+            statuses = (await self._ask_all(http)).values()
+            processed = [running(status) for status in statuses]
+            is_complete = frozenset[int]().union(*processed) == wanted
+            is_ready = is_complete and sum(map(bool, processed)) >= min(len(self._fleet.workers), reader.partitions)
+            return is_ready, [(running(status), status.replayed) for status in statuses]
 
         await self._await(look, lambda: "The workers do not process every partition")
 
@@ -199,11 +205,9 @@ class RunFlow:
             await asyncio.sleep(self._display.interval)
 
     async def _look(self, reader: OffsetReader, http: "aiohttp.ClientSession") -> None:
-        self._samples = await self._scrape(http)
-        offsets = await self._read_offsets(reader)
-        pids = {worker.name: worker.pid for worker in self._fleet.workers}
-        samples = {pids[name]: sample for name, sample in self._samples.items()}
-        self._meter.feed(time.monotonic(), offsets.processed, samples)
+        self._statuses = await self._ask_all(http)
+        await self._measure(reader)
+        self._tally.feed(time.monotonic(), self._statuses.values())
 
     async def _read_offsets(self, reader: OffsetReader) -> RunOffsets:
         """Returns the offsets, or the last known ones while Kafka does not answer: the broker may come back."""
@@ -216,48 +220,48 @@ class RunFlow:
                 raise
         return self._last
 
-    async def _scrape(self, http: "aiohttp.ClientSession") -> dict[str, RunSample]:
-        """Returns a sample of each worker that answers, by the worker's name."""
+    async def _ask_all(self, http: "aiohttp.ClientSession") -> dict[str, WorkerStatus]:
+        """Returns the status of each worker that answers, by the worker's name."""
         workers = self._fleet.workers
         found = await asyncio.gather(*(self._ask(http, worker.address) for worker in workers))
-        return {worker.name: sample for worker, sample in zip(workers, found, strict=True) if sample is not None}
+        return {worker.name: status for worker, status in zip(workers, found, strict=True) if status is not None}
 
-    async def _ask(self, http: "aiohttp.ClientSession", address: str) -> RunSample | None:
+    async def _ask(self, http: "aiohttp.ClientSession", address: str) -> WorkerStatus | None:
         import aiohttp
 
         token = self._settings.web_token
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         try:
-            async with http.get(f"{address}/metrics", headers=headers, allow_redirects=False) as answer:
-                return parse(await answer.text()) if answer.status == 200 else None
+            async with http.get(f"{address}{STATUS_PATH}", headers=headers, allow_redirects=False) as answer:
+                return decoded(_decode, await answer.read()) if answer.status == 200 else None
         except (aiohttp.ClientError, TimeoutError):
             return None
 
     def _status(self) -> RunStatus:
-        first, last, meter = self._first, self._last, self._meter
+        first, last, tally = self._first, self._last, self._tally
         assert first is not None and last is not None  # noqa: S101  # for mypy: read before anything is shown
         return RunStatus(
             seconds=time.monotonic() - self._start,
             phase=self._phase,
             produced=last.produced - first.produced,
             processed=last.processed - first.processed,
-            rate=meter.events_rate,
-            p99=meter.p99,
+            rate=tally.events_rate,
+            p99=tally.p99,
             lag=sum(last.behind.values()),
-            transactions=meter.commits_rate,
-            drops=meter.totals.drops,
-            halted=sum(sample.halted for sample in self._samples.values()),
+            transactions=tally.commits_rate,
+            drops=tally.totals.drops,
+            halted=sum(map(halted, self._statuses.values())),
             verdict=self._verdict,
             workers=tuple(map(self._worker_status, self._fleet.workers)),
         )
 
     def _worker_status(self, worker: WorkerProcess) -> ShownWorker:
-        sample = self._samples.get(worker.name)
+        status = self._statuses.get(worker.name)
         return ShownWorker(
             name=worker.name,
             pid=worker.pid,
             address=worker.address,
-            partitions=None if sample is None else sample.running,
+            partitions=None if status is None else running(status),
             restarts=self._fleet.restarts[worker.name],
         )
 
@@ -285,7 +289,7 @@ class RunFlow:
         restarts = sum(self._fleet.restarts.values())
         return (
             f"Processed {status.processed:,} of {status.produced:,} events{took}, "
-            f"p99 {milliseconds(self._meter.p99_of_all)}, {status.drops} drops, {restarts} restarts."
+            f"p99 {milliseconds(self._tally.p99_of_all)}, {status.drops} drops, {restarts} restarts."
         )
 
     async def _verify(self) -> "Verification | None":

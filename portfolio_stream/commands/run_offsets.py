@@ -7,32 +7,27 @@ from typing import TYPE_CHECKING, NamedTuple
 from portfolio_stream.settings import Settings
 
 if TYPE_CHECKING:
-    from portfolio_stream.kafka.group import GroupClient
+    from portfolio_stream.kafka.group import GroupClient, Offsets
 
 
 class RunOffsets(NamedTuple):
-    """Offsets by partition, for every partition of the source."""
+    """How far the source's producers and the group are."""
 
-    ends: Mapping[int, int]
-    #: the group's next offset; 0 if the group has committed none
-    committed: Mapping[int, int]
+    #: of each partition of the source
+    partitions: "Mapping[int, Offsets]"
 
     @property
     def produced(self) -> int:
-        return sum(self.ends.values())
+        return sum(at.high_watermark for at in self.partitions.values())
 
     @property
     def processed(self) -> int:
-        return sum(self.committed.values())
+        return sum(at.committed or 0 for at in self.partitions.values())
 
     @property
     def behind(self) -> dict[int, int]:
         """Lag by partition, without the partitions that have none."""
-        return {
-            partition: end - self.committed[partition]
-            for partition, end in self.ends.items()
-            if end > self.committed[partition]
-        }
+        return {partition: at.lag for partition, at in self.partitions.items() if at.lag}
 
 
 class OffsetReader:
@@ -46,14 +41,10 @@ class OffsetReader:
         from aiokafka.errors import KafkaError
 
         try:
-            found = await self._group.offsets(range(self.partitions))
+            return RunOffsets(await self._group.offsets(range(self.partitions)))
         except KafkaError:
             await self._group.forget()
             raise
-        return RunOffsets(
-            ends={partition: at.high_watermark for partition, at in found.items()},
-            committed={partition: at.committed or 0 for partition, at in found.items()},
-        )
 
 
 @asynccontextmanager

@@ -17,6 +17,8 @@ class Counted:
     events: int = 0
     commits: int = 0
     rejected: int = 0
+    #: how often everything uncommitted was dropped
+    drops: int = 0
     #: events by the upper bound of their latency in seconds; every bound stands there, for they delimit each other
     latencies: Mapping[float, int] = field(default_factory=dict)
 
@@ -26,12 +28,19 @@ class Counted:
     def since(self, before: "Counted") -> "Counted":
         return self._with(before, -1)
 
+    def latency(self, share: float) -> float | None:
+        """The seconds within which `share` of the events was committed; None without an event."""
+        latencies = sorted(self.latencies.items())
+        totals = accumulate(count for _, count in latencies)
+        return quantile(share, (), [(bound, total) for (bound, _), total in zip(latencies, totals, strict=True)])
+
     def _with(self, other: "Counted", sign: int) -> "Counted":
         bounds = self.latencies.keys() | other.latencies.keys()
         return Counted(
             self.events + sign * other.events,
             self.commits + sign * other.commits,
             self.rejected + sign * other.rejected,
+            self.drops + sign * other.drops,
             {bound: self.latencies.get(bound, 0) + sign * other.latencies.get(bound, 0) for bound in bounds},
         )
 
@@ -56,9 +65,7 @@ class Meter:
 
     def latency(self, share: float) -> float | None:
         """Seconds; None while nothing comes."""
-        latencies = sorted(sum(self._in_window(), Counted()).latencies.items())
-        totals = accumulate(count for _, count in latencies)
-        return quantile(share, (), [(bound, total) for (bound, _), total in zip(latencies, totals, strict=True)])
+        return sum(self._in_window(), Counted()).latency(share)
 
     def _in_window(self) -> list[Counted]:
         return [came for _, came in self._looks][1:]

@@ -7,10 +7,8 @@
 3. Lag comes from Kafka (log ends and committed offsets), never from a worker: a dead worker's partitions have lag too.
 """
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from types import MappingProxyType
 
 import msgspec
@@ -144,7 +142,7 @@ class _KnownWorker:
         self.status, self.answered, self.seen = look.answer, now, now
         is_same = before is not None and before.process == look.answer.process
         self.restarts += before is not None and not is_same
-        came = _counted(look.answer).since(_counted(before)) if before is not None and is_same else Counted()
+        came = look.answer.counted.since(before.counted) if before is not None and is_same else Counted()
         self.meter.feed(now, came)
         return came
 
@@ -335,10 +333,3 @@ def _state(look: WorkerLook) -> tuple[str, str]:
     if isinstance(answer, WorkerStatus):
         return ("unready", "; ".join(answer.reasons)) if answer.reasons else ("ready", "")
     return (answer.state, answer.detail) if look.is_member else ("gone", LEFT)
-
-
-def _counted(status: WorkerStatus) -> Counted:
-    bounds = chain(status.latency_bounds, (math.inf,))
-    return Counted(
-        status.events, status.commits, status.rejected, dict(zip(bounds, status.latency_counts, strict=False))
-    )

@@ -1,6 +1,8 @@
 """GET /worker: what one worker says of itself. Whoever shows the group asks every member for it, one hop."""
 
+import math
 import time
+from itertools import chain
 
 import msgspec
 from aiohttp import web
@@ -8,6 +10,7 @@ from aiohttp import web
 from portfolio_stream.decoding import WireCount, WirePartition
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.http.problem import json_response
+from portfolio_stream.observe.rates import Counted
 from portfolio_stream.observe.ring import Told
 from portfolio_stream.web.events import level_name
 from portfolio_stream.web.health import GroupReasons, readiness
@@ -63,6 +66,13 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     replayed: WireCount = 0
     #: oldest first
     latest_events: tuple[LatestEvent, ...] = ()
+
+    @property
+    def counted(self) -> Counted:
+        """The counts as a value that can be added and subtracted."""
+        bounds = chain(self.latency_bounds, (math.inf,))
+        latencies = dict(zip(bounds, self.latency_counts, strict=False))
+        return Counted(self.events, self.commits, self.rejected, self.drops, latencies)
 
 
 class Status:

@@ -14,36 +14,16 @@ from portfolio_stream import cli
 from portfolio_stream.broker.processes import ending_signals
 from portfolio_stream.commands.produce import stamped
 from portfolio_stream.commands.run import child_environment
-from portfolio_stream.commands.run_measure import RunMeter, RunSample, parse
+from portfolio_stream.commands.run_measure import Tally, halted, running
 from portfolio_stream.commands.run_offsets import RunOffsets
 from portfolio_stream.commands.run_processes import ATTEMPTS, Ending, Fleet, explain, name_of_end
 from portfolio_stream.commands.run_status import RunStatus, ShownWorker, line, milliseconds, ranges, table
 from portfolio_stream.errors import PortfolioStreamError
+from portfolio_stream.kafka.group import Offsets
 from portfolio_stream.load.events import Generated
 from portfolio_stream.observe.histogram import quantile
 from portfolio_stream.settings import Security, Settings
-
-METRICS = """\
-# TYPE portfolio_stream_events_total counter
-portfolio_stream_events_total 12.0
-# TYPE portfolio_stream_commits_total counter
-portfolio_stream_commits_total 3.0
-# TYPE portfolio_stream_drops_total counter
-portfolio_stream_drops_total{reason="fenced"} 1.0
-portfolio_stream_drops_total{reason="expelled"} 2.0
-# TYPE portfolio_stream_partitions_halted gauge
-portfolio_stream_partitions_halted 1.0
-# TYPE portfolio_stream_lag_records gauge
-portfolio_stream_lag_records{partition="0"} 0.0
-portfolio_stream_lag_records{partition="5"} 7.0
-# TYPE portfolio_stream_event_latency_seconds histogram
-portfolio_stream_event_latency_seconds_bucket{le="0.05"} 10.0
-portfolio_stream_event_latency_seconds_bucket{le="+Inf"} 12.0
-portfolio_stream_event_latency_seconds_count 12.0
-portfolio_stream_event_latency_seconds_sum 1.0
-# TYPE process_cpu_seconds_total counter
-process_cpu_seconds_total 1.5
-"""
+from portfolio_stream.web.status import PartitionStatus, WorkerStatus
 
 INFINITE = math.inf
 
@@ -76,17 +56,35 @@ def status(**changed: object) -> RunStatus:
     return RunStatus(**(members | changed))  # type: ignore[arg-type]
 
 
-def test_a_workers_metrics_become_a_sample() -> None:
-    """Labelled counters are summed, lag names the running partitions, other families are passed over."""
-    assert parse(METRICS) == RunSample(
-        events=12,
-        commits=3,
-        drops=3,
-        halted=1,
-        running=frozenset({0, 5}),
-        latencies=((0.05, 10.0), (INFINITE, 12.0)),
+def told(
+    process: str, events: int = 0, commits: int = 0, drops: int = 0, counts: tuple[int, ...] = (0, 0, 0, 0)
+) -> WorkerStatus:
+    """What a worker's process answers; `counts` are of events within 10, 50, 100 ms, and of slower ones."""
+    return WorkerStatus(
+        worker="w1",
+        address="127.0.0.1:6066",
+        process=process,
+        version="1",
+        uptime_seconds=1.0,
+        reasons=(),
+        partitions={
+            0: PartitionStatus(state="running"),
+            3: PartitionStatus(state="halted", offset=7, reason="x"),
+            5: PartitionStatus(state="running"),
+            6: PartitionStatus(state="recovering"),
+        },
+        events=events,
+        commits=commits,
+        rejected=0,
+        drops=drops,
+        latency_bounds=(0.01, 0.05, 0.1),
+        latency_counts=counts,
     )
-    assert RunSample() == parse("")
+
+
+def test_a_status_says_what_a_worker_processes() -> None:
+    """Neither a partition that recovers nor one that waits for an operator is processed."""
+    assert (frozenset({0, 5}), 1) == (running(told("1")), halted(told("1")))
 
 
 @pytest.mark.parametrize(
@@ -111,30 +109,36 @@ def test_a_quantile_is_of_what_came_between_two_looks(
 
 def test_rates_are_of_the_last_seconds() -> None:
     """What is older than the window has no part in them."""
-    meter = RunMeter()
-    assert (0.0, 0.0, None) == (meter.events_rate, meter.commits_rate, meter.p99)
+    tally = Tally()
+    assert (0.0, 0.0, None) == (tally.events_rate, tally.commits_rate, tally.p99)
     for second in range(20):
-        processed = 0 if second < 10 else (second - 9) * 500
-        meter.feed(float(second), processed, {1: RunSample(events=processed, commits=second * 10)})
-    assert (500.0, 10.0) == (meter.events_rate, meter.commits_rate)
+        events = 0 if second < 10 else (second - 9) * 500
+        tally.feed(float(second), [told("1", events=events, commits=second * 10)])
+    assert (500.0, 10.0) == (tally.events_rate, tally.commits_rate)
 
 
 def test_a_killed_workers_counts_stay_in_the_totals() -> None:
     """Its successor is another process and begins at zero: no total falls, no rate is negative."""
-    meter = RunMeter()
-    meter.feed(0.0, 100, {1: RunSample(events=100, commits=10, drops=1, latencies=buckets(100, 100, 100, 100))})
-    meter.feed(1.0, 100, {})
-    meter.feed(2.0, 150, {2: RunSample(events=50, commits=4, latencies=buckets(0, 50, 50, 50))})
-    assert (150, 14, 1) == meter.totals[:3]
-    assert (25.0, 2.0) == (meter.events_rate, meter.commits_rate)
-    assert meter.p99 is not None
-    assert 0.01 < meter.p99 <= 0.05
+    tally = Tally()
+    tally.feed(0.0, [told("1", events=100, commits=10, drops=1, counts=(100, 0, 0, 0))])
+    tally.feed(1.0, [])
+    tally.feed(2.0, [told("2", events=50, commits=4, counts=(0, 50, 0, 0))])
+    totals = tally.totals
+    assert (150, 14, 1) == (totals.events, totals.commits, totals.drops)
+    assert (25.0, 2.0) == (tally.events_rate, tally.commits_rate)
+    assert tally.p99 is not None and tally.p99_of_all is not None
+    assert 0.01 < tally.p99 <= 0.05
+    assert 0.01 < tally.p99_of_all <= 0.05
 
 
 def test_lag_is_of_the_partitions_behind() -> None:
-    """A partition without a committed offset is behind by all it holds."""
-    offsets = RunOffsets(ends={0: 5, 1: 7, 2: 0}, committed={0: 5, 1: 0, 2: 0})
-    assert ({1: 7}, 12, 5) == (offsets.behind, offsets.produced, offsets.processed)
+    """From the committed offset, or the log's start, to the last stable offset, as everywhere."""
+
+    def at(committed: int | None, end: int, start: int = 0) -> Offsets:
+        return Offsets(log_start=start, committed=committed, last_stable_offset=end, high_watermark=end)
+
+    progress = RunOffsets({0: at(5, 5), 1: at(None, 7), 2: at(None, 0), 3: at(None, 9, start=9)})
+    assert ({1: 7}, 21, 5) == (progress.behind, progress.produced, progress.processed)
 
 
 def test_the_plain_line_holds_everything() -> None:
