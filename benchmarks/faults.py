@@ -76,7 +76,7 @@ class Faults(Trial):
 
         async def is_back() -> None:
             await until(
-                lambda: "membership lost" in zombie.text and len(zombie.events("recovered")) > recovered,
+                lambda: bool(zombie.events("membership lost")) and len(zombie.events("recovered")) > recovered,
                 OUTPUT_SECONDS,
                 "the paused worker is a member again",
                 zombie,

@@ -101,7 +101,7 @@ async def savage_rebalances(chaos: Chaos, deed: Deed) -> None:
     async with chaos.a_new_worker() as worker:
         for _ in range(3):
             worker.start()
-            await until(lambda: "engine started" in worker.text, 30, "it has joined", worker)
+            await until(lambda: bool(worker.events("engine started")), 30, "it has joined", worker)
             await asyncio.sleep(deed.amount)
             if deed.target % 2:
                 worker.kill()

@@ -134,7 +134,7 @@ async def test_strangers(kafka: Cluster, name: str, start: Start, capsys: pytest
     assert heard
     assert all(line.startswith(f"{IDENTITY_PATH} ") and "Authorization" not in line for line in heard), heard
     await until(lambda: is_ready(worker), NOTICED_SECONDS, "ready again", worker)
-    assert 2 == len(worker.events("foreign member left"))
+    assert 2 == len(worker.logged("foreign member left"))
 
 
 @asynccontextmanager

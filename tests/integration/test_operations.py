@@ -135,7 +135,7 @@ class Scene:
     def stops(self, partition: int) -> int:
         """Returns how often the partition has halted."""
         stops = [event for worker in self.workers for event in worker.events("partition stopped")]
-        return [event["partition"] for event in stops].count(str(partition))
+        return [event["partition"] for event in stops].count(partition)
 
     async def ask(self, command: str, partition: int, *arguments: str, code: int = 0) -> str:
         """Run a `partitions` command through the worker that does not own the partition."""

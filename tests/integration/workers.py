@@ -5,6 +5,7 @@ Here the group and the changelog always have the same names, so each history nee
 """
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,9 @@ from portfolio_stream.kafka.tools.jars import LOCK
 from portfolio_stream.settings import Settings
 
 POLL_SECONDS = 0.02  # a condition in another process can only be polled
+ANSWER_SECONDS = 2.0  # a process that is stopped does not answer
 START_SECONDS = 60.0  # the start of three workers took 25 s on two busy cores
+APP = "portfolio_stream"
 FAUST = Path(sys.executable).with_name("faust")
 
 
@@ -57,7 +61,7 @@ def starved_seconds(pid: int) -> float:
     return int(waited) / 1e9
 
 
-def events_of(text: str, action: str) -> list[dict[str, str]]:
+def logged_events(text: str, action: str) -> list[dict[str, str]]:
     """Returns the fields of every log event of this name."""
     lines = re.findall(rf"\b{action} ((?:[a-z_]+=\S+ ?)+)", text)
     return [dict(part.split("=", 1) for part in line.split()) for line in lines]
@@ -70,7 +74,7 @@ class Worker:
     name: str
     environment: dict[str, str]
     log: Path
-    app: str = "portfolio_stream"
+    app: str = APP
     process: subprocess.Popen[bytes] | None = None
     #: the log's length when the present process was started
     since: int = 0
@@ -91,9 +95,37 @@ class Worker:
             file.seek(self.since)
             return file.read().decode(errors="replace")
 
-    def events(self, action: str) -> list[dict[str, str]]:
-        """Returns the fields of the present process's log events of this name, e.g. events("recovered")."""
-        return events_of(self.text, action)
+    def events(self, action: str) -> list[dict[str, Any]]:
+        """The fields of each of the present process's events with that action, e.g. events("recovered").
+
+        Asks the process itself (GET /events): a process that does not answer has no events.
+        """
+        if self.process is None or self.process.poll() is not None:
+            return []
+        token = self.environment.get("PORTFOLIO_WEB_TOKEN")
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        connection = HTTPConnection("127.0.0.1", int(self.environment["PORTFOLIO_WEB_PORT"]), timeout=ANSWER_SECONDS)
+        try:
+            connection.request("GET", "/events?after=0&limit=1000", headers=headers)
+            answer = connection.getresponse()
+            body = answer.read()
+        except (OSError, HTTPException):
+            return []
+        finally:
+            connection.close()
+        assert 200 == answer.status, body
+        return [event["fields"] for event in json.loads(body)["events"] if event["action"] == action]
+
+    def logged(self, action: str) -> list[dict[str, str]]:
+        """The same from the present process's log, where every field is text.
+
+        For a process that has ended, and for an app without a web server.
+        """
+        return logged_events(self.text, action)
+
+    def has_recovered(self) -> bool:
+        """A partition, at least."""
+        return bool(self.events("recovered") if self.app == APP else self.logged("recovered"))
 
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None
@@ -132,7 +164,7 @@ class WorkersStage:
     folder: Path
     workers: dict[str, Worker] = field(default_factory=dict)
 
-    def worker(self, name: str, *, app: str = "portfolio_stream", **environment: str) -> Worker:
+    def worker(self, name: str, *, app: str = APP, **environment: str) -> Worker:
         """Returns a worker that is not started yet. Its data folder is folder/data/name."""
         own = {
             "PORTFOLIO_BOOTSTRAP_SERVERS": self.settings.bootstrap_servers,
@@ -158,7 +190,7 @@ class WorkersStage:
         """Return when each of the workers has recovered a partition."""
         for worker in workers:
             await until(
-                lambda worker=worker: bool(worker.events("recovered")),
+                lambda worker=worker: worker.has_recovered(),
                 seconds,
                 f"{worker.name} recovers a partition",
                 worker,
