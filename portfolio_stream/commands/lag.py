@@ -1,4 +1,4 @@
-"""portfolio-stream lag: how far the workers are behind, by partition, and who has it."""
+"""portfolio-stream lag: how far the workers are behind, by partition, and which worker owns each partition."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -29,19 +29,19 @@ COLUMNS = ("PARTITION", "LOG-START", "COMMITTED", "STABLE-END", "LOG-END", "LAG"
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one look at the group saw."""
+    """The group at one moment."""
 
     offsets: "Mapping[int, Offsets]"
     members: "Sequence[GroupMember]"
 
     @property
     def owners(self) -> "Mapping[int, Owner]":
-        """Those that a worker has, as client ids say it."""
+        """The owner of each partition that a worker owns. The members' client ids name the workers."""
         return owners_among(self.members)
 
     @property
     def strangers(self) -> "Sequence[GroupMember]":
-        """Members whose client id is none of a worker's."""
+        """The members whose client id is not that of a worker."""
         return [member for member in self.members if member.worker is None]
 
     @property
@@ -79,7 +79,7 @@ async def _lag(settings: Settings, watch: float | None, output: OutputFormat) ->
 
 
 async def _look(settings: Settings, group: "GroupClient", partitions: int) -> Look:
-    """Raises GroupMissing."""
+    """Ask Kafka once. Raises GroupMissing if no worker has joined yet."""
     from aiokafka.errors import GroupIdNotFound
 
     from portfolio_stream.errors import GroupMissing
@@ -92,7 +92,7 @@ async def _look(settings: Settings, group: "GroupClient", partitions: int) -> Lo
 
 
 async def _print_next(settings: Settings, group: "GroupClient", partitions: int, output: OutputFormat) -> None:
-    """A broker that restarts, or a group that is still to come, is no reason to stop watching."""
+    """Print one look, or a note if a broker does not answer or the group does not exist yet. The watch goes on."""
     from aiokafka.errors import KafkaError
 
     from portfolio_stream.errors import GroupMissing
@@ -107,7 +107,7 @@ async def _print_next(settings: Settings, group: "GroupClient", partitions: int,
         await group.forget()
         return
     if output == "text" and sys.stdout.isatty():
-        click.clear()  # only escapes of ours
+        click.clear()  # the command prints no other escape sequence
     _print(settings, look, output)
 
 

@@ -1,4 +1,4 @@
-"""How a run looks in a terminal: a live table, or a plain line now and then."""
+"""Shows a run in a terminal: as a table that is kept up to date, or as a plain line every two seconds."""
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 PLAIN_SECONDS = 2.0
-LIVE_SECONDS = 1.0  # a look costs the workers and Kafka a request each: a millisecond of two cores
+LIVE_SECONDS = 1.0  # a look sends one request to each worker and a few to Kafka: a millisecond of two cores
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,30 +21,30 @@ class ShownWorker:
     name: str
     pid: int
     address: str
-    #: partitions that it processes; None: it does not answer
+    #: the partitions that the worker processes; None: the worker does not answer
     partitions: frozenset[int] | None
     restarts: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunStatus:
-    #: since the first worker was started
+    #: seconds since the first worker was started
     seconds: float
-    #: what the run does now, in one or two words
+    #: what the run does now, in one to four words
     phase: str
-    #: source records since the start, and those of them whose transaction has committed
+    #: source records since the start; `processed` counts those whose transaction is committed
     produced: int
     processed: int
-    #: committed source records a second
+    #: source records committed in a second
     rate: float
-    #: seconds from a record's timestamp to its commit; None: nothing came
+    #: the 99th percentile of the seconds from a record's timestamp to its commit; None without a record
     p99: float | None
     lag: int
-    #: transactions a second
+    #: transactions committed in a second
     transactions: float
     drops: int
     halted: int
-    #: of exactly-once
+    #: whether exactly-once holds, in a few words
     verdict: str
     workers: tuple[ShownWorker, ...]
 
@@ -58,7 +58,7 @@ class Display(Protocol):
 
 
 class PlainDisplay:
-    """One line a look; on stderr where stdout is for a program."""
+    """Writes one line for each look: to stderr if a program reads stdout."""
 
     def __init__(self, to_stderr: bool) -> None:
         self.interval = PLAIN_SECONDS
@@ -75,7 +75,7 @@ class PlainDisplay:
 
 
 class TerminalDisplay:
-    """A table that stays at the bottom; what is said scrolls above it."""
+    """Keeps a table at the bottom of the terminal. Messages scroll above the table."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -99,7 +99,7 @@ class TerminalDisplay:
 
 
 def rows(status: RunStatus) -> list[tuple[str, str]]:
-    """Name and value of everything but the workers."""
+    """The name and value of each figure of the run, without the workers."""
     shown = [
         ("produced", f"{status.produced:,}"),
         ("processed", f"{status.processed:,}"),
@@ -142,7 +142,7 @@ def milliseconds(seconds: float | None) -> str:
 
 
 def ranges(numbers: Iterable[int]) -> str:
-    """0-3,6 for 0, 1, 2, 3 and 6; - for none."""
+    """The numbers as text: 0-3,6 for 0, 1, 2, 3 and 6, and - for none."""
     spans: list[list[int]] = []
     for number in sorted(numbers):
         if spans and number == spans[-1][1] + 1:

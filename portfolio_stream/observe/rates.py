@@ -1,4 +1,7 @@
-"""Rates and quantiles from counters that only grow: pure, of what came between looks."""
+"""Rates and percentiles of the last seconds, from counters that only grow.
+
+A look reads the counters of every process. The growth between two looks is a `Counted`. Nothing here reads a clock.
+"""
 
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -12,14 +15,15 @@ WINDOW_SECONDS = 5.0  # long enough for a hundred commits, short enough to see a
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What a worker, or the group, has done between two looks."""
+    """What one worker, or the whole group, has done between two looks."""
 
     events: int = 0
     commits: int = 0
     rejected: int = 0
     #: how often everything uncommitted was dropped
     drops: int = 0
-    #: events by the upper bound of their latency in seconds; every bound stands there, for they delimit each other
+    #: events by the upper bound of their latency in seconds; a bound without events is there too, as the lower bound of
+    #: the next one
     latencies: Mapping[float, int] = field(default_factory=dict)
 
     def __add__(self, other: "Counted") -> "Counted":
@@ -46,25 +50,25 @@ class Counted:
 
 
 class Meter:
-    """Rates over the last WINDOW_SECONDS. The first look only says from when on is measured."""
+    """Rates over the last WINDOW_SECONDS. The first look only sets the beginning: its growth does not count."""
 
     def __init__(self) -> None:
         self._looks: deque[tuple[float, Counted]] = deque()
 
     def feed(self, now: float, came: Counted) -> None:
-        """`came` since the look before."""
+        """Take the growth since the last look. `now` is in monotonic seconds."""
         self._looks.append((now, came))
         while len(self._looks) > 2 and now - self._looks[1][0] >= WINDOW_SECONDS:
             self._looks.popleft()
 
     def rate(self, of: Callable[[Counted], int]) -> float | None:
-        """A second; None until there are two looks."""
+        """The growth of one figure in a second; None until there are two looks."""
         if len(self._looks) < 2:
             return None
         return sum(of(came) for came in self._in_window()) / (self._looks[-1][0] - self._looks[0][0])
 
     def latency(self, share: float) -> float | None:
-        """Seconds; None while nothing comes."""
+        """The seconds within which `share` of the window's events was committed; None without an event."""
         return sum(self._in_window(), Counted()).latency(share)
 
     def _in_window(self) -> list[Counted]:

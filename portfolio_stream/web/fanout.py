@@ -1,7 +1,8 @@
-"""One answer of the whole group: this worker's partitions, and one request to each worker that owns others.
+"""One answer for the whole group: from this worker's partitions, and from one request to each other owner.
 
-A worker that is asked so is told which partitions are meant. It answers for those alone, and names each that it cannot
-answer for; so none is counted twice, and none is left out in silence, however ownership moves meanwhile.
+The request names the partitions that are meant. The other worker answers for these partitions alone, and names each
+partition that it cannot answer for. So no partition counts twice, and none is missing without a word, even if
+partitions move meanwhile.
 """
 
 import asyncio
@@ -26,19 +27,19 @@ from portfolio_stream.web.routing import Routing
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Of what state a partition's share of an answer is."""
+    """Which state of a partition an answer shows."""
 
     partition: WirePartition
-    #: the last source offset that it includes; null: none
+    #: the last source offset that the state includes; null: none
     offset: WireCount | None
     worker: str
 
 
 class Missing(msgspec.Struct, frozen=True):
-    """A partition that an answer does not have."""
+    """A partition that an answer does not cover."""
 
     partition: WirePartition
-    #: its owner; null: none is known
+    #: the partition's owner; null: no owner is known
     worker: str | None
     detail: str
 
@@ -48,7 +49,7 @@ class AnswerPart(Protocol):
 
     @property
     def covered(self) -> Collection[int]:
-        """Its partitions."""
+        """The partitions that the answer covers."""
         ...
 
     @property
@@ -65,7 +66,7 @@ class Collected(Generic[T]):
 
 
 class _Refusal(msgspec.Struct):
-    """A worker's 503."""
+    """The body of a worker's 503."""
 
     missing: list[Missing] = []
     detail: str = ""
@@ -87,7 +88,10 @@ class Fanout:
         read: Callable[[Sequence[Moment]], Awaitable[T]],
         decode: Callable[[bytes], T],
     ) -> Collected[T] | Problem:
-        """The shares of all workers: `read` here, `decode` what others answer to the same request."""
+        """Collect the answers of all workers to the request.
+
+        `read` reads this worker's partitions. `decode` decodes another worker's answer.
+        """
         if (starting := self._owners.starting()) is not None:
             return starting
         here, away, missing = await self._shares(request)
@@ -98,7 +102,7 @@ class Fanout:
         return Collected(parts, sorted(missing, key=lambda lack: lack.partition))
 
     async def _shares(self, request: web.Request) -> tuple[list[int], dict[Owner, list[int]], list[Missing]]:
-        """What to read here, what to ask whom, and what nobody can be asked for."""
+        """The partitions to read here, those to ask each other owner for, and those without an owner."""
         here: list[int] = []
         away: dict[Owner, list[int]] = defaultdict(list)
         missing: list[Missing] = []
@@ -148,7 +152,10 @@ class Fanout:
 
 
 def _named(request: web.Request) -> list[int]:
-    """The partitions that another worker means. Each once: a stranger could have one read again and again."""
+    """The partitions that the request of another worker names.
+
+    Each partition counts once: a stranger could name one partition a thousand times.
+    """
     numbers = map(whole_number, request.headers.get(PARTITIONS, "").split(","))
     return sorted({number for number in numbers if number is not None})
 
@@ -156,7 +163,7 @@ def _named(request: web.Request) -> list[int]:
 def _understood(
     answer: web.Response | Problem, decode: Callable[[bytes], T]
 ) -> tuple[T | None, Sequence[Missing], str]:
-    """A worker's part, what it misses, and what to say if the two are not what it was asked for."""
+    """A worker's answer, the partitions that the worker does not cover, and a sentence in case these are wrong."""
     if isinstance(answer, Problem):
         return None, (), answer.detail
     content = bytes(answer.body or b"")  # type: ignore[arg-type]  # Forwarding read it

@@ -1,6 +1,6 @@
-"""One look at the whole group: its coordinator, every worker, Kafka's offsets and the auditor are asked at once.
+"""A look at the whole group. The look asks the group's coordinator, every worker, Kafka and the auditor at once.
 
-A look is over within LOOK_SECONDS, whoever does not answer: a dead worker must not hide the others.
+A look ends within LOOK_SECONDS, even if one of them does not answer. So a dead worker does not hide the others.
 """
 
 import asyncio
@@ -30,9 +30,9 @@ from portfolio_stream.web.status import Status, WorkerStatus
 
 outage_log = sparing(__name__)
 
-LOOK_SECONDS = 1.0  # as often as a look is taken; a worker under load answers in milliseconds
-NO_OWNERS = "The group's coordinator does not answer: owners are as the workers say."
-NO_LAG = "Kafka does not tell offsets: the lag is unknown."
+LOOK_SECONDS = 1.0  # a page takes a look each second; a worker under load answers in milliseconds
+NO_OWNERS = "The group's coordinator does not answer: the owners shown are those that the workers name."
+NO_LAG = "Kafka does not answer with offsets: the lag is unknown."
 _decode = msgspec.json.Decoder(WorkerStatus).decode
 
 
@@ -99,7 +99,7 @@ class Watch:
             return None
 
     async def _looks(self, members: tuple[GroupMember, ...] | None) -> list[WorkerLook]:
-        """Of all members that may be workers, and of all workers that were there lately."""
+        """A look at each member that may be a worker, and at each worker that answered lately."""
         assigned = {member.worker: member.partitions for member in members or () if member.worker is not None}
         asked = {*assigned, *self._ledger.workers, self._self}
         answers = dict(zip(asked, await asyncio.gather(*map(self._ask, asked)), strict=True))
@@ -108,7 +108,7 @@ class Watch:
         names = {worker.instance_id for worker in here}
 
         def is_left(worker: Owner) -> bool:
-            """An address that a worker had before it was started again."""
+            """True for an address that a worker had before the worker started again."""
             return worker not in here and (worker.member_id in alive or worker.instance_id in names)
 
         return [
@@ -129,7 +129,7 @@ class Watch:
         if isinstance(answer, Peer):
             return Silence("gone" if answer.kind in ("gone", "elsewhere") else "silent", answer.detail)
         if answer.status != HTTPStatus.OK:
-            return Silence("silent", f"it refused our question with {answer.status}")
+            return Silence("silent", f"it refused the request with {answer.status}")
         told = decoded(_decode, answer.body)
-        no_worker = f"what answers at {worker.address} is no worker of this version"
+        no_worker = f"the process that answers at {worker.address} is no worker of this version"
         return Silence("silent", no_worker) if told is None else told

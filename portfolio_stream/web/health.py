@@ -1,10 +1,11 @@
-"""What /health says: whether the main loop turns, and whether this worker answers for all partitions it was given.
+"""GET /health/live and GET /health/ready.
 
-A worker is also unready while a member of the group that is no worker holds partitions: nobody answers for those. And
-while it cannot answer for prices.
+1. A worker is live while its main loop turns.
+2. A worker is ready if it is a member of the group and answers for all partitions that the group gave it.
+3. A worker is not ready while a member that is no worker holds partitions: nobody answers for those partitions.
+4. A worker is not ready while it cannot answer for prices.
 
-The engine's network parts come into being in its start(), while the web server already answers: `membership_of` is the
-one place that knows.
+The web server answers before the engine has started. Only `membership_of` knows how to tell.
 """
 
 import time
@@ -18,31 +19,34 @@ from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.membership import Membership
 from portfolio_stream.http.problem import RETRY_AFTER_SECONDS, json_response
 
-STANDSTILL_SECONDS = 30.0  # the rebalance time-out: by then the group has given our partitions to others
-UNREAD = "the prices topic is not read to its end, or not any more: /portfolios and /tables/prices answer 503"
+STANDSTILL_SECONDS = 30.0  # the rebalance time-out: by then the group has given the partitions to other workers
+UNREAD = "the prices topic is not read to its end, or is no longer read: /portfolios and /tables/prices answer 503"
 STARTING = "the engine starts: it has not joined the group yet"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Readiness:
-    #: why not; empty when ready
+    #: why the worker is not ready; empty if the worker is ready
     reasons: tuple[str, ...]
-    #: partition: running, recovering or halted
+    #: running, recovering or halted, by partition
     partitions: dict[int, str]
 
 
 def membership_of(engine: Engine) -> Membership | None:
-    """None until the engine has started."""
+    """The engine's membership; None until the engine has started."""
     return getattr(engine, "membership", None)
 
 
 def is_alive(engine: Engine) -> bool:
-    """A start may wait for a broker as long as it takes: killing the worker would not bring that back."""
+    """False if the main loop stands still.
+
+    True while the engine starts: a start waits for a broker as long as needed, and a new process would wait as well.
+    """
     return membership_of(engine) is None or time.monotonic() - engine.progress < STANDSTILL_SECONDS
 
 
 def lag_of(engine: Engine) -> dict[int, int]:
-    """Records by partition; empty until the engine has started."""
+    """The lag in records, by partition; empty until the engine has started."""
     return {} if membership_of(engine) is None else engine.lag()
 
 
@@ -65,26 +69,26 @@ def readiness(engine: Engine) -> Readiness:
 
 
 def state_of(engine: Engine, partition: int) -> str:
-    """Of a partition that is given to this worker."""
+    """The state of a partition that the group has given to this worker."""
     if partition in engine.halted:
         return "halted"
     return "running" if partition in engine.running else "recovering"
 
 
 class GroupReasons(Protocol):
-    """What is known of the group's other members (see roll)."""
+    """What this worker knows about the other members of the group (see roll_call)."""
 
     def reasons(self) -> tuple[str, ...]:
         """Why this worker is not ready."""
         ...
 
     def warnings(self) -> tuple[str, ...]:
-        """What an operator should mend all the same."""
+        """What an operator should mend although the worker is ready."""
         ...
 
 
 class GlobalTable(Protocol):
-    #: it has been read to its end, and is still read
+    #: the table's topic was read to its end, and is still read
     is_ready: bool
 
 

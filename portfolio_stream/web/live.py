@@ -1,8 +1,9 @@
 """GET /live: server-sent events, the same for every listener (docs/live.md lists them).
 
-1. Nothing runs without a listener: the first one starts the looks and the tail of Kafka, the last one ends them.
-2. A slow listener holds nobody up: it has a queue of its own, out of which the oldest events fall.
-3. The number of listeners is bounded, and a stop ends every stream at once.
+1. The first listener starts the looks at the group and the reading of Kafka's newest records. The last listener ends
+   both: without a listener nothing runs.
+2. A slow listener delays no other listener. Each listener has a queue of its own; a full queue loses its oldest event.
+3. The number of listeners is bounded. A stop of the worker ends every stream at once.
 """
 
 import asyncio
@@ -29,23 +30,23 @@ from portfolio_stream.web.newest_records import open_tail
 log = logging.getLogger(__name__)
 outage_log = sparing(__name__)
 
-MAX_LISTENERS = 32  # open pages of one worker; each costs a connection and 64 events at most
-QUEUE_EVENTS = 64  # half a minute's worth; a page that reads slower gets the newest
-RETRY_MS = 1_000  # a browser's pause before it connects again
-HEARTBEAT_SECONDS = 5.0  # without an event: proxies and pages see that the stream lives
-WRITE_SECONDS = 15.0  # a listener that takes nothing for so long has gone
+MAX_LISTENERS = 32  # open pages of one worker; a page costs a connection and at most 64 events
+QUEUE_EVENTS = 64  # half a minute of events; a page that reads more slowly gets the newest events
+RETRY_MS = 1_000  # how long a browser waits before it connects again
+HEARTBEAT_SECONDS = 5.0  # without an event, a comment shows proxies and pages that the stream lives
+WRITE_SECONDS = 15.0  # a listener that reads nothing for so long has gone
 GROUP_SECONDS = 1.0
-AGAIN_SECONDS = 1.0  # a broker that is away
-CLOSE_SECONDS = 0.5  # a worker has 5 s to end, and this is the least of it
+AGAIN_SECONDS = 1.0  # between two attempts to reach a broker that is away
+CLOSE_SECONDS = 0.5  # a worker has 5 s to end, and the engine needs most of them
 
 
 def frame(event: str, value: object) -> bytes:
-    """JSON of ours has no line ends: one data line is enough."""
+    """A server-sent event. The JSON has no line ends, so one data line is enough."""
     return b"event: " + event.encode() + b"\ndata: " + msgspec.json.encode(value) + b"\n\n"
 
 
 class LiveViewer:
-    """Frames on their way to one client."""
+    """The frames that wait for one client."""
 
     def __init__(self) -> None:
         self._frames: deque[bytes] = deque(maxlen=QUEUE_EVENTS)
@@ -53,7 +54,7 @@ class LiveViewer:
         self._is_closed = False
 
     def put(self, data: bytes) -> None:
-        """The oldest falls out of a full queue."""
+        """Queue a frame. A full queue loses its oldest frame."""
         self._frames.append(data)
         self._news.set()
 
@@ -62,7 +63,7 @@ class LiveViewer:
         self._news.set()
 
     async def frames(self) -> AsyncIterator[bytes]:
-        """Until it is closed; a comment when nothing comes."""
+        """The frames in order, until the listener is closed; a comment after each HEARTBEAT_SECONDS without a frame."""
         while not self._is_closed:
             if self._frames:
                 yield self._frames.popleft()
@@ -81,9 +82,9 @@ class Live:
         self._watch = watch
         self._listeners: set[LiveViewer] = set()
         self._working: set[asyncio.Task[None]] = set()
-        #: told to end
+        #: the tasks that were told to end
         self._ending: set[asyncio.Task[None]] = set()
-        #: the newest frame of what a new listener must not wait for
+        #: the newest frame of each event: a new listener gets these frames at once
         self._newest: dict[str, bytes] = {}
         self._is_closed = False
 
@@ -149,7 +150,7 @@ class Live:
         self._newest.clear()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """One that nobody told to: a bug. The streams end too, so that pages say so and connect again."""
+        """A task ended. If nobody told it to end, a bug did: the streams end too, and the pages connect again."""
         self._ending.discard(task)
         if task not in self._working:
             return
@@ -165,7 +166,7 @@ class Live:
                 await asyncio.sleep(max(0.0, started + GROUP_SECONDS - time.monotonic()))
 
     async def _tail(self) -> None:
-        """As long as Kafka is away, the group's state says so."""
+        """Follow the newest records, again and again. While Kafka is away, the event `group` says so."""
         while True:
             if membership_of(self._engine) is not None:  # the topics are there, and their partitions known
                 await self._tail_until_lost()
@@ -182,5 +183,5 @@ class Live:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            # a consumer that stops while its broker is lost lets out the cancellation of its own fetch
+            # a consumer that stops without its broker raises the cancellation of its own fetch
             outage_log.info("live tail waits error=fetch cancelled")

@@ -1,4 +1,4 @@
-"""GET /worker: what one worker says of itself. Whoever shows the group asks every member for it, one hop."""
+"""GET /worker: a worker's report about itself. A worker that shows the group asks every member for this report."""
 
 import math
 import time
@@ -21,11 +21,11 @@ LATEST_EVENTS = 20  # GET /events has more
 
 
 class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """Of a partition that is given to the worker."""
+    """The state of a partition that the group has given to the worker."""
 
     #: running, recovering or halted
     state: str
-    #: of a halted one: the record that an operator must look at, and why
+    #: of a halted partition: the offset of the record that an operator must look at, and why the partition halted
     offset: WireCount | None = None
     reason: str | None = None
 
@@ -42,24 +42,25 @@ class LatestEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts are since the start of this process, and only grow."""
+    """Counts begin at the start of the process, and only grow."""
 
     worker: str
     #: host:port that peers use
     address: str
-    #: another one after each start: then the counts begin anew
+    #: the id of the process; a new process begins all counts at zero
     process: str
     version: str
     uptime_seconds: float
-    #: why it is not ready; empty when it is
+    #: why the worker is not ready; empty if the worker is ready
     reasons: tuple[str, ...]
     partitions: dict[WirePartition, PartitionStatus]
     events: WireCount
     commits: WireCount
     rejected: WireCount
-    #: times everything uncommitted was dropped
+    #: how often everything uncommitted was dropped
     drops: WireCount
-    #: events by the seconds from their record's timestamp to their commit: upper bounds, counts, one more above all
+    #: the upper bounds of a histogram of the seconds from a record's timestamp to its commit; and the events for each
+    #: bound, with a last count for the events above all bounds
     latency_bounds: tuple[float, ...]
     latency_counts: tuple[WireCount, ...]
     #: changelog records replayed in recoveries

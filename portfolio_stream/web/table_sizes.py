@@ -1,10 +1,11 @@
-"""How many keys and bytes each table has in a partition: counted in the readers' thread, a piece at a time.
+"""Counts the keys and bytes of each table in each partition. The readers' thread counts, one piece at a time.
 
-A count is of one moment, whose offset and age it names, and is kept: for KEPT_SECONDS, and for as long as makes all
-counting a hundredth of the time, however large the tables are and however many pages ask. A partition that is new here
-is counted alone. Who asks waits a moment for a new count and then gets the last one, or none. It counts what is stored:
-also what has left a table's window and is not removed yet; bytes are those of keys and values before the store
-compresses them.
+1. A count shows one moment of a partition, and names the offset and the age of that moment.
+2. A count is kept for KEPT_SECONDS, or longer: counting takes at most a hundredth of the time, whatever the size of the
+   tables and the number of readers. A partition that this worker has just got is counted at once.
+3. A request waits WAIT_SECONDS for a new count. Then the request gets the last count, or none.
+4. A count includes entries that have left a table's window and are not removed yet. Bytes are the sizes of keys and
+   values before the store compresses them.
 """
 
 import asyncio
@@ -20,10 +21,10 @@ from portfolio_stream.web.owners import Owners
 from tables.catalog import SHOWN
 
 KEPT_SECONDS = 15.0
-KEPT_TIMES = 100.0  # the seconds of reading: ten million keys take 10 s, and are counted every 17 minutes
-WAIT_SECONDS = 0.5  # a quarter of what the asker of another worker waits; enough for a million keys
-PIECE_ENTRIES = 4_000  # 2 ms of reading, in which others wait for Python's lock
-REST = 1.0  # of the time that a piece took, before the next one: a count takes half a core at most
+KEPT_TIMES = 100.0  # as long as the count took: ten million keys take 10 s, so a count follows every 17 minutes
+WAIT_SECONDS = 0.5  # a quarter of a worker's patience with another worker; enough for a million keys
+PIECE_ENTRIES = 4_000  # 2 ms of reading; other threads wait for Python's lock meanwhile
+REST = 1.0  # the pause after a piece, as a share of the piece's time: a count takes half a core at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Size:
 class Count:
     #: the last source offset that was counted
     offset: int | None
-    #: monotonic seconds
+    #: monotonic seconds at the end of the count
     counted: float
     #: by table
     sizes: Mapping[str, Size]
@@ -51,7 +52,7 @@ class Census:
         self._due = float("-inf")
 
     async def counts(self, partitions: Collection[int]) -> Mapping[int, Count]:
-        """Of those of the partitions that are counted. Raises StoreFailed."""
+        """The last count of each partition that is counted already. Raises StoreFailed."""
         if self._counting is None or self._counting.done():
             is_due = time.monotonic() >= self._due
             todo = sorted(partitions) if is_due else sorted(set(partitions) - self._counts.keys())
@@ -79,7 +80,7 @@ class Census:
                 self._counts[partition] = count
 
     async def _count(self, moment: Moment) -> Count | None:
-        """None if the partition is lost meanwhile."""
+        """None if the worker loses the partition meanwhile."""
         sizes: dict[str, Size] = {}
         for name, table in SHOWN.items():
             entries = moment.entries(table)

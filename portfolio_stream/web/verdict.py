@@ -1,4 +1,6 @@
-"""What the auditor says: `portfolio-stream verify --follow` serves it, and this worker asks on behalf of its page."""
+"""The auditor's verdict. `portfolio-stream verify --follow` serves the verdict; a worker asks for it to show it on the
+page.
+"""
 
 from http import HTTPStatus
 from typing import Literal
@@ -14,9 +16,9 @@ from portfolio_stream.http.answers import AnswerTooLarge, read_bounded
 from portfolio_stream.http.peers import authorization
 from portfolio_stream.http.signed_access import AUDITOR
 
-ANSWER_SECONDS = 0.5  # it has its answer ready
+ANSWER_SECONDS = 0.5  # the auditor has its answer ready
 SHOWN_ANOMALIES = 20
-VERDICT_BYTES = 1 << 20  # it lists 100 anomalies at most
+VERDICT_BYTES = 1 << 20  # a verdict lists 100 anomalies at most
 HOW = "portfolio-stream verify --follow"
 
 
@@ -29,13 +31,13 @@ class ToldAnomaly(msgspec.Struct, frozen=True):
 
 class Audit(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Literal["holds", "violated", "unverifiable", "starting", "not audited"]
-    #: of "not audited": why, and what to do
+    #: why there is no verdict, and what to do; for "not audited" only
     detail: str = ""
     records: WireCount = 0
-    #: records that it is behind the source
+    #: how many records the auditor is behind the source
     lag: WireCount = 0
     anomalies: tuple[ToldAnomaly, ...] = ()
-    #: RFC 3339
+    #: when the last pass of the audit ended (RFC 3339)
     updated: str | None = None
 
 
@@ -44,7 +46,10 @@ _decode = msgspec.json.Decoder(Audit).decode
 
 
 async def ask(session: aiohttp.ClientSession, address: str, key: bytes | None, sender: str) -> Audit:
-    """GET http://{address}/verdict. An auditor on loopback asks for no token; elsewhere both sides sign."""
+    """Ask the auditor at host:port `address`.
+
+    An auditor on loopback asks for no token. Elsewhere the request and the answer are signed with `key`.
+    """
     try:
         url, nonce = URL(f"http://{address}/verdict"), signatures.new_nonce()
         headers = {"Accept-Encoding": "identity"}
@@ -60,8 +65,10 @@ async def ask(session: aiohttp.ClientSession, address: str, key: bytes | None, s
             return Audit(verdict="not audited", detail=f"the auditor at {address} answered {reply.status}")
         content_type, proof = reply.headers.get("Content-Type", ""), reply.headers.get(signatures.PROOF)
         if key is not None and is_signed and not signatures.is_answer(key, proof, nonce, 200, content_type, body):
-            return Audit(verdict="not audited", detail=f"what answers at {address} does not have our token")
-    except (AnswerTooLarge, aiohttp.ClientResponseError, aiohttp.ClientPayloadError):  # what it says is no HTTP
+            return Audit(
+                verdict="not audited", detail=f"the process that answers at {address} does not have this worker's token"
+            )
+    except (AnswerTooLarge, aiohttp.ClientResponseError, aiohttp.ClientPayloadError):  # the answer is no HTTP
         return _no_auditor(address)
     except (TimeoutError, aiohttp.ClientError, ValueError):  # ValueError: not an address
         return NOT_AUDITED
@@ -72,4 +79,4 @@ async def ask(session: aiohttp.ClientSession, address: str, key: bytes | None, s
 
 
 def _no_auditor(address: str) -> Audit:
-    return Audit(verdict="not audited", detail=f"what answers at {address} is no auditor")
+    return Audit(verdict="not audited", detail=f"the process that answers at {address} is no auditor")

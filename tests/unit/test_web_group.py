@@ -264,7 +264,7 @@ async def test_look_asks_every_member(engine: FakeEngine, other: FakeEngine, coo
     assert {"w1": "ready", "w2": "ready"} == states(state.workers)
     assert [("w1", "running"), ("w2", "running"), (None, "unowned")] == owners(state)[:3]
     assert (2, 2, ()) == (state.totals.lag, state.partitions[0].lag, state.problems)
-    assert ("silent", "it refused our question with 401") == (refused.workers[1].state, refused.workers[1].detail)
+    assert ("silent", "it refused the request with 401") == (refused.workers[1].state, refused.workers[1].detail)
     engine.store.close()
 
 

@@ -135,7 +135,7 @@ async def test_what_listens_where_the_auditor_should(body: bytes) -> None:
     """It is no auditor, and the page says so."""
     async with listening(answering(other=body)) as address, aiohttp.ClientSession() as session:
         told = await verdict.ask(session, address, None, "w1")
-    assert ("not audited", f"what answers at {address} is no auditor") == (told.verdict, told.detail)
+    assert ("not audited", f"the process that answers at {address} is no auditor") == (told.verdict, told.detail)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,10 @@ async def test_what_answers_is_no_http(answer: bytes) -> None:
     async with await asyncio.start_server(handle, "127.0.0.1", 0) as server, aiohttp.ClientSession() as session:
         address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         assert "stranger" == (await asker.identify(Owner("w2", address, "member of w2"))).kind
-        assert f"what answers at {address} is no auditor" == (await verdict.ask(session, address, None, "w1")).detail
+        assert (
+            f"the process that answers at {address} is no auditor"
+            == (await verdict.ask(session, address, None, "w1")).detail
+        )
     await asker.stop()
 
 
