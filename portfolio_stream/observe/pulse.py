@@ -1,4 +1,4 @@
-"""The worker's pulse: a task that measures how late the event loop wakes it, and looks at the lag once a second.
+"""The worker's pulse: a task that measures how late the event loop wakes it. Once a second it looks at counts and lag.
 
 A fold, a long encoding or a garbage collection that keeps the loop delays everything else on it: heartbeats, commits,
 HTTP. The delay of a task that only sleeps is that time, without anything else in it.
@@ -8,10 +8,11 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from portfolio_stream.observe.lag import LagClock
+from portfolio_stream.observe.rates import Meter
 from portfolio_stream.observe.statistics import Statistics
 
 BEAT_SECONDS = 0.1  # ten wakes a second cost 0.05 % of a core, and see half of all standstills of 50 ms
-LOOK_BEATS = 10  # the lag in seconds is exact to a second
+LOOK_BEATS = 10  # a look each second: rates need no more, and the lag in seconds is exact to a second
 
 
 class Pulse:
@@ -20,6 +21,9 @@ class Pulse:
         self._statistics = statistics
         self._lag = lag
         self._clock = LagClock()
+        self._counted = statistics.counted
+        #: the rates of the last seconds
+        self.meter = Meter()
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -31,7 +35,13 @@ class Pulse:
             self._statistics.loop_lag.observe(loop.time() - due)
             beats += 1
             if beats % LOOK_BEATS == 0:
-                self.lag_seconds()
+                self.look(loop.time())
+
+    def look(self, now: float) -> None:
+        """`now` is in monotonic seconds."""
+        before, self._counted = self._counted, self._statistics.counted
+        self.meter.feed(now, self._counted.since(before))
+        self.lag_seconds()
 
     def lag_seconds(self) -> Mapping[int, float]:
         """By partition."""

@@ -5,12 +5,14 @@
 3. `/metrics`, `/worker`, the page and `run` show these figures and count nothing themselves (docs/metrics.md).
 """
 
+import math
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from portfolio_stream.observe.histogram import COMMIT_BOUNDS, LATENCY_BOUNDS, LOOP_BOUNDS, Histogram
+from portfolio_stream.observe.rates import Counted
 
 #: the phases of a commit, in order: table values become bytes at the close; then offsets, records, EndTxn, store
 Phase = Literal["encode", "reserve", "write", "end", "store"]
@@ -50,6 +52,12 @@ class Statistics:
     replayed: int = 0
     #: slices whose fold raised an exception
     agent_failures: int = 0
+
+    @property
+    def counted(self) -> Counted:
+        """The counts as a value that can be added and subtracted."""
+        latencies = dict(zip((*self.latencies.bounds, math.inf), self.latencies.counts, strict=True))
+        return Counted(self.events, self.commits, self.rejected, self.drops.total(), latencies)
 
     @property
     def rejected(self) -> int:

@@ -8,7 +8,7 @@
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import msgspec
@@ -129,7 +129,6 @@ class _KnownWorker:
     #: when it last answered or was a member
     seen: float = 0.0
     restarts: int = 0
-    meter: Meter = field(default_factory=Meter)
 
     def feed(self, now: float, look: WorkerLook) -> Counted:
         """Take a new look, and return the growth since the last one."""
@@ -137,17 +136,14 @@ class _KnownWorker:
         if look.is_member:
             self.seen = now
         if isinstance(look.answer, Silence):
-            self.meter = Meter()
             return Counted()
         self.status, self.answered, self.seen = look.answer, now, now
         is_same = before is not None and before.process == look.answer.process
         self.restarts += before is not None and not is_same
-        came = look.answer.counted.since(before.counted) if before is not None and is_same else Counted()
-        self.meter.feed(now, came)
-        return came
+        return look.answer.counted.since(before.counted) if before is not None and is_same else Counted()
 
     def forget_counts(self) -> None:
-        self.status, self.meter = None, Meter()
+        self.status = None
 
 
 class Ledger:
@@ -321,8 +317,8 @@ def _worker_row(now: float, known: _KnownWorker) -> WorkerRow:
         uptime_seconds=None if here is None else here.uptime_seconds,
         seen_seconds_ago=None if known.answered is None else round(now - known.answered, 1),
         partitions={} if here is None else {number: told.state for number, told in here.partitions.items()},
-        events_per_second=known.meter.rate(lambda came: came.events),
-        transactions_per_second=known.meter.rate(lambda came: came.commits),
+        events_per_second=None if here is None else here.events_per_second,
+        transactions_per_second=None if here is None else here.transactions_per_second,
         drops=None if here is None else here.drops,
         restarts=known.restarts,
     )

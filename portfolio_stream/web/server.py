@@ -112,7 +112,7 @@ class WebServer:
         app = web.Application(middlewares=[problems, access.middleware])
         fanout = Fanout(engine, self._owners, self.routing, self._forwarding)
         health = Health(engine, self._roll, self._prices)
-        status = Status(engine, self.address, self._roll)
+        status = Status(engine, self._pulse.meter, self.address, self._roll)
         operations = Operations(engine, self._owners, self._watch(status))
         app.on_response_prepare.append(_with_headers)
         app.add_routes(

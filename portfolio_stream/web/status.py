@@ -10,7 +10,7 @@ from aiohttp import web
 from portfolio_stream.decoding import WireCount, WirePartition
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.http.problem import json_response
-from portfolio_stream.observe.rates import Counted
+from portfolio_stream.observe.rates import Counted, Meter
 from portfolio_stream.observe.ring import Told
 from portfolio_stream.web.events import level_name
 from portfolio_stream.web.health import GroupReasons, readiness
@@ -63,6 +63,9 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     #: bound, with a last count for the events above all bounds
     latency_bounds: tuple[float, ...]
     latency_counts: tuple[WireCount, ...]
+    #: source records, and transactions, committed in a second; of the last five seconds. None: not measured yet
+    events_per_second: float | None = None
+    transactions_per_second: float | None = None
     #: changelog records replayed in recoveries
     replayed: WireCount = 0
     #: oldest first
@@ -77,8 +80,9 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Status:
-    def __init__(self, engine: Engine, address: str, group: GroupReasons) -> None:
+    def __init__(self, engine: Engine, meter: Meter, address: str, group: GroupReasons) -> None:
         self._engine = engine
+        self._meter = meter
         self._group = group
         self._address = address
         self._started = time.monotonic()
@@ -98,6 +102,8 @@ class Status:
             commits=statistics.commits,
             rejected=statistics.rejected,
             drops=statistics.drops.total(),
+            events_per_second=self._meter.rate(lambda came: came.events),
+            transactions_per_second=self._meter.rate(lambda came: came.commits),
             replayed=statistics.replayed,
             latency_bounds=statistics.latencies.bounds,
             latency_counts=tuple(statistics.latencies.counts),

@@ -88,6 +88,17 @@ async def test_the_pulse_sees_a_loop_that_stands_still() -> None:
     assert 1 == sum(count for bound, count in late.items() if bound > 0.1)
 
 
+def test_the_pulse_measures_rates() -> None:
+    """Of the last five seconds; what was counted before the first look has no part in them."""
+    statistics = Statistics(events=1_000_000, commits=40_000)
+    pulse = Pulse(statistics, dict)
+    for second in range(9):
+        pulse.look(100.0 + second)
+        statistics.events += 300 if second < 3 else 500
+        statistics.commits += 20
+    assert (500.0, 20.0) == (pulse.meter.rate(lambda came: came.events), pulse.meter.rate(lambda came: came.commits))
+
+
 def test_laps_are_one_after_the_other() -> None:
     """Together they are the time from the beginning to the last one's end."""
     began = time.perf_counter()
