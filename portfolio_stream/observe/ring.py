@@ -1,4 +1,4 @@
-"""The worker's latest events, and the one way to tell one.
+"""Keeps a worker's latest events. Every event of a worker is told here.
 
 1. Telling an event appends the event to a bounded ring and writes its text form to the log.
 2. Each event in the ring has a sequence number: 1, 2, 3, ... without a gap. A reader that asks for the events after a
@@ -32,15 +32,15 @@ class Told(NamedTuple):
 class EventRing:
     def __init__(self, capacity: int = KEPT_EVENTS) -> None:
         self._told: deque[Told] = deque(maxlen=capacity)
-        #: another one after each start: numbers begin anew then
+        #: the id of the process; the numbers of a new process begin at 1
         self.process = uuid4().hex
-        #: of the newest event; 0: none was told
+        #: the number of the newest event; 0: no event was told
         self.sequence = 0
-        #: monotonic seconds of the last event of a kind that repeats
+        #: when an event of a kind that repeats was last told, in monotonic seconds
         self._last: dict[type[WorkerEvent], float] = {}
 
     def tell(self, event: WorkerEvent, cause: BaseException | None = None) -> None:
-        """`cause` is logged with its traceback; the ring does not keep it."""
+        """Keep and log the event. The log gets the traceback of `cause`, too; the ring does not keep `cause`."""
         if event.repeat_seconds and self._repeats(event):
             return
         self.sequence += 1
@@ -48,13 +48,13 @@ class EventRing:
         write(event, cause)
 
     def after(self, sequence: int, limit: int) -> list[Told]:
-        """The first `limit` events with a greater number, oldest first."""
+        """The first `limit` events whose number is greater than `sequence`, oldest first."""
         first = self.sequence - len(self._told)  # the number before the oldest event
         start = max(0, sequence - first)
         return list(islice(self._told, start, start + limit))
 
     def latest(self, limit: int) -> list[Told]:
-        """Oldest first."""
+        """The newest `limit` events, oldest first."""
         return self.after(self.sequence - limit, limit)
 
     def of(self, kind: type[E]) -> list[E]:
@@ -74,6 +74,6 @@ class Tell(Protocol):
 
 
 def write(event: WorkerEvent, cause: BaseException | None = None) -> None:
-    """To the log alone."""
+    """Write the event to the log, without a ring."""
     if log.isEnabledFor(event.level):
         log.log(event.level, "%s", event.text(), exc_info=cause)

@@ -19,6 +19,8 @@ from portfolio_stream.exactly_once.beat_content import ANNOUNCE_SECONDS
 from portfolio_stream.exactly_once.member_name import MemberName, Naming
 from portfolio_stream.exactly_once.membership import Membership
 from portfolio_stream.exactly_once.membership_life import MembershipState
+from portfolio_stream.observe.events import MemberExpelled, MemberJoined
+from portfolio_stream.observe.ring import EventRing, Tell, write
 
 TOPIC_ID = UUID(int=5)
 
@@ -83,6 +85,7 @@ def make(
     woken: list[int],
     progress: Callable[[], float] = time.monotonic,
     name: MemberName | None = None,
+    tell: Tell = write,
 ) -> Membership:
     return Membership(
         None,  # type: ignore[arg-type]
@@ -93,6 +96,7 @@ def make(
         name=name or MemberName("m", Naming(), lambda naming: None),
         progress=progress,
         wake_engine=lambda: woken.append(1),
+        tell=tell,
     )
 
 
@@ -188,6 +192,20 @@ async def test_an_expulsion_begins_another_session(
     member.own(1)
     await member.beat()
     assert (1, 9, frozenset({1})) == (member.session, member.epoch, member.target)
+
+
+async def test_joins_and_expulsions_are_told(coordinator: Coordinator, clock: Clock, woken: list[int]) -> None:
+    """Each one once, with the epoch. A heartbeat that changes nothing is no event."""
+    events = EventRing()
+    member = make(coordinator, woken, tell=events.tell)
+    coordinator.script = [(3, (0, 1)), (3, None), E.unknown_member_id, (9, (1,))]
+    for _ in range(3):
+        await member.beat()
+    member.own(1)
+    await member.beat()
+    joins = [MemberJoined(epoch=3), MemberJoined(epoch=9)]
+    expulsions = [MemberExpelled(error="unknown_member_id", epoch=3)]
+    assert (joins, expulsions, 3) == (events.of(MemberJoined), events.of(MemberExpelled), events.sequence)
 
 
 async def test_an_expelled_worker_that_stops_says_no_goodbye(member: Membership, coordinator: Coordinator) -> None:
