@@ -206,7 +206,7 @@ class RunFlow:
 
     async def _look(self, reader: OffsetReader, http: "aiohttp.ClientSession") -> None:
         self._statuses = await self._ask_all(http)
-        await self._measure(reader)
+        await self._read_offsets(reader)
         self._tally.feed(time.monotonic(), self._statuses.values())
 
     async def _read_offsets(self, reader: OffsetReader) -> RunOffsets:
