@@ -20,9 +20,9 @@ from typing import Any, TypeVar, cast
 
 from agents.portfolio_events import fold_slice
 from portfolio_stream.exactly_once.memory import MemoryRecord
-from portfolio_stream.exactly_once.partitions import Partitions
 from portfolio_stream.exactly_once.ports import Append, Record, TableDefinition, View
 from portfolio_stream.exactly_once.store import Store
+from portfolio_stream.exactly_once.views import Views
 from portfolio_stream.kafka.header_names import Headers
 from portfolio_stream.load.events import Mixture, generate
 
@@ -52,12 +52,12 @@ class AgedPartition:
         self.records: Sequence[Record] = ()
         self._store = store
         self._tables: dict[str, TableDefinition[Any]] = {}
-        self._partitions = Partitions(store, self._tables)
+        self._views = Views(store, self._tables)
         self._transaction = 1
 
     def view(self, table: TableDefinition[V], /) -> View[V]:
         self._tables.setdefault(table.name, table)
-        return cast("View[V]", self._partitions.view(0, table))
+        return cast("View[V]", self._views.view(0, table))
 
     def appender(self, _topic: str, /) -> Append:
         def append(_timestamp: int, _key: bytes | None, _value: bytes | None, _headers: Headers) -> None:
@@ -74,13 +74,13 @@ class AgedPartition:
             spent.fold_seconds += thread_time() - worked
             spent.longest_slice_seconds = max(spent.longest_slice_seconds, perf_counter() - began)
         worked = thread_time()
-        items = list(self._partitions.dirty_items(0))
+        items = list(self._views.dirty_items(0))
         spent.encode_seconds += thread_time() - worked
         spent.changelog_bytes += sum(len(key) - 2 + len(value or b"") for key, value in items)
         spent.events += len(records)
         await self._store.write(items, {})
         self._transaction += 1
-        self._partitions.age_views(self._transaction, self._transaction - 1)
+        self._views.age(self._transaction, self._transaction - 1)
 
 
 async def measure(portfolios: int, events: int, transaction: int) -> None:

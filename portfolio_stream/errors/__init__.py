@@ -62,9 +62,12 @@ from portfolio_stream.errors.kafka import (
 )
 from portfolio_stream.errors.operations import (
     DeadLetterFailed,
+    OffsetBehind,
     OffsetsAgree,
     OutcomeUnknown,
     PartitionNotHalted,
+    PartitionNotPaused,
+    PartitionNotReady,
     RecordNotMovable,
 )
 from portfolio_stream.errors.run import ProducerFailed, RunStalled, WorkerCannotStart, WorkerKeepsEnding
@@ -110,12 +113,15 @@ __all__ = [
     "LoginRefused",
     "MembershipLost",
     "NotTransactional",
+    "OffsetBehind",
     "OffsetsAgree",
     "OtherCluster",
     "OutcomeUnknown",
     "OutputNotWritten",
     "PartitionMissing",
     "PartitionNotHalted",
+    "PartitionNotPaused",
+    "PartitionNotReady",
     "PartitionUnreadable",
     "PortInUse",
     "PortfolioStreamError",

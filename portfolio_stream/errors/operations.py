@@ -58,6 +58,47 @@ class OffsetsAgree(PortfolioStreamError):
         self.partition = partition
 
 
+class PartitionNotReady(PortfolioStreamError):
+    """The worker cannot carry out the order in the state in which the partition is now."""
+
+    exit_code = 2
+
+    def __init__(self, partition: int, state: str) -> None:
+        super().__init__(
+            f"Partition {partition} is {state}: the order cannot be carried out now.",
+            "Look at the partition with `portfolio-stream partitions list`. Give the order again when it runs.",
+        )
+        self.partition = partition
+        self.state = state
+
+
+class PartitionNotPaused(PortfolioStreamError):
+    """The order was to end a pause, but no operator has paused the partition."""
+
+    exit_code = 2
+
+    def __init__(self, partition: int) -> None:
+        super().__init__(
+            f"Partition {partition} is not paused.",
+            "Look at the partition with `portfolio-stream partitions list`.",
+        )
+        self.partition = partition
+
+
+class OffsetBehind(PortfolioStreamError):
+    """The order was to stop the partition at an offset, but a later offset is committed already."""
+
+    exit_code = 2
+
+    def __init__(self, partition: int, offset: int, committed: int) -> None:
+        super().__init__(
+            f"Partition {partition} cannot stop at offset {offset}: the records before {committed} are committed.",
+            f"Give the order again with offset {committed} or a later one.",
+        )
+        self.partition = partition
+        self.offset = offset
+
+
 class OutcomeUnknown(PortfolioStreamError):
     """The engine dropped its uncommitted work during the order: the order was carried out whole, or not at all."""
 

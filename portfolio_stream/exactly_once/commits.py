@@ -1,16 +1,19 @@
-"""Closes the open transaction and commits it, while the next one opens and folds.
+"""Closes the open transaction and commits it, while the next transaction opens and folds.
 
-1. Transaction N+1's records wait in their batches until N is settled.
-2. A share whose table values cannot be encoded is dropped alone, before anything is sent; the others are committed.
+1. The records of transaction N+1 wait in their batches until transaction N is settled.
+2. A share whose table values cannot be encoded is left out before anything is sent. The other shares are committed.
 3. Offsets, records, EndTxn, store: in this order, each only after the one before succeeded.
-4. Whatever raises then leaves the outcome to the engine, which drops everything and asks the coordinator.
+4. If a step raises, the engine drops everything and asks the coordinator for the outcome.
+5. `close` and `finish` return what they found out. The engine acts on that: nothing here changes a partition.
 """
 
 import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
+from typing import Any
 
 from aiokafka.structs import TopicPartition
 
@@ -32,23 +35,32 @@ from portfolio_stream.exactly_once.store import (
     skip_value,
 )
 from portfolio_stream.exactly_once.transaction import Part, Transaction
+from portfolio_stream.exactly_once.transaction_size import ENCODING_SECONDS, TransactionSize
+from portfolio_stream.exactly_once.views import Views
 from portfolio_stream.exactly_once.writer import Endings, Writer
+from portfolio_stream.kafka.record_batches import next_offset
 from portfolio_stream.observe.events import SlowCommit
 from portfolio_stream.observe.ring import Tell, write
 from portfolio_stream.observe.statistics import Laps, Statistics
 
 log = logging.getLogger(__name__)
 
-TRANSACTION_BYTES = 32 << 20
-TRANSACTION_EVENTS = 25_000  # in a backlog: +15 % throughput over 10,000; the memory of one transaction stays bounded
 INTERVAL_SECONDS = (0.010, 0.100)  # least and most time between two commits
-ENCODING_SECONDS = 0.5  # of one transaction: heartbeats wait for it; a slow encoder makes the next ones smaller
-TURN_SECONDS = 0.02
-LEAST_SHARE = 1 / 64  # of a full transaction: one that outlasts its time-out on a slow link must come back smaller
+TURN_SECONDS = 0.02  # of encoding at a stretch: then heartbeats, HTTP and folds of the loop get their turn
 COMMITTING_SECONDS = 0.05  # between two looks while another transaction commits
-INTERVAL_PER_COMMIT = 1.0  # slow commits mean load: fewer, larger transactions
 SLOW_COMMIT_SECONDS = 0.5  # twenty times the budget: an event says which phase took so long
+INTERVAL_PER_COMMIT = 1.0  # slow commits mean load: fewer, larger transactions
 NEWEST_COMMIT_SHARE = 0.2  # of the usual time; one slow commit alone must not make the next events wait as well
+
+
+@dataclass(frozen=True, slots=True)
+class CommitOutcome:
+    """What a close or a finish found out."""
+
+    #: next source offsets, by partition, of the transaction that is committed now
+    committed: Mapping[int, int] = field(default_factory=dict)
+    #: shares that could not be encoded, and were left out
+    failures: Sequence[Failure] = ()
 
 
 class Commits:
@@ -56,6 +68,7 @@ class Commits:
         self,
         configuration: Configuration,
         partitions: Partitions,
+        views: Views,
         statistics: Statistics,
         store: Store,
         writer: Writer,
@@ -64,102 +77,177 @@ class Commits:
         source: Source,
         changelog_id: str,
         wake_engine: Callable[[], None],
-        encoding_failed: Callable[[Failure], None],
         tell: Tell = write,
     ) -> None:
-        """`encoding_failed` is called at a close, when nothing is in flight, and drops the share."""
+        """`partitions` is only read here: a share belongs to the incarnation in which it was opened."""
         self._wake_engine = wake_engine
-        self._encoding_failed = encoding_failed
         self._tell = tell
         self._configuration = configuration
         self._partitions = partitions
+        self._views = views
         self._statistics = statistics
         self._store = store
         self._writer = writer
         self._member = membership
         self._source = source
         self._changelog_id = changelog_id
-        self._committing: asyncio.Task[None] | None = None
+        self._committing: asyncio.Task[Mapping[int, int]] | None = None
+        #: number of the last transaction that the store has
         self._stored = 0
-        self.open = Transaction(1)
-        #: how many events make a transaction full
-        self._most_events = TRANSACTION_EVENTS
-        #: of a full transaction: halved by each drop, doubled by each commit
-        self._share = 1.0
-        #: the membership under which records are read now
-        self.session = 0
-        #: since the last drop
-        self.have_succeeded = True
+        self._open = Transaction(1)
+        self._session = 0
+        self._size = TransactionSize()
+        self._has_committed = True
+
+    # -- what the engine may know
+
+    @property
+    def session(self) -> int:
+        """The membership under which records are read now."""
+        return self._session
+
+    @property
+    def size(self) -> TransactionSize:
+        """How large a transaction may become."""
+        return self._size
+
+    @property
+    def has_committed(self) -> bool:
+        """A transaction was committed since the last drop."""
+        return self._has_committed
+
+    @property
+    def is_open(self) -> bool:
+        """The open transaction has a share."""
+        return bool(self._open.parts)
 
     @property
     def is_idle(self) -> bool:
-        """Nothing is folded and nothing in flight."""
-        return not self.open.parts and self._committing is None
+        """The open transaction has no share, and no other transaction is in flight."""
+        return not self._open.parts and self._committing is None
 
-    def open_part(self, partition: int) -> Part:
-        """Offsets are stamped with the epoch at the opening: the broker then refuses what was lost since (KIP-1251)."""
-        if not self.open.parts:
-            self.open.stamp(self.session, self._member.epoch)
-        part = self.open.part(partition, self._partitions.incarnation(partition))
-        if part.incarnation != self._partitions.incarnation(partition):
-            raise AssertionError(f"partition {partition} was recovered while its share was open")
-        return part
+    @property
+    def is_committing(self) -> bool:
+        """A transaction is in flight."""
+        return self._committing is not None and not self._committing.done()
 
-    def drop_parts(self, partitions: Collection[int]) -> None:
-        for partition in partitions:
-            self.open.parts.pop(partition, None)
-
-    def drop(self) -> None:
-        """After everything was settled: the open transaction never was."""
-        self.open = Transaction(self.open.number + 1)
-        self.have_succeeded = False
-        self._share = max(LEAST_SHARE, self._share / 2)
+    def to_commit(self) -> Mapping[int, int]:
+        """Next source offsets, by partition, that the open transaction will commit."""
+        return {part.partition: part.position for part in self._open.committable() if part.position is not None}
 
     def seconds_until_due(self) -> float:
-        """Until the open transaction is due, negative if it is late; while another commits, a while: its end wakes."""
-        due = self.open.opened + self._interval() - time.monotonic()
-        is_committing = self._committing is not None and not self._committing.done()
-        return max(due, COMMITTING_SECONDS) if is_committing else due
+        """Seconds until the open transaction is due, negative if it is late.
 
-    async def close_if_due(self, *, now: bool = False) -> None:
-        transaction = self.open
+        While another transaction is in flight, at least COMMITTING_SECONDS: that transaction's end wakes the engine.
+        """
+        due = self._open.opened + self.interval() - time.monotonic()
+        return max(due, COMMITTING_SECONDS) if self.is_committing else due
+
+    def interval(self) -> float:
+        """Seconds from the opening of a transaction to its close."""
+        if self._configuration.commit_interval_seconds is not None:
+            return self._configuration.commit_interval_seconds
+        least, most = INTERVAL_SECONDS
+        return min(most, max(least, INTERVAL_PER_COMMIT * self._statistics.usual_commit_seconds))
+
+    # -- what the engine puts into the open transaction
+
+    def share(self, partition: int) -> Part:
+        """The partition's share of the open transaction.
+
+        The first share stamps the transaction with the member epoch. The broker then refuses the offsets of partitions
+        that were lost since (KIP-1251).
+        """
+        if not self._open.parts:
+            self._open.stamp(self._session, self._member.epoch)
+        incarnation = self._partitions[partition].incarnation
+        part = self._open.part(partition, incarnation)
+        if part.incarnation != incarnation:
+            raise AssertionError(f"what was read of partition {partition} became void while its share was open")
+        return part
+
+    def handed_out(self, size: int) -> None:
+        """Records of so many bytes were handed out to the fold in the open transaction."""
+        self._open.bytes += size
+
+    def move_position(self, partition: int, offset: int) -> None:
+        """Commit `offset` for the partition, although no record was folded."""
+        self.share(partition).position = offset
+
+    def set_aside(self, partition: int, record: Any) -> None:
+        """Pass `record`, and write into the changelog that an operator decided so."""
+        part = self.share(partition)
+        part.skipped.append(record)
+        part.position = next_offset(record)
+
+    def discard(self, partitions: Collection[int]) -> None:
+        """Forget the partitions' open shares, and the views of what was folded into them.
+
+        Only while no share of these partitions is in flight.
+        """
+        for partition in partitions:
+            self._open.parts.pop(partition, None)
+        self._views.forget(partitions)
+
+    def start_over(self, session: int) -> None:
+        """Everything was dropped and settled. What is read from now on belongs to the membership `session`."""
+        self._session = session
+        self._open = Transaction(self._open.number + 1)
+        self._has_committed = False
+        self._size = self._size.after_drop()
+
+    # -- from the close to the commit
+
+    async def close_if_due(self, *, now: bool = False) -> CommitOutcome:
+        """Close the open transaction if it is full, or due while no other one is in flight, or `now`."""
+        transaction = self._open
         if not transaction.parts:
-            if self._committing is not None and self._committing.done():
-                await self.finish()
-            return
-        is_long = transaction.events >= self._most_events * self._share
-        full = is_long or transaction.held_bytes >= TRANSACTION_BYTES * self._share
-        at_once = full or now
-        if self._committing is not None and not self._committing.done() and not at_once:
-            return
+            is_over = self._committing is not None and self._committing.done()
+            return await self.finish() if is_over else CommitOutcome()
+        size = self._size
+        at_once = now or transaction.events >= size.events or transaction.held_bytes >= size.bytes
+        if self.is_committing and not at_once:
+            return CommitOutcome()
         if at_once or self.seconds_until_due() <= 0:
-            await self.close()
+            return await self.close()
+        return CommitOutcome()
 
-    async def close(self) -> None:
-        """Close the open transaction and begin to commit it, after the one before."""
-        await self.finish()
-        transaction = self.open
+    async def close(self) -> CommitOutcome:
+        """Wait for the transaction in flight, then close the open one and begin to commit it."""
+        before = await self.finish()
+        transaction = self._open
         if not transaction.committable():
-            self._partitions.age_views(self.open.number, self._stored)
-            return
-        self.open = Transaction(transaction.number + 1)  # a recovery may open a share while this one is encoded
-        items = await self._encode_parts(transaction)
+            self._views.age(self._open.number, self._stored)
+            return before
+        self._open = Transaction(transaction.number + 1)  # a recovery may open a share while this one is encoded
+        started = time.perf_counter()
+        items, failures = await self._encode_parts(transaction)
+        seconds = time.perf_counter() - started
+        self._statistics.phase_seconds["encode"].observe(seconds)
+        is_slow = seconds > ENCODING_SECONDS
+        if is_slow:
+            self._size = self._size.after_slow_encoding(transaction.events, seconds)
         parts = [part for part in transaction.committable() if part.partition in items]
         if parts:
-            self._committing = asyncio.create_task(self._commit(transaction, parts, items), name="commit")
+            self._committing = asyncio.create_task(self._commit(transaction, parts, items, is_slow), name="commit")
             self._committing.add_done_callback(lambda _: self._wake_engine())
-        self._partitions.age_views(self.open.number, self._stored)
+        self._views.age(self._open.number, self._stored)
+        return CommitOutcome(before.committed, failures)
 
-    async def finish(self) -> None:
-        """The transaction in flight is committed, or raises what became of it."""
-        if self._committing is not None:
-            task = self._committing
-            await asyncio.wait((task,))
-            self._committing = None
-            task.result()
+    async def finish(self) -> CommitOutcome:
+        """Wait until the transaction in flight is committed. Raises what ended it otherwise."""
+        if self._committing is None:
+            return CommitOutcome()
+        task = self._committing
+        await asyncio.wait((task,))
+        self._committing = None
+        return CommitOutcome(task.result())
 
     async def ended(self) -> BaseException | None:
-        """The transaction in flight ends by itself, well or not: its offsets may be accepted."""
+        """Wait until the transaction in flight ends by itself: the broker may have accepted its offsets.
+
+        Returns the error that ended it, or None.
+        """
         task, self._committing = self._committing, None
         if task is None:
             return None
@@ -167,48 +255,33 @@ class Commits:
         return task.exception()
 
     async def abandon(self) -> None:
-        """At a stop in doubt: the next start asks how it ended."""
+        """End the transaction in flight, at a stop in doubt: the next start asks how it ended."""
         if self._committing is not None:
             self._committing.cancel()
             await asyncio.wait((self._committing,))
 
-    def _interval(self) -> float:
-        if self._configuration.commit_interval_seconds is not None:
-            return self._configuration.commit_interval_seconds
-        least, most = INTERVAL_SECONDS
-        return min(most, max(least, INTERVAL_PER_COMMIT * self._statistics.usual_commit_seconds))
-
-    async def _encode_parts(self, transaction: Transaction) -> dict[int, list[Item]]:
-        """The store's items by partition, but of the shares that fail. Heartbeats get their turn in between."""
-        started = turn = time.perf_counter()
+    async def _encode_parts(self, transaction: Transaction) -> tuple[dict[int, list[Item]], list[Failure]]:
+        """The store's items by partition, and the shares that failed. Heartbeats get their turn in between."""
+        turn = time.perf_counter()
         items: dict[int, list[Item]] = {}
+        failures = []
         for part in transaction.committable():
             try:
                 items[part.partition] = self._encode(part)
             except KeyboardInterrupt:
                 raise
-            except BaseException as error:  # noqa: BLE001  whatever a table's definition raises
-                self._partitions.bump((part.partition,))
-                self._encoding_failed(part.failure(ENCODING_FAILED, error))
+            except BaseException as error:  # noqa: BLE001  a table's definition may raise anything
+                failures.append(part.failure(ENCODING_FAILED, error))
             if time.perf_counter() - turn > TURN_SECONDS:
                 await asyncio.sleep(0)
                 turn = time.perf_counter()
-        seconds = time.perf_counter() - started
-        self._adapt(transaction.events, seconds)
-        self._statistics.phase_seconds["encode"].observe(seconds)
-        return items
-
-    def _adapt(self, events: int, seconds: float) -> None:
-        if seconds > ENCODING_SECONDS:
-            self._most_events = max(1, min(self._most_events, int(events * ENCODING_SECONDS / seconds)))
-        else:
-            self._most_events = min(TRANSACTION_EVENTS, self._most_events * 2)
+        return items, failures
 
     def _encode(self, part: Part) -> list[Item]:
-        """What the fold wrote, encoded once: changelog bytes are store bytes. META goes last."""
+        """What the fold wrote, encoded once: the changelog's bytes are the store's bytes. META goes last."""
         assert part.position is not None  # noqa: S101  committable() has only such
         prefix = prefix_of(part.partition)
-        items = list(self._partitions.dirty_items(part.partition))
+        items = list(self._views.dirty_items(part.partition))
         items += [(prefix + skip_key(record.offset), skip_value(record)) for record in part.skipped]
         meta = Meta(
             topic_id=self._source.topic_id.hex,
@@ -224,9 +297,9 @@ class Commits:
         return items
 
     async def _commit(
-        self, transaction: Transaction, parts: Sequence[Part], items: Mapping[int, Sequence[Item]]
-    ) -> None:
-        """Offsets, records, EndTxn, store. `items` are the store's, by partition."""
+        self, transaction: Transaction, parts: Sequence[Part], items: Mapping[int, Sequence[Item]], is_slow: bool
+    ) -> Mapping[int, int]:
+        """Offsets, records, EndTxn, store. `items` are the store's, by partition. Returns the committed positions."""
         laps = Laps()
         parts = await self._reserve(transaction, parts)
         if not parts:
@@ -236,6 +309,9 @@ class Commits:
         laps.end("write")
         await self._writer.commit()
         laps.end("end")
+        self._has_committed = True
+        if not is_slow:
+            self._size = self._size.after_commit()
         self._count(parts, laps.total)
         now = time.time()
         positions = {
@@ -247,6 +323,7 @@ class Commits:
         laps.end("store")
         self._note(laps, sum(part.events for part in parts))
         self._stored = transaction.number
+        return {part.partition: part.position for part in parts if part.position is not None}
 
     def _note(self, laps: Laps, events: int) -> None:
         for phase, seconds in laps.seconds.items():
@@ -277,8 +354,8 @@ class Commits:
                 return parts
             except StaleEpoch:
                 await member.beat()
-                parts = [part for part in parts if self._partitions.incarnation(part.partition) == part.incarnation]
-                kept = member.owned & member.target  # the newest epoch is taken for any partition: for ours alone
+                parts = [part for part in parts if self._partitions[part.partition].incarnation == part.incarnation]
+                kept = member.owned & member.target  # the broker takes the newest epoch for partitions of others too
                 lost = [part for part in parts if part.partition not in kept]
                 if epoch == member.epoch or lost or not parts:
                     raise
@@ -288,15 +365,11 @@ class Commits:
         now = time.time()
         statistics = self._statistics
         statistics.commits += 1
-        self.have_succeeded = True
-        self._share = min(1.0, self._share * 2)
         statistics.commit_seconds.observe(seconds)
         statistics.usual_commit_seconds += NEWEST_COMMIT_SHARE * (seconds - statistics.usual_commit_seconds)
         for part in parts:
             statistics.events += part.events
             statistics.counts.update(part.counts)
-            assert part.position is not None  # noqa: S101
-            self._partitions.advance(part.partition, part.position)
             if part.latest_timestamps:
                 statistics.last_timestamps[part.partition] = part.latest_timestamps[-1][0] / 1000
             for stamp, events in part.latest_timestamps:

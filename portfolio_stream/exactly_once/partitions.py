@@ -1,99 +1,164 @@
-"""What the engine knows of each partition.
+"""One record for each partition: where the partition stands in its life, and what the engine knows of the partition.
 
-1. An incarnation numbers a partition's unbroken run: whatever was read in an earlier one is void. It is bumped when
-   uncommitted work is dropped, when the partition is lost, and before it is recovered.
-2. A partition that is owned is running, recovering or halted.
-3. Views hold what was folded or read lately; they are forgotten with the work that they belong to.
+1. `happened` is the one way to change a state. It does what the table in `partition_life` says.
+2. `happened` alone tells the reader which partitions to fetch, and from where.
+3. An incarnation number stands for one unbroken stretch of reading. What was read under an older number is void.
 """
 
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
-from portfolio_stream.errors import TableUnknown
-from portfolio_stream.exactly_once.database import Item
-from portfolio_stream.exactly_once.failures import Suspect
-from portfolio_stream.exactly_once.ports import TableDefinition
+from portfolio_stream.exactly_once.failures import Suspicion
+from portfolio_stream.exactly_once.partition_life import (
+    TRAITS,
+    Life,
+    OperatorWish,
+    PartitionEvent,
+    PartitionState,
+    Traits,
+    after,
+)
 from portfolio_stream.exactly_once.recovery import Halted
-from portfolio_stream.exactly_once.store import Store
-from portfolio_stream.exactly_once.stored_view import StoredView
 
-V = TypeVar("V")
+#: an operator, or a recovery, starts afresh: what failed before is forgotten
+_FORGIVING = (PartitionEvent.RETRY, PartitionEvent.MOVED, PartitionEvent.OUT_OF_RANGE)
 
-VIEW_ENTRIES = 200_000  # hot values of all views together, in each of two generations
+
+class ReadsPartitions(Protocol):
+    """What the records need of the reader of the source topic."""
+
+    def resume(self, partition: int, offset: int) -> None: ...
+    def pause(self, partitions: Iterable[int]) -> None: ...
+
+
+@dataclass(slots=True)
+class Partition:
+    """What the engine knows of one partition. `Partitions` alone changes the fields."""
+
+    number: int
+    life: Life = Life()  # noqa: RUF009  a NamedTuple is immutable
+    incarnation: int = 0
+    #: next source offset to commit; None while a recovery has not told it
+    committed: int | None = None
+    #: the records that failed and are not committed yet; outlives a drop
+    suspicion: Suspicion | None = None
+    #: why the partition is HALTED
+    halt: Halted | None = None
+    #: the first source offset that an operator does not want folded
+    stop_at: int | None = None
+    #: the reader fetches the partition
+    is_reading: bool = False
+
+    @property
+    def state(self) -> PartitionState:
+        return self.life.state
+
+    @property
+    def traits(self) -> Traits:
+        return TRAITS[self.life.state]
 
 
 class Partitions:
-    def __init__(self, store: Store, tables: Mapping[str, TableDefinition[Any]]) -> None:
-        self.owned: frozenset[int] = frozenset()
-        self.running: set[int] = set()
-        self.halted: dict[int, Halted] = {}
-        self.suspects: dict[int, Suspect] = {}
-        #: next source offsets
-        self.committed: dict[int, int] = {}
-        self._store = store
-        self._tables = tables
-        self._incarnations: dict[int, int] = {}
-        self._views: dict[tuple[int, str], StoredView[Any]] = {}
+    def __init__(self, count: int, reader: ReadsPartitions) -> None:
+        self._reader = reader
+        self._records = [Partition(number) for number in range(count)]
+        self._look_again()
 
-    def incarnation(self, partition: int) -> int:
-        return self._incarnations.get(partition, 0)
+    def __getitem__(self, partition: int) -> Partition:
+        return self._records[partition]
 
-    def bump(self, partitions: Collection[int]) -> None:
-        for partition in partitions:
-            self._incarnations[partition] = self._incarnations.get(partition, 0) + 1
+    def __len__(self) -> int:
+        return len(self._records)
 
-    def let_go(self, partitions: Collection[int]) -> None:
-        """Nothing that was read or folded of them counts any more."""
-        self.bump(partitions)
-        self.forget_views(partitions)
-        for partition in partitions:
-            for known in (self.halted, self.suspects, self.committed):
-                known.pop(partition, None)
+    # -- what happens
 
-    def run_again(self, partition: int) -> None:
-        """Clear the halt and the suspicion."""
-        self.halted.pop(partition, None)
-        self.suspects.pop(partition, None)
+    def happened(
+        self,
+        event: PartitionEvent,
+        partitions: Collection[int],
+        *,
+        offset: int | None = None,
+        halt: Halted | None = None,
+    ) -> None:
+        """The one way to change a state. Raises IllegalTransition.
 
-    def advance(self, partition: int, offset: int) -> None:
-        """All before `offset` is committed."""
-        self.committed[partition] = offset
-        suspect = self.suspects.get(partition)
-        if suspect is not None and offset > suspect.until:
-            del self.suspects[partition]  # what failed is behind us: full slices again
-
-    # -- views
-
-    def view(self, partition: int, table: TableDefinition[V]) -> StoredView[V]:
-        """Raises TableUnknown: what nobody encodes at the commit would be lost."""
-        view = self._views.get((partition, table.name))
-        if view is None:
-            view = self._views[partition, table.name] = self.new_view(partition, table)
-        return view
-
-    def new_view(self, partition: int, table: TableDefinition[V]) -> StoredView[V]:
-        """One that nobody sees. Raises TableUnknown."""
-        if table.name not in self._tables:
-            raise TableUnknown(table.name)
-        return StoredView(self._tables[table.name], self._store, partition)
-
-    def dirty_items(self, partition: int) -> Iterator[Item]:
-        """What the open transaction wrote, encoded once, table by table. The views are clean then.
-
-        Raises what an encoder raises: some views are clean then, others are not, and all must be forgotten.
+        `offset` belongs to RECOVERED (the next source offset) and to STOP_AT (where to stop), `halt` to REFUSED and
+        EXHAUSTED.
         """
-        for table in self._tables:
-            view = self._views.get((partition, table))
-            if view is not None and view.dirty:
-                yield from view.take_dirty()
+        for partition in partitions:
+            self._happened(self._records[partition], event, offset, halt)
+        self._look_again()
 
-    def forget_views(self, partitions: Collection[int]) -> None:
-        for partition, table in list(self._views):
-            if partition in partitions:
-                del self._views[partition, table]
+    def _happened(self, known: Partition, event: PartitionEvent, offset: int | None, halt: Halted | None) -> None:
+        if event in _FORGIVING:
+            known.suspicion = None
+        if event in (PartitionEvent.RECOVERED, PartitionEvent.EXHAUSTED) and offset is not None:
+            self._advance(known, offset)
+        step = after(known.life, event, is_suspect=known.suspicion is not None)
+        known.life = step.life
+        known.incarnation += step.is_void
+        if event is PartitionEvent.STOP_AT:
+            known.stop_at = offset
+        elif known.life.wish is not OperatorWish.DRAIN:
+            known.stop_at = None
+        if known.state is not PartitionState.HALTED:
+            known.halt = None
+        elif halt is not None:
+            known.halt = halt
+        if known.state in (PartitionState.RECOVERING, PartitionState.UNOWNED):
+            known.committed = None
+        if known.state is PartitionState.UNOWNED:
+            known.suspicion = None
+        self._read(known, is_void=step.is_void)
 
-    def age_views(self, open_transaction: int, stored_transaction: int) -> None:
-        """Bound what they hold; a value is forgotten only when the store has it."""
-        limit = VIEW_ENTRIES // max(1, len(self._views))
-        for view in self._views.values():
-            view.age(limit, open_transaction, stored_transaction)
+    def _read(self, known: Partition, *, is_void: bool) -> None:
+        """Resume or pause the reader, as the partition's state says."""
+        must_read = known.traits.is_read and not is_void
+        if must_read and not known.is_reading:
+            assert known.committed is not None  # noqa: S101  a state that is read follows a recovery
+            self._reader.resume(known.number, known.committed)
+        elif not must_read:
+            self._reader.pause((known.number,))
+        known.is_reading = must_read
+
+    def committed(self, positions: Mapping[int, int]) -> None:
+        """Everything before these offsets is committed.
+
+        Records that failed before them are overcome. A drain ends at the offset that an operator named.
+        """
+        for partition, offset in positions.items():
+            known = self._records[partition]
+            if not known.traits.is_owned or known.state is PartitionState.RECOVERING:
+                continue
+            self._advance(known, offset)
+            if not known.is_reading:  # a later slice of it has failed, and is cleared next
+                continue
+            if known.state is PartitionState.SUSPECT and known.suspicion is None:
+                self.happened(PartitionEvent.OVERCOME, (partition,))
+            if known.stop_at is not None and offset >= known.stop_at:
+                self.happened(PartitionEvent.REACHED, (partition,))
+
+    def suspect(self, partition: int, suspicion: Suspicion) -> None:
+        """Keep what is known of the partition's failures until their records are committed."""
+        self._records[partition].suspicion = suspicion
+
+    def _advance(self, known: Partition, offset: int) -> None:
+        known.committed = offset
+        if known.suspicion is not None and offset > known.suspicion.until:
+            known.suspicion = None
+
+    # -- views of the records: made anew by each event, since the main loop asks for them all the time
+
+    def _look_again(self) -> None:
+        records = self._records
+        #: partitions that this worker tells the coordinator it owns
+        self.owned = frozenset(one.number for one in records if one.traits.is_owned)
+        #: partitions whose tables are served
+        self.running = frozenset(one.number for one in records if one.traits.is_served)
+        #: partitions that wait for an operator, with the reason
+        self.halted: Mapping[int, Halted] = {one.number: one.halt for one in records if one.halt is not None}
+        #: partitions that a recovery has not decided yet
+        self.recovering = frozenset(one.number for one in records if one.state is PartitionState.RECOVERING)
+        #: partitions that are read up to an offset that an operator named
+        self.draining = frozenset(one.number for one in records if one.stop_at is not None and one.traits.is_read)

@@ -1,8 +1,8 @@
-"""Slices on their way through a fold: cut from what was fetched, handed out, acknowledged or failed.
+"""Slices on their way through a fold: cut from fetched batches, handed out, acknowledged or failed.
 
-A slice is acknowledged when its fold asks for the next one; one that fails, or that was dropped meanwhile, changes
-nothing. At most SLICE_RECORDS records and SLICE_BYTES bytes are on their way at a time, and no more records than were
-folded in SLICE_SECONDS lately: heartbeats wait for a slice.
+A slice is acknowledged when its fold asks for the next slice. A slice that fails, or that becomes void on its way,
+changes nothing. Heartbeats wait for a slice, so at most SLICE_RECORDS records and SLICE_BYTES bytes are on their way at
+a time, and no more records than the fold took in SLICE_SECONDS lately.
 """
 
 import asyncio
@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 
 from portfolio_stream.errors import TopicNotAnOutput
 from portfolio_stream.exactly_once.failures import FOLD_FAILED, Failure
-from portfolio_stream.exactly_once.partitions import Partitions
+from portfolio_stream.exactly_once.partitions import Partition
 from portfolio_stream.exactly_once.ports import Append, TableDefinition
 from portfolio_stream.exactly_once.stored_view import StoredView
 from portfolio_stream.exactly_once.transaction import Part
+from portfolio_stream.exactly_once.views import Views
 
 V = TypeVar("V")
 
@@ -27,11 +28,12 @@ SLICE_BYTES = 4 << 20  # keys and values; events are small, but a record may hol
 class Slice:
     """Records of one partition on their way through a fold (see ports.FoldSlice)."""
 
-    __slots__ = ("_outputs", "_part", "_partitions", "incarnation", "partition", "partition_count", "records")
+    __slots__ = ("_known", "_outputs", "_part", "_views", "incarnation", "partition", "partition_count", "records")
 
     def __init__(
         self,
-        partitions: Partitions,
+        known: Partition,
+        views: Views,
         part: Part,
         records: Sequence[Any],
         *,
@@ -39,7 +41,8 @@ class Slice:
         outputs: Collection[str],
     ) -> None:
         """`outputs` are the topics that a fold may append to."""
-        self._partitions = partitions
+        self._known = known
+        self._views = views
         self._part = part
         self._outputs = outputs
         self.partition = part.partition
@@ -49,14 +52,14 @@ class Slice:
 
     @property
     def is_current(self) -> bool:
-        """False for a slice that was fetched before a drop: it will be read again."""
-        return self._partitions.incarnation(self.partition) == self.incarnation
+        """False for a slice that is void: its records will be read again."""
+        return self._known.incarnation == self.incarnation
 
     def view(self, table: TableDefinition[V]) -> StoredView[V]:
-        """Of a slice that was dropped while its fold waited: one that nobody sees."""
+        """The partition's view. A slice that became void while its fold waited gets a view that nobody else sees."""
         if not self.is_current:
-            return self._partitions.new_view(self.partition, table)
-        return self._partitions.view(self.partition, table)
+            return self._views.unshared(self.partition, table)
+        return self._views.view(self.partition, table)
 
     def appender(self, topic: str) -> Append:
         """Raises TopicNotAnOutput."""
@@ -65,13 +68,13 @@ class Slice:
         return self._part.appender(topic)
 
     def count(self, **outcomes: int) -> None:
-        """Counted when the slice's transaction has committed."""
+        """Add to the statistics, once the slice's transaction is committed."""
         counts = self._part.counts
         for outcome, times in outcomes.items():
             counts[outcome] += times
 
     def failure(self, error: BaseException) -> Failure:
-        """The fold raised `error`."""
+        """The failure of this slice, whose fold raised `error`."""
         first, last = self.records[0], self.records[-1].offset
         return Failure(self.partition, FOLD_FAILED, error, first=first, last=last, records=len(self.records))
 
@@ -88,7 +91,7 @@ Deliver = Callable[[Slice], Awaitable[None]]
 
 
 def cut(batches: list[list[Any]], most: Callable[[], int]) -> Iterator[tuple[list[Any], int]]:
-    """Records and their bytes; `most` is how many records the next slice may have."""
+    """The records of each slice, and their bytes. `most` tells how many records the next slice may have."""
     for batch in batches:
         start = 0
         while start < len(batch):
@@ -106,7 +109,7 @@ def _bytes_of(records: Sequence[Any]) -> int:
 
 
 class Handout:
-    """The slices that are on their way."""
+    """Counts the slices that are on their way, and bounds them."""
 
     def __init__(self) -> None:
         self.failures: list[Failure] = []
@@ -132,7 +135,7 @@ class Handout:
         self._settled.clear()
 
     async def settled(self) -> int:
-        """Wait until each was acknowledged, discarded or failed; the bytes handed out since the last time."""
+        """Wait until each slice was acknowledged, discarded or failed. Returns the bytes since the last call."""
         await self._settled.wait()
         if self._records:
             self._adapt(time.perf_counter() - self._started)

@@ -106,7 +106,7 @@ def _failing(method: Callable[P, R]) -> Callable[P, R]:
         try:
             return method(*args, **kwargs)
         except Exception as error:
-            owner: Store | Snapshot = args[0]  # type: ignore[assignment]
+            owner: Store | StoredRows = args[0]  # type: ignore[assignment]
             raise StoreFailed(owner.path, str(error)) from error
 
     return guarded
@@ -149,8 +149,8 @@ class Store:
         return found
 
     @_failing
-    def snapshot(self, partition: int) -> "Snapshot":
-        """The partition as it is stored now. Later writes do not change the snapshot.
+    def rows(self, partition: int) -> "StoredRows":
+        """The partition as it is stored now. Later writes do not change the rows.
 
         An iterator shows one moment of the database. (A Snapshot of rocksdict 0.3.29 does not: its iterators show later
         writes.) Two iterators show the same moment if nothing was written between their creation. The iterators have no
@@ -160,7 +160,7 @@ class Store:
             sequence = self._db.sequence()
             points, rows = self._db.cursor(), self._db.cursor()
             if self._db.sequence() == sequence:
-                return Snapshot(self.path, partition, points, rows)
+                return StoredRows(self.path, partition, points, rows)
 
     async def read_aside(self, read: Callable[[], R]) -> R:
         """Run `read`, which reads snapshots, in the readers' thread. One `read` runs at a time, and close() waits."""
@@ -206,7 +206,7 @@ class Store:
         self._db.close()
 
 
-class Snapshot:
+class StoredRows:
     """A partition at one moment, by changelog keys. Any thread may read it, one thread and one scan at a time."""
 
     def __init__(self, path: Path, partition: int, points: Cursor, rows: Cursor) -> None:
@@ -216,9 +216,12 @@ class Snapshot:
         self._points = points
         self._rows = rows
 
-    @_failing
     def get(self, key: bytes) -> bytes | None:
-        wanted, points = self._prefix + key, self._points
+        return self._get(self._prefix + key)
+
+    @_failing
+    def _get(self, wanted: bytes) -> bytes | None:
+        points = self._points
         points.seek(wanted)
         if points.valid() and points.key() == wanted:
             return points.value()
@@ -228,6 +231,11 @@ class Snapshot:
     def meta(self) -> Meta | None:
         """Raises StateUnreadable."""
         return read_meta(self.get(META_KEY))
+
+    def position(self) -> ChangelogPosition | None:
+        """Up to where the changelog is in these rows; None if the store never held the partition."""
+        raw = self._get(_POSITION + self._prefix)
+        return None if raw is None else _decode_position(raw)
 
     def scan(self, lower: bytes, upper: bytes) -> Iterator[tuple[bytes, bytes]]:
         """The entries of [lower, upper), in key order. Each entry is read when the caller asks for it."""

@@ -86,15 +86,15 @@ class Watch:
 
     async def _offsets(self) -> Mapping[int, Offsets] | None:
         engine = self._engine
-        if membership_of(engine) is None:
+        started, names = engine.started, engine.configuration
+        if started is None:
             return None
-        names = engine.configuration
-        group = GroupClient(engine.client, engine.coordinators, group=names.group, topic=names.source_topic)
+        group = GroupClient(started.client, started.coordinators, group=names.group, topic=names.source_topic)
         try:
             async with asyncio.timeout(LOOK_SECONDS):
                 return await group.offsets(range(engine.partition_count))
         except (TimeoutError, KafkaError, OSError) as error:
-            engine.coordinators.forget()
+            started.coordinators.forget()
             outage_log.info("offsets unknown error=%s", type(error).__name__)
             return None
 

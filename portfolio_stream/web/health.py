@@ -5,7 +5,7 @@
 3. A worker is not ready while a member that is no worker holds partitions: nobody answers for those partitions.
 4. A worker is not ready while it cannot answer for prices.
 
-The web server answers before the engine has started. Only `membership_of` knows how to tell.
+The web server already answers while the engine starts: `membership_of` gives None until then.
 """
 
 import time
@@ -34,7 +34,7 @@ class Readiness:
 
 def membership_of(engine: Engine) -> Membership | None:
     """The engine's membership; None until the engine has started."""
-    return getattr(engine, "membership", None)
+    return None if engine.started is None else engine.started.membership
 
 
 def is_alive(engine: Engine) -> bool:

@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from portfolio_stream.exactly_once.ports import TableDefinition
-from portfolio_stream.exactly_once.store import Meta, Snapshot
+from portfolio_stream.exactly_once.store import Meta, StoredRows
 from portfolio_stream.settings import Settings
 from tables.table import SEPARATOR, join_key
 
@@ -17,21 +17,21 @@ _AFTER_SEPARATOR = bytes([SEPARATOR[0] + 1])
 class Moment:
     """Any thread may read a Moment, one thread at a time. Read the `entries` of one table before those of the next."""
 
-    def __init__(self, snapshot: Snapshot, settings: Settings) -> None:
-        self.partition = snapshot.partition
+    def __init__(self, rows: StoredRows, settings: Settings) -> None:
+        self.partition = rows.partition
         self.deduplication_window = settings.deduplication_window
-        self._snapshot = snapshot
+        self._rows = rows
         self._read: dict[bytes, Any] = {}
 
     @cached_property
     def offset(self) -> int | None:
-        return last_offset(self._snapshot.meta())
+        return last_offset(self._rows.meta())
 
     def value(self, table: TableDefinition[V], *parts: str) -> V | None:
         """Return a committed value. Read it once, since the entries of one portfolio need the same value many times."""
         key = table.name.encode() + SEPARATOR + join_key(*parts)
         if key not in self._read:
-            raw = self._snapshot.get(key)
+            raw = self._rows.get(key)
             self._read[key] = None if raw is None else table.read(raw)
         return self._read[key]  # type: ignore[no-any-return]
 
@@ -43,7 +43,7 @@ class Moment:
         start = name + SEPARATOR
         end = name + _AFTER_SEPARATOR if upper is None else start + upper
         skip = len(start)
-        return ((key[skip:], value) for key, value in self._snapshot.scan(start + lower, end))
+        return ((key[skip:], value) for key, value in self._rows.scan(start + lower, end))
 
 
 def last_offset(meta: Meta | None) -> int | None:

@@ -16,10 +16,13 @@ from portfolio_stream.errors import (
     OffsetsAgree,
     OutcomeUnknown,
     PartitionNotHalted,
+    PartitionNotReady,
     PortfolioStreamError,
     RecordNotMovable,
 )
 from portfolio_stream.exactly_once.engine import Engine
+from portfolio_stream.exactly_once.operations import Operation, Retry, SetAside
+from portfolio_stream.exactly_once.recovery import Halted
 from portfolio_stream.http.problem import Problem, json_response
 from portfolio_stream.web.group import PartitionRow
 from portfolio_stream.web.group_watch import Watch
@@ -56,44 +59,48 @@ class Operations:
         source = request.query.get("from")
         if source not in (None, FROM_STATE):
             return Problem(HTTPStatus.BAD_REQUEST, "Say ?from=state, or nothing.").response()
-        return await self._change(request, None, from_state=source == FROM_STATE)
+        return await self._change(request, Retry(_partition(request), from_state=source == FROM_STATE))
 
     async def dead_letter(self, request: web.Request) -> web.Response:
         """Move the record that halts the partition to the dead letters. `?offset=` must name it."""
         offset = request.query.get("offset", "")
         if not _OFFSET.fullmatch(offset):
             return Problem(HTTPStatus.BAD_REQUEST, "Name the record that halts the partition: ?offset=N.").response()
-        return await self._change(request, int(offset))
+        return await self._change(request, SetAside(_partition(request), int(offset)))
 
-    async def _change(self, request: web.Request, offset: int | None, *, from_state: bool = False) -> web.Response:
+    async def _change(self, request: web.Request, asked: Operation[Halted]) -> web.Response:
+        """Ask the owner's engine; the answer says how the partition stands then."""
         if (starting := self._owners.starting()) is not None:
             return starting.response()
-        engine, partition = self._engine, int(request.match_info["partition"])
+        engine, partition = self._engine, asked.partition
         if partition >= engine.partition_count:
             action = f"Give a partition from 0 to {engine.partition_count - 1}."
             return Problem(HTTPStatus.NOT_FOUND, f"There is no partition {partition}.", {"action": action}).response()
         if partition not in engine.owned:
             return await self._owners.forward(request, partition)
         try:
-            moved = await self._carry_out(partition, offset, from_state=from_state)
-        except (PartitionNotHalted, RecordNotMovable, OffsetsAgree) as refused:
+            ended = await engine.ask(asked)
+        except (PartitionNotHalted, PartitionNotReady, RecordNotMovable, OffsetsAgree) as refused:
             return self._problem(HTTPStatus.CONFLICT, refused, partition).response()
         except OutcomeUnknown as unknown:
             return self._problem(HTTPStatus.SERVICE_UNAVAILABLE, unknown, partition).response()
         state = readiness(engine).partitions.get(partition, "unowned")
         origin = self._owners.origin(partition, last_offset(engine.store.meta(partition)))
-        return json_response({"state": state, **moved, **origin})
-
-    async def _carry_out(self, partition: int, offset: int | None, *, from_state: bool) -> dict[str, object]:
-        """Carry out the change, and return the members that it adds to the answer."""
-        if from_state:
-            halted = await self._engine.retry_from_state(partition)
-            return {"group_offset": halted.group_offset, "state_offset": halted.offset}
-        await (self._engine.retry(partition) if offset is None else self._engine.dead_letter(partition, offset))
-        return {}
+        return json_response({"state": state, **_offsets(asked, ended), **origin})
 
     def _problem(self, status: HTTPStatus, error: PortfolioStreamError, partition: int) -> Problem:
         return Problem(status, error.cause, {"action": error.action, **self._owners.origin(partition)})
+
+
+def _partition(request: web.Request) -> int:
+    return int(request.match_info["partition"])
+
+
+def _offsets(asked: Operation[Halted], ended: Halted) -> dict[str, object]:
+    """The two offsets that differed, of a retry from the state."""
+    if isinstance(asked, Retry) and asked.from_state:
+        return {"group_offset": ended.group_offset, "state_offset": ended.offset}
+    return {}
 
 
 def _shown(row: PartitionRow) -> dict[str, object]:

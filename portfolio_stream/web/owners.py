@@ -73,7 +73,7 @@ class Owners:
             return "The worker does not own the partition any more."
         if partition not in self._engine.running:
             return f"The partition is {state_of(self._engine, partition)}."
-        return Moment(self._engine.store.snapshot(partition), self._settings)
+        return Moment(self._engine.store.rows(partition), self._settings)
 
     def origin(self, partition: int | None, offset: int | None = None) -> Mapping[str, object]:
         """Returns the members that every answer has: partition, offset and worker."""

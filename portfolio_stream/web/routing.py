@@ -50,13 +50,14 @@ class Routing:
         self._asked = float("-inf")
 
     async def _ask(self) -> tuple[GroupMember, ...] | None:
-        engine = self._engine
-        names = engine.configuration
-        group = GroupClient(engine.client, engine.coordinators, group=names.group, topic=names.source_topic)
+        started, names = self._engine.started, self._engine.configuration
+        if started is None:
+            return None
+        group = GroupClient(started.client, started.coordinators, group=names.group, topic=names.source_topic)
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 return await group.members()
         except (TimeoutError, KafkaError, OSError) as error:
-            engine.coordinators.forget()
+            started.coordinators.forget()
             outage_log.info("owners unknown error=%s", type(error).__name__)
             return None

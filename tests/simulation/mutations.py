@@ -20,22 +20,26 @@ from kio.schema.errors import ErrorCode as E
 from portfolio_stream.exactly_once.beat_content import Owes
 from portfolio_stream.exactly_once.database import Item
 from portfolio_stream.exactly_once.membership_life import MembershipEvent
+from portfolio_stream.exactly_once.partition_life import PartitionEvent, PartitionState, Transition
 from portfolio_stream.exactly_once.protocol import Action, StaleEpoch, TransactionState, TransactionStep, after
 from portfolio_stream.exactly_once.slices import cut
 from portfolio_stream.exactly_once.stored_view import StoredView
 from portfolio_stream.kafka.offset_lookup import LATEST, READ_COMMITTED
 from portfolio_stream.kafka.reach import LOST
+from portfolio_stream.kafka.record_batches import next_offset
 from tests.judge.ledger import CHANGELOG
 from tests.simulation.hooks import ENGINE, Hook, Line, Number, OnTheLine, Replaced, Row, installed
 from tests.simulation.kafka import answers
 from tests.simulation.kafka.transactions import Pair
 
 COMMITS = f"{ENGINE}commits:Commits"
-ENGINE_CLASS = f"{ENGINE}engine:Engine"
+FOLDING = f"{ENGINE}folding:Folding"
+FOLLOWING = f"{ENGINE}following:Following"
+LIFE = f"{ENGINE}partition_life"
 MEMBERSHIP = f"{ENGINE}membership:Membership"
-PARTITIONS = f"{ENGINE}partitions:Partitions"
 RECOVERY = f"{ENGINE}recovery:Recovery"
 VIEW = f"{ENGINE}stored_view:StoredView"
+VIEWS = f"{ENGINE}views:Views"
 WRITER = f"{ENGINE}writer:Writer"
 
 Send = Callable[[Any], Awaitable[Any]]
@@ -206,10 +210,8 @@ def names_the_offset_before(encode_meta: Call, meta: Any) -> bytes:
     return encoded
 
 
-async def forgets_decisions(close: Call, commits: Any) -> None:
-    for part in commits.open.parts.values():
-        part.skipped.clear()
-    await close(commits)
+def forgets_the_decision(set_aside: Call, commits: Any, partition: int, record: Any) -> None:
+    commits.move_position(partition, next_offset(record))
 
 
 # -- bugs in what is stored
@@ -247,61 +249,57 @@ def forgets_what_is_not_stored(age: Call, view: Any, limit: int, open_transactio
 # -- bugs in what is forgotten, and when
 
 
-def keeps_views_after_a_drop(forget_views: Call, partitions: Any, these: Collection[int]) -> None:
-    """Engine drops all partitions of the topic, as a range, and a revocation or a recovery names a set."""
+def keeps_views_after_a_drop(forget: Call, views: Any, these: Collection[int]) -> None:
+    """A doubt names all partitions of the topic, as a range; a revocation or a recovery names some."""
     if isinstance(these, range):
-        partitions.keeps_views = True
-    if not hasattr(partitions, "keeps_views"):
-        forget_views(partitions, these)
+        views.keeps_all = True
+    if not hasattr(views, "keeps_all"):
+        forget(views, these)
 
 
-def keeps_views_of_what_was_given_back(forget_views: Call, partitions: Any, these: Collection[int]) -> None:
-    given_back = partitions.__dict__.setdefault("given_back", set())
+class GivenBack(frozenset[int]):
+    """Partitions that a revocation gave back."""
+
+
+def names_what_is_given_back(release: Call, following: Any, gone: Collection[int]) -> None:
+    release(following, GivenBack(gone))
+
+
+def keeps_views_of_what_was_given_back(forget: Call, views: Any, these: Collection[int]) -> None:
+    given_back = views.__dict__.setdefault("given_back", set())
     if isinstance(these, range):
         given_back.clear()
-    elif isinstance(these, frozenset):
+    elif isinstance(these, GivenBack):
         given_back |= these
-    forget_views(partitions, set(these) - given_back)
+    forget(views, set(these) - given_back)
 
 
 async def hands_out_what_was_dropped(
-    hand_out_all: Call, engine: Any, deliver: Any, partition: int, batches: list[list[Any]], incarnation: int
+    hand_out_all: Call, folding: Any, deliver: Any, partition: int, batches: list[list[Any]], incarnation: int
 ) -> None:
-    for records, size in cut(batches, lambda: engine._slice_records(partition)):
-        if engine._stopping:
+    for records, size in cut(batches, lambda: folding.slice_records(partition)):
+        if folding._signals.is_stopping:
             return
-        await engine._hand_out(deliver, partition, records, size)
+        await folding.hand_out(deliver, partition, records, size)
 
 
-def acknowledges(failed: Call, engine: Any, piece: Any, error: BaseException) -> None:
-    engine.acknowledged(piece)
+def acknowledges(failed: Call, folding: Any, piece: Any, error: BaseException) -> None:
+    folding.acknowledged(piece)
 
 
-def encodes_what_can_be(dirty_items: Call, partitions: Any, partition: int) -> Iterator[Item]:
+def encodes_what_can_be(dirty_items: Call, views: Any, partition: int) -> Iterator[Item]:
     try:
-        yield from dirty_items(partitions, partition)
+        yield from dirty_items(views, partition)
     except Exception:  # noqa: BLE001  that is the bug
         return
 
 
-def notes_a_failed_encoding(dirty_items: Call, partitions: Any, partition: int) -> Iterator[Item]:
-    try:
-        yield from dirty_items(partitions, partition)
-    except Exception:
-        partitions.not_bumped = partition
-        raise
-
-
-def leaves_the_incarnation(bump: Call, partitions: Any, these: Collection[int]) -> None:
-    if tuple(these) == (partitions.__dict__.pop("not_bumped", None),):
-        return
-    bump(partitions, these)
-
-
-def keeps_the_share(drop_parts: Call, commits: Any, these: Collection[int]) -> None:
+def keeps_the_share(discard: Call, commits: Any, these: Collection[int]) -> None:
     """A failure drops the share of one partition, and gives it as a tuple."""
-    if not isinstance(these, tuple):
-        drop_parts(commits, these)
+    if isinstance(these, tuple):
+        commits._views.forget(these)
+    else:
+        discard(commits, these)
 
 
 def believes_what_it_read(
@@ -324,7 +322,7 @@ MUTATIONS = (
     Mutation("offsets that name no member", [OnTheLine(NamesNobody)]),
     Mutation("offsets outside of the transaction", [Replaced(WRITER, "send_offsets", commits_offsets_alone)]),
     Mutation("no offsets at all", [Replaced(WRITER, "send_offsets", sends_no_offsets)]),
-    Mutation("store written before the commit", [Replaced(f"{ENGINE}partitions", "StoredView", makes_an_eager_view)]),
+    Mutation("store written before the commit", [Replaced(f"{ENGINE}views", "StoredView", makes_an_eager_view)]),
     Mutation(
         "newest member epoch stamped, whatever was lost",
         [
@@ -332,7 +330,7 @@ MUTATIONS = (
             Replaced(f"{ENGINE}transaction:Transaction", "stamp", stamps_any_session),
         ],
     ),
-    Mutation("overlay kept after an abort", [Replaced(PARTITIONS, "forget_views", keeps_views_after_a_drop)]),
+    Mutation("overlay kept after an abort", [Replaced(VIEWS, "forget", keeps_views_after_a_drop)]),
     Mutation(
         "recovery to the last stable offset instead of the end",
         [
@@ -353,32 +351,45 @@ MUTATIONS = (
     ),
     Mutation(
         "records handed out that were read before a drop",
-        [Replaced(ENGINE_CLASS, "_hand_out_all", hands_out_what_was_dropped)],
+        [Replaced(FOLDING, "hand_out_all", hands_out_what_was_dropped)],
     ),
-    Mutation("a failed fold acknowledges", [Replaced(ENGINE_CLASS, "failed", acknowledges)]),
-    Mutation("a failed encoding acknowledges", [Replaced(PARTITIONS, "dirty_items", encodes_what_can_be)]),
+    Mutation("a failed fold acknowledges", [Replaced(FOLDING, "failed", acknowledges)]),
+    Mutation("a failed encoding acknowledges", [Replaced(VIEWS, "dirty_items", encodes_what_can_be)]),
     Mutation(
-        "a failed encoding leaves what its slices had been read",
+        "a failure leaves valid what was read after the records that failed",
         [
-            Replaced(PARTITIONS, "dirty_items", notes_a_failed_encoding),
-            Replaced(PARTITIONS, "bump", leaves_the_incarnation),
+            Row(
+                LIFE,
+                "TRANSITIONS",
+                ((PartitionState.RUNNING, PartitionEvent.FAILED),),
+                Transition(PartitionState.SUSPECT),
+            ),
+            Row(
+                LIFE,
+                "TRANSITIONS",
+                ((PartitionState.SUSPECT, PartitionEvent.FAILED),),
+                Transition(PartitionState.SUSPECT),
+            ),
         ],
     ),
     Mutation("an unanswered commit taken for committed", [OnTheLine(TakesSilenceForSuccess)]),
     Mutation("recovery from offsets that a transaction still holds", [OnTheLine(AsksForUnstableOffsets)]),
     Mutation("changelog position a record too far", [Replaced(WRITER, "send_records", ends_too_far)]),
     Mutation("tombstones left out of the changelog", [Replaced(VIEW, "take_dirty", leaves_tombstones_out)]),
-    Mutation("a failed fold's share kept in the open transaction", [Replaced(COMMITS, "drop_parts", keeps_the_share)]),
+    Mutation("a failed fold's share kept in the open transaction", [Replaced(COMMITS, "discard", keeps_the_share)]),
     Mutation(  # it was there once: chaos found it
         "a heartbeat that sends the epoch of before it waited",
         [OnTheLine(SendsTheEpochOfBefore), Replaced(MEMBERSHIP, "beat", remembers_the_epoch_of_before)],
     ),
     Mutation(
         "views kept of a partition that was given back",
-        [Replaced(PARTITIONS, "forget_views", keeps_views_of_what_was_given_back)],
+        [
+            Replaced(FOLLOWING, "release", names_what_is_given_back),
+            Replaced(VIEWS, "forget", keeps_views_of_what_was_given_back),
+        ],
     ),
     Mutation("values forgotten before the store has them", [Replaced(VIEW, "age", forgets_what_is_not_stored)]),
-    Mutation("an operator's decision without a record of it", [Replaced(COMMITS, "close", forgets_decisions)]),
+    Mutation("an operator's decision without a record of it", [Replaced(COMMITS, "set_aside", forgets_the_decision)]),
     Mutation(
         "META that names the offset before", [Replaced(f"{ENGINE}commits", "encode_meta", names_the_offset_before)]
     ),

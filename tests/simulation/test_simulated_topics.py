@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from portfolio_stream.errors import BrokerTooOld, Superseded, TopicMissing, TopicReplaced
-from portfolio_stream.exactly_once import engine
+from portfolio_stream.exactly_once import main_loop
 from portfolio_stream.kafka.topic_watch import GONE_SECONDS, WATCH_SECONDS
 from tests.judge.ledger import CHANGELOG, DEAD, OUTPUT, SOURCE
 from tests.simulation.disk import Disk
@@ -191,7 +191,7 @@ def test_a_worker_does_not_start_on_a_cluster_that_is_too_old(feature: str) -> N
 @pytest.mark.parametrize("is_kept", [True, False], ids=["kept", "not kept"])
 def test_a_worker_that_stands_by_keeps_its_transactional_id(is_kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or its coordinator forgets it, and the worker ends as superseded when it is needed. Weeks, in minutes."""
-    monkeypatch.setattr(engine, "KEEP_ID_SECONDS", 60.0 if is_kept else 1e9)
+    monkeypatch.setattr(main_loop, "KEEP_ID_SECONDS", 60.0 if is_kept else 1e9)
 
     async def scenario(stage: Stage) -> None:
         stage.kafka.transactions.expiration_seconds = 120.0

@@ -23,9 +23,10 @@ from portfolio_stream.errors import (
     StoreFailed,
     Superseded,
 )
-from portfolio_stream.exactly_once import configuration, partitions
+from portfolio_stream.exactly_once import configuration, views
 from portfolio_stream.exactly_once.failures import AGENT_TRIES
 from portfolio_stream.exactly_once.membership import FRESH_SECONDS
+from portfolio_stream.exactly_once.operations import Retry, SetAside
 from portfolio_stream.exactly_once.recovery import Halted
 from portfolio_stream.kafka.record_batches import UnreadableBatch
 from tests.judge.ledger import CHANGELOG, DEAD, FATAL, OUTPUT, SOURCE
@@ -102,7 +103,7 @@ def run(plan: Plan, *, with_logs: bool = False) -> Outcome:
 
     anomaly = None
     try:
-        with patch.object(partitions, "VIEW_ENTRIES", VIEW_ENTRIES):
+        with patch.object(views, "VIEW_ENTRIES", VIEW_ENTRIES):
             simulate(main, Random(f"loop {plan.seed}"))
     except (Anomaly, Deadlock) as found:
         anomaly = str(found)
@@ -182,17 +183,17 @@ class World:
             self._operate()
         for worker in self.workers:
             engine = worker.engine
-            if not worker.is_running or engine is None or not hasattr(engine, "membership"):
+            if not worker.is_running or engine is None or engine.started is None:
                 continue
             for halted in engine.halted.values():
                 self._check_halted(worker, halted)
             if worker.process is None or worker.process.is_paused or self._is_misled(worker):
                 continue
-            if engine.membership.is_fresh:
+            if engine.started.membership.is_fresh:
                 for partition in _owned(worker):
                     meta = engine.store.meta(partition)
                     offset = 0 if meta is None else meta.offset
-                    self.judge.served(worker.name, engine.writer.transactional_id, partition, offset)
+                    self.judge.served(worker.name, engine.started.writer.transactional_id, partition, offset)
 
     def _is_misled(self, worker: SimulatedWorker) -> bool:
         """A broker that woke with old data has confirmed a membership that is over: the worker cannot see that."""
@@ -255,11 +256,11 @@ class World:
                 continue
             for partition, halted in list(engine.halted.items()):
                 if halted.record is not None and halted.record.value in FATAL:
-                    work: Coroutine[Any, Any, object] = engine.dead_letter(partition, halted.offset or 0)
+                    work: Coroutine[Any, Any, object] = engine.ask(SetAside(partition, halted.offset or 0))
                 elif halted.group_offset is not None:
-                    work = engine.retry_from_state(partition)
+                    work = engine.ask(Retry(partition, from_state=True))
                 else:
-                    work = engine.retry(partition)
+                    work = engine.ask(Retry(partition))
                 worker.process.run(self.loop.create_task, _ignoring(work))
 
     def _is_settled(self) -> bool:
@@ -416,9 +417,9 @@ class World:
 def _owned(worker: SimulatedWorker) -> Set[int]:
     """The partitions that the worker runs as a member, as web.owners sees them."""
     engine = worker.engine
-    if not worker.is_running or engine is None or not hasattr(engine, "membership"):
+    if not worker.is_running or engine is None or engine.started is None:
         return frozenset()
-    return engine.running & engine.membership.owned
+    return engine.running & engine.started.membership.owned
 
 
 async def _ignoring(work: Coroutine[Any, Any, object]) -> None:

@@ -21,7 +21,11 @@ from agents import portfolio_events
 from portfolio_stream.errors import StoreFailed
 from portfolio_stream.exactly_once import identity
 from portfolio_stream.exactly_once.commits import Commits
+from portfolio_stream.exactly_once.doubts import Doubts
 from portfolio_stream.exactly_once.engine import Engine
+from portfolio_stream.exactly_once.following import Following
+from portfolio_stream.exactly_once.main_loop import MainLoop
+from portfolio_stream.exactly_once.recovering import Recovering
 from portfolio_stream.exactly_once.recovery import Recovery
 from portfolio_stream.exactly_once.replay import ChangelogReplay
 from portfolio_stream.exactly_once.store import META_KEY, Store
@@ -115,7 +119,7 @@ def is_folding(store: Store, key: bytes) -> bool:
 
 
 def has_work(commits: Commits) -> bool:
-    return bool(commits.open.committable())
+    return bool(commits.to_commit())
 
 
 def is_part(path: Path, *_: Any) -> bool:
@@ -126,7 +130,7 @@ STEPS: tuple[Step, ...] = (
     Step("identity-write", identity, "_write", error=full_disk),
     Step("identity-rename", Path, "rename", when=is_part, error=full_disk),
     Step("store-open", Store, "_open", error=full_store),
-    Step("recover", Engine, "_recover"),
+    Step("recover", Recovering, "recover"),
     Step("store-wipe", Store, "wipe", error=full_store),
     Step("replay-write", Store, "write", when=is_replaying, error=full_store),
     Step("decide", Recovery, "_decided"),
@@ -136,10 +140,10 @@ STEPS: tuple[Step, ...] = (
     Step("close", Commits, "close", when=has_work),
     Step("next-epoch", Writer, "_begin"),
     Step("store-write", Store, "write", when=is_committing, error=full_store),
-    Step("drop", Engine, "_drop_everything"),
-    Step("revoke", Engine, "_revoke"),
-    Step("let-go", Engine, "_let_go"),
-    Step("finish", Engine, "_finish"),
+    Step("drop", Doubts, "drop_everything"),
+    Step("revoke", Following, "revoke"),
+    Step("let-go", Following, "release"),
+    Step("finish", MainLoop, "finish"),
     Step("store-close", Store, "_close", error=full_store),
 )
 

@@ -247,12 +247,12 @@ async def test_a_wipe_takes_one_partition(store: Store) -> None:
 async def test_a_snapshot_stays_what_it_was(store: Store) -> None:
     """Values and META of one moment, whatever is written, deleted or wiped meanwhile; only what is in the range."""
     await put(store, 3, 7, a=b"1", b=b"2", c=b"3")
-    before = store.snapshot(3)
+    before = store.rows(3)
     await put(store, 3, 8, a=b"9", b=None, d=b"4")
     await store.wipe(3)
     assert (b"1", None, meta(7)) == (before.get(b"numbers\x00a"), before.get(b"numbers\x00d"), before.meta())
     assert [(b"numbers\x00b", b"2")] == list(before.scan(b"numbers\x00a\x00", b"numbers\x00c"))
-    after = store.snapshot(3)
+    after = store.rows(3)
     assert (None, None, []) == (after.get(b"numbers\x00a"), after.meta(), list(after.scan(b"numbers\x00", b"o")))
 
 
@@ -260,8 +260,8 @@ async def test_a_snapshot_ends_with_its_partition(store: Store) -> None:
     """Neither a scan nor a key reaches into the neighbours."""
     for partition in (4, 5, 6):
         await put(store, partition, partition, a=b"%d" % partition)
-    assert [(META_KEY, encode_meta(meta(5))), (b"numbers\x00a", b"5")] == list(store.snapshot(5).scan(b"", b"\xff"))
-    assert store.snapshot(5).get(b"") is None
+    assert [(META_KEY, encode_meta(meta(5))), (b"numbers\x00a", b"5")] == list(store.rows(5).scan(b"", b"\xff"))
+    assert store.rows(5).get(b"") is None
 
 
 async def test_a_snapshot_is_of_one_moment_while_the_store_is_written(store: Store) -> None:
@@ -269,7 +269,7 @@ async def test_a_snapshot_is_of_one_moment_while_the_store_is_written(store: Sto
     writing = asyncio.create_task(_write_numbers(store))
     seen = set()
     while not writing.done():
-        snapshot = store.snapshot(3)
+        snapshot = store.rows(3)
         found = snapshot.meta()
         if found is not None:
             number = b"%d" % found.offset

@@ -16,8 +16,8 @@ from agents.portfolio_events import Counts, fold_slice
 from agents.seen_ring import SWEPT
 from portfolio_stream.domain.deduplication import SeenEvent, fingerprint
 from portfolio_stream.exactly_once.memory import MemoryPartition, MemoryRecord, MemoryView
-from portfolio_stream.exactly_once.partitions import Partitions
 from portfolio_stream.exactly_once.store import Store, prefix_of
+from portfolio_stream.exactly_once.views import Views
 from tables.portfolios import PORTFOLIOS
 from tables.seen_chunks import CHUNK, SEEN_CHUNKS, number_of, slots
 from tables.seen_events import SEEN_EVENTS
@@ -231,11 +231,11 @@ class RestoredPartition:
     def drop(self) -> None:
         """Everything that is not committed is gone, as after a crash."""
         self._tables: dict[str, Any] = {}
-        self._partitions = Partitions(self.store, self._tables)
+        self._views = Views(self.store, self._tables)
 
     def view(self, table: Any) -> Any:
         self._tables.setdefault(table.name, table)
-        return self._partitions.view(0, table)
+        return self._views.view(0, table)
 
     def appender(self, _topic: str) -> Any:
         return lambda *_: None
@@ -245,8 +245,8 @@ class RestoredPartition:
         fold(self, window)
 
     async def commit(self) -> None:
-        await self.store.write(list(self._partitions.dirty_items(0)), {})
-        self._partitions.age_views(2, 2)
+        await self.store.write(list(self._views.dirty_items(0)), {})
+        self._views.age(2, 2)
 
 
 async def stored(records: Sequence[MemoryRecord], cuts: Sequence[tuple[int, bool]], window: int) -> Any:

@@ -14,6 +14,7 @@ from portfolio_stream.errors import (
     PortfolioStreamError,
     RecordNotMovable,
 )
+from portfolio_stream.exactly_once.operations import Retry, SetAside
 from portfolio_stream.exactly_once.recovery import Halted
 from portfolio_stream.web.server import WebServer
 from tests.unit.web_fakes import FakeCoordinator, FakeEngine, WebAnswer, get, request, serving
@@ -100,7 +101,7 @@ async def test_an_operator_decides_through_any_worker(
         retried = await post(servers[0], "/partitions/1/retry")
         moved = await post(servers[0], "/partitions/2/dead-letter?offset=41")
         looped = await post(servers[0], "/partitions/1/retry", X_Portfolio_Forwarded="1")
-    assert [(1, None), (2, 41)] == owner.operations
+    assert [Retry(1), SetAside(2, 41)] == owner.operations
     state = {"partition": 1, "state": "recovering", "offset": None, "worker": "w2"}
     assert [(200, state), (200, state | {"partition": 2})] == [(one.status, one.json) for one in (retried, moved)]
     assert 503 == looped.status
@@ -117,7 +118,7 @@ async def test_an_operator_goes_on_from_the_state(tmp_path: Path, coordinator: F
         coordinator.members = {f"w2@127.0.0.1:{servers[1].port}": (1,)}
         answer = await post(servers[0], "/partitions/1/retry?from=state")
     assert (200, 7, 3) == (answer.status, answer.json["state_offset"], answer.json["group_offset"])
-    assert [(1, -1)] == owner.operations
+    assert [Retry(1, from_state=True)] == owner.operations
 
 
 @pytest.mark.parametrize(
@@ -195,4 +196,4 @@ async def test_a_wrong_token_changes_nothing(engine: FakeEngine) -> None:
             answer = await request(server, "POST", "/partitions/0/retry", **headers)
             assert (401, "Bearer") == (answer.status, answer.headers["www-authenticate"])
         assert 200 == (await post(server, "/partitions/0/retry")).status
-    assert [(0, None)] == engine.operations
+    assert [Retry(0)] == engine.operations

@@ -18,6 +18,7 @@ from kio.schema.errors import ErrorCode
 
 from agents.market_prices import read_record
 from portfolio_stream.errors import PortfolioStreamError
+from portfolio_stream.exactly_once.operations import Operation
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.recovery import Halted
 from portfolio_stream.exactly_once.store import META_KEY, Meta, Store, encode_meta, prefix_of
@@ -118,14 +119,15 @@ class FakeEngine:
         self.statistics = Statistics()
         self.events = EventRing()
         self.topic_settings = SimpleNamespace(findings={})
+        self.started: Any = None
         self.partition_count = 0
         self.owned: frozenset[int] = frozenset()
         self.running: set[int] = set()
         self.halted: dict[int, Halted] = {}
         self.progress = time.monotonic()
         self.lags: dict[int, int] = {}
-        #: what an operator asked for: partition, offset
-        self.operations: list[tuple[int, int | None]] = []
+        #: what operators asked for
+        self.operations: list[Operation[Halted]] = []
         self.refusal: PortfolioStreamError | None = None
         #: beside the engine, as the worker has them
         self.prices = Prices(read_record)
@@ -134,25 +136,18 @@ class FakeEngine:
 
     def join(self, *owned: int) -> None:
         self.partition_count = PARTITIONS
-        self.client = self.coordinators = self._coordinator
+        self.client = self._coordinator
         self.owned = frozenset(owned)
         self.running = set(owned)
         self.membership = SimpleNamespace(is_fresh=True, owned=self.owned, target=self.owned)
+        self.started = SimpleNamespace(membership=self.membership, client=self.client, coordinators=self._coordinator)
 
-    async def retry(self, partition: int) -> None:
-        await self._operate(partition, None)
-
-    async def dead_letter(self, partition: int, offset: int) -> None:
-        await self._operate(partition, offset)
-
-    async def retry_from_state(self, partition: int) -> Halted:
-        return await self._operate(partition, -1)
-
-    async def _operate(self, partition: int, offset: int | None) -> Halted:
+    async def ask(self, operation: Operation[Halted]) -> Halted:
+        """Note the operation; it ends the partition's halt."""
         if self.refusal is not None:
             raise self.refusal
-        self.operations.append((partition, offset))
-        return self.halted.pop(partition)
+        self.operations.append(operation)
+        return self.halted.pop(operation.partition)
 
     def lag(self) -> dict[int, int]:
         return self.lags

@@ -1,0 +1,106 @@
+"""What the engine does in doubt: drop everything uncommitted, ask the coordinator, recover from what Kafka has."""
+
+import asyncio
+import time
+
+from aiokafka import errors as kafka_errors
+
+from portfolio_stream.exactly_once.boundary import Boundary
+from portfolio_stream.exactly_once.equipment import Equipment
+from portfolio_stream.exactly_once.folding import Folding
+from portfolio_stream.exactly_once.following import Following
+from portfolio_stream.exactly_once.partition_life import PartitionEvent
+from portfolio_stream.exactly_once.protocol import Doubt, Refused
+from portfolio_stream.exactly_once.recovering import Recovering
+from portfolio_stream.exactly_once.signals import cancelled
+from portfolio_stream.observe import events as told
+
+DROP_PAUSE_SECONDS = (0.05, 1.0)  # before recovery, doubled with each drop since the last commit
+SETTLE_LOOK_SECONDS = 0.5  # while the coordinator is away: the loop shows its progress, and sees a stop
+#: errors that put the open work in doubt; any other error ends the worker
+DOUBTS = (Doubt, kafka_errors.KafkaError, OSError)
+
+
+class Doubts:
+    def __init__(
+        self, equipment: Equipment, boundary: Boundary, folding: Folding, recovering: Recovering, following: Following
+    ) -> None:
+        self._member = equipment.membership
+        self._partitions = equipment.partitions
+        self._tell = equipment.tell
+        self._commits = equipment.commits
+        self._writer = equipment.writer
+        self._store = equipment.store
+        self._statistics = equipment.statistics
+        self._signals = equipment.signals
+        self._boundary = boundary
+        self._folding = folding
+        self._recovering = recovering
+        self._following = following
+        #: drops since the last commit
+        self._drops = 0
+
+    async def drop_everything(self, doubt: BaseException) -> None:
+        """Nothing uncommitted survives; then Kafka says what is committed. Raises what ends the worker.
+
+        1. Make void what was read, and end the recovery and the transaction in flight.
+        2. Forget the open transaction and the views.
+        3. Wait until the coordinator has said how the last transaction ended.
+        4. Own the target of the membership that is there now, and recover all its partitions.
+        """
+        started = time.perf_counter()
+        self._statistics.drops[type(doubt).__name__] += 1
+        self._tell(told.WorkDropping(kind=type(doubt).__name__, reason=str(doubt)))
+        self._partitions.happened(PartitionEvent.DROPPED, self._partitions.owned)
+        await self._recovering.ended()
+        _raise_fatal(await self._commits.ended())
+        self._folding.forget_failures()
+        self._commits.discard(range(len(self._partitions)))
+        session = self._member.session  # if it ends meanwhile, the next turn finds out
+        if await self.settle_writer():
+            self._member.own(session)
+        await self._store.drained()
+        await self._pause()
+        self._commits.start_over(session)
+        self._own_target()
+        if isinstance(doubt, Refused) and doubt.failure is not None and doubt.partition in self._partitions.owned:
+            self._boundary.count(doubt.failure)
+        if self._partitions.owned:
+            self._recovering.recover(self._partitions.owned)
+        self._signals.is_woken = True  # else an operator's request that came before would wait for the next commit
+        self._tell(told.WorkDropped(milliseconds=(time.perf_counter() - started) * 1000))
+
+    def _own_target(self) -> None:
+        target, owned = self._following.target(), self._partitions.owned
+        self._partitions.happened(PartitionEvent.LOST, owned - target)
+        self._partitions.happened(PartitionEvent.ASSIGNED, target - owned)
+        self._member.acknowledge(self._partitions.owned)
+
+    async def _pause(self) -> None:
+        """Drops without a commit in between must not keep the brokers busy: wait longer after each of them."""
+        least, most = DROP_PAUSE_SECONDS
+        self._drops = 0 if self._commits.has_committed else self._drops + 1
+        if self._drops:
+            await asyncio.sleep(min(most, least * 2 ** min(self._drops, 10)))
+
+    async def settle_writer(self) -> bool:
+        """Wait until the coordinator has said how the last transaction ended, however long it is away.
+
+        False if a stop ended the wait, in doubt. Raises Superseded.
+        """
+        settling = asyncio.create_task(self._writer.settle(), name="settle")
+        while not settling.done():
+            await asyncio.wait((settling,), timeout=SETTLE_LOOK_SECONDS)
+            self._signals.turn()
+            if self._signals.is_stopping and not settling.done():
+                await cancelled(settling)
+                self._signals.is_settled_at_stop = False
+                return False
+        settling.result()
+        return True
+
+
+def _raise_fatal(error: BaseException | None) -> None:
+    """A failed commit is an ordinary doubt, or it ends the worker: a store that fails, a bug."""
+    if error is not None and not isinstance(error, DOUBTS):
+        raise error

@@ -1,0 +1,45 @@
+"""What a start has opened and made, all of it there: the rooms of a started engine work with it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from portfolio_stream.exactly_once.commits import Commits
+from portfolio_stream.exactly_once.configuration import Configuration
+from portfolio_stream.exactly_once.membership import Membership
+from portfolio_stream.exactly_once.partitions import Partitions
+from portfolio_stream.exactly_once.recovery import Recovery, Source
+from portfolio_stream.exactly_once.signals import Signals
+from portfolio_stream.exactly_once.slices import Slice
+from portfolio_stream.exactly_once.store import Store
+from portfolio_stream.exactly_once.views import Views
+from portfolio_stream.exactly_once.writer import Writer
+from portfolio_stream.kafka.connections import Client, Reader
+from portfolio_stream.kafka.wire import Coordinators
+from portfolio_stream.observe.ring import Tell
+from portfolio_stream.observe.statistics import Statistics
+
+#: writes the dead letter of a slice's one record
+WriteDeadLetter = Callable[[Slice], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Equipment:
+    configuration: Configuration
+    client: Client
+    coordinators: Coordinators
+    source: Source
+    #: reads the source topic
+    reader: Reader
+    writer: Writer
+    membership: Membership
+    recovery: Recovery
+    store: Store
+    partitions: Partitions
+    views: Views
+    commits: Commits
+    statistics: Statistics
+    signals: Signals
+    #: tells an event to the operator
+    tell: Tell
+    #: None: the app does not say how a record becomes a dead letter
+    write_dead_letter: WriteDeadLetter | None = None

@@ -1,0 +1,102 @@
+"""Hands slices out to the fold, and learns from the agent's side how each of them ended.
+
+1. A slice is acknowledged when its fold is done. A failure never acknowledges.
+2. A slice that became void on its way changes nothing.
+3. A failure in one partition makes void what was read of that partition alone.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from portfolio_stream.exactly_once.boundary import Boundary
+from portfolio_stream.exactly_once.equipment import Equipment
+from portfolio_stream.exactly_once.partition_life import PartitionEvent
+from portfolio_stream.exactly_once.slices import Deliver, Handout, Slice, cut
+
+
+class Folding:
+    def __init__(self, equipment: Equipment, boundary: Boundary) -> None:
+        self._outputs = equipment.configuration.output_topics
+        self._partitions = equipment.partitions
+        self._views = equipment.views
+        self._commits = equipment.commits
+        self._signals = equipment.signals
+        self._boundary = boundary
+        self._handout = Handout()
+
+    async def hand_out_all(self, deliver: Deliver, partition: int, batches: list[list[Any]], incarnation: int) -> None:
+        """Hand out what was fetched of a partition in `incarnation`.
+
+        Ends early when the worker stops, and when the partition is not read any more or its records became void.
+        """
+        known = self._partitions[partition]
+        if known.stop_at is not None:
+            batches = before(batches, known.stop_at)
+        for records, size in cut(batches, lambda: self.slice_records(partition)):
+            if self._signals.is_stopping or not known.is_reading or known.incarnation != incarnation:
+                return
+            await self.hand_out(deliver, partition, records, size)
+
+    async def hand_out(self, deliver: Deliver, partition: int, records: list[Any], size: int) -> None:
+        """Hand out one slice of `size` bytes, and wait for the slices on their way if there are enough of them."""
+        piece = self.slice(partition, records)
+        self._handout.add(len(records), size)
+        await deliver(piece)
+        with_care = self._partitions[partition].traits.is_folded_with_care
+        if with_care or self._handout.is_full:
+            await self.settle()
+            await self._boundary.close_if_due(now=with_care)
+
+    def slice(self, partition: int, records: Sequence[Any]) -> Slice:
+        """A slice in the partition's share of the open transaction."""
+        return Slice(
+            self._partitions[partition],
+            self._views,
+            self._commits.share(partition),
+            records,
+            partition_count=len(self._partitions),
+            outputs=self._outputs,
+        )
+
+    def slice_records(self, partition: int) -> int:
+        """How many records the next slice of the partition may have."""
+        suspicion = self._partitions[partition].suspicion
+        limit = self._handout.limit
+        return limit if suspicion is None else min(limit, suspicion.slice_records)
+
+    async def settle(self) -> None:
+        """Wait until every slice that was handed out is acknowledged, or its partition's share is dropped."""
+        self._commits.handed_out(await self._handout.settled())
+        failures = self._handout.take_failures()
+        if failures:
+            await self._boundary.finish()
+        for failure in failures:
+            self._boundary.clear(failure)
+
+    def forget_failures(self) -> None:
+        """Everything was dropped, and with it the slices that failed."""
+        self._handout.take_failures()
+
+    # -- what the agent's side reports
+
+    def acknowledged(self, piece: Slice) -> None:
+        """The fold is done with the slice."""
+        if piece.is_current:
+            piece.acknowledge()
+        self._handout.release()
+
+    def discarded(self, piece: Slice) -> None:
+        """The slice became void before its fold began."""
+        self._handout.release()
+
+    def failed(self, piece: Slice, error: BaseException) -> None:
+        """The fold raised `error`. Nothing of this slice may be committed; no later slice of its partition counts."""
+        if piece.is_current:
+            self._partitions.happened(PartitionEvent.FAILED, (piece.partition,))
+            self._handout.failures.append(piece.failure(error))
+        self._handout.release()
+
+
+def before(batches: list[list[Any]], offset: int) -> list[list[Any]]:
+    """The records before `offset`."""
+    return [[record for record in batch if record.offset < offset] for batch in batches]

@@ -1,0 +1,236 @@
+"""Carries out what operators ask for, between two transactions: the one interpreter of `operations`.
+
+1. An operation waits until the main loop's next turn. Everything that was handed out is acknowledged then.
+2. A refusal changes nothing.
+3. If a doubt comes amid an operation, the operator hears OutcomeUnknown, and the engine drops everything as always.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from portfolio_stream.errors import (
+    DeadLetterFailed,
+    OffsetBehind,
+    OffsetsAgree,
+    OutcomeUnknown,
+    PartitionNotHalted,
+    PartitionNotPaused,
+    PartitionNotReady,
+    PortfolioStreamError,
+    RecordNotMovable,
+    StoreFailed,
+)
+from portfolio_stream.exactly_once.boundary import Boundary
+from portfolio_stream.exactly_once.equipment import Equipment, WriteDeadLetter
+from portfolio_stream.exactly_once.folding import Folding
+from portfolio_stream.exactly_once.operations import (
+    Operation,
+    PartitionSnapshot,
+    Pause,
+    Resume,
+    Retry,
+    SetAside,
+    Snapshot,
+    Standing,
+    StopAt,
+)
+from portfolio_stream.exactly_once.partition_life import TRANSITIONS, OperatorWish, PartitionEvent
+from portfolio_stream.exactly_once.partitions import Partition
+from portfolio_stream.exactly_once.recovering import Recovering
+from portfolio_stream.exactly_once.recovery import Halted
+from portfolio_stream.observe import events as told
+
+R = TypeVar("R")
+
+#: what an operator hears of an operation that cannot be carried out: nothing was changed
+REFUSALS = (
+    PartitionNotHalted, RecordNotMovable, OffsetsAgree, PartitionNotReady, PartitionNotPaused, OffsetBehind,
+)  # fmt: skip
+
+
+class AskedOperation(NamedTuple):
+    """An operation, and where its result is awaited."""
+
+    operation: Operation[Any]
+    done: "asyncio.Future[Any]"
+
+    def answer(self, result: object) -> None:
+        if not self.done.done():  # whoever asked may have gone
+            self.done.set_result(result)
+
+    def refuse(self, error: PortfolioStreamError) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
+class Interpreter:
+    def __init__(self, equipment: Equipment, boundary: Boundary, folding: Folding, recovering: Recovering) -> None:
+        self._partitions = equipment.partitions
+        self._commits = equipment.commits
+        self._store = equipment.store
+        self._signals = equipment.signals
+        self._tell = equipment.tell
+        self._write_dead_letter = equipment.write_dead_letter
+        self._boundary = boundary
+        self._folding = folding
+        self._recovering = recovering
+        self._asked: deque[AskedOperation] = deque()
+        self._works: Mapping[type[Any], Callable[[Any], Awaitable[object]]] = {
+            Retry: self._retry,
+            SetAside: self._set_aside,
+            Pause: self._pause,
+            Resume: self._resume,
+            StopAt: self._stop_at,
+            Snapshot: self._snapshot,
+        }
+
+    async def ask(self, operation: Operation[R]) -> R:
+        """Have `operation` carried out. Raises what its class names, and OutcomeUnknown."""
+        if not 0 <= operation.partition < len(self._partitions):
+            raise PartitionNotReady(operation.partition, "not a partition of the topic")
+        asked = AskedOperation(operation, asyncio.get_running_loop().create_future())
+        self._asked.append(asked)
+        self._signals.wake()
+        return await asked.done  # type: ignore[no-any-return]
+
+    async def carry_out(self) -> None:
+        """Carry out everything that was asked for, in order. Only between two transactions."""
+        while self._asked:
+            await self._carry_out(self._asked.popleft())
+
+    def refuse_all(self) -> None:
+        """The engine ends: nobody shall wait for it."""
+        while self._asked:
+            asked = self._asked.popleft()
+            asked.refuse(OutcomeUnknown(asked.operation.partition))
+
+    async def _carry_out(self, asked: AskedOperation) -> None:
+        operation = asked.operation
+        try:
+            result = await self._works[type(operation)](operation)
+        except REFUSALS as refused:
+            asked.refuse(refused)
+        except BaseException:
+            asked.refuse(OutcomeUnknown(operation.partition))
+            raise
+        else:
+            asked.answer(result)
+
+    # -- halted partitions
+
+    async def _retry(self, asked: Retry) -> Halted:
+        halted = self._halted(asked.partition)
+        if asked.from_state:
+            await self._put_back(halted)
+        await self._recovering.again(PartitionEvent.RETRY, asked.partition)
+        if not asked.from_state:
+            self._tell(told.PartitionRetried(partition=asked.partition, offset=halted.offset))
+        return halted
+
+    def _halted(self, partition: int, offset: int | None = None) -> Halted:
+        halted = self._partitions.halted.get(partition)
+        if halted is None or offset not in (None, halted.offset):
+            raise PartitionNotHalted(partition, offset)
+        return halted
+
+    async def _put_back(self, halted: Halted) -> None:
+        """Commit the state's offset for the group, in a transaction of its own, under our member id and epoch."""
+        partition = halted.partition
+        if halted.group_offset is None:
+            raise OffsetsAgree(partition, halted.reason)
+        await self._boundary.close()
+        meta = self._store.meta(partition)
+        assert meta is not None  # noqa: S101  the halt told its offset
+        self._commits.move_position(partition, meta.offset)
+        await self._boundary.close()
+        self._tell(told.GroupOffsetPutBack(partition=partition, offset=meta.offset))
+
+    async def _set_aside(self, asked: SetAside) -> Halted:
+        halted = self._halted(asked.partition, asked.offset)
+        if halted.record is None or self._write_dead_letter is None:
+            raise RecordNotMovable(asked.partition, asked.offset)
+        await self._boundary.commit()
+        if self._partitions.halted.get(asked.partition) is not halted:  # what precedes the record failed just now
+            raise PartitionNotHalted(asked.partition, asked.offset)
+        await self._move(halted.record, asked.partition, self._write_dead_letter)
+        self._partitions.happened(PartitionEvent.MOVED, (asked.partition,))
+        self._tell(told.RecordSetAside(partition=asked.partition, offset=asked.offset))
+        return halted
+
+    async def _move(self, record: Any, partition: int, write_dead_letter: WriteDeadLetter) -> None:
+        """Commit the dead letter in a transaction of its own: no failing fold may take the decision with it.
+
+        Raises DeadLetterFailed: then the record is not passed.
+        """
+        piece = self._folding.slice(partition, [record])
+        try:
+            write_dead_letter(piece)
+        except StoreFailed:
+            raise
+        except Exception as error:  # the app's code may raise anything
+            failed = told.DeadLetterRefused(partition=partition, offset=record.offset, error=type(error).__name__)
+            self._tell(failed, error)
+            self._commits.discard((partition,))
+            raise DeadLetterFailed(partition, record.offset, type(error).__name__) from error
+        piece.acknowledge()
+        self._commits.set_aside(partition, record)
+        await self._boundary.commit()
+        if not piece.is_current:  # it wrote to a table a value that cannot be encoded
+            halted = self._partitions.halted.get(partition)
+            reason = "its table values cannot be encoded" if halted is None else halted.reason
+            raise DeadLetterFailed(partition, record.offset, reason)
+
+    # -- partitions that run
+
+    async def _pause(self, asked: Pause) -> Standing:
+        known = self._known_if(asked.partition, PartitionEvent.PAUSE)
+        await self._boundary.commit()
+        self._partitions.happened(PartitionEvent.PAUSE, (asked.partition,))
+        return _standing(known)
+
+    async def _resume(self, asked: Resume) -> Standing:
+        if self._partitions[asked.partition].life.wish is OperatorWish.RUN:
+            raise PartitionNotPaused(asked.partition)
+        known = self._known_if(asked.partition, PartitionEvent.RESUME)
+        self._partitions.happened(PartitionEvent.RESUME, (asked.partition,))
+        return _standing(known)
+
+    async def _stop_at(self, asked: StopAt) -> Standing:
+        self._known_if(asked.partition, PartitionEvent.STOP_AT)
+        await self._boundary.commit()
+        known = self._known_if(asked.partition, PartitionEvent.STOP_AT)  # its values may have failed to be encoded
+        if known.committed is None or asked.offset < known.committed:
+            raise OffsetBehind(asked.partition, asked.offset, known.committed or 0)
+        self._partitions.happened(PartitionEvent.STOP_AT, (asked.partition,), offset=asked.offset)
+        self._partitions.committed({asked.partition: known.committed})  # the offset may be reached already
+        return _standing(known)
+
+    async def _snapshot(self, asked: Snapshot) -> PartitionSnapshot:
+        self._served(asked.partition)
+        await self._boundary.commit()
+        await self._store.drained()
+        known = self._served(asked.partition)
+        rows = self._store.rows(asked.partition)
+        meta = rows.meta()
+        offset = known.committed if meta is None else meta.offset
+        assert offset is not None  # noqa: S101  a partition that is served has been recovered
+        return PartitionSnapshot(asked.partition, rows, offset, rows.position())
+
+    def _known_if(self, partition: int, event: PartitionEvent) -> Partition:
+        """The partition's record, if `event` is legal in its state."""
+        known = self._partitions[partition]
+        if (known.state, event) not in TRANSITIONS:
+            raise PartitionNotReady(partition, known.state.value)
+        return known
+
+    def _served(self, partition: int) -> Partition:
+        known = self._partitions[partition]
+        if not known.traits.is_served:
+            raise PartitionNotReady(partition, known.state.value)
+        return known
+
+
+def _standing(known: Partition) -> Standing:
+    return Standing(known.number, known.state, known.committed)

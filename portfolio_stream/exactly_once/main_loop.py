@@ -1,0 +1,161 @@
+"""The main loop: fetch, hand out, commit, and between two transactions follow the group and the operators.
+
+1. Transaction N commits while transaction N+1 folds.
+2. This loop alone hands out, closes and drops. Recovery, heartbeats and commits run beside it and wake it.
+3. The loop sleeps until data, membership, a commit or an operator wakes it.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from aiokafka import errors as kafka_errors
+
+from portfolio_stream.errors import Superseded
+from portfolio_stream.exactly_once.boundary import Boundary
+from portfolio_stream.exactly_once.doubts import DOUBTS, Doubts
+from portfolio_stream.exactly_once.equipment import Equipment
+from portfolio_stream.exactly_once.folding import Folding
+from portfolio_stream.exactly_once.following import Following
+from portfolio_stream.exactly_once.interpreter import Interpreter
+from portfolio_stream.exactly_once.partition_life import PartitionEvent
+from portfolio_stream.exactly_once.protocol import Doubt
+from portfolio_stream.exactly_once.recovering import Recovering
+from portfolio_stream.exactly_once.slices import Deliver
+from portfolio_stream.kafka.reach import LOST
+from portfolio_stream.kafka.reader import BatchUnreadable
+from portfolio_stream.observe import events as told
+
+IDLE_FETCH_MS = 1_000  # the loop's longest sleep: data ends it, and membership, commits and operators wake the loop
+KEEP_ID_SECONDS = 3600.0  # between two transactions, even empty ones: two records in Kafka's log of transactions
+IDLE_POSITION_SECONDS = 5.0  # how often an idle partition whose position moved over markers commits its position
+
+
+class MainLoop:
+    def __init__(
+        self,
+        equipment: Equipment,
+        boundary: Boundary,
+        folding: Folding,
+        recovering: Recovering,
+        following: Following,
+        doubts: Doubts,
+        interpreter: Interpreter,
+    ) -> None:
+        self._reader = equipment.reader
+        self._writer = equipment.writer
+        self._member = equipment.membership
+        self._store = equipment.store
+        self._partitions = equipment.partitions
+        self._tell = equipment.tell
+        self._commits = equipment.commits
+        self._signals = equipment.signals
+        self._boundary = boundary
+        self._folding = folding
+        self._recovering = recovering
+        self._following = following
+        self._doubts = doubts
+        self._interpreter = interpreter
+        self._idle_checked = time.monotonic()
+
+    async def run(self, deliver: Deliver) -> None:
+        """Turn until a stop. Raises PortfolioStreamError if this worker must end; nothing uncommitted is kept then."""
+        try:
+            while not self._signals.is_stopping:
+                self._signals.turn()
+                try:
+                    await self.turn(deliver)
+                except DOUBTS as doubt:
+                    await self._doubts.drop_everything(doubt)
+            await self.finish()
+        except Superseded:
+            self._member.disown()
+            raise
+
+    async def turn(self, deliver: Deliver) -> None:
+        """One fetch, with everything that follows from it. Raises one of DOUBTS, or what ends the worker."""
+        self._signals.raise_trouble()
+        if self._signals.take_wake():
+            await self._following.follow()
+            await self._interpreter.carry_out()
+        fetched = await self.fetch()
+        incarnations = {partition: self._partitions[partition].incarnation for partition in fetched}
+        for partition, batches in fetched.items():  # a close amid them may drop the share of any partition
+            await self._folding.hand_out_all(deliver, partition, batches, incarnations[partition])
+        if self._signals.is_stopping:
+            return  # the fetch position is beyond what was handed out: it must not be committed
+        await self._folding.settle()
+        await self._boundary.close_if_due()
+        await self._end_drains()
+        await self._commit_idle_positions()
+        await self.keep_transactional_id()
+
+    async def finish(self) -> None:
+        """Commit what is folded, at a stop; in doubt, the next start finds out what was committed."""
+        try:
+            await self._folding.settle()
+            await self._boundary.commit()
+            await self._store.drained()
+        except (Doubt, *LOST) as doubt:
+            self._signals.is_settled_at_stop = False
+            self._tell(told.StoppedInDoubt(reason=str(doubt)))
+
+    async def fetch(self) -> Mapping[int, list[list[Any]]]:
+        """Record batches by partition; none if the wait is over, or the fetch told of a partition's trouble."""
+        wait = IDLE_FETCH_MS
+        if self._signals.is_stopping or self._signals.is_woken:
+            wait = 0
+        elif self._commits.is_open:
+            wait = max(1, min(wait, int(self._commits.seconds_until_due() * 1000)))
+        try:
+            return await self._reader.fetch(wait)
+        except kafka_errors.OffsetOutOfRangeError as error:
+            for target, offset in error.args[0].items():
+                self._tell(told.FetchOutOfRange(partition=target.partition, offset=offset))
+                if self._partitions[target.partition].is_reading:
+                    await self._recovering.again(PartitionEvent.OUT_OF_RANGE, target.partition)
+            return {}
+        except BatchUnreadable as error:
+            self._boundary.unreadable(error.batch)
+            return {}
+
+    async def _end_drains(self) -> None:
+        """Commit the offsets at which operators want partitions to stop, where the reader has passed them.
+
+        Everything before these offsets has been handed out and settled.
+        """
+        reached: dict[int, int] = {}
+        for partition in self._partitions.draining:
+            stop_at = self._partitions[partition].stop_at
+            if stop_at is not None and await self._reader.position(partition) >= stop_at:
+                reached[partition] = stop_at
+        for partition, stop_at in reached.items():
+            self._commits.move_position(partition, stop_at)
+        if reached:
+            await self._boundary.commit()
+
+    async def _commit_idle_positions(self) -> None:
+        """Commit positions that moved over markers and aborted records alone, or lag would never reach 0."""
+        now = time.monotonic()
+        if not self._commits.is_idle or now - self._idle_checked < IDLE_POSITION_SECONDS:
+            return
+        self._idle_checked = now
+        for partition in sorted(self._partitions.running):
+            known = self._partitions[partition]
+            if not known.is_reading or known.stop_at is not None:  # behind its stop, the position moves over records
+                continue
+            position = await self._reader.position(partition)
+            committed = position if known.committed is None else known.committed
+            if committed < position and not self._reader.has_buffered(partition):
+                self._commits.move_position(partition, position)
+        if self._commits.is_open:
+            await self._boundary.close()
+
+    async def keep_transactional_id(self) -> None:
+        """Commit an empty transaction if there was none for long.
+
+        A worker that stands by has no transactions for weeks. The coordinator forgets an idle id after a week
+        (transactional.id.expiration.ms), and the worker would look superseded when it is needed.
+        """
+        if self._commits.is_idle and time.monotonic() - self._writer.last_end > KEEP_ID_SECONDS:
+            await self._doubts.settle_writer()

@@ -1,0 +1,91 @@
+"""A started engine: connected, with an identity that is fenced, and with all its rooms.
+
+`engine` describes an engine; `starting` makes this one out of the description.
+"""
+
+import asyncio
+from collections.abc import Collection
+
+from portfolio_stream.exactly_once.boundary import Boundary
+from portfolio_stream.exactly_once.doubts import Doubts
+from portfolio_stream.exactly_once.equipment import Equipment
+from portfolio_stream.exactly_once.folding import Folding
+from portfolio_stream.exactly_once.following import Following
+from portfolio_stream.exactly_once.interpreter import Interpreter
+from portfolio_stream.exactly_once.main_loop import MainLoop
+from portfolio_stream.exactly_once.recovering import Recovering
+from portfolio_stream.exactly_once.signals import cancelled
+from portfolio_stream.kafka.reach import LOST
+from portfolio_stream.observe import events as told
+from portfolio_stream.observe.lag import records_behind
+
+STOP_SECONDS = 3.0  # a stop must end within 5, and Faust's part of it takes some tenths, on a busy machine one
+GOODBYE_SECONDS = 0.5  # if the goodbye is not answered by then, the end of the session says it
+
+
+class StartedEngine:
+    def __init__(self, equipment: Equipment) -> None:
+        self.client = equipment.client
+        self.coordinators = equipment.coordinators
+        self.source = equipment.source
+        self.membership = equipment.membership
+        self.writer = equipment.writer
+        self.partitions = equipment.partitions
+        self.views = equipment.views
+        self.commits = equipment.commits
+        self.signals = equipment.signals
+        self._tell = equipment.tell
+        self.boundary = Boundary(equipment.commits, equipment.partitions, equipment.statistics, equipment.tell)
+        self.folding = Folding(equipment, self.boundary)
+        self.recovering = Recovering(equipment, self.boundary)
+        self.following = Following(equipment, self.boundary, self.folding, self.recovering)
+        self.doubts = Doubts(equipment, self.boundary, self.folding, self.recovering, self.following)
+        self.interpreter = Interpreter(equipment, self.boundary, self.folding, self.recovering)
+        self.main_loop = MainLoop(
+            equipment,
+            self.boundary,
+            self.folding,
+            self.recovering,
+            self.following,
+            self.doubts,
+            self.interpreter,
+        )
+        self._reader = equipment.reader
+        self._beside: list[asyncio.Task[None]] = []
+
+    def run_beside(self, tasks: Collection["asyncio.Task[None]"]) -> None:
+        """The first error of these tasks ends the main loop's turn. `close` cancels them."""
+        self._beside.extend(tasks)
+        for task in tasks:
+            task.add_done_callback(self.signals.task_ended)
+
+    async def stop(self, running: "asyncio.Task[None] | None") -> None:
+        """Let the main loop commit what is folded and return. If a fold or a broker keeps it, end it in doubt."""
+        self.signals.stop()
+        if running is not None:
+            await asyncio.wait((running,), timeout=STOP_SECONDS)
+            if not running.done():
+                self.signals.is_settled_at_stop = False
+                await cancelled(running)
+
+    async def close(self) -> None:
+        """Leave the group. Nobody waits for an answer of this engine afterwards."""
+        self.interpreter.refuse_all()
+        for task in self._beside:
+            task.remove_done_callback(self.signals.task_ended)
+        await cancelled(*self._beside)
+        await self.recovering.ended()
+        try:
+            await asyncio.wait_for(self.membership.leave(), GOODBYE_SECONDS)
+        except (TimeoutError, *LOST) as error:
+            self._tell(told.LeftWithoutGoodbye(error=type(error).__name__))
+        await self.commits.abandon()
+
+    def lag(self) -> dict[int, int]:
+        """Records between the committed position and the last stable offset, of the partitions that are served."""
+        lag: dict[int, int] = {}
+        for partition in sorted(self.partitions.running):
+            end, committed = self._reader.last_stable_offset(partition), self.partitions[partition].committed
+            if end is not None and end >= 0 and committed is not None:  # before the first fetch there is no end
+                lag[partition] = records_behind(committed, end)
+        return lag

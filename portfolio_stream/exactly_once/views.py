@@ -1,0 +1,62 @@
+"""The views of all partitions: the values that folds have read or written lately, over what the store holds.
+
+A view is forgotten together with the uncommitted work that it shows. Views are forgotten only while no transaction with
+that partition's share is in flight: the store does not have that share yet.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, TypeVar
+
+from portfolio_stream.errors import TableUnknown
+from portfolio_stream.exactly_once.database import Item
+from portfolio_stream.exactly_once.ports import TableDefinition
+from portfolio_stream.exactly_once.store import Store
+from portfolio_stream.exactly_once.stored_view import StoredView
+
+V = TypeVar("V")
+
+VIEW_ENTRIES = 200_000  # hot values of all views together, in each of two generations
+
+
+class Views:
+    def __init__(self, store: Store, tables: Mapping[str, TableDefinition[Any]]) -> None:
+        self._store = store
+        self._tables = tables
+        self._views: dict[tuple[int, str], StoredView[Any]] = {}
+
+    def view(self, partition: int, table: TableDefinition[V]) -> StoredView[V]:
+        """The view that all slices of the partition share.
+
+        Raises TableUnknown: a commit encodes known tables only, so the values of another table would be lost.
+        """
+        view = self._views.get((partition, table.name))
+        if view is None:
+            view = self._views[partition, table.name] = self.unshared(partition, table)
+        return view
+
+    def unshared(self, partition: int, table: TableDefinition[V]) -> StoredView[V]:
+        """A view that no other slice sees, and that no commit takes anything from. Raises TableUnknown."""
+        if table.name not in self._tables:
+            raise TableUnknown(table.name)
+        return StoredView(self._tables[table.name], self._store, partition)
+
+    def dirty_items(self, partition: int) -> Iterator[Item]:
+        """What the open transaction wrote, encoded once, table by table. Each view that was encoded is clean then.
+
+        Raises what an encoder raises. Then some views are clean and others are not: forget all views of the partition.
+        """
+        for table in self._tables:
+            view = self._views.get((partition, table))
+            if view is not None and view.dirty:
+                yield from view.take_dirty()
+
+    def forget(self, partitions: Collection[int]) -> None:
+        for partition, table in list(self._views):
+            if partition in partitions:
+                del self._views[partition, table]
+
+    def age(self, open_transaction: int, stored_transaction: int) -> None:
+        """Bound the memory of the views. A value is forgotten only when the store has the value."""
+        limit = VIEW_ENTRIES // max(1, len(self._views))
+        for view in self._views.values():
+            view.age(limit, open_transaction, stored_transaction)

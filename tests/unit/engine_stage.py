@@ -1,0 +1,221 @@
+"""A started engine on a real store, between fakes of a reader, a membership, a writer and a recovery."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+from aiokafka import TopicPartition
+
+from portfolio_stream.exactly_once.commits import Commits
+from portfolio_stream.exactly_once.configuration import Configuration
+from portfolio_stream.exactly_once.equipment import Equipment
+from portfolio_stream.exactly_once.failures import Suspicion
+from portfolio_stream.exactly_once.memory import MemoryRecord
+from portfolio_stream.exactly_once.partition_life import PartitionEvent
+from portfolio_stream.exactly_once.partitions import Partitions
+from portfolio_stream.exactly_once.ports import TableDefinition
+from portfolio_stream.exactly_once.protocol import Refused
+from portfolio_stream.exactly_once.recovery import Halted, Ready, Source
+from portfolio_stream.exactly_once.signals import Signals
+from portfolio_stream.exactly_once.slices import Slice
+from portfolio_stream.exactly_once.started import StartedEngine
+from portfolio_stream.exactly_once.store import Store
+from portfolio_stream.exactly_once.views import Views
+from portfolio_stream.observe.ring import EventRing
+from portfolio_stream.observe.statistics import Statistics
+
+NUMBERS: TableDefinition[int] = TableDefinition(
+    name="numbers", encode=lambda value: b"%d" % value, decode=lambda data: int(data)
+)
+CONFIGURATION = Configuration(group="g", source_topic="in", changelog_topic="log", output_topics=("out",), fold="f")
+
+
+def records(first: int, count: int) -> list[Any]:
+    return [MemoryRecord(offset, 1, b"k", b"v") for offset in range(first, first + count)]
+
+
+class Reader:
+    """Which partitions are read, and from where each reading began."""
+
+    def __init__(self) -> None:
+        self.reading: dict[int, int] = {}
+        #: every resumption: partition, offset
+        self.resumed: list[tuple[int, int]] = []
+        #: fetch positions, where they differ from the start of the reading
+        self.positions: dict[int, int] = {}
+        self.fetched: Mapping[int, list[list[Any]]] = {}
+
+    def resume(self, partition: int, offset: int) -> None:
+        self.reading[partition] = offset
+        self.resumed.append((partition, offset))
+        self.positions.pop(partition, None)
+
+    def pause(self, partitions: Iterable[int]) -> None:
+        for partition in partitions:
+            self.reading.pop(partition, None)
+
+    def wake(self) -> None: ...
+
+    async def fetch(self, timeout_ms: int) -> Mapping[int, list[list[Any]]]:
+        fetched, self.fetched = self.fetched, {}
+        for partition, batches in fetched.items():
+            self.positions[partition] = batches[-1][-1].offset + 1
+        return fetched
+
+    async def position(self, partition: int) -> int:
+        return self.positions.get(partition, self.reading.get(partition, 0))
+
+    def has_buffered(self, partition: int) -> bool:
+        return False
+
+
+class Member:
+    def __init__(self, partitions: int) -> None:
+        self.session, self.epoch, self.member_id = 0, 1, "m"
+        self.target = frozenset(range(partitions))
+        self.acknowledged: list[frozenset[int]] = []
+        self.identity: list[object] = []
+
+    def own(self, session: int) -> None:
+        self.identity.append(session)
+
+    def disown(self) -> None:
+        self.identity.append("another's")
+
+    def acknowledge(self, owned: frozenset[int]) -> None:
+        self.acknowledged.append(owned)
+
+    async def leave(self) -> None: ...
+
+
+class Sent:
+    """A writer that notes which offsets were committed, and refuses some records."""
+
+    def __init__(self) -> None:
+        #: next offset by partition
+        self.committed: dict[int, int] = {}
+        #: the offset of the record that is refused, by partition
+        self.refused: dict[int, int] = {}
+        #: a commit waits for this
+        self.may_commit = asyncio.Event()
+        self.may_commit.set()
+        self.last_end = 0.0
+        self._parts: Any = ()
+
+    async def send_offsets(self, topic: str, parts: Any, *, member_id: str, member_epoch: int) -> None:
+        self._parts = parts
+
+    async def send_records(self, parts: Any) -> dict[TopicPartition, int]:
+        for part in parts:
+            offset = self.refused.get(part.partition)
+            if offset is not None and part.first.offset <= offset < part.position:
+                raise Refused("out", part.partition, "MESSAGE_TOO_LARGE")
+        return {}
+
+    async def commit(self) -> None:
+        await self.may_commit.wait()
+        self.committed.update({part.partition: part.position for part in self._parts})
+
+    async def settle(self) -> None: ...
+
+
+class RecoversAt:
+    """Recovery that finds every partition at one offset."""
+
+    def __init__(self, offset: int, *, lacks_group_offset: bool = False) -> None:
+        self._offset = offset
+        self._lacks_group_offset = lacks_group_offset
+
+    async def recover(self, partitions: Iterable[int], taken_over: Iterable[int] = ()) -> AsyncIterator[Ready | Halted]:
+        for partition in partitions:
+            yield Ready(
+                partition=partition, offset=self._offset, replayed=0, lacks_group_offset=self._lacks_group_offset
+            )
+
+
+class RecoversCommitted(RecoversAt):
+    """Recovery that finds every partition where the writer has committed it."""
+
+    def __init__(self, committed: Mapping[int, int]) -> None:
+        self._committed = committed
+
+    async def recover(self, partitions: Iterable[int], taken_over: Iterable[int] = ()) -> AsyncIterator[Ready | Halted]:
+        for partition in partitions:
+            yield Ready(partition=partition, offset=self._committed[partition], replayed=0)
+
+
+class Recovers:
+    """A recovery that does what a test puts into `finds`."""
+
+    def __init__(self) -> None:
+        self.finds: Any = RecoversAt(0)
+
+    def recover(self, partitions: Iterable[int], taken_over: Iterable[int] = ()) -> AsyncIterator[Ready | Halted]:
+        return self.finds.recover(partitions, taken_over)  # type: ignore[no-any-return]
+
+
+class Stage(StartedEngine):
+    """A started engine with its fakes at hand."""
+
+    def __init__(self, store: Store, offsets: Mapping[int, int], *, can_move: bool) -> None:
+        self.store = store
+        self.reader = Reader()
+        self.member = Member(len(offsets))
+        self.sent = Sent()
+        self.recovery = Recovers()
+        self.statistics = Statistics()
+        self.events = EventRing()
+        #: what the app does to write a dead letter
+        self.write_dead_letter: Any = None
+        source = Source(name="in", topic_id=UUID(int=5), partitions=len(offsets))
+        partitions: Any = Partitions(len(offsets), self.reader)
+        views = Views(store, {NUMBERS.name: NUMBERS})
+        signals = Signals(self.reader.wake)
+        fakes: Any = SimpleNamespace(writer=self.sent, membership=self.member)
+        made = Commits(
+            CONFIGURATION,
+            partitions,
+            views,
+            self.statistics,
+            store,
+            fakes.writer,
+            fakes.membership,
+            source=source,
+            changelog_id="c",
+            wake_engine=signals.wake,
+            tell=self.events.tell,
+        )
+        equipment: Any = {
+            "configuration": CONFIGURATION, "client": None, "coordinators": None, "source": source,
+            "reader": self.reader, "writer": self.sent, "membership": self.member, "recovery": self.recovery,
+            "store": store, "partitions": partitions, "views": views, "commits": made, "statistics": self.statistics,
+            "signals": signals, "tell": self.events.tell,
+            "write_dead_letter": self._write_dead_letter if can_move else None,
+        }  # fmt: skip
+        super().__init__(Equipment(**equipment))
+        self.partitions.happened(PartitionEvent.ASSIGNED, tuple(offsets))
+        for partition, offset in offsets.items():
+            self.partitions.happened(PartitionEvent.RECOVERED, (partition,), offset=offset)
+        self.reader.resumed.clear()
+
+    def _write_dead_letter(self, piece: Slice) -> None:
+        self.write_dead_letter(piece)
+
+    def suspicion(self, partition: int) -> Suspicion:
+        """What is known of the partition's failures."""
+        known = self.partitions[partition].suspicion
+        assert known is not None
+        return known
+
+    def committed(self, partition: int) -> int | None:
+        return self.partitions[partition].committed
+
+
+def staged(store: Store, offsets: Mapping[int, int] | None = None, *, can_move: bool = True) -> Stage:
+    """An engine that owns and runs the partitions of `offsets`; else 0 and 1, at the offsets 10 and 20.
+
+    `can_move`: the app says how a record becomes a dead letter.
+    """
+    return Stage(store, {0: 10, 1: 20} if offsets is None else offsets, can_move=can_move)
