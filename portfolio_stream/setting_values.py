@@ -37,7 +37,7 @@ def matching(pattern: str, expected: str, *, is_secret: bool = False) -> Setting
     return SettingKind(expected, lambda text: _checked(text, compiled.fullmatch(text) is not None), is_secret)
 
 
-def whole_number(low: int, high: int) -> SettingKind:
+def whole_number_setting(low: int, high: int) -> SettingKind:
     def read(text: str) -> int:
         is_number = text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
         return int(_checked(text, is_number and low <= int(text) <= high))
@@ -141,7 +141,7 @@ ADDRESSES = SettingKind(
 )
 WEB_ADDRESS = SettingKind("a worker's address, such as http://127.0.0.1:6066", _web_address)
 HOST = SettingKind("a host name or an IP address, without brackets and without a port", _host)
-PORT = whole_number(1, LAST_PORT)
+PORT = whole_number_setting(1, LAST_PORT)
 TOPIC = SettingKind("a topic's name: at most 249 of A-Z a-z 0-9 . _ -, and none of Kafka's own", _topic)
 #: for commands that only read a topic's description
 ANY_TOPIC = SettingKind("a topic's name: at most 249 of A-Z a-z 0-9 . _ -", _any_topic)

@@ -28,7 +28,7 @@ from portfolio_stream.setting_values import (
     TOPIC,
     SettingKind,
     one_of,
-    whole_number,
+    whole_number_setting,
 )
 
 FOLD_VERSION = 2  # increase it when the fold gives other bytes for equal records: workers then refuse an older state
@@ -51,8 +51,8 @@ KINDS: Mapping[str, SettingKind] = {
     "output_topic": TOPIC,
     "dlq_topic": TOPIC,
     "prices_topic": TOPIC,
-    "partitions": whole_number(1, 10_000),
-    "replication_factor": whole_number(1, 100),
+    "partitions": whole_number_setting(1, 10_000),
+    "replication_factor": whole_number_setting(1, 100),
     "data_dir": FOLDER,
     "instance_id": NAME,
     "web_host": HOST,
@@ -60,8 +60,8 @@ KINDS: Mapping[str, SettingKind] = {
     "web_advertised": ADDRESS,
     "web_token": TOKEN,
     "auditor": ADDRESS,
-    "commit_interval_ms": whole_number(1, 10_000),
-    "deduplication_window": whole_number(1, 10_000_000),
+    "commit_interval_ms": whole_number_setting(1, 10_000),
+    "deduplication_window": whole_number_setting(1, 10_000_000),
 }
 #: the legal values of each field of Security
 SECURITY_KINDS: Mapping[str, SettingKind] = {

@@ -26,7 +26,7 @@ class PriceDeletion(msgspec.Struct, frozen=True):
     symbol: str
 
 
-def show(price: Price) -> dict[str, object]:
+def show_price(price: Price) -> dict[str, object]:
     """A price as people see it: the contract's field names, ready for JSON."""
     return {"price": plain(price.price), "currency": price.currency, "as_of": price.as_of}
 

@@ -24,7 +24,7 @@ class HistoryAnomaly(msgspec.Struct, frozen=True, kw_only=True):
     found: str
 
 
-def describe(anomaly: HistoryAnomaly) -> str:
+def describe_anomaly(anomaly: HistoryAnomaly) -> str:
     """Describes the place and the fault on one line, without the kind."""
     names = ("topic", "worker", "partition", "offset", "source_offset", "event_id")
     where = " ".join(f"{name}={value}" for name in names if (value := getattr(anomaly, name)) is not None)

@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from portfolio_stream.audit.anomaly import HistoryAnomaly, describe
+from portfolio_stream.audit.anomaly import HistoryAnomaly, describe_anomaly
 from portfolio_stream.audit.result import FIGURES, Findings, PartitionResult, notices_of
 
 Verdict = Literal["holds", "violated", "unverifiable", "starting"]
@@ -108,7 +108,7 @@ class Board:
             records=self.figures["records"],
             lag=self.lag,
             anomalies=tuple(
-                ShownAnomaly(one.kind, one.partition, one.offset, describe(one)) for one in self.findings.listed
+                ShownAnomaly(one.kind, one.partition, one.offset, describe_anomaly(one)) for one in self.findings.listed
             ),
             updated=self.time,
         )

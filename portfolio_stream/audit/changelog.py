@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from portfolio_stream.audit.anomaly import HistoryAnomaly
 from portfolio_stream.audit.history import DECISION_KEY, META_KEY, ChangelogEntry, Decision, Found, TableComparison
-from portfolio_stream.audit.records import decided_source, read_decision, read_meta
+from portfolio_stream.audit.records import decided_source, read_audited_meta, read_decision
 from portfolio_stream.audit.replay import SourceReplay
 from portfolio_stream.audit.state_anomalies import DECISION_CHECKS, TABLE_CHECKS
 from portfolio_stream.audit.tables import INDEX_KEY, decode_value
@@ -82,7 +82,7 @@ class ChangelogAudit:
 
     def _read_meta(self, entry: ChangelogEntry | None) -> None:
         self.meta = entry
-        meta = None if entry is None else read_meta(entry.value)
+        meta = None if entry is None else read_audited_meta(entry.value)
         if entry is None or meta is None:
             return
         if meta.offset < self._highest:

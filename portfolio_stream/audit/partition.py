@@ -17,7 +17,7 @@ from portfolio_stream.audit.changelog import ChangelogAudit, Suspects
 from portfolio_stream.audit.history import AuditedMeta, PartitionProgress, ServedAnswer, ServedValue, TimedAnswer
 from portfolio_stream.audit.matching import Matching
 from portfolio_stream.audit.reader import TopicReader, cannot_read, committed_offset
-from portfolio_stream.audit.records import read_dead_letter, read_meta, read_output
+from portfolio_stream.audit.records import read_audited_meta, read_dead_letter, read_output
 from portfolio_stream.audit.replay import KeyIndex, SourceReplay
 from portfolio_stream.audit.result import PartitionResult
 from portfolio_stream.audit.served_anomalies import ANSWER_CHECKS, VALUE_CHECKS
@@ -120,7 +120,7 @@ class PartitionAudit:
         entry, reached = self._changelog.meta, max(self.cut, self.replay.position)
         if entry is None:
             return reached
-        meta = read_meta(entry.value)
+        meta = read_audited_meta(entry.value)
         if meta is not None:
             self._check_fold(meta)
             self.topic_id = self.topic_id or meta.topic_id

@@ -49,7 +49,7 @@ class Decided(msgspec.Struct, frozen=True):
 _decode_decision = msgspec.msgpack.Decoder(Decided).decode
 
 
-def read_meta(value: bytes) -> AuditedMeta | None:
+def read_audited_meta(value: bytes) -> AuditedMeta | None:
     """Returns the META, or None if the bytes are no META."""
     try:
         return _decode_meta(value)

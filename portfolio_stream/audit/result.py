@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from portfolio_stream.audit.anomaly import HistoryAnomaly, describe
+from portfolio_stream.audit.anomaly import HistoryAnomaly, describe_anomaly
 
 Coverage = Literal["all", "sample", "none"]
 LISTED = 100  # so many anomalies are listed one by one; all are counted
@@ -130,7 +130,7 @@ def as_lines(result: Verification) -> list[str]:
     if result.lag:
         lines.append(f"{result.lag:,} source offsets are not folded yet: lag, not compared.")
     lines += result.notices
-    lines += [f"{anomaly.kind} {describe(anomaly)}" for anomaly in result.anomalies]
+    lines += [f"{anomaly.kind} {describe_anomaly(anomaly)}" for anomaly in result.anomalies]
     total = sum(result.anomaly_counts.values())
     if total > len(result.anomalies):
         lines.append(f"... and {total - len(result.anomalies):,} more.")

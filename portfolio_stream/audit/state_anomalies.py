@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 from portfolio_stream.audit.anomaly import HistoryAnomaly, event_id_in, show_key
 from portfolio_stream.audit.history import META_VERSION, AuditedMeta, Decision, PartitionProgress, TableComparison
-from portfolio_stream.audit.records import read_decision, read_meta
+from portfolio_stream.audit.records import read_audited_meta, read_decision
 
 # --- Tables ---
 
@@ -35,7 +35,7 @@ def meta_wrong(p: PartitionProgress) -> Iterator[HistoryAnomaly]:
     """META cannot be read, or is impossible."""
     if p.meta is None:
         return
-    meta = read_meta(p.meta.value)
+    meta = read_audited_meta(p.meta.value)
     for expected, found in _unreadable() if meta is None else _meta_faults(p, meta):
         yield HistoryAnomaly(
             kind="meta_wrong",
@@ -65,7 +65,7 @@ def _meta_faults(p: PartitionProgress, meta: AuditedMeta) -> Iterator[tuple[str,
 def meta_went_back(p: PartitionProgress) -> Iterator[HistoryAnomaly]:
     """A META has a smaller offset than an earlier META: two writers, or a writer that lost its state."""
     for entry, highest in p.went_back:
-        meta = read_meta(entry.value)
+        meta = read_audited_meta(entry.value)
         yield HistoryAnomaly(
             kind="meta_went_back",
             topic=p.topic,
@@ -83,7 +83,7 @@ def group_offset_differs(p: PartitionProgress) -> Iterator[HistoryAnomaly]:
     """
     if p.lacks_group_offset:
         return
-    meta = None if p.meta is None else read_meta(p.meta.value)
+    meta = None if p.meta is None else read_audited_meta(p.meta.value)
     offset = 0 if meta is None else meta.offset
     before, after = p.committed_before or 0, p.committed_after or 0
     if not before <= offset <= after:

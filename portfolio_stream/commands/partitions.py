@@ -9,7 +9,7 @@ import click
 
 from portfolio_stream.commands.common import OutputFormat, WholeRange, output_option, read_settings
 from portfolio_stream.commands.output import note, print_columns, print_json, print_line
-from portfolio_stream.commands.worker_client import ask, web_address_option
+from portfolio_stream.commands.worker_client import ask_worker, web_address_option
 from portfolio_stream.errors import WorkerRefused
 
 COLUMNS = ("PARTITION", "STATE", "WORKER", "OFFSET", "LAG", "DETAIL")
@@ -54,7 +54,7 @@ def partitions() -> None:
 @output_option
 def list_partitions(web_address: str | None, output: OutputFormat) -> None:
     """List every partition of the group: state, worker, last processed offset, lag, and the reason of a halt."""
-    group = ask(read_settings(), web_address, "/partitions", GroupAnswer)
+    group = ask_worker(read_settings(), web_address, "/partitions", GroupAnswer)
     if output == "json":
         print_json(group)
     else:
@@ -97,9 +97,9 @@ def dead_letter(partition: int, offset: int, web_address: str | None, output: Ou
 
 
 def _change(web_address: str | None, path: str) -> Changed:
-    """Send the request to the worker. Raises what `ask` raises."""
+    """Send the request to the worker. Raises what `ask_worker` raises."""
     try:
-        return ask(read_settings(), web_address, f"/partitions/{path}", Changed, "POST")
+        return ask_worker(read_settings(), web_address, f"/partitions/{path}", Changed, "POST")
     except WorkerRefused as refused:
         if refused.status == 404:  # no such partition
             refused.exit_code = BAD_ARGUMENT

@@ -9,7 +9,7 @@ import click
 
 from portfolio_stream.commands.common import OutputFormat, SettingType, WholeRange, output_option, read_settings
 from portfolio_stream.commands.output import compact_json, print_json, print_line
-from portfolio_stream.commands.worker_client import ask, web_address_option
+from portfolio_stream.commands.worker_client import ask_worker, web_address_option
 from portfolio_stream.errors import WorkerRefused
 from portfolio_stream.setting_values import UTF8
 
@@ -52,7 +52,7 @@ def get(table: str, parts: tuple[str, ...], web_address: str | None, output: Out
     from urllib.parse import quote
 
     path = "/".join(quote(part, safe="") for part in (table, *parts))
-    answer = ask(read_settings(), web_address, f"/tables/{path}", EntryAnswer)
+    answer = ask_worker(read_settings(), web_address, f"/tables/{path}", EntryAnswer)
     if output == "json":
         print_json(answer)
     else:
@@ -80,7 +80,7 @@ def scan(
     settings = read_settings()
     given = {"prefix": prefix, "from": from_, "to": to}
     query = {name: value for name, value in given.items() if value is not None}
-    for row in _rows(partial(ask, settings, web_address, kind=PageAnswer), table, query, limit):
+    for row in _rows(partial(ask_worker, settings, web_address, kind=PageAnswer), table, query, limit):
         print_line(compact_json(row) if output == "json" else _line(row))
 
 

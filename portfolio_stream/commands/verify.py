@@ -153,7 +153,7 @@ async def _follow(settings: Settings, plan: _Follow, asked: _Served) -> int:
 
 def _printer(board: "Board", output: OutputFormat) -> Callable[[], None]:
     """Returns a function that prints one line for each pass, and each anomaly once."""
-    from portfolio_stream.audit.anomaly import describe
+    from portfolio_stream.audit.anomaly import describe_anomaly
 
     shown = records = 0
     notices: tuple[str, ...] = ()
@@ -175,7 +175,7 @@ def _printer(board: "Board", output: OutputFormat) -> Callable[[], None]:
             for notice in notices:
                 print_line(f"  {notice}")
         for anomaly in board.findings.listed[shown:]:
-            print_line(f"  {anomaly.kind} {describe(anomaly)}")
+            print_line(f"  {anomaly.kind} {describe_anomaly(anomaly)}")
         shown = len(board.findings.listed)
 
     return print_pass

@@ -27,7 +27,7 @@ def web_address_option(command: F) -> F:
     )(command)
 
 
-def ask(
+def ask_worker(
     settings: Settings, web_address: str | None, path: str, kind: type[T], method: Literal["GET", "POST"] = "GET"
 ) -> T:
     """Returns the worker's answer. It has the members of the TypedDict `kind`, and may have more.

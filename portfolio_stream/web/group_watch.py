@@ -60,7 +60,9 @@ class Watch:
 
     async def look(self, session: aiohttp.ClientSession) -> GroupState:
         members, offsets, audit = await asyncio.gather(
-            self._members(), self._offsets(), verdict.ask(session, self._auditor, self._key, self._self.instance_id)
+            self._members(),
+            self._offsets(),
+            verdict.ask_auditor(session, self._auditor, self._key, self._self.instance_id),
         )
         looks = await self._looks(members)
         silent = [text for text, told in ((NO_OWNERS, members), (NO_LAG, offsets)) if told is None]

@@ -16,7 +16,7 @@ from portfolio_stream.web.fanout import Origin
 from portfolio_stream.web.paging import TableRow, cursor_of, read_query
 from portfolio_stream.web.table_pages import TablePage
 from portfolio_stream.web.table_paths import NO_SUCH_KEY, TABLES_PATH, parse_key
-from tables.prices import KEY, NAME, Prices, show
+from tables.prices import KEY, NAME, Prices, show_price
 
 PATH = f"{TABLES_PATH}{NAME}"
 PARTITION = 0
@@ -41,7 +41,7 @@ class PriceQueries:
         price = self._prices.by_symbol.get(key[0])
         if price is None:
             return Problem(HTTPStatus.NOT_FOUND, NO_SUCH_KEY, origin).response()
-        return json_response({"key": key, "value": show(price), **origin})
+        return json_response({"key": key, "value": show_price(price), **origin})
 
     async def page(self, request: web.Request) -> web.Response:
         asked = read_query(NAME, len(KEY), request.rel_url.raw_query_string)
@@ -58,5 +58,5 @@ class PriceQueries:
         )
 
     def _row(self, symbol: str) -> TableRow:
-        shown = show(self._prices.by_symbol[symbol])
+        shown = show_price(self._prices.by_symbol[symbol])
         return TableRow((symbol,), msgspec.Raw(msgspec.json.encode(shown)), PARTITION)

@@ -17,7 +17,7 @@ from portfolio_stream.http.problem import Problem, json_response, unavailable
 from portfolio_stream.web.fanout import Collected, Fanout, Missing, Origin
 from portfolio_stream.web.moment import Moment
 from portfolio_stream.web.paging import PageQuery, Rows, TableRow, cursor_of, key_of, merge, read_query
-from portfolio_stream.web.table_paths import TABLES_PATH, find
+from portfolio_stream.web.table_paths import TABLES_PATH, find_table
 from tables.table import Table
 
 EXAMINED_LIMIT = 5_000  # entries that a worker reads for one page: some 20 ms in its reading thread
@@ -60,7 +60,7 @@ class Pages:
         self._worker = worker
 
     async def show(self, request: web.Request) -> web.Response:
-        table = find(request.rel_url.raw_path.removeprefix(TABLES_PATH))
+        table = find_table(request.rel_url.raw_path.removeprefix(TABLES_PATH))
         if isinstance(table, Problem):
             return table.response()
         asked = read_query(table.name, len(table.key), request.rel_url.raw_query_string)

@@ -26,17 +26,17 @@ class Lookup:
     parts: tuple[str, ...]
 
 
-def parse(raw_path: str) -> Lookup | Problem:
+def parse_lookup(raw_path: str) -> Lookup | Problem:
     """Return the table and the key that a path names."""
     raw_table, _, raw_key = raw_path.removeprefix(TABLES_PATH).partition("/")
-    table = find(raw_table)
+    table = find_table(raw_table)
     if isinstance(table, Problem):
         return table
     key = parse_key(table.name, table.key, raw_key)
     return key if isinstance(key, Problem) else Lookup(table, key)
 
 
-def find(raw_table: str) -> Table[Any] | Problem:
+def find_table(raw_table: str) -> Table[Any] | Problem:
     """Return the table that a part of a path names."""
     name = decode(raw_table)
     return _NOT_ENCODED if name is None else SHOWN.get(name, NO_SUCH_TABLE)

@@ -14,7 +14,7 @@ from portfolio_stream.web.portfolios import PortfolioQueries
 from portfolio_stream.web.prices import PriceQueries
 from portfolio_stream.web.table_list import Listing
 from portfolio_stream.web.table_pages import Pages
-from portfolio_stream.web.table_paths import NO_SUCH_KEY, Lookup, parse
+from portfolio_stream.web.table_paths import NO_SUCH_KEY, Lookup, parse_lookup
 from portfolio_stream.web.table_sizes import Census
 from tables.prices import Prices
 
@@ -29,7 +29,7 @@ class KeyQueries:
         self._owners = owners
 
     async def value(self, request: web.Request) -> web.Response:
-        asked = parse(request.rel_url.raw_path)
+        asked = parse_lookup(request.rel_url.raw_path)
         if isinstance(asked, Problem):
             return asked.response()
         return await self._owners.answer(request, asked.parts[0], partial(self._local, asked))

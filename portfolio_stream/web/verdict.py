@@ -45,7 +45,7 @@ NOT_AUDITED = Audit(verdict="not audited", detail=f"start the auditor: {HOW}")
 _decode = msgspec.json.Decoder(Audit).decode
 
 
-async def ask(session: aiohttp.ClientSession, address: str, key: bytes | None, sender: str) -> Audit:
+async def ask_auditor(session: aiohttp.ClientSession, address: str, key: bytes | None, sender: str) -> Audit:
     """Ask the auditor at host:port `address`.
 
     An auditor on loopback asks for no token. Elsewhere the request and the answer are signed with `key`.

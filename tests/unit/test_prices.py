@@ -37,7 +37,7 @@ def code(key: bytes | None, value: bytes | None) -> str:
 def test_a_price_is_read_and_shown() -> None:
     """Decimals stay exact, the time becomes UTC, unknown fields are ignored, of equal names the last counts."""
     assert ACME == read_record(b"ACME", value(venue="X"))
-    assert {"price": "103.1", "currency": "USD", "as_of": "2026-11-23T04:30:00.000Z"} == prices.show(ACME)
+    assert {"price": "103.1", "currency": "USD", "as_of": "2026-11-23T04:30:00.000Z"} == prices.show_price(ACME)
     offset = read_record(b"BRK/B", value(symbol="BRK/B", price="0", as_of="2026-11-23T06:30:00.1239+02:00"))
     assert Price("BRK/B", Decimal(0), "USD", "2026-11-23T04:30:00.123Z") == offset
     assert ACME == read_record(b"ACME", b'{"price":"1",' + value()[1:])

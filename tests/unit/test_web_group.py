@@ -384,9 +384,9 @@ async def test_auditor_elsewhere_is_asked_with_a_signature() -> None:
     async with listening(tell) as address, aiohttp.ClientSession(connector=connector) as session:
         port = address.rpartition(":")[2]
         for host in ("127.0.0.1", "localhost", "auditor.example"):
-            assert "holds" == (await verdict.ask(session, f"{host}:{port}", key, "w1")).verdict
+            assert "holds" == (await verdict.ask_auditor(session, f"{host}:{port}", key, "w1")).verdict
         is_proved = False
-        unproved = await verdict.ask(session, f"auditor.example:{port}", key, "w1")
+        unproved = await verdict.ask_auditor(session, f"auditor.example:{port}", key, "w1")
     assert "not audited" == unproved.verdict
     assert [None, None] == seen[:2]
     assert all(header.startswith(f"{signatures.SCHEME} sender=w1,") for header in seen[2:])

@@ -134,7 +134,7 @@ async def test_a_share_of_an_answer(engine: FakeEngine, path: str, body: bytes) 
 async def test_what_listens_where_the_auditor_should(body: bytes) -> None:
     """It is no auditor, and the page says so."""
     async with listening(answering(other=body)) as address, aiohttp.ClientSession() as session:
-        told = await verdict.ask(session, address, None, "w1")
+        told = await verdict.ask_auditor(session, address, None, "w1")
     assert ("not audited", f"the process that answers at {address} is no auditor") == (told.verdict, told.detail)
 
 
@@ -163,7 +163,7 @@ async def test_what_answers_is_no_http(answer: bytes) -> None:
         assert "stranger" == (await asker.identify(Owner("w2", address, "member of w2"))).kind
         assert (
             f"the process that answers at {address} is no auditor"
-            == (await verdict.ask(session, address, None, "w1")).detail
+            == (await verdict.ask_auditor(session, address, None, "w1")).detail
         )
     await asker.stop()
 

@@ -15,7 +15,7 @@ from portfolio_stream.domain.positions import Position
 from portfolio_stream.exactly_once.recovery import Halted
 from portfolio_stream.http.problem import Problem
 from portfolio_stream.kafka.partitioning import partition_of
-from portfolio_stream.web.table_paths import parse
+from portfolio_stream.web.table_paths import parse_lookup
 from tables.activity import ACTIVITY
 from tables.portfolios import PORTFOLIOS
 from tables.positions import POSITIONS
@@ -100,7 +100,7 @@ async def test_key_is_taken_from_the_raw_path(engine: FakeEngine) -> None:
 )
 async def test_what_is_no_key_is_refused(engine: FakeEngine, path: str, status: int) -> None:
     """Wrong number of parts, wrong escapes, invalid UTF-8: 400. No such table: 404."""
-    refused = parse(f"/tables/{path}")
+    refused = parse_lookup(f"/tables/{path}")
     assert isinstance(refused, Problem)
     assert status == refused.status
     async with serving(engine) as server:
