@@ -68,6 +68,24 @@ async def test_workers_cross_the_last_epoch_under_load(stage: WorkersStage) -> N
     assert "successor" not in "".join(worker.text for worker in workers)
 
 
+class LosingClient:
+    """A client that loses the reply of a commit, and sets the event `loses` then; None: it loses nothing."""
+
+    def __init__(self, client: AIOKafkaClient) -> None:
+        self._client = client
+        self.loses: asyncio.Event | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    async def send(self, node: int, request: Any, *, group: Any) -> Any:
+        reply = await self._client.send(node, request, group=group)
+        if self.loses is not None and reply.error_code is E.none:
+            self.loses.set()
+            await asyncio.Event().wait()
+        return reply
+
+
 class TransactionEnds:
     """A transactional id with a partition of its own, and all ways in which its transaction can end.
 
@@ -77,7 +95,8 @@ class TransactionEnds:
     def __init__(
         self, client: AIOKafkaClient, settings: Settings, log: TransactionLog, name: str, partition: int
     ) -> None:
-        self.client, self.settings, self.log, self.name, self.partition = client, settings, log, name, partition
+        self.client, self.settings, self.log = LosingClient(client), settings, log
+        self.name, self.partition = name, partition
 
     async def started(self) -> Writer:
         coordinators = Coordinators(self.client, GROUP, self.name)
@@ -111,19 +130,10 @@ class TransactionEnds:
     async def lose_reply(self, writer: Writer) -> Writer:
         """Lose the reply of a commit. The commit is valid, and the repeated request brings producer id and epoch."""
         await self.write(writer, COMMITTED)
-        send, committed = self.client.send, asyncio.Event()
-
-        async def lose(node: int, request: Any, *, group: Any) -> Any:
-            reply = await send(node, request, group=group)
-            if reply.error_code is E.none:
-                committed.set()
-                await asyncio.Event().wait()
-            return reply
-
-        self.client.send = lose
+        self.client.loses = asyncio.Event()
         commit = asyncio.create_task(writer.commit())
-        await committed.wait()
-        self.client.send = send
+        await self.client.loses.wait()
+        self.client.loses = None
         commit.cancel()
         await asyncio.gather(commit, return_exceptions=True)
         await writer.settle()
