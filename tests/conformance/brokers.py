@@ -1,6 +1,6 @@
-"""Three brokers, of which one at a time is killed: the others go on with whatever it led, as it was answered.
+"""Three brokers, one of which is killed at a time: the others go on with its partitions as clients last saw them.
 
-Which broker leads a partition or coordinates is chance; each dies in turn, so that each of these is lost once.
+Chance decides which broker leads a partition or coordinates. Each broker dies in turn, so each role is lost once.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ TRANSACTION_SECONDS = 300.0
 
 @asynccontextmanager
 async def _beating(group: Group, member: Member) -> AsyncIterator[set[str]]:
-    """What the member is told meanwhile, each thing once."""
+    """The distinct answers to the member's heartbeats meanwhile."""
     told: set[str] = set()
 
     async def beat() -> None:
@@ -81,7 +81,7 @@ async def _beating(group: Group, member: Member) -> AsyncIterator[set[str]]:
     brokers=BROKERS,
 )
 async def every_broker_dies_once(kafka: Kafka) -> Observed:
-    """With a transaction open, and another just ended whose reply may be lost."""
+    """One transaction is open, and another has just ended, with a reply that may be lost."""
     async with group_of(kafka) as group:
         a = await group.alone()
         one, done = (Producer(kafka, group.client, group.topic, timeout=TRANSACTION_SECONDS) for _ in range(2))

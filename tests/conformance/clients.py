@@ -1,7 +1,7 @@
-"""Clients that send one request at a time, over the engine's ports, and say what the broker answered.
+"""Clients that send one request at a time, over the engine's ports, and return the broker's answer.
 
-An answer that only means "not yet" (markers are pending, a coordinator loads) is waited out with the same bytes: how
-often it comes depends on the machine.
+Some answers only mean "not yet": markers are pending, or a coordinator loads. Then the client sends the same bytes
+again. How often such an answer comes depends on the machine.
 """
 
 import asyncio
@@ -96,22 +96,22 @@ async def connected(kafka: Kafka, *topics: str) -> AsyncIterator[Client]:
 
 
 class Producer:
-    """One transactional id. Keeps the pair that it was told; counts epochs from its first."""
+    """A producer with one transactional id. It keeps the pair of the last answer, and counts epochs from its first."""
 
     def __init__(self, kafka: Kafka, client: Client, topic: str, *, name: str = "", timeout: float = 60.0) -> None:
         self.kafka, self.client, self.topic = kafka, client, topic
         self.name = name or kafka.unique("transactional")
         self.group = f"group-of-{self.name}"
         self.timeout = timeout
-        #: for how long an answer that means "not yet" is waited out
+        #: for how long the client repeats a request that is answered "not yet"
         self.patience = PATIENCE_SECONDS
         self.pair = NO_PAIR
         self.first = NO_PAIR
         self._coordinators = Coordinators(client, self.group, self.name)
-        #: of the last Produce
+        #: the bytes of the last Produce
         self.bytes = b""
 
-    # -- what is observed
+    # -- observations
 
     def since_first(self, pair: Pair) -> str:
         if pair == NO_PAIR:
@@ -142,7 +142,7 @@ class Producer:
         return await self._ask(request)
 
     async def end(self, *, committed: bool, pair: Pair | None = None) -> Answer:
-        """Without taking the pair of the answer."""
+        """Send EndTxn and do not take the pair of the answer."""
         asked = self.pair if pair is None else pair
         request = _end.EndTxnRequest(
             transactional_id=self.name, producer_id=asked.producer_id, producer_epoch=asked.epoch, committed=committed
@@ -170,7 +170,7 @@ class Producer:
     async def produce(
         self, *values: str, partition: int = 0, sequence: int = 0, pair: Pair | None = None, key: str = "key"
     ) -> str:
-        """The error, with the base offset where there is none."""
+        """Returns the error, or the base offset if there is no error."""
         records = [(STAMP, key.encode(), value.encode()) for value in values]
         self.bytes = transactional_batch(records, *(self.pair if pair is None else pair), sequence)
         return await self.resend(partition)
@@ -203,7 +203,7 @@ class Producer:
         epoch: int = -1,
         pair: Pair | None = None,
     ) -> str:
-        """TxnOffsetCommit of partitions of the topic."""
+        """Send TxnOffsetCommit for partitions of the topic."""
         asked = self.pair if pair is None else pair
         partitions = tuple(
             _offsets.TxnOffsetCommitRequestPartition(partition_index=p, committed_offset=o, committed_metadata="")
@@ -241,7 +241,7 @@ async def fetched_offsets(
     member: str | None = None,
     epoch: int = -1,
 ) -> Any:
-    """OffsetFetch: by partition the offset, or the error's name; or the name of the error of all of it."""
+    """Send OffsetFetch. Returns each partition's offset or error; or the error of the whole answer."""
     coordinators = Coordinators(client, group, group)
     asked = _fetch.OffsetFetchRequestTopics(name=topic, partition_indexes=tuple(sorted(partitions)))
     request = _fetch.OffsetFetchRequest(
@@ -264,7 +264,7 @@ async def fetched_offsets(
 
 
 async def committed_offset(client: Client, group: str, topic: str) -> Any:
-    """Of partition 0, as soon as no transaction holds it."""
+    """The offset of partition 0, as soon as no transaction holds it."""
     while True:
         found = (await fetched_offsets(client, group, topic, (0,), stable=True))[0]
         if found != E.unstable_offset_commit.name:
@@ -297,7 +297,7 @@ async def ends(client: Client, topic: str, partition: int = 0) -> Ends:
 
 
 async def written(client: Client, topic: str, high: int, partition: int = 0) -> None:
-    """Wait until so much is in a partition, markers too."""
+    """Wait until a partition has so many records and markers."""
 
     async def is_written() -> bool:
         return (await ends(client, topic, partition)).high >= high
@@ -306,7 +306,7 @@ async def written(client: Client, topic: str, high: int, partition: int = 0) -> 
 
 
 async def stable_ends(client: Client, topic: str, partition: int = 0) -> Ends:
-    """As soon as every marker is written."""
+    """The ends of the logs, as soon as every marker is written."""
     while True:
         found = await ends(client, topic, partition)
         if found.last_stable == found.high:
@@ -315,7 +315,7 @@ async def stable_ends(client: Client, topic: str, partition: int = 0) -> Ends:
 
 
 async def visible(kafka: Kafka, client: Client, topic: str, partition: int = 0) -> list[str]:
-    """The values that read_committed shows up to the last stable offset, by the engine's reader."""
+    """The values that the engine's reader shows at read_committed, up to the last stable offset."""
     until = (await ends(client, topic, partition)).last_stable
     async with reading(kafka, topic, partition + 1) as reader:
         reader.resume(partition, 0)
@@ -333,7 +333,7 @@ async def reading(kafka: Kafka, topic: str, partitions: int = 1) -> AsyncIterato
 
 
 async def drained(reader: Reader, until: int, partition: int = 0) -> list[tuple[int, str]]:
-    """Offsets and values that come until the reader's position is there."""
+    """Offsets and values that come until the reader has reached the position."""
     found: list[tuple[int, str]] = []
     while await reader.position(partition) < until:
         for batch in (await reader.fetch(100)).get(partition, ()):
@@ -347,12 +347,12 @@ class Beat:
 
     error: str
     epoch: int
-    #: None: as before
+    #: None: the assignment is as before
     assignment: tuple[int, ...] | None
 
 
 class Member:
-    """A member of a group that does nothing by itself. `owned` is what it says that it has."""
+    """A group member that does nothing by itself. `owned` holds the partitions that it names as its own."""
 
     def __init__(self, client: Client, group: str, topic: str, name: str, topic_id: UUID) -> None:
         self.client, self.group, self.topic, self.name = client, group, topic, name
@@ -369,7 +369,7 @@ class Member:
         announces: bool = False,
         rebalance_timeout: float = 30.0,
     ) -> Beat:
-        """One heartbeat; the member takes nothing of the answer. `owned` is left out where it is None."""
+        """Send one heartbeat and ignore the answer. A request without `owned` names no partitions."""
         held = None
         if owned is not None:
             held = (_heartbeat.TopicPartitions(topic_id=self.topic_id, partitions=tuple(owned)),) if owned else ()

@@ -1,6 +1,6 @@
-"""Which Kafka the suite runs against: `pytest tests/conformance [--kafka 4.0] [--slow]`.
+"""Chooses the Kafka of the suite: `pytest tests/conformance [--kafka 4.0] [--slow]`.
 
-The fast scenarios of a real Kafka run side by side, once a session: most of their time is waiting for time-outs.
+On a real Kafka, the fast scenarios run side by side, once a session: they mostly wait for time-outs.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from tests.conformance.brokers import BROKERS
 from tests.conformance.real import RealKafka
 from tests.conformance.scenario import Observed, Scenario
 
-#: by the version that --kafka names
+#: the jars, by the version that --kafka names
 LOCKS = {"": jars.LOCK, "4.0": Path(__file__).with_name("kafka-4.0.2.lock")}
 AT_ONCE = 8  # the broker has a small heap and two cores
 
@@ -34,7 +34,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def version(pytestconfig: pytest.Config) -> str:
-    named: str = pytestconfig.getoption("--kafka", "")  # without the options where this folder is one of many
+    named: str = pytestconfig.getoption(
+        "--kafka", ""
+    )  # the option is absent when pytest runs more folders than this one
     return named
 
 
@@ -47,7 +49,7 @@ def lock(version: str) -> Path:
 def cluster(
     version: str, lock: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Cluster]:
-    """The session's, unless another version is asked for."""
+    """The session's cluster, unless --kafka names another version."""
     if not version:
         yield request.getfixturevalue("kafka")
         return
@@ -57,7 +59,7 @@ def cluster(
 
 @pytest.fixture(scope="session")
 def restartable(lock: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealKafka]:
-    """A cluster that nobody else uses."""
+    """A cluster for one test alone."""
     with Cluster(tmp_path_factory.mktemp("kafka") / "broker", free_port(), lock=lock) as made:
         yield RealKafka(made)
 
@@ -72,7 +74,7 @@ def replicated(lock: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture(scope="session")
 def observed(cluster: Cluster, request: pytest.FixtureRequest) -> dict[str, Observed]:
-    """What the selected fast scenarios show on the real Kafka; an exception where one failed."""
+    """The observations of the selected fast scenarios on the real Kafka; an exception for a failed scenario."""
     calls = [getattr(item, "callspec", None) for item in request.session.items if "observed" in item.fixturenames]
     scenarios = [call.params["scenario"] for call in calls if call is not None]
     found = asyncio.run(_side_by_side(RealKafka(cluster), scenarios))

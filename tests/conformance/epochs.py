@@ -1,4 +1,4 @@
-"""The end of the producer epochs: each way over it brings a new producer id. (32,766 is the last epoch that writes.)"""
+"""After the last producer epoch comes a new producer id, however the transaction ends. 32,766 is the last."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,11 +10,11 @@ from tests.conformance.scenario import Observed, shows
 LAST_EPOCH = 32_766
 TIME_OUT_SECONDS = 2.0
 WAY_SECONDS = 20.0
-ABORT_SECONDS = 6.0  # the broker looks once a second
+ABORT_SECONDS = 6.0  # the broker checks time-outs once a second
 
 
 async def _commit(one: Producer) -> list[str]:
-    """Three times: the reply may have been lost."""
+    """Send the request three times: the reply may have been lost."""
     told = [one.told(await one.end(committed=True)), one.told(await one.end(committed=True))]
     return [*told, one.told(await one.end(committed=False)), await one.commit()]
 
@@ -323,9 +323,9 @@ WAYS: tuple[Way, ...] = (_commit, _abort, _successor, _time_out)
     unsimulated=("4.0",),
 )
 async def every_end_at_the_last_epochs(kafka: Kafka) -> Observed:
-    """At the epoch before the last and at the last one: with records and offsets, and late requests behind each.
+    """Transactions end in every way at the last two epochs, with records and offsets, and late requests follow.
 
-    Kafka 4.0 never ends the transaction that follows a time-out at the last epoch: its next epoch is out of range.
+    Kafka 4.0 never ends the transaction after a time-out at the last epoch: the next epoch is out of range.
     """
     topics = {(way, epoch): await kafka.create_topic(2) for way in WAYS for epoch in (LAST_EPOCH - 1, LAST_EPOCH)}
     seen: dict[str, list[Observed]] = {}
@@ -333,7 +333,7 @@ async def every_end_at_the_last_epochs(kafka: Kafka) -> Observed:
         ones = {which: Producer(kafka, client, topic, timeout=TIME_OUT_SECONDS) for which, topic in topics.items()}
         for one in ones.values():
             await one.start()
-        # starting again brings one more
+        # another start brings one more epoch
         await kafka.set_epochs({one.name: epoch - 1 for (_, epoch), one in ones.items()})
         for (way, epoch), one in ones.items():
             told = seen[f"{way.__name__.strip('_')} at {epoch}"] = []

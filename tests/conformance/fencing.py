@@ -1,6 +1,6 @@
-"""What a group lets a transaction commit, and what the next owner may read meanwhile (KIP-447, KIP-848, KIP-1251).
+"""Which offsets a transaction may commit, and which offsets the next owner reads (KIP-447, KIP-848, KIP-1251).
 
-Epochs are counted from the one that the first member had when it was alone.
+Epochs are counted from the epoch of the first member when it was alone.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ async def _started(kafka: Kafka, group: Group, timeout: float = 60.0) -> Produce
 
 
 async def _stamps(producer: Producer, group: Group, member: Member, rows: Sequence[Sequence[int]]) -> Observed:
-    """By row of partitions: which epochs, from one before the group's first on, are accepted, and the error else."""
+    """For each set of partitions: the answer to each epoch, beginning with the epoch before the group's first."""
     found = {}
     for partitions in rows:
         accepted, refused = [], set()
@@ -123,10 +123,10 @@ async def _stamps(producer: Producer, group: Group, member: Member, rows: Sequen
             },
         }
     },
-    slow=True,  # dozens of transactions within one session time-out: alone, and on a machine that is not busy
+    slow=True,  # dozens of transactions within one session time-out need a machine that is not busy
 )
 async def which_epoch_stamps_which_partition(kafka: Kafka) -> Observed:
-    """KIP-1251: an older epoch is good for a partition that the member has had since. Before, none is."""
+    """KIP-1251: an older epoch is accepted for a partition that the member has had since. Kafka 4.0 accepts none."""
     rows = ((0,), (5,), (0, 5))
     async with group_of(kafka) as group:
         a, b = await group.alone(), group.member("b")
@@ -138,7 +138,7 @@ async def which_epoch_stamps_which_partition(kafka: Kafka) -> Observed:
         seen["told to shrink"] = await _stamps(producer, group, a, rows)
         await group.acknowledge(a)
         seen["acknowledged"] = await _stamps(producer, group, a, rows)
-        await group.beat(a)  # it must not expire, nor must b: nothing else comes of it
+        await group.beat(a)  # neither a nor b must expire; the heartbeat has no other effect
         seen["acknowledged, by b"] = await _stamps(producer, group, b, rows)
         await group.beat(b)
         seen["b has its share"] = await _stamps(producer, group, a, rows)
@@ -166,7 +166,7 @@ async def which_epoch_stamps_which_partition(kafka: Kafka) -> Observed:
     ]
 )
 async def names_that_are_no_member(kafka: Kafka) -> Observed:
-    """Without a member and an epoch anybody may commit, beside members too."""
+    """A commit that names no member and no epoch is accepted from anybody, although the group has members."""
     async with group_of(kafka) as group:
         producer = await _started(kafka, group)
 
@@ -208,7 +208,7 @@ async def names_that_are_no_member(kafka: Kafka) -> Observed:
     ]
 )
 async def what_is_refused_leaves_nothing_behind(kafka: Kafka) -> Observed:
-    """The same transaction goes on with the right stamp; the later offset of a partition wins."""
+    """The same transaction goes on with the right epoch. A partition's later offset wins."""
     async with group_of(kafka) as group:
         a = await group.alone()
         one = await _started(kafka, group)
@@ -245,7 +245,7 @@ async def what_is_refused_leaves_nothing_behind(kafka: Kafka) -> Observed:
     ]
 )
 async def accepted_offsets_outlive_their_member(kafka: Kafka) -> Observed:
-    """They reserve their partitions until the transaction ends, whoever is the owner meanwhile."""
+    """Accepted offsets reserve their partitions until the transaction ends, whoever owns the partitions meanwhile."""
     async with group_of(kafka) as group:
         a = await group.alone()
         one = await _started(kafka, group)
@@ -273,7 +273,7 @@ async def accepted_offsets_outlive_their_member(kafka: Kafka) -> Observed:
 
 @shows(["none at 0", "left: -", "+2: 012345", {0: -1}, "unknown_member_id", "none +1", -1, ["a"]])
 async def records_alone_reserve_nothing(kafka: Kafka) -> Observed:
-    """Offsets go first: who has produced only is not waited for, and could still commit what it produced."""
+    """A transaction with records and no offsets delays nobody, and could still commit: so offsets go first."""
     async with group_of(kafka) as group:
         a, b = await group.alone(), group.member("b")
         one = await _started(kafka, group)
@@ -290,7 +290,9 @@ async def records_alone_reserve_nothing(kafka: Kafka) -> Observed:
 async def a_pending_offset_ends_with_the_time_out(kafka: Kafka) -> Observed:
     async with group_of(kafka) as group:
         a = await group.alone()
-        one = await _started(kafka, group, timeout=3.0)  # still pending when it is asked for, on a busy machine too
+        one = await _started(
+            kafka, group, timeout=3.0
+        )  # long enough that it is still pending at the question, on a busy machine too
         seen = [await one.offsets({0: 9}, group=group.name, member=a.name, epoch=a.epoch)]
         seen += [await fetched_offsets(group.client, group.name, group.topic, (0,), stable=True)]
         seen += [await committed_offset(group.client, group.name, group.topic)]
@@ -310,7 +312,7 @@ async def a_pending_offset_ends_with_the_time_out(kafka: Kafka) -> Observed:
     ]
 )
 async def who_may_read_offsets(kafka: Kafka) -> Observed:
-    """OffsetFetch with a member and its epoch; a group that nobody knows has no offsets."""
+    """OffsetFetch names a member and its epoch. An unknown group has no offsets."""
     async with group_of(kafka) as group:
 
         async def read(name: str | None, epoch: int) -> Observed:

@@ -1,7 +1,7 @@
-"""Groups of the new protocol (KIP-848), beat by beat: who is told what, who owns what, at which epoch.
+"""Groups of the new protocol (KIP-848), heartbeat by heartbeat: each answer, each owner, each epoch.
 
-Members do nothing by themselves. A beat's answer is written "epoch: assignment", where nothing is assigned anew "-";
-epochs are counted from the one that the first member had when it was alone.
+Members do nothing by themselves. A heartbeat's answer is written "epoch: assignment", with "-" for no new assignment.
+Epochs are counted from the epoch of the first member when it was alone.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ from tests.conformance.kafka import Kafka
 from tests.conformance.scenario import Observed, shows
 
 PARTITIONS = 6
-ASSIGNMENT_SECONDS = 1.2  # since the last assignment: then who comes or goes brings the next one at once (KIP-1263)
+ASSIGNMENT_SECONDS = 1.2  # after this pause, a join or a goodbye brings an assignment at once (KIP-1263)
 SESSION_SECONDS = 3.0
 LEAVE = -1
 
 
 class Group:
-    """Its members, and a protocol of their beats."""
+    """The members of a group, and a protocol of their heartbeats."""
 
     def __init__(self, kafka: Kafka, client: Client, topic: str, topic_id: object) -> None:
         self.name = kafka.unique("group")
@@ -34,7 +34,7 @@ class Group:
         self.first = 0
 
     def member(self, name: str) -> Member:
-        """Names sort as they are made."""
+        """Makes a member. Member ids sort in the order of their making."""
         return Member(self.client, self.name, self.topic, self._kafka.unique(name), self._topic_id)
 
     def told(self, beat: Beat) -> str:
@@ -45,7 +45,7 @@ class Group:
         return f"{epoch}: {assignment}"
 
     async def join(self, member: Member, **more: float) -> Beat:
-        """With everything that a first beat carries; the member takes what it is told."""
+        """Send a join with all fields. The member takes the assignment of the answer."""
         if self.first:
             await asyncio.sleep(ASSIGNMENT_SECONDS)
         return await self.join_at_once(member, **more)
@@ -57,11 +57,11 @@ class Group:
         return beat
 
     async def beat(self, member: Member) -> Beat:
-        """Nothing new from the member."""
+        """Send a heartbeat without news."""
         return self.take(member, await member.beat())
 
     async def acknowledge(self, member: Member) -> Beat:
-        """The member has what it was told to have."""
+        """Acknowledge the assignment."""
         return self.take(member, await member.beat(owned=member.owned))
 
     async def leave(self, member: Member) -> Beat:
@@ -96,7 +96,7 @@ async def group_of(kafka: Kafka) -> AsyncIterator[Group]:
 
 
 async def _is_known(group: Group) -> bool:
-    """Whether the group coordinator has heard of the new topic: else the first assignment is empty."""
+    """Says whether the group coordinator knows the new topic: without it, the first assignment is empty."""
     member = group.member("scout")
     await group.join(member)
     await member.beat(epoch=LEAVE)
@@ -229,7 +229,7 @@ async def a_third_member_joins_and_the_second_leaves(kafka: Kafka) -> Observed:
     },
 )
 async def a_member_rejoins_under_its_name(kafka: Kafka) -> Observed:
-    """A process that was killed comes back before its session ends."""
+    """A killed process comes back before its session ends."""
     async with group_of(kafka) as group:
         a, b = await _two(group)
         seen = [("b rejoins", group.told(await group.join(b)))]
@@ -312,7 +312,7 @@ async def a_silent_member_is_expelled(kafka: Kafka) -> Observed:
 
 @shows([("b joins", "+1: nothing"), ("a is told", "+0: 012"), ("a beats", "unknown_member_id"), ("b", "+2: -")])
 async def what_is_not_given_up_in_time_expels(kafka: Kafka) -> Observed:
-    """The rebalance time-out: the member beats, but keeps what it must not."""
+    """The rebalance time-out: the member sends heartbeats but keeps a partition that it must give up."""
     async with group_of(kafka) as group:
         a, b = await group.alone(rebalance_timeout=1.5), group.member("b")
         seen = [("b joins", group.told(await group.join(b))), ("a is told", group.told(await group.beat(a)))]
@@ -338,7 +338,7 @@ async def what_is_not_given_up_in_time_expels(kafka: Kafka) -> Observed:
     ]
 )
 async def a_late_goodbye_ends_whoever_has_its_name(kafka: Kafka) -> Observed:
-    """It names no incarnation, so a worker that did not hear its answer comes back under another name (c)."""
+    """A late join names no process. So a worker without an answer to its join comes back under another id (c)."""
     async with group_of(kafka) as group:
         a, c = await group.alone(), group.member("c")
         seen = [("a leaves", group.told(await group.leave(a)))]
@@ -385,7 +385,7 @@ async def wrong_epochs_and_names(kafka: Kafka) -> Observed:
     ]
 )
 async def a_lost_reply_is_given_again(kafka: Kafka) -> Observed:
-    """A member whose epoch grew without its knowing asks with the one before, and what it owned then."""
+    """A member that missed the growth of its epoch sends the epoch before, and the partitions that it owned then."""
     async with group_of(kafka) as group:
         a, b = await group.alone(), group.member("b")
         await group.join(b)
@@ -435,7 +435,7 @@ async def a_lost_reply_is_given_again(kafka: Kafka) -> Observed:
     },
 )
 async def who_comes_within_a_second_waits(kafka: Kafka) -> Observed:
-    """KIP-1263: assignments are made at most once a second; before it, at once. (Who of two gets which is no rule.)"""
+    """KIP-1263: assignments are made at most once a second. Kafka 4.0 makes them at once."""
 
     def counted(beat: Beat) -> str:
         assignment = "-" if beat.assignment is None else len(beat.assignment)
@@ -456,9 +456,9 @@ async def who_comes_within_a_second_waits(kafka: Kafka) -> Observed:
 
 @shows((1, 0, 2), at={"4.0": (3, 0, 4)})
 async def the_engine_rejoins_at_once(kafka: Kafka) -> Observed:
-    """Its process was killed, and the next one has its name: it need not wait for the old session's end.
+    """A process was killed, and the next process has its member id: it need not wait for the old session's end.
 
-    KAFKA-19233: up to Kafka 4.2 the join is refused, and the old membership is left first.
+    KAFKA-19233: Kafka 4.0 to 4.2 refuse the join, and the process leaves the old membership first.
     """
     async with group_of(kafka) as group:
         a, b = await group.alone("me"), group.member("b")

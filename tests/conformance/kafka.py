@@ -1,4 +1,4 @@
-"""A Kafka under test, real or simulated: what a scenario needs beside the engine's own ports."""
+"""The needs of a scenario beside the engine's own ports, for a real Kafka and for the simulated one."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -11,37 +11,37 @@ class Kafka(Protocol):
     def connections(self) -> Connections: ...
 
     def unique(self, name: str) -> str:
-        """A name that no other scenario uses: of a transactional id, a group."""
+        """Returns a name that no other scenario uses, for a transactional id or a group."""
         ...
 
     async def create_topic(self, partitions: int, settings: Mapping[str, str] | None = None, name: str = "") -> str:
-        """Its name, which is a new one where none is given. It can be written to when this returns."""
+        """Make a topic and return its name, a new one if none is given. The topic takes records when this returns."""
         ...
 
     async def delete_topic(self, topic: str) -> None:
-        """Brokers may tell of it for a moment longer."""
+        """Delete a topic. Brokers may name the topic for a moment longer."""
         ...
 
     async def trim(self, topic: str, start: int) -> None:
-        """Delete what partition 0 has before an offset."""
+        """Delete the records of partition 0 before an offset."""
         ...
 
     async def compact(self, topic: str) -> None:
-        """Returns at once; a real one compacts when it gets to it."""
+        """Ask for a compaction. A real Kafka compacts later."""
         ...
 
     async def restart(self) -> None:
-        """Kill every broker, and start them again. Returns when they serve, or soon will."""
+        """Kill every broker, and start all of them again. Returns when they serve, or soon will."""
         ...
 
     async def kill(self, node: int) -> None:
-        """One broker."""
+        """Kill one broker."""
         ...
 
     async def start(self, node: int) -> None:
-        """One that was killed. Returns when it has everything that the others have."""
+        """Start a killed broker again. Returns when the broker has all data of the others."""
         ...
 
     async def set_epochs(self, epochs: Mapping[str, int]) -> None:
-        """Producer epochs of transactional ids that have no open transaction."""
+        """Set the producer epochs of transactional ids without an open transaction."""
         ...

@@ -1,4 +1,4 @@
-"""Logs: what offsets markers take, and what the engine's reader sees at read_committed and where it stands then."""
+"""Logs: the offsets of markers, and the records and the position of the engine's reader at read_committed."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -59,10 +59,10 @@ async def a_reader_steps_over_markers_and_aborted_batches(kafka: Kafka) -> Obser
         seen.append((tuple(await ends(client, topic)), await reader.position(0)))
         await one.produce("a", "b")
         await one.commit()
-        await see()  # ends with a marker
+        await see()  # the log ends with a marker
         await one.produce("hidden", "hidden")
         await one.abort()
-        await see()  # nothing but aborted records
+        await see()  # only aborted records
         await one.produce("c")
         await other.produce("hidden")
         await one.produce("d", sequence=1)
@@ -70,7 +70,7 @@ async def a_reader_steps_over_markers_and_aborted_batches(kafka: Kafka) -> Obser
         await written(client, topic, 10)
         await one.produce("e", sequence=2)
         await one.commit()
-        await see()  # one of two at once is aborted
+        await see()  # one of two parallel transactions is aborted
         reader.resume(0, 0)
         seen.append(await drained(reader, (await ends(client, topic)).high))
         return seen
@@ -107,7 +107,7 @@ async def a_reader_waits_at_the_last_stable_offset(kafka: Kafka) -> Observed:
     ]
 )
 async def a_reader_is_sought(kafka: Kafka) -> Observed:
-    """Also into a batch, backwards, and while it has records that it has not handed out."""
+    """A reader seeks into a batch, backwards, and while it has records that it has not handed out."""
     topic = await kafka.create_topic(1)
     async with connected(kafka, topic) as client, reading(kafka, topic) as reader:
         one = await _producer(kafka, client, topic)
@@ -132,7 +132,7 @@ async def _buffered(reader: Reader) -> None:
 
 @shows([[2, 2], [(0, "b")], 0, [{}, {}, {}], False, [(0, "a")], 2])
 async def a_reader_is_paused(kafka: Kafka) -> Observed:
-    """It hands out nothing of a paused partition, and forgets what it had fetched: it goes on where it stood."""
+    """A reader hands out nothing of a paused partition, and forgets fetched records: it goes on where it stood."""
     topic = await kafka.create_topic(2)
     async with connected(kafka, topic) as client, reading(kafka, topic, 2) as reader:
         one = await _producer(kafka, client, topic)
@@ -208,7 +208,7 @@ async def an_offset_that_is_not_in_the_log(kafka: Kafka) -> Observed:
         await see(1)
         reader.resume(0, high + 1)
         await _buffered(reader)
-        await see(0)  # the error was of the place before
+        await see(0)  # the error belonged to the position before
         reader.resume(0, high + 1)
         await _buffered(reader)
         reader.pause([0])
@@ -223,7 +223,7 @@ async def an_offset_that_is_not_in_the_log(kafka: Kafka) -> Observed:
 
 @shows(((0, 12, 12), [(2, "3"), (4, "5"), (8, "6"), (10, "7")], 12), slow=True)
 async def compaction_leaves_gaps(kafka: Kafka) -> Observed:
-    """As a changelog: the last value of each key stays, at its offset, and what was aborted goes."""
+    """Compaction of a changelog keeps the last value of each key at its offset, and removes aborted records."""
     topic = await kafka.create_topic(1, COMPACTED)
     async with connected(kafka, topic) as client:
         one = await _producer(kafka, client, topic)

@@ -47,7 +47,7 @@ class RealKafka:
             await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=start)})
 
     async def compact(self, topic: str) -> None:
-        """The cleaner comes by itself."""
+        """The real cleaner comes by itself."""
 
     async def restart(self) -> None:
         for node in range(self._cluster.brokers):

@@ -1,4 +1,4 @@
-"""A restart of the brokers: what was answered stands afterwards, and what was open is open."""
+"""A restart of the brokers: answered writes stay, and open transactions stay open."""
 
 from tests.conformance.clients import Producer, committed_offset, ends, fetched_offsets, stable_ends, visible
 from tests.conformance.groups import group_of

@@ -1,12 +1,12 @@
-"""What a scenario is: something that clients do, and what exactly they then see.
+"""A scenario: requests of clients, and the exact observations that follow.
 
     @shows(["none", "epoch +1"])
     async def a_commit_brings_the_next_epoch(cluster: Kafka) -> Observed: ...
 
 1. An observation is plain data that does not depend on the machine: names of errors, epochs counted from the first,
    offsets, values. The same literal holds for a real Kafka and for the simulated one.
-2. A scenario waits for conditions, or for a time-out of the cluster's; what it waits for is no part of what it shows.
-3. Where an older Kafka differs by design, `at` gives what that one shows; the scenario names the KIP.
+2. A scenario waits for conditions, or for a time-out of the cluster. The waits are no part of the observation.
+3. If an older Kafka differs by design, `at` gives its observation, and the scenario names the KIP.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -22,11 +22,11 @@ Run = Callable[[Kafka], Awaitable[Observed]]
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scenario:
     run: Run
-    #: by Kafka's version, e.g. "4.0"; "" for every other
+    #: the observation by Kafka's version, e.g. "4.0"; "" stands for every other version
     expected: Mapping[str, Observed]
     is_slow: bool = False
     brokers: int = 1
-    #: versions whose ways the simulated Kafka does not have
+    #: versions that the simulated Kafka does not imitate here
     unsimulated: Collection[str] = ()
 
     @property

@@ -16,7 +16,7 @@ DOWN_SECONDS = 5.0
 class ConformingKafka:
     def __init__(self, kafka: SimulatedKafka) -> None:
         self.kafka = kafka
-        kafka.forgetfulness = 0.0  # a real coordinator's is too rare to be shown
+        kafka.forgetfulness = 0.0  # a real coordinator forgets too rarely for a scenario
         self._names = 0
 
     @property
@@ -65,7 +65,7 @@ class ConformingKafka:
 
 
 def observe(scenario: Scenario, version: str = "", seed: int = 0) -> Observed:
-    """What the simulated Kafka of that version shows."""
+    """The observation on the simulated Kafka of that version."""
 
     async def main(loop: SimulatedLoop) -> Observed:
         kafka = SimulatedKafka(Random(f"kafka {seed} {scenario.name}"), scenario.brokers)

@@ -1,4 +1,4 @@
-"""A real Kafka and the simulated one show the same, scenario by scenario; and a wrong one is seen."""
+"""A real Kafka and the simulated one show the same, scenario by scenario. A wrong simulated Kafka is found."""
 
 import asyncio
 from pathlib import Path
@@ -49,7 +49,7 @@ def test_three_real_brokers(scenario: Scenario, version: str, replicated: RealKa
 
 @each(SCENARIOS)
 def test_the_simulated_kafka(scenario: Scenario, version: str, pytestconfig: pytest.Config) -> None:
-    """With markers that come soon or late, long ways and short ones: no expectation hangs on any of it."""
+    """The simulated Kafka shows the expected, whether markers come soon or late and whether ways are long or short."""
     if version in scenario.unsimulated:
         pytest.skip("the simulated Kafka has no such ways")
     for seed in range(SLOW_SEEDS if pytestconfig.getoption("--slow", False) else SEEDS):
@@ -58,7 +58,7 @@ def test_the_simulated_kafka(scenario: Scenario, version: str, pytestconfig: pyt
 
 @pytest.mark.slow
 def test_the_engine_keeps_its_promise(lock: Path, tmp_path: Path) -> None:
-    """Exactly-once under kill -9, on the Kafka that was asked for."""
+    """Exactly-once under kill -9, on the Kafka that --kafka names."""
     with new_stage(tmp_path, lock=lock) as stage:
         asyncio.run(test_exactly_once.test_kill_9_under_load(stage))
 
@@ -73,7 +73,7 @@ def _forgets_producers(self: SimulatedKafka, place: Place, node: int) -> None:
 
 
 _move = SimulatedKafka._move
-#: what is put in its place, and the scenario that must see it
+#: a replaced function of the simulated Kafka, and the scenario that must find the fault
 WRONGS: dict[str, tuple[type, str, Any, Scenario]] = {
     "an end brings no new epoch": (
         TransactionCoordinator, "_next", lambda self, pair: pair, transactions.sequences_restart_with_each_epoch
@@ -105,7 +105,7 @@ WRONGS: dict[str, tuple[type, str, Any, Scenario]] = {
 
 @pytest.mark.parametrize("wrong", WRONGS)
 def test_a_wrong_kafka_is_seen(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its answers are not what the scenario shows."""
+    """The scenario shows another observation on the wrong Kafka."""
     kind, name, replacement, scenario = WRONGS[wrong]
     assert scenario.shows("") == observe(scenario)
     monkeypatch.setattr(kind, name, replacement)

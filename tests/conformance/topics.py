@@ -1,7 +1,7 @@
-"""Topics: what is told of them, what they refuse, and what becomes of everything that named one which is made again.
+"""Topics: metadata, refusals, and the fate of requests that name a topic which was deleted and made again.
 
-Produce, TxnOffsetCommit and OffsetFetch, in the versions that Kafka 4.0 knows too, tell a topic by its name alone
-(KIP-516 gives it an id): what was meant for the old one meets the new one.
+Produce, TxnOffsetCommit and OffsetFetch, in the versions of Kafka 4.0, name a topic and not its id (KIP-516). So a
+request for the old topic reaches the new one.
 """
 
 from aiokafka import errors as kafka_errors
@@ -31,7 +31,7 @@ IDLE_MILLISECONDS = 200
 
 
 async def told_of(client: Client, topic: str, *, exists: bool = True) -> TopicIdentity | None:
-    """What the brokers tell of it, once they tell what is asked for."""
+    """The topic's metadata, once the brokers agree with the condition."""
     found: dict[str, TopicIdentity] = {}
 
     async def is_told() -> bool:
@@ -49,7 +49,7 @@ async def delete(kafka: Kafka, client: Client, topic: str) -> None:
 
 
 async def make_again(kafka: Kafka, client: Client, topic: str, partitions: int) -> bool:
-    """Whether it is another one."""
+    """Says whether the topic has another id."""
     before = await told_of(client, topic)
     await delete(kafka, client, topic)
     await kafka.create_topic(partitions, name=topic)
@@ -83,7 +83,7 @@ async def a_topic_is_told_by_name(kafka: Kafka) -> Observed:
     ]
 )
 async def a_batch_that_is_too_large_is_refused_alone(kafka: Kafka) -> Observed:
-    """Its sequence is free again, and the transaction goes on: the client alone knows that something is missing."""
+    """The sequence of a refused batch is free again, and the transaction goes on: only the client knows."""
     topic = await kafka.create_topic(2, {"max.message.bytes": "300"})
     large = "x" * 400
     async with connected(kafka, topic) as client:
@@ -114,7 +114,7 @@ async def a_batch_that_is_too_large_is_refused_alone(kafka: Kafka) -> Observed:
     ]
 )
 async def a_transaction_in_a_topic_that_is_gone(kafka: Kafka) -> Observed:
-    """No marker can be written there, and none is waited for."""
+    """The coordinator neither writes nor awaits a marker in a deleted topic."""
     topic, other = await kafka.create_topic(1), await kafka.create_topic(1)
     async with connected(kafka, topic, other) as client:
         one = Producer(kafka, client, topic)
@@ -163,7 +163,7 @@ async def a_transaction_in_a_topic_that_is_gone(kafka: Kafka) -> Observed:
     },
 )
 async def a_transaction_in_a_topic_that_is_made_again(kafka: Kafka) -> Observed:
-    """What was written before is gone; the commit says nothing of it.
+    """The records in the old topic are gone, and the commit succeeds without a word.
 
     KAFKA-18202: the next batch has no place in a log that does not know its producer. Kafka 4.0 takes it.
     """
@@ -215,7 +215,7 @@ async def a_commit_of_what_stood_in_the_topic_before(kafka: Kafka) -> Observed:
     ]
 )
 async def offsets_go_with_their_topic(kafka: Kafka) -> Observed:
-    """Those that were committed, and those that a transaction holds."""
+    """Committed offsets are gone, and so are the offsets that a transaction holds."""
     async with group_of(kafka) as group:
         done, held = (Producer(kafka, group.client, group.topic) for _ in range(2))
         await done.start()
@@ -241,7 +241,7 @@ async def offsets_go_with_their_topic(kafka: Kafka) -> Observed:
 
 
 async def _assigned(group: Group, member: Member, topic: TopicIdentity | None) -> Observed:
-    """Beats until the member has all of a topic, or of None nothing."""
+    """Send heartbeats until the member has all partitions of a topic, or none for None."""
 
     async def is_assigned() -> bool:
         await group.beat(member)
@@ -253,7 +253,7 @@ async def _assigned(group: Group, member: Member, topic: TopicIdentity | None) -
 
 @shows(("+1: -", "+2: -", "+2: -"))
 async def a_member_of_a_topic_that_is_made_again(kafka: Kafka) -> Observed:
-    """Its subscription is a name: it gets the new topic's partitions."""
+    """A member subscribes to a name: it gets the new topic's partitions."""
     async with group_of(kafka) as group:
         a = await group.alone()
         await delete(kafka, group.client, group.topic)
@@ -265,7 +265,7 @@ async def a_member_of_a_topic_that_is_made_again(kafka: Kafka) -> Observed:
 
 @shows([[(0, "a"), (1, "b")], 3, [(3, "f")], 5, ("out of range", 5)])
 async def a_reader_of_a_topic_that_is_made_again(kafka: Kafka) -> Observed:
-    """It goes on at its offset, whatever stands there now: nothing else tells it, unless the log is shorter."""
+    """A reader goes on at its offset in the new topic. Only a shorter log tells the reader."""
     topic = await kafka.create_topic(1)
     async with connected(kafka, topic) as client, reading(kafka, topic) as reader:
         one = Producer(kafka, client, topic)

@@ -123,7 +123,7 @@ async def sequences_restart_with_each_epoch(kafka: Kafka) -> Observed:
     )
 )
 async def an_end_is_answered_again_as_it_was(kafka: Kafka) -> Observed:
-    """EndTxn once more with the pair before it: the reply may have been lost."""
+    """EndTxn is sent again with the pair before it, as after a lost reply."""
     topic = await kafka.create_topic(1)
     seen = {}
     async with connected(kafka, topic) as client:
@@ -223,7 +223,7 @@ async def late_requests_cannot_touch_the_next_transaction(kafka: Kafka) -> Obser
 
 @shows((["none at 0", "out_of_order_sequence_number", "none", "unknown_member_id", "none +1"], ["a"], 5))
 async def a_commit_commits_what_was_not_refused(kafka: Kafka) -> Observed:
-    """The broker forgets what it refused: the client alone can know."""
+    """The broker forgets a refused batch: only the client knows that the transaction is not whole."""
     topic = await kafka.create_topic(1)
     async with connected(kafka, topic) as client:
         one = Producer(kafka, client, topic)
@@ -250,7 +250,7 @@ async def a_commit_commits_what_was_not_refused(kafka: Kafka) -> Observed:
     ]
 )
 async def offsets_are_committed_with_the_records(kafka: Kafka) -> Observed:
-    """Until the markers are written a stable read is refused, and any other shows what was before (KIP-447)."""
+    """Until the markers are written, a stable read is refused, and another read shows the old offsets (KIP-447)."""
     topic = await kafka.create_topic(2)
     async with connected(kafka, topic) as client:
         one = Producer(kafka, client, topic)
@@ -322,7 +322,7 @@ async def _own_init(one: Producer) -> str:
 async def _each_request(
     kafka: Kafka, breaks: Breaks, *, opens: bool, then: Callable[[Producer], Awaitable[str]] | None = None
 ) -> Observed:
-    """What a producer is told that something happened to, by the first request that it sends then; each twice."""
+    """The answers to the first request that a producer sends after each kind of end. Each request is sent twice."""
     topic = await kafka.create_topic(2)
     async with connected(kafka, topic) as client:
         ones = {request: Producer(kafka, client, topic, timeout=SHORT_TIMEOUT_SECONDS) for request in REQUESTS}
@@ -452,7 +452,7 @@ async def after_the_time_out_and_a_successor(kafka: Kafka) -> Observed:
 
 @shows(["none +1", "none +1", "none at 2", "producer_fenced -", "invalid_producer_epoch", "none +2"])
 async def the_own_pair_ends_what_is_open(kafka: Kafka) -> Observed:
-    """InitProducerId with the own pair, also when its reply was lost, and late in the next transaction."""
+    """InitProducerId with the own pair: once, again after a lost reply, and late in the next transaction."""
     topic = await kafka.create_topic(1)
     async with connected(kafka, topic) as client:
         one = Producer(kafka, client, topic)
@@ -477,7 +477,7 @@ async def the_own_pair_ends_what_is_open(kafka: Kafka) -> Observed:
     }
 )
 async def the_own_pair_hides_the_verdict(kafka: Kafka) -> Observed:
-    """EndTxn with the pair from before an own InitProducerId: refused, however the transaction ended."""
+    """EndTxn with the pair before an own InitProducerId is refused, however the transaction ended."""
     topic = await kafka.create_topic(1)
     seen = {}
     async with connected(kafka, topic) as client:
@@ -520,7 +520,7 @@ async def the_own_pair_hides_the_verdict(kafka: Kafka) -> Observed:
     },
 )
 async def a_refused_batch_still_joins_its_partition(kafka: Kafka) -> Observed:
-    """The partition is part of the transaction, and gets a marker, before its leader looks at sequences."""
+    """A partition joins the transaction, and gets a marker, before its leader checks sequences."""
     topic = await kafka.create_topic(2)
     async with connected(kafka, topic) as client:
         one = Producer(kafka, client, topic)

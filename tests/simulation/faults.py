@@ -1,6 +1,6 @@
-"""What each kind of fault does to the world. Each says whether it did anything: a dead worker cannot be killed.
+"""What each kind of fault does to the world. Each fault says whether it had an effect: a dead worker cannot be killed.
 
-Who is hurt is mended by itself after `fault.seconds`; what a fault leaves is told in its name.
+The damage is mended by itself after `fault.seconds`, unless the fault's name says otherwise.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,7 +1,8 @@
 """The calls of a worker that a run may strike. Each call is wrapped from outside: the product has no code for strikes.
 
-An order stands in a file that appears while the worker runs: which call, which time, and whether it kills the process
-before it or after it, or makes it fail. The file is renamed first, which tells the run that the point was reached.
+A file that appears while the worker runs holds an order. The order names a call and an occurrence, and says whether the
+process dies before the call or after the call, or whether the call fails. The process first renames the file, which
+tells the run that the point was reached.
 """
 
 import errno

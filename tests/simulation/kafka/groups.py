@@ -1,10 +1,10 @@
 """The group coordinator: KIP-848 membership, offsets, and offsets that a transaction still holds.
 
-Whoever comes or goes makes the group's epoch grow. The first heartbeat behind that, but at most one in
-ASSIGNMENT_SECONDS (KIP-1263), makes the assignment that belongs to it: the target. A member is given its target step by
-step: it gives up what it must not keep, acknowledges that, and gets what others have given up. Its epoch becomes the
-target's when nothing of its own is left to give up. Each partition remembers the epoch at which its owner got it:
-offsets stamped with an epoch from then on are taken (KIP-1251).
+Each join and each goodbye makes the group's epoch grow. The first heartbeat after the change makes the assignment of
+that epoch, the target; at most one assignment is made in ASSIGNMENT_SECONDS (KIP-1263). A member gets its target step
+by step: it gives up partitions, acknowledges that, and gets the partitions that others have given up. The member's
+epoch becomes the target's epoch when the member has nothing left to give up. Each partition remembers the epoch at
+which its owner got the partition: offsets with an epoch from then on are accepted (KIP-1251).
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from kio.schema.errors import ErrorCode as E
 
 JOIN, LEAVE = 0, -1
-EMPTY_EPOCH = 1  # of a group without an assignment (KIP-1263)
+EMPTY_EPOCH = 1  # of a group whose first assignment is still to be made (KIP-1263)
 ASSIGNMENT_SECONDS = 1.0  # group.consumer.assignment.interval.ms
 NO_GENERATION = -1
 
@@ -22,15 +22,15 @@ NO_GENERATION = -1
 class Member:
     id: str
     epoch: int = 0
-    #: the epoch before the last step
+    #: before the last step
     previous_epoch: int = -1
-    #: the member's partitions, with the epoch at which it got each
+    #: what it may use, by the epoch at which it got each
     assigned: dict[int, int] = field(default_factory=dict)
-    #: the partitions that the member must give up and has not acknowledged
+    #: what it was told to give up and has not acknowledged
     revoking: set[int] = field(default_factory=set)
     target: frozenset[int] = frozenset()
     last_seen: float = 0.0
-    #: when the member must have given up the partitions; None: there are none
+    #: when it must have given up what it is told to; None: nothing
     deadline: float | None = None
     rebalance_timeout: float = 30.0
 
@@ -41,7 +41,7 @@ class Beat:
 
     error: E
     epoch: int = 0
-    #: None: the assignment is as before
+    #: None: as before
     assignment: frozenset[int] | None = None
 
 
@@ -51,15 +51,15 @@ class Group:
         self._partitions = partitions
         self._session_seconds = session_seconds
         self.epoch = EMPTY_EPOCH
-        #: the group epoch of the newest assignment, and when the assignment was made
+        #: of the newest assignment, and when it was made
         self._target_epoch = EMPTY_EPOCH
         self._assigned_at = -ASSIGNMENT_SECONDS
         self.members: dict[str, Member] = {}
         self.offsets: dict[int, int] = {}
         #: offsets that transactions hold, by producer id
         self.pending: dict[int, dict[int, int]] = {}
-        #: behaves as Kafka 4.0: an older epoch stamps nothing (before KIP-1251), each join and goodbye makes an
-        #: assignment (before KIP-1263), and a join under a member id in use is fenced (KAFKA-19233)
+        #: as Kafka 4.0: an older epoch stamps nothing (before KIP-1251), an assignment is made for each who comes or
+        #: goes (before KIP-1263), and who joins under a name that is in use is fenced (KAFKA-19233)
         self.is_4_0 = False
 
     # -- membership
@@ -107,7 +107,7 @@ class Group:
                 return
             member.revoking.clear()
             member.deadline = None
-            epoch += 1  # the member may have more to give up by now
+            epoch += 1  # there may be more to give up by now
         elif member.epoch == self._target_epoch and member.target <= member.assigned.keys():
             return
         member.previous_epoch = member.epoch
@@ -133,7 +133,7 @@ class Group:
         self.epoch += 1
 
     def _assign(self) -> None:
-        """Assign the partitions uniformly, with as few moves as possible."""
+        """Uniform, and as little moves as possible."""
         names = sorted(self.members)
         least, more = divmod(self._partitions, len(names))
         left = set(range(self._partitions))
@@ -149,7 +149,7 @@ class Group:
             self.members[name].target = frozenset([*kept[name], *given])
 
     def resize(self, partitions: int) -> None:
-        """The topic was deleted, or made again: the committed offsets belonged to the other topic."""
+        """Its topic was deleted, or made again: what was committed was of the other one."""
         self._partitions = partitions
         self.offsets.clear()
         self.pending.clear()
@@ -163,12 +163,12 @@ class Group:
                 self._remove(member)
 
     def loaded(self) -> None:
-        """A new coordinator does not know when members were seen last."""
+        """A new coordinator knows nothing of when members were seen last."""
         for member in self.members.values():
             member.last_seen = self._clock()
 
     def copied(self) -> "Group":
-        """The old data of a coordinator that is cut off from the others."""
+        """What a coordinator that is cut off from the others goes on believing."""
         other = Group(self._clock, self._partitions, self._session_seconds)
         other.epoch, other._target_epoch, other._assigned_at = self.epoch, self._target_epoch, self._assigned_at
         other.members = {name: replace(member, assigned=dict(member.assigned)) for name, member in self.members.items()}
@@ -179,7 +179,7 @@ class Group:
     # -- offsets
 
     def check_stamp(self, member_id: str, epoch: int, partitions: Collection[int]) -> E:
-        """The error of a commit of this member with this epoch, or none."""
+        """Whether this member may commit offsets with this epoch."""
         if epoch == NO_GENERATION and not member_id:
             return E.none
         member = self.members.get(member_id)

@@ -1,9 +1,9 @@
 """One partition's log: batches, transactions' markers, and the leader's knowledge of producers.
 
-1. Offsets are never used twice; markers have offsets of their own, and compaction leaves gaps.
-2. The last stable offset is that of the first record of a transaction that has not ended.
-3. A producer's epoch only grows. A batch of an older epoch is refused; within an epoch sequences go on without a gap,
-   and a batch that is there already is answered as it was the first time.
+1. No offset is used twice. Markers have offsets of their own, and compaction leaves gaps.
+2. The last stable offset is the offset of the first record of a transaction that has not ended.
+3. A producer's epoch only grows. A batch of an older epoch is refused. Within an epoch, sequences go on without a gap.
+   A resent batch gets the same answer as its first copy.
 """
 
 import math

@@ -1,8 +1,7 @@
 """The links between clients and brokers, and the links' faults.
 
-1. A connection (`connection`) that breaks tells the client nothing about what it had sent: that may arrive later, or
-   never.
-2. A client waits REQUEST_SECONDS for an answer, then it breaks the connection by itself.
+1. A connection (`connection`) that breaks tells the client nothing about its requests: they may arrive later, or never.
+2. A client waits REQUEST_SECONDS for an answer. Then the client breaks the connection.
 """
 
 from collections import deque

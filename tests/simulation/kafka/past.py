@@ -1,7 +1,7 @@
 """The old data that a paused broker believes when it wakes, until it hears of its successors.
 
-It answers questions from its past: where logs end, what a group has committed, that a member is still one. Whatever
-needs the other replicas fails.
+The broker answers from its old data: where logs end, what a group has committed, who is a member. Requests that need
+the other replicas fail.
 """
 
 from dataclasses import dataclass, field

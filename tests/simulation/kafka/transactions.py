@@ -2,12 +2,12 @@
 
     EMPTY --first write--> ONGOING --EndTxn--> PREPARED --markers--> EMPTY (next epoch)
 
-1. EndTxn is decided when it is answered: the epoch has grown then, and the markers follow.
-2. The same EndTxn with the epoch before is answered as it was; the other verdict is refused. So are both behind an
-   InitProducerId; that one is answered again as it was, too.
-3. A transaction that takes longer than its time-out is aborted, which fences its epoch as well.
-4. After LAST_EPOCH the next end brings a new producer id.
-5. An id that has had no transaction, not even an empty one, for `expiration_seconds` is forgotten.
+1. EndTxn decides the transaction before its answer. The epoch has grown by then, and the markers follow.
+2. A repeated EndTxn with the epoch before gets the same answer; the other verdict is refused. After an InitProducerId
+   both are refused. A repeated InitProducerId gets the same answer too.
+3. A transaction that takes longer than its time-out is aborted, which also fences its epoch.
+4. The end after LAST_EPOCH brings a new producer id.
+5. The coordinator forgets an id that had no transaction, not even an empty one, for `expiration_seconds`.
 """
 
 from collections.abc import Callable
