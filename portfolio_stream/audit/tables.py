@@ -1,8 +1,8 @@
-"""What the audit knows of the tables: how their values are written, and how people see the values.
+"""The audit's own description of the tables: how a value is stored, and how people see it.
 
 This module repeats what `tables/` defines, on purpose. The audit imports neither the engine nor the agents nor the
-tables: if the audit used their code, a fault of that code would look right to the audit too. So whoever changes a
-table's format changes it here as well.
+tables: if the audit used their code, a fault of that code would look right to the audit too. If you change a
+table's format, change it here as well.
 """
 
 from collections.abc import Callable, Iterable, Mapping

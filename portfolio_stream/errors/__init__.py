@@ -4,7 +4,7 @@
 the HTTP answers show both, and no traceback. Inside the engine, errors of the protocol are values of
 `exactly_once.protocol`: they become one of these errors only when they end a worker or a command.
 
-The modules stand for what is at fault: settings, Kafka, the state, the worker, an order to a partition (`operations`),
+Each module holds the errors of one place: settings, Kafka, the state, the worker, an order to a partition (`operations`),
 an app's code, a command, a `run`, the embedded broker.
 """
 

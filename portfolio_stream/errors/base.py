@@ -1,4 +1,4 @@
-"""What every error has: a cause, an operator's action, and an exit code."""
+"""The base of all errors. It holds a cause, an operator's action, and an exit code."""
 
 SHOWN_CHARACTERS = 200  # of a value in a message
 
