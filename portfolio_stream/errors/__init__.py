@@ -4,8 +4,8 @@
 the HTTP answers show both, and no traceback. Inside the engine, errors of the protocol are values of
 `exactly_once.protocol`: they become one of these errors only when they end a worker or a command.
 
-Each module holds the errors of one place: settings, Kafka, the state, the worker, an order to a partition (`operations`),
-an app's code, a command, a `run`, the embedded broker.
+Each module holds the errors of one place: settings, Kafka, the state, the worker, an operator's order to a partition
+(`operations`), an app's code, a command, a `run`, the embedded broker.
 """
 
 from portfolio_stream.errors.app import (
