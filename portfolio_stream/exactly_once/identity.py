@@ -117,14 +117,14 @@ def _claim(folder: Path, instance_id: str) -> Identity:
             device=place.st_dev,
             inode=place.st_ino,
         )
-        _write(folder / "identity.json", stored)
+        write_identity(folder / "identity.json", stored)
     name = MemberName(stored.member_id, stored.naming, partial(_keep, folder / "identity.json", stored))
     return Identity(member_id=stored.member_id, name=name, instance_id=instance_id, folder=folder, lock=lock)
 
 
 def _keep(path: Path, stored: _Stored, naming: Naming) -> None:
     try:
-        _write(path, msgspec.structs.replace(stored, naming=naming))
+        write_identity(path, msgspec.structs.replace(stored, naming=naming))
     except OSError as error:
         raise StoreFailed(path, error.strerror or str(error)) from error
 
@@ -167,7 +167,8 @@ def _read(path: Path) -> _Stored | None:
         return None
 
 
-def _write(path: Path, stored: _Stored) -> None:
+def write_identity(path: Path, stored: _Stored) -> None:
+    """Write the identity's file whole, or leave the old one. Raises OSError."""
     part = path.with_suffix(".part")
     with part.open("wb") as file:
         file.write(msgspec.json.encode(stored))

@@ -119,10 +119,10 @@ class Recovery:
             disagreements: dict[int, str] = {}
             for partition, log_bounds in bounds.items():
                 problem = self._problem(partition, offsets[partition], log_bounds, replayed[partition])
-                is_last_try = time.monotonic() > self._deadlines.get(partition, math.inf)
+                is_last_try = is_over(self._deadlines.get(partition, math.inf))
                 if problem is None or is_last_try:
                     left.discard(partition)
-                    yield self._decided(partition, offsets[partition], log_bounds, replayed[partition], problem)
+                    yield self.decide(partition, offsets[partition], log_bounds, replayed[partition], problem)
                 else:
                     disagreements[partition] = problem
                     self._deadlines.setdefault(partition, time.monotonic() + AGREEMENT_SECONDS)
@@ -159,7 +159,7 @@ class Recovery:
         meta = self._store.meta(partition)
         if meta is None:
             return None if group == NO_OFFSET else f"the group's offset is {group}, but the changelog has no state"
-        return self._disagreement(partition, meta, group, *bounds)
+        return disagreement(partition, meta, group, *bounds)
 
     def _state_problem(self, partition: int, replayed: Replayed) -> str | None:
         """Why the store does not hold a state that may go on, whatever the group's offset is. Raises FoldMismatch."""
@@ -191,20 +191,13 @@ class Recovery:
             )
         return None
 
-    def _disagreement(self, partition: int, meta: Meta, group: int, first: int, end: int) -> str | None:
-        if meta.offset != group:
-            return (
-                f"the group's offset is {group}, but the state's is {meta.offset}; if somebody else committed {group}, "
-                f"`portfolio-stream partitions retry {partition} --from-state` goes on from the state"
-            )
-        if not first <= meta.offset <= end:
-            return f"the next offset {meta.offset} is outside the source log {first}..{end}"
-        return None
-
-    def _decided(
+    def decide(
         self, partition: int, group: int, bounds: tuple[int, int], replayed: Replayed, problem: str | None
     ) -> Ready | Halted:
-        """When it is clear, or was asked for long enough. A group's offset that stays absent leaves META to decide."""
+        """Decide from where the partition goes on, when that is clear or was asked for long enough.
+
+        If the group's offset stays absent, META decides.
+        """
         try:
             meta = self._store.meta(partition)
         except StateUnreadable as error:
@@ -212,7 +205,7 @@ class Recovery:
         offset = bounds[0] if meta is None else meta.offset
         moved_to = None
         if problem is not None and meta is not None and self._state_problem(partition, replayed) is None:
-            of_state = self._disagreement(partition, meta, meta.offset, *bounds)
+            of_state = disagreement(partition, meta, meta.offset, *bounds)
             if group == NO_OFFSET:
                 problem = of_state
             elif of_state is None:
@@ -245,3 +238,20 @@ class Recovery:
         firsts = await log_offsets(self._client, self._source.name, partitions, EARLIEST)
         ends = await log_offsets(self._client, self._source.name, partitions, LATEST)
         return {partition: (firsts[partition], ends[partition]) for partition in firsts.keys() & ends.keys()}
+
+
+def disagreement(partition: int, meta: Meta, group: int, first: int, end: int) -> str | None:
+    """How the state's offset differs from the group's offset, or lies outside of the source log; None: it does not."""
+    if meta.offset != group:
+        return (
+            f"the group's offset is {group}, but the state's is {meta.offset}; if somebody else committed {group}, "
+            f"`portfolio-stream partitions retry {partition} --from-state` goes on from the state"
+        )
+    if not first <= meta.offset <= end:
+        return f"the next offset {meta.offset} is outside the source log {first}..{end}"
+    return None
+
+
+def is_over(deadline: float) -> bool:
+    """The monotonic second `deadline` has passed."""
+    return time.monotonic() > deadline

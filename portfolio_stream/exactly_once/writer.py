@@ -82,7 +82,7 @@ class Writer:
             transaction_timeout=timedelta(seconds=TRANSACTION_TIMEOUT_SECONDS),
         )
         reply = await self._ask(TransactionStep.INIT, request, self._coordinators.transaction, _own_code, deadline=60.0)
-        self._begin(reply)
+        self.begin(reply)
 
     async def send_offsets(self, topic: str, parts: Sequence[Part], *, member_id: str, member_epoch: int) -> None:
         """Step 1: send the consumed offsets. The coordinator refuses a member that does not own the partitions.
@@ -140,7 +140,7 @@ class Writer:
         reply = await self._ask(
             TransactionStep.COMMIT, self._end_request(committed=True), self._coordinators.transaction, _own_code
         )
-        self._begin(reply)
+        self.begin(reply)
 
     async def settle(self) -> None:
         """Ask the coordinator how the last transaction ended, until the coordinator answers. Then be READY.
@@ -168,7 +168,7 @@ class Writer:
                 raise PortfolioStreamError("The coordinator reports a commit that this worker never sent.")
             request = self._end_request(committed=True)
             reply = await self._ask(TransactionStep.COMMIT, request, self._coordinators.transaction, _own_code)
-        self._begin(reply)
+        self.begin(reply)
 
     def _end_request(self, *, committed: bool) -> Any:
         return _end.EndTxnRequest(
@@ -178,7 +178,8 @@ class Writer:
             committed=committed,
         )
 
-    def _begin(self, reply: Any) -> None:
+    def begin(self, reply: Any) -> None:
+        """Take the next producer id and epoch out of the coordinator's reply: a new transaction may begin."""
         self.producer_id, self.producer_epoch = reply.producer_id, reply.producer_epoch
         self.state = TransactionState.READY
         self._commit_sent = False

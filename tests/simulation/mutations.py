@@ -37,7 +37,7 @@ FOLDING = f"{ENGINE}folding:Folding"
 FOLLOWING = f"{ENGINE}following:Following"
 LIFE = f"{ENGINE}partition_life"
 MEMBERSHIP = f"{ENGINE}membership:Membership"
-RECOVERY = f"{ENGINE}recovery:Recovery"
+RECOVERY = f"{ENGINE}recovery"
 VIEW = f"{ENGINE}stored_view:StoredView"
 VIEWS = f"{ENGINE}views:Views"
 WRITER = f"{ENGINE}writer:Writer"
@@ -302,15 +302,12 @@ def keeps_the_share(discard: Call, commits: Any, these: Collection[int]) -> None
         discard(commits, these)
 
 
-def believes_what_it_read(
-    disagreement: Call, recovery: Any, partition: int, meta: Any, group: int, *bounds: int
-) -> Any:
-    return disagreement(recovery, partition, meta, meta.offset, *bounds)
+def believes_what_it_read(disagreement: Call, partition: int, meta: Any, group: int, *bounds: int) -> Any:
+    return disagreement(partition, meta, meta.offset, *bounds)
 
 
-def has_asked_long_enough(problem: Call, recovery: Any, partition: int, *args: Any) -> Any:
-    recovery._deadlines[partition] = -math.inf
-    return problem(recovery, partition, *args)
+def has_asked_long_enough(is_over: Call, deadline: float) -> bool:
+    return True
 
 
 async def remembers_the_epoch_of_before(beat: Call, membership: Any) -> None:
@@ -335,7 +332,7 @@ MUTATIONS = (
         "recovery to the last stable offset instead of the end",
         [
             OnTheLine(ReadsToTheLastStableOffset),
-            Replaced(RECOVERY, "_disagreement", believes_what_it_read),
+            Replaced(RECOVERY, "disagreement", believes_what_it_read),
         ],
     ),
     Mutation(
@@ -401,7 +398,7 @@ MUTATIONS = (
             Number(f"{ENGINE}beat_content", "ANNOUNCE_SECONDS", math.inf),
         ],
     ),
-    Mutation("a difference believed at once", [Replaced(RECOVERY, "_problem", has_asked_long_enough)]),
+    Mutation("a difference believed at once", [Replaced(RECOVERY, "is_over", has_asked_long_enough)]),
     Mutation(
         "a store that was away for too long is read on",
         [Number(f"{ENGINE}replay", "ABSENCE_SHARE", math.inf)],

@@ -22,6 +22,7 @@ from agents import portfolio_events
 from portfolio_stream.errors import StoreFailed
 from portfolio_stream.exactly_once import identity
 from portfolio_stream.exactly_once.commits import Commits
+from portfolio_stream.exactly_once.database import RocksDatabase
 from portfolio_stream.exactly_once.doubts import Doubts
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.following import Following
@@ -128,24 +129,24 @@ def is_part(path: Path, *_: Any) -> bool:
 
 
 STEPS: tuple[Step, ...] = (
-    Step("identity-write", identity, "_write", error=full_disk),
+    Step("identity-write", identity, "write_identity", error=full_disk),
     Step("identity-rename", Path, "rename", when=is_part, error=full_disk),
-    Step("store-open", Store, "_open", error=full_store),
+    Step("store-open", RocksDatabase, "__init__", error=full_disk),
     Step("recover", Recovering, "recover"),
     Step("store-wipe", Store, "wipe", error=full_store),
     Step("replay-write", Store, "write", when=is_replaying, error=full_store),
-    Step("decide", Recovery, "_decided"),
+    Step("decide", Recovery, "decide"),
     Step("fold", portfolio_events, "fold_slice", error=broken_fold),
     Step("store-read", Store, "get", when=is_folding, error=full_store),
     Step("acknowledge", Engine, "acknowledged"),
     Step("close", Commits, "close", when=has_work),
-    Step("next-epoch", Writer, "_begin"),
+    Step("next-epoch", Writer, "begin"),
     Step("store-write", Store, "write", when=is_committing, error=full_store),
     Step("drop", Doubts, "drop_everything"),
     Step("revoke", Following, "revoke"),
     Step("let-go", Following, "release"),
     Step("finish", MainLoop, "finish"),
-    Step("store-close", Store, "_close", error=full_store),
+    Step("store-close", RocksDatabase, "close", error=full_disk),
 )
 
 
