@@ -278,8 +278,6 @@ async def hands_out_what_was_dropped(
     hand_out_all: Call, folding: Any, deliver: Any, partition: int, batches: list[list[Any]], incarnation: int
 ) -> None:
     for records, size in cut(batches, lambda: folding.slice_records(partition)):
-        if folding._signals.is_stopping:
-            return
         await folding.hand_out(deliver, partition, records, size)
 
 
@@ -294,12 +292,29 @@ def encodes_what_can_be(dirty_items: Call, views: Any, partition: int) -> Iterat
         return
 
 
+#: while a failure drops the share of its partition
+SHARES_STAY: ContextVar[bool] = ContextVar("shares_stay", default=False)
+
+
+class Shares(dict[int, Any]):
+    """The shares of the open transaction, which a failure cannot remove."""
+
+    def pop(self, partition: int, *default: Any) -> Any:
+        return default[0] if SHARES_STAY.get() else super().pop(partition, *default)
+
+
+def holds_shares_that_stay(init: Call, transaction: Any, number: int) -> None:
+    init(transaction, number)
+    transaction.parts = Shares()
+
+
 def keeps_the_share(discard: Call, commits: Any, these: Collection[int]) -> None:
-    """A failure drops the share of one partition, and gives it as a tuple."""
-    if isinstance(these, tuple):
-        commits._views.forget(these)
-    else:
+    """A failure names the one partition in a tuple."""
+    token = SHARES_STAY.set(isinstance(these, tuple))
+    try:
         discard(commits, these)
+    finally:
+        SHARES_STAY.reset(token)
 
 
 def believes_what_it_read(disagreement: Call, partition: int, meta: Any, group: int, *bounds: int) -> Any:
@@ -353,7 +368,7 @@ MUTATIONS = (
     Mutation("a failed fold acknowledges", [Replaced(FOLDING, "failed", acknowledges)]),
     Mutation("a failed encoding acknowledges", [Replaced(VIEWS, "dirty_items", encodes_what_can_be)]),
     Mutation(
-        "a failure leaves valid what was read after the records that failed",
+        "a failed encoding leaves what its slices had been read",
         [
             Row(
                 LIFE,
@@ -373,7 +388,13 @@ MUTATIONS = (
     Mutation("recovery from offsets that a transaction still holds", [OnTheLine(AsksForUnstableOffsets)]),
     Mutation("changelog position a record too far", [Replaced(WRITER, "send_records", ends_too_far)]),
     Mutation("tombstones left out of the changelog", [Replaced(VIEW, "take_dirty", leaves_tombstones_out)]),
-    Mutation("a failed fold's share kept in the open transaction", [Replaced(COMMITS, "discard", keeps_the_share)]),
+    Mutation(
+        "a failed fold's share kept in the open transaction",
+        [
+            Replaced(COMMITS, "discard", keeps_the_share),
+            Replaced(f"{ENGINE}transaction:Transaction", "__init__", holds_shares_that_stay),
+        ],
+    ),
     Mutation(  # it was there once: chaos found it
         "a heartbeat that sends the epoch of before it waited",
         [OnTheLine(SendsTheEpochOfBefore), Replaced(MEMBERSHIP, "beat", remembers_the_epoch_of_before)],
