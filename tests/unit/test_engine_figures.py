@@ -1,0 +1,68 @@
+"""What a started engine counts and tells: the figures of a commit, and the events of its troubles."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from portfolio_stream.exactly_once import commits
+from portfolio_stream.exactly_once.slices import Slice
+from portfolio_stream.exactly_once.store import Store
+from portfolio_stream.observe.events import FoldFailed, PartitionStopped, SlowCommit, Span
+from portfolio_stream.observe.statistics import PHASES
+from tests.unit.engine_stage import Stage, records, staged
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Stage]:
+    store = Store(tmp_path / "store")
+    yield staged(store)
+    store.close()
+
+
+async def fold(engine: Stage, partition: int, first: int, count: int) -> None:
+    """Hand the records out and acknowledge them."""
+
+    async def acknowledge(piece: Slice) -> None:
+        engine.folding.acknowledged(piece)
+
+    await engine.folding.hand_out(acknowledge, partition, records(first, count), 0)
+    await engine.folding.settle()
+
+
+async def test_a_commit_leaves_its_figures(engine: Stage) -> None:
+    """Each phase once, events, the timestamp of each partition's last record. A quick commit is no event."""
+    await fold(engine, 0, 10, 3)
+    await engine.boundary.commit()
+    figures = engine.statistics
+    assert (1, 3) == (figures.commits, figures.events)
+    assert dict.fromkeys(PHASES, 1) == {phase: sum(seen.counts) for phase, seen in figures.phase_seconds.items()}
+    assert {0: 0.001} == figures.last_timestamps  # 1 ms since 1970
+    assert [] == engine.events.of(SlowCommit)
+
+
+async def test_a_slow_commit_is_told(engine: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the time of each phase, so that an operator sees whether Kafka or the disk was slow."""
+    monkeypatch.setattr(commits, "SLOW_COMMIT_SECONDS", 0.0)
+    await fold(engine, 0, 10, 3)
+    await engine.boundary.commit()
+    (told,) = engine.events.of(SlowCommit)
+    fields = told.fields()
+    assert 3 == fields.pop("events")
+    assert [f"{phase}_milliseconds" for phase in PHASES[1:]] == list(fields)
+
+
+async def test_failures_of_a_fold_are_told(engine: Stage) -> None:
+    """Each try with its offsets, then that the partition stopped. An error's own message may hold amounts."""
+
+    async def fail(piece: Slice) -> None:
+        engine.folding.failed(piece, ValueError("amount 12"))
+
+    for _ in range(3):
+        await engine.folding.hand_out(fail, 0, records(10, 1), 0)
+        await engine.folding.settle()
+    tries = [(told.offsets, told.tries, told.error) for told in engine.events.of(FoldFailed)]
+    assert [(Span(10, 10), number, "ValueError") for number in (1, 2, 3)] == tries
+    (stopped,) = engine.events.of(PartitionStopped)
+    assert (0, 10) == (stopped.partition, stopped.offset)
+    assert all("amount" not in one.event.text() for one in engine.events.latest(10))
