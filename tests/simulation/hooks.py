@@ -108,7 +108,7 @@ class OnTheLine(Hook):
 
     def replacement(self, original: Any, use: Use) -> Any:
         def client(connections: SimulatedConnections) -> Client:
-            return _ClientOnALine(original(connections), self.line(use))
+            return ClientOnALine(original(connections), self.line(use))
 
         return client
 
@@ -204,7 +204,7 @@ class _Request(NamedTuple):
     entity: Any
 
 
-class _ClientOnALine:
+class ClientOnALine:
     """The engine's port `Client`."""
 
     def __init__(self, client: Client, line: Line) -> None:
