@@ -24,6 +24,7 @@ from tests.judge.ledger import CHANGELOG, DEAD, FATAL, OUTPUT, SOURCE, Passed, R
 from tests.judge.tables import META_KEY, SKIP_KEY, skipped
 
 OWN_PREFIX = b"\xff\xff"  # of the keys in a store that belong to no partition
+KEPT_STATES = 8  # of a partition: a snapshot is judged some steps after it was taken
 Place = tuple[str, int]
 Item = tuple[bytes, bytes | None]
 
@@ -55,6 +56,8 @@ class _Partition:
     tables: dict[bytes, bytes] = field(default_factory=dict)
     #: every key and value that was ever committed to it: a replay writes them in turn
     values: set[tuple[bytes, bytes | None]] = field(default_factory=set)
+    #: the tables after each of the newest transactions, by next source offset
+    states: dict[int, dict[bytes, bytes]] = field(default_factory=dict)
 
 
 class Judge:
@@ -109,6 +112,9 @@ class Judge:
         known.values.update((record.key, record.value) for record in records if not record.key.startswith(b"\x00"))
         if known.tables != known.replay.tables():
             raise Anomaly(f"{place}: the changelog's tables differ: {difference(known.tables, known.replay.tables())}")
+        known.states[offset] = dict(known.tables)
+        for old in list(known.states)[:-KEPT_STATES]:
+            del known.states[old]
         metas = [decode_meta(record.value) for record in records if record.key == META_KEY]
         if [meta.offset for meta in metas] != [offset]:
             raise Anomaly(f"{place}: META says {[meta.offset for meta in metas]}")
@@ -148,6 +154,16 @@ class Judge:
             raise Anomaly(
                 f"{worker} serves partition {number} up to {offset}, {known.owner} has committed {known.committed}"
             )
+
+    def check_snapshot(self, worker: str, number: int, offset: int, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        """A worker took a snapshot of a partition. It must hold the tables exactly as of its offset."""
+        known = self.partitions[number]
+        if offset > known.committed:
+            raise Anomaly(f"{worker}'s snapshot of {number} is at {offset}, which is committed up to {known.committed}")
+        found = {key: value for key, value in rows if not key.startswith(b"\x00")}
+        right = known.states.get(offset, {} if offset == 0 else None)
+        if right is not None and found != right:
+            raise Anomaly(f"{worker}'s snapshot of {number} at {offset} differs: {difference(found, right)}")
 
     # -- in the end
 

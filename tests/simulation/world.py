@@ -26,7 +26,7 @@ from portfolio_stream.errors import (
 from portfolio_stream.exactly_once import configuration, views
 from portfolio_stream.exactly_once.failures import AGENT_TRIES
 from portfolio_stream.exactly_once.membership import FRESH_SECONDS
-from portfolio_stream.exactly_once.operations import Retry, SetAside
+from portfolio_stream.exactly_once.operations import Operation, Resume, Retry, SetAside
 from portfolio_stream.exactly_once.recovery import Halted
 from portfolio_stream.kafka.record_batches import UnreadableBatch
 from tests.judge.ledger import CHANGELOG, DEAD, FATAL, OUTPUT, SOURCE
@@ -36,6 +36,7 @@ from tests.simulation.faults import ACTS
 from tests.simulation.kafka.cluster import DELETE_RETENTION_SECONDS, SimulatedKafka
 from tests.simulation.kafka.transactions import LAST_EPOCH
 from tests.simulation.loop import Deadlock, Process, SimulatedLoop, simulate
+from tests.simulation.orders import Operator, ask, check_held_back, held_back
 from tests.simulation.plan import Fault, Plan
 from tests.simulation.timeline import Timeline
 from tests.simulation.worker import SimulatedWorker
@@ -131,6 +132,9 @@ class World:
             self.kafka.transactions.first_epoch = LAST_EPOCH - self.random.randrange(1, 200)
         self.judge = Judge(self._source_records, self.timeline.add)
         self.workers: list[SimulatedWorker] = []
+        self._operator = Operator(plan.seed)
+        #: how many snapshots were compared
+        self.snapshots = 0
         #: workers with another worker's identity
         self.twins: list[SimulatedWorker] = []
         self.forgets_tombstones = self.random.random() < 0.5
@@ -181,6 +185,7 @@ class World:
             raise self._anomaly
         if self.random.random() < OPERATOR_SHARE:
             self._operate()
+        self._order()
         for worker in self.workers:
             engine = worker.engine
             if not worker.is_running or engine is None or engine.started is None:
@@ -189,6 +194,8 @@ class World:
                 self._check_halted(worker, halted)
             if worker.process is None or worker.process.is_paused or self._is_misled(worker):
                 continue
+            if not self.faults["twin"]:  # a twin commits under the same transactional id
+                check_held_back(worker.name, engine.started, self.judge)
             if engine.started.membership.is_fresh:
                 for partition in _owned(worker):
                     meta = engine.store.meta(partition)
@@ -247,6 +254,24 @@ class World:
             self._check()
         await asyncio.sleep(5.0)  # a late write would be an anomaly too
         self._check()
+
+    def _order(self) -> None:
+        """Give the orders of the operator of partitions that run; in the end all of them run again."""
+        for worker in self.workers:
+            engine, process = worker.engine, worker.process
+            if not worker.is_running or engine is None or engine.started is None or process is None:
+                continue
+            orders: list[Operation[object] | None] = [self._operator.next_order(engine)]
+            if self.loop.time() >= self._mended_at:
+                orders = [Resume(partition) for partition in held_back(engine.started)]
+            for order in orders:
+                if order is not None:
+                    self.timeline.add(f"{worker.name} is asked for {order}")
+                    process.run(self.loop.create_task, ask(worker, engine, order, self._judge_snapshot))
+
+    def _judge_snapshot(self, worker: str, partition: int, offset: int, rows: list[tuple[bytes, bytes]]) -> None:
+        self.snapshots += 1
+        self._judged(lambda: self.judge.check_snapshot(worker, partition, offset, rows))
 
     def _operate(self) -> None:
         """Do what an operator does with halted partitions."""
