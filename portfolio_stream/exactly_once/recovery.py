@@ -1,11 +1,11 @@
 """Brings the store of added partitions up to the changelog's end and says where to go on reading the source.
 
-1. Wait for the group's stable offsets: a transaction that a former owner left pending decides first.
+1. Wait for the group's stable offsets: a former owner may have left a transaction pending, and its outcome decides.
 2. Only then replay the changelog to the end that it has now (`replay`).
-3. META, out of the changelog, and the group's offset must agree. A broker that has just started may answer -1 for a
-   while, so a difference is asked for again before it stops the partition. Nothing is ever guessed or reset.
-4. META must have been written to the changelog that is there: a topic that was deleted and made again under a worker
-   holds what was written since, which is no state.
+3. META, which comes from the changelog, and the group's offset must agree. A broker that has just started may answer -1
+   for a while, so recovery asks again before a difference halts the partition. Recovery guesses and resets no offset.
+4. META must name the changelog topic that exists now. A topic that was deleted and made again under a worker holds only
+   the records since then, and they are no whole state.
 """
 
 import asyncio
@@ -46,27 +46,27 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ready:
-    """A partition whose store holds all that is committed."""
+    """A partition whose store holds everything that is committed."""
 
     partition: int
     #: next source offset
     offset: int
     #: changelog records replayed
     replayed: int
-    #: there is a state, and the group has no offset for it: that expired, or somebody deleted it
+    #: there is a state, but the group has no offset: the offset expired, or somebody deleted it
     lacks_group_offset: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Halted:
-    """A partition that an operator must look at; the others go on."""
+    """A partition that an operator must look at. The other partitions go on."""
 
     partition: int
     offset: int | None
     reason: str
-    #: the source record that cannot be committed, where it is one
+    #: the source record, or the batch, that cannot be committed; None if another cause halts the partition
     record: Any = None
-    #: the group's offset, where nothing but that it differs from the state's halts the partition
+    #: the group's offset, if it differs from the state's offset and nothing else halts the partition
     group_offset: int | None = None
 
 
@@ -95,18 +95,19 @@ class Recovery:
         self._changelog_id = changelog_id
         self._fold = fold
         self._tell = tell
-        #: another partition's state was folded as here: one that was not halts alone (see fold_check)
+        #: some partition's state was folded as here: a partition that was folded otherwise halts alone (`fold_check`)
         self.is_fold_known = False
-        #: from a partition's first disagreement on: a long replay, an absent broker, another one must not use it up
+        #: monotonic seconds, by partition: until then a disagreement is asked for again. The time runs from the first
+        #: disagreement, so a long replay or an absent broker does not use it up.
         self._deadlines: dict[int, float] = {}
         self._warned = time.monotonic()
 
     async def recover(
         self, partitions: Collection[int], taken_over: Collection[int] = ()
     ) -> AsyncIterator[Ready | Halted]:
-        """Each partition as soon as it is decided. Raises StoreFailed, FoldMismatch.
+        """Give each partition as soon as it is decided. Raises StoreFailed, FoldMismatch.
 
-        Those of `taken_over` another recovery had begun: what they have waited for counts.
+        Another recovery had begun with the partitions of `taken_over`: their time of waiting goes on.
         """
         left = set(partitions)
         new = left.difference(taken_over)
@@ -133,7 +134,10 @@ class Recovery:
     async def _look(
         self, partitions: Collection[int]
     ) -> tuple[Mapping[int, int], Mapping[int, Replayed], Mapping[int, tuple[int, int]]]:
-        """Stable group offsets, what was replayed, and the source log's bounds, of those that can be told now."""
+        """The stable group offsets, the replayed records and the bounds of the source log.
+
+        Partitions of which Kafka cannot tell all three now are left out.
+        """
         try:
             offsets = await self._stable_offsets(partitions)
             replayed = await self._replay.run(offsets, self._warn_of_wait, others=len(partitions) - len(offsets))
@@ -147,13 +151,13 @@ class Recovery:
         return offsets, replayed, bounds
 
     def _warn_of_wait(self, partitions: Collection[int], what: str) -> None:
-        """A transaction that Kafka never ends would hold a partition for ever: an operator must see it."""
+        """Tell the operator now and then what recovery waits for: Kafka may never end a pending transaction."""
         if time.monotonic() - self._warned > WAIT_WARNING_SECONDS:
             self._warned = time.monotonic()
             self._tell(RecoveryWaits(partitions=tuple(sorted(partitions)), what=what))
 
     def _problem(self, partition: int, group: int, bounds: tuple[int, int], replayed: Replayed) -> str | None:
-        """Why this partition may not go on; None: it may. Raises FoldMismatch."""
+        """Why this partition may not go on; None if it may. Raises FoldMismatch."""
         if (of_state := self._state_problem(partition, replayed)) is not None:
             return of_state
         meta = self._store.meta(partition)
@@ -162,7 +166,7 @@ class Recovery:
         return disagreement(partition, meta, group, *bounds)
 
     def _state_problem(self, partition: int, replayed: Replayed) -> str | None:
-        """Why the store does not hold a state that may go on, whatever the group's offset is. Raises FoldMismatch."""
+        """Why the state in the store may not go on, apart from the group's offset. Raises FoldMismatch."""
         try:
             meta = self._store.meta(partition)
         except StateUnreadable as error:
