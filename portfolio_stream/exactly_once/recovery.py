@@ -28,11 +28,11 @@ from portfolio_stream.kafka.wire import Coordinators
 from portfolio_stream.observe.events import RecoveryOutage, RecoveryWaits
 from portfolio_stream.observe.ring import Tell, write
 
-UNSTABLE_POLL_SECONDS = 0.02  # the broker answers "unstable" at once, it does not wait for us
-AGREEMENT_SECONDS = 15.0  # how long META and the group may differ after a broker's restart before we believe it
+UNSTABLE_POLL_SECONDS = 0.02  # the broker answers "unstable" at once, and does not wait for the transaction
+AGREEMENT_SECONDS = 15.0  # how long META and the group may differ, e.g. after a broker's restart
 OUTAGE_POLL_SECONDS = 1.0
 STABLE_OFFSETS = "the group's stable offsets; if it lasts: kafka-transactions find-hanging, then abort"
-WAIT_WARNING_SECONDS = 10.0  # twice the transaction time-out: whatever is pending should be decided
+WAIT_WARNING_SECONDS = 10.0  # twice the transaction time-out: a pending transaction should be decided by then
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
