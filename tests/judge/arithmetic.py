@@ -1,4 +1,4 @@
-"""The contract's arithmetic a second time, over fractions, written from its text alone: no import of the domain.
+"""The contract's arithmetic over fractions, written from the contract's text alone: this module imports no domain.
 
 States are plain dictionaries, amounts are Fractions, a rejection is its code as a string. Slow and literal on purpose.
 """
@@ -13,7 +13,7 @@ QUANTUM = Fraction(1, 10**8)
 
 
 def rounded(exact: Fraction) -> Fraction:
-    """To 0.00000001, half-even: what Python's round does with a Fraction."""
+    """Round to 0.00000001, half-even, as Python rounds a Fraction."""
     return round(exact / QUANTUM) * QUANTUM
 
 
@@ -57,9 +57,9 @@ class Holding:
 
 @dataclass
 class Minutes:
-    """Activity of one portfolio. `add` an accepted event; `table` is what must be there then."""
+    """The activity of one portfolio. `add` takes an accepted event, `table` gives the right table."""
 
-    #: every window that was ever counted in, by its start: [events, {currency: notional}]
+    #: every window that ever counted an event, by its start: [events, {currency: notional}]
     windows: dict[datetime, list[Any]] = field(default_factory=dict)
     late: int = 0
     early: int = 0
@@ -105,7 +105,7 @@ class OracleAccount:
     minutes: Minutes = field(default_factory=Minutes)
 
     def apply(self, event: dict[str, Any], timestamp: int | None = None) -> dict[str, Any] | str:
-        """Without a timestamp no activity is kept."""
+        """Fold an event. Without a timestamp no activity is kept."""
         kind = event["type"]
         holding = self._moved(event) if kind in ("trade", "split", "adjustment") else None
         if isinstance(holding, str):

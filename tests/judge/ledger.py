@@ -16,7 +16,7 @@ SOURCE, OUTPUT, DEAD, CHANGELOG = "events", "processed", "dead", "ledger-changel
 WINDOW = 8
 SWEEP = 4
 POISON, INDIGESTIBLE = b"POISON", b"INDIGESTIBLE"
-#: what an operator must move to the dead letters
+#: the values that an operator must move to the dead letters
 FATAL = (POISON, INDIGESTIBLE)
 
 Account = tuple[int, int]
@@ -46,7 +46,7 @@ class Replay:
     offset: int = 0
 
     def add(self, records: Iterable[Any]) -> None:
-        """Raises Passed."""
+        """Fold the records. Raises Passed."""
         for record in records:
             self._add(record.offset, record.timestamp, record.key, record.value)
             self.offset = record.offset + 1
@@ -72,7 +72,7 @@ class Replay:
         self.outputs.append(Output(timestamp, key, b"%d %s %d %d" % (offset, number, *after)))
 
     def tables(self) -> dict[bytes, bytes]:
-        """As the changelog has them, by its keys."""
+        """All values, by the changelog's keys."""
         found = {b"accounts\x00" + key: b"%d %d" % account for key, account in self.accounts.items()}
         for key, numbers in self.seen.items():
             found.update({b"seen\x00" + key + b"/" + number: b"%d" % count for number, count in numbers.items()})

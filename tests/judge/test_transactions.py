@@ -20,7 +20,7 @@ SOURCE_RECORDS = [
 
 
 def right() -> dict[tuple[str, int], list[MemoryRecord]]:
-    """What a transaction of all three must carry."""
+    """The records of a right transaction for all three source records."""
     replay = Replay()
     replay.add(SOURCE_RECORDS)
     outputs = [MemoryRecord(n, *output) for n, output in enumerate(replay.outputs)]
@@ -41,7 +41,7 @@ def judge() -> Judge:
 
 
 def test_the_judge_takes_what_is_right() -> None:
-    """Or everything else would prove nothing."""
+    """The judge accepts the right transaction; otherwise the other tests would prove nothing."""
     judge().decided("w", right(), {0: 3})
 
 
@@ -80,7 +80,7 @@ def other_meta(found: dict[Any, list[MemoryRecord]]) -> None:
     ],
 )  # fmt: skip
 def test_the_judge_sees_what_is_wrong(change: Callable[[Mapping[Any, Sequence[MemoryRecord]]], None]) -> None:
-    """Missing, repeated, out of order, changed, of another partition; a state or META that differs."""
+    """A record is missing, repeated, out of order, changed or in another partition; or the tables or META differ."""
     found = right()
     change(found)
     with pytest.raises(Anomaly):
@@ -89,7 +89,7 @@ def test_the_judge_sees_what_is_wrong(change: Callable[[Mapping[Any, Sequence[Me
 
 @pytest.mark.parametrize("offset", [2, 3])
 def test_the_judge_sees_offsets_that_do_not_grow(offset: int) -> None:
-    """Two workers that both write for one partition."""
+    """Two workers both write for one partition."""
     made = judge()
     made.decided("w", right(), {0: 3})
     with pytest.raises(Anomaly):
@@ -97,7 +97,7 @@ def test_the_judge_sees_offsets_that_do_not_grow(offset: int) -> None:
 
 
 def test_the_judge_sees_a_store_ahead_of_the_commit() -> None:
-    """And a worker that serves what another has superseded."""
+    """The judge also sees a worker that serves a partition which another worker has taken further."""
     made = judge()
     with pytest.raises(Anomaly, match="stored"):
         made.stored("w", [(b"\0\0" + META_KEY, msgspec.msgpack.encode(meta_of(3)))])
@@ -108,7 +108,7 @@ def test_the_judge_sees_a_store_ahead_of_the_commit() -> None:
 
 
 def test_the_judge_sees_a_store_with_what_is_not_committed() -> None:
-    """A value that no transaction has, and a state that is older than it was; a wiped store may begin again."""
+    """A store holds a value of no transaction, or goes back to an older state. A wiped store may begin again."""
     made = judge()
     made.decided("w", right(), {0: 3})
     committed = right()[CHANGELOG, 0][0]
@@ -124,7 +124,7 @@ def test_the_judge_sees_a_store_with_what_is_not_committed() -> None:
 
 
 def test_the_judge_sees_a_record_that_was_given_up_needlessly() -> None:
-    """An operator's decision is for what no fold takes."""
+    """An operator may move only a record that no fold takes."""
     found = right()
     found[CHANGELOG, 0].insert(0, MemoryRecord(8, 3, SKIP_KEY + (0).to_bytes(8, "big"), b""))
     with pytest.raises(Anomaly, match="given up"):

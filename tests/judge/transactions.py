@@ -47,14 +47,14 @@ class _Partition:
     replay: Replay = field(default_factory=Replay)
     #: next source offset
     committed: int = 0
-    #: who committed last
+    #: the owner of the last commit
     owner: str = ""
     #: how many of the replay's outputs and dead letters were committed
     outputs: int = 0
     dead: int = 0
-    #: what the changelog holds, markers and META left out
+    #: the tables in the changelog
     tables: dict[bytes, bytes] = field(default_factory=dict)
-    #: every key and value that was ever committed to it: a replay writes them in turn
+    #: every key and value that was ever committed: a replay of the changelog writes them in turn
     values: set[tuple[bytes, bytes | None]] = field(default_factory=set)
     #: the tables after each of the newest transactions, by next source offset
     states: dict[int, dict[bytes, bytes]] = field(default_factory=dict)
@@ -68,11 +68,11 @@ class Judge:
         self.partitions: defaultdict[int, _Partition] = defaultdict(_Partition)
         self.transactions = 0
         self.events = 0
-        #: what each worker's store says of a partition
+        #: the source offset of each partition in each worker's store
         self._metas: dict[tuple[str, int], int] = {}
 
     def decided(self, owner: str, batches: Mapping[Place, Sequence[Any]], offsets: Mapping[int, int]) -> None:
-        """A transaction of `owner` is committed: its records by topic and partition, and its source offsets."""
+        """Judge a transaction of `owner` that is committed now, with its records and its source offsets."""
         self.transactions += 1
         strays = {partition for _, partition in batches} - offsets.keys()
         if strays:
@@ -120,7 +120,7 @@ class Judge:
             raise Anomaly(f"{place}: META says {[meta.offset for meta in metas]}")
 
     def stored(self, worker: str, items: list[Item] | None) -> None:
-        """A worker's disk was written; None: it was wiped."""
+        """Judge a write to a worker's disk; None stands for a wipe."""
         if items is None:
             self.opened(worker)
             return
@@ -135,7 +135,7 @@ class Judge:
                 raise Anomaly(f"{worker} stored {name!r} of partition {number}, as no committed transaction has it")
 
     def opened(self, worker: str) -> None:
-        """Its store may be another one: copied, torn, wiped."""
+        """A worker starts. Its store may be another one: copied, torn or wiped."""
         for known in [known for known in self._metas if known[0] == worker]:
             del self._metas[known]
 
@@ -148,7 +148,7 @@ class Judge:
         self._metas[worker, number] = offset
 
     def served(self, worker: str, transactional_id: str, number: int, offset: int) -> None:
-        """What a worker whose membership is fresh answers over HTTP now; its own newest commit may be on its way."""
+        """Judge the answer of a worker whose membership is fresh. The worker's own newest commit may be on its way."""
         known = self.partitions[number]
         if offset < known.committed and known.owner != transactional_id:
             raise Anomaly(
@@ -165,10 +165,10 @@ class Judge:
         if right is not None and found != right:
             raise Anomaly(f"{worker}'s snapshot of {number} at {offset} differs: {difference(found, right)}")
 
-    # -- in the end
+    # -- at the end
 
     def check_log(self, partition: int, topic: str, records: Sequence[Any]) -> None:
-        """All that a read_committed reader finds in an output topic."""
+        """Judge all records of an output topic that a read_committed reader finds."""
         replay = self.partitions[partition].replay
         right = replay.outputs if topic == OUTPUT else replay.dead
         if values_of(records) != right:
@@ -187,14 +187,14 @@ class Judge:
             raise Anomaly(f"the changelog of {partition} compacts to another state: {difference(found, right)}")
 
     def check_store(self, worker: str, partition: int, rows: Iterable[tuple[bytes, bytes]]) -> None:
-        """The store of the partition's owner, by the changelog's keys."""
+        """Judge the store of the partition's owner, by the changelog's keys."""
         found = {key: value for key, value in rows if not key.startswith(b"\x00")}
         right = self.partitions[partition].replay.tables()
         if found != right:
             raise Anomaly(f"{worker}'s store of {partition} differs: {difference(found, right)}")
 
     def check_end(self, partition: int, group: int, end: int) -> None:
-        """Everything is committed."""
+        """Judge that everything is committed."""
         committed = self.partitions[partition].committed
         if group not in (committed, -1) or committed < end:
             raise Anomaly(f"{SOURCE}-{partition} ends at {end}, the group is at {group}, the judge at {committed}")

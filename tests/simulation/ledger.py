@@ -12,11 +12,11 @@ INDIGESTIBLE_ACCOUNT: Account = (0, -1)
 
 
 class Poisoned(Exception):
-    """A bug in somebody's fold."""
+    """The fold has a bug."""
 
 
 class Unencodable(Exception):
-    """A bug in somebody's table definition."""
+    """The table definition has a bug."""
 
 
 def _encode_account(account: Account) -> bytes:

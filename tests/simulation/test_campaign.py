@@ -1,4 +1,4 @@
-"""Exactly-once in simulated worlds: fixed seeds, fresh ones, and that neither could pass if the engine were wrong."""
+"""Exactly-once in simulated worlds, for fixed and fresh seeds; and no seed could pass if the engine were wrong."""
 
 import logging
 import subprocess
@@ -13,11 +13,11 @@ from tests.simulation.plan import PROFILES, make
 from tests.simulation.world import run
 
 ROOT = Path(__file__).parents[2]
-MOST_SEEDS = 12  # the rarest hook needs them, most hooks are used in the first seed
+MOST_SEEDS = 12  # the rarest hook needs that many seeds; most hooks are used in the first one
 
 
 def simulated(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    """In a process of its own: it has another clock and another order of sets."""
+    """Run in a process of its own, which has another clock and another order of sets."""
     command = [sys.executable, "-m", "tests.simulation", *arguments]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     print(done.stdout)
@@ -46,13 +46,13 @@ def simulated(*arguments: str) -> "subprocess.CompletedProcess[str]":
     ],
 )
 def test_exactly_once_holds(arguments: Sequence[str]) -> None:
-    """Every transaction and every write to a disk is judged; a failure prints its seed and its shrunken timeline."""
+    """Every transaction and every write to a disk is judged. A failure prints its seed and its shorter timeline."""
     done = simulated(*arguments)
     assert 0 == done.returncode and " 0 anomalies" in done.stdout
 
 
 def test_a_seed_is_the_same_whenever_it_is_run() -> None:
-    """To the last line of its timeline, or no failure could be replayed."""
+    """Two runs of a seed have the same timeline to the last line; otherwise no failure could be replayed."""
     first, second = (simulated("--profile", "steps", "--replay", "5").stdout for _ in range(2))
     assert first == second and "exactly-once holds" in first
 
@@ -66,7 +66,7 @@ def no_logs() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_logs")
-@pytest.mark.filterwarnings("ignore:coroutine '.*' was never awaited:RuntimeWarning")  # of workers that were killed
+@pytest.mark.filterwarnings("ignore:coroutine '.*' was never awaited:RuntimeWarning")  # of killed workers
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
 def test_each_seeded_bug_takes_hold(mutation: Mutation) -> None:
     """The engine uses each thing that a bug replaces. Else `--mutations` would test an engine without the bug."""
@@ -83,6 +83,6 @@ def test_each_seeded_bug_takes_hold(mutation: Mutation) -> None:
     ["offsets that name no member", "store written before the commit", "overlay kept after an abort"],
 )
 def test_a_seeded_bug_is_caught(name: str) -> None:
-    """All of them are, by `make proof`; three of them each time."""
+    """Three of the seeded bugs are tried here, all of them by `make proof`."""
     done = simulated("--mutation", name, "--seeds", "30")
     assert 0 == done.returncode and "NOT CAUGHT" not in done.stdout

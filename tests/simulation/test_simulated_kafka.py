@@ -1,4 +1,4 @@
-"""The simulated Kafka itself, where no conformance scenario can look: while coordinators and brokers come and go."""
+"""The simulated Kafka while coordinators and brokers come and go, where no conformance scenario can look."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -33,7 +33,7 @@ Scenario = Callable[[SimulatedKafka, "Producer"], Awaitable[None]]
 
 
 class Producer:
-    """One transactional id that writes to partition 0."""
+    """A producer with one transactional id, which writes to partition 0."""
 
     def __init__(self, kafka: SimulatedKafka, name: str = NAME) -> None:
         self.kafka = kafka
@@ -74,7 +74,7 @@ class Producer:
         return answer.error_code, answer.base_offset
 
     async def end(self, *, committed: bool, pair: Pair | None = None) -> E:
-        """With the pair that follows, where there is one."""
+        """The error, with the next pair if there is one."""
         own = pair or self.pair
         request = _end.EndTxnRequest(
             transactional_id=self.name, producer_id=own.producer_id, producer_epoch=own.epoch, committed=committed
@@ -102,7 +102,7 @@ def visible(kafka: SimulatedKafka) -> list[bytes | None]:
 
 
 def with_two_brokers(scenario: Scenario) -> None:
-    """The coordinator on one, the partition's leader on the other."""
+    """One broker has the coordinator, the other one leads the partition."""
     ran = []
 
     async def parted(kafka: SimulatedKafka, producer: Producer) -> None:
@@ -119,7 +119,7 @@ def with_two_brokers(scenario: Scenario) -> None:
 
 
 def test_a_transaction_does_not_begin_while_its_coordinator_loads() -> None:
-    """The partition's leader asks it, and says that it lacks replicas; what is in the transaction already goes on."""
+    """The partition's leader asks the coordinator and answers not_enough_replicas. A known partition goes on."""
 
     async def scenario(kafka: SimulatedKafka, producer: Producer) -> None:
         kafka.kill_broker(producer.coordinator)
@@ -134,7 +134,7 @@ def test_a_transaction_does_not_begin_while_its_coordinator_loads() -> None:
 
 
 def test_markers_wait_for_their_coordinator() -> None:
-    """The outcome stands when it is answered; readers wait for the markers, which the next coordinator writes."""
+    """An answered outcome stands. Readers wait for the markers, which the next coordinator writes."""
 
     async def scenario(kafka: SimulatedKafka, producer: Producer) -> None:
         decided: list[str] = []
@@ -153,7 +153,7 @@ def test_markers_wait_for_their_coordinator() -> None:
 
 
 def test_a_transaction_without_a_coordinator_does_not_time_out() -> None:
-    """Until it has one again."""
+    """A transactional id without a coordinator gets no answer until it has a coordinator again."""
 
     async def scenario(kafka: SimulatedKafka, producer: Producer) -> None:
         await producer.produce()
@@ -170,11 +170,11 @@ def test_a_transaction_without_a_coordinator_does_not_time_out() -> None:
     run(scenario)
 
 
-# -- a broker that was paused wakes in its past
+# -- a paused broker wakes with old data
 
 
 def test_a_reader_that_asked_a_broker_in_its_past_reads_on() -> None:
-    """What was written meanwhile comes without anything new: it asks again until it has found the successor."""
+    """The records of the meantime come without a new write: the reader asks again until it finds the successor."""
 
     async def scenario(kafka: SimulatedKafka, producer: Producer) -> None:
         reader = kafka.connections("r").reader(TOPIC, 1, FetchLimits(1, 20, 1 << 20))
@@ -184,7 +184,7 @@ def test_a_reader_that_asked_a_broker_in_its_past_reads_on() -> None:
         assert [[b"before"]] == [[r.value for r in batch] for batch in (await reader.fetch(1000))[0]]
         kafka.pause_broker(node)
         await asyncio.sleep(MENDED_SECONDS)
-        reader.pause([0])  # its fetch from the successor is not under way when there is something to fetch
+        reader.pause([0])  # no fetch from the successor is under way when there is a record to fetch
         kafka.append(TOPIC, 0, [(b"k", b"after")])
         await reader.fetch(1000)
         kafka.wake_broker(node)
@@ -200,7 +200,7 @@ def test_a_reader_that_asked_a_broker_in_its_past_reads_on() -> None:
 
 
 def test_a_lost_answer_breaks_its_connection() -> None:
-    """Whoever else waits on it hears so, though what it asked for is done; other lanes do not notice."""
+    """All callers on a broken connection hear that it broke, even if their request is done. Other lanes go on."""
 
     async def scenario(kafka: SimulatedKafka, producer: Producer) -> None:
         kafka.link(NAME).lose_reply_of("Produce")
@@ -218,7 +218,7 @@ def test_a_lost_answer_breaks_its_connection() -> None:
 
 
 def test_a_time_out_breaks_its_connection() -> None:
-    """After 10 s; what waited for less hears that it broke, and the paused broker does both when it wakes."""
+    """A request times out after 10 s and breaks its connection. The paused broker carries both requests out later."""
 
     async def scenario(kafka: SimulatedKafka, producer: Producer) -> None:
         loop = asyncio.get_running_loop()
@@ -240,7 +240,7 @@ def test_a_time_out_breaks_its_connection() -> None:
 
 
 def test_answers_of_a_connection_come_in_order() -> None:
-    """Whatever each takes on its way."""
+    """Answers come in the order of the requests, whatever time each one takes."""
 
     async def scenario(kafka: SimulatedKafka, producer: Producer) -> None:
         heard: list[int] = []

@@ -1,4 +1,4 @@
-"""The simulated log against the plainest log there is: a list of records, each with what became of its transaction."""
+"""The simulated log against a plain list of records, each with the outcome of its transaction."""
 
 from dataclasses import dataclass
 from random import Random
@@ -21,12 +21,12 @@ class Plain:
     key: bytes | None
     value: bytes | None
     producer: int = -1
-    #: None: not decided yet
+    #: whether the transaction is committed; None: not decided yet
     is_committed: bool | None = True
 
 
 class Both:
-    """The same happens to a log and to a list."""
+    """Does the same to a log and to a list."""
 
     def __init__(self, random: Random) -> None:
         self.random = random
@@ -51,7 +51,7 @@ class Both:
         assert (E.none, -1) == self.log.check(produced)
         base = len(self.plain)
         assert base == self.log.append(produced).base
-        assert (E.none, base) == self.log.check(produced)  # once more
+        assert (E.none, base) == self.log.check(produced)  # a resend
         self.sequences[producer] += len(records)
         self.plain += [Plain(key, value, producer, None) for key, value in records]
 
@@ -75,7 +75,7 @@ class Both:
         return next((at for at, record in enumerate(self.plain) if record.is_committed is None), len(self.plain))
 
     def committed(self, start: int = 0) -> list[tuple[int, bytes, bytes | None]]:
-        """What stands before the last stable offset."""
+        """The records before the last stable offset."""
         return [
             (at, record.key, record.value)
             for at, record in enumerate(self.plain[: self.stable])
@@ -99,7 +99,7 @@ def both(request: pytest.FixtureRequest) -> Both:
 
 
 def test_readers_see_what_is_committed(both: Both) -> None:
-    """From anywhere, and in pieces of any size, up to the first open transaction."""
+    """A reader may begin anywhere and read pieces of any size, up to the first open transaction."""
     assert (len(both.plain), both.stable) == (both.log.end, both.log.last_stable_offset)
     for start in range(both.stable + 1):
         assert (both.committed(start), both.stable) == both.read(start)
@@ -113,14 +113,14 @@ def test_readers_see_what_is_committed(both: Both) -> None:
 
 
 def test_compaction_keeps_the_last_of_each_key(both: Both) -> None:
-    """At its offset; nothing that is read comes from nowhere, and the end, and what is open, stay."""
+    """The last value of each key stays at its offset. No record appears, and the end and open records stay."""
     before = both.committed()
     both.log.compact(0.0, 10.0)
     after, position = both.read()
     assert set(after) <= set(before) and after == sorted(after)
     assert {key: (at, value) for at, key, value in before} == {key: (at, value) for at, key, value in after}
     assert (len(both.plain), both.stable, both.stable) == (both.log.end, both.log.last_stable_offset, position)
-    for producer in range(PRODUCERS):  # what is decided later is seen as if nothing had been compacted
+    for producer in range(PRODUCERS):  # a later outcome shows as if nothing had been compacted
         both.epochs[producer] += 1
         both.log.end_transaction(producer, both.epochs[producer], is_committed=True)
         for record in both.plain:
@@ -133,7 +133,7 @@ def test_compaction_keeps_the_last_of_each_key(both: Both) -> None:
 
 
 def test_a_tombstone_stays_for_a_while(both: Both) -> None:
-    """From the first pass that cleans it on; all else stays as it was."""
+    """A tombstone goes some time after the first pass that cleans it. All other records stay."""
     for now in (0.0, 9.0):
         both.log.compact(now, 10.0)
     before, _ = both.read()
@@ -143,14 +143,14 @@ def test_a_tombstone_stays_for_a_while(both: Both) -> None:
 
 
 def test_what_is_trimmed_is_gone(both: Both) -> None:
-    """And what stands behind it is not, wherever in a batch the log begins then."""
+    """Records before the new start are gone and later records stay, wherever in a batch the log begins."""
     start = both.random.randrange(both.stable + 1)
     both.log.trim(start)
     assert (start, both.committed(start)) == (both.log.start, both.read(start)[0])
 
 
 def test_an_epoch_is_fenced_by_the_next(both: Both) -> None:
-    """Sequences begin again with each, and leave no gap."""
+    """Sequences begin again with each epoch, and leave no gap."""
     both.end()
     produced: list[tuple[int, int, bytes | None, bytes | None, Any]] = [(0, 1, b"k", b"v", ())]
     for producer in range(PRODUCERS):

@@ -1,4 +1,4 @@
-"""Members whose heartbeats, or their answers, go astray at the one moment at which it matters."""
+"""Members whose heartbeats or answers are lost at the worst moment."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -28,14 +28,14 @@ BEAT = "ConsumerGroupHeartbeat"
 
 
 class Stage:
-    """Two workers, the second of which joins when the first has everything."""
+    """Two workers. The second one joins when the first one has all partitions."""
 
     def __init__(self, loop: SimulatedLoop, seed: int) -> None:
         self.kafka = SimulatedKafka(Random(f"kafka {seed}"))
         for topic in (SOURCE, OUTPUT, DEAD, CHANGELOG):
             self.kafka.create_topic(topic, PARTITIONS)
         self.first, self.second = (self._worker(name, loop) for name in ("first", "second"))
-        #: how often something went astray
+        #: how many requests or answers were lost
         self.strays = 0
 
     def _worker(self, name: str, loop: SimulatedLoop) -> SimulatedWorker:
@@ -45,12 +45,12 @@ class Stage:
         )
 
     def told(self, worker: SimulatedWorker) -> frozenset[int]:
-        """What the coordinator has told it that it owns, be it lost."""
+        """The worker's assignment at the coordinator, even if its answer was lost."""
         member = self.kafka.group(GROUP).members.get(worker.member_id)
         return frozenset() if member is None else frozenset(member.assigned)
 
     def at_each_beat(self, act: Callable[[], None]) -> None:
-        """When a beat of the second worker has been answered, and before it hears of it."""
+        """A heartbeat of the second worker was answered, and the worker has not heard the answer."""
         link = self.kafka.link(self.second.name)
 
         def acted(node: int) -> None:
@@ -86,7 +86,7 @@ def with_two(scenario: Callable[[Stage], Awaitable[None]]) -> None:
 
 
 def test_an_assignment_whose_answer_was_lost_is_learned() -> None:
-    """A coordinator tells what has not changed only to a member that sends all its fields, as after any failure."""
+    """A coordinator repeats an assignment only to a heartbeat with all fields, which follows each failure."""
 
     async def scenario(stage: Stage) -> None:
         before: frozenset[int] = frozenset()
@@ -105,7 +105,7 @@ def test_an_assignment_whose_answer_was_lost_is_learned() -> None:
 
 
 class Beats:
-    """A group's coordinator behind a client: each beat waits at the gate, and some get no answer."""
+    """A group coordinator behind a client: each heartbeat waits at a gate, and some get no answer."""
 
     def __init__(self, group: Group) -> None:
         self.group = group
@@ -133,7 +133,7 @@ class Beats:
 
 
 async def test_what_is_taken_while_a_beat_is_under_way_is_not_given_away() -> None:
-    """The beat says what was owned when it was sent; somebody has joined meanwhile."""
+    """A heartbeat names the partitions that were owned when it was sent. Another member has joined meanwhile."""
     now = 100.0
     group = Group(lambda: now, 3, SESSION_SECONDS)
     beats = Beats(group)
@@ -177,7 +177,7 @@ async def test_what_is_taken_while_a_beat_is_under_way_is_not_given_away() -> No
 
 
 class Late(Beats):
-    """The next request is answered to nobody, and `arrive` delivers it when its time has come."""
+    """Holds the next request, whose answer nobody gets, until `arrive` delivers the request."""
 
     def __init__(self, group: Group) -> None:
         super().__init__(group)
@@ -195,7 +195,7 @@ class Late(Beats):
 
 @pytest.mark.parametrize("is_goodbye", [True, False], ids=["goodbye", "join"])
 async def test_a_late_join_or_goodbye_does_nothing_to_the_worker(is_goodbye: bool) -> None:
-    """It arrives when the worker is a member again and is to give a partition to another."""
+    """A late request arrives when the worker is a member again and must give a partition to another one."""
     now = 100.0
     group = Group(lambda: now, 3, SESSION_SECONDS)
     late = Late(group)

@@ -22,7 +22,7 @@ from tests.simulation.worker import SimulatedWorker
 TOPICS = (SOURCE, OUTPUT, DEAD, CHANGELOG)
 PARTITIONS = 2
 SEEDS = range(4)
-SETTLED_SECONDS = 60.0  # beliefs last 15 s, elections and time-outs less
+SETTLED_SECONDS = 60.0  # waits for agreement last 15 s, elections and time-outs less
 
 
 class Stage:
@@ -49,7 +49,7 @@ class Stage:
         self.endings.append(worker.ending)
 
     async def load(self, seconds: float) -> None:
-        """Events for all partitions meanwhile, where the topic is there."""
+        """Send events to all partitions while the topic exists."""
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
         while loop.time() < until:
@@ -60,12 +60,12 @@ class Stage:
             await asyncio.sleep(self.random.uniform(0.0, 0.3))
 
     async def begin(self) -> None:
-        """A worker amid its work."""
+        """Return a worker that works."""
         self.worker.start()
         await self.load(self.random.uniform(1.0, 2.0))
 
     async def ended(self, seconds: float) -> type[BaseException] | type[None]:
-        """How the worker ends by itself, within so many seconds."""
+        """Return the error with which the worker ends by itself within so many seconds."""
         await self.load(seconds)
         assert 1 == len(self.endings) and not self.worker.is_running
         return type(self.endings.pop())
@@ -75,7 +75,7 @@ class Stage:
         self.kafka.create_topic(topic, PARTITIONS)
 
     def reasons(self) -> list[str]:
-        """Why partitions are halted, one for each."""
+        """Return the reason of each halted partition."""
         assert self.worker.engine is not None and not self.worker.engine.running and self.worker.is_running
         return [halted.reason for _, halted in sorted(self.worker.engine.halted.items())]
 
@@ -97,7 +97,7 @@ def at_any_moment(scenario: Callable[[Stage], Awaitable[None]]) -> None:
 
 @pytest.mark.parametrize("topic", TOPICS)
 def test_a_worker_ends_when_a_topic_is_made_again(topic: str) -> None:
-    """Soon: what it writes until then stands in a topic that is not the one that it started with."""
+    """The worker ends soon: its writes go to another topic than the topic of its start."""
 
     async def scenario(stage: Stage) -> None:
         await stage.begin()
@@ -109,7 +109,7 @@ def test_a_worker_ends_when_a_topic_is_made_again(topic: str) -> None:
 
 @pytest.mark.parametrize("topic", TOPICS)
 def test_a_worker_waits_for_a_topic_that_is_gone(topic: str) -> None:
-    """And ends when it stays so, or when it comes back as another."""
+    """A worker waits for a topic that is gone. It ends if the topic stays away, or comes back as another topic."""
 
     async def scenario(stage: Stage) -> None:
         await stage.begin()
@@ -126,7 +126,7 @@ def test_a_worker_waits_for_a_topic_that_is_gone(topic: str) -> None:
 
 @pytest.mark.parametrize(("topic", "reason"), [(SOURCE, "source topic"), (CHANGELOG, "changelog")])
 def test_a_state_of_another_topic_is_no_state(topic: str, reason: str) -> None:
-    """The next process says so of each partition, and commits nothing."""
+    """The next process halts each partition with that reason, and commits nothing."""
 
     async def scenario(stage: Stage) -> None:
         await stage.begin()
@@ -143,7 +143,7 @@ def test_a_state_of_another_topic_is_no_state(topic: str, reason: str) -> None:
 
 
 def test_a_source_that_lost_what_nobody_has_read_halts_its_partition() -> None:
-    """Nothing is skipped without a word; the other partition goes on."""
+    """The trimmed partition halts, and no record is skipped in silence. The other partition goes on."""
 
     async def scenario(stage: Stage) -> None:
         await stage.begin()
@@ -160,7 +160,7 @@ def test_a_source_that_lost_what_nobody_has_read_halts_its_partition() -> None:
 
 
 def test_a_source_may_lose_what_is_committed() -> None:
-    """Retention takes it while the worker runs, and all of it while it does not."""
+    """Retention trims the log while the worker runs, and takes all records while the worker is away."""
 
     async def scenario(stage: Stage) -> None:
         await stage.begin()
@@ -190,7 +190,7 @@ def test_a_worker_does_not_start_on_a_cluster_that_is_too_old(feature: str) -> N
 
 @pytest.mark.parametrize("is_kept", [True, False], ids=["kept", "not kept"])
 def test_a_worker_that_stands_by_keeps_its_transactional_id(is_kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or its coordinator forgets it, and the worker ends as superseded when it is needed. Weeks, in minutes."""
+    """Otherwise the coordinator forgets the id, and the worker ends as superseded when it is needed."""
     monkeypatch.setattr(main_loop, "KEEP_ID_SECONDS", 60.0 if is_kept else 1e9)
 
     async def scenario(stage: Stage) -> None:

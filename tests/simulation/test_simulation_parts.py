@@ -1,4 +1,4 @@
-"""The simulation's own parts: time, processes, disks, plans and how they are cut down."""
+"""The parts of the simulation: time, processes, disks, plans and the shrinking of plans."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ from tests.simulation.shrink import shrink
 
 
 def test_time_passes_only_while_nobody_works() -> None:
-    """A day takes no time, and every clock of the process says so."""
+    """A virtual day takes no real time, and every clock of the process shows the virtual time."""
 
     async def main(loop: SimulatedLoop) -> float:
         before = time.monotonic(), time.time()
@@ -33,7 +33,7 @@ def test_time_passes_only_while_nobody_works() -> None:
 
 
 def test_a_killed_process_takes_no_further_step() -> None:
-    """Not even a `finally`; one that is paused goes on where it stood, when it is woken."""
+    """A killed process runs no `finally`. A paused process goes on where it stood when it is woken."""
     steps: list[tuple[str, float]] = []
 
     async def work(name: str) -> None:
@@ -60,7 +60,7 @@ def test_a_killed_process_takes_no_further_step() -> None:
 
 
 def test_a_process_dies_before_the_step_of_that_number() -> None:
-    """A step is what stands between two awaits."""
+    """A step is the code between two awaits."""
     steps: list[int] = []
 
     async def work() -> None:
@@ -80,7 +80,7 @@ def test_a_process_dies_before_the_step_of_that_number() -> None:
 
 
 def test_a_world_without_anything_to_do_fails() -> None:
-    """Instead of waiting for ever."""
+    """A simulation in which everybody waits ends with an error."""
 
     async def main(loop: SimulatedLoop) -> None:
         await loop.create_future()
@@ -93,7 +93,7 @@ def test_a_world_without_anything_to_do_fails() -> None:
 
 
 def test_a_crash_of_the_machine_takes_the_newest_writes_alone() -> None:
-    """What is left was there before; deletions come back as well."""
+    """The older values are left, and deleted values are back."""
     disk = Disk(lambda items: None)
     database = disk.open(Path("d"))
     database.write([(b"a", b"1"), (b"b", b"1")])
@@ -104,7 +104,7 @@ def test_a_crash_of_the_machine_takes_the_newest_writes_alone() -> None:
 
 
 def test_a_full_disk_takes_nothing() -> None:
-    """And keeps what it has."""
+    """A full disk refuses writes and keeps its values."""
     disk = Disk(lambda items: None)
     database = disk.open(Path("d"))
     database.write([(b"a", b"1")])
@@ -118,14 +118,14 @@ def test_a_full_disk_takes_nothing() -> None:
 
 
 def test_a_plan_is_a_function_of_its_seed() -> None:
-    """Another seed is another plan."""
+    """Equal seeds give equal plans, and another seed gives another plan."""
     storm = PROFILES["storm"]
     assert make(1, storm) == make(1, storm) != make(2, storm)
 
 
 @pytest.mark.parametrize("needed", [(3,), (0, 7), (2, 11, 30)])
 def test_a_plan_is_cut_down_to_what_it_takes(needed: tuple[int, ...]) -> None:
-    """All that is left is needed."""
+    """Each fault that is left is needed."""
     plan = make(4, PROFILES["storm"])
     cause = {plan.faults[index] for index in needed}
 
