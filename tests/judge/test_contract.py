@@ -5,6 +5,8 @@ from collections import Counter
 import pytest
 
 from agents.portfolio_events import fold_slice
+from portfolio_stream.audit.replay import SourceReplay
+from portfolio_stream.audit.tables import show_value
 from portfolio_stream.domain.rejection import REJECTION_CODES
 from portfolio_stream.exactly_once.memory import MemoryPartition, MemoryRecord
 from portfolio_stream.load.events import Mixture, generate
@@ -52,6 +54,25 @@ def test_the_products_fold_gives_what_the_judge_expects(window: int) -> None:
         name.encode() + b"\0" + key: value for name, rows in partition.state().items() for key, value in rows.items()
     }
     assert replay.tables() == read_tables(changelog, window)
+
+
+@pytest.mark.parametrize("window", [10_000, 30])
+def test_verify_expects_what_the_judge_expects(window: int) -> None:
+    """The two judges, which share no code, agree on every output, dead letter and table."""
+    mixture = Mixture(seed=6, start_time=NOON, portfolios=10, symbols=5, duplicates=0.05, invalid=0.2, partitions=1)
+    records = [MemoryRecord(n, one.timestamp, one.key, one.value) for n, one in enumerate(generate(mixture, 3000))]
+    audited, replay = SourceReplay(0, 1, "in", window), ContractReplay(0, 1, window)
+    audited.feed(records)
+    answers = {record.offset: replay.add(record) for record in records}
+    outputs = {at: one.value for at, one in answers.items() if isinstance(one, Output)}
+    letters = {at: one.value for at, one in answers.items() if isinstance(one, Letter)}
+    assert outputs == {at: effect.value for at, effect in audited.outputs.items()}
+    assert letters == {at: effect.value for at, effect in audited.dead_letters.items()}
+    tables = {tuple(key.decode().split("\0")): show_value(key, value) for key, value in audited.values.items()}
+    for key in tables:
+        if key[0] == "seen_events":
+            del tables[key]["fingerprint"]
+    assert replay.tables() == tables
 
 
 @pytest.mark.parametrize(
