@@ -129,3 +129,17 @@ def test_the_judge_sees_a_record_that_was_given_up_needlessly() -> None:
     found[CHANGELOG, 0].insert(0, MemoryRecord(8, 3, SKIP_KEY + (0).to_bytes(8, "big"), b""))
     with pytest.raises(Anomaly, match="given up"):
         judge().decided("w", found, {0: 3})
+
+
+def test_the_judge_sees_a_wrong_snapshot() -> None:
+    """A snapshot is ahead of the commit, lacks a value, or has a value of another moment."""
+    made = judge()
+    with pytest.raises(Anomaly, match="committed up to 0"):
+        made.check_snapshot("w", 0, 3, [])
+    made.decided("w", right(), {0: 3})
+    rows = [(record.key or b"", record.value or b"") for record in right()[CHANGELOG, 0]]
+    made.check_snapshot("w", 0, 3, rows)
+    with pytest.raises(Anomaly, match="differs"):
+        made.check_snapshot("w", 0, 3, rows[1:])
+    with pytest.raises(Anomaly, match="differs"):
+        made.check_snapshot("w", 0, 0, rows)
