@@ -19,7 +19,7 @@ from kio.schema.errors import ErrorCode as E
 
 from portfolio_stream.exactly_once.beat_content import Owes
 from portfolio_stream.exactly_once.database import Item
-from portfolio_stream.exactly_once.membership_life import MembershipEvent
+from portfolio_stream.exactly_once.membership_life import MembershipEvent, MembershipState, Next
 from portfolio_stream.exactly_once.partition_life import PartitionEvent, PartitionState, Transition
 from portfolio_stream.exactly_once.protocol import Action, StaleEpoch, TransactionState, TransactionStep, after
 from portfolio_stream.exactly_once.slices import cut
@@ -330,6 +330,14 @@ async def remembers_the_epoch_of_before(beat: Call, membership: Any) -> None:
     await beat(membership)
 
 
+#: an expelled worker joins again while its transaction may be in flight; by itself, this does no harm
+REJOINS_AT_ONCE = Row(
+    f"{ENGINE}membership_life",
+    "NEXT",
+    ((MembershipState.MEMBER, MembershipEvent.EXPELLED),),
+    Next(MembershipState.OUTSIDE, ends_session=True),
+)
+
 MUTATIONS = (
     Mutation("offsets that name no member", [OnTheLine(NamesNobody)]),
     Mutation("offsets outside of the transaction", [Replaced(WRITER, "send_offsets", commits_offsets_alone)]),
@@ -340,6 +348,7 @@ MUTATIONS = (
         [
             OnTheLine(StampsTheNewestEpoch),
             Replaced(f"{ENGINE}transaction:Transaction", "stamp", stamps_any_session),
+            REJOINS_AT_ONCE,
         ],
     ),
     Mutation("overlay kept after an abort", [Replaced(VIEWS, "forget", keeps_views_after_a_drop)]),
