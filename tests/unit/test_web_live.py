@@ -56,8 +56,9 @@ async def opened(server: WebServer) -> AsyncIterator[Stream]:
         yield Stream(response)
 
 
-async def test_stream_tells_the_group(engine: FakeEngine) -> None:
-    """At first, then every second; as a stream that nothing keeps."""
+async def test_stream_tells_the_group(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stream tells the group at once, then every GROUP_SECONDS. No cache keeps the stream."""
+    monkeypatch.setattr(live, "GROUP_SECONDS", 0.05)
     async with serving(engine) as server, opened(server) as first:
         headers = first.response.headers
         assert ("text/event-stream", "no-store") == (headers["Content-Type"], headers["Cache-Control"])
