@@ -406,7 +406,11 @@ MUTATIONS = (
     ),
     Mutation(  # it was there once: chaos found it
         "a heartbeat that sends the epoch of before it waited",
-        [OnTheLine(SendsTheEpochOfBefore), Replaced(MEMBERSHIP, "beat", remembers_the_epoch_of_before)],
+        [
+            OnTheLine(SendsTheEpochOfBefore),
+            Replaced(MEMBERSHIP, "beat", remembers_the_epoch_of_before),
+            REJOINS_AT_ONCE,
+        ],
     ),
     Mutation(
         "views kept of a partition that was given back",
