@@ -211,7 +211,7 @@ async def test_a_reader_stops_while_its_broker_is_away(
     await reader.start()
     lost = asyncio.Event()
 
-    async def send(*_: Any) -> None:
+    async def send(*_: Any, **__: Any) -> None:
         lost.set()
         raise kafka_errors.KafkaConnectionError
 
