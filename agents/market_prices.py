@@ -28,7 +28,7 @@ def read_record(key: bytes | None, value: bytes | None) -> Price | PriceDeletion
 
 
 def _read_price(value: bytes) -> Price | Rejected:
-    """Return the price, or the first of the checks from `empty_value` to `invalid_field` that fails."""
+    """Returns the price, or the first of the checks from `empty_value` to `invalid_field` that fails."""
     members = read_members(value)
     if isinstance(members, Rejected):
         return members

@@ -1,8 +1,8 @@
-"""The agent of portfolio-events: it decodes, checks and folds records, and appends what follows from each record.
+"""The agent of portfolio-events: it decodes, checks and folds records.
 
-1. Each record has exactly one of three effects: an output with table writes, a dead letter, or, if the record is a
-   duplicate, a count alone.
-2. The effects are a function of the records in their order: there is no clock and no randomness.
+1. Each record has exactly one of three effects. An accepted event gives an output and table writes. A rejected event
+   gives a dead letter. A duplicate is only counted.
+2. The effects depend on the records and their order alone: the fold has no clock and no randomness.
 """
 
 from collections import Counter
@@ -41,17 +41,17 @@ from tables.table import SEPARATOR
 
 @dataclass(slots=True)
 class Counts:
-    """How many of a slice's records had which effect."""
+    """How many records of a slice had each effect."""
 
     accepted: int = 0
     duplicates: int = 0
     rejected: Counter[RejectionCode | OperatorCode] = field(default_factory=Counter)
-    #: accepted, but not added to activity
+    #: accepted events that are not in the table activity: late and early ones (see domain/activity.py)
     late: int = 0
     early: int = 0
 
     def tell(self, slice: CountedSlice) -> None:
-        """Let the engine count the effects when the slice's transaction has committed."""
+        """Give the counts to the engine, which adds them to the metrics when the slice's transaction has committed."""
         slice.count(accepted=self.accepted, duplicate=self.duplicates)
         slice.count(**{"activity_skipped:late": self.late, "activity_skipped:early": self.early})
         if self.rejected:
@@ -59,7 +59,7 @@ class Counts:
 
 
 def make_agent(settings: Settings) -> Callable[[AsyncIterable[CountedSlice]], Awaitable[None]]:
-    """Return the Faust agent of the input topic."""
+    """Returns the Faust agent of the input topic."""
 
     async def agent(slices: AsyncIterable[CountedSlice]) -> None:
         async for slice in slices:
@@ -76,7 +76,7 @@ def make_agent(settings: Settings) -> Callable[[AsyncIterable[CountedSlice]], Aw
 
 
 def make_mover(settings: Settings) -> Callable[[CountedSlice], None]:
-    """Return the function that moves a slice's records to the dead letters, as an operator decided."""
+    """Returns the function that moves a slice's records to the dead letters, as an operator decided."""
 
     def move(slice: CountedSlice) -> None:
         set_aside(slice, input_topic=settings.input_topic, dlq_topic=settings.dlq_topic).tell(slice)
@@ -103,7 +103,8 @@ def fold_slice(
     dirty_activity = activity.dirty
     chunks = slice.view(SEEN_CHUNKS)
     dirty_chunks, ring = chunks.dirty, slots(deduplication_window)
-    in_time = latest_in_time(min(map(attrgetter("timestamp"), slice.records), default=0))  # for every record
+    # an occurred_at up to `in_time` is not early for any record of the slice: most events need no more than this check
+    in_time = latest_in_time(min(map(attrgetter("timestamp"), slice.records), default=0))
 
     for record in slice.records:
         value, key = record.value or b"", record.key
@@ -169,7 +170,7 @@ def fold_slice(
         if seen is not None:
             unlist(chunks, prefix, event.event_id, seen, ring)
         seen_events[seen_key] = dirty_seen[seen_key] = SeenEvent(sequence, record.offset, print_)
-        last = sequence - 1
+        last = sequence - 1  # the portfolio's accepted event before this one: its chunk takes this event, unless full
         chunk_key = prefix + b"%d" % (last // CHUNK % ring)
         chunk = chunks[chunk_key]
         if last % CHUNK and chunk is not None and chunk.last == last:
@@ -187,7 +188,7 @@ def fold_slice(
 
 
 def set_aside(slice: FoldSlice, *, input_topic: str, dlq_topic: str) -> Counts:
-    """Append a slice's records to the dead letters, because an operator decided so. No table changes."""
+    """Append a slice's records to the dead letters, as an operator decided. No table changes."""
     counts = Counts()
     append = slice.appender(dlq_topic)
     for record in slice.records:

@@ -43,7 +43,7 @@ def open_chunk(
     ring: int,
     window: int,
 ) -> SeenChunk:
-    """Return the chunk that begins with this event. Remove the entries that its slot listed: rules 1 and 3."""
+    """Returns the chunk that begins with this event. Remove the entries that its slot listed: rules 1 and 3."""
     number = number_of(sequence)
     unlisted, swept = _unlisted(chunks, prefix, sequence, ring)
     oldest = chunks[prefix + suffix(number, ring)] if number >= ring or unlisted else None
@@ -68,7 +68,7 @@ def _is_due(seen: SeenEvent | None, sequence: int, window: int, unlisted: int, c
 
 
 def _unlisted(chunks: View[SeenChunk], prefix: bytes, sequence: int, ring: int) -> tuple[int, str]:
-    """Return `unlisted` and `swept` of the previous event's chunk.
+    """Returns `unlisted` and `swept` of the previous event's chunk.
 
     If no chunk ends with the previous event, a worker without the ring folded that event.
     """
@@ -81,7 +81,7 @@ def _unlisted(chunks: View[SeenChunk], prefix: bytes, sequence: int, ring: int) 
 
 
 def _sweep(seen_events: View[SeenEvent], prefix: bytes, unlisted: int, swept: str) -> tuple[int, str]:
-    """Look at the next SWEPT stored entries and remove the unlisted ones. Return the new `unlisted` and `swept`."""
+    """Look at the next SWEPT stored entries and remove the unlisted ones. Returns the new `unlisted` and `swept`."""
     found = seen_events.scan_stored(prefix, prefix + swept.encode(), SWEPT)
     for key, seen in found:
         if seen is not None and seen.sequence <= unlisted:

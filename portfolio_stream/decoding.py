@@ -24,7 +24,7 @@ WirePartition = Annotated[int, msgspec.Meta(ge=0, le=65_534)]
 
 
 def decoded(decode: Callable[[bytes], T], content: bytes) -> T | None:
-    """Return what `decode`, a decoder of msgspec's, makes of the content. Return None if it cannot be decoded."""
+    """Returns what `decode`, a decoder of msgspec's, makes of the content. Returns None if it cannot be decoded."""
     try:
         return decode(content)
     except UNDECODABLE:

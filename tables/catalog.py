@@ -11,7 +11,7 @@ from tables.table import Table
 
 
 def defined() -> dict[str, TableDefinition[Any]]:
-    """Return the definitions that the package's modules have now."""
+    """Returns the definitions that the package's modules have now."""
     names = [f"tables.{module.name}" for module in iter_modules(tables.__path__)]
     modules = [import_module(name) for name in names if name != __name__]
     found = [value for module in modules for value in vars(module).values() if isinstance(value, TableDefinition)]

@@ -49,12 +49,12 @@ SEEN_CHUNKS: TableDefinition[SeenChunk] = TableDefinition(name="seen_chunks", en
 
 
 def number_of(sequence: int) -> int:
-    """Return the chunk of a portfolio's accepted event. Chunks are counted from 0."""
+    """Returns the chunk of a portfolio's accepted event. Chunks are counted from 0."""
     return (sequence - 1) // CHUNK
 
 
 def slots(window: int) -> int:
-    """Return how many slots the ring needs.
+    """Returns how many slots the ring needs.
 
     When the first event of a chunk is accepted, the last event of the chunk before it in that slot must have left the
     window.
@@ -63,5 +63,5 @@ def slots(window: int) -> int:
 
 
 def suffix(number: int, slots: int) -> bytes:
-    """Return the last part of a chunk's key: its slot. The portfolio's prefix stands before this part."""
+    """Returns the last part of a chunk's key: its slot. The portfolio's prefix stands before this part."""
     return b"%d" % (number % slots)

@@ -36,7 +36,7 @@ class Suspects(Generic[K]):
         return bool(self._wrong - self._named)
 
     def confirm(self, wrong: Set[K]) -> Set[K]:
-        """Return the faults that were there at the last cut too. Each is returned once, as long as it stays."""
+        """Returns the faults that were there at the last cut too. Each is returned once, as long as it stays."""
         proven = (wrong & self._wrong) - self._named
         self._named = (self._named & wrong) | proven
         self._wrong = wrong

@@ -218,7 +218,7 @@ class KeyIndex:
         self._keys = sorted(replay.values)
 
     def between(self, lower: bytes, upper: bytes) -> Iterator[bytes]:
-        """Return the keys from `lower` on that come before `upper`, in no order."""
+        """Returns the keys from `lower` on that come before `upper`, in no order."""
         replay = self._replay
         for key in self._keys[bisect_left(self._keys, lower) : bisect_left(self._keys, upper)]:
             if key not in replay.before:

@@ -67,7 +67,7 @@ def _decode_seen_event(value: bytes) -> SeenEvent:
 
 
 def _storable(amounts: Iterable[Decimal]) -> list[Decimal]:
-    """Return the amounts. Raises msgspec.ValidationError for a NaN, and for an exponent that no fold stores."""
+    """Returns the amounts. Raises msgspec.ValidationError for a NaN, and for an exponent that no fold stores."""
     given = list(amounts)
     if not all(one.is_finite() and QUANTUM.adjusted() <= one.adjusted() < MAGNITUDE_LIMIT for one in given):
         raise msgspec.ValidationError("an amount that is never stored")
@@ -117,5 +117,5 @@ def decode_value(key: bytes, value: bytes) -> Any:
 
 
 def show_value(key: bytes, value: Any) -> dict[str, object]:
-    """Return a value as HTTP shows it."""
+    """Returns a value as HTTP shows it."""
     return TABLES[key.partition(SEPARATOR)[0]].show(value)

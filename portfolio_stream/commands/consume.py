@@ -67,7 +67,7 @@ async def _consume(
 
 
 async def _committed(settings: Settings, topic: str, from_beginning: bool) -> AsyncGenerator[list[Any], None]:
-    """Yield the topic's committed records, a list at a time. Skips an unreadable batch and names it on stderr."""
+    """Yields the topic's committed records, a list at a time. Skips an unreadable batch and names it on stderr."""
     from aiokafka import TopicPartition
 
     from portfolio_stream.kafka.admin import admin_client, partition_count

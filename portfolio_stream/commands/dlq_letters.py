@@ -57,7 +57,7 @@ class Letters:
         self.passed_over: list[str] = []
 
     async def read(self) -> AsyncGenerator[Letter, None]:
-        """Yield the dead letters, one partition after the other, in the order of their offsets."""
+        """Yields the dead letters, one partition after the other, in the order of their offsets."""
         self.passed_over.clear()
         for partition, (start, end) in self.bounds.items():
             async for records in self._reader.read(self._topic, partition, start, end):

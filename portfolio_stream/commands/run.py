@@ -241,7 +241,7 @@ def child_environment(environment: Mapping[str, str], settings: Settings) -> dic
 
 
 def _web_ports(settings: Settings) -> Iterator[int]:
-    """Yield free ports, beginning at PORTFOLIO_WEB_PORT or 6066."""
+    """Yields free ports, beginning at PORTFOLIO_WEB_PORT or 6066."""
     from portfolio_stream.broker.probe import HIGHEST_PORT, is_free
 
     return (port for port in range(settings.web_port or FIRST_WEB_PORT, HIGHEST_PORT + 1) if is_free(port))

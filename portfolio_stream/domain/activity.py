@@ -67,7 +67,7 @@ def open_window(windows: Windows, start: str) -> Windows | None:
 
 
 def leaving(before: Windows, after: Windows) -> Iterator[str]:
-    """Yield the starts of the windows of `before` that are too old for `after`, newest first."""
+    """Yields the starts of the windows of `before` that are too old for `after`, newest first."""
     if after.newest == before.newest or not before.newest:
         return
     newest = _minute(before.newest)

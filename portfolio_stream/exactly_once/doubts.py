@@ -1,4 +1,4 @@
-"""What the engine does in doubt: drop everything uncommitted, ask the coordinator, recover from what Kafka has."""
+"""What the engine does after a doubt: drop everything uncommitted, ask the coordinator, recover from Kafka."""
 
 import asyncio
 import time
@@ -15,8 +15,8 @@ from portfolio_stream.exactly_once.recovering import Recovering
 from portfolio_stream.exactly_once.signals import cancelled
 from portfolio_stream.observe import events as told
 
-DROP_PAUSE_SECONDS = (0.05, 1.0)  # before recovery, doubled with each drop since the last commit
-SETTLE_LOOK_SECONDS = 0.5  # while the coordinator is away: the loop shows its progress, and sees a stop
+DROP_PAUSE_SECONDS = (0.05, 1.0)  # least and most, before recovery; doubled with each drop since the last commit
+SETTLE_LOOK_SECONDS = 0.5  # while the coordinator is away, how often the loop shows its progress and looks for a stop
 #: errors that put the open work in doubt; any other error ends the worker
 DOUBTS = (Doubt, kafka_errors.KafkaError, OSError)
 
@@ -37,16 +37,16 @@ class Doubts:
         self._folding = folding
         self._recovering = recovering
         self._following = following
-        #: drops since the last commit
+        #: how many drops came after the last commit
         self._drops = 0
 
     async def drop_everything(self, doubt: BaseException) -> None:
-        """Nothing uncommitted survives; then Kafka says what is committed. Raises what ends the worker.
+        """Drop all uncommitted work, and recover from what Kafka has. Raises the error that ends the worker.
 
-        1. Make void what was read, and end the recovery and the transaction in flight.
+        1. Make void all records that were read. Wait until the recovery and the transaction in flight have ended.
         2. Forget the open transaction and the views.
         3. Wait until the coordinator has said how the last transaction ended.
-        4. Own the target of the membership that is there now, and recover all its partitions.
+        4. Own the target of the current membership, and recover all its partitions.
         """
         started = time.perf_counter()
         self._statistics.drops[type(doubt).__name__] += 1
@@ -56,7 +56,7 @@ class Doubts:
         _raise_fatal(await self._commits.ended())
         self._folding.forget_failures()
         self._commits.discard(range(len(self._partitions)))
-        session = self._member.session  # if it ends meanwhile, the next turn finds out
+        session = self._member.session  # if this membership ends meanwhile, the next turn finds out
         if await self.settle_writer():
             self._member.own(session)
         await self._store.drained()
@@ -67,7 +67,7 @@ class Doubts:
             self._boundary.count(doubt.failure)
         if self._partitions.owned:
             self._recovering.recover(self._partitions.owned)
-        self._signals.is_woken = True  # else an operator's request that came before would wait for the next commit
+        self._signals.is_woken = True  # an operation may still wait, and its wake-up may be used up
         self._tell(told.WorkDropped(milliseconds=(time.perf_counter() - started) * 1000))
 
     def _own_target(self) -> None:
@@ -77,16 +77,16 @@ class Doubts:
         self._member.acknowledge(self._partitions.owned)
 
     async def _pause(self) -> None:
-        """Drops without a commit in between must not keep the brokers busy: wait longer after each of them."""
+        """Wait, longer after each drop without a commit in between: repeated drops must not keep the brokers busy."""
         least, most = DROP_PAUSE_SECONDS
         self._drops = 0 if self._commits.has_committed else self._drops + 1
         if self._drops:
             await asyncio.sleep(min(most, least * 2 ** min(self._drops, 10)))
 
     async def settle_writer(self) -> bool:
-        """Wait until the coordinator has said how the last transaction ended, however long it is away.
+        """Wait until the coordinator has said how the last transaction ended, however long the coordinator is away.
 
-        False if a stop ended the wait, in doubt. Raises Superseded.
+        Returns False if a stop ended the wait: the outcome is then unknown. Raises Superseded.
         """
         settling = asyncio.create_task(self._writer.settle(), name="settle")
         while not settling.done():
@@ -101,6 +101,6 @@ class Doubts:
 
 
 def _raise_fatal(error: BaseException | None) -> None:
-    """A failed commit is an ordinary doubt, or it ends the worker: a store that fails, a bug."""
+    """Raise the error of a failed commit if it is no doubt: a failed store, or a bug, ends the worker."""
     if error is not None and not isinstance(error, DOUBTS):
         raise error

@@ -1,4 +1,7 @@
-"""What a start has opened and made, all of it there: the rooms of a started engine work with it."""
+"""The parts of a started engine: connections, stores and counters, all of them open.
+
+The start of the engine makes one `Equipment`. Each module of the main loop takes the parts that it needs from there.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,7 +42,7 @@ class Equipment:
     commits: Commits
     statistics: Statistics
     signals: Signals
-    #: tells an event to the operator
+    #: keeps a worker event for GET /events, and writes it to the log
     tell: Tell
-    #: None: the app does not say how a record becomes a dead letter
+    #: None if the app does not say how a record becomes a dead letter
     write_dead_letter: WriteDeadLetter | None = None

@@ -1,8 +1,8 @@
-"""Carries out what operators ask for, between two transactions: the one interpreter of `operations`.
+"""Carries out the operations of operators (`operations`), between two transactions.
 
-1. An operation waits until the main loop's next turn. Everything that was handed out is acknowledged then.
-2. A refusal changes nothing.
-3. If a doubt comes amid an operation, the operator hears OutcomeUnknown, and the engine drops everything as always.
+1. An operation waits until the main loop's next turn begins. By then every slice that was handed out is settled.
+2. An operation that is refused changes nothing.
+3. If a doubt interrupts an operation, the operator gets OutcomeUnknown, and the engine drops all uncommitted work.
 """
 
 import asyncio
@@ -44,20 +44,20 @@ from portfolio_stream.observe import events as told
 
 R = TypeVar("R")
 
-#: what an operator hears of an operation that cannot be carried out: nothing was changed
+#: errors that an operator gets for an operation that cannot be carried out, and that changed nothing
 REFUSALS = (
     PartitionNotHalted, RecordNotMovable, OffsetsAgree, PartitionNotReady, PartitionNotPaused, OffsetBehind,
 )  # fmt: skip
 
 
 class AskedOperation(NamedTuple):
-    """An operation, and where its result is awaited."""
+    """An operation that waits, and the future of its result."""
 
     operation: Operation[Any]
     done: "asyncio.Future[Any]"
 
     def answer(self, result: object) -> None:
-        if not self.done.done():  # whoever asked may have gone
+        if not self.done.done():  # the client may have gone
             self.done.set_result(result)
 
     def refuse(self, error: PortfolioStreamError) -> None:
@@ -87,7 +87,7 @@ class Interpreter:
         }
 
     async def ask(self, operation: Operation[R]) -> R:
-        """Have `operation` carried out. Raises what its class names, and OutcomeUnknown."""
+        """Have `operation` carried out. Raises the errors that the operation's class names, and OutcomeUnknown."""
         if not 0 <= operation.partition < len(self._partitions):
             raise PartitionNotReady(operation.partition, "not a partition of the topic")
         asked = AskedOperation(operation, asyncio.get_running_loop().create_future())
@@ -96,12 +96,12 @@ class Interpreter:
         return await asked.done  # type: ignore[no-any-return]
 
     async def carry_out(self) -> None:
-        """Carry out everything that was asked for, in order. Only between two transactions."""
+        """Carry out all operations that wait, in order. Call this only between two transactions."""
         while self._asked:
             await self._carry_out(self._asked.popleft())
 
     def refuse_all(self) -> None:
-        """The engine ends: nobody shall wait for it."""
+        """Answer all operations that wait with OutcomeUnknown, because the engine ends."""
         while self._asked:
             asked = self._asked.popleft()
             asked.refuse(OutcomeUnknown(asked.operation.partition))
@@ -136,13 +136,13 @@ class Interpreter:
         return halted
 
     async def _put_back(self, halted: Halted) -> None:
-        """Commit the state's offset for the group, in a transaction of its own, under our member id and epoch."""
+        """Commit the state's offset as the group's offset, in a transaction that has nothing else of the partition."""
         partition = halted.partition
         if halted.group_offset is None:
             raise OffsetsAgree(partition, halted.reason)
         await self._boundary.close()
         meta = self._store.meta(partition)
-        assert meta is not None  # noqa: S101  the halt told its offset
+        assert meta is not None  # noqa: S101  without META there is no group_offset
         self._commits.move_position(partition, meta.offset)
         await self._boundary.close()
         self._tell(told.GroupOffsetPutBack(partition=partition, offset=meta.offset))
@@ -152,7 +152,7 @@ class Interpreter:
         if halted.record is None or self._write_dead_letter is None:
             raise RecordNotMovable(asked.partition, asked.offset)
         await self._boundary.commit()
-        if self._partitions.halted.get(asked.partition) is not halted:  # what precedes the record failed just now
+        if self._partitions.halted.get(asked.partition) is not halted:  # records before this one failed in the commit
             raise PartitionNotHalted(asked.partition, asked.offset)
         await self._move(halted.record, asked.partition, self._write_dead_letter)
         self._partitions.happened(PartitionEvent.MOVED, (asked.partition,))
@@ -160,9 +160,9 @@ class Interpreter:
         return halted
 
     async def _move(self, record: Any, partition: int, write_dead_letter: WriteDeadLetter) -> None:
-        """Commit the dead letter in a transaction of its own: no failing fold may take the decision with it.
+        """Commit the dead letter before any further record is folded: a failing fold would drop it with its share.
 
-        Raises DeadLetterFailed: then the record is not passed.
+        Raises DeadLetterFailed. The partition then still halts at the record.
         """
         piece = self._folding.slice(partition, [record])
         try:
@@ -177,7 +177,7 @@ class Interpreter:
         piece.acknowledge()
         self._commits.set_aside(partition, record)
         await self._boundary.commit()
-        if not piece.is_current:  # it wrote to a table a value that cannot be encoded
+        if not piece.is_current:  # the app wrote a table value that cannot be encoded
             halted = self._partitions.halted.get(partition)
             reason = "its table values cannot be encoded" if halted is None else halted.reason
             raise DeadLetterFailed(partition, record.offset, reason)
@@ -200,11 +200,11 @@ class Interpreter:
     async def _stop_at(self, asked: StopAt) -> Standing:
         self._known_if(asked.partition, PartitionEvent.STOP_AT)
         await self._boundary.commit()
-        known = self._known_if(asked.partition, PartitionEvent.STOP_AT)  # its values may have failed to be encoded
+        known = self._known_if(asked.partition, PartitionEvent.STOP_AT)  # the commit may have halted the partition
         if known.committed is None or asked.offset < known.committed:
             raise OffsetBehind(asked.partition, asked.offset, known.committed or 0)
         self._partitions.happened(PartitionEvent.STOP_AT, (asked.partition,), offset=asked.offset)
-        self._partitions.committed({asked.partition: known.committed})  # the offset may be reached already
+        self._partitions.committed({asked.partition: known.committed})  # the drain may end at once
         return _standing(known)
 
     async def _snapshot(self, asked: Snapshot) -> PartitionSnapshot:
@@ -219,7 +219,7 @@ class Interpreter:
         return PartitionSnapshot(asked.partition, rows, offset, rows.position())
 
     def _known_if(self, partition: int, event: PartitionEvent) -> Partition:
-        """The partition's record, if `event` is legal in its state."""
+        """Returns the partition, if `event` is legal in its state. Raises PartitionNotReady."""
         known = self._partitions[partition]
         if (known.state, event) not in TRANSITIONS:
             raise PartitionNotReady(partition, known.state.value)

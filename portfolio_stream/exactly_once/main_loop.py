@@ -1,8 +1,9 @@
 """The main loop: fetch, hand out, commit, and between two transactions follow the group and the operators.
 
 1. Transaction N commits while transaction N+1 folds.
-2. This loop alone hands out, closes and drops. Recovery, heartbeats and commits run beside it and wake it.
-3. The loop sleeps until data, membership, a commit or an operator wakes it.
+2. Only the main loop hands out slices, closes transactions and drops work. Recovery, heartbeats and commits are tasks
+   beside the loop, and wake the loop.
+3. The loop sleeps until data, the membership, a commit or an operator wakes the loop.
 """
 
 import time
@@ -27,8 +28,8 @@ from portfolio_stream.kafka.reader import BatchUnreadable
 from portfolio_stream.observe import events as told
 
 IDLE_FETCH_MS = 1_000  # the loop's longest sleep: data ends it, and membership, commits and operators wake the loop
-KEEP_ID_SECONDS = 3600.0  # between two transactions, even empty ones: two records in Kafka's log of transactions
-IDLE_POSITION_SECONDS = 5.0  # how often an idle partition whose position moved over markers commits its position
+KEEP_ID_SECONDS = 3600.0  # then an idle worker ends an empty transaction: two records in Kafka's log of transactions
+IDLE_POSITION_SECONDS = 5.0  # how often an idle worker commits fetch positions that moved over markers alone
 
 
 class MainLoop:
@@ -59,7 +60,7 @@ class MainLoop:
         self._idle_checked = time.monotonic()
 
     async def run(self, deliver: Deliver) -> None:
-        """Turn until a stop. Raises PortfolioStreamError if this worker must end; nothing uncommitted is kept then."""
+        """Turn until a stop. Raises PortfolioStreamError if this worker must end; uncommitted work is dropped then."""
         try:
             while not self._signals.is_stopping:
                 self._signals.turn()
@@ -73,17 +74,17 @@ class MainLoop:
             raise
 
     async def turn(self, deliver: Deliver) -> None:
-        """One fetch, with everything that follows from it. Raises one of DOUBTS, or what ends the worker."""
+        """Fetch once, and do everything that follows. Raises one of DOUBTS, or the error that ends the worker."""
         self._signals.raise_trouble()
         if self._signals.take_wake():
             await self._following.follow()
             await self._interpreter.carry_out()
         fetched = await self.fetch()
         incarnations = {partition: self._partitions[partition].incarnation for partition in fetched}
-        for partition, batches in fetched.items():  # a close amid them may drop the share of any partition
+        for partition, batches in fetched.items():  # closing a transaction between two slices may void any partition
             await self._folding.hand_out_all(deliver, partition, batches, incarnations[partition])
         if self._signals.is_stopping:
-            return  # the fetch position is beyond what was handed out: it must not be committed
+            return  # the fetch positions may be beyond records that were not handed out: they must not be committed
         await self._folding.settle()
         await self._boundary.close_if_due()
         await self._end_drains()
@@ -91,7 +92,7 @@ class MainLoop:
         await self.keep_transactional_id()
 
     async def finish(self) -> None:
-        """Commit what is folded, at a stop; in doubt, the next start finds out what was committed."""
+        """Commit everything that is folded, at a stop. After a doubt, the next start asks Kafka what was committed."""
         try:
             await self._folding.settle()
             await self._boundary.commit()
@@ -101,7 +102,7 @@ class MainLoop:
             self._tell(told.StoppedInDoubt(reason=str(doubt)))
 
     async def fetch(self) -> Mapping[int, list[list[Any]]]:
-        """Record batches by partition; none if the wait is over, or the fetch told of a partition's trouble."""
+        """Returns record batches by partition; none if nothing came in time, or if one partition cannot be fetched."""
         wait = IDLE_FETCH_MS
         if self._signals.is_stopping or self._signals.is_woken:
             wait = 0
@@ -120,9 +121,9 @@ class MainLoop:
             return {}
 
     async def _end_drains(self) -> None:
-        """Commit the offsets at which operators want partitions to stop, where the reader has passed them.
+        """Commit `stop_at` of each draining partition whose reader has passed this offset.
 
-        Everything before these offsets has been handed out and settled.
+        Every record before `stop_at` was handed out and is settled.
         """
         reached: dict[int, int] = {}
         for partition in self._partitions.draining:
@@ -135,14 +136,14 @@ class MainLoop:
             await self._boundary.commit()
 
     async def _commit_idle_positions(self) -> None:
-        """Commit positions that moved over markers and aborted records alone, or lag would never reach 0."""
+        """Commit fetch positions that moved over markers and aborted records alone. Else lag would never reach 0."""
         now = time.monotonic()
         if not self._commits.is_idle or now - self._idle_checked < IDLE_POSITION_SECONDS:
             return
         self._idle_checked = now
         for partition in sorted(self._partitions.running):
             known = self._partitions[partition]
-            if not known.is_reading or known.stop_at is not None:  # behind its stop, the position moves over records
+            if not known.is_reading or known.stop_at is not None:  # beyond stop_at the reader steps over records
                 continue
             position = await self._reader.position(partition)
             committed = position if known.committed is None else known.committed
@@ -152,10 +153,10 @@ class MainLoop:
             await self._boundary.close()
 
     async def keep_transactional_id(self) -> None:
-        """Commit an empty transaction if there was none for long.
+        """End an empty transaction, by an abort, if no transaction ended for KEEP_ID_SECONDS.
 
-        A worker that stands by has no transactions for weeks. The coordinator forgets an idle id after a week
-        (transactional.id.expiration.ms), and the worker would look superseded when it is needed.
+        A worker that stands by has no transactions for weeks. The coordinator forgets an idle transactional id after a
+        week (transactional.id.expiration.ms). The worker would then look superseded when it is needed.
         """
         if self._commits.is_idle and time.monotonic() - self._writer.last_end > KEEP_ID_SECONDS:
             await self._doubts.settle_writer()

@@ -7,10 +7,12 @@
     each owned state --revoked--> REVOKING --released--> UNOWNED
     each owned state --dropped--> RECOVERING --lost--> UNOWNED
 
-1. A state changes by an event and by nothing else. `TRANSITIONS` has every legal pair of a state and an event.
-2. Some events make void what was read before. The partition's incarnation number grows, and no slice with an older
-   number counts. The reader of the partition stands still until the next event.
-3. An operator's wish outlives a drop and a recovery. It ends when the partition goes to another worker.
+The picture shows the main roads. `TRANSITIONS` has all of them.
+
+1. Only an event changes a state. `TRANSITIONS` has every legal pair of a state and an event.
+2. Some events make the records void that were read before. The partition's incarnation number then grows, and no slice
+   with an older number counts. The worker fetches nothing of the partition until the next event.
+3. An operator's wish outlives a drop and a recovery. The wish ends when the partition leaves this worker.
 4. A partition is read, served and folded only as `TRAITS` says of its state.
 """
 
@@ -34,7 +36,7 @@ class PartitionState(Enum):
     SUSPECT = "suspect"
     #: the partition waits for an operator
     HALTED = "halted"
-    #: the coordinator wants the partition back: what was read of it is committed first
+    #: the coordinator wants the partition back: the records that were read of it are committed first
     REVOKING = "revoking"
     #: an operator stopped the reading: the tables stay served
     PAUSED = "paused"
@@ -47,15 +49,15 @@ class PartitionEvent(Enum):
 
     #: the coordinator gave the partition to this worker
     ASSIGNED = "assigned"
-    #: the store holds all that is committed, and nothing forbids to go on
+    #: the store holds all that is committed, and the partition may go on
     RECOVERED = "recovered"
-    #: recovery found that state, group and logs disagree
+    #: the recovery found that the state, the group's offset and the logs disagree
     REFUSED = "refused"
     #: a fold or an encoder failed: no later slice of the partition may count
     FAILED = "failed"
-    #: the failed share is dropped: its records can be read again, in smaller slices
+    #: the failed share is dropped: its source records can be read again, in smaller slices
     CLEARED = "cleared"
-    #: a record batch could not be read: a second try may find it whole
+    #: a record batch could not be read: its bytes may be whole in a second try
     UNREADABLE = "unreadable"
     #: one record, or one batch, failed alone too often
     EXHAUSTED = "exhausted"
@@ -63,7 +65,7 @@ class PartitionEvent(Enum):
     OVERCOME = "overcome"
     #: the coordinator wants the partition back
     REVOKED = "revoked"
-    #: all that was read is settled, and the partition can go to another worker
+    #: every record that was read of the partition is settled: the partition can go to another worker
     RELEASED = "released"
     #: a doubt dropped everything that is uncommitted
     DROPPED = "dropped"
@@ -81,7 +83,7 @@ class PartitionEvent(Enum):
     RESUME = "resume"
     #: an operator named the offset at which the reading shall stop
     STOP_AT = "stop at"
-    #: everything before that offset is committed
+    #: everything before the offset of a STOP_AT is committed
     REACHED = "reached"
 
 
@@ -118,7 +120,7 @@ TRAITS: Mapping[PartitionState, Traits] = {
     PartitionState.DRAINING:     Traits(True,  True,  True,  False),
 }  # fmt: skip
 
-#: the wish that an event leaves; an event that is not named leaves the wish as it is
+#: the operator's wish after an event; an event without a row does not change the wish
 WISHES: Mapping[PartitionEvent, OperatorWish] = {
     PartitionEvent.ASSIGNED: OperatorWish.RUN,
     PartitionEvent.RELEASED: OperatorWish.RUN,
@@ -129,7 +131,7 @@ WISHES: Mapping[PartitionEvent, OperatorWish] = {
     PartitionEvent.REACHED: OperatorWish.PAUSE,
 }
 
-#: the state of a partition that can go on, by the wish and by whether records that failed are still ahead
+#: the state of a partition that can go on, by the operator's wish and by whether failed records are still ahead
 GOES_ON: Mapping[tuple[OperatorWish, bool], PartitionState] = {
     (OperatorWish.RUN, False): PartitionState.RUNNING,
     (OperatorWish.RUN, True): PartitionState.SUSPECT,
@@ -148,7 +150,7 @@ class Transition(NamedTuple):
 
     #: the new state, or AS_WISHED
     state: PartitionState | None
-    #: what was read before is void
+    #: the records that were read before the event are void
     is_void: bool = False
 
 
@@ -164,7 +166,8 @@ TRANSITIONS: Mapping[tuple[PartitionState, PartitionEvent], Transition] = {
     (State.RECOVERING, Event.REFUSED): Next(State.HALTED),
     (State.RECOVERING, Event.EXHAUSTED): Next(State.HALTED),
     **{(state, Event.FAILED): Next(State.SUSPECT, is_void=True) for state in _KEEPS_READING},
-    #: records before the one that halted it were in the open share, or the dead letter could not be encoded
+    #: a halted partition can have an open share: records before an unreadable batch, or the dead letter of a SetAside.
+    #: The encoding of this share may fail
     (State.HALTED, Event.FAILED): Next(State.SUSPECT, is_void=True),
     (State.REVOKING, Event.FAILED): Next(State.REVOKING, is_void=True),
     (State.SUSPECT, Event.CLEARED): Next(State.SUSPECT),
@@ -202,12 +205,12 @@ class LifeStep(NamedTuple):
     """One step of a partition's life."""
 
     life: Life
-    #: what was read before is void
+    #: the records that were read before the event are void
     is_void: bool
 
 
 def after(life: Life, event: PartitionEvent, *, is_suspect: bool = False) -> LifeStep:
-    """The life after `event`. `is_suspect`: records that failed are still ahead. Raises IllegalTransition."""
+    """The life after `event`. `is_suspect` says that failed records are still ahead. Raises IllegalTransition."""
     following = TRANSITIONS.get((life.state, event))
     if following is None:
         raise IllegalTransition(f"{event.value}, of a partition that is {life.state.value}")

@@ -1,8 +1,9 @@
-"""One record for each partition: where the partition stands in its life, and what the engine knows of the partition.
+"""One `Partition` for each partition of the source: its place in its life, and what the engine knows of it.
 
-1. `happened` is the one way to change a state. It does what the table in `partition_life` says.
-2. `happened` alone tells the reader which partitions to fetch, and from where.
-3. An incarnation number stands for one unbroken stretch of reading. What was read under an older number is void.
+1. Only `happened` changes a state, as the table in `partition_life` says.
+2. Only `happened` tells the reader which partitions to fetch, and from which offset.
+3. An incarnation number stands for one unbroken stretch of reading. Records that were read under an older number are
+   void.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -21,12 +22,12 @@ from portfolio_stream.exactly_once.partition_life import (
 )
 from portfolio_stream.exactly_once.recovery import Halted
 
-#: an operator, or a recovery, starts afresh: what failed before is forgotten
+#: events after which the partition starts afresh: its earlier failures are forgotten
 _FORGIVING = (PartitionEvent.RETRY, PartitionEvent.MOVED, PartitionEvent.OUT_OF_RANGE)
 
 
 class ReadsPartitions(Protocol):
-    """What the records need of the reader of the source topic."""
+    """The reader of the source topic, as `Partitions` needs it."""
 
     def resume(self, partition: int, offset: int) -> None: ...
     def pause(self, partitions: Iterable[int]) -> None: ...
@@ -39,9 +40,9 @@ class Partition:
     number: int
     life: Life = Life()  # noqa: RUF009  a NamedTuple is immutable
     incarnation: int = 0
-    #: next source offset to commit; None while a recovery has not told it
+    #: the source offset up to which everything is committed; None until the recovery has found the offset
     committed: int | None = None
-    #: the records that failed and are not committed yet; outlives a drop
+    #: which records failed and are not committed yet; outlives a drop
     suspicion: Suspicion | None = None
     #: why the partition is HALTED
     halt: Halted | None = None
@@ -81,10 +82,10 @@ class Partitions:
         offset: int | None = None,
         halt: Halted | None = None,
     ) -> None:
-        """The one way to change a state. Raises IllegalTransition.
+        """Change the state of each of `partitions` as `event` says. Raises IllegalTransition.
 
-        `offset` belongs to RECOVERED (the next source offset) and to STOP_AT (where to stop), `halt` to REFUSED and
-        EXHAUSTED.
+        `offset` is the next source offset for RECOVERED, and for an EXHAUSTED that ends a recovery. For STOP_AT it is
+        the offset to stop at. `halt` belongs to REFUSED and EXHAUSTED.
         """
         for partition in partitions:
             self._happened(self._records[partition], event, offset, halt)
@@ -113,7 +114,7 @@ class Partitions:
         self._read(known, is_void=step.is_void)
 
     def _read(self, known: Partition, *, is_void: bool) -> None:
-        """Resume or pause the reader, as the partition's state says."""
+        """Resume or pause the reader, as the partition's state says. After a void event: pause until the next event."""
         must_read = known.traits.is_read and not is_void
         if must_read and not known.is_reading:
             assert known.committed is not None  # noqa: S101  a state that is read follows a recovery
@@ -123,16 +124,16 @@ class Partitions:
         known.is_reading = must_read
 
     def committed(self, positions: Mapping[int, int]) -> None:
-        """Everything before these offsets is committed.
+        """Take over the committed offset of each partition in `positions`.
 
-        Records that failed before them are overcome. A drain ends at the offset that an operator named.
+        Failed records before the offset are overcome. A drain ends if the offset has reached `stop_at`.
         """
         for partition, offset in positions.items():
             known = self._records[partition]
             if not known.traits.is_owned or known.state is PartitionState.RECOVERING:
                 continue
             self._advance(known, offset)
-            if not known.is_reading:  # a later slice of it has failed, and is cleared next
+            if not known.is_reading:  # a later slice of the partition has failed; the engine clears it next
                 continue
             if known.state is PartitionState.SUSPECT and known.suspicion is None:
                 self.happened(PartitionEvent.OVERCOME, (partition,))
@@ -140,7 +141,7 @@ class Partitions:
                 self.happened(PartitionEvent.REACHED, (partition,))
 
     def suspect(self, partition: int, suspicion: Suspicion) -> None:
-        """Keep what is known of the partition's failures until their records are committed."""
+        """Keep `suspicion` until the failed records are committed."""
         self._records[partition].suspicion = suspicion
 
     def _advance(self, known: Partition, offset: int) -> None:
@@ -148,17 +149,17 @@ class Partitions:
         if known.suspicion is not None and offset > known.suspicion.until:
             known.suspicion = None
 
-    # -- views of the records: made anew by each event, since the main loop asks for them all the time
+    # -- sets of partitions, by state: each event makes them anew, because the main loop reads them all the time
 
     def _look_again(self) -> None:
         records = self._records
         #: partitions that this worker tells the coordinator it owns
         self.owned = frozenset(one.number for one in records if one.traits.is_owned)
-        #: partitions whose tables are served
+        #: partitions whose tables are served: RUNNING, SUSPECT, PAUSED and DRAINING ones
         self.running = frozenset(one.number for one in records if one.traits.is_served)
         #: partitions that wait for an operator, with the reason
         self.halted: Mapping[int, Halted] = {one.number: one.halt for one in records if one.halt is not None}
         #: partitions that a recovery has not decided yet
         self.recovering = frozenset(one.number for one in records if one.state is PartitionState.RECOVERING)
-        #: partitions that are read up to an offset that an operator named
+        #: partitions that are read up to `stop_at`: DRAINING ones, and SUSPECT ones on their way to `stop_at`
         self.draining = frozenset(one.number for one in records if one.stop_at is not None and one.traits.is_read)

@@ -1,7 +1,8 @@
 """The part of the engine that a fold sees: a slice of records, views of tables, appenders to topics.
 
 A fold is a plain function of a `FoldSlice`. It reads records in offset order, reads and replaces immutable values in
-views, and appends outputs. Nobody sees the fold's writes before the slice's Kafka transaction is committed.
+views, and appends outputs. The fold sees its own writes at once. Everybody else sees them after the slice's Kafka
+transaction is committed.
 """
 
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
@@ -13,13 +14,13 @@ from portfolio_stream.kafka.header_names import Headers
 
 V = TypeVar("V")
 
-#: append(timestamp in ms since 1970, key, value, headers) adds one record to the slice's own partition of the topic
+#: append(timestamp in ms since 1970, key, value, headers) adds one record to the topic, in the slice's partition
 Append = Callable[[int, bytes | None, bytes | None, Headers], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TableDefinition(Generic[V]):
-    """A changelogged table. `name` is the table's id in the changelog and in the store, so the name never changes."""
+    """A table that the changelog and the store hold. Both know the table by `name`: the name must never change."""
 
     name: str
     encode: Callable[[V], bytes]
@@ -31,7 +32,7 @@ class TableDefinition(Generic[V]):
             raise TableNameInvalid(self.name)
 
     def read(self, stored: bytes) -> V:
-        """Decode a stored value. Raises StateUnreadable: a stranger may have written other bytes to the changelog."""
+        """Decode a stored value. Raises StateUnreadable: another program may have written bytes to the changelog."""
         try:
             return self.decode(stored)
         except Exception as error:  # the app's decoder may raise any error
@@ -52,8 +53,8 @@ class Record(Protocol):
 class View(Protocol[V]):
     """One table in one partition. `view[key]` is the value or None (never KeyError); values are immutable.
 
-    A write goes to both the view and `dirty`: `view[key] = dirty[key] = value`, or, outside hot loops, `put`.
-    Writing None deletes the key; the changelog then gets a tombstone.
+    The fold must write a value to both the view and `dirty`: `view[key] = dirty[key] = value`. `put` does both, at the
+    cost of a call. Writing None deletes the key, and the changelog gets a tombstone.
     """
 
     @property
@@ -68,9 +69,9 @@ class View(Protocol[V]):
     def scan_stored(self, prefix: bytes, after: bytes, limit: int) -> list[tuple[bytes, V | None]]:
         """The first `limit` stored keys that start with `prefix` and follow `after`, in key order, with live values.
 
-        A value is None if the key was deleted since the key was stored. The stored keys depend on time, not only on the
-        records. So use this method only to remove entries, a bounded number at a time, that no reader counts as part of
-        the table.
+        A value is None if the fold has deleted the key and the store does not know that yet. Which keys are stored
+        depends on time, not only on the records. So a fold may use this method for one purpose: to remove entries that
+        no reader counts as part of the table, a bounded number at a time.
         """
         ...
 
@@ -91,5 +92,5 @@ class CountedSlice(FoldSlice, Protocol):
     """A slice that the engine hands to an agent."""
 
     def count(self, **outcomes: int) -> None:
-        """Add to the metrics, by outcome, when the slice's transaction has committed."""
+        """Add to the metrics, by outcome. The numbers count when the slice's transaction has committed."""
         ...

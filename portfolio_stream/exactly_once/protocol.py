@@ -2,17 +2,20 @@
 
 A transaction's life, and what may be sent when:
 
-    READY --offsets--> RESERVED --produce--> WRITTEN --commit--> READY (next epoch)
+    READY --offsets--> RESERVED --produce--> WRITTEN --commit--> READY (next producer epoch)
       |                   |                     |
-      +-------- any error that is not retriable: BROKEN --abort--> READY (next epoch)
-                                                   +--- a successor answers ---> DEAD
+      +-------- an error that no retry can help: BROKEN --abort--> READY (next producer epoch)
+                                                   +--- another process has the identity ---> DEAD
 
 1. Offsets first: accepted offsets reserve the partitions for this transaction (KIP-447), and no record of a partition
    is produced before its offsets were accepted in the same transaction.
 2. EndTxn(commit) is sent only from WRITTEN: every request of the transaction was answered, without an error for any
    partition. The broker forgets a request that it refused, and would commit the other requests.
 3. After EndTxn(commit) was sent, EndTxn(abort) may be sent only when EndTxn(commit) cannot be in flight any more.
-4. The reply of EndTxn brings the next epoch, sometimes with a new producer id. Sequences then restart at 0 (KIP-890).
+4. The reply of EndTxn brings the next producer epoch, sometimes with a new producer id. Sequences then restart at 0
+   (KIP-890).
+5. `TRANSITIONS` has the steps that were answered without an error. After an error the writer sets BROKEN or DEAD. After
+   a stale member epoch the transaction keeps its state.
 
 The same error means different things at different steps. `ACTIONS` is the table of Kafka's Java client
 (TransactionManager, Sender), with corrections from our own measurements.
@@ -54,7 +57,7 @@ class TransactionState(Enum):
     DEAD = "superseded"
 
 
-#: the state after each legal step; a step without a row is a bug in the engine
+#: the state after each legal step that is answered without an error; a step without a row is a bug in the engine
 TRANSITIONS: Mapping[tuple[TransactionState, TransactionStep], TransactionState] = {
     (TransactionState.READY, TransactionStep.OFFSETS): TransactionState.RESERVED,
     (TransactionState.RESERVED, TransactionStep.PRODUCE): TransactionState.WRITTEN,
@@ -128,14 +131,18 @@ ACTIONS: Mapping[TransactionStep, Mapping[E, Action]] = {
 def action_for(step: TransactionStep, error: E) -> Action:
     """What the engine does when `error` answers `step`.
 
-    An error without a row leaves a doubt: the engine drops everything uncommitted and asks how the transaction ended.
+    An error without a row is FATAL at INIT and ABORT. At the other steps such an error leaves a doubt: the engine drops
+    everything uncommitted and asks how the transaction ended.
     """
     unknown = Action.FATAL if step in (TransactionStep.INIT, TransactionStep.ABORT) else Action.DROP
     return ACTIONS[step].get(error, unknown)
 
 
 class IllegalTransition(AssertionError):
-    """The engine tried a step that its transaction does not allow. This is a bug: the process must stop writing."""
+    """The engine tried a step that its transaction does not allow, or an event that a partition's state does not allow.
+
+    This is a bug in the engine. The process must stop writing.
+    """
 
 
 def after(state: TransactionState, step: TransactionStep) -> TransactionState:
@@ -157,7 +164,10 @@ class Doubt(Exception):
 
 
 class Refused(Doubt):
-    """The broker will never accept a record batch of one partition. `failure` names the batch's source records."""
+    """The broker will never accept a record batch of one partition.
+
+    `Commits` sets `failure`: the source records whose fold wrote the batch.
+    """
 
     def __init__(self, topic: str, partition: int, reason: str) -> None:
         super().__init__(TransactionStep.PRODUCE, f"{topic}-{partition} {reason}")
@@ -172,4 +182,4 @@ class StaleEpoch(Doubt):
 
 
 class MembershipBroken(Doubt):
-    """The group coordinator no longer knows this member: the records that the member has read are void."""
+    """The membership is over: the records that were read under it are void."""

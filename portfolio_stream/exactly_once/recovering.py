@@ -1,7 +1,7 @@
-"""Runs the recovery beside the main loop, and lets each partition go on as soon as the recovery has decided it.
+"""Runs the recovery as a task beside the main loop. Each partition goes on as soon as the recovery has decided it.
 
-There is one recovery at a time. A new one takes over the partitions that the last one has not decided: a second
-recovery of the same partition would read again what already runs, and one for each partition would wait for the others.
+Only one recovery runs at a time. A new recovery ends the earlier one and takes over its undecided partitions. If both
+ran, the new one would wait for the earlier one's replay, and could replay a partition that already runs.
 """
 
 import asyncio
@@ -29,7 +29,10 @@ class Recovering:
         self._task: asyncio.Task[None] | None = None
 
     def recover(self, begun: Collection[int]) -> None:
-        """Begin to recover the partitions `begun`, which are RECOVERING, and take over the undecided ones."""
+        """Recover `begun`, whose recovery begins now, and the undecided partitions of the recovery that runs.
+
+        All of them are RECOVERING already.
+        """
         undecided = self._partitions.recovering
         taken_over = undecided.difference(begun) if self.end() else frozenset()
         self._commits.discard(undecided)
@@ -38,10 +41,10 @@ class Recovering:
         self._task.add_done_callback(self._signals.task_ended)
 
     async def again(self, event: PartitionEvent, partition: int) -> None:
-        """`event` makes a partition of ours start afresh from what is committed. Nothing of it may be in flight then.
+        """Recover a partition of this worker again because of `event`, after the transaction in flight is committed.
 
-        After OUT_OF_RANGE recovery asks for as long as it needs to believe the offset: the leader that answered may
-        have just woken, and may not know its successor yet.
+        After OUT_OF_RANGE the recovery asks for the log's bounds again and again, for some seconds: the broker that
+        refused the offset may have just woken, and may not know yet that another broker is the leader.
         """
         await self._boundary.finish()
         if event is PartitionEvent.OUT_OF_RANGE and not self._partitions[partition].is_reading:
@@ -50,7 +53,7 @@ class Recovering:
         self.recover((partition,))
 
     def end(self) -> bool:
-        """End the recovery that runs. False if none runs."""
+        """End the recovery that runs. Returns False if none runs."""
         task, self._task = self._task, None
         if task is None or task.done():
             return False
@@ -62,7 +65,7 @@ class Recovering:
         await cancelled(self._task)
 
     async def decided(self) -> None:
-        """Wait until the recovery that runs has decided every partition. Raises what ended the recovery otherwise."""
+        """Wait until the recovery that runs has decided every partition. Raises the error that ends the recovery."""
         if self._task is not None:
             await self._task
 
@@ -86,9 +89,9 @@ class Recovering:
             self._tell(recovered)
 
     def _go_on(self, ready: Ready) -> None:
-        """Read the partition from its recovered offset, unless the record that halted it is still ahead.
+        """Read the partition from its recovered offset, or halt it again if the record that halted it is still ahead.
 
-        Nothing but an operator, or another worker's commit, gets a partition past such a record.
+        Only an operator, or a commit of another worker, gets the partition past that record.
         """
         partition, suspicion = ready.partition, self._partitions[ready.partition].suspicion
         halt = None if suspicion is None else suspicion.halt
@@ -96,14 +99,14 @@ class Recovering:
             self._boundary.halt(PartitionEvent.EXHAUSTED, halt, offset=ready.offset)
             return
         self._partitions.happened(PartitionEvent.RECOVERED, (partition,), offset=ready.offset)
-        self._partitions.committed({partition: ready.offset})  # a drain may have reached its offset
+        self._partitions.committed({partition: ready.offset})  # a drain may end here
         if ready.lacks_group_offset:
             self._commit_again(partition, ready.offset)
 
     def _commit_again(self, partition: int, offset: int) -> None:
-        """Commit the offset that META has and the group has lost: until then, lag counts from the log's start.
+        """Commit the offset of META for the group, which has lost its own. Without it, lag counts the whole log.
 
-        This happens before any record is handed out. A later moment could commit an offset behind one in flight.
+        The position is moved before any record is handed out. Later, a newer offset could be in flight already.
         """
         self._tell(told.GroupOffsetCommittedAgain(partition=partition, offset=offset))
         self._commits.move_position(partition, offset)

@@ -1,4 +1,8 @@
-"""What passes between the main loop and the tasks beside it: wake-ups, their errors, the loop's last turn, a stop."""
+"""Signals between the main loop and the tasks beside the loop.
+
+A task wakes the loop, or ends with an error that the loop raises. The web server reads when the loop turned last.
+A stop ends the loop.
+"""
 
 import asyncio
 import time
@@ -12,19 +16,19 @@ class Signals:
         self._trouble: BaseException | None = None
         #: monotonic seconds of the main loop's last turn
         self.progress = time.monotonic()
-        #: membership, an operator, a commit or a failed task wants the main loop's attention
+        #: the membership, an operator, a commit or a failed task has woken the main loop since `take_wake`
         self.is_woken = False
         #: the main loop shall end
         self.is_stopping = False
-        #: a stop left nothing whose outcome is unknown
+        #: False after a stop that left a transaction whose outcome is unknown
         self.is_settled_at_stop = True
 
     def turn(self) -> None:
-        """The main loop turns: it doesn't stand still."""
+        """Note that the main loop does not stand still."""
         self.progress = time.monotonic()
 
     def wake(self) -> None:
-        """End the main loop's sleep, or keep the loop from its next sleep."""
+        """End the main loop's sleep. A loop that does not sleep now leaves out its next sleep."""
         self.is_woken = True
         self._wake_reader()
 
@@ -38,7 +42,7 @@ class Signals:
         return was_woken
 
     def task_ended(self, task: "asyncio.Task[None]") -> None:
-        """A done-callback for the tasks beside the main loop. Keeps the first error: a later one may follow from it."""
+        """A done-callback for the tasks beside the main loop. Keeps the first error: others may follow from it."""
         if not task.cancelled() and task.exception() is not None:
             self._trouble = self._trouble or task.exception()
             self.wake()

@@ -172,7 +172,7 @@ class ExactlyOnceApp(faust.App):
         return "exactly_once"
 
     def topic(self, *names: str, **options: Any) -> Any:
-        """Return a topic whose stream has slices: the fold decodes the records."""
+        """Returns a topic whose stream has slices: the fold decodes the records."""
         return super().topic(*names, **{"schema": SliceSchema()} | options)
 
     def worker_init(self) -> None:

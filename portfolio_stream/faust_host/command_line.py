@@ -90,7 +90,7 @@ VARIABLES = {
 
 
 def idle_variables(environment: Mapping[str, str]) -> list[str]:
-    """Return the variables of Faust's settings that are set. They have no effect."""
+    """Returns the variables of Faust's settings that are set. They have no effect."""
     names = {setting.env_name for setting in FaustSettings.SETTINGS.values()}
     return sorted(name for name in environment if name in names)
 
@@ -102,7 +102,7 @@ def refuse_strict(environment: Mapping[str, str]) -> None:
 
 
 def judge(refused: Mapping[str, str]) -> dict[str, Any]:
-    """Return the options of this process's `faust` command line, by click's names; {} if no `faust` command runs.
+    """Returns the options of this process's `faust` command line, by click's names; {} if no `faust` command runs.
 
     `refused` maps the options that the app itself refuses to what to do instead. A refusal ends the process.
     """
@@ -138,7 +138,7 @@ def _read(name: str, text: str, kind: SettingKind) -> Any:
 
 
 def _given(context: click.Context) -> dict[str, Any]:
-    """Return the options of the command line. Faust's compat_option keeps some values in the context's object."""
+    """Returns the options of the command line. Faust's compat_option keeps some values in the context's object."""
     names = [parameter.name for parameter in context.command.params if parameter.name is not None]
     on_command_line = [name for name in names if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
     return {name: context.params.get(name, getattr(context.obj, name, None)) for name in on_command_line}

@@ -55,7 +55,7 @@ class SliceStream(faust.Stream):
         self.has_ended = True
 
     async def take_failed(self) -> Slice | None:
-        """Return the slice whose fold raised, once. If the agent raised without a slice, return the next slice.
+        """Returns the slice whose fold raised, once. If the agent raised without a slice, return the next slice.
 
         None: the stream has ended.
         """

@@ -6,7 +6,7 @@ import mode
 
 
 def web_service(url: Callable[[], str], stop: Callable[[], Awaitable[None]]) -> type[mode.Service]:
-    """Return the service that `app.web_server` takes.
+    """Returns the service that `app.web_server` takes.
 
     The engine starts the real web server, because a worker must listen before it joins the group. The service only
     tells Faust's banner the `url`, and calls `stop` when Faust stops its web server.

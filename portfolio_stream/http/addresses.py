@@ -19,7 +19,7 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 def listen(
     host: str, port: int | None, host_setting: str = "PORTFOLIO_WEB_HOST", port_remedy: str = WORKER_PORT_REMEDY
 ) -> socket.socket:
-    """Return a socket that listens. If `port` is None, the socket has port 6066 or the next free port.
+    """Returns a socket that listens. If `port` is None, the socket has port 6066 or the next free port.
 
     `host_setting` is the option or variable that `host` comes from. `port_remedy` says how an operator chooses another
     port. Raises PortInUse and InvalidSetting.
@@ -54,7 +54,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def advertised_address(settings: Settings, sock: socket.socket) -> str:
-    """Return the host:port that other workers use.
+    """Returns the host:port that other workers use.
 
     The operator's setting decides. Without the setting, the address is the socket's own. A socket that listens on all
     addresses has the machine's name.
@@ -66,12 +66,12 @@ def advertised_address(settings: Settings, sock: socket.socket) -> str:
 
 
 def authority(host: str, port: int) -> str:
-    """Return host:port as a URL has it: an IPv6 address has brackets."""
+    """Returns host:port as a URL has it: an IPv6 address has brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def host_of(authority: str) -> str | None:
-    """Return the host of host:port in lower case, without brackets. Return None if there is no host."""
+    """Returns the host of host:port in lower case, without brackets. Returns None if there is no host."""
     is_bare_ipv6 = authority.count(":") > 1 and "[" not in authority
     try:
         return urlsplit(f"//[{authority}]" if is_bare_ipv6 else f"//{authority}").hostname

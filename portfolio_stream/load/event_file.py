@@ -65,7 +65,7 @@ def open_events(path: Path) -> Iterator[BinaryIO]:
 
 
 def read_events(path: Path, file: BinaryIO, timestamp: int) -> Iterator[Generated]:
-    """Yield one record per line, without empty lines. Raises EventFileUnusable.
+    """Yields one record per line, without empty lines. Raises EventFileUnusable.
 
     The record's key is the event's portfolio_id. A line whose portfolio_id cannot be read gives a record without a key.
     """

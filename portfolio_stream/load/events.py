@@ -64,7 +64,7 @@ def first_cents(number: int) -> int:
 
 
 def generate(mixture: Mixture, events: int | None = None) -> Iterator[Generated]:
-    """Yield `events` records, with repetitions and invalid ones among them, or records without end."""
+    """Yields `events` records, with repetitions and invalid ones among them, or records without end."""
     made = _records(mixture)
     return made if events is None else (record for record, _ in zip(made, range(events), strict=False))
 

@@ -15,7 +15,7 @@ LEAST_CENTS = 100
 
 
 def generate_prices(mixture: Mixture) -> Iterator[Generated]:
-    """Yield prices without end."""
+    """Yields prices without end."""
     cents = [first_cents(number) for number in range(mixture.symbols)]
     for number, price in enumerate(cents):
         yield _record(number, price, mixture.start_time)

@@ -73,7 +73,7 @@ class BatchedTopic:
             await self._send(partition, batch)
 
     async def settle(self) -> None:
-        """Return when Kafka has acknowledged every appended record. Raises KafkaConnectionError if no answer comes."""
+        """Returns when Kafka has acknowledged every appended record. Raises KafkaConnectionError if no answer comes."""
         await self.flush()
         while self._sent:
             await asyncio.wait((self._sent[0][0],), timeout=ANSWER_SECONDS)
@@ -149,7 +149,7 @@ async def _unlimited() -> AsyncIterator[int]:
 
 
 async def _steps(rate: float) -> AsyncIterator[int]:
-    """Yield the number of records that are due, whenever at least one is."""
+    """Yields the number of records that are due, whenever at least one is."""
     start, released = time.monotonic(), 0
     while True:
         due = int((time.monotonic() - start) * rate) - released

@@ -1,9 +1,9 @@
-"""What happens in a worker, one frozen value for each kind of event.
+"""The worker events: a frozen class for each kind of thing that happens in a worker.
 
 1. An event has an action, a level and fields. A field's name carries its unit.
 2. An event's text form is its log line: the action, then each field as name=value.
 3. No field holds an amount, a portfolio id or a secret.
-4. An event of an outage is told once in `repeat_seconds`, however often it happens.
+4. An event that an outage repeats is told once in `repeat_seconds`, however often it happens.
 """
 
 import logging
@@ -15,7 +15,7 @@ OUTAGE_SECONDS = 10.0  # a broker that is away lets some events happen forty tim
 
 
 class Span(NamedTuple):
-    """Offsets from the first to the last."""
+    """A range of offsets, the last one included."""
 
     first: int
     last: int
@@ -27,11 +27,11 @@ Field = str | bool | int | float | Span | tuple[int, ...] | None
 class WorkerEvent(msgspec.Struct, frozen=True, kw_only=True):
     action: ClassVar[str]
     level: ClassVar[int] = logging.INFO
-    #: an event of this kind is told at most once in so many seconds; 0: each one is told
+    #: an event of this kind is told at most once in so many seconds; 0: every event is told
     repeat_seconds: ClassVar[float] = 0.0
 
     def fields(self) -> dict[str, Field]:
-        """In the order of the class, by their outside names."""
+        """Returns the values by field name, in the order of the class. A field may be renamed for readers (`name=`)."""
         return {
             name: getattr(self, attribute)
             for attribute, name in zip(self.__struct_fields__, self.__struct_encode_fields__, strict=True)
@@ -61,14 +61,14 @@ class EngineStarted(WorkerEvent, frozen=True, kw_only=True):
 
 
 class FoldNotChecked(WorkerEvent, frozen=True, kw_only=True):
-    """The start could not see how the state was folded. Recovery looks again."""
+    """The start could not find out which fold signature the state has. The recovery checks that again."""
 
     action = "fold not checked before the start"
     error: str
 
 
 class StoppedInDoubt(WorkerEvent, frozen=True, kw_only=True):
-    """The outcome of the last transaction is unknown. The next start settles it."""
+    """The outcome of the last transaction is unknown. The next start settles the transaction."""
 
     action = "stopped in doubt"
     level = logging.WARNING
@@ -159,7 +159,7 @@ class StoreWiped(WorkerEvent, frozen=True, kw_only=True):
     position: int
     #: the changelog's bounds
     changelog: Span
-    #: since the store last held the whole changelog
+    #: the time since the store last held the whole changelog
     absent_seconds: float
 
 
@@ -208,14 +208,14 @@ class FoldFailed(WorkerEvent, frozen=True, kw_only=True):
     level = logging.ERROR
     partition: int
     offsets: Span
-    #: failures of one record alone
+    #: how often one record failed alone; 0: several records failed together
     tries: int = msgspec.field(name="try")
     error: str
     reason: str
 
 
 class PartitionStopped(WorkerEvent, frozen=True, kw_only=True):
-    """The partition waits for an operator. The other partitions go on."""
+    """The partition is halted: it waits for an operator. The other partitions go on."""
 
     action = "partition stopped"
     level = logging.ERROR
@@ -225,17 +225,17 @@ class PartitionStopped(WorkerEvent, frozen=True, kw_only=True):
 
 
 class PartitionRetried(WorkerEvent, frozen=True, kw_only=True):
-    """An operator asked for it."""
+    """An operator asked to recover a halted partition again."""
 
     action = "partition retried"
     level = logging.WARNING
     partition: int
-    #: where the partition had stopped
+    #: where the partition was halted
     offset: int | None
 
 
 class GroupOffsetPutBack(WorkerEvent, frozen=True, kw_only=True):
-    """An operator asked for it."""
+    """An operator asked to commit the state's offset for the group, whose offset another program had moved."""
 
     action = "group offset put back"
     level = logging.WARNING
@@ -244,7 +244,7 @@ class GroupOffsetPutBack(WorkerEvent, frozen=True, kw_only=True):
 
 
 class RecordSetAside(WorkerEvent, frozen=True, kw_only=True):
-    """An operator asked for it."""
+    """An operator asked to move the record that halted its partition."""
 
     action = "record moved to the dead letters"
     level = logging.WARNING

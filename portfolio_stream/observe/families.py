@@ -1,4 +1,4 @@
-"""Prometheus families, made from figures at the moment of a scrape. Nothing is counted here."""
+"""Makes Prometheus families out of figures, at the moment of a scrape. Nothing is counted here."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -52,7 +52,7 @@ def histograms(name: str, text: str, label: str, observed: Iterable[tuple[str, H
 
 
 def _cumulative(observed: Histogram) -> list[tuple[str, float]]:
-    """Prometheus' buckets are cumulative, and the last one has no bound."""
+    """Returns Prometheus' buckets: each counts everything up to its bound, and the last one has no bound."""
     buckets: list[tuple[str, float]] = []
     total = 0
     for bound, count in zip((*map(repr, observed.bounds), "+Inf"), observed.counts, strict=True):

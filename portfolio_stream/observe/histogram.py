@@ -1,4 +1,4 @@
-"""Seconds, counted by upper bound, and the quantiles of what came between two looks."""
+"""Histograms of seconds, and quantiles of the observations between two looks."""
 
 import math
 from bisect import bisect_left
@@ -15,7 +15,7 @@ Buckets = Sequence[tuple[float, float]]
 
 
 class Histogram:
-    """Counts of observations by inclusive upper bound in seconds; the last count is for those above all bounds."""
+    """Counts observations by inclusive upper bound in seconds. The last count is for observations above all bounds."""
 
     __slots__ = ("bounds", "counts", "sum")
 
@@ -32,9 +32,10 @@ class Histogram:
 
 
 def quantile(share: float, before: Buckets, after: Buckets) -> float | None:
-    """The seconds below which `share` of what came between two looks lies. None if nothing came.
+    """Returns the seconds below which `share` of the observations between two looks lie. None without an observation.
 
-    As Prometheus' histogram_quantile: linear within a bucket, and what is above all bounds counts as the highest bound.
+    Like Prometheus' histogram_quantile: linear within a bucket; an observation above all bounds counts as the highest
+    bound.
     """
     earlier = dict(before)
     grown = [(bound, count - earlier.get(bound, 0)) for bound, count in after]

@@ -5,16 +5,16 @@ from collections.abc import Mapping
 
 
 def records_behind(position: int, end: int) -> int:
-    """Records (and markers) from the next offset to read or commit up to `end`.
+    """Returns how many offsets (records and markers) lie from `position`, the next one to read or commit, up to `end`.
 
-    `end` is the last stable offset where transactions write. An end that was asked for before the position counts as
-    reached.
+    For a topic that transactions write, `end` is the last stable offset. An `end` that was asked for earlier than
+    `position` may lie before it: then the lag is 0.
     """
     return max(0, end - position)
 
 
 class LagClock:
-    """The lag in seconds: for how long the oldest record that is not committed has been in the log, at most.
+    """The lag in seconds: an upper bound of the time that the oldest uncommitted record has been in the log.
 
     1. A partition without a lag in records is 0 seconds behind.
     2. Records are committed in order, so the oldest uncommitted record is no older than the last committed one.
@@ -23,13 +23,14 @@ class LagClock:
     """
 
     def __init__(self) -> None:
-        #: UNIX seconds of the last look without a lag, by partition
+        #: UNIX seconds of the last look that saw no lag, by partition
         self._reached: dict[int, float] = {}
 
     def look(self, lag: Mapping[int, int], last_timestamps: Mapping[int, float]) -> dict[int, float]:
-        """`lag` in records, by partition; `last_timestamps` of the last committed records, in UNIX seconds.
+        """Returns the lag in seconds, by partition.
 
-        A partition of which nothing was committed and no end was reached has no lag in seconds yet.
+        `lag` is in records. `last_timestamps` are those of the last committed records, in UNIX seconds. A partition has
+        no lag in seconds before its first commit or its first look without a lag.
         """
         now = time.time()
         self._reached = {partition: at for partition, at in self._reached.items() if partition in lag}

@@ -1,7 +1,7 @@
 """The worker's pulse: a task that measures how late the event loop wakes it. Once a second it looks at counts and lag.
 
-A fold, a long encoding or a garbage collection that keeps the loop delays everything else on it: heartbeats, commits,
-HTTP. The delay of a task that only sleeps is that time, without anything else in it.
+A fold, a long encoding or a garbage collection keeps the event loop, and delays heartbeats, commits and HTTP. The pulse
+only sleeps, so it is late by this delay alone.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ LOOK_BEATS = 10  # a look each second: rates need no more, and the lag in second
 
 class Pulse:
     def __init__(self, statistics: Statistics, lag: Callable[[], Mapping[int, int]]) -> None:
-        """`lag` gives the lag in records by partition; empty before the engine has started."""
+        """`lag` returns the lag in records, by partition; nothing before the engine has started."""
         self._statistics = statistics
         self._lag = lag
         self._clock = LagClock()
@@ -26,7 +26,7 @@ class Pulse:
         self.meter = Meter()
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Run until the task is cancelled."""
         loop = asyncio.get_running_loop()
         beats = 0
         while True:
@@ -38,11 +38,11 @@ class Pulse:
                 self.look(loop.time())
 
     def look(self, now: float) -> None:
-        """`now` is in monotonic seconds."""
+        """Feed the meter and the lag's clock. `now` is in monotonic seconds."""
         before, self._counted = self._counted, self._statistics.counted
         self.meter.feed(now, self._counted.since(before))
         self.lag_seconds()
 
     def lag_seconds(self) -> Mapping[int, float]:
-        """By partition."""
+        """Returns the lag in seconds, by partition."""
         return self._clock.look(self._lag(), self._statistics.last_timestamps)

@@ -1,6 +1,7 @@
 """Rates and percentiles of the last seconds, from counters that only grow.
 
-A look reads the counters of every process. The growth between two looks is a `Counted`. Nothing here reads a clock.
+A look reads the counters of one or more processes. The growth between two looks is a `Counted`. A `Meter` takes the
+growths, and gives rates. Nothing here reads a clock.
 """
 
 from collections import deque
@@ -15,15 +16,15 @@ WINDOW_SECONDS = 5.0  # long enough for a hundred commits, short enough to see a
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What one worker, or the whole group, has done between two looks."""
+    """Counts of one worker or of the whole group: since the start of the process, or between two looks."""
 
     events: int = 0
     commits: int = 0
     rejected: int = 0
     #: how often everything uncommitted was dropped
     drops: int = 0
-    #: events by the upper bound of their latency in seconds; a bound without events is there too, as the lower bound of
-    #: the next one
+    #: how many events had a latency up to each upper bound in seconds, and above the bound before it. Bounds without
+    #: events are included: each bound is also the lower bound of the next one
     latencies: Mapping[float, int] = field(default_factory=dict)
 
     def __add__(self, other: "Counted") -> "Counted":
@@ -50,19 +51,19 @@ class Counted:
 
 
 class Meter:
-    """Rates over the last WINDOW_SECONDS. The first look only sets the beginning: its growth does not count."""
+    """Rates over the last WINDOW_SECONDS. The first growth is not counted: only its time is used, as the beginning."""
 
     def __init__(self) -> None:
         self._looks: deque[tuple[float, Counted]] = deque()
 
     def feed(self, now: float, came: Counted) -> None:
-        """Take the growth since the last look. `now` is in monotonic seconds."""
+        """Take `came`, the growth since the last look. `now` is in monotonic seconds."""
         self._looks.append((now, came))
         while len(self._looks) > 2 and now - self._looks[1][0] >= WINDOW_SECONDS:
             self._looks.popleft()
 
     def rate(self, of: Callable[[Counted], int]) -> float | None:
-        """The growth of one figure in a second; None until there are two looks."""
+        """Returns how much the figure `of` grew in a second; None until there are two looks."""
         if len(self._looks) < 2:
             return None
         return sum(of(came) for came in self._in_window()) / (self._looks[-1][0] - self._looks[0][0])

@@ -1,9 +1,9 @@
-"""Keeps a worker's latest events. Every event of a worker is told here.
+"""Keeps a worker's latest events. Every worker event goes through here.
 
-1. Telling an event appends the event to a bounded ring and writes its text form to the log.
-2. Each event in the ring has a sequence number: 1, 2, 3, ... without a gap. A reader that asks for the events after a
-   number learns from the first number whether the ring has lost some in between.
-3. An event of an outage that repeats is neither kept nor logged until its `repeat_seconds` are over.
+1. To tell an event is to append it to a bounded ring, and to write its text form to the log.
+2. Each event in the ring has a sequence number: 1, 2, 3, ... without a gap. A reader asks for the events after number
+   N. If the first event of the answer is not number N + 1, the ring has lost the events in between.
+3. An event of an outage that repeats within its `repeat_seconds` is neither kept nor logged.
 """
 
 import logging
@@ -23,6 +23,8 @@ E = TypeVar("E", bound=WorkerEvent)
 
 
 class Told(NamedTuple):
+    """An event in the ring."""
+
     sequence: int
     #: seconds since 1970
     time: float
@@ -32,11 +34,11 @@ class Told(NamedTuple):
 class EventRing:
     def __init__(self, capacity: int = KEPT_EVENTS) -> None:
         self._told: deque[Told] = deque(maxlen=capacity)
-        #: the id of the process; the numbers of a new process begin at 1
+        #: the id of the process; each process numbers its events from 1
         self.process = uuid4().hex
         #: the number of the newest event; 0: no event was told
         self.sequence = 0
-        #: when an event of a kind that repeats was last told, in monotonic seconds
+        #: when each kind of event that has `repeat_seconds` was last told, in monotonic seconds
         self._last: dict[type[WorkerEvent], float] = {}
 
     def tell(self, event: WorkerEvent, cause: BaseException | None = None) -> None:

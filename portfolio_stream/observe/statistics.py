@@ -1,6 +1,6 @@
-"""The figures of one worker: always collected, bounded, and of this process alone.
+"""The figures of one worker process. They are always collected, and their memory is bounded.
 
-1. Counts and histograms only grow, so that no scrape loses any.
+1. Counts and histograms only grow, so a reader that misses a scrape loses nothing.
 2. Nothing is collected for each record: a figure changes at most once for each slice or commit.
 3. `/metrics`, `/worker`, the page and `run` show these figures and count nothing themselves (docs/metrics.md).
 """
@@ -17,9 +17,9 @@ from portfolio_stream.observe.rates import Counted
 #: the phases of a commit, in order: table values become bytes at the close; then offsets, records, EndTxn, store
 Phase = Literal["encode", "reserve", "write", "end", "store"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
-#: `Statistics.counts` has the codes of rejections behind this prefix,
+#: the prefix of keys of `Statistics.counts`: the code of a rejection follows
 REJECTED = "rejected:"
-#: and behind this one the reasons why an accepted event is not in the table activity
+#: the prefix of keys of `Statistics.counts`: the reason follows why an accepted event is not in the table activity
 ACTIVITY_SKIPPED = "activity_skipped:"
 
 
@@ -34,15 +34,15 @@ class Statistics:
     counts: Counter[str] = field(default_factory=Counter)
     #: requests of transactions that were sent again, by step and error
     retries: Counter[tuple[str, str]] = field(default_factory=Counter)
-    #: from a commit's first request to the answer of EndTxn
+    #: the seconds from a commit's first request to the answer of EndTxn
     commit_seconds: Histogram = field(default_factory=lambda: Histogram(COMMIT_BOUNDS))
-    #: the seconds of committed transactions, by phase
+    #: the seconds of each phase of a commit
     phase_seconds: dict[Phase, Histogram] = field(
         default_factory=lambda: {phase: Histogram(COMMIT_BOUNDS) for phase in PHASES}
     )
-    #: the usual seconds of a commit; the newest commits count most, and the adaptive commit interval follows this
+    #: a moving average of the seconds of a commit: the newest commits count most; it sets the adaptive commit interval
     usual_commit_seconds: float = 0.0
-    #: events by the seconds from a record's timestamp to its commit; all of a slice count as its last record
+    #: the seconds from an event's timestamp to its commit; each event of a slice counts with the slice's last timestamp
     latencies: Histogram = field(default_factory=lambda: Histogram(LATENCY_BOUNDS))
     #: how late the event loop woke a task that had slept
     loop_lag: Histogram = field(default_factory=lambda: Histogram(LOOP_BOUNDS))
@@ -50,7 +50,7 @@ class Statistics:
     last_timestamps: dict[int, float] = field(default_factory=dict)
     #: how many changelog records were replayed
     replayed: int = 0
-    #: slices whose fold raised an exception
+    #: how often records of a partition failed: their fold, the encoding of their table values, or the broker's refusal
     agent_failures: int = 0
 
     @property
@@ -72,7 +72,7 @@ class Laps:
         self._since = time.perf_counter()
 
     def end(self, phase: Phase) -> None:
-        """The phase ends now, and the next one begins."""
+        """Note that `phase` ends now. The next phase begins at once."""
         now = time.perf_counter()
         self.seconds[phase] = now - self._since
         self._since = now

@@ -1,8 +1,8 @@
 """GET /events: the worker's latest events, as its log has them, with their fields.
 
-The worker keeps the latest 1,000 events (see observe/ring.py). A reader asks again with `after` = the `next` of the
-answer before. If the first event's number is greater than `after` + 1, the events in between are lost. Numbers begin
-anew with each process, and `process` says which process it is.
+The worker keeps the latest 1,000 events (see observe/ring.py). To follow the events, a reader gives the `next` of one
+answer as the `after` of the next request. If the first event's number is then greater than `after` + 1, the worker no
+longer has the events in between. Each process numbers its events from 1, and `process` identifies the process.
 """
 
 import logging
@@ -21,12 +21,12 @@ from portfolio_stream.observe.events import Field
 from portfolio_stream.observe.ring import KEPT_EVENTS, Told
 
 PATH = "/events"
-LIMIT = 100  # if the reader gives none
+LIMIT = 100  # events in an answer, if the reader gives no limit
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 class EventQuery(NamedTuple):
-    #: None: the latest events
+    #: the reader wants the events after this number; None: the latest events
     after: int | None
     limit: int
 
@@ -42,18 +42,19 @@ class ShownEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventPage(msgspec.Struct, frozen=True, kw_only=True):
-    """Oldest first."""
+    """The body of the answer."""
 
+    #: oldest first
     events: tuple[ShownEvent, ...]
-    #: `after` of the next request
+    #: what to give as `after` in the next request
     next: int
-    #: another one after each start
+    #: the id of the process; each start of the worker makes a new one
     process: str
     worker: str
 
 
 def asked(query: Mapping[str, str]) -> EventQuery | Problem:
-    """What a query asks for; a problem if the query is none of ours."""
+    """Returns the parameters of a query, or the problem to answer with if a parameter is wrong."""
     if unknown := sorted(query.keys() - {"after", "limit"}):
         return Problem(HTTPStatus.BAD_REQUEST, f"There is no parameter {unknown[0]}: give after or limit.")
     after, limit = query.get("after"), query.get("limit", str(LIMIT))

@@ -1,8 +1,8 @@
-"""One answer for the whole group: from this worker's partitions, and from one request to each other owner.
+"""Collects one answer for the whole group: from this worker's partitions, and by one request to each other owner.
 
-The request names the partitions that are meant. The other worker answers for these partitions alone, and names each
-partition that it cannot answer for. So no partition counts twice, and none is missing without a word, even if
-partitions move meanwhile.
+The request names the partitions that the owner is to answer for. The owner answers for these partitions alone, and
+names each one that it cannot answer for. So no partition counts twice, and the answer names each missing partition,
+even if partitions move meanwhile.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ class Missing(msgspec.Struct, frozen=True):
 
 
 class AnswerPart(Protocol):
-    """One worker's share of an answer."""
+    """One worker's part of an answer."""
 
     @property
     def covered(self) -> Collection[int]:
@@ -61,6 +61,8 @@ T = TypeVar("T", bound=AnswerPart)
 
 @dataclass(frozen=True, slots=True)
 class Collected(Generic[T]):
+    """The parts of all workers that answered, and the partitions that no part covers."""
+
     parts: list[T]
     missing: list[Missing]
 
@@ -102,7 +104,7 @@ class Fanout:
         return Collected(parts, sorted(missing, key=lambda lack: lack.partition))
 
     async def _shares(self, request: web.Request) -> tuple[list[int], dict[Owner, list[int]], list[Missing]]:
-        """The partitions to read here, those to ask each other owner for, and those without an owner."""
+        """Returns the partitions to read here, those to ask each other owner for, and those without an owner to ask."""
         here: list[int] = []
         away: dict[Owner, list[int]] = defaultdict(list)
         missing: list[Missing] = []
@@ -163,7 +165,10 @@ def _named(request: web.Request) -> list[int]:
 def _understood(
     answer: web.Response | Problem, decode: Callable[[bytes], T]
 ) -> tuple[T | None, Sequence[Missing], str]:
-    """A worker's answer, the partitions that the worker does not cover, and a sentence in case these are wrong."""
+    """Returns a worker's part (None if there is none), the partitions that it names as missing, and a sentence.
+
+    The caller shows the sentence if part and missing partitions together are not the partitions that it asked for.
+    """
     if isinstance(answer, Problem):
         return None, (), answer.detail
     content = bytes(answer.body or b"")  # type: ignore[arg-type]  # Forwarding read it

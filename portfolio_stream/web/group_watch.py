@@ -1,6 +1,8 @@
-"""A look at the whole group. The look asks the group's coordinator, every worker, Kafka and the auditor at once.
+"""A look at the whole group.
 
-A look ends within LOOK_SECONDS, even if one of them does not answer. So a dead worker does not hide the others.
+A look first asks the group's coordinator for the members, Kafka for the offsets and the auditor for its verdict, all at
+once. Then the look asks every worker at once. Each of the two steps ends within LOOK_SECONDS, even if somebody does not
+answer. So a dead worker does not hide the others.
 """
 
 import asyncio
@@ -30,13 +32,15 @@ from portfolio_stream.web.status import Status, WorkerStatus
 
 outage_log = sparing(__name__)
 
-LOOK_SECONDS = 1.0  # a page takes a look each second; a worker under load answers in milliseconds
+LOOK_SECONDS = 1.0  # the live view looks once a second; a worker under load answers in milliseconds
 NO_OWNERS = "The group's coordinator does not answer: the owners shown are those that the workers name."
 NO_LAG = "Kafka does not answer with offsets: the lag is unknown."
 _decode = msgspec.json.Decoder(WorkerStatus).decode
 
 
 class Watch:
+    """Takes looks, and remembers workers of earlier looks. The group's rates are rates between looks of this watch."""
+
     def __init__(
         self,
         engine: Engine,
@@ -101,7 +105,7 @@ class Watch:
             return None
 
     async def _looks(self, members: tuple[GroupMember, ...] | None) -> list[WorkerLook]:
-        """A look at each member that may be a worker, and at each worker that answered lately."""
+        """Look at each member that may be a worker, at each worker of earlier looks, and at this worker."""
         assigned = {member.worker: member.partitions for member in members or () if member.worker is not None}
         asked = {*assigned, *self._ledger.workers, self._self}
         answers = dict(zip(asked, await asyncio.gather(*map(self._ask, asked)), strict=True))
@@ -110,7 +114,7 @@ class Watch:
         names = {worker.instance_id for worker in here}
 
         def is_left(worker: Owner) -> bool:
-            """True for an address that a worker had before the worker started again."""
+            """True for an old address: the worker that had the address has started again at another one."""
             return worker not in here and (worker.member_id in alive or worker.instance_id in names)
 
         return [

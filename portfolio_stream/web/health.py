@@ -5,7 +5,7 @@
 3. A worker is not ready while a member that is no worker holds partitions: nobody answers for those partitions.
 4. A worker is not ready while it cannot answer for prices.
 
-The web server already answers while the engine starts: `membership_of` gives None until then.
+The web server already answers while the engine starts: `membership_of` returns None until the engine has started.
 """
 
 import time
@@ -28,7 +28,7 @@ STARTING = "the engine starts: it has not joined the group yet"
 class Readiness:
     #: why the worker is not ready; empty if the worker is ready
     reasons: tuple[str, ...]
-    #: running, recovering or halted, by partition
+    #: running, recovering or halted, by partition (see `state_of`)
     partitions: dict[int, str]
 
 
@@ -38,9 +38,10 @@ def membership_of(engine: Engine) -> Membership | None:
 
 
 def is_alive(engine: Engine) -> bool:
-    """False if the main loop stands still.
+    """Returns False if the main loop stands still.
 
-    True while the engine starts: a start waits for a broker as long as needed, and a new process would wait as well.
+    Returns True while the engine starts: the start waits for a broker as long as needed, and a new process would have
+    to wait, too.
     """
     return membership_of(engine) is None or time.monotonic() - engine.progress < STANDSTILL_SECONDS
 
@@ -51,6 +52,7 @@ def lag_of(engine: Engine) -> dict[int, int]:
 
 
 def readiness(engine: Engine) -> Readiness:
+    """Whether this worker's engine is ready. Other members of the group and the prices are not looked at here."""
     member = membership_of(engine)
     if member is None:
         return Readiness(reasons=(STARTING,), partitions={})
@@ -69,14 +71,17 @@ def readiness(engine: Engine) -> Readiness:
 
 
 def state_of(engine: Engine, partition: int) -> str:
-    """The state of a partition that the group has given to this worker."""
+    """Returns the state of a partition that the group has given to this worker.
+
+    halted: the partition waits for an operator. running: its tables are served. recovering: any other state.
+    """
     if partition in engine.halted:
         return "halted"
     return "running" if partition in engine.running else "recovering"
 
 
 class GroupReasons(Protocol):
-    """What this worker knows about the other members of the group (see roll_call)."""
+    """What this worker knows about the other members of the group: `roll_call.Roll`."""
 
     def reasons(self) -> tuple[str, ...]:
         """Why this worker is not ready."""
@@ -88,6 +93,8 @@ class GroupReasons(Protocol):
 
 
 class GlobalTable(Protocol):
+    """A table that each worker holds whole: `tables.prices.Prices`."""
+
     #: the table's topic was read to its end, and is still read
     is_ready: bool
 

@@ -1,7 +1,7 @@
-"""GET /live: server-sent events, the same for every listener (docs/live.md lists them).
+"""GET /live: server-sent events, the same for every listener (docs/live.md lists the events).
 
-1. The first listener starts the looks at the group and the reading of Kafka's newest records. The last listener ends
-   both: without a listener nothing runs.
+1. A listener is one open page. While there is a listener, two tasks run: one looks at the whole group, one reads the
+   newest records of Kafka. Without a listener nothing runs.
 2. A slow listener delays no other listener. Each listener has a queue of its own; a full queue loses its oldest event.
 3. The number of listeners is bounded. A stop of the worker ends every stream at once.
 """
@@ -33,20 +33,20 @@ outage_log = sparing(__name__)
 MAX_LISTENERS = 32  # open pages of one worker; a page costs a connection and at most 64 events
 QUEUE_EVENTS = 64  # half a minute of events; a page that reads more slowly gets the newest events
 RETRY_MS = 1_000  # how long a browser waits before it connects again
-HEARTBEAT_SECONDS = 5.0  # without an event, a comment shows proxies and pages that the stream lives
-WRITE_SECONDS = 15.0  # a listener that reads nothing for so long has gone
-GROUP_SECONDS = 1.0
+HEARTBEAT_SECONDS = 5.0  # after so long without an event, a comment shows proxies and pages that the stream lives
+WRITE_SECONDS = 15.0  # a listener that reads nothing for so long counts as gone
+GROUP_SECONDS = 1.0  # from one look at the group to the next
 AGAIN_SECONDS = 1.0  # between two attempts to reach a broker that is away
 CLOSE_SECONDS = 0.5  # a worker has 5 s to end, and the engine needs most of them
 
 
 def frame(event: str, value: object) -> bytes:
-    """A server-sent event. The JSON has no line ends, so one data line is enough."""
+    """Returns the bytes of one server-sent event. The JSON has no line ends, so one data line is enough."""
     return b"event: " + event.encode() + b"\ndata: " + msgspec.json.encode(value) + b"\n\n"
 
 
 class LiveViewer:
-    """The frames that wait for one client."""
+    """One listener: the queue of the frames that its page has not got yet."""
 
     def __init__(self) -> None:
         self._frames: deque[bytes] = deque(maxlen=QUEUE_EVENTS)
@@ -63,7 +63,7 @@ class LiveViewer:
         self._news.set()
 
     async def frames(self) -> AsyncIterator[bytes]:
-        """The frames in order, until the listener is closed; a comment after each HEARTBEAT_SECONDS without a frame."""
+        """Yields the frames in order until `close`, and a comment after each HEARTBEAT_SECONDS without a frame."""
         while not self._is_closed:
             if self._frames:
                 yield self._frames.popleft()
@@ -82,7 +82,7 @@ class Live:
         self._watch = watch
         self._listeners: set[LiveViewer] = set()
         self._working: set[asyncio.Task[None]] = set()
-        #: the tasks that were told to end
+        #: cancelled tasks that have not ended yet
         self._ending: set[asyncio.Task[None]] = set()
         #: the newest frame of each event: a new listener gets these frames at once
         self._newest: dict[str, bytes] = {}
@@ -150,7 +150,7 @@ class Live:
         self._newest.clear()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """A task ended. If nobody told it to end, a bug did: the streams end too, and the pages connect again."""
+        """Close all streams if a task ended by a bug: the pages then connect again. `_rest` cancels tasks by design."""
         self._ending.discard(task)
         if task not in self._working:
             return
@@ -166,9 +166,9 @@ class Live:
                 await asyncio.sleep(max(0.0, started + GROUP_SECONDS - time.monotonic()))
 
     async def _tail(self) -> None:
-        """Follow the newest records, again and again. While Kafka is away, the event `group` says so."""
+        """Publish the newest records. Begin again when Kafka was away; the event `group` says that Kafka is away."""
         while True:
-            if membership_of(self._engine) is not None:  # the topics are there, and their partitions known
+            if membership_of(self._engine) is not None:  # the started engine knows the topics and their partitions
                 await self._tail_until_lost()
             await asyncio.sleep(AGAIN_SECONDS)
 
@@ -183,5 +183,5 @@ class Live:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            # a consumer that stops without its broker raises the cancellation of its own fetch
+            # nobody cancelled this task: a consumer that stops without its broker raises its own fetch's cancellation
             outage_log.info("live tail waits error=fetch cancelled")

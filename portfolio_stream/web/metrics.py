@@ -77,7 +77,7 @@ class _Engine(Collector):
     def _partitions(self) -> Iterator[Metric]:
         engine = self._engine
         yield gauge("partitions_owned", "Partitions that this worker owns.", len(engine.owned))
-        yield gauge("partitions_running", "Owned partitions that are processed.", len(engine.running))
+        yield gauge("partitions_running", "Owned partitions whose tables are served.", len(engine.running))
         yield gauge("partitions_halted", "Owned partitions that an operator must look at.", len(engine.halted))
         text = "Records from the committed position to the last stable offset."
         yield gauges("lag_records", text, ("partition",), by_partition(lag_of(engine)))
@@ -89,7 +89,7 @@ def _counts(statistics: Statistics) -> Iterator[Metric]:
     yield counter("events", "Source records whose transaction has committed.", statistics.events)
     yield counter("commits", "Committed transactions.", statistics.commits)
     yield counter("replayed_records", "Changelog records replayed in recoveries.", statistics.replayed)
-    yield counter("agent_failures", "Slices whose fold raised.", statistics.agent_failures)
+    yield counter("agent_failures", "Failures of folds, of encodings, of refused records.", statistics.agent_failures)
     yield counters(
         "drops",
         "Times everything uncommitted was dropped and recovered.",
@@ -124,7 +124,7 @@ def _durations(statistics: Statistics) -> Iterator[Metric]:
     yield histogram(
         "event_latency_seconds", "From a record's timestamp to its commit, by events.", statistics.latencies
     )
-    yield histogram("commit_seconds", "From closing a transaction to its commit.", statistics.commit_seconds)
+    yield histogram("commit_seconds", "From a commit's first request to its last answer.", statistics.commit_seconds)
     yield histogram(
         "store_write_seconds", "Writing a committed transaction locally.", statistics.phase_seconds["store"]
     )

@@ -28,7 +28,7 @@ class Moment:
         return last_offset(self._rows.meta())
 
     def value(self, table: TableDefinition[V], *parts: str) -> V | None:
-        """Return a committed value. Read it once, since the entries of one portfolio need the same value many times."""
+        """Returns a committed value, and keeps it: the entries of one portfolio need the same value many times."""
         key = table.name.encode() + SEPARATOR + join_key(*parts)
         if key not in self._read:
             raw = self._rows.get(key)
@@ -38,7 +38,7 @@ class Moment:
     def entries(
         self, table: TableDefinition[Any], lower: bytes = b"", upper: bytes | None = None
     ) -> Iterator[tuple[bytes, bytes]]:
-        """Return the keys in [lower, upper) with their encoded values, in key order. If `upper` is None: to the end."""
+        """Returns the keys in [lower, upper) with their encoded values, in key order. None as `upper`: to the end."""
         name = table.name.encode()
         start = name + SEPARATOR
         end = name + _AFTER_SEPARATOR if upper is None else start + upper

@@ -1,7 +1,7 @@
-"""The worker's web server: it answers from before the engine's start until after its end.
+"""The worker's web server. It answers from before the engine's start until after the engine's end.
 
-A worker takes the port (`http.addresses`) before it calls any broker, and the engine's client id names the port. Paths
-hold portfolio ids. So access logs are off, and the log does not repeat a request that is no HTTP.
+A worker takes the port (`http.addresses`) before it calls any broker, because the engine's client id names the port.
+Paths hold portfolio ids. So access logs are off, and the log does not show the bytes of a request that is no HTTP.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ LONGER_TOKEN = (
     f"Give all workers and commands a random one of {SHORTEST_TOKEN} characters or more, such as that of `openssl rand "
     "-hex 16`: whoever reaches this port can try shorter ones on a machine of his own."
 )
-SHUTDOWN_SECONDS = 0.3  # for running requests; a worker has 5 s to end, and its engine needs 3 of them
+SHUTDOWN_SECONDS = 0.3  # for running requests; a worker has 5 s to end, and its engine needs 3 s of these
 
 HEADERS = {
     "Cache-Control": "no-store",
@@ -74,7 +74,7 @@ class WebServer:
         self._listener: Listener | None = None
         #: the host:port that other workers use
         self.address = advertised_address(settings, sock)
-        #: the port of our socket
+        #: the port where this worker listens
         self.port: int = sock.getsockname()[1]
 
     async def start(self) -> None:
@@ -93,7 +93,7 @@ class WebServer:
             task.add_done_callback(_log_failure)
 
     async def stop(self) -> None:
-        """Close idle connections at once, and the others after SHUTDOWN_SECONDS. This takes less than a second."""
+        """Close idle connections at once, and the others after SHUTDOWN_SECONDS. A stop takes less than a second."""
         if self._listener is not None:
             await self._listener.stop()
         for task in self._beside:
@@ -147,12 +147,12 @@ class WebServer:
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:
-    """Log a task that ended by a bug: without one, only a cancellation ends it."""
+    """Log the error of a task that ended. Only a cancellation or a bug ends one of these tasks."""
     if not task.cancelled():
         log.error("task failed task=%s", task.get_name(), exc_info=task.exception())
 
 
 async def _with_headers(_request: web.Request, response: web.StreamResponse) -> None:
-    """Add our headers, except those that the handler has set."""
+    """Add HEADERS to the response, except those that the handler has set."""
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)

@@ -1,4 +1,7 @@
-"""GET /worker: a worker's report about itself. A worker that shows the group asks every member for this report."""
+"""GET /worker: a worker's report about itself.
+
+The worker that serves the page asks every member of the group for this report (`group_watch`).
+"""
 
 import math
 import time
@@ -25,8 +28,9 @@ class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     #: running, recovering or halted
     state: str
-    #: of a halted partition: the offset of the record that an operator must look at, and why the partition halted
+    #: the offset of the record that halts the partition; None if the partition is not halted
     offset: WireCount | None = None
+    #: why the partition is halted
     reason: str | None = None
 
 
@@ -59,12 +63,13 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     rejected: WireCount
     #: how often everything uncommitted was dropped
     drops: WireCount
-    #: the upper bounds of a histogram of the seconds from a record's timestamp to its commit; and the events for each
-    #: bound, with a last count for the events above all bounds
+    #: a histogram of the seconds from a record's timestamp to its commit: the upper bounds of the latencies
     latency_bounds: tuple[float, ...]
+    #: the number of events for each bound, and at the end the number of events above all bounds
     latency_counts: tuple[WireCount, ...]
-    #: source records, and transactions, committed in a second; of the last five seconds. None: not measured yet
+    #: committed source records in a second, measured over the last five seconds; None until there is a measurement
     events_per_second: float | None = None
+    #: the same of committed transactions
     transactions_per_second: float | None = None
     #: changelog records replayed in recoveries
     replayed: WireCount = 0
@@ -80,6 +85,8 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Status:
+    """Makes the report, and answers GET /worker with it."""
+
     def __init__(self, engine: Engine, meter: Meter, address: str, group: GroupReasons) -> None:
         self._engine = engine
         self._meter = meter

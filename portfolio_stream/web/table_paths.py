@@ -27,7 +27,7 @@ class Lookup:
 
 
 def parse_lookup(raw_path: str) -> Lookup | Problem:
-    """Return the table and the key that a path names."""
+    """Returns the table and the key that a path names."""
     raw_table, _, raw_key = raw_path.removeprefix(TABLES_PATH).partition("/")
     table = find_table(raw_table)
     if isinstance(table, Problem):
@@ -37,13 +37,13 @@ def parse_lookup(raw_path: str) -> Lookup | Problem:
 
 
 def find_table(raw_table: str) -> Table[Any] | Problem:
-    """Return the table that a part of a path names."""
+    """Returns the table that a part of a path names."""
     name = decode(raw_table)
     return _NOT_ENCODED if name is None else SHOWN.get(name, NO_SUCH_TABLE)
 
 
 def parse_key(of: str, names: tuple[str, ...], raw_key: str) -> tuple[str, ...] | Problem:
-    """Return the parts of a key in a path.
+    """Returns the parts of a key in a path.
 
     `names` are the names of the parts. `of` is the name of the table, for errors.
     """

@@ -1,9 +1,12 @@
-"""Counts the keys and bytes of each table in each partition. The readers' thread counts, one piece at a time.
+"""Counts the keys and bytes of each table in each partition.
+
+The store's thread for readers counts, PIECE_ENTRIES entries at a time, so that other readers get their turn.
 
 1. A count shows one moment of a partition, and names the offset and the age of that moment.
-2. A count is kept for KEPT_SECONDS, or longer: counting takes at most a hundredth of the time, whatever the size of the
-   tables and the number of readers. A partition that this worker has just got is counted at once.
-3. A request waits WAIT_SECONDS for a new count. Then the request gets the last count, or none.
+2. The worker shows a count for KEPT_SECONDS, or for KEPT_TIMES the time that the count took, before it counts again. So
+   at most a hundredth of the time goes into counting, however large the tables are and however many readers ask. A
+   partition that has no count yet does not wait for this time.
+3. A request waits at most WAIT_SECONDS for a new count. Then the request gets the earlier count, or none.
 4. A count includes entries that have left a table's window and are not removed yet. Bytes are the sizes of keys and
    values before the store compresses them.
 """
@@ -21,21 +24,25 @@ from portfolio_stream.web.owners import Owners
 from tables.catalog import SHOWN
 
 KEPT_SECONDS = 15.0
-KEPT_TIMES = 100.0  # as long as the count took: ten million keys take 10 s, so a count follows every 17 minutes
-WAIT_SECONDS = 0.5  # a quarter of a worker's patience with another worker; enough for a million keys
+KEPT_TIMES = 100.0  # ten million keys take 10 s, so they are counted every 17 minutes
+WAIT_SECONDS = 0.5  # enough for a million keys; another worker that asked waits 2 s for this answer
 PIECE_ENTRIES = 4_000  # 2 ms of reading; other threads wait for Python's lock meanwhile
-REST = 1.0  # the pause after a piece, as a share of the piece's time: a count takes half a core at most
+REST = 1.0  # after a piece, the pause as a multiple of the piece's time: a count takes half a core at most
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
+    """How large one table is in one partition."""
+
     keys: int
     bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    #: the last source offset that was counted
+    """The sizes of all tables in one partition, at one moment."""
+
+    #: the last source offset whose effect is counted
     offset: int | None
     #: monotonic seconds at the end of the count
     counted: float
@@ -44,6 +51,8 @@ class Count:
 
 
 class Census:
+    """Keeps the last count of each partition, and counts again when one is due."""
+
     def __init__(self, engine: Engine, owners: Owners) -> None:
         self._engine = engine
         self._owners = owners
@@ -52,7 +61,7 @@ class Census:
         self._due = float("-inf")
 
     async def counts(self, partitions: Collection[int]) -> Mapping[int, Count]:
-        """The last count of each partition that is counted already. Raises StoreFailed."""
+        """Returns the last count of each partition that has one. Raises StoreFailed."""
         if self._counting is None or self._counting.done():
             is_due = time.monotonic() >= self._due
             todo = sorted(partitions) if is_due else sorted(set(partitions) - self._counts.keys())
@@ -80,7 +89,7 @@ class Census:
                 self._counts[partition] = count
 
     async def _count(self, moment: Moment) -> Count | None:
-        """None if the worker loses the partition meanwhile."""
+        """Count one partition. Returns None if the worker loses the partition meanwhile."""
         sizes: dict[str, Size] = {}
         for name, table in SHOWN.items():
             entries = moment.entries(table)

@@ -1,5 +1,6 @@
-"""The auditor's verdict. `portfolio-stream verify --follow` serves the verdict; a worker asks for it to show it on the
-page.
+"""Asks the auditor for its verdict, so that the worker's page can show the verdict.
+
+The auditor is `portfolio-stream verify --follow`, a process of its own.
 """
 
 from http import HTTPStatus
@@ -16,13 +17,15 @@ from portfolio_stream.http.answers import AnswerTooLarge, read_bounded
 from portfolio_stream.http.peers import authorization
 from portfolio_stream.http.signed_access import AUDITOR
 
-ANSWER_SECONDS = 0.5  # the auditor has its answer ready
+ANSWER_SECONDS = 0.5  # the auditor keeps its newest verdict ready
 SHOWN_ANOMALIES = 20
 VERDICT_BYTES = 1 << 20  # a verdict lists 100 anomalies at most
 HOW = "portfolio-stream verify --follow"
 
 
 class ToldAnomaly(msgspec.Struct, frozen=True):
+    """An anomaly, as the auditor's answer has it."""
+
     kind: str
     detail: str
     partition: WireCount | None = None
@@ -30,8 +33,10 @@ class ToldAnomaly(msgspec.Struct, frozen=True):
 
 
 class Audit(msgspec.Struct, frozen=True, kw_only=True):
+    """The auditor's answer. Without an auditor the worker makes one that says "not audited"."""
+
     verdict: Literal["holds", "violated", "unverifiable", "starting", "not audited"]
-    #: why there is no verdict, and what to do; for "not audited" only
+    #: only for "not audited": why there is no verdict, and sometimes what to do
     detail: str = ""
     records: WireCount = 0
     #: how many records the auditor is behind the source
@@ -46,9 +51,9 @@ _decode = msgspec.json.Decoder(Audit).decode
 
 
 async def ask_auditor(session: aiohttp.ClientSession, address: str, key: bytes | None, sender: str) -> Audit:
-    """Ask the auditor at host:port `address`.
+    """Ask the auditor at host:port `address`. Returns "not audited" if no auditor answers.
 
-    An auditor on loopback asks for no token. Elsewhere the request and the answer are signed with `key`.
+    An auditor on loopback asks for no token. On any other address `key` signs the request and the answer.
     """
     try:
         url, nonce = URL(f"http://{address}/verdict"), signatures.new_nonce()
@@ -68,9 +73,9 @@ async def ask_auditor(session: aiohttp.ClientSession, address: str, key: bytes |
             return Audit(
                 verdict="not audited", detail=f"the process that answers at {address} does not have this worker's token"
             )
-    except (AnswerTooLarge, aiohttp.ClientResponseError, aiohttp.ClientPayloadError):  # the answer is no HTTP
+    except (AnswerTooLarge, aiohttp.ClientResponseError, aiohttp.ClientPayloadError):  # too large, or no HTTP
         return _no_auditor(address)
-    except (TimeoutError, aiohttp.ClientError, ValueError):  # ValueError: not an address
+    except (TimeoutError, aiohttp.ClientError, ValueError):  # ValueError: `address` is no address
         return NOT_AUDITED
     told = decoded(_decode, body)
     if told is None:
