@@ -87,8 +87,10 @@ class Boundary:
 
     def unreadable(self, batch: UnreadableBatch) -> None:
         """A batch could not be read. Corrupt bytes may be so on the wire only: try again before the partition halts."""
-        partition = batch.partition
+        partition, stop_at = batch.partition, self._partitions[batch.partition].stop_at
         if not self._partitions[partition].is_reading:
+            return
+        if stop_at is not None and batch.offset >= stop_at:  # an operator does not want it read
             return
         known = self._partitions[partition].suspicion or Suspicion(SLICE_RECORDS, batch.last_offset)
         suspicion = known.failing_at(batch.offset)

@@ -156,6 +156,9 @@ class Interpreter:
             raise PartitionNotHalted(asked.partition, asked.offset)
         await self._move(halted.record, asked.partition, self._write_dead_letter)
         self._partitions.happened(PartitionEvent.MOVED, (asked.partition,))
+        known = self._partitions[asked.partition]
+        assert known.committed is not None  # noqa: S101  the move has committed an offset
+        self._partitions.committed({asked.partition: known.committed})  # a drain may have reached its offset
         self._tell(told.RecordSetAside(partition=asked.partition, offset=asked.offset))
         return halted
 
