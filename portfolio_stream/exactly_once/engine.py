@@ -106,9 +106,11 @@ class Engine:
         """Leave the group and close everything. True if nothing was left in doubt. A second call only tells that."""
         if not self._is_closed:
             self._is_closed = True
-            if self.started is not None:
-                await self.started.close()
-            await self._opened.aclose()
+            try:
+                if self.started is not None:
+                    await self.started.close()
+            finally:  # a coordinator may refuse the goodbye
+                await self._opened.aclose()
             is_settled = self._is_settled_at_stop
             self.events.tell(told.EngineStopped(instance=self.identity.instance_id, is_settled=is_settled))
         return self._is_settled_at_stop

@@ -79,7 +79,8 @@ class StartedEngine:
             await asyncio.wait_for(self.membership.leave(), GOODBYE_SECONDS)
         except (TimeoutError, *LOST) as error:
             self._tell(told.LeftWithoutGoodbye(error=type(error).__name__))
-        await self.commits.abandon()
+        finally:
+            await self.commits.abandon()
 
     def lag(self) -> dict[int, int]:
         """Records between the committed position and the last stable offset, of the partitions that are served."""

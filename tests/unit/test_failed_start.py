@@ -21,6 +21,7 @@ from portfolio_stream.faust_host.app import exactly_once_app
 from portfolio_stream.kafka.topic_watch import TopicIdentity
 from portfolio_stream.settings import Settings
 from tables.prices import Prices
+from tests.unit.engine_stage import staged
 
 CONFIGURATION = Configuration(group="g", source_topic="in", changelog_topic="log", output_topics=("out",), fold="f")
 
@@ -105,6 +106,24 @@ async def test_an_engine_that_does_not_start_closes_what_it_opened(
     assert (list(STEPS[: STEPS.index(failing) + 1]), set(), before) == (kafka.done, kafka.open, asyncio.all_tasks())
     await made.close()  # as whoever started it may do
     Store(tmp_path / "store").close()
+    release(identity)
+
+
+async def test_a_goodbye_that_is_refused_keeps_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error reaches whoever closes the engine; another process can take the store."""
+    identity = claim(tmp_path, "w")
+    made = Engine(CONFIGURATION, StartingKafka("nothing"), identity, Store(tmp_path / "store"), [])
+    started = staged(Store(tmp_path / "other"))
+    committing = asyncio.create_task(asyncio.Event().wait())
+    monkeypatch.setattr(started.commits, "abandon", lambda: asyncio.sleep(0, committing.cancel()))
+    monkeypatch.setattr(started.member, "leave", raising)
+    made.started = started
+    with pytest.raises(Failed):
+        await made.close()
+    await asyncio.sleep(0)
+    assert committing.cancelled()
+    Store(tmp_path / "store").close()
+    started.store.close()
     release(identity)
 
 
