@@ -61,8 +61,9 @@ class Doubts:
             self._member.own(session)
         await self._store.drained()
         await self._pause()
+        is_expelled = session != self._commits.session
         self._commits.start_over(session)
-        self._own_target()
+        self._own_target(is_expelled=is_expelled)
         if isinstance(doubt, Refused) and doubt.failure is not None and doubt.partition in self._partitions.owned:
             self._boundary.count(doubt.failure)
         if self._partitions.owned:
@@ -70,10 +71,12 @@ class Doubts:
         self._signals.is_woken = True  # an operation may still wait, and its wake-up may be used up
         self._tell(told.WorkDropped(milliseconds=(time.perf_counter() - started) * 1000))
 
-    def _own_target(self) -> None:
+    def _own_target(self, *, is_expelled: bool) -> None:
+        """Own the target. An expelled worker has lost all its partitions: other workers may have owned them since."""
         target, owned = self._following.target(), self._partitions.owned
-        self._partitions.happened(PartitionEvent.LOST, owned - target)
-        self._partitions.happened(PartitionEvent.ASSIGNED, target - owned)
+        lost = owned if is_expelled else owned - target
+        self._partitions.happened(PartitionEvent.LOST, lost)
+        self._partitions.happened(PartitionEvent.ASSIGNED, target - (owned - lost))
         self._member.acknowledge(self._partitions.owned)
 
     async def _pause(self) -> None:

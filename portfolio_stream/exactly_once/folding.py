@@ -91,10 +91,12 @@ class Folding:
 
     def failed(self, piece: Slice, error: BaseException) -> None:
         """The fold raised `error`. Nothing of this slice may be committed; no later slice of its partition counts."""
-        if piece.is_current:
-            self._partitions.happened(PartitionEvent.FAILED, (piece.partition,))
-            self._handout.failures.append(piece.failure(error))
-        self._handout.release()
+        try:
+            if piece.is_current:
+                self._partitions.happened(PartitionEvent.FAILED, (piece.partition,))
+                self._handout.failures.append(piece.failure(error))
+        finally:  # the main loop waits for the release, also if a bug makes the event illegal
+            self._handout.release()
 
 
 def before(batches: list[list[Any]], offset: int) -> list[list[Any]]:

@@ -71,8 +71,9 @@ class SetAside(Operation[Halted]):
 class Pause(Operation[Standing]):
     """Commit what is open, then read nothing more of the partition. Its tables stay served.
 
-    The pause outlives a drop and a recovery, but not a revocation. A partition that is recovering or halted is paused
-    when it can go on. Pausing again changes nothing. Raises PartitionNotReady if the partition is not this worker's.
+    The pause outlives a drop and a recovery, but no revocation and no expulsion. A partition that is recovering or
+    halted is paused when it can go on. Pausing again changes nothing. Raises PartitionNotReady if the partition is not
+    this worker's.
     """
 
 
@@ -88,8 +89,8 @@ class Resume(Operation[Standing]):
 class StopAt(Operation[Standing]):
     """Fold the records before `offset`, commit `offset`, then pause. Returns once the order stands.
 
-    The order outlives a drop and a recovery, but not a revocation. Raises OffsetBehind if a later offset is committed,
-    and PartitionNotReady if the partition's tables are not served now.
+    The order outlives a drop and a recovery, but no revocation and no expulsion. Raises OffsetBehind if a later offset
+    is committed, and PartitionNotReady if the partition's tables are not served now.
     """
 
     offset: int

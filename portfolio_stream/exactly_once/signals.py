@@ -6,6 +6,7 @@ A stop ends the loop.
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 
 
@@ -13,7 +14,8 @@ class Signals:
     def __init__(self, wake_reader: Callable[[], None]) -> None:
         """`wake_reader` ends a fetch that waits."""
         self._wake_reader = wake_reader
-        self._trouble: BaseException | None = None
+        #: errors of tasks beside the main loop, the first one first
+        self._troubles: deque[BaseException] = deque()
         #: monotonic seconds of the main loop's last turn
         self.progress = time.monotonic()
         #: the membership, an operator, a commit or a failed task has woken the main loop since `take_wake`
@@ -42,16 +44,16 @@ class Signals:
         return was_woken
 
     def task_ended(self, task: "asyncio.Task[None]") -> None:
-        """A done-callback for the tasks beside the main loop. Keeps the first error: others may follow from it."""
-        if not task.cancelled() and task.exception() is not None:
-            self._trouble = self._trouble or task.exception()
+        """A done-callback for the tasks beside the main loop. Keeps the task's error for the main loop."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._troubles.append(error)
             self.wake()
 
     def raise_trouble(self) -> None:
-        """Raise the first error of a task beside the main loop, once."""
-        trouble, self._trouble = self._trouble, None
-        if trouble is not None:
-            raise trouble
+        """Raise the oldest error of a task beside the main loop that was not raised yet."""
+        if self._troubles:
+            raise self._troubles.popleft()
 
 
 async def cancelled(*tasks: "asyncio.Task[None] | None") -> None:

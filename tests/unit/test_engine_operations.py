@@ -170,3 +170,19 @@ async def test_records_before_a_halt_are_not_passed_with_it(engine: Stage) -> No
     with pytest.raises(PartitionNotHalted):
         await answer(engine, engine.interpreter.ask(SetAside(0, 13)))
     assert (PartitionState.SUSPECT, 10) == (engine.partitions[0].state, engine.reader.reading[0])
+
+
+async def test_a_pause_ends_with_the_membership(engine: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another worker may have owned the partition since, also if this worker has all its partitions back at once."""
+    await answer(engine, engine.interpreter.ask(Pause(0)))
+
+    def rejoin(session: int) -> None:
+        engine.member.target = frozenset({0, 1})
+
+    monkeypatch.setattr(engine.member, "own", rejoin)
+    engine.member.session += 1
+    engine.member.target = frozenset()
+    await dropped(engine, monkeypatch)
+    assert {0: PartitionState.RUNNING, 1: PartitionState.RUNNING} == {
+        partition: engine.partitions[partition].state for partition in (0, 1)
+    }
