@@ -2,31 +2,26 @@
 
 1. The records of transaction N+1 wait in their batches until transaction N is settled.
 2. A share whose table values cannot be encoded is left out before anything is sent. The other shares are committed.
-3. Offsets, records, EndTxn, store: in this order, each only after the one before succeeded.
-4. If a step raises, the engine drops everything and asks the coordinator for the outcome.
-5. `close` and `finish` return what they found out. The engine acts on that: nothing here changes a partition.
+3. `delivery` commits a closed transaction. If it raises, the engine drops everything and asks the coordinator for the
+   outcome.
+4. `close` and `finish` return what they found out. The engine acts on that: nothing here changes a partition.
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
-
-from aiokafka.structs import TopicPartition
 
 from portfolio_stream.exactly_once.configuration import Configuration
 from portfolio_stream.exactly_once.database import Item
+from portfolio_stream.exactly_once.delivery import Delivery
 from portfolio_stream.exactly_once.failures import ENCODING_FAILED, Failure
 from portfolio_stream.exactly_once.membership import Membership
 from portfolio_stream.exactly_once.partitions import Partitions
-from portfolio_stream.exactly_once.protocol import Doubt, MembershipBroken, Refused, StaleEpoch
 from portfolio_stream.exactly_once.recovery import Source
 from portfolio_stream.exactly_once.store import (
     META_KEY,
-    ChangelogPosition,
     Meta,
     Store,
     encode_meta,
@@ -34,23 +29,18 @@ from portfolio_stream.exactly_once.store import (
     skip_key,
     skip_value,
 )
-from portfolio_stream.exactly_once.transaction import Part, Transaction
+from portfolio_stream.exactly_once.transaction import Share, Transaction
 from portfolio_stream.exactly_once.transaction_size import ENCODING_SECONDS, TransactionSize
 from portfolio_stream.exactly_once.views import Views
-from portfolio_stream.exactly_once.writer import Endings, Writer
+from portfolio_stream.exactly_once.writer import Writer
 from portfolio_stream.kafka.record_batches import next_offset
-from portfolio_stream.observe.events import SlowCommit
 from portfolio_stream.observe.ring import Tell, write
-from portfolio_stream.observe.statistics import Laps, Statistics
-
-log = logging.getLogger(__name__)
+from portfolio_stream.observe.statistics import Statistics
 
 INTERVAL_SECONDS = (0.010, 0.100)  # least and most time between two commits
 TURN_SECONDS = 0.02  # of encoding at a stretch: then heartbeats, HTTP and folds of the loop get their turn
 COMMITTING_SECONDS = 0.05  # between two looks while another transaction commits
-SLOW_COMMIT_SECONDS = 0.5  # twenty times the budget: an event says which phase took so long
 INTERVAL_PER_COMMIT = 1.0  # slow commits mean load: fewer, larger transactions
-NEWEST_COMMIT_SHARE = 0.2  # of the usual time; one slow commit alone must not make the next events wait as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +71,22 @@ class Commits:
     ) -> None:
         """`partitions` is only read here: a share belongs to the incarnation in which it was opened."""
         self._wake_engine = wake_engine
-        self._tell = tell
         self._configuration = configuration
         self._partitions = partitions
         self._views = views
         self._statistics = statistics
-        self._store = store
-        self._writer = writer
         self._member = membership
+        self._delivery = Delivery(
+            partitions,
+            statistics,
+            store,
+            writer,
+            membership,
+            source_topic=source.name,
+            changelog_topic=configuration.changelog_topic,
+            changelog_id=changelog_id,
+            tell=tell,
+        )
         self._source = source
         self._changelog_id = changelog_id
         self._committing: asyncio.Task[Mapping[int, int]] | None = None
@@ -119,12 +117,12 @@ class Commits:
     @property
     def is_open(self) -> bool:
         """The open transaction has a share."""
-        return bool(self._open.parts)
+        return bool(self._open.shares)
 
     @property
     def is_idle(self) -> bool:
         """The open transaction has no share, and no other transaction is in flight."""
-        return not self._open.parts and self._committing is None
+        return not self._open.shares and self._committing is None
 
     @property
     def is_committing(self) -> bool:
@@ -133,7 +131,7 @@ class Commits:
 
     def to_commit(self) -> Mapping[int, int]:
         """Next source offsets, by partition, that the open transaction will commit."""
-        return {part.partition: part.position for part in self._open.committable() if part.position is not None}
+        return {share.partition: share.position for share in self._open.committable() if share.position is not None}
 
     def seconds_until_due(self) -> float:
         """Seconds until the open transaction is due, negative if it is late.
@@ -152,19 +150,19 @@ class Commits:
 
     # -- what the engine puts into the open transaction
 
-    def share(self, partition: int) -> Part:
+    def share(self, partition: int) -> Share:
         """The partition's share of the open transaction.
 
         The first share stamps the transaction with the member epoch. The broker then refuses the offsets of partitions
         that were lost since (KIP-1251).
         """
-        if not self._open.parts:
+        if not self._open.shares:
             self._open.stamp(self._session, self._member.epoch)
         incarnation = self._partitions[partition].incarnation
-        part = self._open.part(partition, incarnation)
-        if part.incarnation != incarnation:
+        share = self._open.share(partition, incarnation)
+        if share.incarnation != incarnation:
             raise AssertionError(f"what was read of partition {partition} became void while its share was open")
-        return part
+        return share
 
     def handed_out(self, size: int) -> None:
         """Records of so many bytes were handed out to the fold in the open transaction."""
@@ -176,9 +174,9 @@ class Commits:
 
     def set_aside(self, partition: int, record: Any) -> None:
         """Pass `record`, and write into the changelog that an operator decided so."""
-        part = self.share(partition)
-        part.skipped.append(record)
-        part.position = next_offset(record)
+        share = self.share(partition)
+        share.skipped.append(record)
+        share.position = next_offset(record)
 
     def discard(self, partitions: Collection[int]) -> None:
         """Forget the partitions' open shares, and the views of what was folded into them.
@@ -186,7 +184,7 @@ class Commits:
         Only while no share of these partitions is in flight.
         """
         for partition in partitions:
-            self._open.parts.pop(partition, None)
+            self._open.shares.pop(partition, None)
         self._views.forget(partitions)
 
     def start_over(self, session: int) -> None:
@@ -201,7 +199,7 @@ class Commits:
     async def close_if_due(self, *, now: bool = False) -> CommitOutcome:
         """Close the open transaction if it is full, or due while no other one is in flight, or `now`."""
         transaction = self._open
-        if not transaction.parts:
+        if not transaction.shares:
             is_over = self._committing is not None and self._committing.done()
             return await self.finish() if is_over else CommitOutcome()
         size = self._size
@@ -221,15 +219,15 @@ class Commits:
             return before
         self._open = Transaction(transaction.number + 1)  # a recovery may open a share while this one is encoded
         started = time.perf_counter()
-        items, failures = await self._encode_parts(transaction)
+        items, failures = await self._encode_shares(transaction)
         seconds = time.perf_counter() - started
         self._statistics.phase_seconds["encode"].observe(seconds)
         is_slow = seconds > ENCODING_SECONDS
         if is_slow:
             self._size = self._size.after_slow_encoding(transaction.events, seconds)
-        parts = [part for part in transaction.committable() if part.partition in items]
-        if parts:
-            self._committing = asyncio.create_task(self._commit(transaction, parts, items, is_slow), name="commit")
+        shares = [share for share in transaction.committable() if share.partition in items]
+        if shares:
+            self._committing = asyncio.create_task(self._commit(transaction, shares, items, is_slow), name="commit")
             self._committing.add_done_callback(lambda _: self._wake_engine())
         self._views.age(self._open.number, self._stored)
         return CommitOutcome(before.committed, failures)
@@ -260,118 +258,48 @@ class Commits:
             self._committing.cancel()
             await asyncio.wait((self._committing,))
 
-    async def _encode_parts(self, transaction: Transaction) -> tuple[dict[int, list[Item]], list[Failure]]:
+    async def _encode_shares(self, transaction: Transaction) -> tuple[dict[int, list[Item]], list[Failure]]:
         """The store's items by partition, and the shares that failed. Heartbeats get their turn in between."""
         turn = time.perf_counter()
         items: dict[int, list[Item]] = {}
         failures = []
-        for part in transaction.committable():
+        for share in transaction.committable():
             try:
-                items[part.partition] = self._encode(part)
+                items[share.partition] = self._encode(share)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # noqa: BLE001  a table's definition may raise anything
-                failures.append(part.failure(ENCODING_FAILED, error))
+                failures.append(share.failure(ENCODING_FAILED, error))
             if time.perf_counter() - turn > TURN_SECONDS:
                 await asyncio.sleep(0)
                 turn = time.perf_counter()
         return items, failures
 
-    def _encode(self, part: Part) -> list[Item]:
+    def _encode(self, share: Share) -> list[Item]:
         """What the fold wrote, encoded once: the changelog's bytes are the store's bytes. META goes last."""
-        assert part.position is not None  # noqa: S101  committable() has only such
-        prefix = prefix_of(part.partition)
-        items = list(self._views.dirty_items(part.partition))
-        items += [(prefix + skip_key(record.offset), skip_value(record)) for record in part.skipped]
+        assert share.position is not None  # noqa: S101  committable() has only such
+        prefix = prefix_of(share.partition)
+        items = list(self._views.dirty_items(share.partition))
+        items += [(prefix + skip_key(record.offset), skip_value(record)) for record in share.skipped]
         meta = Meta(
             topic_id=self._source.topic_id.hex,
-            offset=part.position,
+            offset=share.position,
             partitions=self._source.partitions,
             changelog=self._changelog_id,
             fold=self._configuration.fold,
         )
         items.append((prefix + META_KEY, encode_meta(meta)))
-        timestamp = part.latest_timestamps[-1][0] if part.latest_timestamps else 0
+        timestamp = share.latest_timestamps[-1][0] if share.latest_timestamps else 0
         changes = ((key[2:], value) for key, value in items)
-        part.batches_of(self._configuration.changelog_topic).extend(timestamp, changes)
+        share.batches_of(self._configuration.changelog_topic).extend(timestamp, changes)
         return items
 
     async def _commit(
-        self, transaction: Transaction, parts: Sequence[Part], items: Mapping[int, Sequence[Item]], is_slow: bool
+        self, transaction: Transaction, shares: Sequence[Share], items: Mapping[int, Sequence[Item]], is_slow: bool
     ) -> Mapping[int, int]:
-        """Offsets, records, EndTxn, store. `items` are the store's, by partition. Returns the committed positions."""
-        laps = Laps()
-        parts = await self._reserve(transaction, parts)
-        if not parts:
-            raise Doubt(None, "every partition of the transaction was lost")
-        laps.end("reserve")
-        endings = await self._send_records(parts)
-        laps.end("write")
-        await self._writer.commit()
-        laps.end("end")
+        positions = await self._delivery.commit(transaction, shares, items)
         self._has_committed = True
+        self._stored = transaction.number
         if not is_slow:
             self._size = self._size.after_commit()
-        self._count(parts, laps.total)
-        now = time.time()
-        positions = {
-            part.partition: ChangelogPosition(topic_id=self._changelog_id, offset=endings[target], written_at=now)
-            for part in parts
-            if (target := TopicPartition(self._configuration.changelog_topic, part.partition)) in endings
-        }
-        await self._store.write(chain.from_iterable(items[part.partition] for part in parts), positions)
-        laps.end("store")
-        self._note(laps, sum(part.events for part in parts))
-        self._stored = transaction.number
-        return {part.partition: part.position for part in parts if part.position is not None}
-
-    def _note(self, laps: Laps, events: int) -> None:
-        for phase, seconds in laps.seconds.items():
-            self._statistics.phase_seconds[phase].observe(seconds)
-        if laps.total > SLOW_COMMIT_SECONDS:
-            took = {f"{phase}_milliseconds": seconds * 1000 for phase, seconds in laps.seconds.items()}
-            self._tell(SlowCommit(events=events, **took))
-
-    async def _send_records(self, parts: Sequence[Part]) -> Endings:
-        try:
-            return await self._writer.send_records(parts)
-        except Refused as refused:
-            part = next(part for part in parts if part.partition == refused.partition)
-            refused.failure = part.failure(f"the broker refused a record for {refused.topic}", refused)
-            raise
-
-    async def _reserve(self, transaction: Transaction, parts: Sequence[Part]) -> Sequence[Part]:
-        """The parts whose offsets were accepted, under the epoch of the transaction's opening or a newer one."""
-        member = self._member
-        epoch = transaction.member_epoch
-        while True:
-            if transaction.session != member.session:  # the broker would accept the new epoch after a rejoin
-                raise MembershipBroken(None, "the membership in which these records were read is over")
-            try:
-                await self._writer.send_offsets(
-                    self._source.name, parts, member_id=member.member_id, member_epoch=epoch
-                )
-                return parts
-            except StaleEpoch:
-                await member.beat()
-                parts = [part for part in parts if self._partitions[part.partition].incarnation == part.incarnation]
-                kept = member.owned & member.target  # the broker takes the newest epoch for partitions of others too
-                lost = [part for part in parts if part.partition not in kept]
-                if epoch == member.epoch or lost or not parts:
-                    raise
-                epoch = member.epoch
-
-    def _count(self, parts: Sequence[Part], seconds: float) -> None:
-        now = time.time()
-        statistics = self._statistics
-        statistics.commits += 1
-        statistics.commit_seconds.observe(seconds)
-        statistics.usual_commit_seconds += NEWEST_COMMIT_SHARE * (seconds - statistics.usual_commit_seconds)
-        for part in parts:
-            statistics.events += part.events
-            statistics.counts.update(part.counts)
-            if part.latest_timestamps:
-                statistics.last_timestamps[part.partition] = part.latest_timestamps[-1][0] / 1000
-            for stamp, events in part.latest_timestamps:
-                statistics.latencies.observe(now - stamp / 1000, events)
-        log.debug("committed events=%d milliseconds=%.1f", sum(part.events for part in parts), seconds * 1000)
+        return positions

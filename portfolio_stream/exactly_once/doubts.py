@@ -8,10 +8,10 @@ from aiokafka import errors as kafka_errors
 from portfolio_stream.exactly_once.boundary import Boundary
 from portfolio_stream.exactly_once.equipment import Equipment
 from portfolio_stream.exactly_once.folding import Folding
-from portfolio_stream.exactly_once.following import Following
+from portfolio_stream.exactly_once.ownership import Ownership
 from portfolio_stream.exactly_once.partition_life import PartitionEvent
 from portfolio_stream.exactly_once.protocol import Doubt, Refused
-from portfolio_stream.exactly_once.recovering import Recovering
+from portfolio_stream.exactly_once.recovery_task import RecoveryTask
 from portfolio_stream.exactly_once.signals import cancelled
 from portfolio_stream.observe import events as told
 
@@ -23,7 +23,12 @@ DOUBTS = (Doubt, kafka_errors.KafkaError, OSError)
 
 class Doubts:
     def __init__(
-        self, equipment: Equipment, boundary: Boundary, folding: Folding, recovering: Recovering, following: Following
+        self,
+        equipment: Equipment,
+        boundary: Boundary,
+        folding: Folding,
+        recovery_task: RecoveryTask,
+        ownership: Ownership,
     ) -> None:
         self._member = equipment.membership
         self._partitions = equipment.partitions
@@ -35,8 +40,8 @@ class Doubts:
         self._signals = equipment.signals
         self._boundary = boundary
         self._folding = folding
-        self._recovering = recovering
-        self._following = following
+        self._recovery_task = recovery_task
+        self._ownership = ownership
         #: how many drops came after the last commit
         self._drops = 0
 
@@ -52,7 +57,7 @@ class Doubts:
         self._statistics.drops[type(doubt).__name__] += 1
         self._tell(told.WorkDropping(kind=type(doubt).__name__, reason=str(doubt)))
         self._partitions.happened(PartitionEvent.DROPPED, self._partitions.owned)
-        await self._recovering.ended()
+        await self._recovery_task.ended()
         _raise_fatal(await self._commits.ended())
         self._folding.forget_failures()
         self._commits.discard(range(len(self._partitions)))
@@ -67,13 +72,13 @@ class Doubts:
         if isinstance(doubt, Refused) and doubt.failure is not None and doubt.partition in self._partitions.owned:
             self._boundary.count(doubt.failure)
         if self._partitions.owned:
-            self._recovering.recover(self._partitions.owned)
+            self._recovery_task.recover(self._partitions.owned)
         self._signals.is_woken = True  # an operation may still wait, and its wake-up may be used up
         self._tell(told.WorkDropped(milliseconds=(time.perf_counter() - started) * 1000))
 
     def _own_target(self, *, is_expelled: bool) -> None:
         """Own the target. An expelled worker has lost all its partitions: other workers may have owned them since."""
-        target, owned = self._following.target(), self._partitions.owned
+        target, owned = self._ownership.target(), self._partitions.owned
         lost = owned if is_expelled else owned - target
         self._partitions.happened(PartitionEvent.LOST, lost)
         self._partitions.happened(PartitionEvent.ASSIGNED, target - (owned - lost))

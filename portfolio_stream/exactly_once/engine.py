@@ -23,8 +23,8 @@ from portfolio_stream.exactly_once.operations import Operation
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.recovery import Halted
 from portfolio_stream.exactly_once.slices import Deliver, Slice
-from portfolio_stream.exactly_once.started import StartedEngine
-from portfolio_stream.exactly_once.starting import Description, started
+from portfolio_stream.exactly_once.started_engine import StartedEngine
+from portfolio_stream.exactly_once.startup import Description, started
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.kafka.connections import Connections
 from portfolio_stream.observe import events as told
@@ -132,9 +132,9 @@ class Engine:
         return _NO_PARTITIONS if self.started is None else self.started.partitions.owned
 
     @property
-    def running(self) -> Set[int]:
+    def served(self) -> Set[int]:
         """Partitions whose tables are served. None while the engine closes: the store may be closed already."""
-        return _NO_PARTITIONS if self.started is None or self._is_closed else self.started.partitions.running
+        return _NO_PARTITIONS if self.started is None or self._is_closed else self.started.partitions.served
 
     @property
     def halted(self) -> Mapping[int, Halted]:

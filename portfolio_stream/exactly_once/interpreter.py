@@ -38,8 +38,8 @@ from portfolio_stream.exactly_once.operations import (
 )
 from portfolio_stream.exactly_once.partition_life import TRANSITIONS, OperatorWish, PartitionEvent
 from portfolio_stream.exactly_once.partitions import Partition
-from portfolio_stream.exactly_once.recovering import Recovering
 from portfolio_stream.exactly_once.recovery import Halted
+from portfolio_stream.exactly_once.recovery_task import RecoveryTask
 from portfolio_stream.observe import events as told
 
 R = TypeVar("R")
@@ -66,7 +66,7 @@ class AskedOperation(NamedTuple):
 
 
 class Interpreter:
-    def __init__(self, equipment: Equipment, boundary: Boundary, folding: Folding, recovering: Recovering) -> None:
+    def __init__(self, equipment: Equipment, boundary: Boundary, folding: Folding, recovery_task: RecoveryTask) -> None:
         self._partitions = equipment.partitions
         self._commits = equipment.commits
         self._store = equipment.store
@@ -75,7 +75,7 @@ class Interpreter:
         self._write_dead_letter = equipment.write_dead_letter
         self._boundary = boundary
         self._folding = folding
-        self._recovering = recovering
+        self._recovery_task = recovery_task
         self._asked: deque[AskedOperation] = deque()
         self._works: Mapping[type[Any], Callable[[Any], Awaitable[object]]] = {
             Retry: self._retry,
@@ -124,7 +124,7 @@ class Interpreter:
         halted = self._halted(asked.partition)
         if asked.from_state:
             await self._put_back(halted)
-        await self._recovering.again(PartitionEvent.RETRY, asked.partition)
+        await self._recovery_task.again(PartitionEvent.RETRY, asked.partition)
         if not asked.from_state:
             self._tell(told.PartitionRetried(partition=asked.partition, offset=halted.offset))
         return halted

@@ -17,11 +17,11 @@ from portfolio_stream.exactly_once.boundary import Boundary
 from portfolio_stream.exactly_once.doubts import DOUBTS, Doubts
 from portfolio_stream.exactly_once.equipment import Equipment
 from portfolio_stream.exactly_once.folding import Folding
-from portfolio_stream.exactly_once.following import Following
 from portfolio_stream.exactly_once.interpreter import Interpreter
+from portfolio_stream.exactly_once.ownership import Ownership
 from portfolio_stream.exactly_once.partition_life import PartitionEvent
 from portfolio_stream.exactly_once.protocol import Doubt
-from portfolio_stream.exactly_once.recovering import Recovering
+from portfolio_stream.exactly_once.recovery_task import RecoveryTask
 from portfolio_stream.exactly_once.slices import Deliver
 from portfolio_stream.kafka.reach import LOST
 from portfolio_stream.kafka.reader import BatchUnreadable
@@ -38,8 +38,8 @@ class MainLoop:
         equipment: Equipment,
         boundary: Boundary,
         folding: Folding,
-        recovering: Recovering,
-        following: Following,
+        recovery_task: RecoveryTask,
+        ownership: Ownership,
         doubts: Doubts,
         interpreter: Interpreter,
     ) -> None:
@@ -53,8 +53,8 @@ class MainLoop:
         self._signals = equipment.signals
         self._boundary = boundary
         self._folding = folding
-        self._recovering = recovering
-        self._following = following
+        self._recovery_task = recovery_task
+        self._ownership = ownership
         self._doubts = doubts
         self._interpreter = interpreter
         self._idle_checked = time.monotonic()
@@ -77,7 +77,7 @@ class MainLoop:
         """Fetch once, and do everything that follows. Raises one of DOUBTS, or the error that ends the worker."""
         self._signals.raise_trouble()
         if self._signals.take_wake():
-            await self._following.follow()
+            await self._ownership.follow()
             await self._interpreter.carry_out()
         fetched = await self.fetch()
         incarnations = {partition: self._partitions[partition].incarnation for partition in fetched}
@@ -114,7 +114,7 @@ class MainLoop:
             for target, offset in error.args[0].items():
                 self._tell(told.FetchOutOfRange(partition=target.partition, offset=offset))
                 if self._partitions[target.partition].is_reading:
-                    await self._recovering.again(PartitionEvent.OUT_OF_RANGE, target.partition)
+                    await self._recovery_task.again(PartitionEvent.OUT_OF_RANGE, target.partition)
             return {}
         except BatchUnreadable as error:
             self._boundary.unreadable(error.batch)
@@ -141,7 +141,7 @@ class MainLoop:
         if not self._commits.is_idle or now - self._idle_checked < IDLE_POSITION_SECONDS:
             return
         self._idle_checked = now
-        for partition in sorted(self._partitions.running):
+        for partition in sorted(self._partitions.served):
             known = self._partitions[partition]
             if not known.is_reading or known.stop_at is not None:  # beyond stop_at the reader steps over records
                 continue

@@ -156,7 +156,7 @@ class Partitions:
         #: partitions that this worker tells the coordinator it owns
         self.owned = frozenset(one.number for one in records if one.traits.is_owned)
         #: partitions whose tables are served: RUNNING, SUSPECT, PAUSED and DRAINING ones
-        self.running = frozenset(one.number for one in records if one.traits.is_served)
+        self.served = frozenset(one.number for one in records if one.traits.is_served)
         #: partitions that wait for an operator, with the reason
         self.halted: Mapping[int, Halted] = {one.number: one.halt for one in records if one.halt is not None}
         #: partitions that a recovery has not decided yet

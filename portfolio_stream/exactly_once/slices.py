@@ -15,7 +15,7 @@ from portfolio_stream.exactly_once.failures import FOLD_FAILED, Failure
 from portfolio_stream.exactly_once.partitions import Partition
 from portfolio_stream.exactly_once.ports import Append, TableDefinition
 from portfolio_stream.exactly_once.stored_view import StoredView
-from portfolio_stream.exactly_once.transaction import Part
+from portfolio_stream.exactly_once.transaction import Share
 from portfolio_stream.exactly_once.views import Views
 
 V = TypeVar("V")
@@ -28,13 +28,13 @@ SLICE_BYTES = 4 << 20  # keys and values; events are small, but a record may hol
 class Slice:
     """Records of one partition on their way through a fold (see ports.FoldSlice)."""
 
-    __slots__ = ("_known", "_outputs", "_part", "_views", "incarnation", "partition", "partition_count", "records")
+    __slots__ = ("_known", "_outputs", "_share", "_views", "incarnation", "partition", "partition_count", "records")
 
     def __init__(
         self,
         known: Partition,
         views: Views,
-        part: Part,
+        share: Share,
         records: Sequence[Any],
         *,
         partition_count: int,
@@ -43,11 +43,11 @@ class Slice:
         """`outputs` are the topics that a fold may append to."""
         self._known = known
         self._views = views
-        self._part = part
+        self._share = share
         self._outputs = outputs
-        self.partition = part.partition
+        self.partition = share.partition
         self.partition_count = partition_count
-        self.incarnation = part.incarnation
+        self.incarnation = share.incarnation
         self.records = records
 
     @property
@@ -65,11 +65,11 @@ class Slice:
         """Raises TopicNotAnOutput."""
         if topic not in self._outputs:
             raise TopicNotAnOutput(topic)
-        return self._part.appender(topic)
+        return self._share.appender(topic)
 
     def count(self, **outcomes: int) -> None:
         """Add to the statistics, once the slice's transaction is committed."""
-        counts = self._part.counts
+        counts = self._share.counts
         for outcome, times in outcomes.items():
             counts[outcome] += times
 
@@ -79,12 +79,12 @@ class Slice:
         return Failure(self.partition, FOLD_FAILED, error, first=first, last=last, records=len(self.records))
 
     def acknowledge(self) -> None:
-        part, last = self._part, self.records[-1]
-        if part.first is None:
-            part.first = self.records[0]
-        part.position = last.offset + 1
-        part.events += len(self.records)
-        part.latest_timestamps.append((last.timestamp, len(self.records)))
+        share, last = self._share, self.records[-1]
+        if share.first is None:
+            share.first = self.records[0]
+        share.position = last.offset + 1
+        share.events += len(self.records)
+        share.latest_timestamps.append((last.timestamp, len(self.records)))
 
 
 Deliver = Callable[[Slice], Awaitable[None]]

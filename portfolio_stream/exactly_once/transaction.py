@@ -1,8 +1,8 @@
 """The content of one Kafka transaction, by source partition, before any of it is sent.
 
-Each partition's share is a `Part`. A share can be dropped alone (after a failed fold, or with a lost partition) as long
-as none of its records was produced. Records go into record batches while the fold runs. So their bytes are built once,
-and every retry sends the same bytes.
+A share is one partition's part of the transaction. A share can be dropped alone (after a failed fold, or with a lost
+partition) as long as none of its records was produced. Records go into record batches while the fold runs. So their
+bytes are built once, and every retry sends the same bytes.
 """
 
 import time
@@ -149,7 +149,7 @@ def _extend(chain: Chain, builder: Any, records: int) -> tuple[Any, list[int]]:
     return link
 
 
-class Part:
+class Share:
     """One source partition's share of a transaction."""
 
     __slots__ = (
@@ -195,7 +195,7 @@ class Part:
 class Transaction:
     """A transaction is opened under one member epoch. Its offsets carry that epoch (KIP-447, KIP-1251)."""
 
-    __slots__ = ("bytes", "member_epoch", "number", "opened", "parts", "session")
+    __slots__ = ("bytes", "member_epoch", "number", "opened", "session", "shares")
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -203,7 +203,7 @@ class Transaction:
         self.bytes = 0
         self.session = -1
         self.member_epoch = -1
-        self.parts: dict[int, Part] = {}
+        self.shares: dict[int, Share] = {}
         #: monotonic seconds at which the first slice of this transaction was handed out
         self.opened = 0.0
 
@@ -211,21 +211,21 @@ class Transaction:
         self.session, self.member_epoch = session, member_epoch
         self.opened = time.monotonic()
 
-    def part(self, partition: int, incarnation: int) -> Part:
-        part = self.parts.get(partition)
-        if part is None:
-            part = self.parts[partition] = Part(partition, incarnation)
-        return part
+    def share(self, partition: int, incarnation: int) -> Share:
+        share = self.shares.get(partition)
+        if share is None:
+            share = self.shares[partition] = Share(partition, incarnation)
+        return share
 
     @property
     def events(self) -> int:
-        return sum(part.events for part in self.parts.values())
+        return sum(share.events for share in self.shares.values())
 
     @property
     def held_bytes(self) -> int:
         """The bytes of the source records, or of the folds' full record batches, whichever are more."""
-        batches = sum(part.batch_count - len(part.batches) for part in self.parts.values())
+        batches = sum(share.batch_count - len(share.batches) for share in self.shares.values())
         return max(self.bytes, batches * BATCH_BYTES)
 
-    def committable(self) -> Sequence[Part]:
-        return [part for part in self.parts.values() if part.position is not None]
+    def committable(self) -> Sequence[Share]:
+        return [share for share in self.shares.values() if share.position is not None]

@@ -29,7 +29,7 @@ from portfolio_stream.exactly_once.protocol import (
     action_for,
     after,
 )
-from portfolio_stream.exactly_once.transaction import Part
+from portfolio_stream.exactly_once.transaction import Share
 from portfolio_stream.kafka.connections import Client
 from portfolio_stream.kafka.reach import LOST
 from portfolio_stream.kafka.wire import Coordinators, Lane, Node, call, schema
@@ -84,7 +84,7 @@ class Writer:
         reply = await self._ask(TransactionStep.INIT, request, self._coordinators.transaction, _own_code, deadline=60.0)
         self.begin(reply)
 
-    async def send_offsets(self, topic: str, parts: Sequence[Part], *, member_id: str, member_epoch: int) -> None:
+    async def send_offsets(self, topic: str, shares: Sequence[Share], *, member_id: str, member_epoch: int) -> None:
         """Step 1: send the consumed offsets. The coordinator refuses a member that does not own the partitions.
 
         Raises StaleEpoch (send the offsets again with a newer epoch), MembershipBroken or Doubt.
@@ -102,9 +102,9 @@ class Writer:
                     name=topic,
                     partitions=tuple(
                         _offsets.TxnOffsetCommitRequestPartition(
-                            partition_index=part.partition, committed_offset=part.position, committed_metadata=""
+                            partition_index=share.partition, committed_offset=share.position, committed_metadata=""
                         )
-                        for part in parts
+                        for share in shares
                     ),
                 ),
             ),
@@ -113,14 +113,14 @@ class Writer:
         await self._ask(TransactionStep.OFFSETS, request, self._coordinators.group, _worst_code, lane=Lane.OFFSETS)
         self.state = following
 
-    async def send_records(self, parts: Sequence[Part]) -> Endings:
+    async def send_records(self, shares: Sequence[Share]) -> Endings:
         """Step 2: send all record batches. Returns the endings that a broker has told."""
         following = after(self.state, TransactionStep.PRODUCE)
         rounds: list[dict[TopicPartition, bytes]] = []  # each partition has at most one batch in flight
         last_count: dict[TopicPartition, int] = {}
-        for part in parts:
-            for topic, batches in part.batches.items():
-                target = TopicPartition(topic, part.partition)
+        for share in shares:
+            for topic, batches in share.batches.items():
+                target = TopicPartition(topic, share.partition)
                 last_count[target] = batches.last_batch_records()
                 for index, data in enumerate(batches.build(self.producer_id, self.producer_epoch)):
                     if index == len(rounds):
@@ -282,7 +282,7 @@ class Writer:
             elif not leaders[leader] or sizes[leader] + len(data) <= REQUEST_BYTES:
                 leaders[leader][target] = data
                 sizes[leader] += len(data)
-        for replies in await asyncio.gather(*(self._produce(Node(n), share) for n, share in leaders.items())):
+        for replies in await asyncio.gather(*(self._produce(Node(n), batches) for n, batches in leaders.items())):
             for target, (error, base) in replies.items():
                 if action_for(TransactionStep.PRODUCE, error) is Action.DONE:
                     written[target] = base if error is E.none else -1
@@ -290,9 +290,11 @@ class Writer:
                     codes[target] = error
         return codes
 
-    async def _produce(self, node: Node, share: Mapping[TopicPartition, bytes]) -> dict[TopicPartition, tuple[E, int]]:
+    async def _produce(
+        self, node: Node, batches: Mapping[TopicPartition, bytes]
+    ) -> dict[TopicPartition, tuple[E, int]]:
         by_topic: dict[str, list[Any]] = defaultdict(list)
-        for target, data in share.items():
+        for target, data in batches.items():
             by_topic[target.topic].append(_produce.PartitionProduceData(index=target.partition, records=data))
         request = _produce.ProduceRequest(
             transactional_id=self.transactional_id,
@@ -303,7 +305,7 @@ class Writer:
         try:
             reply = await call(self._client, node, Lane.PRODUCE, request)
         except (*LOST, kafka_errors.KafkaError):
-            return dict.fromkeys(share, (E.not_leader_or_follower, -1))
+            return dict.fromkeys(batches, (E.not_leader_or_follower, -1))
         return {
             TopicPartition(topic.name, partition.index): (partition.error_code, partition.base_offset)
             for topic in reply.responses

@@ -77,7 +77,7 @@ def state_of(engine: Engine, partition: int) -> str:
     """
     if partition in engine.halted:
         return "halted"
-    return "running" if partition in engine.running else "recovering"
+    return "running" if partition in engine.served else "recovering"
 
 
 class GroupReasons(Protocol):

@@ -77,7 +77,7 @@ class _Engine(Collector):
     def _partitions(self) -> Iterator[Metric]:
         engine = self._engine
         yield gauge("partitions_owned", "Partitions that this worker owns.", len(engine.owned))
-        yield gauge("partitions_running", "Owned partitions whose tables are served.", len(engine.running))
+        yield gauge("partitions_running", "Owned partitions whose tables are served.", len(engine.served))
         yield gauge("partitions_halted", "Owned partitions that an operator must look at.", len(engine.halted))
         text = "Records from the committed position to the last stable offset."
         yield gauges("lag_records", text, ("partition",), by_partition(lag_of(engine)))

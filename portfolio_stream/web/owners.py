@@ -71,7 +71,7 @@ class Owners:
         # after an expulsion, the engine may still hold a partition of another worker
         if partition not in member.owned:
             return "The worker does not own the partition any more."
-        if partition not in self._engine.running:
+        if partition not in self._engine.served:
             return f"The partition is {state_of(self._engine, partition)}."
         return Moment(self._engine.store.rows(partition), self._settings)
 

@@ -94,7 +94,7 @@ class Census:
         for name, table in SHOWN.items():
             entries = moment.entries(table)
             keys = size = 0
-            while moment.partition in self._engine.running:  # else the store may be closed
+            while moment.partition in self._engine.served:  # else the store may be closed
                 began = time.monotonic()
                 piece = await self._engine.store.read_aside(partial(_measure, entries))
                 took = time.monotonic() - began

@@ -9,7 +9,7 @@ from typing import Any
 from aiokafka.client import AIOKafkaClient
 from kio.schema.errors import ErrorCode as E
 
-from portfolio_stream.exactly_once.transaction import Part
+from portfolio_stream.exactly_once.transaction import Share
 from portfolio_stream.exactly_once.writer import TRANSACTION_TIMEOUT_SECONDS, Writer
 from portfolio_stream.kafka.client import client_options, connected
 from portfolio_stream.kafka.wire import Coordinators
@@ -105,11 +105,11 @@ class TransactionEnds:
         return writer
 
     async def write(self, writer: Writer, value: bytes) -> None:
-        part = Part(self.partition, 1)
-        part.position = 1
-        part.appender(self.settings.output_topic)(1, b"key", value, ())
-        await writer.send_offsets(self.settings.input_topic, [part], member_id="", member_epoch=-1)
-        await writer.send_records([part])
+        share = Share(self.partition, 1)
+        share.position = 1
+        share.appender(self.settings.output_topic)(1, b"key", value, ())
+        await writer.send_offsets(self.settings.input_topic, [share], member_id="", member_epoch=-1)
+        await writer.send_records([share])
 
     async def kill(self, writer: Writer) -> Writer:
         await self.write(writer, DROPPED)

@@ -21,7 +21,7 @@ from kio.schema.errors import ErrorCode as E
 from portfolio_stream.broker.cluster import Cluster
 from portfolio_stream.exactly_once import writer as module
 from portfolio_stream.exactly_once.protocol import Doubt
-from portfolio_stream.exactly_once.transaction import Part
+from portfolio_stream.exactly_once.transaction import Share
 from portfolio_stream.exactly_once.writer import Writer
 from portfolio_stream.kafka.wire import Coordinators, Lane, call, schema
 from tests.batches import transactional_batch
@@ -77,11 +77,11 @@ def impatient(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> Writer:
 
 
 async def write(writer: Writer, topic: str, value: bytes) -> None:
-    part = Part(0, 1)
-    part.position = 1
-    part.appender(topic)(1, b"key", value, ())
-    await writer.send_offsets(topic, [part], member_id="", member_epoch=-1)
-    await writer.send_records([part])
+    share = Share(0, 1)
+    share.position = 1
+    share.appender(topic)(1, b"key", value, ())
+    await writer.send_offsets(topic, [share], member_id="", member_epoch=-1)
+    await writer.send_records([share])
 
 
 async def visible(kafka: Cluster, topic: str) -> list[bytes]:

@@ -34,7 +34,7 @@ from tests.simulation.kafka.transactions import Pair
 
 COMMITS = f"{ENGINE}commits:Commits"
 FOLDING = f"{ENGINE}folding:Folding"
-FOLLOWING = f"{ENGINE}following:Following"
+OWNERSHIP = f"{ENGINE}ownership:Ownership"
 LIFE = f"{ENGINE}partition_life"
 MEMBERSHIP = f"{ENGINE}membership:Membership"
 RECOVERY = f"{ENGINE}recovery"
@@ -305,7 +305,7 @@ class Shares(dict[int, Any]):
 
 def holds_shares_that_stay(init: Call, transaction: Any, number: int) -> None:
     init(transaction, number)
-    transaction.parts = Shares()
+    transaction.shares = Shares()
 
 
 def keeps_the_share(discard: Call, commits: Any, these: Collection[int]) -> None:
@@ -415,7 +415,7 @@ MUTATIONS = (
     Mutation(
         "views kept of a partition that was given back",
         [
-            Replaced(FOLLOWING, "release", names_what_is_given_back),
+            Replaced(OWNERSHIP, "release", names_what_is_given_back),
             Replaced(VIEWS, "forget", keeps_views_of_what_was_given_back),
         ],
     ),

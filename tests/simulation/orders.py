@@ -11,7 +11,7 @@ from portfolio_stream.errors import PortfolioStreamError
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.operations import Operation, Pause, Resume, Snapshot, StopAt
 from portfolio_stream.exactly_once.partition_life import OperatorWish, PartitionState
-from portfolio_stream.exactly_once.started import StartedEngine
+from portfolio_stream.exactly_once.started_engine import StartedEngine
 from tests.judge.transactions import Anomaly, Judge
 from tests.simulation.worker import SimulatedWorker
 

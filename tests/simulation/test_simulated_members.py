@@ -62,7 +62,7 @@ class Stage:
     def assert_all_is_shared(self) -> None:
         for worker in (self.first, self.second):
             assert worker.engine is not None and worker.is_running
-            assert self.told(worker) == worker.engine.running and PARTITIONS // 2 == len(worker.engine.running)
+            assert self.told(worker) == worker.engine.served and PARTITIONS // 2 == len(worker.engine.served)
 
 
 def _nothing() -> None:

@@ -76,7 +76,7 @@ class Stage:
 
     def reasons(self) -> list[str]:
         """Return the reason of each halted partition."""
-        assert self.worker.engine is not None and not self.worker.engine.running and self.worker.is_running
+        assert self.worker.engine is not None and not self.worker.engine.served and self.worker.is_running
         return [halted.reason for _, halted in sorted(self.worker.engine.halted.items())]
 
     def is_all_committed(self) -> bool:
@@ -153,7 +153,7 @@ def test_a_source_that_lost_what_nobody_has_read_halts_its_partition() -> None:
         stage.worker.start()
         await stage.load(SETTLED_SECONDS)
         engine = stage.worker.engine
-        assert engine is not None and {1} == engine.running
+        assert engine is not None and {1} == engine.served
         assert "outside the source log" in engine.halted[0].reason
 
     at_any_moment(scenario)

@@ -305,7 +305,7 @@ class World:
             if known[p].committed < self.kafka.end_of(SOURCE, p)
         }
         workers = [
-            f"{w.name} owned={sorted(w.engine.owned)} running={sorted(w.engine.running)} halted={w.engine.halted}"
+            f"{w.name} owned={sorted(w.engine.owned)} running={sorted(w.engine.served)} halted={w.engine.halted}"
             for w in self.workers
             if w.is_running and w.engine is not None
         ]
@@ -444,7 +444,7 @@ def _owned(worker: SimulatedWorker) -> Set[int]:
     engine = worker.engine
     if not worker.is_running or engine is None or engine.started is None:
         return frozenset()
-    return engine.running & engine.started.membership.owned
+    return engine.served & engine.started.membership.owned
 
 
 async def _ignoring(work: Coroutine[Any, Any, object]) -> None:

@@ -25,10 +25,10 @@ from portfolio_stream.exactly_once.commits import Commits
 from portfolio_stream.exactly_once.database import RocksDatabase
 from portfolio_stream.exactly_once.doubts import Doubts
 from portfolio_stream.exactly_once.engine import Engine
-from portfolio_stream.exactly_once.following import Following
 from portfolio_stream.exactly_once.main_loop import MainLoop
-from portfolio_stream.exactly_once.recovering import Recovering
+from portfolio_stream.exactly_once.ownership import Ownership
 from portfolio_stream.exactly_once.recovery import Recovery
+from portfolio_stream.exactly_once.recovery_task import RecoveryTask
 from portfolio_stream.exactly_once.replay import ChangelogReplay
 from portfolio_stream.exactly_once.store import META_KEY, Store
 from portfolio_stream.exactly_once.writer import Writer
@@ -132,7 +132,7 @@ STEPS: tuple[Step, ...] = (
     Step("identity-write", identity, "write_identity", error=full_disk),
     Step("identity-rename", Path, "rename", when=is_part, error=full_disk),
     Step("store-open", RocksDatabase, "__init__", error=full_disk),
-    Step("recover", Recovering, "recover"),
+    Step("recover", RecoveryTask, "recover"),
     Step("store-wipe", Store, "wipe", error=full_store),
     Step("replay-write", Store, "write", when=is_replaying, error=full_store),
     Step("decide", Recovery, "decide"),
@@ -143,8 +143,8 @@ STEPS: tuple[Step, ...] = (
     Step("next-epoch", Writer, "begin"),
     Step("store-write", Store, "write", when=is_committing, error=full_store),
     Step("drop", Doubts, "drop_everything"),
-    Step("revoke", Following, "revoke"),
-    Step("let-go", Following, "release"),
+    Step("revoke", Ownership, "revoke"),
+    Step("let-go", Ownership, "release"),
     Step("finish", MainLoop, "finish"),
     Step("store-close", RocksDatabase, "close", error=full_disk),
 )

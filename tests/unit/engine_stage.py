@@ -20,7 +20,7 @@ from portfolio_stream.exactly_once.protocol import Refused
 from portfolio_stream.exactly_once.recovery import Halted, Ready, Source
 from portfolio_stream.exactly_once.signals import Signals
 from portfolio_stream.exactly_once.slices import Slice
-from portfolio_stream.exactly_once.started import StartedEngine
+from portfolio_stream.exactly_once.started_engine import StartedEngine
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.exactly_once.views import Views
 from portfolio_stream.observe.ring import EventRing
@@ -102,21 +102,21 @@ class Sent:
         self.may_commit = asyncio.Event()
         self.may_commit.set()
         self.last_end = 0.0
-        self._parts: Any = ()
+        self._shares: Any = ()
 
-    async def send_offsets(self, topic: str, parts: Any, *, member_id: str, member_epoch: int) -> None:
-        self._parts = parts
+    async def send_offsets(self, topic: str, shares: Any, *, member_id: str, member_epoch: int) -> None:
+        self._shares = shares
 
-    async def send_records(self, parts: Any) -> dict[TopicPartition, int]:
-        for part in parts:
-            offset = self.refused.get(part.partition)
-            if offset is not None and part.first.offset <= offset < part.position:
-                raise Refused("out", part.partition, "MESSAGE_TOO_LARGE")
+    async def send_records(self, shares: Any) -> dict[TopicPartition, int]:
+        for share in shares:
+            offset = self.refused.get(share.partition)
+            if offset is not None and share.first.offset <= offset < share.position:
+                raise Refused("out", share.partition, "MESSAGE_TOO_LARGE")
         return {}
 
     async def commit(self) -> None:
         await self.may_commit.wait()
-        self.committed.update({part.partition: part.position for part in self._parts})
+        self.committed.update({share.partition: share.position for share in self._shares})
 
     async def settle(self) -> None: ...
 

@@ -80,12 +80,12 @@ async def test_a_scan_outlives_a_recovery(
     server: WebServer, engine: FakeEngine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It asks again where it was, for a while; then the worker's words are shown."""
-    engine.running.discard(3)
-    asyncio.get_running_loop().call_later(0.2, engine.running.add, 3)
+    engine.served.discard(3)
+    asyncio.get_running_loop().call_later(0.2, engine.served.add, 3)
     assert 0 == await scan(server, "positions")
     assert len(KEYS) == len(capsys.readouterr().out.splitlines())
     monkeypatch.setattr(command, "PATIENCE_SECONDS", 0.0)
-    engine.running.discard(3)
+    engine.served.discard(3)
     assert 1 == await scan(server, "positions")
     assert "503: Partitions that recover, move or have no owner at the moment: 3." in capsys.readouterr().err
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from portfolio_stream.exactly_once import commits
+from portfolio_stream.exactly_once import delivery
 from portfolio_stream.exactly_once.slices import Slice
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.observe.events import FoldFailed, PartitionStopped, SlowCommit, Span
@@ -43,7 +43,7 @@ async def test_a_commit_leaves_its_figures(engine: Stage) -> None:
 
 async def test_a_slow_commit_is_told(engine: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the time of each phase, so that an operator sees whether Kafka or the disk was slow."""
-    monkeypatch.setattr(commits, "SLOW_COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr(delivery, "SLOW_COMMIT_SECONDS", 0.0)
     await fold(engine, 0, 10, 3)
     await engine.boundary.commit()
     (told,) = engine.events.of(SlowCommit)

@@ -115,20 +115,20 @@ async def test_a_fold_that_fails_while_its_partition_is_given_back(engine: Stage
     """It belongs to somebody else now: it is not read again."""
     piece = await handed_out(engine, 0, 10, 5)
     engine.member.target = frozenset({1})
-    revoking = asyncio.create_task(engine.following.follow())
+    revoking = asyncio.create_task(engine.ownership.follow())
     await asyncio.sleep(0)
     engine.folding.failed(piece, ValueError())
     await revoking
     assert ({1: 20}, []) == (engine.reader.reading, engine.reader.resumed)
     assert [frozenset({1})] == engine.member.acknowledged
-    assert ({1}, None, {}) == (engine.partitions.running, engine.partitions[0].suspicion, engine.partitions.halted)
+    assert ({1}, None, {}) == (engine.partitions.served, engine.partitions[0].suspicion, engine.partitions.halted)
 
 
 async def test_an_expulsion_during_a_revocation_acknowledges_nothing(engine: Stage) -> None:
     """What was owned before is void; the coordinator refuses a join that claims partitions."""
     piece = await handed_out(engine, 0, 10, 5)
     engine.member.target = frozenset({1})
-    revoking = asyncio.create_task(engine.following.follow())
+    revoking = asyncio.create_task(engine.ownership.follow())
     await asyncio.sleep(0)
     engine.member.session = 1
     engine.folding.failed(piece, ValueError())
@@ -144,7 +144,7 @@ async def test_three_failures_of_one_record_halt_its_partition(engine: Stage) ->
         await folded(engine, 0, records(10, count), fails=True)
         assert {} == engine.partitions.halted
     await folded(engine, 0, records(10, 1), fails=True)
-    assert (10, {1}, {1: 20}) == (engine.partitions.halted[0].offset, engine.partitions.running, engine.reader.reading)
+    assert (10, {1}, {1: 20}) == (engine.partitions.halted[0].offset, engine.partitions.served, engine.reader.reading)
 
 
 async def halted_engine(engine: Stage) -> None:
@@ -181,7 +181,7 @@ async def test_a_retried_partition_is_recovered(engine: Stage) -> None:
     engine.recovery.finds = RecoversAt(10)
     engine.reader.resumed.clear()
     assert 10 == (await answer(engine, engine.interpreter.ask(Retry(0)))).offset
-    await engine.recovering.decided()
+    await engine.recovery_task.decided()
     assert ([(0, 10)], {}, None) == (engine.reader.resumed, engine.partitions.halted, engine.partitions[0].suspicion)
 
 
@@ -192,8 +192,8 @@ async def test_a_group_offset_that_is_gone_is_committed_again(
     """Without waiting for an event of that partition, and never behind one: a slice moves the same share on."""
     engine.partitions.happened(PartitionEvent.OUT_OF_RANGE, (0,))
     engine.recovery.finds = RecoversAt(10, lacks_group_offset=lacks_group_offset)
-    engine.recovering.recover((0,))
-    await engine.recovering.decided()
+    engine.recovery_task.recover((0,))
+    await engine.recovery_task.decided()
     assert positions == engine.commits.to_commit()
     assert lacks_group_offset is engine.signals.is_woken
     engine.folding.acknowledged(await handed_out(engine, 0, 10, 5))
@@ -215,7 +215,7 @@ async def test_a_retry_reads_an_open_share_again(engine: Stage) -> None:
     engine.recovery.finds = RecoversAt(10)
     engine.reader.resumed.clear()
     await answer(engine, engine.interpreter.ask(Retry(0)))
-    await engine.recovering.decided()
+    await engine.recovery_task.decided()
     assert [(0, 10)] == engine.reader.resumed
     assert ({}, []) == (engine.commits.to_commit(), list(engine.views.dirty_items(0)))
     assert (await handed_out(engine, 0, 10, 5)).is_current
@@ -234,7 +234,7 @@ async def test_a_retry_waits_for_what_is_in_flight(engine: Stage) -> None:
     assert PartitionState.HALTED is engine.partitions[0].state
     engine.sent.may_commit.set()
     await waiting
-    await engine.recovering.decided()
+    await engine.recovery_task.decided()
     assert 13 == engine.reader.reading[0]
 
 
@@ -253,7 +253,7 @@ async def test_a_membership_waits_until_the_identity_is_known(engine: Stage, mon
     await engine.doubts.drop_everything(MembershipBroken(None, "expelled"))
     assert [1] == member.identity
     with pytest.raises(MembershipBroken):
-        await engine.following.follow()
+        await engine.ownership.follow()
 
 
 async def test_a_superseded_worker_says_no_goodbye(engine: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,11 +281,11 @@ async def test_an_operator_is_answered_although_a_doubt_came_first(
     await asyncio.sleep(0)
     engine.signals.take_wake()
     await engine.doubts.drop_everything(MembershipBroken(None, "expelled"))
-    await engine.recovering.decided()
+    await engine.recovery_task.decided()
     assert engine.signals.is_woken and {0} == engine.partitions.halted.keys()
     await engine.interpreter.carry_out()
     assert 10 == (await asked).offset
-    await engine.recovering.ended()
+    await engine.recovery_task.ended()
 
 
 async def test_a_partition_has_one_recovery(engine: Stage) -> None:
@@ -307,15 +307,15 @@ async def test_a_partition_has_one_recovery(engine: Stage) -> None:
 
     engine.recovery.finds = Waits(10)
     engine.partitions.happened(PartitionEvent.DROPPED, (0, 1))
-    engine.recovering.recover((0, 1))
+    engine.recovery_task.recover((0, 1))
     await asyncio.sleep(0)
-    assert {0} == engine.partitions.running
-    await engine.recovering.again(PartitionEvent.OUT_OF_RANGE, 0)
+    assert {0} == engine.partitions.served
+    await engine.recovery_task.again(PartitionEvent.OUT_OF_RANGE, 0)
     engine.member.target = frozenset({0})
-    await engine.following.follow()
+    await engine.ownership.follow()
     may_end.set()
-    await engine.recovering.decided()
-    assert ([0], {0}) == (resumed, engine.partitions.running)
+    await engine.recovery_task.decided()
+    assert ([0], {0}) == (resumed, engine.partitions.served)
 
 
 async def test_a_recovery_takes_over_what_another_has_not_decided(tmp_path: Path) -> None:
@@ -337,12 +337,12 @@ async def test_a_recovery_takes_over_what_another_has_not_decided(tmp_path: Path
 
     engine.recovery.finds = Waits(10)
     engine.partitions.happened(PartitionEvent.DROPPED, (0, 1))
-    engine.recovering.recover((0, 1))
+    engine.recovery_task.recover((0, 1))
     await asyncio.sleep(0)
-    await engine.recovering.again(PartitionEvent.OUT_OF_RANGE, 2)
-    await engine.recovering.decided()
+    await engine.recovery_task.again(PartitionEvent.OUT_OF_RANGE, 2)
+    await engine.recovery_task.decided()
     assert [({0, 1}, set()), ({1, 2}, {1})] == asked
-    assert {0, 1, 2} == engine.partitions.running
+    assert {0, 1, 2} == engine.partitions.served
     store.close()
 
 
@@ -364,9 +364,9 @@ async def test_an_offset_out_of_range_is_asked_for_again(engine: Stage, monkeypa
     engine.recovery.finds = Recovers(10)
     monkeypatch.setattr(engine.reader, "fetch", fetch)
     assert {} == await engine.main_loop.fetch()
-    assert {1} == engine.partitions.running
-    await engine.recovering.decided()
-    assert ([0], {0, 1}, {}) == (asked, engine.partitions.running, engine.partitions.halted)
+    assert {1} == engine.partitions.served
+    await engine.recovery_task.decided()
+    assert ([0], {0, 1}, {}) == (asked, engine.partitions.served, engine.partitions.halted)
 
 
 async def test_slices_shrink_while_their_records_are_costly(engine: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -504,7 +504,7 @@ async def test_whatever_an_encoder_raises_is_its_partitions(engine: Stage, error
         await engine.boundary.close()
     reason = f"the encoding of its table values failed 3 times: {type(error).__name__}"
     halted = engine.partitions.halted[0]
-    assert (10, reason, 10, {1}) == (halted.offset, halted.reason, halted.record.offset, engine.partitions.running)
+    assert (10, reason, 10, {1}) == (halted.offset, halted.reason, halted.record.offset, engine.partitions.served)
 
 
 async def test_a_failing_disk_is_no_failed_encoding(engine: Stage) -> None:
@@ -577,7 +577,7 @@ async def fold_all(engine: Stage, ends: dict[int, int]) -> None:
     """What a reader brings and folds acknowledge, until everything that runs is committed."""
     for _ in range(60):
         try:
-            for partition in sorted(engine.partitions.running):
+            for partition in sorted(engine.partitions.served):
                 first = engine.committed(partition) or 0
                 count = min(engine.folding.slice_records(partition), ends[partition] - first)
                 if count:
@@ -585,7 +585,7 @@ async def fold_all(engine: Stage, ends: dict[int, int]) -> None:
             await engine.boundary.commit()
         except Refused as refused:
             await engine.doubts.drop_everything(refused)
-            await engine.recovering.decided()
+            await engine.recovery_task.decided()
 
 
 async def test_refused_records_halt_their_partitions_and_no_other(
@@ -603,14 +603,14 @@ async def test_refused_records_halt_their_partitions_and_no_other(
     await fold_all(engine, {0: 300, 1: 300, 2: 300})
     assert {0: 60, 1: 25} == {partition: halted.record.offset for partition, halted in engine.partitions.halted.items()}
     assert "the broker refused a record for out 3 times: MESSAGE_TOO_LARGE" == engine.partitions.halted[0].reason
-    assert ({0: 60, 1: 25, 2: 300}, {2}) == (sent.committed, engine.partitions.running)
+    assert ({0: 60, 1: 25, 2: 300}, {2}) == (sent.committed, engine.partitions.served)
     await engine.doubts.drop_everything(MembershipBroken(None, "a beat was lost"))
-    await engine.recovering.decided()
+    await engine.recovery_task.decided()
     assert {0, 1} == engine.partitions.halted.keys()
     sent.committed[1] = 26  # by another worker, to which it was given meanwhile
     await engine.doubts.drop_everything(MembershipBroken(None, "a beat was lost"))
-    await engine.recovering.decided()
-    assert ({0}, {1, 2}) == (engine.partitions.halted.keys(), engine.partitions.running)
+    await engine.recovery_task.decided()
+    assert ({0}, {1, 2}) == (engine.partitions.halted.keys(), engine.partitions.served)
     store.close()
 
 
@@ -686,14 +686,14 @@ async def test_an_offset_that_somebody_moved_is_put_back(engine: Stage) -> None:
     meta = Meta(topic_id="t", offset=10, partitions=2, changelog="c", fold="f")
     await engine.store.write([(prefix_of(0) + META_KEY, encode_meta(meta))], {})
     engine.recovery.finds = FindsMoved()
-    await engine.recovering.again(PartitionEvent.OUT_OF_RANGE, 0)
-    await engine.recovering.decided()
+    await engine.recovery_task.again(PartitionEvent.OUT_OF_RANGE, 0)
+    await engine.recovery_task.decided()
     engine.recovery.finds = RecoversCommitted(sent.committed)
     await written(engine, 1, 20, 3, {})
     ended = await answer(engine, engine.interpreter.ask(Retry(0, from_state=True)))
-    await engine.recovering.decided()
+    await engine.recovery_task.decided()
     assert (95, 10) == (ended.group_offset, ended.offset)
-    assert ({0: 10, 1: 23}, {0, 1}, {}) == (sent.committed, engine.partitions.running, engine.partitions.halted)
+    assert ({0: 10, 1: 23}, {0, 1}, {}) == (sent.committed, engine.partitions.served, engine.partitions.halted)
 
 
 async def test_no_other_halt_goes_on_from_the_state(engine: Stage) -> None:

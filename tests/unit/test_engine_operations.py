@@ -53,7 +53,7 @@ async def turn(engine: Stage, partition: int, first: int, count: int) -> None:
 async def dropped(engine: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doubts, "DROP_PAUSE_SECONDS", (0.0, 0.0))
     await engine.doubts.drop_everything(MembershipBroken(None, "a beat was lost"))
-    await engine.recovering.decided()
+    await engine.recovery_task.decided()
 
 
 async def test_a_pause_commits_what_is_open_and_reads_nothing_more(engine: Stage) -> None:
@@ -62,7 +62,7 @@ async def test_a_pause_commits_what_is_open_and_reads_nothing_more(engine: Stage
     standing = await answer(engine, engine.interpreter.ask(Pause(0)))
     assert (PartitionState.PAUSED, 15) == (standing.state, standing.committed)
     assert ({0: 15, 1: 20}, {1: 20}) == (engine.sent.committed, engine.reader.reading)
-    assert {0, 1} == engine.partitions.running
+    assert {0, 1} == engine.partitions.served
     await turn(engine, 0, 15, 5)  # what a fetch brought late
     await engine.boundary.commit()
     assert 15 == engine.sent.committed[0]
@@ -81,8 +81,8 @@ async def test_a_pause_outlives_a_drop_and_no_revocation(engine: Stage, monkeypa
     assert (PartitionState.PAUSED, 10) == (engine.partitions[0].state, engine.committed(0))
     for target in ({1}, {0, 1}):
         engine.member.target = frozenset(target)
-        await engine.following.follow()
-    await engine.recovering.decided()
+        await engine.ownership.follow()
+    await engine.recovery_task.decided()
     assert PartitionState.RUNNING is engine.partitions[0].state
 
 
@@ -124,7 +124,7 @@ async def test_a_stop_at_the_committed_offset_pauses_at_once(engine: Stage) -> N
 async def test_what_cannot_be_done_is_refused_and_changes_nothing(engine: Stage) -> None:
     """An offset that is passed, a partition that is not paused, not served, not this worker's, or not there."""
     engine.member.target = frozenset({0})
-    await engine.following.follow()
+    await engine.ownership.follow()
     for operation, error in (
         (StopAt(0, 9), OffsetBehind),
         (Resume(0), PartitionNotPaused),

@@ -170,10 +170,10 @@ def test_many_records_at_once_are_as_one_by_one(before: tuple[int, ...], timesta
 def test_only_acknowledged_parts_are_committed() -> None:
     """A slice that was handed out and not acknowledged has no position yet."""
     transaction = Transaction(1)
-    transaction.part(0, 1).position = 5
-    transaction.part(1, 1)
-    assert [0] == [part.partition for part in transaction.committable()]
-    assert transaction.part(0, 1) is transaction.part(0, 1)
+    transaction.share(0, 1).position = 5
+    transaction.share(1, 1)
+    assert [0] == [share.partition for share in transaction.committable()]
+    assert transaction.share(0, 1) is transaction.share(0, 1)
 
 
 @pytest.mark.parametrize("timestamps", [(-1, -1, 5, 7), (5, -1, 7), (-1, 5, -1, -1), (-1, -1), (-1000, -1, 0, 5)])

@@ -19,7 +19,7 @@ from portfolio_stream.exactly_once.protocol import (
     StaleEpoch,
     TransactionState,
 )
-from portfolio_stream.exactly_once.transaction import BATCH_BYTES, LONE_BATCHES, RECORD_BYTES, SHARE_BATCHES, Part
+from portfolio_stream.exactly_once.transaction import BATCH_BYTES, LONE_BATCHES, RECORD_BYTES, SHARE_BATCHES, Share
 from portfolio_stream.exactly_once.writer import Writer
 
 LOST = kafka_errors.RequestTimedOutError()
@@ -119,30 +119,30 @@ async def writer(broker: Broker) -> Writer:
     return made
 
 
-def parts(*partitions: int) -> list[Part]:
+def shares(*partitions: int) -> list[Share]:
     found = []
     for partition in partitions:
-        part = Part(partition, 1)
-        part.position = 10
+        share = Share(partition, 1)
+        share.position = 10
         for _ in range(3):
-            part.appender("out")(1, b"k", b"v", ())
-        found.append(part)
+            share.appender("out")(1, b"k", b"v", ())
+        found.append(share)
     return found
 
 
-async def offsets(writer: Writer, some: Iterable[Part], epoch: int = 4) -> None:
+async def offsets(writer: Writer, some: Iterable[Share], epoch: int = 4) -> None:
     await writer.send_offsets("in", list(some), member_id="m", member_epoch=epoch)
 
 
 async def written(writer: Writer) -> None:
-    some = parts(0, 1)
+    some = shares(0, 1)
     await offsets(writer, some)
     await writer.send_records(some)
 
 
 async def test_a_transaction_is_offsets_records_end(writer: Writer, broker: Broker) -> None:
     """One request a leader; the offset behind the last record of each partition; then the next epoch."""
-    some = parts(0, 1, 2)
+    some = shares(0, 1, 2)
     await offsets(writer, some)
     endings = await writer.send_records(some)
     await writer.commit()
@@ -157,10 +157,10 @@ async def test_a_transaction_is_offsets_records_end(writer: Writer, broker: Brok
 async def test_nothing_is_produced_before_its_offsets(writer: Writer, broker: Broker) -> None:
     """And nothing is committed before all is written: refused here, before a byte is sent."""
     with pytest.raises(IllegalTransition):
-        await writer.send_records(parts(0))
+        await writer.send_records(shares(0))
     with pytest.raises(IllegalTransition):
         await writer.commit()
-    await offsets(writer, parts(0))
+    await offsets(writer, shares(0))
     with pytest.raises(IllegalTransition):
         await writer.commit()
     assert ["TxnOffsetCommit"] == broker.order
@@ -174,7 +174,7 @@ async def test_a_retry_has_the_same_bytes(writer: Writer, broker: Broker) -> Non
         Produce=[E.not_enough_replicas, LOST, E.not_leader_or_follower],
         EndTxn=[E.not_coordinator, E.concurrent_transactions],
     )
-    some = parts(0)
+    some = shares(0)
     await offsets(writer, some)
     assert {("out", 0): 103} == await writer.send_records(some)
     await writer.commit()
@@ -188,7 +188,7 @@ async def test_a_retry_has_the_same_bytes(writer: Writer, broker: Broker) -> Non
 async def test_a_duplicate_is_success_without_an_offset(writer: Writer, broker: Broker) -> None:
     """The first try was written and its reply lost: base offset -1 is not an offset."""
     broker.script["Produce"] = [LOST, E.duplicate_sequence_number]
-    some = parts(0)
+    some = shares(0)
     await offsets(writer, some)
     assert {} == await writer.send_records(some)
     assert TransactionState.WRITTEN is writer.state
@@ -197,7 +197,7 @@ async def test_a_duplicate_is_success_without_an_offset(writer: Writer, broker: 
 async def test_only_what_was_refused_is_sent_again(writer: Writer, broker: Broker) -> None:
     """The other leader's partitions are in the log already."""
     broker.script["Produce"] = [E.none, E.not_enough_replicas]
-    some = parts(0, 1)
+    some = shares(0, 1)
     await offsets(writer, some)
     await writer.send_records(some)
     sent = [
@@ -208,11 +208,11 @@ async def test_only_what_was_refused_is_sent_again(writer: Writer, broker: Broke
 
 async def test_one_batch_in_flight_a_partition(writer: Writer, broker: Broker) -> None:
     """The second batch of a partition goes only after the first was answered, with the sequence behind it."""
-    part = parts(0)[0]
+    share = shares(0)[0]
     for _ in range(100):
-        part.appender("out")(1, None, b"x" * 10_000, ())
-    await offsets(writer, [part])
-    await writer.send_records([part])
+        share.appender("out")(1, None, b"x" * 10_000, ())
+    await offsets(writer, [share])
+    await writer.send_records([share])
     batches = [request.topic_data[0].partition_data[0].records for request in broker.sent("Produce")]
     sequences = [int.from_bytes(batch[53:57], "big") for batch in batches]
     counts = [int.from_bytes(batch[57:61], "big") for batch in batches]
@@ -222,14 +222,14 @@ async def test_one_batch_in_flight_a_partition(writer: Writer, broker: Broker) -
 async def test_a_request_is_bounded(writer: Writer, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many partitions share requests of at most so many bytes; a larger batch travels alone, nothing is left out."""
     monkeypatch.setattr(module, "REQUEST_BYTES", 25_000)
-    some = parts(*range(0, 12, 2))  # one leader's
-    for part in some:
-        part.appender("out")(1, None, b"x" * (30_000 if part.partition == 4 else 10_000), ())
+    some = shares(*range(0, 12, 2))  # one leader's
+    for share in some:
+        share.appender("out")(1, None, b"x" * (30_000 if share.partition == 4 else 10_000), ())
     await offsets(writer, some)
     endings = await writer.send_records(some)
     sent = [[p.index for p in request.topic_data[0].partition_data] for request in broker.sent("Produce")]
-    assert sorted(part.partition for part in some) == sorted(index for share in sent for index in share)
-    assert {target.partition for target in endings} == {part.partition for part in some}
+    assert sorted(share.partition for share in some) == sorted(index for share in sent for index in share)
+    assert {target.partition for target in endings} == {share.partition for share in some}
     assert [2, 2, 1, 1] == sorted(map(len, sent), reverse=True)
 
 
@@ -237,7 +237,7 @@ async def test_a_request_is_bounded(writer: Writer, broker: Broker, monkeypatch:
 async def test_a_stale_epoch_leaves_the_transaction_usable(writer: Writer, broker: Broker, error: E) -> None:
     """Nothing of it is pending: the same transaction goes on with a newer epoch."""
     broker.script["TxnOffsetCommit"] = [error]
-    some = parts(0, 1)
+    some = shares(0, 1)
     with pytest.raises(StaleEpoch):
         await offsets(writer, some, epoch=4)
     assert TransactionState.READY is writer.state
@@ -249,17 +249,17 @@ async def test_an_unknown_member_breaks_the_membership(writer: Writer, broker: B
     """And the transaction."""
     broker.script["TxnOffsetCommit"] = [E.unknown_member_id]
     with pytest.raises(MembershipBroken):
-        await offsets(writer, parts(0))
+        await offsets(writer, shares(0))
     assert TransactionState.BROKEN is writer.state
     with pytest.raises(IllegalTransition):
-        await offsets(writer, parts(0))
+        await offsets(writer, shares(0))
 
 
 @pytest.mark.parametrize("error", [E.out_of_order_sequence_number, E.invalid_txn_state, E.message_too_large])
 async def test_a_refused_record_can_never_be_committed(writer: Writer, broker: Broker, error: E) -> None:
     """The broker forgets what it refused and would commit the rest: only an abort is left."""
     broker.script["Produce"] = [E.none, error]
-    some = parts(0, 1)
+    some = shares(0, 1)
     await offsets(writer, some)
     with pytest.raises(Doubt):
         await writer.send_records(some)
@@ -324,7 +324,7 @@ async def test_a_fenced_abort_means_a_successor(writer: Writer, broker: Broker, 
     with pytest.raises(Superseded):
         await writer.settle()
     with pytest.raises(IllegalTransition):
-        await offsets(writer, parts(0))
+        await offsets(writer, shares(0))
     assert asked == len(broker.requests)
 
 
@@ -342,34 +342,34 @@ async def test_missing_rights_end_the_worker(writer: Writer, broker: Broker) -> 
     """No retry can help: the operator is told."""
     broker.script["TxnOffsetCommit"] = [E.group_authorization_failed]
     with pytest.raises(PortfolioStreamError, match="group_authorization_failed"):
-        await offsets(writer, parts(0))
+        await offsets(writer, shares(0))
 
 
 def test_one_share_is_bounded() -> None:
     """A fold that makes gigabytes of some records fails, rather than the machine."""
-    part = Part(0, 0)
-    append = part.appender("out")
+    share = Share(0, 0)
+    append = share.appender("out")
     half = bytes(BATCH_BYTES // 2)
     with pytest.raises(ShareTooLarge):
         for _ in range(3 * SHARE_BATCHES):
             append(1, b"k", half, ())
-    assert SHARE_BATCHES == part.batch_count
+    assert SHARE_BATCHES == share.batch_count
 
 
 def test_one_record_is_bounded() -> None:
     """A broker hangs up at a request of 100 MiB, and a hang-up looks like an outage: nobody would commit for ever."""
     too_large = bytes(RECORD_BYTES + 1)
     with pytest.raises(ShareTooLarge):
-        Part(0, 0).appender("out")(1, b"k", too_large, ())
+        Share(0, 0).appender("out")(1, b"k", too_large, ())
     for before in ([], [(b"small", b"1")]):
         with pytest.raises(ShareTooLarge):
-            Part(0, 0).batches_of("log").extend(1, [*before, (b"k", too_large)])
+            Share(0, 0).batches_of("log").extend(1, [*before, (b"k", too_large)])
 
 
 def test_records_in_batches_of_their_own_are_bounded() -> None:
     """The commit sends such batches one after the other: 500 of them would outlast the transaction, again and again."""
-    part = Part(0, 0)
-    append = part.appender("out")
+    share = Share(0, 0)
+    append = share.appender("out")
     headers = [("\udcff", b"1")]  # no UTF-8: aiokafka's C code does not write it
     for _ in range(LONE_BATCHES):
         append(1, b"k", b"v", headers)

@@ -12,7 +12,7 @@ import pytest
 
 from portfolio_stream import worker
 from portfolio_stream.errors import PortfolioStreamError, StoreFailed
-from portfolio_stream.exactly_once import starting as module
+from portfolio_stream.exactly_once import startup as module
 from portfolio_stream.exactly_once.configuration import Configuration
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.identity import claim, release

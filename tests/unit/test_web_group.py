@@ -244,7 +244,7 @@ def other(tmp_path: Path, coordinator: FakeCoordinator) -> FakeEngine:
 async def test_worker_tells_its_status(engine: FakeEngine) -> None:
     """What it owns and what it has counted, as a peer reads it."""
     engine.join(0, 1)
-    engine.running.discard(1)
+    engine.served.discard(1)
     engine.halted[1] = Halted(partition=1, offset=17, reason="the fold failed")
     engine.statistics.events = 5
     engine.statistics.counts.update({"accepted": 3, "rejected:invalid_field": 2})

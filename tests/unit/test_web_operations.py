@@ -34,7 +34,7 @@ def engine(tmp_path: Path, coordinator: FakeCoordinator) -> FakeEngine:
 
 
 def halt(engine: FakeEngine, partition: int, offset: int) -> None:
-    engine.running.discard(partition)
+    engine.served.discard(partition)
     engine.halted[partition] = Halted(partition=partition, offset=offset, reason=REASON)
 
 
@@ -50,7 +50,7 @@ async def test_partitions_of_the_whole_group(tmp_path: Path, coordinator: FakeCo
         servers = [await stack.enter_async_context(serving(one, web_token=TOKEN)) for one in (engine, other)]
         engine.join(0, 1)
         halt(engine, 0, 3)
-        engine.running.discard(1)
+        engine.served.discard(1)
         other.join(2, 3, 4)
         halt(other, 2, 0)
         coordinator.members = {

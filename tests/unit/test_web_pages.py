@@ -154,7 +154,7 @@ async def test_what_left_the_window_is_not_on_a_page(tmp_path: Path, monkeypatch
 
 
 async def test_a_page_needs_every_partition(tmp_path: Path) -> None:
-    """Recovering, halted, stale, without an owner, with one that is gone: each is named, with when to try again."""
+    """RecoveryTask, halted, stale, without an owner, with one that is gone: each is named, with when to try again."""
     async with two_workers(tmp_path) as two:
         first, second = two.engines
 
@@ -165,8 +165,8 @@ async def test_a_page_needs_every_partition(tmp_path: Path) -> None:
             assert ", ".join(map(str, sorted(named))) in problem["detail"]
             return named
 
-        first.running.discard(2)
-        second.running.discard(5)
+        first.served.discard(2)
+        second.served.discard(5)
         second.halted[5] = Halted(partition=5, offset=1, reason="a test")
         assert {2: "The partition is recovering.", 5: "The partition is halted."} == await missing()
         first.join(*FIRST)
@@ -290,7 +290,7 @@ async def test_tables_without_a_worker_that_does_not_answer(tmp_path: Path) -> N
     """Its partitions have their place, with nulls, and the answer says why; so does one that recovers."""
     async with two_workers(tmp_path) as two:
         two.coordinator.members = {"w2@127.0.0.1:1": (4, 5, 6)}
-        two.engines[0].running.discard(2)
+        two.engines[0].served.discard(2)
         listed = (await get(two.servers[0], "/tables")).json
     reasons = {one["partition"]: (one["worker"], one["detail"]) for one in listed["missing"]}
     silent = "The partition's owner w2 does not answer: nobody listens at 127.0.0.1:1."

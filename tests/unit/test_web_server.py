@@ -189,7 +189,7 @@ async def test_readiness_names_its_reasons(engine: FakeEngine) -> None:
         assert (200, ["topic t has retention.ms 1"]) == (warned.status, warned.json["warnings"])
         engine.membership.is_fresh = False
         engine.membership.target = frozenset((0, 1, 2))
-        engine.running.discard(1)
+        engine.served.discard(1)
         engine.halted[1] = Halted(partition=1, offset=17, reason="the fold failed")
         unready = await get(server, "/health/ready")
     assert (503, "unready") == (unready.status, unready.json["status"])

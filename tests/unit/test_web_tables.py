@@ -145,7 +145,7 @@ async def test_no_value_unless_surely_ours(engine: FakeEngine) -> None:
         engine.membership.is_fresh, engine.membership.owned = True, frozenset()
         assert "does not own" in str(await detail())
         engine.join(*range(PARTITIONS))
-        engine.running.discard(PARTITION)
+        engine.served.discard(PARTITION)
         assert "recovering" in str(await detail())
         engine.halted[PARTITION] = Halted(partition=PARTITION, offset=1, reason="a test")
         assert "halted" in str(await detail())

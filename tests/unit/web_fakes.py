@@ -122,7 +122,7 @@ class FakeEngine:
         self.started: Any = None
         self.partition_count = 0
         self.owned: frozenset[int] = frozenset()
-        self.running: set[int] = set()
+        self.served: set[int] = set()
         self.halted: dict[int, Halted] = {}
         self.progress = time.monotonic()
         self.lags: dict[int, int] = {}
@@ -138,7 +138,7 @@ class FakeEngine:
         self.partition_count = PARTITIONS
         self.client = self._coordinator
         self.owned = frozenset(owned)
-        self.running = set(owned)
+        self.served = set(owned)
         self.membership = SimpleNamespace(is_fresh=True, owned=self.owned, target=self.owned)
         self.started = SimpleNamespace(membership=self.membership, client=self.client, coordinators=self._coordinator)
 

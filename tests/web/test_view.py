@@ -91,7 +91,7 @@ async def test_group_is_shown(group: FakeGroup, viewer: Viewer) -> None:
     It asks no server but the worker.
     """
     group.coordinator.committed, group.coordinator.ends = {p: 1_000 for p in range(8)}, {p: 1_234 for p in range(8)}
-    group.engines[1].running.discard(5)
+    group.engines[1].served.discard(5)
     group.engines[1].halted[5] = Halted(partition=5, offset=17, reason="the fold failed 3 times: KeyError")
     await viewer.page.goto(group.url())
     await viewer.see("#connection", "Live")
@@ -146,7 +146,7 @@ async def test_rates_follow_the_counters(group: FakeGroup, viewer: Viewer) -> No
 async def test_hostile_data_stays_text(group: FakeGroup, viewer: Viewer) -> None:
     """Hostile keys, codes, messages, reasons, names and addresses are shown as text and run no code."""
     group.engines[1].halted[4] = Halted(partition=4, offset=1, reason=HOSTILE)
-    group.engines[1].running.discard(4)
+    group.engines[1].served.discard(4)
     group.engines[1].events.tell(PartitionStopped(partition=4, offset=1, reason=HOSTILE))
     group.coordinator.members |= {f"{HOSTILE}@javascript:alert(1)": (), 'w3@127.0.0.1:1/"onclick=x': ()}
     await viewer.page.goto(group.url())

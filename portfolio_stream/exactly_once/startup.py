@@ -22,7 +22,7 @@ from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.recovery import Recovery, Source
 from portfolio_stream.exactly_once.replay import ChangelogReplay
 from portfolio_stream.exactly_once.signals import Signals
-from portfolio_stream.exactly_once.started import StartedEngine
+from portfolio_stream.exactly_once.started_engine import StartedEngine
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.exactly_once.views import Views
 from portfolio_stream.exactly_once.writer import Writer

@@ -16,7 +16,7 @@ from portfolio_stream.exactly_once.signals import cancelled
 from portfolio_stream.observe import events as told
 
 
-class Recovering:
+class RecoveryTask:
     def __init__(self, equipment: Equipment, boundary: Boundary) -> None:
         self._recovery = equipment.recovery
         self._member = equipment.membership

@@ -12,14 +12,14 @@ from portfolio_stream.exactly_once.equipment import Equipment
 from portfolio_stream.exactly_once.folding import Folding
 from portfolio_stream.exactly_once.partition_life import PartitionEvent
 from portfolio_stream.exactly_once.protocol import Doubt, MembershipBroken
-from portfolio_stream.exactly_once.recovering import Recovering
+from portfolio_stream.exactly_once.recovery_task import RecoveryTask
 from portfolio_stream.observe import events as told
 
 REVOCATION_SECONDS = 10.0  # then the revoked partitions' share is dropped: others wait for the partitions
 
 
-class Following:
-    def __init__(self, equipment: Equipment, boundary: Boundary, folding: Folding, recovering: Recovering) -> None:
+class Ownership:
+    def __init__(self, equipment: Equipment, boundary: Boundary, folding: Folding, recovery_task: RecoveryTask) -> None:
         self._source = equipment.source
         self._member = equipment.membership
         self._partitions = equipment.partitions
@@ -27,7 +27,7 @@ class Following:
         self._commits = equipment.commits
         self._boundary = boundary
         self._folding = folding
-        self._recovering = recovering
+        self._recovery_task = recovery_task
 
     def target(self) -> frozenset[int]:
         """The partitions that the coordinator wants this worker to own.
@@ -50,7 +50,7 @@ class Following:
         self._partitions.happened(PartitionEvent.ASSIGNED, new)
         self._member.acknowledge(self._partitions.owned)
         if new:
-            self._recovering.recover(new)
+            self._recovery_task.recover(new)
 
     def _require_session(self, reason: str) -> None:
         if self._member.session != self._commits.session:
@@ -62,7 +62,7 @@ class Following:
         must_recover = bool(self._partitions.recovering & gone)  # the recovery that runs would decide them, too
         self._partitions.happened(PartitionEvent.REVOKED, gone)
         if must_recover:
-            self._recovering.end()
+            self._recovery_task.end()
         await self._folding.settle()
         try:
             async with asyncio.timeout(REVOCATION_SECONDS):
@@ -71,7 +71,7 @@ class Following:
             raise Doubt(None, "a revocation could not be committed in time") from None
         self.release(gone)
         if must_recover and self._partitions.recovering:
-            self._recovering.recover(self._partitions.recovering)
+            self._recovery_task.recover(self._partitions.recovering)
         took = (time.perf_counter() - started) * 1000
         self._tell(told.PartitionsRevoked(partitions=tuple(sorted(gone)), milliseconds=took))
 

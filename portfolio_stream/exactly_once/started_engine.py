@@ -10,10 +10,10 @@ from portfolio_stream.exactly_once.boundary import Boundary
 from portfolio_stream.exactly_once.doubts import Doubts
 from portfolio_stream.exactly_once.equipment import Equipment
 from portfolio_stream.exactly_once.folding import Folding
-from portfolio_stream.exactly_once.following import Following
 from portfolio_stream.exactly_once.interpreter import Interpreter
 from portfolio_stream.exactly_once.main_loop import MainLoop
-from portfolio_stream.exactly_once.recovering import Recovering
+from portfolio_stream.exactly_once.ownership import Ownership
+from portfolio_stream.exactly_once.recovery_task import RecoveryTask
 from portfolio_stream.exactly_once.signals import cancelled
 from portfolio_stream.kafka.reach import LOST
 from portfolio_stream.observe import events as told
@@ -37,16 +37,16 @@ class StartedEngine:
         self._tell = equipment.tell
         self.boundary = Boundary(equipment.commits, equipment.partitions, equipment.statistics, equipment.tell)
         self.folding = Folding(equipment, self.boundary)
-        self.recovering = Recovering(equipment, self.boundary)
-        self.following = Following(equipment, self.boundary, self.folding, self.recovering)
-        self.doubts = Doubts(equipment, self.boundary, self.folding, self.recovering, self.following)
-        self.interpreter = Interpreter(equipment, self.boundary, self.folding, self.recovering)
+        self.recovery_task = RecoveryTask(equipment, self.boundary)
+        self.ownership = Ownership(equipment, self.boundary, self.folding, self.recovery_task)
+        self.doubts = Doubts(equipment, self.boundary, self.folding, self.recovery_task, self.ownership)
+        self.interpreter = Interpreter(equipment, self.boundary, self.folding, self.recovery_task)
         self.main_loop = MainLoop(
             equipment,
             self.boundary,
             self.folding,
-            self.recovering,
-            self.following,
+            self.recovery_task,
+            self.ownership,
             self.doubts,
             self.interpreter,
         )
@@ -74,7 +74,7 @@ class StartedEngine:
         for task in self._beside:
             task.remove_done_callback(self.signals.task_ended)
         await cancelled(*self._beside)
-        await self.recovering.ended()
+        await self.recovery_task.ended()
         try:
             await asyncio.wait_for(self.membership.leave(), GOODBYE_SECONDS)
         except (TimeoutError, *LOST) as error:
@@ -85,7 +85,7 @@ class StartedEngine:
     def lag(self) -> dict[int, int]:
         """Records between the committed position and the last stable offset, of the partitions that are served."""
         lag: dict[int, int] = {}
-        for partition in sorted(self.partitions.running):
+        for partition in sorted(self.partitions.served):
             end, committed = self._reader.last_stable_offset(partition), self.partitions[partition].committed
             if end is not None and end >= 0 and committed is not None:  # before the first fetch there is no end
                 lag[partition] = records_behind(committed, end)
