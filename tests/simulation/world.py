@@ -137,6 +137,8 @@ class World:
         self.snapshots = 0
         #: workers with another worker's identity
         self.twins: list[SimulatedWorker] = []
+        #: member ids that two processes had at the same time
+        self.shared_ids: set[str] = set()
         self.forgets_tombstones = self.random.random() < 0.5
         self.delete_retention_seconds = SHORT_RETENTION if self.forgets_tombstones else DELETE_RETENTION_SECONDS
         self.kafka.delete_retention_seconds = self.delete_retention_seconds
@@ -203,8 +205,14 @@ class World:
                     self.judge.served(worker.name, engine.started.writer.transactional_id, partition, offset)
 
     def _is_misled(self, worker: SimulatedWorker) -> bool:
-        """A broker that woke with old data has confirmed a membership that is over: the worker cannot see that."""
-        return self.loop.time() - self.kafka.misled.get(worker.member_id, -math.inf) < FRESH_SECONDS
+        """The worker's membership is over, and the worker cannot see that yet. There are two causes.
+
+        A broker that woke with old data has confirmed the membership. Or a twin has ended the membership by its goodbye.
+        """
+        told = self.kafka.misled.get(worker.member_id, -math.inf)
+        if worker.member_id in self.shared_ids:
+            told = max(told, self.kafka.goodbyes.get(worker.member_id, -math.inf))
+        return self.loop.time() - told < FRESH_SECONDS
 
     def _check_halted(self, worker: SimulatedWorker, halted: Halted) -> None:
         """A partition may halt only for a reason that happened."""

@@ -35,7 +35,7 @@ from portfolio_stream.kafka.reader import BatchUnreadable
 from portfolio_stream.kafka.record_batches import HEADER_BYTES, unreadable
 from tests.simulation.kafka import answers
 from tests.simulation.kafka.client import SimulatedConnections
-from tests.simulation.kafka.groups import JOIN, Group
+from tests.simulation.kafka.groups import JOIN, LEAVE, Group
 from tests.simulation.kafka.log import Batch, Log, read_produced
 from tests.simulation.kafka.network import Link
 from tests.simulation.kafka.past import Past
@@ -78,6 +78,8 @@ class SimulatedKafka:
         self._pasts: dict[int, Past] = {}
         #: when a broker with old data last confirmed a membership
         self.misled: dict[str, float] = {}
+        #: when a goodbye ended a membership, by member id
+        self.goodbyes: dict[str, float] = {}
         #: partitions that take no record now: somebody lowered the topic's max.message.bytes
         self.refusing: set[Place] = set()
         #: how many of a partition's next fetches bring damaged bytes
@@ -474,6 +476,8 @@ class SimulatedKafka:
         is_full = request.subscribed_topic_names is not None and request.rebalance_timeout >= timedelta(0)
         timeout = request.rebalance_timeout.total_seconds() if is_full else None
         beat = group.beat(request.member_id, request.member_epoch, owned, timeout)
+        if request.member_epoch == LEAVE and beat.error is E.none:
+            self.goodbyes[request.member_id] = self._loop.time()
         source = self.logs.get((self._sources[request.group_id], 0))
         topic_id = None if source is None else source.topic_id
         return answers.heartbeat(beat.error, request.member_id, beat.epoch, topic_id, beat.assignment)
