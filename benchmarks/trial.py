@@ -31,6 +31,7 @@ OUTPUT_SECONDS = 60.0  # until new output; far longer than any fault may take
 ANSWER_SECONDS = 60.0  # until every event that was sent has its answer
 AUDIT_SECONDS = 300.0  # until the audit has compared everything; a replay is slower than the fold
 AUDIT_PAUSE_SECONDS = 0.2
+COORDINATOR_PAUSE_SECONDS = 0.2  # nothing tells when a broker that is away answers again
 
 TrialStep = Callable[[], Awaitable[None]]
 
@@ -146,7 +147,20 @@ class Trial:
             return False
 
     async def coordinators(self) -> tuple[int, int]:
-        """Returns the nodes of the group's coordinator and of a random worker's transaction coordinator."""
+        """Returns the nodes of the group's coordinator and of a random worker's transaction coordinator.
+
+        Asks again while a broker is away. Raises PortfolioStreamError if no answer comes in ANSWER_SECONDS.
+        """
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while True:
+            try:
+                return await self._coordinators()
+            except PortfolioStreamError:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(COORDINATOR_PAUSE_SECONDS)
+
+    async def _coordinators(self) -> tuple[int, int]:
         settings = self.stage.settings
         async with connected(settings, AIOKafkaClient(**client_options(settings))) as client:
             found = Coordinators(client, settings.group, self.transactional_id(self.random.choice(self.workers)))

@@ -207,7 +207,7 @@ class World:
     def _is_misled(self, worker: SimulatedWorker) -> bool:
         """The worker's membership is over, and the worker cannot see that yet. There are two causes.
 
-        A broker that woke with old data has confirmed the membership. Or a twin has ended the membership by its goodbye.
+        A broker that woke with old data has confirmed it, or a twin's goodbye has ended it.
         """
         told = self.kafka.misled.get(worker.member_id, -math.inf)
         if worker.member_id in self.shared_ids:
