@@ -34,7 +34,8 @@ async def test_owners_are_the_members_of_the_group(kafka: Cluster) -> None:
 async def _check(client: AIOKafkaClient) -> None:
     coordinators = Coordinators(client, GROUP, "web-routing")
     engine = SimpleNamespace(
-        client=client, coordinators=coordinators, configuration=SimpleNamespace(group=GROUP, source_topic=TOPIC)
+        started=SimpleNamespace(client=client, coordinators=coordinators),
+        configuration=SimpleNamespace(group=GROUP, source_topic=TOPIC),
     )
     metadata = schema("metadata", 12)
     request = metadata.MetadataRequest(
