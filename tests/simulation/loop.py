@@ -16,10 +16,10 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import Context, ContextVar, copy_context
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from unittest.mock import patch
 
 T = TypeVar("T")
@@ -222,10 +222,20 @@ def simulate(main: Callable[[SimulatedLoop], Coroutine[Any, Any, T]], random: Ra
     finally:
         for task in asyncio.all_tasks(loop):
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # of those that were killed
+            _take_apart(task)
         loop._ready.clear()  # type: ignore[attr-defined]
         loop._timers.clear()
         loop.close()
         gc.enable()
+
+
+def _take_apart(task: "asyncio.Task[Any]") -> None:
+    """End the coroutine of a killed process. Its `finally` may want to wait, which nothing can after the loop's end.
+
+    Left to the garbage collector, the coroutine would report the error in the run or the test that comes next.
+    """
+    with suppress(Exception):
+        cast(Coroutine[Any, Any, Any], task.get_coro()).close()
 
 
 def _ignore(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

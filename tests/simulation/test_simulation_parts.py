@@ -1,6 +1,7 @@
 """The parts of the simulation: time, processes, disks, plans and the shrinking of plans."""
 
 import asyncio
+import gc
 import time
 from pathlib import Path
 from random import Random
@@ -57,6 +58,29 @@ def test_a_killed_process_takes_no_further_step() -> None:
 
     simulate(main, Random(1))
     assert [("killed", 1), ("paused", 1), ("paused", 3.5), ("paused", 4.5)] == steps[:4]
+
+
+def test_a_killed_process_that_would_wait_in_its_finally_is_taken_apart_in_silence() -> None:
+    """After the end of the loop nothing can wait. Python would report that as an error of the test that runs next."""
+    begun: list[str] = []
+
+    async def work() -> None:
+        other = asyncio.create_task(asyncio.sleep(3600))
+        try:
+            begun.append("work")
+            await asyncio.sleep(3600)
+        finally:
+            await asyncio.wait((other,))
+
+    async def main(loop: SimulatedLoop) -> None:
+        process = Process("killed")
+        process.run(loop.create_task, work())
+        await asyncio.sleep(1)
+        process.kill()
+
+    simulate(main, Random(1))
+    gc.collect()
+    assert ["work"] == begun
 
 
 def test_a_process_dies_before_the_step_of_that_number() -> None:
