@@ -32,6 +32,7 @@ from portfolio_stream.setting_values import (
 )
 
 FOLD_VERSION = 2  # increase it when the fold gives other bytes for equal records: workers then refuse an older state
+OLDER_FOLD_VERSIONS: tuple[int, ...] = ()  # whose state this fold can read and go on with: the settings must be equal
 
 PREFIX = "PORTFOLIO_"
 KAFKA_PREFIX = f"{PREFIX}KAFKA_"
@@ -145,7 +146,15 @@ class Settings:
     def fold_signature(self) -> str:
         """Everything besides the records that the state depends on. META holds it; a worker with another one refuses to
         start."""
-        return f"version={FOLD_VERSION} deduplication_window={self.deduplication_window}"
+        return self._signature(FOLD_VERSION)
+
+    @property
+    def older_fold_signatures(self) -> frozenset[str]:
+        """Signatures of the older folds whose state a worker with these settings goes on with."""
+        return frozenset(map(self._signature, OLDER_FOLD_VERSIONS))
+
+    def _signature(self, version: int) -> str:
+        return f"version={version} deduplication_window={self.deduplication_window}"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], **options: object) -> "Settings":

@@ -80,6 +80,7 @@ async def _make_engine(
         changelog_topic=settings.changelog_topic,
         output_topics=(settings.output_topic, settings.dlq_topic),
         fold=settings.fold_signature,
+        older_folds=settings.older_fold_signatures,
         commit_interval_seconds=None if interval is None else interval / 1000,
     )
     kafka = KafkaConnections(options=options, client_id=f"{identity.instance_id}@{advertised_address(settings, sock)}")

@@ -128,7 +128,7 @@ class PartitionAudit:
 
     def _check_fold(self, meta: AuditedMeta) -> None:
         expected = self._settings.fold_signature
-        if meta.fold != expected:
+        if meta.fold != expected and meta.fold not in self._settings.older_fold_signatures:
             raise CannotVerify(
                 f"the state of partition {self.partition} was folded with {meta.fold}, verify folds with {expected}",
                 "Run verify with the version and the PORTFOLIO_DEDUPLICATION_WINDOW of the workers.",

@@ -48,6 +48,8 @@ class Configuration:
     output_topics: tuple[str, ...]
     #: the fold's version and settings; the engine refuses a state that another fold has made
     fold: str
+    #: earlier folds whose state this fold can read and go on with; the next META names `fold`
+    older_folds: frozenset[str] = frozenset()
     #: None: the interval follows the usual time of a commit
     commit_interval_seconds: float | None = None
 

@@ -9,6 +9,7 @@ A worker with another fold must not take partitions from workers that run.
 3. A worker with another fold is refused at its start, so one fold makes all partitions. If some partitions have this
    worker's fold and one has another, a stranger wrote that partition's META. Recovery then halts that partition, and
    the other partitions go on.
+4. An older fold whose state this worker's fold can read counts as this worker's fold.
 """
 
 import asyncio
@@ -39,9 +40,10 @@ async def check_fold(
     topic_id: str,
     partitions: int,
     fold: str,
+    older_folds: Collection[str] = (),
     tell: Tell = write,
 ) -> bool:
-    """Whether some partition is known to have this worker's `fold`. Raises FoldMismatch.
+    """Whether some partition is known to have this worker's `fold`, or one of `older_folds`. Raises FoldMismatch.
 
     `reader` reads the changelog `topic`. All its partitions are paused before and after the check.
     """
@@ -55,9 +57,10 @@ async def check_fold(
         tell(FoldNotChecked(error=type(error).__name__))
     finally:
         reader.pause(every)
-    is_known = any(meta.fold == fold for meta in found.values())
+    readable = {fold, *older_folds}
+    is_known = any(meta.fold in readable for meta in found.values())
     for partition, meta in sorted(found.items()):
-        if meta.fold != fold and not is_known:
+        if meta.fold not in readable and not is_known:
             raise FoldMismatch(partition, meta.fold, fold)
     return is_known
 

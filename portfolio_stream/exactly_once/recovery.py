@@ -83,6 +83,7 @@ class Recovery:
         source: Source,
         changelog_id: str,
         fold: str,
+        older_folds: Collection[str] = (),
         tell: Tell = write,
     ) -> None:
         self._client = client
@@ -94,6 +95,7 @@ class Recovery:
         self._source = source
         self._changelog_id = changelog_id
         self._fold = fold
+        self._readable_folds = frozenset((fold, *older_folds))
         self._tell = tell
         #: some partition's state was folded as here: a partition that was folded otherwise halts alone (`fold_check`)
         self.is_fold_known = False
@@ -171,7 +173,7 @@ class Recovery:
             meta = self._store.meta(partition)
         except StateUnreadable as error:
             return str(error)
-        if meta is not None and meta.fold == self._fold:
+        if meta is not None and meta.fold in self._readable_folds:
             self.is_fold_known = True
         elif meta is not None:
             mismatch = FoldMismatch(partition, meta.fold, self._fold)

@@ -92,6 +92,7 @@ async def started(engine: Description, opened: AsyncExitStack) -> StartedEngine:
         topic_id=changelog_id,
         partitions=count,
         fold=conf.fold,
+        older_folds=conf.older_folds,
         tell=engine.tell,
     )
     await writer.start()
@@ -126,6 +127,7 @@ async def started(engine: Description, opened: AsyncExitStack) -> StartedEngine:
         source=source,
         changelog_id=changelog_id,
         fold=conf.fold,
+        older_folds=conf.older_folds,
         tell=engine.tell,
     )
     recovery.is_fold_known = is_fold_known

@@ -24,6 +24,7 @@ META = Meta(topic_id=TOPIC_ID.hex, offset=10, partitions=8, changelog="c", fold=
 OTHER_ID = msgspec.structs.replace(META, topic_id="ff")
 OTHER_COUNT = msgspec.structs.replace(META, partitions=4)
 OTHER_CHANGELOG = msgspec.structs.replace(META, changelog="ee")
+OLDER_FOLD = msgspec.structs.replace(META, fold="e")
 OTHER_FOLD = msgspec.structs.replace(META, fold="g")
 
 
@@ -86,6 +87,7 @@ class RecoveredCluster:
             source=SOURCE,
             changelog_id="c",
             fold="f",
+            older_folds=("e",),
         )
 
 
@@ -213,6 +215,13 @@ async def test_another_fold_is_refused(cluster: RecoveredCluster) -> None:
     """At once: waiting changes nothing."""
     with pytest.raises(FoldMismatch, match="partition 3"):
         await decide(cluster, OTHER_FOLD, 10, 0, 20, last=False)
+
+
+async def test_an_older_fold_that_is_readable_goes_on(cluster: RecoveredCluster) -> None:
+    """Its state is read, and a partition with a fold that is not readable then halts alone."""
+    recovery = cluster.recovery()
+    assert READY == await decide(cluster, OLDER_FOLD, 10, 0, 20, last=False, recovery=recovery)
+    assert recovery.is_fold_known
 
 
 async def test_a_forged_fold_ends_no_worker_that_has_recovered_another_partition(cluster: RecoveredCluster) -> None:

@@ -16,6 +16,7 @@ from portfolio_stream.exactly_once.store import META_KEY, Meta, Store, encode_me
 from portfolio_stream.kafka.offset_lookup import EARLIEST
 
 MINE, OTHER = "version=2 deduplication_window=500", "version=2 deduplication_window=10000"
+OLDER = "version=1 deduplication_window=500"
 
 
 def meta(fold: str, changelog: str = "c") -> bytes:
@@ -76,6 +77,7 @@ async def look(
             topic_id="c",
             partitions=2,
             fold=MINE,
+            older_folds=(OLDER,),
         )
     finally:
         store.close()
@@ -95,6 +97,12 @@ async def test_an_older_fold_is_found_behind_aborted_transactions(
     assert "The state of partition 1" in refused.value.cause
     assert "Start the worker with PORTFOLIO_DEDUPLICATION_WINDOW=10000. To fold" in refused.value.action
     assert changelog.fetches <= 4 and (behind > 1 or changelog.fetches == 1)
+
+
+async def test_an_older_fold_that_is_readable_is_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whether the changelog has it or the store."""
+    assert await look(monkeypatch, tmp_path, Changelog({0: 0, 1: 102}, {1: {101: (META_KEY, meta(OLDER))}}))
+    assert await look(monkeypatch, tmp_path, Changelog({}, {}), stored=meta(OLDER))
 
 
 async def test_the_newest_meta_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
