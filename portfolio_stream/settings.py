@@ -63,6 +63,7 @@ KINDS: Mapping[str, SettingKind] = {
     "auditor": ADDRESS,
     "commit_interval_ms": whole_number_setting(1, 10_000),
     "deduplication_window": whole_number_setting(1, 10_000_000),
+    "on_stop": one_of("leave", "remain"),
 }
 #: the legal values of each field of Security
 SECURITY_KINDS: Mapping[str, SettingKind] = {
@@ -131,6 +132,8 @@ class Settings:
     commit_interval_ms: int | None = None
     #: a duplicate is found among this many latest accepted events of its portfolio; part of the fold
     deduplication_window: int = 10_000
+    #: leave: a worker that stops leaves the group; remain: it stays a member, and its next process goes on
+    on_stop: str = "leave"
     security: Security = Security()
 
     @property

@@ -134,6 +134,7 @@ def make_app(settings: Settings, unknown: Sequence[str] = ()) -> ExactlyOnceApp:
         make_engine=make,
         bootstrap_servers=settings.bootstrap_servers,
         refused_options=REFUSED_OPTIONS,
+        remains_at_stop=settings.on_stop == "remain",
         datadir=literal(settings.data_dir),
         topic_partitions=settings.partitions,
         topic_replication_factor=settings.replication_factor,

@@ -51,6 +51,7 @@ OWES: Mapping[MembershipEvent, Owes] = {
     MembershipEvent.IDENTITY_CONFIRMED: Owes.NOTHING,
     MembershipEvent.IDENTITY_LOST: Owes.NOTHING,
     MembershipEvent.LEAVE_ASKED: Owes.NOTHING,
+    MembershipEvent.REMAIN_ASKED: Owes.NOTHING,
 }
 
 

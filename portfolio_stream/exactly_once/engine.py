@@ -102,17 +102,22 @@ class Engine:
         if self.started is not None:
             await self.started.stop(running)
 
-    async def close(self) -> bool:
-        """Leave the group and close everything. True if nothing was left in doubt. A second call only tells that."""
+    async def close(self, *, remains: bool = False) -> bool:
+        """Leave the group and close everything. True if nothing was left in doubt. A second call only tells that.
+
+        With `remains` the worker stays a member: its next process goes on with the same partitions.
+        """
         if not self._is_closed:
             self._is_closed = True
             try:
                 if self.started is not None:
-                    await self.started.close()
+                    await self.started.close(remains=remains)
             finally:  # a coordinator may refuse the goodbye
                 await self._opened.aclose()
             is_settled = self._is_settled_at_stop
-            self.events.tell(told.EngineStopped(instance=self.identity.instance_id, is_settled=is_settled))
+            self.events.tell(
+                told.EngineStopped(instance=self.identity.instance_id, is_settled=is_settled, remains=remains)
+            )
         return self._is_settled_at_stop
 
     @property

@@ -170,6 +170,13 @@ class Membership:
         with suppress(StoreFailed):  # the goodbye was answered; an unsettled member id costs the next process a goodbye
             await self.beat()
 
+    def remain(self) -> None:
+        """Send nothing more, and serve nothing. The next process of this identity goes on with the membership.
+
+        The coordinator gives the partitions to other workers only if no process has come when the session ends.
+        """
+        self._meet(MembershipEvent.REMAIN_ASKED)
+
     async def _beat_quietly(self) -> None:
         try:
             await self.beat()

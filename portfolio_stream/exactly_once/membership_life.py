@@ -8,6 +8,7 @@ A membership's life. Each state names the next request to the group coordinator 
       +--no answer--> SPOILT [goodbye] --answered--> OUTSIDE, under the next member id
     EXPELLED or SUPERSEDED --a leave is asked--> GONE [none]
     any other state --a leave is asked--> LEAVING [goodbye] --answered--> GONE
+    any state --a silent stop is asked--> GONE [none], and the coordinator keeps the membership for the next process
     any other state --another process has the identity--> SUPERSEDED [none], or GONE from LEAVING
 
 1. Only a MEMBER serves partitions.
@@ -21,8 +22,8 @@ A membership's life. Each state names the next request to the group coordinator 
    member id until the coordinator answers. Only then the worker joins, under the next member id.
 6. An event that has no row in `NEXT` raises IllegalEvent.
 
-An event may meet a state that did not send the request: the identity can be confirmed or lost, and a leave can be
-asked, while a request is under way.
+An event may meet a state that did not send the request: the identity can be confirmed or lost, and a leave or a silent
+stop can be asked, while a request is under way.
 """
 
 from collections.abc import Mapping
@@ -67,6 +68,7 @@ class MembershipEvent(Enum):
     IDENTITY_CONFIRMED = "the transaction coordinator confirmed the identity"
     IDENTITY_LOST = "the transaction coordinator named a successor"
     LEAVE_ASKED = "the worker stops"
+    REMAIN_ASKED = "the process stops, and its membership remains for the next process"
 
 
 class NameChange(Enum):
@@ -171,6 +173,8 @@ NEXT: Mapping[tuple[MembershipState, MembershipEvent], Next] = {
     # Any request may be under way; its answer changes nothing but the end of a session.
     **{(MembershipState.GONE, event): Next(MembershipState.GONE) for event in MembershipEvent},
     (MembershipState.GONE, MembershipEvent.EXPELLED): Next(MembershipState.GONE, ends_session=True),
+    # Any request may be under way. The identity file has what the next process must know of a join or a goodbye.
+    **{(state, MembershipEvent.REMAIN_ASKED): Next(MembershipState.GONE) for state in MembershipState},
 }
 
 _EVERYWHERE: Mapping[E, MembershipEvent] = {

@@ -68,15 +68,18 @@ class StartedEngine:
                 self.signals.is_settled_at_stop = False
                 await cancelled(running)
 
-    async def close(self) -> None:
-        """Leave the group. Nobody waits for an answer of this engine afterwards."""
+    async def close(self, *, remains: bool = False) -> None:
+        """Leave the group, or remain a member. Nobody waits for an answer of this engine afterwards."""
         self.interpreter.refuse_all()
         for task in self._beside:
             task.remove_done_callback(self.signals.task_ended)
         await cancelled(*self._beside)
         await self.recovery_task.ended()
         try:
-            await asyncio.wait_for(self.membership.leave(), GOODBYE_SECONDS)
+            if remains:
+                self.membership.remain()
+            else:
+                await asyncio.wait_for(self.membership.leave(), GOODBYE_SECONDS)
         except (TimeoutError, *LOST) as error:
             self._tell(told.LeftWithoutGoodbye(error=type(error).__name__))
         finally:

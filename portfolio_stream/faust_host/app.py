@@ -106,9 +106,10 @@ class _EngineWorker(faust.Worker):
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             self.loop.add_signal_handler(signal.SIGHUP, self._on_sigterm)
 
-    def _enter_debugger(self) -> None:
-        """Ignore SIGUSR2. With mode's debugger the process would stand still, and the group would expel the worker."""
-        log.info("ignored signal=SIGUSR2")
+    def _on_sigusr2(self) -> None:
+        """Stop as at SIGTERM, but remain a member of the group for the next process. (mode would start a debugger.)"""
+        self.app.remains_at_stop = True
+        self._schedule_shutdown(signal.SIGUSR2)
 
     async def maybe_start_blockdetection(self) -> None:
         """Start no detection of a blocked loop: its alarm raises an error in whatever code runs."""
@@ -135,6 +136,7 @@ class ExactlyOnceApp(faust.App):
         make_engine: MakeEngine,
         bootstrap_servers: str,
         refused_options: Mapping[str, str] = NO_WEB_SERVER,
+        remains_at_stop: bool = False,
         **options: Any,
     ) -> None:
         refuse_strict(os.environ)
@@ -145,6 +147,8 @@ class ExactlyOnceApp(faust.App):
         self.failure: PortfolioStreamError | None = None
         self.exit_code = 0
         self.bootstrap_servers = bootstrap_servers
+        #: a stop does not leave the group: the next process goes on with the membership
+        self.remains_at_stop = remains_at_stop
         self._refused_options = refused_options
         #: the options of the command line, by click's names
         self.given: Mapping[str, Any] = {}

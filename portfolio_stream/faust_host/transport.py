@@ -99,15 +99,20 @@ class EngineConsumer(Consumer):
         )
 
     async def stop_engine(self) -> None:
-        """Commit what was folded and leave the group. If a transaction stays in doubt, the exit code is 1."""
+        """Commit what was folded, and leave the group unless the app remains a member.
+
+        If a transaction stays in doubt, the exit code is 1. A worker that ends with an error leaves.
+        """
         engine = self.app.engine
         if self._stopped_engine or engine is None:
             return
         self._stopped_engine = True
         await engine.stop(self._running)
-        if await engine.close():
+        remains = self.app.remains_at_stop and self.app.failure is None
+        is_settled = await engine.close(remains=remains)
+        if is_settled and not remains:
             resign(engine.identity)
-        elif self.app.exit_code == 0:
+        if not is_settled and self.app.exit_code == 0:
             self.app.exit_code = 1
 
     # -- methods that Faust calls; their answers decide nothing

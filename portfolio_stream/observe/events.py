@@ -80,6 +80,8 @@ class EngineStopped(WorkerEvent, frozen=True, kw_only=True):
     instance: str
     #: every transaction has a known outcome
     is_settled: bool
+    #: the worker is still a member of the group
+    remains: bool
 
 
 class StoreNotFlushed(WorkerEvent, frozen=True, kw_only=True):

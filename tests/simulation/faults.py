@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Act = Callable[["World", Fault], bool]
 MOST_WORKERS = 5
+REMAINING_SHARE = 0.5  # the share of the stops after which the worker remains a member
 STEPS = 400  # about 50 commits of a loaded worker, or a whole start
 REQUESTS = ("TxnOffsetCommit", "Produce", "EndTxn", "ConsumerGroupHeartbeat", "OffsetFetch", "ListOffsets")
 START_REQUESTS = (*REQUESTS, "InitProducerId", "Metadata", "FindCoordinator")
@@ -50,11 +51,11 @@ def crash_at_step(world: "World", fault: Fault) -> bool:
 
 
 def stop(world: "World", fault: Fault) -> bool:
-    """SIGTERM. The worker is started again."""
+    """SIGTERM or, in half of the cases, SIGUSR2: the worker remains a member. It is started again."""
     worker = _running(world, fault)
     if worker is None:
         return False
-    worker.stop()
+    worker.stop(remains=fault.amount >= REMAINING_SHARE)
     world.restart_when_dead(worker, fault.seconds)
     return True
 

@@ -77,6 +77,8 @@ class SimulatedWorker:
         self._ended = ended
         self._starts = 0
         self._stopping: asyncio.Event | None = None
+        #: the stop leaves the worker a member of the group
+        self._remains = False
 
     @property
     def is_running(self) -> bool:
@@ -86,7 +88,7 @@ class SimulatedWorker:
         assert not self.is_running
         self._begins()
         self._starts += 1
-        self.ending, self.engine = None, None
+        self.ending, self.engine, self._remains = None, None, False
         self.process = Process(f"{self.name}#{self._starts}")
         self._loop.thread_seconds.pop(self.process.name, None)
         self._stopping = asyncio.Event()
@@ -97,8 +99,9 @@ class SimulatedWorker:
             self.process.kill()
             self.process = None
 
-    def stop(self) -> None:
-        """SIGTERM."""
+    def stop(self, *, remains: bool = False) -> None:
+        """SIGTERM, or with `remains` SIGUSR2."""
+        self._remains = remains
         if self._stopping is not None:
             self._stopping.set()
 
@@ -138,7 +141,7 @@ class SimulatedWorker:
             self.ending = error
         else:
             await self._run(engine, stopping)
-        await engine.close()
+        await engine.close(remains=self._remains and self.ending is None)
         process.kill()
         self.process = None
         self._ended(self)

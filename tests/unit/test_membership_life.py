@@ -61,7 +61,7 @@ class MembershipWorld(NamedTuple):
 
     def events(self) -> set[MembershipEvent]:
         """What can happen now."""
-        anytime = {MembershipEvent.IDENTITY_LOST, MembershipEvent.LEAVE_ASKED}
+        anytime = {MembershipEvent.IDENTITY_LOST, MembershipEvent.LEAVE_ASKED, MembershipEvent.REMAIN_ASKED}
         if not self.is_lost:
             anytime.add(MembershipEvent.IDENTITY_CONFIRMED)
         return anytime | ENDINGS[self.under_way]

@@ -37,7 +37,10 @@ KINDS = [
         (PartitionsRevoked(partitions=(0, 4), milliseconds=11.26), "revoked partitions=0,4 milliseconds=11.3"),
         (PartitionsRevoked(partitions=(), milliseconds=0.0), "revoked partitions=- milliseconds=0.0"),
         (PartitionStopped(partition=1, offset=None, reason="x"), "partition stopped partition=1 offset=None reason=x"),
-        (EngineStopped(instance="w1", is_settled=True), "engine stopped instance=w1 is_settled=yes"),
+        (
+            EngineStopped(instance="w1", is_settled=True, remains=False),
+            "engine stopped instance=w1 is_settled=yes remains=no",
+        ),
     ],
 )
 def test_the_text_form(event: WorkerEvent, text: str) -> None:
