@@ -1,52 +1,46 @@
-"""Measure events a second and CPU microseconds an event of one worker on a backlog, on a fresh broker.
-
-    python -m benchmarks.throughput [--events 500000] [--aged]
+"""Events a second and CPU microseconds an event of one worker on a backlog.
 
 The worker does everything that the contract asks for: all tables, outputs, dead letters, deduplication, transactions.
-The time runs from the first committed event that is seen to the last. With `--aged` there are few portfolios, by
-default of 25,000 events each, so that each one's deduplication window moves.
+With `--aged` there are few portfolios, by default of 25,000 events each, so that each one's deduplication window moves.
 """
 
 import argparse
-import time
+from functools import partial
 
-from benchmarks.system import MeasuredWorker, system
+from benchmarks import measure, variants
+from benchmarks.contract import contract
+from benchmarks.results import Plot, Result, now, this_machine
+from benchmarks.rounds import run
 
-POLL_SECONDS = 0.1
-LIMIT_SECONDS = 300.0
 PORTFOLIOS, AGED_PORTFOLIOS = 10_000, 20
+TEXT = """\
+One worker processes a backlog of {events:,} events of {portfolios:,} portfolios with everything that the contract
+asks for. The broker runs on the same machine. The time runs from the first committed outputs to the last. CPU
+us/event is the worker's CPU time by the number of these events: on a machine whose cores are all busy, it says more
+than events/s, because it does not depend on what the broker needs at the same moment."""
 
 
-def measure(events: int, portfolios: int) -> None:
-    with system() as made:
-        made.run("produce", "--events", str(events), "--rate", "0", "--seed", "1", "--portfolios", str(portfolios))
-        _report(events, made.start_worker())
-
-
-def _report(events: int, worker: MeasuredWorker) -> None:
-    until = time.monotonic() + LIMIT_SECONDS
-    first: tuple[float, float, float] | None = None
-    while time.monotonic() < until and worker.process.poll() is None:
-        now, found = time.monotonic(), worker.metrics()
-        done = found.get("portfolio_stream_events_total", 0.0)
-        cpu = found.get("process_cpu_seconds_total", 0.0)
-        if done and first is None:
-            first = (now, done, cpu)
-        if first is not None and done >= events:
-            seconds, count = now - first[0], done - first[1]
-            print(f"{count:,.0f} events in {seconds:.2f} s: {count / seconds:,.0f} events/s")
-            print(f"CPU {1e6 * (cpu - first[2]) / count:.1f} us an event ({1e6 * cpu / done:.1f} with the start)")
-            commits = found["portfolio_stream_commits_total"]
-            print(f"{commits:.0f} transactions, {done / commits:,.0f} events each")
-            print(f"resident memory {found['process_resident_memory_bytes'] / 2**20:.0f} MiB")
-            return
-        time.sleep(POLL_SECONDS)
-    raise SystemExit(f"the worker ended, or was not done after {LIMIT_SECONDS:.0f} s")
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--events", type=int, default=500_000)
-    parser.add_argument("--aged", action="store_true")
-    arguments = parser.parse_args()
-    measure(arguments.events, AGED_PORTFOLIOS if arguments.aged else PORTFOLIOS)
+    parser.add_argument("--aged", action="store_true", help=f"only {AGED_PORTFOLIOS} portfolios")
+    variants.add_options(parser)
+
+
+def result(given: argparse.Namespace, command: str) -> Result:
+    portfolios = AGED_PORTFOLIOS if given.aged else PORTFOLIOS
+    cases = variants.cases(given, partial(measure.backlog, subject=contract(portfolios), events=given.events))
+    title = f"Throughput of the full contract{', aged portfolios' if given.aged else ''}"
+    return Result(
+        name="throughput-aged" if given.aged else "throughput",
+        title=title,
+        text=TEXT.format(events=given.events, portfolios=portfolios),
+        command=command,
+        date=now(),
+        machine=this_machine(),
+        variants=tuple(case.variant for case in cases),
+        runs=tuple(run(cases, given.rounds, strict=given.strict)),
+        plots=(
+            Plot(kind="bars", title=title, figures=("CPU us/event",), unit="CPU microseconds an event"),
+            Plot(kind="bars", title=title, figures=("events/s",), unit="events a second"),
+        ),
+    )

@@ -61,7 +61,11 @@ _encode_processed = msgspec.json.Encoder().encode
 
 def backlog(trades: int) -> Iterator[Generated]:
     """Yield the first trades of the generator's mixture, as many as `trades`."""
-    return islice((record for record in generate(MIXTURE) if b'"type":"trade"' in (record.value or b"")), trades)
+    return islice(filter(is_trade, generate(MIXTURE)), trades)
+
+
+def is_trade(record: Generated) -> bool:
+    return b'"type":"trade"' in (record.value or b"")
 
 
 def position_key(trade: TradeRecord) -> bytes:

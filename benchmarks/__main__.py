@@ -1,0 +1,44 @@
+"""Measure, compare and report: `python -m benchmarks NAME [OPTIONS]`.
+
+Each benchmark prints a table, ratios first, and writes its result to build/benchmarks. `report` makes the page of
+results. Exit code 1 if the measured system gave a wrong result.
+"""
+
+import argparse
+import shlex
+import sys
+from types import ModuleType
+
+from benchmarks import latency, report, results, table, throughput
+
+#: each has `add_options(parser)` and `result(given, command)`
+BENCHMARKS: dict[str, ModuleType] = {"throughput": throughput, "latency": latency}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    names = parser.add_subparsers(dest="name", required=True, metavar="NAME")
+    for name, module in BENCHMARKS.items():
+        module.add_options(_subparser(names, name, module))
+    report.add_options(_subparser(names, "report", report))
+    given = parser.parse_args()
+    if given.name == "report":
+        return report.main(given)
+    command = shlex.join(("python", "-m", "benchmarks", *sys.argv[1:]))
+    found: results.Result = BENCHMARKS[given.name].result(given, command)
+    print(table.table(found))
+    print(f"\nThe result is in {results.write(found)}.")
+    return 1 if found.findings() else 0
+
+
+def _subparser(
+    names: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, module: ModuleType
+) -> argparse.ArgumentParser:
+    text = module.__doc__ or ""
+    return names.add_parser(
+        name, help=text.partition("\n")[0], description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,295 @@
+"""Measure one worker of any kind: on a backlog, and at a steady rate. Kafka is all that is needed from the worker.
+
+On a backlog the last stable offsets of the output topic are polled. The measured window runs from the first sign of
+progress to the last, so the start of the worker does not count. Afterwards every committed output is read and judged.
+
+At a steady rate the load and the reader are processes of their own (benchmarks/load.py, benchmarks/reader.py). Some
+primer events show that the worker serves. Then the load runs, and its first WARM_SECONDS do not count.
+"""
+
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
+from confluent_kafka import OFFSET_BEGINNING, IsolationLevel, KafkaError, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
+
+from benchmarks import machine
+from benchmarks.load import Sent
+from benchmarks.reader import Seen, committed_consumer
+from benchmarks.system import ROOT, MeasuredWorker, System
+
+PARTITIONS = 8
+POLL_SECONDS = 0.05
+SETTLED_SECONDS = 3.0  # without progress after the last expected output; duplicates may still come
+STUCK_SECONDS = 60.0  # without progress before that; the worker does not start, or has stopped
+LOAD_SECONDS = 300.0  # for making the events, and for sending a backlog
+WARM_SECONDS = 10.0  # a fresh broker still compiles itself
+PRIME_EVENTS = 20_000
+LATE_SECONDS = 0.2  # a load that is later has no even rate
+BEHIND_SECONDS = 2.0  # from the last event until its output; a longer time means that the worker fell behind
+
+#: the outputs of each partition, and what is wrong with them
+Judge = Callable[[Mapping[int, list[bytes]]], str]
+
+
+class Stuck(Exception):
+    """The worker ended, or writes no output."""
+
+
+class Subject(NamedTuple):
+    """A worker, and its way from a topic to another."""
+
+    source: str
+    output: str
+    #: (system, name of the worker) -> the started worker
+    start: Callable[[System, str], MeasuredWorker]
+    portfolios: int = 10_000
+    is_trades_only: bool = False
+    #: returns what is wrong, or nothing. None: only the number of outputs is checked
+    judge: Judge | None = None
+
+
+@dataclass
+class Measured:
+    figures: dict[str, float]
+    shares: Mapping[str, float] = field(default_factory=dict)
+    series: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    findings: list[str] = field(default_factory=list)
+    marks: list[str] = field(default_factory=list)
+    #: of the machine
+    foreign: float = 0.0
+
+
+class _Sample(NamedTuple):
+    reading: machine.Reading
+    resident_bytes: int
+    #: last stable offset of each partition of the output
+    ends: Mapping[int, int]
+
+
+def backlog(made: System, subject: Subject, events: int) -> Measured:
+    """Send all events, then start the worker and measure until all outputs are committed. Raises Stuck."""
+    with _load(made, subject, events) as load:
+        _send_all(load)
+    worker = subject.start(made, "w1")
+    try:
+        groups = _groups(made, [worker])
+        with _explained(made, "w1"):
+            first, last = _watch(made, subject.output, worker, groups, events)
+        transactions = worker.metrics().get("portfolio_stream_commits_total")
+    finally:
+        worker.end()
+    return _backlog_result(made, subject, events, groups, first, last, transactions)
+
+
+def _backlog_result(
+    made: System,
+    subject: Subject,
+    events: int,
+    groups: machine.Groups,
+    first: _Sample,
+    last: _Sample,
+    transactions: float | None,
+) -> Measured:
+    outputs: dict[int, list[bytes]] = {partition: [] for partition in range(PARTITIONS)}
+    total = count = 0
+    for partition, offset, value in committed(made, subject.output):
+        total += 1
+        count += offset >= first.ends[partition]
+        if subject.judge is not None:
+            outputs[partition].append(value)
+    used = machine.between(first.reading, last.reading, groups)
+    figures = {
+        "events/s": count / used.seconds,
+        "CPU us/event": 1e6 * used.shares["worker"] * used.seconds / count,
+        "broker CPU us/event": 1e6 * used.shares["broker"] * used.seconds / count,
+        "RSS MiB": last.resident_bytes / 2**20,
+    }
+    if transactions:
+        figures["events/transaction"] = events / transactions
+    wrong = subject.judge(outputs) if subject.judge else _count_finding(total, events)
+    return Measured(figures, used.shares, findings=[wrong] if wrong else [], foreign=used.foreign)
+
+
+def _count_finding(found: int, expected: int) -> str:
+    return "" if found == expected else f"{found:,} outputs of {expected:,} events"
+
+
+def steady(made: System, subject: Subject, rate: int, seconds: float, workers: int = 1) -> Measured:
+    """Measure the latency at `rate` for `seconds`. Raises Stuck."""
+    events = PRIME_EVENTS + int(rate * (WARM_SECONDS + seconds))
+    running = [subject.start(made, f"w{number + 1}") for number in range(workers)]
+    try:
+        with (
+            _explained(made, "w1"),
+            _reader(made, subject, events) as reader,
+            _load(made, subject, events, rate) as load,
+        ):
+            groups = _groups(made, running) | {"load": [load.pid], "reader": [reader.pid]}
+            _line(reader, STUCK_SECONDS)  # primed
+            commits = _commits(running)
+            _go(load)
+            time.sleep(WARM_SECONDS)
+            first = machine.read(groups)
+            time.sleep(max(0.0, first.moment + seconds - time.monotonic()))
+            last = machine.read(groups)
+            sent = msgspec.json.decode(_line(load, STUCK_SECONDS), type=Sent)
+            ended = time.monotonic()
+            seen = msgspec.json.decode(_line(reader, STUCK_SECONDS), type=Seen)
+            behind = time.monotonic() - ended
+            commits = _commits(running) - commits
+            resident = sum(machine.resident_bytes(worker.process.pid) for worker in running)
+    finally:
+        for worker in running:
+            worker.end()
+    used = machine.between(first, last, groups)
+    figures = {f"p{share} ms": seen.percentiles[share] for share in ("50", "90", "95", "99", "99.9")}
+    figures |= {
+        "most ms": seen.percentiles["100"],
+        **{
+            f"{'' if who == 'worker' else who + ' '}CPU us/event": 1e6 * used.shares[who] / rate
+            for who in groups
+            if who != "bench"
+        },
+        "RSS MiB": resident / 2**20,
+    }
+    if commits:
+        figures["events/transaction"] = (events - PRIME_EVENTS) / commits
+    findings = [f"the worker fell behind: the last output came {behind:.0f} s late"] if behind > BEHIND_SECONDS else []
+    marks = [f"the load was {sent.most_late_seconds:.1f} s late"] if sent.most_late_seconds > LATE_SECONDS else []
+    return Measured(figures, used.shares, {"p99 ms": seen.by_second}, findings, marks, used.foreign)
+
+
+def _commits(running: Sequence[MeasuredWorker]) -> float:
+    return sum(worker.metrics().get("portfolio_stream_commits_total", 0.0) for worker in running)
+
+
+def _groups(made: System, running: Sequence[MeasuredWorker]) -> dict[str, Sequence[int]]:
+    return {
+        "worker": [worker.process.pid for worker in running],
+        "broker": made.broker_pids(),
+        "bench": [os.getpid()],
+    }
+
+
+# --- the processes of load and reader ---
+
+
+@contextmanager
+def _load(made: System, subject: Subject, events: int, rate: int = 0) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the load, and wait until it has made its events."""
+    options = ["--topic", subject.source, "--events", str(events), "--portfolios", str(subject.portfolios)]
+    options += ["--rate", str(rate), "--prime", str(PRIME_EVENTS if rate else 0)]
+    options += ["--trades-only"] if subject.is_trades_only else []
+    with _running("load", made, options) as load:
+        yield load
+
+
+@contextmanager
+def _reader(made: System, subject: Subject, events: int) -> Iterator[subprocess.Popen[bytes]]:
+    options = ["--topic", subject.output, "--partitions", str(PARTITIONS), "--expect", str(events)]
+    options += ["--prime", str(PRIME_EVENTS), "--warm", str(WARM_SECONDS)]
+    with _running("reader", made, options) as reader:
+        yield reader
+
+
+@contextmanager
+def _running(name: str, made: System, options: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+    servers = ("--bootstrap-servers", made.cluster.bootstrap_servers)
+    command = (sys.executable, "-m", f"benchmarks.{name}", *servers, *options)
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+    try:
+        _line(process, LOAD_SECONDS)  # ready
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _go(load: subprocess.Popen[bytes]) -> None:
+    assert load.stdin is not None
+    load.stdin.write(b"\n")
+    load.stdin.flush()
+
+
+def _send_all(load: subprocess.Popen[bytes]) -> None:
+    _go(load)
+    _line(load, LOAD_SECONDS)
+
+
+def _line(process: subprocess.Popen[bytes], seconds: float) -> bytes:
+    """Returns the process's next line. Raises Stuck if the process ends, or writes nothing for so long."""
+    assert process.stdout is not None
+    readable, _, _ = select.select([process.stdout], [], [], seconds)
+    line = process.stdout.readline() if readable else b""
+    if not line:
+        raise Stuck(f"load or reader ended, or gave no answer within {seconds:.0f} s")
+    return line
+
+
+@contextmanager
+def _explained(made: System, name: str) -> Iterator[None]:
+    """Add the end of the worker's log to Stuck."""
+    try:
+        yield
+    except Stuck as stuck:
+        raise Stuck(f"{stuck}; the end of the worker's log:\n{made.log(name).read_text()[-2000:]}") from None
+
+
+# --- the outputs in Kafka ---
+
+
+def _watch(
+    made: System, topic: str, worker: MeasuredWorker, groups: machine.Groups, events: int
+) -> tuple[_Sample, _Sample]:
+    """Returns the samples at the first and at the last sign of progress. Raises Stuck."""
+    admin = AdminClient({"bootstrap.servers": made.cluster.bootstrap_servers, "log_level": 3})
+    first: _Sample | None = None
+    last, moment, ends = first, time.monotonic(), dict.fromkeys(range(PARTITIONS), 0)
+    while worker.process.poll() is None:
+        found, now = _ends(admin, topic), time.monotonic()
+        if found != ends:
+            ends, moment = found, now
+            last = _Sample(machine.read(groups), machine.resident_bytes(worker.process.pid), ends)
+            first = first or last
+        elif first and last and now - moment > (SETTLED_SECONDS if sum(ends.values()) >= events else STUCK_SECONDS):
+            return first, last
+        elif now - moment > STUCK_SECONDS:
+            break
+        time.sleep(POLL_SECONDS)
+    raise Stuck(f"the worker ended, or wrote nothing for {STUCK_SECONDS:.0f} s")
+
+
+def _ends(admin: AdminClient, topic: str) -> dict[int, int]:
+    """Returns the last stable offset of each partition."""
+    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+    asked = {TopicPartition(topic, partition): latest for partition in range(PARTITIONS)}
+    found = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED)
+    return {place.partition: future.result().offset for place, future in found.items()}
+
+
+def committed(made: System, topic: str) -> Iterator[tuple[int, int, bytes]]:
+    """Yield partition, offset and value of every committed record. Nobody may write to the topic any more."""
+    consumer = committed_consumer(made.cluster.bootstrap_servers, {"enable.partition.eof": True})
+    consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in range(PARTITIONS)])
+    open_partitions, until = set(range(PARTITIONS)), time.monotonic() + STUCK_SECONDS
+    while open_partitions:
+        if time.monotonic() > until:
+            raise Stuck(f"the committed records of {topic} cannot be read")
+        for message in consumer.consume(10_000, 0.2):
+            partition, offset, error = message.partition(), message.offset(), message.error()
+            assert partition is not None and offset is not None
+            if error is None:
+                yield partition, offset, message.value() or b""
+            elif error.code() == KafkaError._PARTITION_EOF:
+                open_partitions.discard(partition)
+    consumer.close()

@@ -1,0 +1,154 @@
+"""The plots of a result, as SVG. Bars and points are medians over the rounds; whiskers go from least to most."""
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+
+from benchmarks.results import Plot, Result, Spread, spread
+from benchmarks.svg import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Axis,
+    Canvas,
+    colours,
+    linear,
+    logarithmic,
+    number_text,
+)
+
+FLOOR, EDGE = HEIGHT - BOTTOM, WIDTH - RIGHT
+STACK_ROW = 44
+WIDE = 20.0  # sizes that differ by more get a logarithmic axis
+
+
+def render(result: Result, plot: Plot) -> str | None:
+    """Returns the plot as SVG, or None if the result has nothing for it."""
+    return KINDS[plot.kind](result, plot)
+
+
+def _bars(result: Result, plot: Plot) -> str | None:
+    names = [variant.name for variant in result.variants]
+    found = {(name, figure): spread(result, name, figure) for name in names for figure in plot.figures}
+    values = [value for one in found.values() if one for value in one]
+    if not values:
+        return None
+    canvas, axis = Canvas(plot.title), _values(plot, values)
+    canvas.value_axis(axis, plot.unit)
+    canvas.legend(names)
+    group = (EDGE - LEFT) / len(plot.figures)
+    wide = min(70.0, group * 0.8 / len(names))
+    for place, figure in enumerate(plot.figures):
+        middle = LEFT + group * (place + 0.5)
+        for index, (name, colour) in enumerate(zip(names, colours(len(names)), strict=True)):
+            if one := found[name, figure]:
+                _bar(canvas, axis, middle + wide * (index - len(names) / 2), wide, one, colour)
+        canvas.text(middle, FLOOR + 20, figure, anchor="middle")
+    canvas.line([(LEFT, FLOOR), (EDGE, FLOOR)])
+    return canvas.svg()
+
+
+def _bar(canvas: Canvas, axis: Axis, x: float, wide: float, found: Spread, colour: str) -> None:
+    top = axis(found.median)
+    canvas.rectangle(x + 2, top, wide - 4, FLOOR - top, colour)
+    canvas.whisker(x + wide / 2, axis(found.lowest), axis(found.highest))
+    canvas.text(x + wide / 2, axis(found.highest) - 6, number_text(found.median), anchor="middle", size=11)
+
+
+def _curve(result: Result, plot: Plot) -> str | None:
+    """One line for each figure over the variants' sizes."""
+    sized = sorted((v.size, v.name) for v in result.variants if v.size is not None)
+    lines = {
+        figure: [(size, one) for size, name in sized if (one := spread(result, name, figure)) is not None]
+        for figure in plot.figures
+    }
+    lines = {figure: points for figure, points in lines.items() if points}
+    if not lines:
+        return None
+    canvas = Canvas(plot.title)
+    values = _values(plot, [value for points in lines.values() for _, one in points for value in one])
+    base = _base([size for points in lines.values() for size, _ in points])
+    _frame(canvas, values, base, plot, list(lines))
+    for points, colour in zip(lines.values(), colours(len(lines)), strict=True):
+        canvas.line([(base(size), values(one.median)) for size, one in points], colour, 2)
+        for size, one in points:
+            canvas.whisker(base(size), values(one.lowest), values(one.highest))
+            canvas.dot(base(size), values(one.median), colour)
+            canvas.text(base(size), values(one.highest) - 8, number_text(one.median), anchor="middle", size=11)
+    return canvas.svg()
+
+
+def _series(result: Result, plot: Plot) -> str | None:
+    """One line for each variant, from its last run that has the series."""
+    (name,) = plot.figures
+    lines = {
+        variant.name: runs[-1].series[name]
+        for variant in result.variants
+        if (runs := [run for run in result.runs_of(variant.name) if run.series.get(name)])
+    }
+    if not lines:
+        return None
+    canvas = Canvas(plot.title)
+    values = _values(plot, [y for points in lines.values() for _, y in points])
+    base = linear([x for points in lines.values() for x, _ in points], LEFT, EDGE)
+    _frame(canvas, values, base, plot, list(lines))
+    for points, colour in zip(lines.values(), colours(len(lines)), strict=True):
+        canvas.line([(base(x), values(y)) for x, y in points], colour, 2)
+    return canvas.svg()
+
+
+def _stack(result: Result, plot: Plot) -> str | None:
+    """A horizontal bar for each variant, made of figures that add up; without names, of the shares of CPU."""
+    parts = {variant.name: _parts(result, plot, variant.name) for variant in result.variants}
+    parts = {name: found for name, found in parts.items() if found}
+    if not parts:
+        return None
+    names = list(dict.fromkeys(part for found in parts.values() for part in found))
+    canvas = Canvas(plot.title, height=TOP + STACK_ROW * len(parts) + BOTTOM)
+    left = 40 + 6.6 * max(map(len, parts))
+    base = linear([sum(found.values()) for found in parts.values()], left, EDGE)
+    canvas.base_axis(base, plot.unit)
+    canvas.legend(names)
+    palette = dict(zip(names, colours(len(names)), strict=True))
+    for row, (variant, found) in enumerate(parts.items()):
+        y, sum_so_far = TOP + STACK_ROW * row + 6, 0.0
+        canvas.text(left - 8, y + 20, variant, anchor="end")
+        for part, value in found.items():
+            x, end = base(sum_so_far), base(sum_so_far + value)
+            canvas.rectangle(x, y, end - x, STACK_ROW - 12, palette[part])
+            if end - x > 34:
+                canvas.text((x + end) / 2, y + 20, number_text(value), anchor="middle", size=11)
+            sum_so_far += value
+    return canvas.svg()
+
+
+def _parts(result: Result, plot: Plot, variant: str) -> Mapping[str, float]:
+    if plot.figures:
+        return {name: one.median for name in plot.figures if (one := spread(result, variant, name))}
+    runs = [run for run in result.runs_of(variant) if run.shares]
+    return {name: median(run.shares.get(name, 0.0) for run in runs) for name in (runs[0].shares if runs else ())}
+
+
+def _frame(canvas: Canvas, values: Axis, base: Axis, plot: Plot, names: Sequence[str]) -> None:
+    canvas.value_axis(values, plot.unit)
+    canvas.base_axis(base, plot.over)
+    canvas.legend(names)
+
+
+def _values(plot: Plot, values: Sequence[float]) -> Axis:
+    return (logarithmic if plot.is_logarithmic else linear)(values, FLOOR, TOP)
+
+
+def _base(sizes: Sequence[float]) -> Axis:
+    wide = min(sizes) > 0 and max(sizes) / min(sizes) > WIDE
+    return (logarithmic if wide else linear)(sizes, LEFT + 12, EDGE - 12)
+
+
+KINDS: Mapping[str, Callable[[Result, Plot], str | None]] = {
+    "bars": _bars,
+    "curve": _curve,
+    "series": _series,
+    "stack": _stack,
+}

@@ -1,0 +1,94 @@
+"""Write docs/performance.md and its plots from results.
+
+    python -m benchmarks report [build/benchmarks/*.json] [--page docs/performance.md]
+
+Results come in the order of ORDER, all others after them by name. The page has no figure of its own: run the benchmarks
+again, and it is new.
+"""
+
+import argparse
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from benchmarks import plots, results, table
+from benchmarks.results import FOLDER, Result
+
+PAGE = Path("docs/performance.md")
+IMAGES = "images"
+ORDER = ("throughput", "latency", "peers", "accounting", "restart", "failover", "large-state", "scale-out", "faults")
+HEAD = """\
+# Performance
+
+This page is made by `python -m benchmarks report` from the results of benchmarks; each section names its command. All
+run on one machine, which the measured workers share with the broker, the load and the reader.
+
+**How to read it.** The speed of a machine drifts, and other machines are faster or slower. So the variants of a
+benchmark take turns within one run, and each table has the ratio of neighbouring runs first. `now / before` 0.50 for
+CPU us/event means that now an event costs half of the CPU time. A figure is the median of the rounds; the least and
+the most stand in brackets. Quote ratios; absolute figures hold for this machine only.
+
+- `events/s`: events whose outputs a read_committed reader can see, per second.
+- `CPU us/event`: user and system time of the worker's process, in microseconds, for each of these events. `broker`,
+  `load`, `reader` and `bench` before the name mean those processes.
+- `p50 ms`, `p99 ms`: half, or 99 %, of the events had their committed output within so many milliseconds.
+- `RSS MiB`: resident memory of the worker's process.
+- A line that begins with **MARKED** names a run during which other programs used the machine; do not quote its
+  figures.
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("results", nargs="*", type=Path, help=f"default: all of {FOLDER}")
+    parser.add_argument("--page", type=Path, default=PAGE)
+
+
+def main(given: argparse.Namespace) -> int:
+    paths: Sequence[Path] = given.results or sorted(FOLDER.glob("*.json"))
+    if not paths:
+        raise SystemExit(f"{FOLDER} has no result; run a benchmark first")
+    write(map(results.read, paths), given.page)
+    print(f"Wrote {given.page}.")
+    return 0
+
+
+def write(found: Iterable[Result], page: Path) -> None:
+    images = page.parent / IMAGES
+    images.mkdir(parents=True, exist_ok=True)
+    sections = (section(result, _draw(result, images)) for result in sorted(found, key=_place))
+    page.write_text("\n".join((HEAD, *sections)), encoding="utf-8")
+
+
+def _place(result: Result) -> tuple[int, list[str | int]]:
+    group = next((place for place, name in enumerate(ORDER) if result.name.startswith(name)), len(ORDER))
+    return group, [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", result.name)]
+
+
+def _draw(result: Result, folder: Path) -> list[tuple[str, str]]:
+    """Write the plots into the folder. Returns title and file name of each."""
+    drawn = []
+    for number, plot in enumerate(result.plots, 1):
+        svg = plots.render(result, plot)
+        if svg is not None:
+            name = f"performance-{result.name}-{number}.svg"
+            (folder / name).write_text(svg, encoding="utf-8")
+            drawn.append((plot.title, name))
+    return drawn
+
+
+def section(result: Result, images: Sequence[tuple[str, str]]) -> str:
+    parts = [f"## {result.title}", result.text, f"    {result.command}", table.markdown(result)]
+    parts += [f"![{title}]({IMAGES}/{name})" for title, name in images]
+    if rows := table.share_rows(result):
+        parts.append(table.as_markdown(rows))
+    commits = [f"{variant.name}: commit {variant.revision}" for variant in result.variants if variant.revision]
+    parts.append(". ".join([*commits, table.machine_line(result)]) + ".")
+    notes = [f"- **WRONG**: {_line(finding)}" for finding in result.findings()]
+    notes += [f"- **MARKED**: {mark}" for mark in result.marks()]
+    if notes:
+        parts.append("\n".join(notes))
+    return "\n\n".join(parts) + "\n"
+
+
+def _line(text: str) -> str:
+    return text.partition("\n")[0]
