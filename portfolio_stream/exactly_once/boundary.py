@@ -27,9 +27,9 @@ class Boundary:
 
     # -- commits, and what follows from them
 
-    async def close_if_due(self, *, now: bool = False) -> None:
+    async def close_if_due(self, *, now: bool = False, is_gathered: bool = False) -> None:
         """See Commits.close_if_due."""
-        self._digest(await self._commits.close_if_due(now=now))
+        self._digest(await self._commits.close_if_due(now=now, is_gathered=is_gathered))
 
     async def close(self) -> None:
         """See Commits.close."""

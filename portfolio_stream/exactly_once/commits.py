@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from portfolio_stream.exactly_once.commit_interval import CommitInterval
 from portfolio_stream.exactly_once.configuration import Configuration
 from portfolio_stream.exactly_once.database import Item
 from portfolio_stream.exactly_once.delivery import Delivery
@@ -37,10 +38,8 @@ from portfolio_stream.kafka.record_batches import next_offset
 from portfolio_stream.observe.ring import Tell, write
 from portfolio_stream.observe.statistics import Statistics
 
-INTERVAL_SECONDS = (0.010, 0.100)  # least and most time between two commits
 TURN_SECONDS = 0.02  # of encoding at a stretch: then heartbeats, HTTP and folds of the loop get their turn
 COMMITTING_SECONDS = 0.05  # between two looks while another transaction commits
-INTERVAL_PER_COMMIT = 1.0  # slow commits mean load: fewer, larger transactions
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +94,7 @@ class Commits:
         self._open = Transaction(1)
         self._session = 0
         self._size = TransactionSize()
+        self._interval = CommitInterval()
         self._has_committed = True
 
     # -- what the engine may know
@@ -142,11 +142,9 @@ class Commits:
         return max(due, COMMITTING_SECONDS) if self.is_committing else due
 
     def interval(self) -> float:
-        """Seconds from the opening of a transaction to its close."""
-        if self._configuration.commit_interval_seconds is not None:
-            return self._configuration.commit_interval_seconds
-        least, most = INTERVAL_SECONDS
-        return min(most, max(least, INTERVAL_PER_COMMIT * self._statistics.usual_commit_seconds))
+        """Seconds in which the records of one transaction gather."""
+        fixed = self._configuration.commit_interval_seconds
+        return self._interval.seconds(self._statistics.usual_commit_seconds) if fixed is None else fixed
 
     # -- what the engine puts into the open transaction
 
@@ -163,6 +161,10 @@ class Commits:
         if share.incarnation != incarnation:
             raise AssertionError(f"what was read of partition {partition} became void while its share was open")
         return share
+
+    def note_turn(self, busy_seconds: float, seconds: float) -> None:
+        """A turn of the main loop with records took `busy_seconds` of the `seconds` since the end of the one before."""
+        self._interval = self._interval.after_turn(busy_seconds, seconds)
 
     def handed_out(self, size: int) -> None:
         """Records of so many bytes were handed out to the fold in the open transaction."""
@@ -196,8 +198,12 @@ class Commits:
 
     # -- from the close to the commit
 
-    async def close_if_due(self, *, now: bool = False) -> CommitOutcome:
-        """Close the open transaction if it is full, or due while no other one is in flight, or `now`."""
+    async def close_if_due(self, *, now: bool = False, is_gathered: bool = False) -> CommitOutcome:
+        """Close the open transaction if it is full, or due while no other one is in flight, or `now`.
+
+        The transaction is due at the end of its interval, and also if everything that was fetched `is_gathered` in it:
+        the next fetch brings the records of the next interval.
+        """
         transaction = self._open
         if not transaction.shares:
             is_over = self._committing is not None and self._committing.done()
@@ -206,7 +212,7 @@ class Commits:
         at_once = now or transaction.events >= size.events or transaction.held_bytes >= size.bytes
         if self.is_committing and not at_once:
             return CommitOutcome()
-        if at_once or self.seconds_until_due() <= 0:
+        if at_once or is_gathered or self.seconds_until_due() <= 0:
             return await self.close()
         return CommitOutcome()
 

@@ -58,6 +58,8 @@ class MainLoop:
         self._doubts = doubts
         self._interpreter = interpreter
         self._idle_checked = time.monotonic()
+        #: when the last turn with records ended
+        self._turn_ended = time.perf_counter()
 
     async def run(self, deliver: Deliver) -> None:
         """Turn until a stop. Raises PortfolioStreamError if this worker must end; uncommitted work is dropped then."""
@@ -80,16 +82,26 @@ class MainLoop:
             await self._ownership.follow()
             await self._interpreter.carry_out()
         fetched = await self.fetch()
+        began = time.perf_counter()
         incarnations = {partition: self._partitions[partition].incarnation for partition in fetched}
         for partition, batches in fetched.items():  # closing a transaction between two slices may void any partition
             await self._folding.hand_out_all(deliver, partition, batches, incarnations[partition])
         if self._signals.is_stopping:
             return  # the fetch positions may be beyond records that were not handed out: they must not be committed
         await self._folding.settle()
-        await self._boundary.close_if_due()
+        await self._boundary.close_if_due(is_gathered=True)
+        if fetched:
+            self._pace(began)
         await self._end_drains()
         await self._commit_idle_positions()
         await self.keep_transactional_id()
+
+    def _pace(self, began: float) -> None:
+        """Tell the reader when to fetch next, after a turn that had records since `began`."""
+        ended = time.perf_counter()
+        self._commits.note_turn(ended - began, ended - self._turn_ended)
+        self._turn_ended = ended
+        self._reader.pace(self._commits.interval())
 
     async def finish(self) -> None:
         """Commit everything that is folded, at a stop. After a doubt, the next start asks Kafka what was committed."""

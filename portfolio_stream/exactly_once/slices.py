@@ -21,7 +21,7 @@ from portfolio_stream.exactly_once.views import Views
 V = TypeVar("V")
 
 SLICE_RECORDS = 500  # some 5 ms of folding: heartbeats and commits get their turn in between
-SLICE_SECONDS = 0.1  # some events cost much more than others, e.g. of a portfolio with thousands of currencies
+SLICE_SECONDS = 0.01  # some events cost much more than others, e.g. of a portfolio with thousands of currencies
 SLICE_BYTES = 4 << 20  # keys and values; events are small, but a record may hold megabytes
 
 
@@ -143,10 +143,11 @@ class Handout:
         return size
 
     def _adapt(self, seconds: float) -> None:
+        fitting = max(1, int(self._records * SLICE_SECONDS / seconds)) if seconds > 0 else SLICE_RECORDS
         if seconds > SLICE_SECONDS:
-            self.limit = max(1, min(self.limit, int(self._records * SLICE_SECONDS / seconds)))
-        else:
-            self.limit = min(SLICE_RECORDS, self.limit * 2)
+            self.limit = min(self.limit, fitting)
+        else:  # a few cheap records say little about many
+            self.limit = min(SLICE_RECORDS, self.limit * 2, max(self.limit, fitting))
 
     def take_failures(self) -> list[Failure]:
         failures, self.failures = self.failures, []

@@ -36,8 +36,9 @@ from portfolio_stream.observe import events as told
 from portfolio_stream.observe.ring import Tell
 from portfolio_stream.observe.statistics import Statistics
 
-#: for a transaction, not for a poll: 32 KiB are there at some 5,000 events/s, below that the wait ends the fetch
-SOURCE_FETCH = FetchLimits(min_bytes=32 << 10, max_wait_ms=15, partition_bytes=1 << 20)
+#: a lone event is answered at once, and after a fetch with records the reader rests for an interval (BatchReader.pace).
+#: A partition that is resumed waits for the end of an idle fetch
+SOURCE_FETCH = FetchLimits(min_bytes=1, max_wait_ms=100, partition_bytes=1 << 20)
 #: partitions that go on while others replay stand still for 0.2 s with 4 MB, for 0.02 s with this
 CHANGELOG_FETCH = FetchLimits(min_bytes=1, max_wait_ms=20, partition_bytes=256 << 10)
 

@@ -111,6 +111,10 @@ class _EngineWorker(faust.Worker):
         self.app.remains_at_stop = True
         self._schedule_shutdown(signal.SIGUSR2)
 
+    def _setup_spinner_handler(self, logger: logging.Logger, level: int) -> None:
+        """Show no spinner: it would set the root logger to DEBUG, and each debug line of a library would be built."""
+        self.spinner = None
+
     async def maybe_start_blockdetection(self) -> None:
         """Start no detection of a blocked loop: its alarm raises an error in whatever code runs."""
 

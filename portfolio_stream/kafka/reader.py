@@ -7,6 +7,7 @@ is the fetch position: it steps over transaction markers, aborted records and co
 One fetch gives at most FETCH_BYTES and one batch more. The other buffered batches stay compressed.
 """
 
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -53,6 +54,7 @@ class BatchReader:
         self._unreadable: dict[int, UnreadableBatch] = {}
         #: an error that came after records of the same fetch; the next fetch raises it
         self._error: kafka_errors.KafkaError | None = None
+        self._rest = _Rest()
         consumer = batch_consumer(
             Reading(PIECE_RECORDS, for_side_reader=False),
             **client_options,
@@ -66,6 +68,7 @@ class BatchReader:
 
     async def start(self) -> None:
         await self._consumer.start()
+        self._rest.apply_to(self._consumer._fetcher)
         self._consumer.assign(self._targets)
         for target in self._targets:
             self._consumer.seek(target, 0)
@@ -106,6 +109,13 @@ class BatchReader:
                 break
         return found
 
+    def pace(self, seconds: float) -> None:
+        """From now on, rest for so many seconds after each fetch that brought records or markers.
+
+        What is written meanwhile then comes together. A `resume` ends the rest.
+        """
+        self._rest.seconds = seconds
+
     def wake(self) -> None:
         """Make a waiting fetch return at once."""
         self._consumer._subscription.abort_waiters(_Woken())
@@ -113,6 +123,7 @@ class BatchReader:
     def resume(self, partition: int, offset: int) -> None:
         self._unreadable.pop(partition, None)
         self._error = None  # the error may be of this partition; one of another partition comes again
+        self._rest.end()
         self._consumer.seek(self._targets[partition], offset)
         self._consumer.resume(self._targets[partition])
 
@@ -130,3 +141,37 @@ class BatchReader:
     def has_buffered(self, partition: int) -> bool:
         """Whether records of this partition are fetched but not handed out."""
         return self._targets[partition] in self._consumer._fetcher._records
+
+
+class _Rest:
+    """Keeps aiokafka's fetcher from sending a fetch for some seconds after a fetch that brought something.
+
+    The fetcher's routine asks for the requests that it can send when a request has ended, when records were consumed,
+    when a partition is resumed, and after the time-out that comes with the requests.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        #: monotonic seconds
+        self._until = 0.0
+
+    def end(self) -> None:
+        self._until = 0.0
+
+    def apply_to(self, fetcher: Any) -> None:
+        send, actions = fetcher._proc_fetch_request, fetcher._get_actions_per_node
+
+        async def resting_send(*arguments: Any) -> bool:
+            brought: bool = await send(*arguments)
+            if brought:
+                self._until = time.monotonic() + self.seconds
+            return brought
+
+        def resting_actions(assignment: Any) -> Any:
+            requests, resets, timeout, *others = actions(assignment)
+            rest = self._until - time.monotonic()
+            if requests and rest > 0:
+                requests, timeout = [], min(timeout, rest)
+            return requests, resets, timeout, *others
+
+        fetcher._proc_fetch_request, fetcher._get_actions_per_node = resting_send, resting_actions

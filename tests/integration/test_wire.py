@@ -221,6 +221,24 @@ async def test_a_reader_stops_while_its_broker_is_away(
     await reader.stop()
 
 
+async def test_what_comes_while_a_reader_rests_comes_together(kafka: Cluster, topic: str) -> None:
+    """Each fetch has its cost, so a reader rests after a fetch with records. A resumed partition ends the rest."""
+    reader = BatchReader(topic, 2, {"bootstrap_servers": kafka.bootstrap_servers}, READER_LIMITS)
+    await reader.start()
+    reader.pace(60.0)
+    try:
+        reader.resume(0, 0)
+        await send(kafka, topic, 0, [b"a"])
+        assert [[b"a"]] == values((await reader.fetch(5_000))[0])
+        await send(kafka, topic, 0, [b"b"])
+        await send(kafka, topic, 0, [b"c"])
+        assert {} == await reader.fetch(200)
+        reader.resume(1, 0)
+        assert [[b"b", b"c"]] == values((await reader.fetch(5_000))[0])
+    finally:
+        await reader.stop()
+
+
 async def test_a_fetch_that_waits_can_be_woken(kafka: Cluster, topic: str) -> None:
     """The woken fetch returns nothing, at once. The next fetch gives the records that come later."""
     reader = BatchReader(topic, 2, {"bootstrap_servers": kafka.bootstrap_servers}, READER_LIMITS)

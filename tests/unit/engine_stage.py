@@ -58,6 +58,8 @@ class Reader:
 
     def wake(self) -> None: ...
 
+    def pace(self, seconds: float) -> None: ...
+
     async def fetch(self, timeout_ms: int) -> Mapping[int, list[list[Any]]]:
         fetched, self.fetched = self.fetched, {}
         for partition, batches in fetched.items():

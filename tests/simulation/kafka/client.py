@@ -127,6 +127,8 @@ class SimulatedReader:
         self._stable: dict[int, int] = {}
         self._waiter: asyncio.Future[None] | None = None
         self._is_closed = False
+        self._pace_seconds = 0.0
+        self._rests_until = 0.0
 
     async def start(self) -> None:
         """Nothing is read yet."""
@@ -163,12 +165,16 @@ class SimulatedReader:
                 found[partition] = batches
         return found
 
+    def pace(self, seconds: float) -> None:
+        self._pace_seconds = seconds
+
     def wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def resume(self, partition: int, offset: int) -> None:
         self._positions[partition] = offset
+        self._rests_until = 0.0
         self._turns[partition] += 1
         self._buffers.pop(partition, None)
         self._reading.add(partition)
@@ -195,7 +201,8 @@ class SimulatedReader:
         turn = self._turns[partition]
         if self._asked.get(partition) != turn:
             self._asked[partition] = turn
-            self._kafka.at(self._link.delay(), self._arrive, partition, turn)
+            rest = max(0.0, self._rests_until - asyncio.get_running_loop().time())
+            self._kafka.at(rest + self._link.delay(), self._arrive, partition, turn)
 
     def _arrive(self, partition: int, turn: int) -> None:
         if self._is_closed or turn != self._turns[partition]:
@@ -229,6 +236,7 @@ class SimulatedReader:
             return
         del self._asked[partition]
         self._buffers[partition] = fetched
+        self._rests_until = asyncio.get_running_loop().time() + self._pace_seconds
         if stable is not None:
             self._stable[partition] = stable
         self.wake()

@@ -1,0 +1,28 @@
+"""How long records gather before they are fetched together and committed in one transaction.
+
+The interval is LEAST_SECONDS divided by the idle share of the main loop: an idle worker answers at once, and a busy one
+spreads a transaction's fixed cost over more events. It is at least the usual time of a commit, and at most
+MOST_SECONDS.
+"""
+
+from dataclasses import dataclass
+
+LEAST_SECONDS = 0.015  # a transaction costs some 3 ms, whatever it holds: at most a fifth of an idle worker's core
+MOST_SECONDS = 0.100  # a reader sees a record after two intervals at the latest, in a worker that keeps up
+NEWEST_TURN_SHARE = 0.2  # of the busy share: one long turn alone must not make the next events wait as well
+
+
+@dataclass(frozen=True, slots=True)
+class CommitInterval:
+    #: the share of the time in which the main loop folds and encodes, as a moving average over its turns with records
+    busy_share: float = 0.0
+
+    def seconds(self, usual_commit_seconds: float) -> float:
+        idle_share = 1.0 - self.busy_share
+        gathering = LEAST_SECONDS / idle_share if idle_share > LEAST_SECONDS / MOST_SECONDS else MOST_SECONDS
+        return min(MOST_SECONDS, max(gathering, usual_commit_seconds))
+
+    def after_turn(self, busy_seconds: float, seconds: float) -> "CommitInterval":
+        """A turn with records took `busy_seconds` of the `seconds` since the end of the turn before."""
+        share = min(1.0, busy_seconds / seconds) if seconds > 0 else 1.0
+        return CommitInterval(self.busy_share + NEWEST_TURN_SHARE * (share - self.busy_share))
