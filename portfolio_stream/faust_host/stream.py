@@ -1,9 +1,11 @@
 """A stream of slices. A slice is acknowledged only when the agent asks for the next slice.
 
+A Faust message costs more than a small slice, so one message brings all slices that the engine hands out at once.
 Faust's own iterator also acknowledges events whose agent raised. The iterator is compiled, with the acknowledgement in
 its midst, so this module overrides iteration as a whole.
 """
 
+from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any, NoReturn
 
@@ -14,8 +16,15 @@ from portfolio_stream.errors import NotTransactional
 from portfolio_stream.exactly_once.slices import Slice
 
 
+class Handful(deque[Slice]):
+    """The slices of one Faust message. More slices may be added until the stream has taken the last one."""
+
+    #: the message has been sent, and the stream has not taken the last slice
+    is_on_its_way = False
+
+
 class SliceSchema(faust.Schema):
-    """Pass slices through: the fold decodes the records."""
+    """Pass handfuls through: the fold decodes the records."""
 
     def compile(self, app: Any, **options: Any) -> Any:
         async def decode(message: Any, *, propagate: bool = False) -> Event:
@@ -26,6 +35,8 @@ class SliceSchema(faust.Schema):
 
 class SliceStream(faust.Stream):
     current_slice: Slice | None = None
+    #: the slices of the last message that the agent did not take yet
+    _handful: Handful = Handful()
     #: Faust has stopped the stream
     has_ended = False
 
@@ -39,16 +50,19 @@ class SliceStream(faust.Stream):
         await self.maybe_start()
         queue = self.channel.queue
         while not self.should_stop:
-            try:
-                event = queue.get_nowait() if not queue.empty() else await self.channel.__anext__()
-            except StopAsyncIteration:  # Faust throws it into the queue when the agent stops
-                break
-            piece: Slice = event.value
+            if not self._handful:
+                self._handful.is_on_its_way = False
+                try:
+                    self.current_event = queue.get_nowait() if not queue.empty() else await self.channel.__anext__()
+                except StopAsyncIteration:  # Faust throws it into the queue when the agent stops
+                    break
+                self._handful = self.current_event.value
+            piece = self._handful.popleft()
             engine = self.app.engine
             if not piece.is_current:  # fetched before a drop: the engine reads its records again
                 engine.discarded(piece)
                 continue
-            self.current_event, self.current_slice = event, piece
+            self.current_slice = piece
             yield piece
             self.current_slice = None
             engine.acknowledged(piece)

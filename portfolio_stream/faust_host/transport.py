@@ -21,6 +21,7 @@ from portfolio_stream.errors import BrokerUnreachable, EngineFailed, ForeignTopi
 from portfolio_stream.exactly_once.identity import resign
 from portfolio_stream.exactly_once.protocol import Doubt
 from portfolio_stream.exactly_once.slices import Slice
+from portfolio_stream.faust_host.stream import Handful
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,10 @@ class EngineConsumer(Consumer):
     logger = log
     _running: asyncio.Task[None] | None = None
     _stopped_engine = False
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._handful = Handful()
 
     async def subscribe(self, topics: Iterable[str]) -> None:
         """Make and start the engine. If that fails, end the worker, and log the error's cause and operator action."""
@@ -79,6 +84,12 @@ class EngineConsumer(Consumer):
         os.kill(os.getpid(), signal.SIGTERM)  # a worker stops in order at SIGTERM
 
     async def _deliver(self, piece: Slice) -> None:
+        """Add the slice to the message that is on its way to the stream, or send a message."""
+        handful = self._handful
+        handful.append(piece)
+        if handful.is_on_its_way:
+            return
+        handful.is_on_its_way = True
         source, last = self.engine.configuration.source_topic, piece.records[-1]
         await self.callback(
             ConsumerMessage(
@@ -89,7 +100,7 @@ class EngineConsumer(Consumer):
                 0,
                 None,
                 None,
-                piece,
+                handful,
                 None,
                 0,
                 0,

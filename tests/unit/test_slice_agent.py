@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from portfolio_stream.errors import AgentReturned
+from portfolio_stream.exactly_once.memory import MemoryRecord
 from portfolio_stream.faust_host.app import ExactlyOnceApp
+from portfolio_stream.faust_host.stream import Handful
+from portfolio_stream.faust_host.transport import EngineConsumer
 
 Agent = Callable[[Any], Awaitable[None]]
 
@@ -46,8 +49,9 @@ async def outcomes(fun: Agent, slices: int) -> list[tuple[str, object]]:
     app.flow_control.resume()
     agent = app.agent(app.topic("events"), name="fold")(fun)
     stream: Any = app.stream(app.channel())
-    for name in range(slices):
-        stream.channel.queue.put_nowait(SimpleNamespace(value=SimpleNamespace(name=name, is_current=True)))
+    pieces = [SimpleNamespace(name=name, is_current=True) for name in range(slices)]
+    for first in range(0, slices, 2):
+        stream.channel.queue.put_nowait(SimpleNamespace(value=Handful(pieces[first : first + 2])))
     actor = SimpleNamespace(stream=stream, crash=None)
     running = asyncio.create_task(agent._execute_actor(agent.fun(stream), actor))
     try:
@@ -113,3 +117,24 @@ async def never_coming_that_far(slices: AsyncIterator[Any]) -> None:
 async def test_an_agent_that_asks_for_no_slice_fails_each(fun: Agent, error: type[Exception]) -> None:
     """The main loop must not wait for it for ever."""
     assert [(error.__name__, 0), (error.__name__, 1)] == await outcomes(fun, 2)
+
+
+async def test_slices_that_are_handed_out_together_come_with_one_message() -> None:
+    """A message costs more than a small slice. The next one is sent when the stream has taken the last slice."""
+    sent: list[Any] = []
+
+    async def callback(message: Any) -> None:
+        sent.append(message.value)
+
+    engine = SimpleNamespace(configuration=SimpleNamespace(source_topic="in"))
+    consumer: Any = SimpleNamespace(callback=callback, engine=engine, _handful=Handful())
+    pieces: list[Any] = [
+        SimpleNamespace(partition=number, records=[MemoryRecord(0, 1, b"k", b"v")]) for number in range(3)
+    ]
+    for piece in pieces[:2]:
+        await EngineConsumer._deliver(consumer, piece)
+    assert [pieces[:2]] == [list(handful) for handful in sent]
+    sent[0].clear()
+    sent[0].is_on_its_way = False
+    await EngineConsumer._deliver(consumer, pieces[2])
+    assert [pieces[2:]] * 2 == [list(handful) for handful in sent]
