@@ -1,129 +1,142 @@
-"""Measure the memory of a worker with a million positions, and its restart after kill -9, on a fresh broker.
+"""Measure a worker with a large state, and its restart after kill -9, by the number of position keys.
 
-    python -m benchmarks.restart [--keys 1000000] [--rate 1000]
+    python -m benchmarks restart [--keys 10000 100000 1000000] [--rate 1000] [--hits 300000]
 
-One worker folds a trade for each key (portfolio and symbol), so the tables positions and seen_events each have `--keys`
-rows. Then events come at `--rate`, and the worker is killed twice. The first time it keeps its data folder. The second
-time it loses the folder and replays the whole changelog.
+One worker folds a trade for each key (portfolio and symbol), so the tables positions and seen_events each have a row
+for each key. The state grows from one number of keys to the next, so one run fills the largest state once. At each
+number of keys:
 
-The time runs from the start of the new process until it has committed an output of an event that was sent after the
-kill: for the first partition and for the last one. In the end `verify` must hold.
+1. a backlog of `--hits` events on random keys: events a second, CPU, memory, and bytes on disk;
+2. then events come at `--rate`, and the worker is killed with -9 and started again at once, with its data folder;
+3. it is killed again, and its data folder is lost: it replays the whole changelog.
+
+The seconds run from the kill until the new process has committed an output of an event that was sent after the kill:
+for the first partition, and for the last one. `start s` is the part until the new process is a member of the group.
+In the end `verify` must hold. It is left out above `--verify-keys`, because a replay of everything takes long.
 """
 
 import argparse
-import asyncio
-import re
 import shutil
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-
-from benchmarks.system import MeasuredWorker, System, system
-from portfolio_stream.load.events import symbol_of
-from portfolio_stream.settings import Settings
-
-SYMBOLS = 50
-POLL_SECONDS = 0.2
-LIMIT_SECONDS = 600.0
-WARM_SECONDS = 5.0
-LINE = (
-    '{{"event_id":"k-{serial:08d}","type":"trade","portfolio_id":"P{portfolio:08d}","occurred_at":"{at}",'
-    '"side":"buy","symbol":"{symbol}","quantity":"12","price":"101.25","currency":"{currency}"}}\n'
+from benchmarks.arrivals import Arrivals, source_ends
+from benchmarks.drill import (
+    SETTINGS,
+    SYMBOLS,
+    await_committed,
+    await_running,
+    committed,
+    events_of,
+    key_events,
+    load,
+    pairs,
+    send_events,
+    stop,
+    store_folder,
+    told_at,
+    topic_bytes,
+    until,
+    work_off,
 )
+from benchmarks.processes import MEBIBYTE, disk_bytes, memory_of
+from benchmarks.results import Run
+from benchmarks.system import MeasuredWorker, System, system
+from portfolio_stream.load.events import Mixture, generate
+
+WARM_SECONDS = 5.0
+OUTPUT_SECONDS = 900.0  # the replay of 10,000,000 keys takes minutes
+VERIFY_KEYS = 1_000_000
 
 
-def measure(keys: int, rate: int) -> None:
+def measure(keys: list[int], rate: int, hits: int, verify_keys: int = VERIFY_KEYS) -> Iterator[Run]:
     with system() as made:
-        source = made.folder / "events.jsonl"
-        write_events(source, keys)
-        made.run("produce", "--from-file", str(source), "--rate", "0")
-        worker = made.start_worker()
-        await_events(worker, keys)
-        print(f"{keys:,} position keys: {memory(worker)}", flush=True)
-        load = made.start("produce", "--rate", str(rate), "--portfolios", str(keys // SYMBOLS), "--seed", "2")
-        time.sleep(WARM_SECONDS)
-        print(f"with events at {rate:,}/s: {memory(worker)}", flush=True)
-        worker = report(made, "kill -9", worker, lambda: None)
-        folder = Path(made.environment["PORTFOLIO_DATA_DIR"]) / "w1"
-        report(made, "kill -9 and the data folder lost", worker, lambda: shutil.rmtree(folder))
-        load.terminate()
-        load.wait()
-        made.run("verify")
+        worker, filled, rounds = made.start_worker(), 0, count(3)
+        await_running(worker)
+        for number in sorted(keys):
+            seconds = fill(made, worker, filled, number)
+            figures = {"fill events/s": (number - filled) / seconds}
+            filled = number
+            stop(worker)
+            send_events(made, pairs(generate(mixture(number, next(rounds)), hits)))
+            worker = made.start_worker()
+            backlog = work_off(made, [worker], hits)
+            figures |= backlog.figures() | sizes(made)
+            with load(made, rate, "--portfolios", str(number // SYMBOLS), "--seed", str(next(rounds))):
+                time.sleep(WARM_SECONDS)
+                worker = restart(made, worker, "", lambda: None, figures)
+                worker = restart(made, worker, "lost folder: ", lambda: lose(made), figures)
+            await_running(worker)
+            figures["RSS MiB"] = memory_of(worker.process.pid).now / MEBIBYTE
+            yield Run(variant=f"{number:,} keys", figures=figures, shares=dict(backlog.shares))
+        if filled <= verify_keys:
+            made.run("verify")
 
 
-def write_events(path: Path, keys: int) -> None:
-    """Write a trade for each key. A portfolio's trades are far apart, so that none finds its values in a cache."""
-    at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
-    symbols = [symbol_of(number) for number in range(SYMBOLS)]
-    portfolios = keys // SYMBOLS
-    with path.open("w") as file:
-        for serial in range(portfolios * SYMBOLS):
-            symbol, currency = symbols[serial // portfolios]
-            portfolio = serial % portfolios
-            file.write(LINE.format(serial=serial, portfolio=portfolio, at=at, symbol=symbol, currency=currency))
-
-
-def await_events(worker: MeasuredWorker, events: int) -> None:
-    until = time.monotonic() + LIMIT_SECONDS
-    while worker.metrics().get("portfolio_stream_events_total", 0.0) < events:
-        if worker.process.poll() is not None or time.monotonic() > until:
-            raise SystemExit(f"the worker ended, or was not done after {LIMIT_SECONDS:.0f} s")
-        time.sleep(POLL_SECONDS)
-
-
-def memory(worker: MeasuredWorker) -> str:
-    """Returns the process's resident memory now and at its highest, from the kernel."""
-    status = Path(f"/proc/{worker.process.pid}/status").read_text()
-    kilobytes = {name: int(value) for name, value in re.findall(r"^(VmRSS|VmHWM):\s+(\d+) kB$", status, re.MULTILINE)}
-    return f"resident {kilobytes['VmRSS'] / 1024:.0f} MiB, at its highest {kilobytes['VmHWM'] / 1024:.0f} MiB"
-
-
-def report(made: System, name: str, worker: MeasuredWorker, lose: Callable[[], None]) -> MeasuredWorker:
-    """Kill the worker, call `lose`, start the worker again and print the seconds. Returns the new process."""
-    worker.process.kill()
-    worker.process.wait()
-    lose()
-    first, last, restarted = asyncio.run(restart(made))
-    print(
-        f"{name}: first output after {first:.1f} s, of the last partition {last:.1f} s; {memory(restarted)}", flush=True
+def mixture(keys: int, seed: int) -> Mixture:
+    return Mixture(
+        seed=seed,
+        start_time=int(time.time() * 1000),
+        portfolios=keys // SYMBOLS,
+        symbols=SYMBOLS,
+        partitions=SETTINGS.partitions,
     )
+
+
+def fill(made: System, worker: MeasuredWorker, first: int, last: int) -> float:
+    """Give the worker a trade for each key of this range. Returns the seconds until all are committed."""
+    begun, before = time.monotonic(), committed([worker])
+    send_events(made, key_events(first, last))
+    await_committed(before + last - first, [worker])
+    return time.monotonic() - begun
+
+
+def sizes(made: System) -> dict[str, float]:
+    return {
+        "store MiB": disk_bytes([store_folder(made, "w1")]) / MEBIBYTE,
+        "changelog MiB": topic_bytes(made, SETTINGS.changelog_topic) / MEBIBYTE,
+    }
+
+
+def lose(made: System) -> None:
+    """Lose the data folder at once: removing its files may take seconds."""
+    folder = store_folder(made, "w1")
+    folder.rename(folder.with_name(f"lost-{time.monotonic_ns()}"))
+
+
+def restart(
+    made: System, worker: MeasuredWorker, name: str, lose: Callable[[], None], figures: dict[str, float]
+) -> MeasuredWorker:
+    """Kill the worker, call `lose`, and start the worker again. Returns the new process."""
+    servers, partitions = made.cluster.bootstrap_servers, SETTINGS.partitions
+    with Arrivals(servers, SETTINGS.output_topic, partitions) as outputs:
+        worker.process.kill()
+        killed, killed_at = time.monotonic(), time.time()
+        worker.process.wait()
+        ends = source_ends(servers, SETTINGS.input_topic, partitions)
+        lose()
+        restarted = made.start_worker()
+        until(lambda: outputs.have_passed(ends), OUTPUT_SECONDS, "an output of each partition", restarted)
+        came = [at - killed for place, end in ends.items() if (at := outputs.first(place, end)) is not None]
+    joined = [told_at(event) for event in events_of(restarted) if event["action"] == "membership joined"]
+    figures |= {
+        f"{name}start s": joined[0] - killed_at,
+        f"{name}first output s": min(came),
+        f"{name}last partition s": max(came),
+        f"{name}highest RSS MiB": memory_of(restarted.process.pid).highest / MEBIBYTE,
+    }
+    for folder in Path(made.environment["PORTFOLIO_DATA_DIR"]).glob("lost-*"):
+        shutil.rmtree(folder)
     return restarted
-
-
-async def restart(made: System) -> tuple[float, float, MeasuredWorker]:
-    settings = Settings()
-    sources = [TopicPartition(settings.input_topic, partition) for partition in range(settings.partitions)]
-    outputs = [TopicPartition(settings.output_topic, partition) for partition in range(settings.partitions)]
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=made.cluster.bootstrap_servers, isolation_level="read_committed", enable_auto_commit=False
-    )
-    found: dict[int, float] = {}
-    async with consumer:
-        consumer.assign(outputs)
-        await consumer.seek_to_end()
-        ends = {place.partition: end for place, end in (await consumer.end_offsets(sources)).items()}
-        begun = time.monotonic()
-        worker = made.start_worker()
-        while len(found) < len(outputs):
-            for place, records in (await consumer.getmany(timeout_ms=20)).items():
-                if any(source_offset(record.value) >= ends[place.partition] for record in records):
-                    found.setdefault(place.partition, time.monotonic() - begun)
-            if worker.process.poll() is not None or time.monotonic() - begun > LIMIT_SECONDS:
-                raise SystemExit(f"the worker ended, or gave no output for {LIMIT_SECONDS:.0f} s")
-    return min(found.values()), max(found.values()), worker
-
-
-def source_offset(output: bytes) -> int:
-    """Returns the source offset, which is the last field of an output."""
-    return int(output[:-2].rpartition(b":")[2])
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--keys", type=int, default=1_000_000)
+    parser.add_argument("--keys", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--rate", type=int, default=1_000)
+    parser.add_argument("--hits", type=int, default=300_000)
     arguments = parser.parse_args()
-    measure(arguments.keys, arguments.rate)
+    for run in measure(arguments.keys, arguments.rate, arguments.hits):
+        print(run.variant, {k: round(v, 1) for k, v in run.figures.items()}, flush=True)
