@@ -5,6 +5,7 @@ A drill kills, stops or adds workers, and measures how long something takes. `sy
 
 import json
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -16,8 +17,8 @@ from typing import Any, NamedTuple
 
 from benchmarks import machine
 from benchmarks.bulk import send
-from benchmarks.processes import MEBIBYTE, broker_pids, disk_bytes, memory_of
-from benchmarks.system import COMMAND, MeasuredWorker, System
+from benchmarks.processes import MEBIBYTE, disk_bytes, memory_of
+from benchmarks.system import ROOT, MeasuredWorker, System
 from portfolio_stream.load.events import Generated, symbol_of
 from portfolio_stream.settings import Settings
 
@@ -65,8 +66,10 @@ def told_at(event: Mapping[str, Any]) -> float:
 @contextmanager
 def load(made: System, rate: int, *options: str) -> Iterator[None]:
     """Send generated events at this rate while the block runs."""
-    command = [COMMAND, "produce", "--rate", str(rate), *options]
-    process = subprocess.Popen(command, env=made.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [made.build.command, "produce", "--rate", str(rate), *options]
+    process = subprocess.Popen(
+        command, env=made.environment, cwd=made.build.tree, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         yield
         if process.poll() is not None:
@@ -74,6 +77,25 @@ def load(made: System, rate: int, *options: str) -> Iterator[None]:
     finally:
         process.terminate()
         process.wait(STOP_SECONDS)
+
+
+@contextmanager
+def even_load(made: System, rate: int, seconds: float, portfolios: int) -> Iterator[None]:
+    """Send events at an even rate while the block runs, for `seconds` at most (benchmarks/load.py)."""
+    options = ["--bootstrap-servers", made.cluster.bootstrap_servers, "--topic", SETTINGS.input_topic]
+    options += ["--events", str(int(rate * seconds)), "--rate", str(rate), "--portfolios", str(portfolios)]
+    command = [sys.executable, "-m", "benchmarks.load", *options]
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        process.stdout.readline()  # the events are made
+        process.stdin.write(b"\n")
+        yield
+        if process.poll() is not None:
+            raise SystemExit("the load ended before its time")
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def running(workers: Iterable[MeasuredWorker]) -> int:
@@ -165,7 +187,7 @@ def work_off(made: System, workers: Sequence[MeasuredWorker], events: float, loo
     """Measure from the first commit that is seen until these processes have committed `events`."""
     groups = {
         "worker": [worker.process.pid for worker in workers],
-        "broker": broker_pids(made.folder),
+        "broker": made.broker_pids(),
     }
     until(lambda: committed(workers) > 0, START_SECONDS, "the first commit", *workers)
     first, done = machine.read(groups), committed(workers)
