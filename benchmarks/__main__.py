@@ -9,10 +9,18 @@ import shlex
 import sys
 from types import ModuleType
 
-from benchmarks import latency, report, results, table, throughput
+from benchmarks import accounting, backlog, failover, latency, report, restart, results, scale, table, throughput
 
 #: each has `add_options(parser)` and `result(given, command)`
-BENCHMARKS: dict[str, ModuleType] = {"throughput": throughput, "latency": latency}
+BENCHMARKS: dict[str, ModuleType] = {
+    "throughput": throughput,
+    "latency": latency,
+    "accounting": accounting,
+    "restart": restart,
+    "failover": failover,
+    "backlog": backlog,
+    "scale": scale,
+}
 
 
 def main() -> int:

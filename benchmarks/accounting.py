@@ -33,11 +33,11 @@ WARM_SECONDS = 10.0
 SAMPLES_A_SECOND = 200
 PY_SPY = Path(sys.executable).with_name("py-spy")
 TEXT = """\
-One worker at {rate:,} events a second, with everything that the contract asks for. The CPU time of each of its threads
-is divided by kind of work: py-spy samples the stacks, and the table in benchmarks/stacks.py says which kind of work a
-stack is. The rows with `us` add up to CPU us/event. The other variants are workers with parts switched off: `offsets`
-fetches, hands out and commits offsets alone; `outputs` also copies each record to an output; `decode` also decodes it;
-`no-store` does everything but writes nothing to RocksDB."""
+One worker at {rate:,} events a second, with everything that the contract asks for. The CPU time of each of its
+threads is divided by kind of work: py-spy samples the stacks, and the table in benchmarks/stacks.py says which kind
+of work a stack is. The rows with `us` add up to CPU us/event. The other variants are workers with parts switched
+off: `offsets` fetches, hands out and commits offsets alone; `outputs` also copies each record to an output;
+`decode` also decodes it; `no-store` does everything but writes nothing to RocksDB."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -125,8 +125,8 @@ def by_tid(pid: int) -> dict[int, float]:
 
 
 def py_spy(pid: int, seconds: int, path: Path) -> None:
-    command = [PY_SPY, "record", "--pid", str(pid), "--duration", str(seconds), "--rate", str(SAMPLES_A_SECOND)]
-    command += ["--threads", "--native", "--format", "raw", "--output", path]
+    command = [str(PY_SPY), "record", "--pid", str(pid), "--duration", str(seconds), "--rate", str(SAMPLES_A_SECOND)]
+    command += ["--threads", "--native", "--format", "raw", "--output", str(path)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"py-spy failed: {done.stderr}")

@@ -6,6 +6,7 @@ The reader is a thread with librdkafka, so the thread that drives a drill does n
 import time
 from bisect import bisect_left
 from collections.abc import Mapping
+from itertools import pairwise
 from threading import Event, Thread
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -65,7 +66,7 @@ class Arrivals:
     def longest_gap(self, partition: int, since: float, until: float) -> float:
         """Returns the longest time without an output between two moments."""
         moments = [since, *(arrival.at for arrival in self._seen[partition] if since < arrival.at < until), until]
-        return max(later - earlier for earlier, later in zip(moments, moments[1:], strict=False))
+        return max(later - earlier for earlier, later in pairwise(moments))
 
     def _read(self) -> None:
         while not self._is_over.is_set():

@@ -1,6 +1,4 @@
-"""Measure one worker on a backlog of 10,000,000 events: events a second, CPU, and the highest memory.
-
-    python -m benchmarks backlog [--events 10000000] [--portfolios 10000]
+"""One worker on a backlog of 10,000,000 events: events a second, CPU, and the highest memory.
 
 The events are the generator's mixture, as in `throughput`. The worker starts when the whole backlog is in Kafka, so it
 fetches as fast as it can: memory that grew with the backlog would show. The curve has the events a second over time.
@@ -9,47 +7,91 @@ fetches as fast as it can: memory that grew with the backlog would show. The cur
 
 import argparse
 import time
-from collections.abc import Iterator
 
-from benchmarks.drill import SETTINGS, pairs, send_events, store_folder, topic_bytes, work_off
+from benchmarks import machine
+from benchmarks.builds import working_tree
+from benchmarks.drill import (
+    SETTINGS,
+    add_environment,
+    pairs,
+    send_events,
+    store_folder,
+    told,
+    topic_bytes,
+    verify,
+    work_off,
+)
 from benchmarks.processes import MEBIBYTE, disk_bytes
-from benchmarks.results import Run
-from benchmarks.system import system
+from benchmarks.results import Plot, Result, Run, Variant, now, this_machine
+from benchmarks.system import Build, system
+from benchmarks.variants import environment_of
 from portfolio_stream.load.events import Mixture, generate
 
 EVENTS = 10_000_000
 PORTFOLIOS = 10_000
 VERIFY_EVENTS = 1_000_000
-LOOK_SECONDS = 5.0
+LOOKS = 100  # points of the curve, about
+LOOK_EVENTS = 25_000  # events a second, about
+TEXT = """\
+{events:,} events of {portfolios:,} portfolios are in Kafka before the worker starts. The time runs from the first
+commit that is seen to the last. The highest RSS is the kernel's figure for the whole life of the process. If memory
+grew with the backlog, the highest RSS would be far above that of `throughput`, whose backlog is smaller."""
 
 
-def measure(events: int, portfolios: int, verify_events: int = VERIFY_EVENTS) -> Iterator[Run]:
-    with system() as made:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--events", type=int, default=EVENTS)
+    parser.add_argument("--portfolios", type=int, default=PORTFOLIOS)
+    parser.add_argument("--verify-events", type=int, default=VERIFY_EVENTS, help="no `verify` if there are more events")
+    add_environment(parser)
+
+
+def result(given: argparse.Namespace, command: str) -> Result:
+    environment = environment_of(given.own)
+    name = f"{given.events:,} events"
+    run = measure(name, given.events, given.portfolios, given.verify_events, Build(environment=environment))
+    return Result(
+        name="backlog",
+        title=f"A backlog of {name}",
+        text=TEXT.format(events=given.events, portfolios=given.portfolios),
+        command=command,
+        date=now(),
+        machine=this_machine(),
+        variants=(Variant(name=name, revision=working_tree(), environment=environment),),
+        runs=(run,),
+        plots=(
+            Plot(
+                kind="series",
+                title="Events a second over a long backlog",
+                figures=("events/s",),
+                unit="events a second",
+                over="seconds",
+            ),
+        ),
+    )
+
+
+def measure(name: str, events: int, portfolios: int, verify_events: int, build: Build) -> Run:
+    idle = machine.idle_share()
+    with system(build=build) as made:
         mixture = Mixture(
             seed=1, start_time=int(time.time() * 1000), portfolios=portfolios, partitions=SETTINGS.partitions
         )
         seconds = send_events(made, pairs(generate(mixture, events)))
         worker = made.start_worker()
-        done = work_off(made, [worker], events, LOOK_SECONDS if events >= EVENTS else 0.5)
+        done = work_off(made, [worker], events, max(0.2, events / LOOK_EVENTS / LOOKS))
         sizes = {
             "sent events/s": events / seconds,
             "changelog MiB": topic_bytes(made, SETTINGS.changelog_topic) / MEBIBYTE,
             "store MiB": disk_bytes([store_folder(made, "w1")]) / MEBIBYTE,
         }
-        yield Run(
-            variant=f"{events:,} events",
-            figures=done.figures() | sizes,
-            shares=dict(done.shares),
-            series={"events/s": done.rates},
+        return told(
+            Run(
+                variant=name,
+                figures=done.figures() | sizes,
+                shares=dict(done.used.shares),
+                series={"events/s": done.rates},
+                idle_before=idle,
+                findings=verify(made) if events <= verify_events else (),
+                marks=tuple(machine.marks(idle, done.used.foreign)),
+            )
         )
-        if events <= verify_events:
-            made.run("verify")
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=EVENTS)
-    parser.add_argument("--portfolios", type=int, default=PORTFOLIOS)
-    arguments = parser.parse_args()
-    for run in measure(arguments.events, arguments.portfolios):
-        print(run)

@@ -3,9 +3,9 @@
 A drill kills, stops or adds workers, and measures how long something takes. `system.py` has the broker and the workers.
 """
 
+import argparse
 import json
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -17,8 +17,11 @@ from typing import Any, NamedTuple
 
 from benchmarks import machine
 from benchmarks.bulk import send
+from benchmarks.measure import child, go
 from benchmarks.processes import MEBIBYTE, disk_bytes, memory_of
-from benchmarks.system import ROOT, MeasuredWorker, System
+from benchmarks.results import Run
+from benchmarks.rounds import shown
+from benchmarks.system import MeasuredWorker, System
 from portfolio_stream.load.events import Generated, symbol_of
 from portfolio_stream.settings import Settings
 
@@ -35,6 +38,16 @@ LINE = (
 )
 
 Pairs = Iterable[tuple[bytes | None, bytes | None]]
+
+
+def add_environment(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--with", dest="own", default=[], nargs="+", metavar="NAME=VALUE", help="variables of workers")
+
+
+def told(run: Run) -> Run:
+    """Print the run's figures, because a drill takes long."""
+    print(shown(run), flush=True)
+    return run
 
 
 def until(condition: Callable[[], bool], seconds: float, what: str, *workers: MeasuredWorker) -> None:
@@ -82,20 +95,13 @@ def load(made: System, rate: int, *options: str) -> Iterator[None]:
 @contextmanager
 def even_load(made: System, rate: int, seconds: float, portfolios: int) -> Iterator[None]:
     """Send events at an even rate while the block runs, for `seconds` at most (benchmarks/load.py)."""
-    options = ["--bootstrap-servers", made.cluster.bootstrap_servers, "--topic", SETTINGS.input_topic]
-    options += ["--events", str(int(rate * seconds)), "--rate", str(rate), "--portfolios", str(portfolios)]
-    command = [sys.executable, "-m", "benchmarks.load", *options]
-    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
-    assert process.stdin is not None and process.stdout is not None
-    try:
-        process.stdout.readline()  # the events are made
-        process.stdin.write(b"\n")
+    options = ["--topic", SETTINGS.input_topic, "--events", str(int(rate * seconds)), "--rate", str(rate)]
+    options += ["--portfolios", str(portfolios)]
+    with child("load", made, options) as process:
+        go(process)
         yield
         if process.poll() is not None:
             raise SystemExit("the load ended before its time")
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def running(workers: Iterable[MeasuredWorker]) -> int:
@@ -133,7 +139,7 @@ def pairs(records: Iterable[Generated]) -> Iterator[tuple[bytes | None, bytes | 
 def key_events(first: int, last: int) -> Iterator[tuple[bytes, bytes]]:
     """Yields a trade for each position key from number `first` to `last`. Both are multiples of SYMBOLS.
 
-    Each portfolio has SYMBOLS keys. The trades of one portfolio are far apart, so that none finds its values in a cache.
+    Each portfolio has SYMBOLS keys. Its trades are far apart, so that none finds its values in a cache.
     """
     at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
     portfolios = range(first // SYMBOLS, last // SYMBOLS)
@@ -168,8 +174,7 @@ class Backlog(NamedTuple):
     events: float
     seconds: float
     worker_cpu_seconds: float
-    #: CPU seconds a second, by kind of process
-    shares: Mapping[str, float]
+    used: machine.Shares
     #: bytes: the highest of any worker
     resident: int
     #: (seconds, events/s) since the look before
@@ -206,10 +211,19 @@ def work_off(made: System, workers: Sequence[MeasuredWorker], events: float, loo
         events=done - begun,
         seconds=between.seconds,
         worker_cpu_seconds=between.shares["worker"] * between.seconds,
-        shares=between.shares,
+        used=between,
         resident=max(memory_of(worker.process.pid).highest for worker in workers),
         rates=rates,
     )
+
+
+def verify(made: System) -> tuple[str, ...]:
+    """Returns what is wrong with the whole history, or nothing."""
+    try:
+        made.run("verify")
+    except subprocess.CalledProcessError as failed:
+        return (f"`verify` ended with {failed.returncode}: its lines above say why",)
+    return ()
 
 
 def store_folder(made: System, name: str) -> Path:

@@ -1,47 +1,57 @@
-"""Measure what readers of the outputs see while workers come, go and die: with a large state, under a steady load.
+"""What readers of the outputs see while workers come, go and die: with a large state, under a steady load.
 
-    python -m benchmarks failover [--keys 1000000] [--rate 1000] [--standbys 0 1]
+For each number of standbys (PORTFOLIO_STANDBYS) there is one run with the acts of ACTS. Between two acts the group
+rests. Figures of an act:
 
-For each number of standbys (PORTFOLIO_STANDBYS) one run, with these acts. Between two acts the group rests.
+- `moved partitions`: how many partitions have another owner afterwards;
+- the seconds from the act to the first output by the new owner, of the first and of the last partition that moved;
+- the longest time without an output, of the partitions that moved and of those that stayed.
 
-1. `second joins`: a worker with an empty data folder joins one that has everything.
-2. `third joins`: the same, with two workers that have everything. With standbys the moved partitions may be warm.
-3. `third stops`: it leaves the group (SIGTERM), for good.
-4. `rolling restart`: each worker is stopped with SIGTERM and started again, with PORTFOLIO_ON_STOP=remain.
-5. `one killed`: a worker is killed with -9 for good. Its session of 3 s must end before others get its partitions.
-
-For each act: the partitions that moved; for these, the seconds from the act to the first output by the new owner (first
-and last partition); the longest time without an output of a moved partition, and of a kept one. In the end `verify`
-must hold.
+In the end `verify` must hold.
 """
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from signal import SIGUSR2
 from typing import NamedTuple
 
+from benchmarks import machine
 from benchmarks.arrivals import Arrivals, source_ends
+from benchmarks.builds import working_tree
 from benchmarks.drill import (
     SETTINGS,
+    STOP_SECONDS,
     SYMBOLS,
+    add_environment,
     await_committed,
     await_running,
     await_shared,
     events_of,
     key_events,
     load,
-    running,
     send_events,
     stop,
+    told,
     told_at,
     until,
+    verify,
 )
-from benchmarks.results import Run
-from benchmarks.system import MeasuredWorker, System, system
+from benchmarks.results import Plot, Result, Run, Variant, now, this_machine
+from benchmarks.system import Build, MeasuredWorker, System, system
+from benchmarks.variants import environment_of
 
 REST_SECONDS = 5.0  # between two acts: standbys reach the end of the changelog
 STEADY_SECONDS = 2.0  # nothing moves any more
 ACT_SECONDS = 300.0
+TEXT = """\
+Workers have {keys:,} position keys, and events come at {rate:,} a second. `empty` is a worker without a data
+folder. A worker that `leaves` gets SIGTERM; a worker that `joins again` still has its data folder. In the rolling
+restart each worker is stopped with SIGUSR2, so that it stays a member, and is started again. A killed worker never
+comes back: the group gives its partitions away when its session (3 s) has ended. The seconds run from the act (the
+start of the new process, the signal) until a read_committed reader has the first output by the new owner. A gap is
+the time without an output of a partition. With N standbys, N other workers follow the changelog of each partition."""
 
 
 class Recovered(NamedTuple):
@@ -56,17 +66,24 @@ class Recovered(NamedTuple):
 class Drill:
     """Workers by name under load, and the reader of their outputs."""
 
-    def __init__(self, made: System, outputs: Arrivals, environment: Mapping[str, str]) -> None:
+    def __init__(self, made: System, outputs: Arrivals) -> None:
         self.made = made
         self.workers: dict[str, MeasuredWorker] = {}
         self._outputs = outputs
-        self._environment = environment
 
     def start(self, name: str) -> None:
-        self.workers[name] = self.made.start_worker(name, **self._environment)
+        self.workers[name] = self.made.start_worker(name)
 
-    def stop(self, name: str) -> None:
+    def leave(self, name: str) -> None:
+        """Stop a worker with SIGTERM: it leaves the group."""
         stop(self.workers.pop(name))
+
+    def restart(self, name: str) -> None:
+        """Stop a worker with SIGUSR2, which lets it stay a member, and start it again."""
+        process = self.workers.pop(name).process
+        process.send_signal(SIGUSR2)
+        process.wait(STOP_SECONDS)
+        self.start(name)
 
     def kill(self, name: str) -> None:
         process = self.workers.pop(name).process
@@ -75,8 +92,7 @@ class Drill:
 
     def restart_all(self) -> None:
         for name in sorted(self.workers):
-            self.stop(name)
-            self.start(name)
+            self.restart(name)
             self.settle()
 
     def owners(self) -> dict[int, str]:
@@ -89,7 +105,7 @@ class Drill:
         }
 
     def settle(self) -> None:
-        """Wait until all partitions run, every worker has its share, and later events of every partition have outputs."""
+        """Wait until every worker has its share, and later events of every partition have outputs."""
         await_shared(list(self.workers.values()))
         ends = self.ends()
         until(lambda: self._outputs.have_passed(ends), ACT_SECONDS, "new outputs", *self.workers.values())
@@ -128,43 +144,78 @@ class Drill:
         return figures
 
 
-def measure(keys: int, rate: int, standbys: Sequence[int]) -> Iterator[Run]:
-    for number in standbys:
-        environment = {"PORTFOLIO_STANDBYS": str(number), "PORTFOLIO_ON_STOP": "remain"}
-        name = f"{number} standby{'s' if number != 1 else ''}"
-        with system() as made:
-            for act, figures in drill(made, keys, rate, environment):
-                yield Run(variant=f"{act}, {name}", figures=figures)
-            made.run("verify")
+#: by name; the name is read by people
+ACTS: Mapping[str, Callable[[Drill], None]] = {
+    "empty second worker joins": lambda drill: drill.start("w2"),
+    "empty third worker joins": lambda drill: drill.start("w3"),
+    "third worker leaves": lambda drill: drill.leave("w3"),
+    "third worker joins again": lambda drill: drill.start("w3"),
+    "rolling restart": Drill.restart_all,
+    "kill -9 of one of three": lambda drill: drill.kill("w3"),
+    "kill -9 of one of two": lambda drill: drill.kill("w2"),
+}
 
 
-def drill(made: System, keys: int, rate: int, environment: Mapping[str, str]) -> Iterator[tuple[str, dict[str, float]]]:
-    outputs = Arrivals(made.cluster.bootstrap_servers, SETTINGS.output_topic, SETTINGS.partitions)
-    with outputs:
-        stage = Drill(made, outputs, environment)
-        stage.start("w1")
-        await_running(stage.workers["w1"])
-        send_events(made, key_events(0, keys))
-        await_committed(keys, [stage.workers["w1"]])
-        acts: Sequence[tuple[str, Callable[[], None]]] = (
-            ("second joins", lambda: stage.start("w2")),
-            ("third joins", lambda: stage.start("w3")),
-            ("rolling restart", stage.restart_all),
-            ("one killed", lambda: stage.kill("w3")),
-            ("second killed", lambda: stage.kill("w2")),
-        )
-        with load(made, rate, "--portfolios", str(keys // SYMBOLS), "--seed", "2"):
-            stage.settle()
-            for name, do in acts:
-                time.sleep(REST_SECONDS)
-                yield name, stage.act(do)
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--keys", type=int, default=1_000_000)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--keys", type=int, default=1_000_000, help=f"a multiple of {SYMBOLS}")
     parser.add_argument("--rate", type=int, default=1_000)
     parser.add_argument("--standbys", type=int, nargs="+", default=[0, 1])
-    arguments = parser.parse_args()
-    for run in measure(arguments.keys, arguments.rate, arguments.standbys):
-        print(run.variant, run.figures, flush=True)
+    add_environment(parser)
+
+
+def result(given: argparse.Namespace, command: str) -> Result:
+    own = environment_of(given.own)
+    environments = {number: own | {"PORTFOLIO_STANDBYS": str(number)} for number in given.standbys}
+    revision = working_tree()
+    runs = [run for number, environment in environments.items() for run in measure(number, given, environment)]
+    return Result(
+        name="failover",
+        title="Workers that come, go and die",
+        text=TEXT.format(keys=given.keys, rate=given.rate),
+        command=command,
+        date=now(),
+        machine=this_machine(),
+        variants=tuple(
+            Variant(name=name_of(act, number), revision=revision, environment=environment)
+            for act in ACTS
+            for number, environment in environments.items()
+        ),
+        runs=tuple(runs),
+        plots=(
+            Plot(
+                kind="bars",
+                title="Longest time without an output of a partition",
+                figures=("longest gap of a moved partition s", "longest gap of a kept partition s"),
+                unit="seconds",
+            ),
+        ),
+    )
+
+
+def name_of(act: str, standbys: int) -> str:
+    return f"{act}, {standbys} standby{'s' if standbys != 1 else ''}"
+
+
+def measure(standbys: int, given: argparse.Namespace, environment: Mapping[str, str]) -> Iterator[Run]:
+    idle = machine.idle_share()
+    marks = tuple(machine.marks(idle, foreign=0.0))
+    build = Build(environment=environment)
+    with system(build=build) as made:
+        for act, figures in acts(made, given.keys, given.rate):
+            yield told(Run(variant=name_of(act, standbys), figures=figures, idle_before=idle, marks=marks))
+        if wrong := verify(made):
+            raise SystemExit(wrong[0])
+
+
+def acts(made: System, keys: int, rate: int) -> Iterator[tuple[str, dict[str, float]]]:
+    with Arrivals(made.cluster.bootstrap_servers, SETTINGS.output_topic, SETTINGS.partitions) as outputs:
+        drill = Drill(made, outputs)
+        drill.start("w1")
+        await_running(drill.workers["w1"])
+        send_events(made, key_events(0, keys))
+        await_committed(keys, list(drill.workers.values()))
+        with load(made, rate, "--portfolios", str(keys // SYMBOLS), "--seed", "2"):
+            drill.settle()
+            for name, do in ACTS.items():
+                time.sleep(REST_SECONDS)
+                yield name, drill.act(partial(do, drill))

@@ -135,16 +135,16 @@ def steady(made: System, subject: Subject, rate: int, seconds: float, workers: i
             _load(made, subject, events, rate) as load,
         ):
             groups = _groups(made, running) | {"load": [load.pid], "reader": [reader.pid]}
-            _line(reader, STUCK_SECONDS)  # primed
+            line_of(reader, STUCK_SECONDS)  # primed
             commits = _commits(running)
-            _go(load)
+            go(load)
             time.sleep(WARM_SECONDS)
             first = machine.read(groups)
             time.sleep(max(0.0, first.moment + seconds - time.monotonic()))
             last = machine.read(groups)
-            sent = msgspec.json.decode(_line(load, STUCK_SECONDS), type=Sent)
+            sent = msgspec.json.decode(line_of(load, STUCK_SECONDS), type=Sent)
             ended = time.monotonic()
-            seen = msgspec.json.decode(_line(reader, STUCK_SECONDS), type=Seen)
+            seen = msgspec.json.decode(line_of(reader, STUCK_SECONDS), type=Seen)
             behind = time.monotonic() - ended
             commits = _commits(running) - commits
             resident = sum(machine.resident_bytes(worker.process.pid) for worker in running)
@@ -190,7 +190,7 @@ def _load(made: System, subject: Subject, events: int, rate: int = 0) -> Iterato
     options = ["--topic", subject.source, "--events", str(events), "--portfolios", str(subject.portfolios)]
     options += ["--rate", str(rate), "--prime", str(PRIME_EVENTS if rate else 0)]
     options += ["--trades-only"] if subject.is_trades_only else []
-    with _running("load", made, options) as load:
+    with child("load", made, options) as load:
         yield load
 
 
@@ -198,35 +198,35 @@ def _load(made: System, subject: Subject, events: int, rate: int = 0) -> Iterato
 def _reader(made: System, subject: Subject, events: int) -> Iterator[subprocess.Popen[bytes]]:
     options = ["--topic", subject.output, "--partitions", str(PARTITIONS), "--expect", str(events)]
     options += ["--prime", str(PRIME_EVENTS), "--warm", str(WARM_SECONDS)]
-    with _running("reader", made, options) as reader:
+    with child("reader", made, options) as reader:
         yield reader
 
 
 @contextmanager
-def _running(name: str, made: System, options: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+def child(name: str, made: System, options: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
     servers = ("--bootstrap-servers", made.cluster.bootstrap_servers)
     command = (sys.executable, "-m", f"benchmarks.{name}", *servers, *options)
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
     try:
-        _line(process, LOAD_SECONDS)  # ready
+        line_of(process, LOAD_SECONDS)  # ready
         yield process
     finally:
         process.kill()
         process.communicate()
 
 
-def _go(load: subprocess.Popen[bytes]) -> None:
+def go(load: subprocess.Popen[bytes]) -> None:
     assert load.stdin is not None
     load.stdin.write(b"\n")
     load.stdin.flush()
 
 
 def _send_all(load: subprocess.Popen[bytes]) -> None:
-    _go(load)
-    _line(load, LOAD_SECONDS)
+    go(load)
+    line_of(load, LOAD_SECONDS)
 
 
-def _line(process: subprocess.Popen[bytes], seconds: float) -> bytes:
+def line_of(process: subprocess.Popen[bytes], seconds: float) -> bytes:
     """Returns the process's next line. Raises Stuck if the process ends, or writes nothing for so long."""
     assert process.stdout is not None
     readable, _, _ = select.select([process.stdout], [], [], seconds)

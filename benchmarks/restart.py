@@ -1,6 +1,4 @@
-"""Measure a worker with a large state, and its restart after kill -9, by the number of position keys.
-
-    python -m benchmarks restart [--keys 10000 100000 1000000] [--rate 1000] [--hits 300000]
+"""A worker with a large state, and its restart after kill -9, by the number of position keys.
 
 One worker folds a trade for each key (portfolio and symbol), so the tables positions and seen_events each have a row
 for each key. The state grows from one number of keys to the next, so one run fills the largest state once. At each
@@ -12,20 +10,23 @@ number of keys:
 
 The seconds run from the kill until the new process has committed an output of an event that was sent after the kill:
 for the first partition, and for the last one. `start s` is the part until the new process is a member of the group.
-In the end `verify` must hold. It is left out above `--verify-keys`, because a replay of everything takes long.
+In the end `verify` must hold. It is left out above `--verify-keys`, because the replay of everything takes long.
 """
 
 import argparse
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 
+from benchmarks import machine
 from benchmarks.arrivals import Arrivals, source_ends
+from benchmarks.builds import working_tree
 from benchmarks.drill import (
     SETTINGS,
     SYMBOLS,
+    add_environment,
     await_committed,
     await_running,
     committed,
@@ -36,43 +37,119 @@ from benchmarks.drill import (
     send_events,
     stop,
     store_folder,
+    told,
     told_at,
     topic_bytes,
     until,
+    verify,
     work_off,
 )
 from benchmarks.processes import MEBIBYTE, disk_bytes, memory_of
-from benchmarks.results import Run
-from benchmarks.system import MeasuredWorker, System, system
+from benchmarks.results import Plot, Result, Run, Variant, now, this_machine
+from benchmarks.system import Build, MeasuredWorker, System, system
+from benchmarks.variants import environment_of
 from portfolio_stream.load.events import Mixture, generate
 
 WARM_SECONDS = 5.0
 OUTPUT_SECONDS = 900.0  # the replay of 10,000,000 keys takes minutes
-VERIFY_KEYS = 1_000_000
+KEYS = [10_000, 100_000, 1_000_000]
+TEXT = """\
+A worker has folded a trade for each position key, so the tables positions and seen_events have a row for each key.
+The state grows from column to column. At each size the worker processes a backlog of {hits:,} events on random
+keys: events/s, CPU us/event and highest RSS MiB are those of this backlog, and store MiB and changelog MiB are the
+bytes on disk after it. Then events come at {rate:,} a second, and the worker is killed with -9 and started again at
+once: first with its data folder, then with the folder lost, so that the whole changelog is replayed. The seconds
+run from the kill until a read_committed reader has an output of an event that was sent after the kill: of the first
+partition, and of the last one. `start s` is the part until the new process is a member of the group: Python's
+start, the imports, and the opening of the store. A worker that has lost its folder is a new member, so it also
+waits until the session of the killed process (3 s) has ended."""
 
 
-def measure(keys: list[int], rate: int, hits: int, verify_keys: int = VERIFY_KEYS) -> Iterator[Run]:
-    with system() as made:
-        worker, filled, rounds = made.start_worker(), 0, count(3)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--keys", type=int, nargs="+", default=KEYS, help=f"multiples of {SYMBOLS}; default {KEYS}")
+    parser.add_argument("--rate", type=int, default=1_000)
+    parser.add_argument("--hits", type=int, default=300_000, help="events of the backlog at each number of keys")
+    parser.add_argument("--verify-keys", type=int, default=1_000_000, help="no `verify` if there are more keys")
+    add_environment(parser)
+
+
+def result(given: argparse.Namespace, command: str) -> Result:
+    environment = environment_of(given.own)
+    keys = sorted(given.keys)
+    build = Build(environment=environment)
+    runs = tuple(measure(keys, given.rate, given.hits, given.verify_keys, build))
+    figures = ("first output s", "last partition s", "lost folder: first output s", "lost folder: last partition s")
+    return Result(
+        name="restart",
+        title="Restart after kill -9, and a large state",
+        text=TEXT.format(rate=given.rate, hits=given.hits),
+        command=command,
+        date=now(),
+        machine=this_machine(),
+        variants=tuple(
+            Variant(name=name_of(number), revision=working_tree(), environment=environment, size=number)
+            for number in keys
+        ),
+        runs=runs,
+        plots=(
+            Plot(
+                kind="curve",
+                title="From kill -9 to new output",
+                figures=figures,
+                unit="seconds",
+                over="position keys",
+                is_logarithmic=True,
+            ),
+            Plot(
+                kind="curve",
+                title="Memory by the size of the state",
+                figures=("highest RSS MiB", "lost folder: highest RSS MiB", "store MiB"),
+                unit="MiB",
+                over="position keys",
+            ),
+            Plot(
+                kind="curve",
+                title="A backlog on random keys, by the size of the state",
+                figures=("CPU us/event",),
+                unit="CPU microseconds an event",
+                over="position keys",
+            ),
+        ),
+    )
+
+
+def measure(keys: Sequence[int], rate: int, hits: int, verify_keys: int, build: Build) -> Iterator[Run]:
+    idle = machine.idle_share()
+    with system(build=build) as made:
+        worker, filled, seed = made.start_worker(), 0, count(3)
         await_running(worker)
-        for number in sorted(keys):
-            seconds = fill(made, worker, filled, number)
-            figures = {"fill events/s": (number - filled) / seconds}
+        for number in keys:
+            figures = {"fill events/s": (number - filled) / fill(made, worker, filled, number)}
             filled = number
             stop(worker)
-            send_events(made, pairs(generate(mixture(number, next(rounds)), hits)))
+            send_events(made, pairs(generate(mixture(number, next(seed)), hits)))
             worker = made.start_worker()
             backlog = work_off(made, [worker], hits)
             figures |= backlog.figures() | sizes(made)
-            with load(made, rate, "--portfolios", str(number // SYMBOLS), "--seed", str(next(rounds))):
+            with load(made, rate, "--portfolios", str(number // SYMBOLS), "--seed", str(next(seed))):
                 time.sleep(WARM_SECONDS)
                 worker = restart(made, worker, "", lambda: None, figures)
                 worker = restart(made, worker, "lost folder: ", lambda: lose(made), figures)
             await_running(worker)
-            figures["RSS MiB"] = memory_of(worker.process.pid).now / MEBIBYTE
-            yield Run(variant=f"{number:,} keys", figures=figures, shares=dict(backlog.shares))
-        if filled <= verify_keys:
-            made.run("verify")
+            yield told(
+                Run(
+                    variant=name_of(number),
+                    figures=figures,
+                    shares=dict(backlog.used.shares),
+                    idle_before=idle,
+                    findings=verify(made) if number == keys[-1] and number <= verify_keys else (),
+                    marks=tuple(machine.marks(idle, backlog.used.foreign)),
+                )
+            )
+
+
+def name_of(keys: int) -> str:
+    return f"{keys:,} keys"
 
 
 def mixture(keys: int, seed: int) -> Mixture:
@@ -130,13 +207,3 @@ def restart(
     for folder in Path(made.environment["PORTFOLIO_DATA_DIR"]).glob("lost-*"):
         shutil.rmtree(folder)
     return restarted
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--keys", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--rate", type=int, default=1_000)
-    parser.add_argument("--hits", type=int, default=300_000)
-    arguments = parser.parse_args()
-    for run in measure(arguments.keys, arguments.rate, arguments.hits):
-        print(run.variant, {k: round(v, 1) for k, v in run.figures.items()}, flush=True)

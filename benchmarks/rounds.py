@@ -37,7 +37,7 @@ def run(cases: Sequence[Case], rounds: int, *, one_broker: bool = False, strict:
         with system() if one_broker else nullcontext() as shared:
             for case in order:
                 found.append(_run(case, number, shared, strict))
-                print(_line(found[-1]), flush=True)
+                print(shown(found[-1]), flush=True)
     return found
 
 
@@ -82,7 +82,7 @@ def _idle() -> float:
     return share
 
 
-def _line(run: Run) -> str:
+def shown(run: Run) -> str:
     shown = "  ".join(f"{name} {figure(value)}" for name, value in run.figures.items())
     wrong = "".join(f"\n  WRONG: {finding}" for finding in run.findings)
     return f"round {run.round}, {run.variant}: {shown}{'  MARKED: ' if run.marks else ''}{'; '.join(run.marks)}{wrong}"

@@ -1,6 +1,4 @@
-"""Measure 1, 2 and 4 workers on one machine on a backlog: events a second, CPU an event, and who used the CPU.
-
-    python -m benchmarks scale [--workers 1 2 4] [--events 500000] [--rounds 3]
+"""1, 2 and 4 workers on one machine on a backlog: events a second, CPU an event, and who used the CPU.
 
 All workers share this machine with the broker, so with as many workers as cores the events a second say how the cores
 are shared, not how the system scales. What scales is the CPU: if the CPU an event of workers and broker stays the same
@@ -12,51 +10,89 @@ process. The measurement begins when the whole backlog is in Kafka. In the end `
 
 import argparse
 import time
-from collections.abc import Iterator, Sequence
+from functools import partial
 
-from benchmarks.drill import SETTINGS, Backlog, await_shared, pairs, send_events, work_off
-from benchmarks.results import Run
-from benchmarks.system import system
+from benchmarks.builds import working_tree
+from benchmarks.drill import SETTINGS, add_environment, await_shared, pairs, send_events, verify, work_off
+from benchmarks.measure import Measured
+from benchmarks.results import Plot, Result, Variant, now, this_machine
+from benchmarks.rounds import Case, run
+from benchmarks.system import Build, System
+from benchmarks.variants import add_common, environment_of
 from portfolio_stream.load.events import Mixture, generate
 
 PORTFOLIOS = 10_000
+TEXT = """\
+Workers share a machine of {cores} cores with the broker, and process a backlog of {events:,} events. With as many
+workers as cores, events/s says how these cores are shared, and not how the system scales. What says that is the
+CPU: if an event costs workers and broker as much CPU with four workers as with one, then more machines process more
+events in proportion. The shares say who used the cores meanwhile. The measurement begins when the workers have
+shared out the partitions and the whole backlog is in Kafka."""
 
 
-def measure(workers: Sequence[int], events: int, rounds: int) -> Iterator[Run]:
-    for number in range(1, rounds + 1):
-        for count in workers:
-            done = one(count, events, seed=number)
-            yield Run(variant=workers_of(count), round=number, figures=figures(done), shares=dict(done.shares))
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--events", type=int, default=500_000)
+    add_environment(parser)
+    add_common(parser, rounds=3)
 
 
-def one(count: int, events: int, seed: int) -> Backlog:
-    mixture = Mixture(
-        seed=seed, start_time=int(time.time() * 1000), portfolios=PORTFOLIOS, partitions=SETTINGS.partitions
+def result(given: argparse.Namespace, command: str) -> Result:
+    environment = environment_of(given.own)
+    build = Build(environment=environment)
+    revision = working_tree()
+    cases = [
+        Case(
+            Variant(name=workers_of(count), revision=revision, environment=environment, size=count),
+            partial(measure, count=count, events=given.events),
+            build,
+        )
+        for count in given.workers
+    ]
+    machine = this_machine()
+    return Result(
+        name="scale-out",
+        title="More workers on one machine",
+        text=TEXT.format(cores=machine.cores, events=given.events),
+        command=command,
+        date=now(),
+        machine=machine,
+        variants=tuple(case.variant for case in cases),
+        runs=tuple(run(cases, given.rounds, strict=given.strict)),
+        plots=(
+            Plot(
+                kind="curve",
+                title="CPU an event by the number of workers",
+                figures=("CPU us/event", "broker CPU us/event"),
+                unit="CPU microseconds an event",
+                over="workers",
+            ),
+            Plot(
+                kind="curve",
+                title="Events a second by the number of workers on one machine",
+                figures=("events/s",),
+                unit="events a second",
+                over="workers",
+            ),
+        ),
     )
+
+
+def measure(made: System, count: int, events: int) -> Measured:
+    mixture = Mixture(seed=1, start_time=int(time.time() * 1000), portfolios=PORTFOLIOS, partitions=SETTINGS.partitions)
     records = list(pairs(generate(mixture, events)))  # made before: the sending must be fast
-    with system() as made:
-        workers = [made.start_worker(f"w{name + 1}") for name in range(count)]
-        await_shared(workers)
-        send_events(made, records)
-        done = work_off(made, workers, events)
-        made.run("verify")
-        return done
-
-
-def figures(done: Backlog) -> dict[str, float]:
-    broker = 1e6 * done.shares["broker"] * done.seconds / done.events
-    return done.figures() | {"broker CPU us/event": broker}
+    workers = [made.start_worker(f"w{number + 1}") for number in range(count)]
+    await_shared(workers)
+    send_events(made, records)
+    done = work_off(made, workers, events)
+    broker = 1e6 * done.used.shares["broker"] * done.seconds / done.events
+    return Measured(
+        done.figures() | {"broker CPU us/event": broker},
+        done.used.shares,
+        findings=list(verify(made)),
+        foreign=done.used.foreign,
+    )
 
 
 def workers_of(count: int) -> str:
     return f"{count} worker{'s' if count > 1 else ''}"
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--events", type=int, default=500_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
-    for run in measure(arguments.workers, arguments.events, arguments.rounds):
-        print(run)

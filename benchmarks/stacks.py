@@ -1,11 +1,11 @@
 """Which kind of work a sampled stack belongs to, as a literal table.
 
-`py-spy record --format raw` writes a line for each stack: the frames from the outermost to the innermost with `;` between
-them, and the number of samples. A frame is `function (file:line)`. With --native the frames of C code are there, too.
+`py-spy record --format raw` writes a line for each stack: the frames from the outermost to the innermost, with `;`
+between them, and the number of samples. A frame is `function (file:line)`. With --native there are frames of C code.
 
 1. A stack that waits does not use a core: it counts nothing.
-2. A thread's CPU time, which the kernel tells, is divided by its samples. So it does not matter that a thread that waits
-   for a core is sampled, too. Threads without a Python frame are RocksDB's own: flushes and compactions.
+2. A thread's CPU time, which the kernel tells, is divided by its samples. So it does not matter that a thread that
+   waits for a core is sampled, too. Threads without a Python frame are RocksDB's own: flushes and compactions.
 3. The innermost frame that a row of OWN names decides. So the fold's call of a table's encoder is encoding.
 4. If no row of OWN fits, the innermost frame that a row of SHARED names decides: code that several kinds of work use.
 
@@ -24,7 +24,10 @@ WAITING = ("take_gil", "PyThread_acquire_lock", "_queue_SimpleQueue_get", "(conc
 #: kind of work, and parts of frames. Within a frame the first row that fits decides
 OWN: Rows = (
     ("garbage collector", ("gc_collect_main", "(gcmodule.c")),
-    ("store get", ("__missing__ (portfolio_stream/exactly_once/stored_view.py", "Store.get (", "Rdict.get", "prefetch (")),
+    (
+        "store get",
+        ("__missing__ (portfolio_stream/exactly_once/stored_view.py", "Store.get (", "Rdict.get", "prefetch ("),
+    ),
     ("store write", ("store.py", "RocksDatabase.write (", "rocksdb::")),
     (
         "encode",
@@ -107,7 +110,10 @@ OWN: Rows = (
 )
 
 SHARED: Rows = (
-    ("connections", ("(aiokafka/", "(portfolio_stream/kafka/", "(kio/", "(asyncio/streams.py", "(asyncio/selector_events.py")),
+    (
+        "connections",
+        ("(aiokafka/", "(portfolio_stream/kafka/", "(kio/", "(asyncio/streams.py", "(asyncio/selector_events.py"),
+    ),
     ("asyncio loop", ("(asyncio/", "(selectors.py", "(_asynciomodule.c")),
 )
 OTHER = "other"

@@ -21,7 +21,7 @@ from portfolio_stream.settings import Settings
 
 def make_app(part: str, settings: Settings) -> Any:
     if part == "no-store":
-        RocksDatabase.write = _write_nothing  # type: ignore[method-assign]
+        RocksDatabase.write = _write_nothing  # type: ignore[assignment, method-assign]
         from portfolio_stream.worker import app
 
         return app

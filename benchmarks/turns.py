@@ -3,8 +3,8 @@
 A turn runs from the return of the selector to its next call: the callbacks of one turn of asyncio's loop, and nothing
 else runs in that thread meanwhile. The watch costs some microseconds a turn.
 
-Wall time says what heartbeats and HTTP have to wait. On a machine whose cores are all busy it includes the time in which
-other processes had the core, so the CPU time of the turn stands beside it.
+Wall time says what heartbeats and HTTP have to wait. On a machine whose cores are all busy it includes the time in
+which other processes had the core, so the CPU time of the turn stands beside it.
 """
 
 import asyncio
@@ -114,7 +114,7 @@ def watch(path: Path) -> None:
         watched.called(self, time.perf_counter() - begun)
 
     selectors.DefaultSelector.select = watched_select  # type: ignore[method-assign]
-    asyncio.Handle._run = watched_run  # type: ignore[method-assign, assignment]
+    asyncio.Handle._run = watched_run  # type: ignore[method-assign]
     gc.callbacks.append(watched.collected)
 
 
