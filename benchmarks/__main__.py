@@ -9,12 +9,13 @@ import shlex
 import sys
 from types import ModuleType
 
-from benchmarks import accounting, backlog, failover, latency, report, restart, results, scale, table, throughput
+from benchmarks import accounting, backlog, failover, latency, peers, report, restart, results, scale, table, throughput
 
 #: each has `add_options(parser)` and `result(given, command)`
 BENCHMARKS: dict[str, ModuleType] = {
     "throughput": throughput,
     "latency": latency,
+    "peers": peers,
     "accounting": accounting,
     "restart": restart,
     "failover": failover,

@@ -1,236 +1,194 @@
-"""Compare our engine with stock faust-streaming on the two-table fold, one after the other on one fresh broker.
-
-    python -m benchmarks.peers [--events 500000] [--peer-rate 1000] [--peer-seconds 60]
+"""Our engine and other stream processors on the two-table fold, by turns on one broker.
 
 All have the same fold, the same bytes in and out (benchmarks/two_tables.py), eight partitions and one worker process.
-The whole backlog is sent before the worker starts: --events for ours, and for a peer what --peer-rate and
---peer-seconds give.
-
-events/s    outputs that became visible to a read_committed reader between the first and the last sign of progress. The
-            last stable offsets of the output topic are polled, so the start of the worker does not count.
-CPU         the worker process's user and system time between these two moments, divided by the same outputs
-RSS         the worker process's resident memory at the second moment
-outputs     all outputs that a read_committed reader sees in the end, each compared with a replay of the backlog
+Every output that a read_committed reader sees is compared with a replay. The full contract of ours, which has more
+tables and checks, runs beside them. Throughput is measured on a backlog, and with --rate the latency at a steady rate.
 """
 
 import argparse
-import asyncio
-import time
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import count
+from typing import NamedTuple
 
-import psutil
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from benchmarks import measure, variants
+from benchmarks.builds import working_tree
+from benchmarks.contract import contract
+from benchmarks.judge import Anomalies, compare, replay
+from benchmarks.latency import latency_plots
+from benchmarks.measure import Measured, Subject
+from benchmarks.peer_programs import Unavailable, java_command, quix_command
+from benchmarks.results import Plot, Result, Variant, now, this_machine
+from benchmarks.rounds import Case, run
+from benchmarks.system import MeasuredWorker, System
+from benchmarks.topics import create
 
-from benchmarks.system import MeasuredWorker, System, system
-from benchmarks.two_tables import (
-    PARTITIONS,
-    CashRecord,
-    PositionRecord,
-    backlog,
-    decode_trade,
-    fold,
-    position_key,
-    processed,
-)
-from portfolio_stream.kafka.admin import admin_client
-from portfolio_stream.kafka.client import client_options, connected
-from portfolio_stream.kafka.partitioning import partition_of
-from portfolio_stream.kafka.topics import ANY_TIMESTAMP, Role, Topic, create_missing
-from portfolio_stream.load.producer import BatchedTopic, make_producer, produce
-from portfolio_stream.settings import Settings
+PORTFOLIOS = 10_000
+THROUGHPUT_TEXT = """\
+All workers compute the same two tables, positions at average cost and cash, from trades of {portfolios:,} portfolios,
+and write one output for each trade. They have the same bytes in and out, one broker, one process each, and their
+defaults. Before the worker starts, the whole backlog is in Kafka: {events:,} trades; {few:,} for the slow ones
+({slow}). Each committed output is compared with a replay. "ours, full contract" does more work than the others: four
+tables, deduplication, and every check of the contract. A table of Kafka Streams' and Quix's is in RocksDB with a
+changelog, as ours are."""
+LATENCY_TEXT = """\
+Trades come at {rate:,} a second for {seconds} seconds; all workers commit every {interval} ms. A trade's latency runs
+from the timestamp of its record, which is set when the record is sent, until a read_committed reader has its
+committed output. Every trade after the first {warm:.0f} seconds counts. The two-table workers do the same work;
+"ours, full contract" does more."""
 
-POLL_SECONDS = 0.05
-SETTLED_SECONDS = 3.0  # without progress after the last expected output; duplicates may still come
-STUCK_SECONDS = 60.0  # without progress before that; the worker does not start, or has stopped
+Start = Callable[["Way", System, str], MeasuredWorker]
+
+
+class Way(NamedTuple):
+    """The topics of one run, and its commit interval (0: the default)."""
+
+    name: str
+    interval_ms: int = 0
+
+    @property
+    def source(self) -> str:
+        return f"{self.name}-trades"
+
+    @property
+    def output(self) -> str:
+        return f"{self.name}-processed"
 
 
 class Contender(NamedTuple):
     label: str
-    #: its topics are NAME-trades and NAME-processed
-    name: str
-    app: str
-    trades: int
-    environment: Mapping[str, str] = {}
+    start: Start
+    is_slow: bool = False
     #: changelogs that are created before its start: stock Faust's agent fails on one that its client does not know yet
     changelogs: Sequence[str] = ()
+    can_keep_pace: bool = True
 
 
-class Sample(NamedTuple):
-    seconds: float
-    cpu_seconds: float
-    resident_bytes: int
-    #: last stable offset of each partition of the output
-    ends: Mapping[TopicPartition, int]
+def _ours(way: Way, made: System, name: str) -> MeasuredWorker:
+    environment = {"TWO_TABLES_NAME": way.name, "TWO_TABLES_INTERVAL_MS": str(way.interval_ms)}
+    return made.start_worker(name, "benchmarks.two_tables_ours", FAUST_DATADIR=_folder(made, way), **environment)
 
 
-class Stuck(Exception):
-    """The worker writes no output."""
+def _stock(guarantee: str, way: Way, made: System, name: str) -> MeasuredWorker:
+    environment = {"STOCK_NAME": way.name, "STOCK_GUARANTEE": guarantee}
+    return made.start_worker(name, "benchmarks.two_tables_stock", FAUST_DATADIR=_folder(made, way), **environment)
 
 
-class Anomalies(NamedTuple):
-    """Differences between the outputs and the replay's. Each output names its trade, so no two are equal."""
-
-    missing: int = 0
-    duplicated: int = 0
-    wrong: int = 0
-    #: number of partitions
-    out_of_order: int = 0
-
-    def __str__(self) -> str:
-        found = [f"{count:,} {name.replace('_', ' ')}" for name, count in self._asdict().items() if count]
-        return ", ".join(found) or "each once, in order, right"
+def _quix(way: Way, made: System, name: str) -> MeasuredWorker:
+    return made.start_process(name, [*quix_command(), *_arguments(made, way)], {})
 
 
-class Result(NamedTuple):
-    events_a_second: float
-    cpu_microseconds: float
-    resident_bytes: int
-    outputs: int
-    anomalies: Anomalies
+def _kafka_streams(way: Way, made: System, name: str) -> MeasuredWorker:
+    return made.start_process(name, [*java_command(), *_arguments(made, way)], {})
 
 
-def main(events: int, peer_events: int) -> None:
-    stock = "benchmarks.two_tables_stock"
-    contenders = [Contender("ours, exactly once", "ours", "benchmarks.two_tables_ours", events)]
-    for guarantee in ("exactly_once", "at_least_once"):
-        name = f"stock-{guarantee.replace('_', '-')}"
-        environment = {"STOCK_NAME": name, "STOCK_GUARANTEE": guarantee}
-        changelogs = [f"{name}-positions-changelog", f"{name}-cash-changelog"]
-        contenders.append(Contender(f"stock Faust, {guarantee}", name, stock, peer_events, environment, changelogs))
-    with system() as made:
-        results = [asyncio.run(measure(made, contender)) for contender in contenders]
-    show(contenders, results)
-    if results[0].anomalies != Anomalies():
-        raise SystemExit("ours is not exactly once")
+def _arguments(made: System, way: Way) -> list[str]:
+    servers = made.cluster.bootstrap_servers
+    return [servers, way.name, way.source, way.output, _folder(made, way), str(way.interval_ms)]
 
 
-async def measure(made: System, contender: Contender) -> Result:
-    print(f"{contender.label}: {contender.trades:,} trades", flush=True)
-    settings = Settings(bootstrap_servers=made.cluster.bootstrap_servers)
-    await load(settings, contender)
-    datadir = str(made.folder / contender.name)
-    worker = made.start_worker(contender.name, contender.app, FAUST_DATADIR=datadir, **contender.environment)
-    reader = AIOKafkaConsumer(
-        **client_options(settings), isolation_level="read_committed", auto_offset_reset="earliest"
-    )
-    async with connected(settings, reader):
-        targets = [TopicPartition(f"{contender.name}-processed", partition) for partition in range(PARTITIONS)]
-        reader.assign(targets)
-        reader.pause(*targets)
-        try:
-            first, last = await watch(reader, targets, worker, contender.trades)
-        except Stuck as stuck:
-            log = (made.folder / f"{contender.name}.log").read_text()
-            raise SystemExit(f"{contender.label}: {stuck}\n{log[-2000:]}") from None
-        worker.end()
-        reader.resume(*targets)
-        return await judge(reader, first, last, contender.trades)
+def _folder(made: System, way: Way) -> str:
+    return str(made.folder / way.name)
 
 
-async def load(settings: Settings, contender: Contender) -> None:
-    """Create its topics and send its backlog. Returns when Kafka has acknowledged all of it."""
-    names = [f"{contender.name}-trades", f"{contender.name}-processed"]
-    async with admin_client(settings) as admin:
-        topics = [topic(name, "delete") for name in names] + [topic(name, "compact") for name in contender.changelogs]
-        await create_missing(admin, topics)
-    async with connected(settings, make_producer(settings)) as producer:
-        async for _ in produce(BatchedTopic(producer, names[0], PARTITIONS), backlog(contender.trades), 0):
-            pass
+CONTENDERS: Mapping[str, Contender] = {
+    "ours": Contender("ours, two tables", _ours),
+    "contract": Contender("ours, full contract", _ours),  # has a subject of its own
+    "kafka-streams": Contender("Kafka Streams", _kafka_streams),
+    "quix": Contender("Quix Streams", _quix, can_keep_pace=False),
+    "faust-exactly-once": Contender(
+        "stock Faust, exactly once", partial(_stock, "exactly_once"), True, ("positions", "cash"), False
+    ),
+    "faust-at-least-once": Contender(
+        "stock Faust, at least once", partial(_stock, "at_least_once"), True, ("positions", "cash"), False
+    ),
+}
+#: what must be there before the contender can run; raises Unavailable
+NEEDS: Mapping[str, Callable[[], Sequence[str]]] = {"kafka-streams": java_command, "quix": quix_command}
+_numbers = count(1)
 
 
-def topic(name: str, policy: str) -> Topic:
-    """Returns a topic that never expires or refuses a record because of its old timestamp."""
-    configuration = {"cleanup.policy": policy, "retention.ms": "-1"} | ANY_TIMESTAMP
-    role: Role = "changelog" if policy == "compact" else "source"
-    return Topic(name=name, role=role, partitions=PARTITIONS, replication_factor=1, configuration=configuration)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--events", type=int, default=500_000, help="trades of the backlog")
+    parser.add_argument("--few", type=int, default=30_000, help="trades of the backlog for stock Faust")
+    parser.add_argument("--rate", type=int, default=0, help="measure the latency at this rate instead")
+    parser.add_argument("--seconds", type=int, default=60, help="with --rate")
+    parser.add_argument("--interval", type=int, default=30, metavar="MS", help="everyone's commit interval with --rate")
+    parser.add_argument("--only", nargs="+", choices=CONTENDERS, metavar="NAME", help=", ".join(CONTENDERS))
+    variants.add_common(parser, rounds=3)
 
 
-async def watch(
-    reader: Any, targets: Sequence[TopicPartition], worker: MeasuredWorker, trades: int
-) -> tuple[Sample, Sample]:
-    """Returns the samples at the first and at the last sign of progress. Raises Stuck."""
-    process = psutil.Process(worker.process.pid)
-    first: Sample | None = None
-    last = Sample(time.monotonic(), 0.0, 0, dict.fromkeys(targets, 0))
-    while worker.process.poll() is None:
-        ends = await reader.end_offsets(targets)
-        now, cpu = time.monotonic(), process.cpu_times()
-        if ends != last.ends:
-            last = Sample(now, cpu.user + cpu.system, process.memory_info().rss, ends)
-            first = first or last
-        elif first and now - last.seconds > (SETTLED_SECONDS if sum(ends.values()) >= trades else STUCK_SECONDS):
-            return first, last
-        elif now - last.seconds > STUCK_SECONDS:
-            break
-        await asyncio.sleep(POLL_SECONDS)
-    raise Stuck(f"the worker ended, or wrote nothing for {STUCK_SECONDS:.0f} s; the end of its log:")
-
-
-async def judge(reader: Any, first: Sample, last: Sample, trades: int) -> Result:
-    """Read every output, and compare all with the replay's."""
-    found: dict[int, list[bytes]] = {target.partition: [] for target in last.ends}
-    measured = 0
-    while [target for target, end in last.ends.items() if await reader.position(target) < end]:
-        for target, records in (await reader.getmany(timeout_ms=1000)).items():
-            found[target.partition] += [record.value for record in records]
-            measured += sum(record.offset >= first.ends[target] for record in records)
+def result(given: argparse.Namespace, command: str) -> Result:
+    names = available(given.only or [n for n, one in CONTENDERS.items() if one.can_keep_pace or not given.rate])
+    cases = [Case(_variant(name), partial(_measure, name=name, given=given)) for name in names]
+    runs = tuple(run(cases, given.rounds, one_broker=True, strict=given.strict))
+    title = f"Latency at {given.rate:,} events/s beside others" if given.rate else "Throughput beside others"
     return Result(
-        measured / (last.seconds - first.seconds),
-        1e6 * (last.cpu_seconds - first.cpu_seconds) / measured,
-        last.resident_bytes,
-        sum(map(len, found.values())),
-        compare(replay(trades), found),
+        name=f"peers-latency-{given.rate}" if given.rate else "peers-throughput",
+        title=title,
+        text=_text(given),
+        command=command,
+        date=now(),
+        machine=this_machine(),
+        variants=tuple(case.variant for case in cases),
+        runs=runs,
+        plots=latency_plots(f"{given.rate:,} events/s") if given.rate else _throughput_plots(title),
     )
 
 
-def compare(expected: Mapping[int, list[bytes]], found: Mapping[int, list[bytes]]) -> Anomalies:
-    """Compare outputs by partition; those found are in offset order."""
-    missing = duplicated = wrong = out_of_order = 0
-    for partition, outputs in expected.items():
-        right, all_found = set(outputs), found[partition]
-        different = dict.fromkeys(all_found)
-        missing += len(right - different.keys())
-        wrong += len(different.keys() - right)
-        duplicated += len(all_found) - len(different)
-        kept = [output for output in outputs if output in different]
-        out_of_order += kept != [output for output in different if output in right]
-    return Anomalies(missing, duplicated, wrong, out_of_order)
+def available(names: Sequence[str]) -> list[str]:
+    """Returns the names of the contenders that can run here. Says why another one is left out."""
+    found = []
+    for name in names:
+        try:
+            NEEDS.get(name, tuple)()
+        except Unavailable as reason:
+            print(f"{CONTENDERS[name].label} is left out: {reason}", flush=True)
+        else:
+            found.append(name)
+    return found
 
 
-def replay(trades: int) -> dict[int, list[bytes]]:
-    """Returns the outputs that each partition must have."""
-    expected: dict[int, list[bytes]] = {partition: [] for partition in range(PARTITIONS)}
-    positions: dict[bytes, PositionRecord] = {}
-    cash: dict[str, CashRecord] = {}
-    for record in backlog(trades):
-        trade = decode_trade(record.value or b"")
-        partition = partition_of(record.key or b"", PARTITIONS)
-        key, owner, outputs = position_key(trade), trade.portfolio_id, expected[partition]
-        positions[key], cash[owner] = fold(trade, positions.get(key), cash.get(owner))
-        outputs.append(processed(trade, positions[key], cash[owner], partition, len(outputs)))
-    return expected
+def _variant(name: str) -> Variant:
+    return Variant(name=CONTENDERS[name].label, revision=working_tree() if name in ("ours", "contract") else "")
 
 
-def show(contenders: Sequence[Contender], results: Sequence[Result]) -> None:
-    print(f"\n{'two-table fold':28}{'events/s':>10}{'CPU us/event':>14}{'RSS MiB':>9}{'outputs':>10}  of backlog")
-    for contender, result in zip(contenders, results, strict=True):
-        print(
-            f"{contender.label:28}{result.events_a_second:10,.0f}{result.cpu_microseconds:14,.1f}"
-            f"{result.resident_bytes / 2**20:9,.0f}{result.outputs:10,}  of {contender.trades:,}: {result.anomalies}"
-        )
-    ours = results[0]
-    for contender, peer in zip(contenders[1:], results[1:], strict=True):
-        print(
-            f"ours to {contender.label}: {ours.events_a_second / peer.events_a_second:.1f} times the events/s, "
-            f"CPU an event 1/{peer.cpu_microseconds / ours.cpu_microseconds:.1f}"
-        )
+def _text(given: argparse.Namespace) -> str:
+    slow = ", ".join(one.label for one in CONTENDERS.values() if one.is_slow)
+    return (LATENCY_TEXT if given.rate else THROUGHPUT_TEXT).format(
+        portfolios=PORTFOLIOS, warm=measure.WARM_SECONDS, slow=slow, **vars(given)
+    )
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=500_000, help="events of our backlog")
-    parser.add_argument("--peer-rate", type=int, default=1_000, help="expected events/s of a peer")
-    parser.add_argument("--peer-seconds", type=int, default=60)
-    arguments = parser.parse_args()
-    main(arguments.events, arguments.peer_rate * arguments.peer_seconds)
+def _throughput_plots(title: str) -> tuple[Plot, ...]:
+    return (
+        Plot(kind="bars", title=title, figures=("CPU us/event",), unit="CPU microseconds", is_logarithmic=True),
+        Plot(kind="bars", title=title, figures=("events/s",), unit="events a second", is_logarithmic=True),
+        Plot(kind="bars", title="Memory of the worker", figures=("RSS MiB",), unit="MiB"),
+    )
+
+
+def _measure(made: System, name: str, given: argparse.Namespace) -> Measured:
+    contender = CONTENDERS[name]
+    events = given.few if contender.is_slow else given.events
+    way = Way(f"{name}-{next(_numbers)}", given.interval if given.rate else 0)
+    subject = _contract(way) if name == "contract" else _two_tables(contender, way, None if given.rate else events)
+    if name != "contract":
+        create(made, (way.source, way.output), [f"{way.name}-{table}-changelog" for table in contender.changelogs])
+    if given.rate:
+        return measure.steady(made, subject, given.rate, given.seconds)
+    return measure.backlog(made, subject, events)
+
+
+def _two_tables(contender: Contender, way: Way, judged: int | None) -> Subject:
+    def judge(outputs: Mapping[int, list[bytes]]) -> str:
+        anomalies = compare(replay(judged or 0), outputs)
+        return "" if anomalies == Anomalies() else str(anomalies)
+
+    start = partial(contender.start, way)
+    return Subject(way.source, way.output, start, PORTFOLIOS, True, None if judged is None else judge)
+
+
+def _contract(way: Way) -> Subject:
+    environment = {"PORTFOLIO_COMMIT_INTERVAL_MS": str(way.interval_ms)} if way.interval_ms else {}
+    return contract(PORTFOLIOS, environment)

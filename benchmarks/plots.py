@@ -6,8 +6,10 @@ from statistics import median
 from benchmarks.results import Plot, Result, Spread, spread
 from benchmarks.svg import (
     BOTTOM,
+    COLOURS,
     HEIGHT,
     LEFT,
+    LETTER,
     RIGHT,
     TOP,
     WIDTH,
@@ -20,7 +22,8 @@ from benchmarks.svg import (
 )
 
 FLOOR, EDGE = HEIGHT - BOTTOM, WIDTH - RIGHT
-STACK_ROW = 44
+ROW = 40
+ROWS_TOP = 40  # where a plot without legend begins
 WIDE = 20.0  # sizes that differ by more get a logarithmic axis
 
 
@@ -30,11 +33,14 @@ def render(result: Result, plot: Plot) -> str | None:
 
 
 def _bars(result: Result, plot: Plot) -> str | None:
+    """A group of bars for each figure; one figure has a horizontal bar for each variant."""
     names = [variant.name for variant in result.variants]
     found = {(name, figure): spread(result, name, figure) for name in names for figure in plot.figures}
     values = [value for one in found.values() if one for value in one]
     if not values:
         return None
+    if len(plot.figures) == 1:
+        return _rows(plot, {name: one for (name, _), one in found.items() if one})
     canvas, axis = Canvas(plot.title), _values(plot, values)
     canvas.value_axis(axis, plot.unit)
     canvas.legend(names)
@@ -50,10 +56,24 @@ def _bars(result: Result, plot: Plot) -> str | None:
     return canvas.svg()
 
 
+def _rows(plot: Plot, found: Mapping[str, Spread]) -> str:
+    canvas = Canvas(plot.title, height=ROWS_TOP + ROW * len(found) + BOTTOM)
+    left = 40 + LETTER * max(map(len, found))
+    axis = _axis(plot, [value for one in found.values() for value in one], left, EDGE - 50)
+    canvas.base_axis(axis, plot.unit, left)
+    for row, (name, one) in enumerate(found.items()):
+        y, end = ROWS_TOP + ROW * row + 6, axis(one.median)
+        canvas.text(left - 8, y + 18, name, anchor="end")
+        canvas.rectangle(left, y, end - left, ROW - 12, COLOURS[0] if row == 0 else COLOURS[6])
+        canvas.whisker(axis(one.lowest), axis(one.highest), y + (ROW - 12) / 2)
+        canvas.text(axis(one.highest) + 6, y + 18, number_text(one.median), size=11)
+    return canvas.svg()
+
+
 def _bar(canvas: Canvas, axis: Axis, x: float, wide: float, found: Spread, colour: str) -> None:
     top = axis(found.median)
     canvas.rectangle(x + 2, top, wide - 4, FLOOR - top, colour)
-    canvas.whisker(x + wide / 2, axis(found.lowest), axis(found.highest))
+    canvas.whisker(axis(found.lowest), axis(found.highest), x + wide / 2, is_upright=True)
     canvas.text(x + wide / 2, axis(found.highest) - 6, number_text(found.median), anchor="middle", size=11)
 
 
@@ -74,7 +94,7 @@ def _curve(result: Result, plot: Plot) -> str | None:
     for points, colour in zip(lines.values(), colours(len(lines)), strict=True):
         canvas.line([(base(size), values(one.median)) for size, one in points], colour, 2)
         for size, one in points:
-            canvas.whisker(base(size), values(one.lowest), values(one.highest))
+            canvas.whisker(values(one.lowest), values(one.highest), base(size), is_upright=True)
             canvas.dot(base(size), values(one.median), colour)
             canvas.text(base(size), values(one.highest) - 8, number_text(one.median), anchor="middle", size=11)
     return canvas.svg()
@@ -106,20 +126,20 @@ def _stack(result: Result, plot: Plot) -> str | None:
     if not parts:
         return None
     names = list(dict.fromkeys(part for found in parts.values() for part in found))
-    canvas = Canvas(plot.title, height=TOP + STACK_ROW * len(parts) + BOTTOM)
-    left = 40 + 6.6 * max(map(len, parts))
+    canvas = Canvas(plot.title, height=TOP + ROW * len(parts) + BOTTOM)
+    left = 40 + LETTER * max(map(len, parts))
     base = linear([sum(found.values()) for found in parts.values()], left, EDGE)
-    canvas.base_axis(base, plot.unit)
+    canvas.base_axis(base, plot.unit, left)
     canvas.legend(names)
     palette = dict(zip(names, colours(len(names)), strict=True))
     for row, (variant, found) in enumerate(parts.items()):
-        y, sum_so_far = TOP + STACK_ROW * row + 6, 0.0
-        canvas.text(left - 8, y + 20, variant, anchor="end")
+        y, sum_so_far = TOP + ROW * row + 6, 0.0
+        canvas.text(left - 8, y + 18, variant, anchor="end")
         for part, value in found.items():
             x, end = base(sum_so_far), base(sum_so_far + value)
-            canvas.rectangle(x, y, end - x, STACK_ROW - 12, palette[part])
+            canvas.rectangle(x, y, end - x, ROW - 12, palette[part])
             if end - x > 34:
-                canvas.text((x + end) / 2, y + 20, number_text(value), anchor="middle", size=11)
+                canvas.text((x + end) / 2, y + 18, number_text(value), anchor="middle", size=11)
             sum_so_far += value
     return canvas.svg()
 
@@ -138,7 +158,11 @@ def _frame(canvas: Canvas, values: Axis, base: Axis, plot: Plot, names: Sequence
 
 
 def _values(plot: Plot, values: Sequence[float]) -> Axis:
-    return (logarithmic if plot.is_logarithmic else linear)(values, FLOOR, TOP)
+    return _axis(plot, values, FLOOR, TOP)
+
+
+def _axis(plot: Plot, values: Sequence[float], start: float, end: float) -> Axis:
+    return (logarithmic if plot.is_logarithmic else linear)(values, start, end)
 
 
 def _base(sizes: Sequence[float]) -> Axis:

@@ -77,10 +77,15 @@ def _draw(result: Result, folder: Path) -> list[tuple[str, str]]:
 
 
 def section(result: Result, images: Sequence[tuple[str, str]]) -> str:
-    parts = [f"## {result.title}", result.text, f"    {result.command}", table.markdown(result)]
+    parts = [
+        f"## {result.title}",
+        result.text,
+        f"    {result.command}",
+        *map(table.markdown, table.figure_tables(result)),
+    ]
     parts += [f"![{title}]({IMAGES}/{name})" for title, name in images]
     if rows := table.share_rows(result):
-        parts.append(table.as_markdown(rows))
+        parts.append(table.markdown(rows))
     commits = [f"{variant.name}: commit {variant.revision}" for variant in result.variants if variant.revision]
     parts.append(". ".join([*commits, table.machine_line(result)]) + ".")
     notes = [f"- **WRONG**: {_line(finding)}" for finding in result.findings()]

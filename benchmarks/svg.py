@@ -11,6 +11,7 @@ LEFT, RIGHT, TOP, BOTTOM = 78, 24, 64, 58
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#999999", "#f0e442")
 INK, PALE = "#333333", "#dddddd"
 TICKS = 5
+LETTER = 6.6  # pixels of a letter at the usual size, on average
 FONT = "system-ui, sans-serif"
 
 
@@ -113,12 +114,13 @@ class Canvas:
     def dot(self, x: float, y: float, colour: str) -> None:
         self._elements.append(f'<circle cx="{x:g}" cy="{y:g}" r="3.5" fill="{colour}"/>')
 
-    def whisker(self, x: float, low: float, high: float) -> None:
+    def whisker(self, low: float, high: float, across: float, *, is_upright: bool = False) -> None:
         """Draw the range from the least to the most value, if there is one."""
-        if abs(high - low) >= 1:
-            self.line([(x, low), (x, high)])
-            for end in (low, high):
-                self.line([(x - 4, end), (x + 4, end)])
+        if abs(high - low) < 1:
+            return
+        lines = [[(low, across), (high, across)], *([(end, across - 4), (end, across + 4)] for end in (low, high))]
+        for points in lines:
+            self.line([(y, x) for x, y in points] if is_upright else points)
 
     def value_axis(self, axis: Axis, unit: str) -> None:
         """Draw the axis of values on the left, with a pale line across the plot at each tick."""
@@ -128,21 +130,25 @@ class Canvas:
             self.text(LEFT - 8, y + 4, number_text(tick), anchor="end")
         self.text(18, (TOP + self.height - BOTTOM) / 2, unit, anchor="middle", turn=-90)
 
-    def base_axis(self, axis: Axis, label: str) -> None:
+    def base_axis(self, axis: Axis, label: str, left: float = LEFT) -> None:
         """Draw the axis at the bottom."""
         y = self.height - BOTTOM
-        self.line([(LEFT, y), (self.width - RIGHT, y)])
+        self.line([(left, y), (self.width - RIGHT, y)])
         for tick in axis.ticks():
             self.line([(axis(tick), y), (axis(tick), y + 4)])
             self.text(axis(tick), y + 18, number_text(tick), anchor="middle")
-        self.text((LEFT + self.width - RIGHT) / 2, self.height - 14, label, anchor="middle")
+        self.text((left + self.width - RIGHT) / 2, self.height - 14, label, anchor="middle")
 
     def legend(self, names: Sequence[str]) -> None:
-        x = float(LEFT)
+        """Draw the names with their colours below the title, in one row or two."""
+        x, y = float(LEFT), 32.0
         for name, colour in zip(names, colours(len(names)), strict=True):
-            self.rectangle(x, 38, 11, 11, colour)
-            self.text(x + 16, 48, name)
-            x += 34 + 6.6 * len(name)
+            width = 34 + LETTER * len(name)
+            if x + width > self.width and x > LEFT:
+                x, y = float(LEFT), y + 16
+            self.rectangle(x, y, 11, 11, colour)
+            self.text(x + 16, y + 10, name)
+            x += width
 
     def svg(self) -> str:
         return "\n".join(

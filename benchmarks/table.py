@@ -1,25 +1,27 @@
 """The table of a result for a terminal and for the report: ratios first, then absolute figures."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from benchmarks.results import Result, Run, Spread, ratio, spread
 from benchmarks.rounds import figure
 
 Row = Sequence[str]
+MOST_COLUMNS = 3  # variants; with more of them a table with a column for each ratio is too wide
 
 
 def table(result: Result) -> str:
-    """Returns the table as text for a terminal, with the machine's state and all marks."""
-    lines = ["", result.title, *aligned(figure_rows(result))]
-    lines += footer(result)
+    """Returns the tables as text for a terminal, with the machine's state and all marks."""
+    lines = ["", result.title]
+    for rows in (*figure_tables(result), share_rows(result)):
+        lines += [*aligned(rows), ""] if rows else []
+    lines += [f"{variant.name}: commit {variant.revision}" for variant in result.variants if variant.revision]
+    lines.append(machine_line(result))
+    lines += [f"WRONG: {finding}" for finding in result.findings()]
+    lines += [f"MARKED, do not quote: {mark}" for mark in result.marks()]
     return "\n".join(lines)
 
 
-def markdown(result: Result) -> str:
-    return as_markdown(figure_rows(result))
-
-
-def as_markdown(rows: Sequence[Row]) -> str:
+def markdown(rows: Sequence[Row]) -> str:
     """Returns rows as a table in Markdown; the first row is the heading."""
     head, *others = ("| " + " | ".join(cell.replace("|", "/") for cell in row) + " |" for row in rows)
     return "\n".join([head, "|" + " --- |" * len(rows[0]), *others])
@@ -30,46 +32,55 @@ def aligned(rows: Sequence[Row]) -> list[str]:
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
-def figure_rows(result: Result) -> list[Row]:
-    """Returns the heading and a row for each figure: its name, the ratios, and each variant's figure."""
+def figure_tables(result: Result) -> list[list[Row]]:
+    """Returns one table with a row for each figure, or for many variants two with a row for each variant."""
+    return [_by_figure(result)] if len(result.variants) <= MOST_COLUMNS else _by_variant(result)
+
+
+def _by_figure(result: Result) -> list[Row]:
     subject, *others = (variant.name for variant in result.variants)
-    rounds = max((run.round for run in result.runs), default=1)
-    of = f"median of {rounds} (least..most)" if rounds > 1 else "one round"
-    head = [of, *(f"{subject} / {other}" for other in others), subject, *others]
-    rows: list[Row] = [head]
+    rows: list[Row] = [[_rounds(result), *(f"{subject} / {other}" for other in others), subject, *others]]
     for name in result.figure_names():
-        ratios = [_spread(ratio(result, other, name), places=2) for other in others]
-        rows.append([name, *ratios, *(_spread(spread(result, variant, name)) for variant in (subject, *others))])
+        ratios = [_shown(ratio(result, other, name), ratio_text) for other in others]
+        rows.append([name, *ratios, *(_shown(spread(result, variant, name)) for variant in (subject, *others))])
     return rows
 
 
-def _spread(found: Spread | None, places: int | None = None) -> str:
+def _by_variant(result: Result) -> list[list[Row]]:
+    """Returns the table of ratios and the table of absolute figures."""
+    subject, *others = (variant.name for variant in result.variants)
+    names = result.figure_names()
+    ratios: list[Row] = [[f"{subject} / ...", *names]]
+    ratios += [[other, *(_shown(ratio(result, other, name), ratio_text) for name in names)] for other in others]
+    figures: list[Row] = [[_rounds(result), *names]]
+    figures += [[one, *(_shown(spread(result, one, name)) for name in names)] for one in (subject, *others)]
+    return [ratios, figures]
+
+
+def _rounds(result: Result) -> str:
+    rounds = max((run.round for run in result.runs), default=1)
+    return f"median of {rounds} (least..most)" if rounds > 1 else "one round"
+
+
+def _shown(found: Spread | None, text: Callable[[float], str] = figure) -> str:
     if found is None:
         return "-"
-    shown = [figure(value) if places is None else f"{value:.{places}f}" for value in found]
-    return shown[0] if shown[1] == shown[2] else f"{shown[0]} ({shown[1]}..{shown[2]})"
+    median, lowest, highest = map(text, found)
+    return median if lowest == highest else f"{median} ({lowest}..{highest})"
+
+
+def ratio_text(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
 def share_rows(result: Result) -> list[Row]:
-    """Returns the heading and a row for each kind of process: its share of one core in per cent, by variant."""
+    """Returns the heading and a row for each variant: what each kind of process used of one core, in per cent."""
     kinds = list(dict.fromkeys(name for run in result.runs for name in run.shares))
-    variants = [variant.name for variant in result.variants]
-    rows: list[Row] = [["% of one core", *variants]]
-    for kind in kinds:
-        shares = [[100 * run.shares[kind] for run in result.runs_of(name) if kind in run.shares] for name in variants]
-        rows.append([kind, *(_spread(Spread.of(found)) if found else "-" for found in shares)])
+    rows: list[Row] = [["% of one core", *kinds]]
+    for name in (variant.name for variant in result.variants):
+        shares = [[100 * run.shares[kind] for run in result.runs_of(name) if kind in run.shares] for kind in kinds]
+        rows.append([name, *(_shown(Spread.of(found)) if found else "-" for found in shares)])
     return rows if kinds else []
-
-
-def footer(result: Result) -> list[str]:
-    lines = []
-    if rows := share_rows(result):
-        lines += ["", *aligned(rows)]
-    lines += ["", *(f"{variant.name}: commit {variant.revision}" for variant in result.variants if variant.revision)]
-    lines.append(machine_line(result))
-    lines += [f"WRONG: {finding}" for finding in result.findings()]
-    lines += [f"MARKED, do not quote: {mark}" for mark in result.marks()]
-    return lines
 
 
 def machine_line(result: Result) -> str:

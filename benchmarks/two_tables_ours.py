@@ -1,4 +1,7 @@
-"""The two-table fold on our engine, by slices: `faust -A benchmarks.two_tables_ours worker`."""
+"""The two-table fold on our engine, by slices: `faust -A benchmarks.two_tables_ours worker`.
+
+The environment gives the name, which is the prefix of its topics, and the commit interval (0: the default).
+"""
 
 import os
 from collections.abc import AsyncIterable
@@ -17,18 +20,21 @@ from benchmarks.two_tables import (
 from portfolio_stream.exactly_once.ports import FoldSlice, TableDefinition
 from portfolio_stream.faust_host.app import exactly_once_app
 
-SOURCE, OUTPUT = "ours-trades", "ours-processed"
+NAME = os.environ.get("TWO_TABLES_NAME", "ours")
+INTERVAL_MS = int(os.environ.get("TWO_TABLES_INTERVAL_MS", "0"))
+SOURCE, OUTPUT = f"{NAME}-trades", f"{NAME}-processed"
 POSITIONS: TableDefinition[PositionRecord] = TableDefinition(
     name="positions", encode=encode_value, decode=decode_position
 )
 CASH: TableDefinition[CashRecord] = TableDefinition(name="cash", encode=encode_value, decode=decode_cash)
 
 app = exactly_once_app(
-    "ours",
+    NAME,
     source=SOURCE,
     outputs=[OUTPUT],
     tables=[POSITIONS, CASH],
     fold="1",
+    commit_interval_seconds=INTERVAL_MS / 1000 or None,
     bootstrap_servers=os.environ.get("PORTFOLIO_BOOTSTRAP_SERVERS", "127.0.0.1:9092"),
 )
 

@@ -226,6 +226,7 @@ def exactly_once_app(
     fold: str,
     bootstrap_servers: str,
     client_options: Mapping[str, Any] | None = None,
+    commit_interval_seconds: float | None = None,
     **options: Any,
 ) -> ExactlyOnceApp:
     """Make an app whose author writes only a fold. It has one source topic, outputs, and the changelog GROUP-changelog.
@@ -233,7 +234,7 @@ def exactly_once_app(
     `fold` names what the state depends on besides the records: a worker refuses a state of another fold. A worker keeps
     its identity and its store in Faust's `datadir`. It makes missing topics with as many partitions as the source has;
     if the source is missing too, with Faust's `topic_partitions`. `client_options` are options of aiokafka for every
-    client, such as security. `options` are Faust's.
+    client, such as security. A `commit_interval_seconds` of None adapts to the cost of a commit. `options` are Faust's.
     """
     client = {"bootstrap_servers": bootstrap_servers, **(client_options or {})}
     changelog = f"{group}-changelog"
@@ -252,6 +253,7 @@ def exactly_once_app(
             changelog_topic=changelog,
             output_topics=tuple(outputs),
             fold=fold,
+            commit_interval_seconds=commit_interval_seconds,
         )
         kafka = KafkaConnections(options=client, client_id=identity.instance_id)
         return Engine(configuration, kafka, identity, store, definitions, topic_settings=topic_settings)

@@ -16,8 +16,9 @@ from random import Random, SystemRandom
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from benchmarks.peers import Anomalies, Contender, compare, replay, topic
+from benchmarks.judge import Anomalies, compare, replay
 from benchmarks.system import System, system
+from benchmarks.topics import topic
 from benchmarks.two_tables import PARTITIONS, backlog
 from portfolio_stream.kafka.admin import admin_client
 from portfolio_stream.kafka.client import client_options, connected
@@ -26,6 +27,7 @@ from portfolio_stream.kafka.topics import create_missing
 from portfolio_stream.load.producer import BatchedTopic, make_producer, produce
 from portfolio_stream.settings import Settings
 
+APP = "benchmarks.two_tables_stock"
 SETTLED_SECONDS = 15.0  # without any new output; stock Faust's session time-out is shorter
 MOST_SECONDS = 90.0  # without any new output while outputs are missing
 POLL_SECONDS = 0.2
@@ -43,30 +45,29 @@ async def run(made: System, name: str, random: Random, given: argparse.Namespace
         "BROKER_SESSION_TIMEOUT": SESSION_SECONDS,
         "BROKER_HEARTBEAT_INTERVAL": "1",
     }
-    contender = Contender(name, name, "benchmarks.two_tables_stock", trades, environment, changelogs)
     settings = Settings(bootstrap_servers=made.cluster.bootstrap_servers)
     async with admin_client(settings) as admin:
         names = [topic(f"{name}-trades", "delete"), topic(f"{name}-processed", "delete")]
         await create_missing(admin, names + [topic(changelog, "compact") for changelog in changelogs])
-    load = asyncio.create_task(_produce(settings, contender, given.rate))
-    worker = made.start_worker(name, contender.app, **environment)
+    load = asyncio.create_task(_produce(settings, name, trades, given.rate))
+    worker = made.start_worker(name, APP, **environment)
     written = 0
     for _ in range(given.kills):
         written = await _more_than(settings, name, written)
         await asyncio.sleep(random.uniform(1.0, 4.0))
         worker.process.kill()
         worker.process.wait()
-        worker = made.start_worker(name, contender.app, **environment)
+        worker = made.start_worker(name, APP, **environment)
     await load
     found = await _outputs(settings, name, trades)
     worker.end()
     return sum(map(len, found.values())), compare(replay(trades), found)
 
 
-async def _produce(settings: Settings, contender: Contender, rate: float) -> None:
+async def _produce(settings: Settings, name: str, trades: int, rate: float) -> None:
     async with connected(settings, make_producer(settings)) as producer:
-        batched = BatchedTopic(producer, f"{contender.name}-trades", PARTITIONS)
-        async for _ in produce(batched, backlog(contender.trades), rate):
+        batched = BatchedTopic(producer, f"{name}-trades", PARTITIONS)
+        async for _ in produce(batched, backlog(trades), rate):
             pass
 
 

@@ -60,10 +60,20 @@ def test_a_figure_that_a_variant_lacks_has_no_ratio() -> None:
 
 
 def test_the_table_has_ratios_before_absolute_figures() -> None:
-    head, row, other = table.figure_rows(made())
+    ((head, row, other),) = table.figure_tables(made())
     assert ["median of 2 (least..most)", "now / before", "now", "before"] == head
     assert ["events/s", "2.50 (2.00..3.00)", "350 (300..400)", "150 (100..200)"] == row
     assert ["p99 ms", "-", "10.0", "-"] == other
+
+
+def test_many_variants_have_a_row_each() -> None:
+    """A peer's row in the first table says how much better the subject is; small ratios keep their digits."""
+    names = ("ours", "a", "b", "c")
+    runs = tuple(Run(variant=name, figures={"us": 10.0 ** (number + 1)}) for number, name in enumerate(names))
+    result = made(variants=tuple(Variant(name=name) for name in names), runs=runs)
+    ratios, figures = table.figure_tables(result)
+    assert [["ours / ...", "us"], ["a", "0.10"], ["b", "0.01"], ["c", "0.001"]] == ratios
+    assert [["one round", "us"], ["ours", "10.0"], ["a", "100"], ["b", "1,000"], ["c", "10,000"]] == figures
 
 
 def test_marks_findings_and_commits_stand_below_the_table() -> None:

@@ -1,6 +1,6 @@
 """The comparison with stock Faust compares the same work, and its judge sees what is wrong."""
 
-from benchmarks.peers import Anomalies, compare, replay
+from benchmarks.judge import Anomalies, compare, replay
 from benchmarks.two_tables import PARTITIONS, backlog, decode_position
 from benchmarks.two_tables_ours import OUTPUT, fold_slice
 from benchmarks.two_tables_stock import fold_trade
