@@ -60,7 +60,7 @@ def latency_plots(what: str) -> tuple[Plot, ...]:
             kind="series",
             title=f"99th percentile of each second at {what}",
             figures=("p99 ms",),
-            unit="milliseconds",
+            unit="milliseconds, logarithmic",
             over="seconds",
             is_logarithmic=True,
         ),

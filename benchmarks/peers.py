@@ -162,8 +162,14 @@ def _text(given: argparse.Namespace) -> str:
 
 def _throughput_plots(title: str) -> tuple[Plot, ...]:
     return (
-        Plot(kind="bars", title=title, figures=("CPU us/event",), unit="CPU microseconds", is_logarithmic=True),
-        Plot(kind="bars", title=title, figures=("events/s",), unit="events a second", is_logarithmic=True),
+        Plot(
+            kind="bars",
+            title="CPU time of the worker for an event",
+            figures=("CPU us/event",),
+            unit="microseconds, logarithmic",
+            is_logarithmic=True,
+        ),
+        Plot(kind="bars", title=title, figures=("events/s",), unit="events a second, logarithmic", is_logarithmic=True),
         Plot(kind="bars", title="Memory of the worker", figures=("RSS MiB",), unit="MiB"),
     )
 

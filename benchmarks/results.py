@@ -93,7 +93,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         return list(dict.fromkeys(name for run in self.runs for name in run.figures))
 
     def marks(self) -> list[str]:
-        return [f"{run.variant}, round {run.round}: {mark}" for run in self.runs for mark in run.marks]
+        return [f"{run.variant}, round {run.round}: {'; '.join(run.marks)}" for run in self.runs if run.marks]
 
     def findings(self) -> list[str]:
         return [f"{run.variant}, round {run.round}: {finding}" for run in self.runs for finding in run.findings]

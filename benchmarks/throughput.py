@@ -40,7 +40,7 @@ def result(given: argparse.Namespace, command: str) -> Result:
         variants=tuple(case.variant for case in cases),
         runs=tuple(run(cases, given.rounds, strict=given.strict)),
         plots=(
-            Plot(kind="bars", title=title, figures=("CPU us/event",), unit="CPU microseconds an event"),
+            Plot(kind="bars", title=f"{title}: CPU time", figures=("CPU us/event",), unit="CPU microseconds an event"),
             Plot(kind="bars", title=title, figures=("events/s",), unit="events a second"),
         ),
     )
