@@ -9,7 +9,20 @@ import shlex
 import sys
 from types import ModuleType
 
-from benchmarks import accounting, backlog, failover, latency, peers, report, restart, results, scale, table, throughput
+from benchmarks import (
+    accounting,
+    aged_live,
+    backlog,
+    failover,
+    latency,
+    peers,
+    report,
+    restart,
+    results,
+    scale,
+    table,
+    throughput,
+)
 
 #: each has `add_options(parser)` and `result(given, command)`
 BENCHMARKS: dict[str, ModuleType] = {
@@ -17,6 +30,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "latency": latency,
     "peers": peers,
     "accounting": accounting,
+    "aged": aged_live,
     "restart": restart,
     "failover": failover,
     "backlog": backlog,

@@ -80,12 +80,13 @@ def sample(made: System, rate: int, seconds: int) -> Measured:
     worker = made.start_worker()
     await_running(worker)
     path, pid = made.folder / "stacks", worker.process.pid
-    with even_load(made, rate, 2 * seconds + 2 * WARM_SECONDS, PORTFOLIOS):
+    with even_load(made, rate, 2 * seconds + 3 * WARM_SECONDS, PORTFOLIOS) as load:
         time.sleep(WARM_SECONDS)
         plain, used = spend(made, worker, seconds)
         before, begun = by_tid(pid), time.monotonic()
         py_spy(pid, seconds, path)
         after, ended = by_tid(pid), time.monotonic()
+        assert load.poll() is None, "the load ended before the samples"
     spent = {thread: cpu - before.get(thread, 0.0) for thread, cpu in after.items()}
     samples = by_thread(path.read_text().splitlines())
     scale = 1e6 * plain / rate / sum(spent.values())

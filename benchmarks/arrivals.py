@@ -18,6 +18,7 @@ OPTIONS = {
     "isolation.level": "read_committed",
     "enable.auto.commit": False,
     "fetch.wait.max.ms": 50,
+    "log_level": 3,
 }
 POLL_SECONDS = 0.02
 END_SECONDS = 10.0
@@ -87,7 +88,7 @@ def source_offset(output: bytes) -> int:
 
 def source_ends(servers: str, topic: str, partitions: int) -> dict[int, int]:
     """Returns the next offset of each partition of a topic."""
-    consumer = Consumer({"bootstrap.servers": servers, "group.id": "ends", "enable.auto.commit": False})
+    consumer = Consumer({"bootstrap.servers": servers, **OPTIONS})
     try:
         return {
             partition: consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=END_SECONDS)[1]

@@ -9,11 +9,13 @@ import argparse
 import time
 
 from benchmarks import machine
-from benchmarks.builds import working_tree
 from benchmarks.drill import (
     SETTINGS,
-    add_environment,
+    add_build,
+    build_for,
     pairs,
+    result_name,
+    revision_of,
     send_events,
     store_folder,
     told,
@@ -24,7 +26,6 @@ from benchmarks.drill import (
 from benchmarks.processes import MEBIBYTE, disk_bytes
 from benchmarks.results import Plot, Result, Run, Variant, now, this_machine
 from benchmarks.system import Build, system
-from benchmarks.variants import environment_of
 from portfolio_stream.load.events import Mixture, generate
 
 EVENTS = 10_000_000
@@ -42,21 +43,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--events", type=int, default=EVENTS)
     parser.add_argument("--portfolios", type=int, default=PORTFOLIOS)
     parser.add_argument("--verify-events", type=int, default=VERIFY_EVENTS, help="no `verify` if there are more events")
-    add_environment(parser)
+    add_build(parser)
 
 
 def result(given: argparse.Namespace, command: str) -> Result:
-    environment = environment_of(given.own)
+    build = build_for(given)
     name = f"{given.events:,} events"
-    run = measure(name, given.events, given.portfolios, given.verify_events, Build(environment=environment))
+    run = measure(name, given.events, given.portfolios, given.verify_events, build)
     return Result(
-        name="backlog",
+        name=result_name("backlog", given),
         title=f"A backlog of {name}",
         text=TEXT.format(events=given.events, portfolios=given.portfolios),
         command=command,
         date=now(),
         machine=this_machine(),
-        variants=(Variant(name=name, revision=working_tree(), environment=environment),),
+        variants=(Variant(name=name, revision=revision_of(given), environment=dict(build.environment)),),
         runs=(run,),
         plots=(
             Plot(

@@ -13,6 +13,7 @@ OPTIONS = {
     "batch.size": 512 << 10,
     "queue.buffering.max.messages": 500_000,
     "queue.buffering.max.kbytes": 256 << 10,
+    "log_level": 3,
 }
 FULL_SECONDS = 0.05  # while librdkafka's queue is full
 FLUSH_SECONDS = 120.0

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import machine
+from benchmarks.builds import build_of, commit_of, working_tree
 from benchmarks.bulk import send
 from benchmarks.measure import child, go
 from benchmarks.processes import MEBIBYTE, disk_bytes, memory_of
 from benchmarks.results import Run
 from benchmarks.rounds import shown
-from benchmarks.system import MeasuredWorker, System
+from benchmarks.system import Build, MeasuredWorker, System
+from benchmarks.variants import environment_of
 from portfolio_stream.load.events import Generated, symbol_of
 from portfolio_stream.settings import Settings
 
@@ -40,8 +42,23 @@ LINE = (
 Pairs = Iterable[tuple[bytes | None, bytes | None]]
 
 
-def add_environment(parser: argparse.ArgumentParser) -> None:
+def add_build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--with", dest="own", default=[], nargs="+", metavar="NAME=VALUE", help="variables of workers")
+    parser.add_argument("--revision", help="run this git revision instead of the working tree")
+
+
+def build_for(given: argparse.Namespace) -> Build:
+    own = environment_of(given.own)
+    return build_of(given.revision, own) if given.revision else Build(environment=own)
+
+
+def revision_of(given: argparse.Namespace) -> str:
+    return commit_of(given.revision) if given.revision else working_tree()
+
+
+def result_name(name: str, given: argparse.Namespace) -> str:
+    """Returns the name of the result: an older revision has a result of its own."""
+    return f"{name}-{given.revision}" if given.revision else name
 
 
 def told(run: Run) -> Run:
@@ -93,15 +110,13 @@ def load(made: System, rate: int, *options: str) -> Iterator[None]:
 
 
 @contextmanager
-def even_load(made: System, rate: int, seconds: float, portfolios: int) -> Iterator[None]:
-    """Send events at an even rate while the block runs, for `seconds` at most (benchmarks/load.py)."""
+def even_load(made: System, rate: int, seconds: float, portfolios: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Send events at an even rate for `seconds`, or until the block ends (benchmarks/load.py)."""
     options = ["--topic", SETTINGS.input_topic, "--events", str(int(rate * seconds)), "--rate", str(rate)]
     options += ["--portfolios", str(portfolios)]
     with child("load", made, options) as process:
         go(process)
-        yield
-        if process.poll() is not None:
-            raise SystemExit("the load ended before its time")
+        yield process
 
 
 def running(workers: Iterable[MeasuredWorker]) -> int:

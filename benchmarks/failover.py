@@ -13,24 +13,27 @@ In the end `verify` must hold.
 import argparse
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from signal import SIGUSR2
 from typing import NamedTuple
 
 from benchmarks import machine
 from benchmarks.arrivals import Arrivals, source_ends
-from benchmarks.builds import working_tree
 from benchmarks.drill import (
     SETTINGS,
     STOP_SECONDS,
     SYMBOLS,
-    add_environment,
+    add_build,
     await_committed,
     await_running,
     await_shared,
+    build_for,
     events_of,
     key_events,
     load,
+    result_name,
+    revision_of,
     send_events,
     stop,
     told,
@@ -40,7 +43,6 @@ from benchmarks.drill import (
 )
 from benchmarks.results import Plot, Result, Run, Variant, now, this_machine
 from benchmarks.system import Build, MeasuredWorker, System, system
-from benchmarks.variants import environment_of
 
 REST_SECONDS = 5.0  # between two acts: standbys reach the end of the changelog
 STEADY_SECONDS = 2.0  # nothing moves any more
@@ -160,25 +162,27 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keys", type=int, default=1_000_000, help=f"a multiple of {SYMBOLS}")
     parser.add_argument("--rate", type=int, default=1_000)
     parser.add_argument("--standbys", type=int, nargs="+", default=[0, 1])
-    add_environment(parser)
+    add_build(parser)
 
 
 def result(given: argparse.Namespace, command: str) -> Result:
-    own = environment_of(given.own)
-    environments = {number: own | {"PORTFOLIO_STANDBYS": str(number)} for number in given.standbys}
-    revision = working_tree()
-    runs = [run for number, environment in environments.items() for run in measure(number, given, environment)]
+    build, revision = build_for(given), revision_of(given)
+    builds = {
+        number: replace(build, environment={**build.environment, "PORTFOLIO_STANDBYS": str(number)})
+        for number in given.standbys
+    }
+    runs = [run for number, one in builds.items() for run in measure(number, given, one)]
     return Result(
-        name="failover",
+        name=result_name("failover", given),
         title="Workers that come, go and die",
         text=TEXT.format(keys=given.keys, rate=given.rate),
         command=command,
         date=now(),
         machine=this_machine(),
         variants=tuple(
-            Variant(name=name_of(act, number), revision=revision, environment=environment)
+            Variant(name=name_of(act, number), revision=revision, environment=dict(one.environment))
             for act in ACTS
-            for number, environment in environments.items()
+            for number, one in builds.items()
         ),
         runs=tuple(runs),
         plots=(
@@ -196,10 +200,9 @@ def name_of(act: str, standbys: int) -> str:
     return f"{act}, {standbys} standby{'s' if standbys != 1 else ''}"
 
 
-def measure(standbys: int, given: argparse.Namespace, environment: Mapping[str, str]) -> Iterator[Run]:
+def measure(standbys: int, given: argparse.Namespace, build: Build) -> Iterator[Run]:
     idle = machine.idle_share()
     marks = tuple(machine.marks(idle, foreign=0.0))
-    build = Build(environment=environment)
     with system(build=build) as made:
         for act, figures in acts(made, given.keys, given.rate):
             yield told(Run(variant=name_of(act, standbys), figures=figures, idle_before=idle, marks=marks))

@@ -22,18 +22,20 @@ from pathlib import Path
 
 from benchmarks import machine
 from benchmarks.arrivals import Arrivals, source_ends
-from benchmarks.builds import working_tree
 from benchmarks.drill import (
     SETTINGS,
     SYMBOLS,
-    add_environment,
+    add_build,
     await_committed,
     await_running,
+    build_for,
     committed,
     events_of,
     key_events,
     load,
     pairs,
+    result_name,
+    revision_of,
     send_events,
     stop,
     store_folder,
@@ -47,7 +49,6 @@ from benchmarks.drill import (
 from benchmarks.processes import MEBIBYTE, disk_bytes, memory_of
 from benchmarks.results import Plot, Result, Run, Variant, now, this_machine
 from benchmarks.system import Build, MeasuredWorker, System, system
-from benchmarks.variants import environment_of
 from portfolio_stream.load.events import Mixture, generate
 
 WARM_SECONDS = 5.0
@@ -70,24 +71,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=int, default=1_000)
     parser.add_argument("--hits", type=int, default=300_000, help="events of the backlog at each number of keys")
     parser.add_argument("--verify-keys", type=int, default=1_000_000, help="no `verify` if there are more keys")
-    add_environment(parser)
+    add_build(parser)
 
 
 def result(given: argparse.Namespace, command: str) -> Result:
-    environment = environment_of(given.own)
+    build, revision = build_for(given), revision_of(given)
     keys = sorted(given.keys)
-    build = Build(environment=environment)
     runs = tuple(measure(keys, given.rate, given.hits, given.verify_keys, build))
     figures = ("first output s", "last partition s", "lost folder: first output s", "lost folder: last partition s")
     return Result(
-        name="restart",
+        name=result_name("restart", given),
         title="Restart after kill -9, and a large state",
         text=TEXT.format(rate=given.rate, hits=given.hits),
         command=command,
         date=now(),
         machine=this_machine(),
         variants=tuple(
-            Variant(name=name_of(number), revision=working_tree(), environment=environment, size=number)
+            Variant(name=name_of(number), revision=revision, environment=dict(build.environment), size=number)
             for number in keys
         ),
         runs=runs,

@@ -12,13 +12,23 @@ import argparse
 import time
 from functools import partial
 
-from benchmarks.builds import working_tree
-from benchmarks.drill import SETTINGS, add_environment, await_shared, pairs, send_events, verify, work_off
+from benchmarks.drill import (
+    SETTINGS,
+    add_build,
+    await_shared,
+    build_for,
+    pairs,
+    result_name,
+    revision_of,
+    send_events,
+    verify,
+    work_off,
+)
 from benchmarks.measure import Measured
 from benchmarks.results import Plot, Result, Variant, now, this_machine
 from benchmarks.rounds import Case, run
-from benchmarks.system import Build, System
-from benchmarks.variants import add_common, environment_of
+from benchmarks.system import System
+from benchmarks.variants import add_common
 from portfolio_stream.load.events import Mixture, generate
 
 PORTFOLIOS = 10_000
@@ -33,17 +43,15 @@ shared out the partitions and the whole backlog is in Kafka."""
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--events", type=int, default=500_000)
-    add_environment(parser)
+    add_build(parser)
     add_common(parser, rounds=3)
 
 
 def result(given: argparse.Namespace, command: str) -> Result:
-    environment = environment_of(given.own)
-    build = Build(environment=environment)
-    revision = working_tree()
+    build, revision = build_for(given), revision_of(given)
     cases = [
         Case(
-            Variant(name=workers_of(count), revision=revision, environment=environment, size=count),
+            Variant(name=workers_of(count), revision=revision, environment=dict(build.environment), size=count),
             partial(measure, count=count, events=given.events),
             build,
         )
@@ -51,7 +59,7 @@ def result(given: argparse.Namespace, command: str) -> Result:
     ]
     machine = this_machine()
     return Result(
-        name="scale-out",
+        name=result_name("scale-out", given),
         title="More workers on one machine",
         text=TEXT.format(cores=machine.cores, events=given.events),
         command=command,
