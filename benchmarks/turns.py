@@ -60,8 +60,7 @@ class Watch:
         wall, cpu = 1000 * (time.perf_counter() - self._begun), 1000 * (time.thread_time() - self._begun_cpu)
         now = int(time.time())
         if now != self._second.second:
-            self._file.write(msgspec.json.encode(self._second) + b"\n")
-            self._file.flush()
+            self._write()
             self._second = Second(now)
         found = self._second
         found.turns += 1
@@ -74,6 +73,14 @@ class Watch:
             seconds, found.callback = self._longest
             found.wall_ms, found.cpu_ms, found.gc_ms = wall, cpu, 1000 * self._gc_seconds
             found.callback_ms = 1000 * seconds
+
+    def close(self) -> None:
+        self._write()
+        self._file.close()
+
+    def _write(self) -> None:
+        self._file.write(msgspec.json.encode(self._second) + b"\n")
+        self._file.flush()
 
     def called(self, handle: Any, seconds: float) -> None:
         if seconds > self._longest[0]:
@@ -97,7 +104,7 @@ def name_of(handle: Any) -> str:
     return str(getattr(callback, "__qualname__", type(callback).__name__))
 
 
-def watch(path: Path) -> None:
+def watch(path: Path) -> Watch:
     """Watch every event loop that this process makes from now on. There should be one."""
     watched = Watch(path)
     select, run = selectors.DefaultSelector.select, asyncio.Handle._run
@@ -116,9 +123,10 @@ def watch(path: Path) -> None:
     selectors.DefaultSelector.select = watched_select  # type: ignore[method-assign]
     asyncio.Handle._run = watched_run  # type: ignore[method-assign]
     gc.callbacks.append(watched.collected)
+    return watched
 
 
 def read(path: Path, since: float) -> list[Second]:
-    """Returns the seconds after a moment (seconds since 1970). The last second is not written yet."""
+    """Returns the seconds after a moment (seconds since 1970). The present second is not written yet."""
     found = [msgspec.json.decode(line, type=Second) for line in path.read_bytes().splitlines()]
     return [one for one in found if one.second > since]
