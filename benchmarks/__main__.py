@@ -1,7 +1,7 @@
 """Measure, compare and report: `python -m benchmarks NAME [OPTIONS]`.
 
-Each benchmark prints a table, ratios first, and writes its result to build/benchmarks. `report` makes the page of
-results. Exit code 1 if the measured system gave a wrong result.
+Each benchmark prints a table, ratios first, and writes its result to build/benchmarks. `all` runs the whole set, and
+`report` makes the page of results. Exit code 1 if the measured system gave a wrong result.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from benchmarks import (
     failover,
     latency,
     peers,
+    plan,
     report,
     restart,
     results,
@@ -36,6 +37,8 @@ BENCHMARKS: dict[str, ModuleType] = {
     "backlog": backlog,
     "scale": scale,
 }
+#: each has `add_options(parser)` and `main(given)`
+COMMANDS: dict[str, ModuleType] = {"all": plan, "report": report}
 
 
 def main() -> int:
@@ -43,10 +46,12 @@ def main() -> int:
     names = parser.add_subparsers(dest="name", required=True, metavar="NAME")
     for name, module in BENCHMARKS.items():
         module.add_options(_subparser(names, name, module))
-    report.add_options(_subparser(names, "report", report))
+    for name, module in COMMANDS.items():
+        module.add_options(_subparser(names, name, module))
     given = parser.parse_args()
-    if given.name == "report":
-        return report.main(given)
+    if given.name in COMMANDS:
+        code: int = COMMANDS[given.name].main(given)
+        return code
     command = shlex.join(("python", "-m", "benchmarks", *sys.argv[1:]))
     found: results.Result = BENCHMARKS[given.name].result(given, command)
     print(table.table(found))

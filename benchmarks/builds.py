@@ -34,11 +34,12 @@ def build_of(revision: str, environment: Mapping[str, str] | None = None) -> Bui
     tree = cache() / "revisions" / commit
     if not tree.exists():
         _extract(commit, tree)
-    ready = tree / ".venv" / "ready"
-    if not ready.exists():
+    built = tree / "built"
+    if not built.exists():
         print(f"Building revision {commit} (once; about a minute).", flush=True)
         base = Path(sys.base_prefix) / "bin" / "python3"
         subprocess.run(("make", "--silent", "setup", f"PYTHON={base}"), cwd=tree, check=True, stdout=sys.stderr)
+        built.touch()
     return Build(tree, tree / ".venv" / "bin" / "python", environment or {})
 
 

@@ -67,6 +67,7 @@ class Measured:
     marks: list[str] = field(default_factory=list)
     #: of the machine
     foreign: float = 0.0
+    is_compiled: bool | None = None
 
 
 class _Sample(NamedTuple):
@@ -85,10 +86,10 @@ def backlog(made: System, subject: Subject, events: int) -> Measured:
         groups = _groups(made, [worker])
         with _explained(made, "w1"):
             first, last = _watch(made, subject.output, worker, groups, events)
-        transactions = worker.metrics().get("portfolio_stream_commits_total")
+        told = worker.metrics()
     finally:
         worker.end()
-    return _backlog_result(made, subject, events, groups, first, last, transactions)
+    return _backlog_result(made, subject, events, groups, first, last, told)
 
 
 def _backlog_result(
@@ -98,7 +99,7 @@ def _backlog_result(
     groups: machine.Groups,
     first: _Sample,
     last: _Sample,
-    transactions: float | None,
+    told: Mapping[str, float],
 ) -> Measured:
     outputs: dict[int, list[bytes]] = {partition: [] for partition in range(PARTITIONS)}
     total = count = 0
@@ -114,10 +115,11 @@ def _backlog_result(
         "broker CPU us/event": 1e6 * used.shares["broker"] * used.seconds / count,
         "RSS MiB": last.resident_bytes / 2**20,
     }
-    if transactions:
+    if transactions := told.get("portfolio_stream_commits_total"):
         figures["events/transaction"] = events / transactions
     wrong = subject.judge(outputs) if subject.judge else _count_finding(total, events)
-    return Measured(figures, used.shares, findings=[wrong] if wrong else [], foreign=used.foreign)
+    findings = [wrong] if wrong else []
+    return Measured(figures, used.shares, findings=findings, foreign=used.foreign, is_compiled=_is_compiled(told))
 
 
 def _count_finding(found: int, expected: int) -> str:
@@ -147,6 +149,7 @@ def steady(made: System, subject: Subject, rate: int, seconds: float, workers: i
             seen = msgspec.json.decode(line_of(reader, STUCK_SECONDS), type=Seen)
             behind = time.monotonic() - ended
             commits = _commits(running) - commits
+            told = running[0].metrics()
             resident = sum(machine.resident_bytes(worker.process.pid) for worker in running)
     finally:
         for worker in running:
@@ -166,7 +169,11 @@ def steady(made: System, subject: Subject, rate: int, seconds: float, workers: i
         figures["events/transaction"] = (events - PRIME_EVENTS) / commits
     findings = [f"the worker fell behind: the last output came {behind:.0f} s late"] if behind > BEHIND_SECONDS else []
     marks = [f"the load was {sent.most_late_seconds:.1f} s late"] if sent.most_late_seconds > LATE_SECONDS else []
-    return Measured(figures, used.shares, {"p99 ms": seen.by_second}, findings, marks, used.foreign)
+    return Measured(figures, used.shares, {"p99 ms": seen.by_second}, findings, marks, used.foreign, _is_compiled(told))
+
+
+def _is_compiled(told: Mapping[str, float]) -> bool | None:
+    return bool(told["portfolio_stream_compiled"]) if "portfolio_stream_compiled" in told else None
 
 
 def _commits(running: Sequence[MeasuredWorker]) -> float:

@@ -35,7 +35,7 @@ LATENCY_TEXT = """\
 Trades come at {rate:,} a second for {seconds} seconds; all workers commit every {interval} ms. A trade's latency runs
 from the timestamp of its record, which is set when the record is sent, until a read_committed reader has its
 committed output. Every trade after the first {warm:.0f} seconds counts. The two-table workers do the same work;
-"ours, full contract" does more."""
+"ours, full contract" does more, and its events are of all kinds."""
 
 Start = Callable[["Way", System, str], MeasuredWorker]
 
@@ -122,9 +122,10 @@ def result(given: argparse.Namespace, command: str) -> Result:
     names = available(given.only or [n for n, one in CONTENDERS.items() if one.can_keep_pace or not given.rate])
     cases = [Case(_variant(name), partial(_measure, name=name, given=given)) for name in names]
     runs = tuple(run(cases, given.rounds, one_broker=True, strict=given.strict))
-    title = f"Latency at {given.rate:,} events/s beside others" if given.rate else "Throughput beside others"
+    label = CONTENDERS[names[0]].label
+    title = f"{f'Latency at {given.rate:,} events/s' if given.rate else 'Throughput'}: {label}, and others"
     return Result(
-        name=f"peers-latency-{given.rate}" if given.rate else "peers-throughput",
+        name=f"peers-{f'latency-{given.rate}' if given.rate else 'throughput'}{_suffix(names)}",
         title=title,
         text=_text(given),
         command=command,
@@ -147,6 +148,11 @@ def available(names: Sequence[str]) -> list[str]:
         else:
             found.append(name)
     return found
+
+
+def _suffix(names: Sequence[str]) -> str:
+    """Results with different subjects have different names."""
+    return "" if names[0] == "ours" else f"-{names[0]}"
 
 
 def _variant(name: str) -> Variant:

@@ -86,8 +86,7 @@ def section(result: Result, images: Sequence[tuple[str, str]]) -> str:
     parts += [f"![{title}]({IMAGES}/{name})" for title, name in images]
     if rows := table.share_rows(result):
         parts.append(table.markdown(rows))
-    commits = [f"{variant.name}: commit {variant.revision}" for variant in result.variants if variant.revision]
-    parts.append(". ".join([*commits, table.machine_line(result)]) + ".")
+    parts.append(". ".join([*table.builds(result), table.machine_line(result)]) + ".")
     notes = [f"- **WRONG**: {_line(finding)}" for finding in result.findings()]
     notes += [f"- **MARKED**: {mark}" for mark in result.marks()]
     if notes:

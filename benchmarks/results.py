@@ -58,6 +58,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     series: dict[str, list[tuple[float, float]]] = {}
     #: the machine's idle share before the run
     idle_before: float | None = None
+    #: whether the worker's fold was compiled; None: it does not say
+    is_compiled: bool | None = None
     findings: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
 

@@ -58,6 +58,7 @@ def _run(case: Case, number: int, shared: System | None, strict: bool) -> Run:
         shares=dict(measured.shares),
         series=measured.series,
         idle_before=idle,
+        is_compiled=measured.is_compiled,
         findings=tuple(measured.findings),
         marks=marks,
     )

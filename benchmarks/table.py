@@ -14,7 +14,7 @@ def table(result: Result) -> str:
     lines = ["", result.title]
     for rows in (*figure_tables(result), share_rows(result)):
         lines += [*aligned(rows), ""] if rows else []
-    lines += [f"{variant.name}: commit {variant.revision}" for variant in result.variants if variant.revision]
+    lines += builds(result)
     lines.append(machine_line(result))
     lines += [f"WRONG: {finding}" for finding in result.findings()]
     lines += [f"MARKED, do not quote: {mark}" for mark in result.marks()]
@@ -81,6 +81,17 @@ def share_rows(result: Result) -> list[Row]:
         shares = [[100 * run.shares[kind] for run in result.runs_of(name) if kind in run.shares] for kind in kinds]
         rows.append([name, *(_shown(Spread.of(found)) if found else "-" for found in shares)])
     return rows if kinds else []
+
+
+def builds(result: Result) -> list[str]:
+    """Returns a line for each variant of our own: its commit, and whether its fold was compiled."""
+    lines = []
+    for variant in result.variants:
+        told = {run.is_compiled for run in result.runs_of(variant.name)}
+        how = ", compiled" if True in told else ", interpreted" if False in told else ""
+        if variant.revision:
+            lines.append(f"{variant.name}: commit {variant.revision}{how}")
+    return lines
 
 
 def machine_line(result: Result) -> str:

@@ -1,12 +1,15 @@
 """The benchmarks' own arithmetic: ratios, marks, latencies, tables and plots."""
 
+from argparse import ArgumentParser
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 from confluent_kafka import murmur2
 
-from benchmarks import machine, plots, report, results, table
+from benchmarks import machine, plan, plots, report, results, table
+from benchmarks.__main__ import BENCHMARKS
 from benchmarks.load import OPTIONS, make_events
 from benchmarks.machine import Reading, between
 from benchmarks.reader import Latencies, percentile
@@ -180,3 +183,42 @@ def test_the_report_shows_results_in_order_with_their_plots(tmp_path: Path) -> N
     assert 4 == text.count("- **MARKED**")
     assert "log" not in text.partition("**WRONG**")[2].splitlines()[0], "a finding is cut to one line"
     assert (tmp_path / "docs/images/performance-throughput-4.svg").exists()
+
+
+STEPS = (plan.Step("small {before} --keys 10", "small --keys 1"), plan.Step("small --keys 1000", "", is_large=True))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, ["small --keys 10"]),
+        ({"before": "HEAD"}, ["small --before HEAD --keys 10"]),
+        ({"quick": True}, ["small --keys 1"]),
+        ({"large": True}, ["small --keys 1000"]),
+        ({"only": ("other",)}, []),
+    ],
+)
+def test_the_plan_gives_the_steps_that_were_asked_for(options: dict[str, Any], expected: list[str]) -> None:
+    defaults = {"quick": False, "large": False, "before": None, "only": ("small",)}
+    assert expected == plan.commands(STEPS, **(defaults | options))
+
+
+def test_every_step_of_the_plan_is_a_command_with_legal_options() -> None:
+    for quick in (False, True):
+        for text in plan.commands(plan.STEPS, quick=quick, large=not quick, before="HEAD", only=plan.NAMES):
+            name, *arguments = text.split()
+            parser = ArgumentParser()
+            BENCHMARKS[name].add_options(parser)
+            parser.parse_args(arguments)
+
+
+def test_the_plan_says_in_the_end_what_was_marked_wrong_and_left_out() -> None:
+    outcomes = [plan.Outcome("latency", 0, 12.3), plan.Outcome("peers", 1, 3.0), plan.Outcome("scale", None)]
+    shown = plan.summary(outcomes, [made()])
+    for line in (
+        "ended well after 12 s: latency",
+        "FAILED with exit code 1 after 3 s: peers",
+        "left out, the time was over: scale",
+        "throughput: before, round 2: other work",
+    ):
+        assert line in shown.splitlines()
