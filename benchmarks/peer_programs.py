@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from functools import cache as once
+from importlib import metadata
 from pathlib import Path
 
 from benchmarks.builds import cache
@@ -52,6 +53,16 @@ def java_command() -> Sequence[str]:
     classes = _compiled(folder)
     flags = (*java.FLAGS["benchmark"], *java.COMMON)
     return [str(java.executable()), *flags, "-cp", f"{classes}:{folder}/*", KAFKA_STREAMS_SOURCE.stem]
+
+
+def version_of(program: str) -> str:
+    """Returns the version of kafka, quix or faust."""
+    if program == "kafka":
+        return jars.version_of(KAFKA_STREAMS_LOCK)
+    if program == "quix":
+        pins = dict(line.split("==") for line in QUIX_REQUIREMENTS.read_text().split())
+        return pins["quixstreams"]
+    return metadata.version("faust-streaming")
 
 
 def _compiled(jar_folder: Path) -> Path:

@@ -7,17 +7,18 @@ tables and checks, runs beside them. Throughput is measured on a backlog, and wi
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from typing import NamedTuple
 
 from benchmarks import measure, variants
-from benchmarks.builds import working_tree
+from benchmarks.builds import build_of, commit_of, working_tree
 from benchmarks.contract import contract
 from benchmarks.judge import Anomalies, compare, replay
 from benchmarks.latency import latency_plots
 from benchmarks.measure import Measured, Subject
-from benchmarks.peer_programs import Unavailable, java_command, quix_command
+from benchmarks.peer_programs import Unavailable, java_command, quix_command, version_of
 from benchmarks.results import Plot, Result, Variant, now, this_machine
 from benchmarks.rounds import Case, run
 from benchmarks.system import MeasuredWorker, System
@@ -56,17 +57,24 @@ class Way(NamedTuple):
 
 
 class Contender(NamedTuple):
+    name: str
     label: str
     start: Start
     is_slow: bool = False
-    #: changelogs that are created before its start: stock Faust's agent fails on one that its client does not know yet
-    changelogs: Sequence[str] = ()
+    #: tables whose changelogs are created before its start: stock Faust's agent fails on one that its client does not
+    #: know yet
+    early_tables: Sequence[str] = ()
     can_keep_pace: bool = True
+    is_ours: bool = False
 
 
 def _ours(way: Way, made: System, name: str) -> MeasuredWorker:
     environment = {"TWO_TABLES_NAME": way.name, "TWO_TABLES_INTERVAL_MS": str(way.interval_ms)}
     return made.start_worker(name, "benchmarks.two_tables_ours", FAUST_DATADIR=_folder(made, way), **environment)
+
+
+def _ours_before(revision: str, way: Way, made: System, name: str) -> MeasuredWorker:
+    return _ours(way, replace(made, build=build_of(revision)), name)
 
 
 def _stock(guarantee: str, way: Way, made: System, name: str) -> MeasuredWorker:
@@ -91,18 +99,22 @@ def _folder(made: System, way: Way) -> str:
     return str(made.folder / way.name)
 
 
-CONTENDERS: Mapping[str, Contender] = {
-    "ours": Contender("ours, two tables", _ours),
-    "contract": Contender("ours, full contract", _ours),  # has a subject of its own
-    "kafka-streams": Contender("Kafka Streams", _kafka_streams),
-    "quix": Contender("Quix Streams", _quix, can_keep_pace=False),
-    "faust-exactly-once": Contender(
-        "stock Faust, exactly once", partial(_stock, "exactly_once"), True, ("positions", "cash"), False
-    ),
-    "faust-at-least-once": Contender(
-        "stock Faust, at least once", partial(_stock, "at_least_once"), True, ("positions", "cash"), False
-    ),
-}
+def _faust(guarantee: str) -> Contender:
+    label = f"stock Faust, {guarantee.replace('_', ' ')}"
+    name = f"faust-{guarantee.replace('_', '-')}"
+    return Contender(name, label, partial(_stock, guarantee), True, ("positions", "cash"), can_keep_pace=False)
+
+
+CONTENDERS = (
+    Contender("ours", "ours, two tables", _ours, is_ours=True),
+    Contender("contract", "ours, full contract", _ours, is_ours=True),  # has a subject of its own
+    Contender("kafka-streams", "Kafka Streams", _kafka_streams),
+    Contender("quix", "Quix Streams", _quix, can_keep_pace=False),
+    _faust("exactly_once"),
+    _faust("at_least_once"),
+)
+NAMES = tuple(contender.name for contender in CONTENDERS)
+BEFORE = "ours"  # an older revision has fixed names for its topics
 #: what must be there before the contender can run; raises Unavailable
 NEEDS: Mapping[str, Callable[[], Sequence[str]]] = {"kafka-streams": java_command, "quix": quix_command}
 _numbers = count(1)
@@ -114,18 +126,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=int, default=0, help="measure the latency at this rate instead")
     parser.add_argument("--seconds", type=int, default=60, help="with --rate")
     parser.add_argument("--interval", type=int, default=30, metavar="MS", help="everyone's commit interval with --rate")
-    parser.add_argument("--only", nargs="+", choices=CONTENDERS, metavar="NAME", help=", ".join(CONTENDERS))
+    parser.add_argument("--only", nargs="+", choices=NAMES, metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument(
+        "--before", metavar="REVISION", help="also our two tables at this git revision; not with --rate"
+    )
     variants.add_common(parser, rounds=3)
 
 
 def result(given: argparse.Namespace, command: str) -> Result:
-    names = available(given.only or [n for n, one in CONTENDERS.items() if one.can_keep_pace or not given.rate])
-    cases = [Case(_variant(name), partial(_measure, name=name, given=given)) for name in names]
+    contenders = available(chosen(given))
+    cases = [Case(_variant(one, given), partial(_measure, contender=one, given=given)) for one in contenders]
     runs = tuple(run(cases, given.rounds, one_broker=True, strict=given.strict))
-    label = CONTENDERS[names[0]].label
-    title = f"{f'Latency at {given.rate:,} events/s' if given.rate else 'Throughput'}: {label}, and others"
+    subject = contenders[0]
+    title = f"{f'Latency at {given.rate:,} events/s' if given.rate else 'Throughput'}: {subject.label}, and others"
     return Result(
-        name=f"peers-{f'latency-{given.rate}' if given.rate else 'throughput'}{_suffix(names)}",
+        name=f"peers-{f'latency-{given.rate}' if given.rate else 'throughput'}{_suffix(subject)}",
         title=title,
         text=_text(given),
         command=command,
@@ -137,30 +152,43 @@ def result(given: argparse.Namespace, command: str) -> Result:
     )
 
 
-def available(names: Sequence[str]) -> list[str]:
-    """Returns the names of the contenders that can run here. Says why another one is left out."""
-    found = []
-    for name in names:
-        try:
-            NEEDS.get(name, tuple)()
-        except Unavailable as reason:
-            print(f"{CONTENDERS[name].label} is left out: {reason}", flush=True)
-        else:
-            found.append(name)
+def chosen(given: argparse.Namespace) -> list[Contender]:
+    """Returns the contenders that the options ask for, in the order of --only."""
+    names = given.only or [one.name for one in CONTENDERS if one.can_keep_pace or not given.rate]
+    found = [one for name in names for one in CONTENDERS if one.name == name]
+    if given.before and not given.rate:
+        label = f"ours, two tables, before ({given.before})"
+        found.insert(1, Contender("before", label, partial(_ours_before, given.before), is_ours=True))
     return found
 
 
-def _suffix(names: Sequence[str]) -> str:
+def available(contenders: Sequence[Contender]) -> list[Contender]:
+    """Returns the contenders that can run here. Says why another one is left out."""
+    found = []
+    for contender in contenders:
+        try:
+            NEEDS.get(contender.name, tuple)()
+        except Unavailable as reason:
+            print(f"{contender.label} is left out: {reason}", flush=True)
+        else:
+            found.append(contender)
+    return found
+
+
+def _suffix(subject: Contender) -> str:
     """Results with different subjects have different names."""
-    return "" if names[0] == "ours" else f"-{names[0]}"
+    return "" if subject.name == "ours" else f"-{subject.name}"
 
 
-def _variant(name: str) -> Variant:
-    return Variant(name=CONTENDERS[name].label, revision=working_tree() if name in ("ours", "contract") else "")
+def _variant(contender: Contender, given: argparse.Namespace) -> Variant:
+    if contender.is_ours:
+        revision = commit_of(given.before) if contender.name == "before" else working_tree()
+        return Variant(name=contender.label, revision=revision)
+    return Variant(name=contender.label, version=version_of(contender.name.partition("-")[0]))
 
 
 def _text(given: argparse.Namespace) -> str:
-    slow = ", ".join(one.label for one in CONTENDERS.values() if one.is_slow)
+    slow = ", ".join(one.label for one in CONTENDERS if one.is_slow)
     return (LATENCY_TEXT if given.rate else THROUGHPUT_TEXT).format(
         portfolios=PORTFOLIOS, warm=measure.WARM_SECONDS, slow=slow, **vars(given)
     )
@@ -180,19 +208,23 @@ def _throughput_plots(title: str) -> tuple[Plot, ...]:
     )
 
 
-def _measure(made: System, name: str, given: argparse.Namespace) -> Measured:
-    contender = CONTENDERS[name]
+def _measure(made: System, contender: Contender, given: argparse.Namespace) -> Measured:
     events = given.few if contender.is_slow else given.events
-    way = Way(f"{name}-{next(_numbers)}", given.interval if given.rate else 0)
-    subject = _contract(way) if name == "contract" else _two_tables(contender, way, None if given.rate else events)
-    if name != "contract":
-        create(made, (way.source, way.output), [f"{way.name}-{table}-changelog" for table in contender.changelogs])
+    name = BEFORE if contender.name == "before" else f"{contender.name}-{next(_numbers)}"
+    way = Way(name, given.interval if given.rate else 0)
+    if contender.name == "contract":
+        subject = _contract(way)
+    else:
+        subject = _two_tables(contender, way, None if given.rate else events)
+        create(made, (way.source, way.output), [f"{way.name}-{table}-changelog" for table in contender.early_tables])
     if given.rate:
         return measure.steady(made, subject, given.rate, given.seconds)
     return measure.backlog(made, subject, events)
 
 
 def _two_tables(contender: Contender, way: Way, judged: int | None) -> Subject:
+    """`judged` is the number of trades whose outputs are compared with a replay; None: the outputs are not compared."""
+
     def judge(outputs: Mapping[int, list[bytes]]) -> str:
         anomalies = compare(replay(judged or 0), outputs)
         return "" if anomalies == Anomalies() else str(anomalies)

@@ -41,7 +41,7 @@ STEPS = (
         "latency {before} --rate 10000 --seconds 10 --rounds 1",
     ),
     Step("latency {before} --rate 5000 --seconds 30 --rounds 2", "latency --rate 5000 --seconds 10 --rounds 1"),
-    Step("peers --events 300000 --few 15000 --rounds 2", "peers --events 60000 --few 3000 --rounds 1"),
+    Step("peers {before} --events 300000 --few 15000 --rounds 2", "peers --events 60000 --few 3000 --rounds 1"),
     Step(
         "peers --rate 10000 --seconds 30 --rounds 2 --interval 30",
         "peers --rate 10000 --seconds 10 --rounds 1 --interval 30",
@@ -51,6 +51,7 @@ STEPS = (
         "",
     ),
     Step("accounting --rate 10000 --seconds 20", "accounting --rate 10000 --seconds 5 --without-parts"),
+    Step("aged --rate 10000 --seconds 30", "aged --rate 5000 --seconds 5 --events 60000"),
     Step("restart --keys 100000 1000000", "restart --keys 10000 20000 --hits 20000"),
     Step("failover --keys 1000000", "failover --keys 20000"),
     Step("scale --workers 1 2 4 --events 300000", "scale --workers 1 2 --events 40000"),

@@ -42,6 +42,8 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     #: the git commit; with " and changes" if the working tree has changes
     revision: str = ""
+    #: of a program that is not ours
+    version: str = ""
     environment: dict[str, str] = {}
     #: for the plots of kind `curve`: the number of keys, of workers, ...
     size: float | None = None

@@ -84,11 +84,13 @@ def share_rows(result: Result) -> list[Row]:
 
 
 def builds(result: Result) -> list[str]:
-    """Returns a line for each variant of our own: its commit, and whether its fold was compiled."""
+    """Returns a line for each variant: its version, or its commit and whether its fold was compiled."""
     lines = []
     for variant in result.variants:
         told = {run.is_compiled for run in result.runs_of(variant.name)}
         how = ", compiled" if True in told else ", interpreted" if False in told else ""
+        if variant.version:
+            lines.append(f"{variant.name}: version {variant.version}")
         if variant.revision:
             lines.append(f"{variant.name}: commit {variant.revision}{how}")
     return lines
