@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from benchmarks import plots, results, table
-from benchmarks.results import FOLDER, Result
+from benchmarks.results import FOLDER, Result, ratio
 
 PAGE = Path("docs/performance.md")
 IMAGES = "images"
@@ -20,21 +20,27 @@ ORDER = ("throughput", "latency", "peers", "accounting", "restart", "failover", 
 HEAD = """\
 # Performance
 
-This page is made by `python -m benchmarks report` from the results of benchmarks; each section names its command. All
-run on one machine, which the measured workers share with the broker, the load and the reader.
+This page is made by `python -m benchmarks report` from the results of benchmarks. Each section names its command. In
+every benchmark one machine has all of it: the measured workers, the Kafka broker, the load and the reader.
 
-**How to read it.** The speed of a machine drifts, and other machines are faster or slower. So the variants of a
-benchmark take turns within one run, and each table has the ratio of neighbouring runs first. `now / before` 0.50 for
-CPU us/event means that now an event costs half of the CPU time. A figure is the median of the rounds; the least and
-the most stand in brackets. Quote ratios; absolute figures hold for this machine only.
+## How to read it
+
+The speed of a machine drifts, and other machines are faster or slower. So the variants of a benchmark take turns within
+one run, and each table has the ratios of neighbouring runs first. A ratio of 0.50 in the column `now / before` for
+`CPU us/event` means that an event now costs half of the CPU time that it cost before. A figure is the median of the
+rounds; the least and the most stand in brackets, or are the ends of the thin line on a bar. Quote ratios: absolute
+figures hold for this machine only.
 
 - `events/s`: events whose outputs a read_committed reader can see, per second.
-- `CPU us/event`: user and system time of the worker's process, in microseconds, for each of these events. `broker`,
-  `load`, `reader` and `bench` before the name mean those processes.
+- `CPU us/event`: user and system time of the worker's process for each of these events, in microseconds. `broker`,
+  `load` and `reader` before the name mean those processes.
 - `p50 ms`, `p99 ms`: half, or 99 %, of the events had their committed output within so many milliseconds.
 - `RSS MiB`: resident memory of the worker's process.
-- A line that begins with **MARKED** names a run during which other programs used the machine; do not quote its
-  figures.
+- `events/transaction`: events for each Kafka transaction of the worker.
+- `% of one core`: what each kind of process used. `others` are programs that do not belong to the benchmark, and the
+  kernel's own work.
+- A line that begins with **MARKED** names a run during which other programs used the machine: do not quote its figures.
+- A line that begins with **WRONG** names a result of the measured system that is not as it must be.
 """
 
 
@@ -55,8 +61,30 @@ def main(given: argparse.Namespace) -> int:
 def write(found: Iterable[Result], page: Path) -> None:
     images = page.parent / IMAGES
     images.mkdir(parents=True, exist_ok=True)
-    sections = (section(result, _draw(result, images)) for result in sorted(found, key=_place))
-    page.write_text("\n".join((HEAD, *sections)), encoding="utf-8")
+    for old in images.glob("performance-*.svg"):
+        old.unlink()
+    ordered = sorted(found, key=_place)
+    sections = [section(result, _draw(result, images)) for result in ordered]
+    page.write_text("\n".join((HEAD, summary(ordered), *sections)), encoding="utf-8")
+
+
+def summary(found: Sequence[Result]) -> str:
+    """Returns a table with the ratios of the figures that a result plots as bars."""
+    rows: list[table.Row] = [["benchmark", "of", "ratio"]]
+    for result in found:
+        figures = dict.fromkeys(name for plot in result.plots if plot.kind == "bars" for name in plot.figures)
+        for other in result.variants[1:]:
+            ratios = [(name, ratio(result, other.name, name)) for name in figures]
+            shown = [f"{name} {table.ratio_text(one.median)}" for name, one in ratios if one is not None]
+            if shown:
+                link = f"[{result.title}](#{_anchor(result.title)})"
+                rows.append([link, f"{result.variants[0].name} / {other.name}", ", ".join(shown)])
+    return f"## In short\n\n{table.markdown(rows)}\n"
+
+
+def _anchor(title: str) -> str:
+    """Returns the anchor that GitHub makes of a heading."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
 def _place(result: Result) -> tuple[int, list[str | int]]:

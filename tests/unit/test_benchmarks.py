@@ -185,6 +185,17 @@ def test_the_report_shows_results_in_order_with_their_plots(tmp_path: Path) -> N
     assert (tmp_path / "docs/images/performance-throughput-4.svg").exists()
 
 
+def test_the_report_begins_with_the_ratios(tmp_path: Path) -> None:
+    """Each leads to its section; an image of an older report goes."""
+    page, old = tmp_path / "performance.md", tmp_path / "images" / "performance-gone-1.svg"
+    old.parent.mkdir()
+    old.touch()
+    report.write([made()], page)
+    assert "| [Throughput <of> it](#throughput-of-it) | now / before | events/s 2.50 |" in page.read_text()
+    assert "## Throughput <of> it" in page.read_text()
+    assert not old.exists()
+
+
 STEPS = (plan.Step("small {before} --keys 10", "small --keys 1"), plan.Step("small --keys 1000", "", is_large=True))
 
 
