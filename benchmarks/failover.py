@@ -3,9 +3,10 @@
 For each number of standbys (PORTFOLIO_STANDBYS) there is one run with the acts of ACTS. Between two acts the group
 rests. Figures of an act:
 
-- `moved partitions`: how many partitions have another owner afterwards;
-- the seconds from the act to the first output by the new owner, of the first and of the last partition that moved;
-- the longest time without an output, of the partitions that moved and of those that stayed.
+- `moved`: how many partitions have another owner afterwards;
+- `first s`, `last s`: the seconds from the act to the first output by the new owner, of the first and of the last
+  partition that moved;
+- `gap s`, `kept gap s`: the longest time without an output, of the partitions that moved and of those that stayed.
 
 In the end `verify` must hold.
 """
@@ -36,7 +37,6 @@ from benchmarks.drill import (
     revision_of,
     send_events,
     stop,
-    told,
     told_at,
     until,
     verify,
@@ -48,12 +48,15 @@ REST_SECONDS = 5.0  # between two acts: standbys reach the end of the changelog
 STEADY_SECONDS = 2.0  # nothing moves any more
 ACT_SECONDS = 300.0
 TEXT = """\
-Workers have {keys:,} position keys, and events come at {rate:,} a second. `empty` is a worker without a data
-folder. A worker that `leaves` gets SIGTERM; a worker that `joins again` still has its data folder. In the rolling
-restart each worker is stopped with SIGUSR2, so that it stays a member, and is started again. A killed worker never
-comes back: the group gives its partitions away when its session (3 s) has ended. The seconds run from the act (the
-start of the new process, the signal) until a read_committed reader has the first output by the new owner. A gap is
-the time without an output of a partition. With N standbys, N other workers follow the changelog of each partition."""
+Workers have {keys:,} position keys, and events come at {rate:,} a second. The acts come one after the other, with a
+rest between them: a second worker and a third one join with empty data folders; the third leaves (SIGTERM) and
+comes back with its data folder; each of the three is stopped with SIGUSR2, so that it stays a member, and started
+again; one of three is killed with -9 for good, then one of two. The group gives the partitions of a killed worker
+away when its session (3 s) has ended. `moved` is the number of partitions that have another owner after the act.
+`first s` and `last s` run from the act (the start of the new process, the signal) until a read_committed reader has
+the first output by the new owner, of the first and of the last of these partitions. `gap s` and `kept gap s` are
+the longest time without an output of a partition that moved, and of one that stayed. With N standbys, N other
+workers follow the changelog of each partition."""
 
 
 class Recovered(NamedTuple):
@@ -137,24 +140,24 @@ class Drill:
         moved = {one.partition: one for one in self.recovered(since) if before.get(one.partition) != one.worker}
         seconds = [at - begun for one in moved.values() if (at := self._outputs.first(one.partition, one.offset))]
         gaps = {place: self._outputs.longest_gap(place, begun, ended) for place in range(SETTINGS.partitions)}
-        figures = {"moved partitions": float(len(moved))}
+        figures = {"moved": float(len(moved))}
         if seconds:
-            figures |= {"first output s": min(seconds), "last partition s": max(seconds)}
-            figures["longest gap of a moved partition s"] = max(gaps[place] for place in moved)
+            figures |= {"first s": min(seconds), "last s": max(seconds)}
+            figures["gap s"] = max(gaps[place] for place in moved)
         if kept := gaps.keys() - moved.keys():
-            figures["longest gap of a kept partition s"] = max(gaps[place] for place in kept)
+            figures["kept gap s"] = max(gaps[place] for place in kept)
         return figures
 
 
-#: by name; the name is read by people
+#: by name
 ACTS: Mapping[str, Callable[[Drill], None]] = {
-    "empty second worker joins": lambda drill: drill.start("w2"),
-    "empty third worker joins": lambda drill: drill.start("w3"),
-    "third worker leaves": lambda drill: drill.leave("w3"),
-    "third worker joins again": lambda drill: drill.start("w3"),
+    "second joins": lambda drill: drill.start("w2"),
+    "third joins": lambda drill: drill.start("w3"),
+    "third leaves": lambda drill: drill.leave("w3"),
+    "third is back": lambda drill: drill.start("w3"),
     "rolling restart": Drill.restart_all,
-    "kill -9 of one of three": lambda drill: drill.kill("w3"),
-    "kill -9 of one of two": lambda drill: drill.kill("w2"),
+    "kill 1 of 3": lambda drill: drill.kill("w3"),
+    "kill 1 of 2": lambda drill: drill.kill("w2"),
 }
 
 
@@ -171,7 +174,7 @@ def result(given: argparse.Namespace, command: str) -> Result:
         number: replace(build, environment={**build.environment, "PORTFOLIO_STANDBYS": str(number)})
         for number in given.standbys
     }
-    runs = [run for number, one in builds.items() for run in measure(number, given, one)]
+    runs = tuple(measure(number, given, one) for number, one in builds.items())
     return Result(
         name=result_name("failover", given),
         title="Workers that come, go and die",
@@ -180,34 +183,45 @@ def result(given: argparse.Namespace, command: str) -> Result:
         date=now(),
         machine=this_machine(),
         variants=tuple(
-            Variant(name=name_of(act, number), revision=revision, environment=dict(one.environment))
-            for act in ACTS
+            Variant(name=name_of(number), revision=revision, environment=dict(one.environment), size=number)
             for number, one in builds.items()
         ),
-        runs=tuple(runs),
+        runs=runs,
         plots=(
             Plot(
                 kind="bars",
-                title="Longest time without an output of a partition",
-                figures=("longest gap of a moved partition s", "longest gap of a kept partition s"),
+                title="Longest time without an output of a partition that moves",
+                figures=tuple(f"{act}: gap s" for act in ACTS if act != "rolling restart"),
+                unit="seconds",
+            ),
+            Plot(
+                kind="bars",
+                title="Longest time without an output of a partition that stays",
+                figures=tuple(f"{act}: kept gap s" for act in ACTS),
                 unit="seconds",
             ),
         ),
     )
 
 
-def name_of(act: str, standbys: int) -> str:
-    return f"{act}, {standbys} standby{'s' if standbys != 1 else ''}"
+def name_of(standbys: int) -> str:
+    return f"{standbys} standby{'s' if standbys != 1 else ''}"
 
 
-def measure(standbys: int, given: argparse.Namespace, build: Build) -> Iterator[Run]:
+def measure(standbys: int, given: argparse.Namespace, build: Build) -> Run:
     idle = machine.idle_share()
-    marks = tuple(machine.marks(idle, foreign=0.0))
+    figures: dict[str, float] = {}
     with system(build=build) as made:
-        for act, figures in acts(made, given.keys, given.rate):
-            yield told(Run(variant=name_of(act, standbys), figures=figures, idle_before=idle, marks=marks))
-        if wrong := verify(made):
-            raise SystemExit(wrong[0])
+        for act, found in acts(made, given.keys, given.rate):
+            print(f"{name_of(standbys)}, {act}: {found}", flush=True)
+            figures |= {f"{act}: {name}": value for name, value in found.items()}
+        return Run(
+            variant=name_of(standbys),
+            figures=figures,
+            idle_before=idle,
+            findings=verify(made),
+            marks=tuple(machine.marks(idle, foreign=0.0)),
+        )
 
 
 def acts(made: System, keys: int, rate: int) -> Iterator[tuple[str, dict[str, float]]]:
