@@ -36,14 +36,13 @@ class Arrivals:
     """A context manager: the outputs that come while the block runs."""
 
     def __init__(self, servers: str, topic: str, partitions: int) -> None:
-        self._consumer = Consumer({"bootstrap.servers": servers, **OPTIONS})
+        self._servers = servers
         self._places = [TopicPartition(topic, partition, OFFSET_END) for partition in range(partitions)]
         self._is_over = Event()
         self._thread = Thread(target=self._read, name="arrivals", daemon=True)
         self._seen: dict[int, list[Arrival]] = {partition: [] for partition in range(partitions)}
 
     def __enter__(self) -> Self:
-        self._consumer.assign(self._places)
         self._thread.start()
         return self
 
@@ -52,7 +51,6 @@ class Arrivals:
     ) -> None:
         self._is_over.set()
         self._thread.join(END_SECONDS)
-        self._consumer.close()
 
     def first(self, partition: int, offset: int) -> float | None:
         """Returns when the first output of a source record at `offset` or later came, in monotonic seconds."""
@@ -70,15 +68,18 @@ class Arrivals:
         return max(later - earlier for earlier, later in pairwise(moments))
 
     def _read(self) -> None:
+        consumer = Consumer({"bootstrap.servers": self._servers, **OPTIONS})
+        consumer.assign(self._places)
         while not self._is_over.is_set():
             newest: dict[int, int] = {}
-            for message in self._consumer.consume(10_000, POLL_SECONDS):
+            for message in consumer.consume(10_000, POLL_SECONDS):
                 value, partition = message.value(), message.partition()
                 if message.error() is None and value is not None and partition is not None:
                     newest[partition] = source_offset(value)
             at = time.monotonic()
             for partition, offset in newest.items():
                 self._seen[partition].append(Arrival(at, offset))
+        consumer.close()
 
 
 def source_offset(output: bytes) -> int:

@@ -1,4 +1,4 @@
-"""The drills' own arithmetic: kinds of work of sampled stacks, arrivals of outputs, turns of an event loop."""
+"""The drills' own arithmetic: kinds of work of sampled stacks, arrivals of outputs, turns of an event loop, scaling."""
 
 import asyncio
 import gc
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import turns
+from benchmarks import scaling, turns
 from benchmarks.arrivals import Arrival, Arrivals, source_offset
 from benchmarks.drill import SYMBOLS, key_events
 from benchmarks.stacks import BACKGROUND, KINDS, OTHER, OWN, SHARED, by_thread, divide, kind_of
@@ -136,3 +136,20 @@ def test_a_long_callback_is_found_by_name(tmp_path: Path) -> None:
     assert longest.callback.startswith("worker: ")
     assert "long_work" in longest.callback
     assert longest.turns > 1
+
+
+def test_the_page_has_the_tables_of_the_newest_figures() -> None:
+    """Whoever changes a figure in benchmarks/scaling.py must make the page anew."""
+    page = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text()
+    assert scaling.renewed(page) == page
+
+
+def test_ten_times_the_load_needs_ten_times_the_workers_and_as_many_markers_as_partitions_and_commits() -> None:
+    small, large = (scaling.compute(scaling.Size("", partitions, rate)) for partitions, rate in ((8, 1e4), (80, 1e5)))
+    assert 10 * small["workers"] == large["workers"]
+    interval = scaling.GIVEN["interval"].value
+    assert large["workers"] / interval + 2 * 80 / interval == pytest.approx(large["markers"])
+
+
+def test_a_partition_has_one_worker_at_most() -> None:
+    assert 4 == scaling.compute(scaling.Size("", 4, 1e6))["workers"]
