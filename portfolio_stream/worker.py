@@ -28,6 +28,7 @@ from portfolio_stream.kafka.client import client_options
 from portfolio_stream.kafka.connections import KafkaConnections
 from portfolio_stream.kafka.follower import Follower
 from portfolio_stream.kafka.quiet_logs import quieten
+from portfolio_stream.observe.start_steps import StartSteps
 from portfolio_stream.settings import KINDS, Settings, read_value, unknown_variables, variable
 from portfolio_stream.web.server import WebServer
 from tables.catalog import TABLES
@@ -62,6 +63,7 @@ async def make_engine(
 async def _make_engine(
     settings: Settings, tables: list[TableDefinition[Any]], prices: Prices, host_setting: str, held: ExitStack
 ) -> tuple[Engine, WebServer]:
+    steps = StartSteps.of_this_process()
     identity = claim(settings.data_dir, settings.instance_id)
     held.callback(release, identity)
     store = Store(identity.folder / "store")
@@ -69,8 +71,10 @@ async def _make_engine(
     sock = listen(settings.web_host, settings.web_port, host_setting)
     held.callback(sock.close)
     Access(settings, sock.getsockname()[0])  # raises WebTokenMissing now, before a broker is called
+    steps.end("store")
     async with admin_client(settings) as admin:
         topic_settings = await prepare_for_worker(admin, settings)
+    steps.end("topics")
     options = client_options(settings)
     del options["client_id"]
     interval = settings.commit_interval_ms
@@ -85,6 +89,7 @@ async def _make_engine(
     )
     kafka = KafkaConnections(options=options, client_id=f"{identity.instance_id}@{advertised_address(settings, sock)}")
     engine = Engine(configuration, kafka, identity, store, tables, make_mover(settings), topic_settings)
+    engine.statistics.start = steps
     return engine, WebServer(engine, settings, sock, prices)
 
 

@@ -22,6 +22,7 @@ from portfolio_stream.exactly_once.identity import Identity
 from portfolio_stream.exactly_once.operations import Operation
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.recovery import Halted
+from portfolio_stream.exactly_once.replay_progress import NO_REPLAYS, Replays
 from portfolio_stream.exactly_once.slices import Deliver, Slice
 from portfolio_stream.exactly_once.started_engine import StartedEngine
 from portfolio_stream.exactly_once.startup import Description, started
@@ -145,6 +146,11 @@ class Engine:
     def halted(self) -> Mapping[int, Halted]:
         """Partitions that wait for an operator, with the reason."""
         return {} if self.started is None else self.started.partitions.halted
+
+    @property
+    def replays(self) -> Replays:
+        """The replays of partitions that this worker recovers."""
+        return NO_REPLAYS if self.started is None else self.started.replays()
 
     @property
     def progress(self) -> float:

@@ -20,6 +20,7 @@ from aiokafka import errors as kafka_errors
 
 from portfolio_stream.errors import FoldMismatch, StateUnreadable
 from portfolio_stream.exactly_once.replay import ChangelogReplay, Replayed
+from portfolio_stream.exactly_once.replay_progress import ReplayProgress
 from portfolio_stream.exactly_once.store import Meta, Store
 from portfolio_stream.kafka.connections import Client
 from portfolio_stream.kafka.offset_lookup import EARLIEST, LATEST, NO_OFFSET, MemberEpoch, group_offsets, log_offsets
@@ -103,6 +104,10 @@ class Recovery:
         #: disagreement, so a long replay or an absent broker does not use it up.
         self._deadlines: dict[int, float] = {}
         self._warned = time.monotonic()
+
+    @property
+    def progress(self) -> ReplayProgress:
+        return self._replay.progress
 
     async def recover(
         self, partitions: Collection[int], taken_over: Collection[int] = ()

@@ -14,6 +14,7 @@ from portfolio_stream.exactly_once.partition_life import PartitionEvent
 from portfolio_stream.exactly_once.recovery import Halted, Ready
 from portfolio_stream.exactly_once.signals import cancelled
 from portfolio_stream.observe import events as told
+from portfolio_stream.observe.start_steps import STEPS
 
 
 class RecoveryTask:
@@ -33,6 +34,7 @@ class RecoveryTask:
 
         All of them are RECOVERING already.
         """
+        self._statistics.start.end("join")
         undecided = self._partitions.recovering
         taken_over = undecided.difference(begun) if self.end() else frozenset()
         self._commits.discard(undecided)
@@ -87,6 +89,15 @@ class RecoveryTask:
                 milliseconds=(time.perf_counter() - started) * 1000,
             )
             self._tell(recovered)
+        self._end_start()
+
+    def _end_start(self) -> None:
+        """Tell once what the steps of the start took."""
+        steps = self._statistics.start
+        if not steps.are_over:
+            steps.end("recovery")
+            taken = {f"{step}_milliseconds": 1000 * steps.seconds.get(step, 0.0) for step in STEPS}
+            self._tell(told.StartEnded(**taken))
 
     def _go_on(self, ready: Ready) -> None:
         """Read the partition from its recovered offset, or halt it again if the record that halted it is still ahead.

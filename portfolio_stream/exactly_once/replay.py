@@ -7,9 +7,12 @@
 2. A changelog that does not begin at 0, or that has an unreadable batch, cannot give the whole state. The replay
    reports this problem, and the engine does not use the state. An empty changelog cannot replace a store: the store is
    kept, and `recovery` stops the partition.
-3. No partition waits for another partition's long replay, or for a changelog that hangs. All partitions are read at
-   once. A run returns the partitions that have reached their ends; the next run continues the others.
-4. Progress is the fetch position at read_committed. The position also passes markers, aborted records and the gaps that
+3. A run returns the partitions that have reached their ends; the next run continues the others. So no partition waits
+   for another one's changelog that hangs, and the first partitions give outputs while the last ones replay.
+4. `replay_reading` says which partitions are read side by side.
+5. Folds and heartbeats share the loop and the GIL with the replay. The replay gives the loop a turn every few
+   milliseconds. While partitions run, it also writes little at once.
+6. Progress is the fetch position at read_committed. The position also passes markers, aborted records and the gaps that
    compaction leaves.
 """
 
@@ -19,16 +22,20 @@ from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from portfolio_stream.exactly_once.configuration import TopicSettings
-from portfolio_stream.exactly_once.store import ChangelogPosition, Store, prefix_of
+from portfolio_stream.exactly_once.replay_progress import ReplayProgress
+from portfolio_stream.exactly_once.replay_reading import ChangelogReading
+from portfolio_stream.exactly_once.replay_writes import FEW_RECORDS, MANY_RECORDS, ReplayWrites
+from portfolio_stream.exactly_once.store import ChangelogPosition, Store
 from portfolio_stream.kafka.connections import Client, Reader
 from portfolio_stream.kafka.offset_lookup import EARLIEST, LATEST, NO_OFFSET, log_offsets
 from portfolio_stream.kafka.reader import BatchUnreadable
-from portfolio_stream.observe.events import ChangelogUnreadable, Span, StoreWiped
+from portfolio_stream.observe.events import ChangelogUnreadable, RecoveryProgress, Span, StoreWiped
 from portfolio_stream.observe.ring import Tell, write
 
 ABSENCE_SHARE = 0.5  # of the changelog's delete.retention.ms; the replay itself may take the other half
 BELIEF_SECONDS = 15.0  # how long a changelog's end must lie before the store's position until it is believed
 FETCH_WAIT_MS = 50
+PROGRESS_SECONDS = 5.0  # between two reports of a long replay
 GATHER_SECONDS = 0.2  # most partitions have little to read; one result for many of them costs less than many results
 CHANGELOG_END = "the changelog's end; if it lasts: kafka-transactions find-hanging, then abort"
 CORRUPT_TRIES = 3  # at one offset: the bytes may be damaged only on their way
@@ -57,15 +64,21 @@ class ChangelogReplay:
         topic: str,
         topic_id: str,
         topics: TopicSettings,
+        is_busy: Callable[[], bool] = lambda: False,
         tell: Tell = write,
     ) -> None:
+        """`is_busy` tells whether partitions of this worker run, so that a replay must not hold them up."""
         self._client = client
         self._store = store
         self._reader = reader
         self._topic = topic
         self._topic_id = topic_id
         self._topics = topics
+        self._is_busy = is_busy
         self._tell = tell
+        self.progress = ReplayProgress()
+        #: monotonic seconds of the last report of a long replay
+        self._reported = time.monotonic()
         self._turn = asyncio.Lock()
         #: monotonic seconds at which a partition's changelog was first seen to end before the store's position
         self._short: dict[int, float] = {}
@@ -73,7 +86,8 @@ class ChangelogReplay:
         self._counts: dict[int, int] = {}
 
     def begin(self, partitions: Collection[int]) -> None:
-        """A new recovery of `partitions` begins. Forget the changelog ends that an earlier recovery has seen."""
+        """A new recovery of `partitions` begins. Forget what an earlier recovery has seen of their changelogs."""
+        self.progress.forget(partitions)
         for partition in partitions:
             self._short.pop(partition, None)
 
@@ -103,24 +117,33 @@ class ChangelogReplay:
                 if start < firsts[partition]
             }
             todo = {partition for partition in ends.keys() - problems if starts[partition] < ends[partition]}
+            now = time.monotonic()
+            for partition in todo:
+                self.progress.begin(partition, starts[partition], ends[partition], now)
+            writes = ReplayWrites(self._store, lambda partition, offset: self._position(partition, offset, asked))
+            reading = ChangelogReading(
+                self._reader, {partition: (starts[partition], ends[partition]) for partition in todo}
+            )
             try:
-                for partition in todo:
-                    self._reader.resume(partition, starts[partition])
-                whole = await self._until_some_end(todo, ends, problems, waiting, len(group_offsets) + others, asked)
-                await self._mark(todo, whole, asked)
+                whole = await self._until_some_end(
+                    todo, reading, problems, waiting, len(group_offsets) + others, writes
+                )
+                await writes.write_all()
+                await self._mark(todo & reading.begun, whole, asked)
             finally:
                 self._reader.pause(ends)
             told = ends.keys() - todo
+            self.progress.forget(told)
             return {partition: Replayed(self._counts.pop(partition, 0), problems.get(partition)) for partition in told}
 
     async def _until_some_end(
         self,
         todo: set[int],
-        ends: Mapping[int, int],
+        reading: ChangelogReading,
         problems: dict[int, str],
         waiting: Waiting,
         all_asked: int,
-        began: float,
+        writes: ReplayWrites,
     ) -> dict[int, int]:
         """Fetch until some partitions have left `todo`, because they have reached their ends or have a problem.
 
@@ -132,36 +155,52 @@ class ChangelogReplay:
         gathered = time.monotonic() + GATHER_SECONDS
         while todo and (len(todo) == all_asked or time.monotonic() < gathered):
             waiting(todo, CHANGELOG_END)
+            reading.begin_more()
             try:
-                await self._fetch(began)
+                fetched = await self._reader.fetch(FETCH_WAIT_MS)
             except BatchUnreadable as corrupt:
                 place = (corrupt.partition, corrupt.offset)
                 tries[place] = tries.get(place, 0) + 1
                 self._tell(ChangelogUnreadable(partition=place[0], offset=place[1], tries=tries[place]))
                 if tries[place] >= CORRUPT_TRIES:
                     problems[corrupt.partition] = str(corrupt)
-                    self._reader.pause((corrupt.partition,))
+                    reading.end(corrupt.partition)
                     todo.discard(corrupt.partition)
-            for partition in list(todo):
-                position = await self._reader.position(partition)
-                if position >= ends[partition]:
+                continue
+            for partition, batches in fetched.items():
+                self._counts[partition] = self._counts.get(partition, 0) + sum(map(len, batches))
+            await writes.add(fetched, FEW_RECORDS if self._is_busy() else MANY_RECORDS)
+            now = time.monotonic()
+            for partition, position in (await reading.moved()).items():
+                self.progress.reach(partition, position, now)
+                if reading.is_over(partition):
                     whole[partition] = position
+                    reading.end(partition)
                     todo.discard(partition)
-                    self._reader.pause((partition,))
+                    await writes.write(partition)
+            self._report(now)
+            await asyncio.sleep(0)  # a fetch of records that are there already gives no other task a turn
         return whole
 
-    async def _fetch(self, began: float) -> None:
-        """Fetch once, and write the records to the store.
+    def _report(self, now: float) -> None:
+        """Tell the progress of a long replay now and then."""
+        if now - self._reported < PROGRESS_SECONDS:
+            return
+        self._reported = now
+        replays = self.progress.now(now)
+        self._tell(
+            RecoveryProgress(
+                partitions=tuple(sorted(replays.by_partition)),
+                percent=replays.total.percent,
+                records_remaining=replays.total.remaining,
+                records_per_second=replays.records_per_second,
+                seconds_left=replays.seconds_left,
+            )
+        )
 
-        All batches of a partition go into one write: the store's thread may wait for the end of the loop's turn.
-        """
-        for partition, batches in (await self._reader.fetch(FETCH_WAIT_MS)).items():
-            prefix = prefix_of(partition)
-            items = [(prefix + record.key, record.value) for batch in batches for record in batch]
-            offset, since = batches[-1][-1].offset + 1, self._whole_since(partition, began)
-            position = ChangelogPosition(topic_id=self._topic_id, offset=offset, written_at=since)
-            await self._store.write(items, {partition: position})
-            self._counts[partition] = self._counts.get(partition, 0) + len(items)
+    def _position(self, partition: int, offset: int, began: float) -> ChangelogPosition:
+        written_at = self._whole_since(partition, began)
+        return ChangelogPosition(topic_id=self._topic_id, offset=offset, written_at=written_at)
 
     async def _mark(self, unfinished: Collection[int], whole: Mapping[int, int], asked: float) -> None:
         """Write the positions up to which the partitions were read, also where a partition had only aborted records.
@@ -176,8 +215,7 @@ class ChangelogReplay:
         for partition in unfinished:
             offset, known = await self._reader.position(partition), self._store.position(partition)
             if offset > (0 if known is None else known.offset):
-                since = self._whole_since(partition, asked)
-                marks[partition] = ChangelogPosition(topic_id=self._topic_id, offset=offset, written_at=since)
+                marks[partition] = self._position(partition, offset, asked)
         if marks:
             await self._store.write([], marks)
 

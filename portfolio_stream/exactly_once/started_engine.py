@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import time
 from collections.abc import Collection
 
 from portfolio_stream.exactly_once.boundary import Boundary
@@ -14,6 +15,7 @@ from portfolio_stream.exactly_once.interpreter import Interpreter
 from portfolio_stream.exactly_once.main_loop import MainLoop
 from portfolio_stream.exactly_once.ownership import Ownership
 from portfolio_stream.exactly_once.recovery_task import RecoveryTask
+from portfolio_stream.exactly_once.replay_progress import Replays
 from portfolio_stream.exactly_once.signals import cancelled
 from portfolio_stream.kafka.reach import LOST
 from portfolio_stream.observe import events as told
@@ -51,6 +53,7 @@ class StartedEngine:
             self.interpreter,
         )
         self._reader = equipment.reader
+        self._recovery = equipment.recovery
         self._beside: list[asyncio.Task[None]] = []
 
     def run_beside(self, tasks: Collection["asyncio.Task[None]"]) -> None:
@@ -84,6 +87,12 @@ class StartedEngine:
             self._tell(told.LeftWithoutGoodbye(error=type(error).__name__))
         finally:
             await self.commits.abandon()
+
+    def replays(self) -> Replays:
+        """The replays of partitions that this worker recovers."""
+        replays, recovering = self._recovery.progress.now(time.monotonic()), self.partitions.recovering
+        known = {partition: one for partition, one in replays.by_partition.items() if partition in recovering}
+        return replays._replace(by_partition=known)
 
     def lag(self) -> dict[int, int]:
         """Records between the committed position and the last stable offset, of the partitions that are served."""

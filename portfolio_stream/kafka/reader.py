@@ -4,7 +4,7 @@ The reader uses aiokafka's consumer for its fetch sessions, metadata and positio
 pauses, seeks and resumes them as the worker gains and loses them: a second assign() would reset all positions. Progress
 is the fetch position: it steps over transaction markers, aborted records and compacted records.
 
-One fetch gives at most FETCH_BYTES and one batch more. The other buffered batches stay compressed.
+One fetch gives at most `FetchLimits.fetch_bytes` and one piece more. The other buffered batches stay compressed.
 """
 
 import time
@@ -30,6 +30,8 @@ class FetchLimits(NamedTuple):
     min_bytes: int
     max_wait_ms: int
     partition_bytes: int
+    #: a fetch gives at most so many bytes, and one piece more
+    fetch_bytes: int = FETCH_BYTES
 
 
 class _Woken(kafka_errors.KafkaError):  # type: ignore[misc]
@@ -55,6 +57,7 @@ class BatchReader:
         #: an error that came after records of the same fetch; the next fetch raises it
         self._error: kafka_errors.KafkaError | None = None
         self._rest = _Rest()
+        self._fetch_bytes = limits.fetch_bytes
         consumer = batch_consumer(
             Reading(PIECE_RECORDS, for_side_reader=False),
             **client_options,
@@ -89,7 +92,7 @@ class BatchReader:
             raise error
         found: dict[int, list[Records]] = {}
         size = 0
-        while size < FETCH_BYTES:
+        while size < self._fetch_bytes:
             try:
                 fetched = await self._consumer.getmany(timeout_ms=0 if found else timeout_ms, max_records=1)
             except _Woken:

@@ -10,6 +10,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from struct import Struct
 from typing import Any, Literal, NamedTuple
 
@@ -192,25 +193,26 @@ def pieces_of(
     if data[ATTRIBUTES_LOW_BYTE] & CODEC_MASK:
         whole = uncompressed(data, most_bytes)
         batch = DefaultRecordBatch(whole)
-    if len(whole) <= PIECE_BYTES and count <= most_records:
+    if len(whole) <= PIECE_BYTES:
         try:
-            found = [record for record in batch if record.offset >= start]
+            wanted = batch if batch.base_offset >= start else (record for record in batch if record.offset >= start)
+            rest = chain(wanted)  # a C batch may be iterated over only once
+            while found := list(islice(rest, most_records)):
+                start = found[-1].offset + 1
+                yield found, cost(found)
         except Exception:  # noqa: BLE001  a name is not UTF-8, or the batch is damaged: _cut finds out which
             batch = DefaultRecordBatch(whole)
         else:
-            yield found, cost(found, len(whole))
             return
     own = whole if isinstance(whole, bytearray) else bytearray(whole)
     yield from _cut(batch, own, count, start, most_records)
 
 
-def cost(records: Sequence[Any], size: int) -> int:
-    """Returns an upper bound of the bytes that the objects of these records take. In the batch they have `size` bytes.
-
-    The bound assumes that all bytes besides keys and values are headers of two bytes each.
-    """
+def cost(records: Sequence[Any]) -> int:
+    """Returns an upper bound of the bytes that the objects of these records take."""
     content = sum([len(record.key or b"") + len(record.value or b"") for record in records])
-    return size + len(records) * RECORD_COST + max(0, size - content - 40 * len(records)) * HEADER_COST // 2
+    headers = sum([len(record.headers) for record in records])
+    return content + len(records) * RECORD_COST + headers * HEADER_COST
 
 
 def _cut(batch: Any, data: bytearray, count: int, start: int, most_records: int) -> Iterator[tuple[list[Any], int]]:

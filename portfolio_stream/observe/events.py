@@ -60,6 +60,20 @@ class EngineStarted(WorkerEvent, frozen=True, kw_only=True):
     partitions: int
 
 
+class StartEnded(WorkerEvent, frozen=True, kw_only=True):
+    """All partitions that the group gave first run or are halted. How long each step of the start took."""
+
+    action = "start ended"
+    process_milliseconds: float
+    store_milliseconds: float
+    topics_milliseconds: float
+    connections_milliseconds: float
+    fold_milliseconds: float
+    fence_milliseconds: float
+    join_milliseconds: float
+    recovery_milliseconds: float
+
+
 class FoldNotChecked(WorkerEvent, frozen=True, kw_only=True):
     """The start could not find out which fold signature the state has. The recovery checks that again."""
 
@@ -163,6 +177,18 @@ class StoreWiped(WorkerEvent, frozen=True, kw_only=True):
     changelog: Span
     #: the time since the store last held the whole changelog
     absent_seconds: float
+
+
+class RecoveryProgress(WorkerEvent, frozen=True, kw_only=True):
+    """How far the replays of the changelog are, all together."""
+
+    action = "recovery goes on"
+    partitions: tuple[int, ...]
+    percent: int
+    records_remaining: int
+    records_per_second: float
+    #: None if nothing came lately
+    seconds_left: float | None
 
 
 class PartitionRecovered(WorkerEvent, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from typing import Literal, get_args
 
 from portfolio_stream.observe.histogram import COMMIT_BOUNDS, LATENCY_BOUNDS, LOOP_BOUNDS, Histogram
 from portfolio_stream.observe.rates import Counted
+from portfolio_stream.observe.start_steps import StartSteps
 
 #: the phases of a commit, in order: table values become bytes at the close; then offsets, records, EndTxn, store
 Phase = Literal["encode", "reserve", "write", "end", "store"]
@@ -25,6 +26,8 @@ ACTIVITY_SKIPPED = "activity_skipped:"
 
 @dataclass(slots=True)
 class Statistics:
+    #: what the steps of the start took
+    start: StartSteps = field(default_factory=StartSteps)
     #: source records whose transaction is committed
     events: int = 0
     commits: int = 0

@@ -9,6 +9,7 @@ The web server already answers while the engine starts: `membership_of` returns 
 """
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol
@@ -17,6 +18,7 @@ from aiohttp import web
 
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.membership import Membership
+from portfolio_stream.exactly_once.replay_progress import Replays
 from portfolio_stream.http.problem import RETRY_AFTER_SECONDS, json_response
 
 STANDSTILL_SECONDS = 30.0  # the rebalance time-out: by then the group has given the partitions to other workers
@@ -61,13 +63,26 @@ def readiness(engine: Engine) -> Readiness:
     reasons = [] if member.is_fresh else ["not a member: the group coordinator has not confirmed this worker lately"]
     if not is_alive(engine):
         reasons.append("the main loop stands still")
-    if recovering := [str(partition) for partition, state in partitions.items() if state == "recovering"]:
-        reasons.append(f"recovering partitions {', '.join(recovering)}")
+    if recovering := [partition for partition, state in partitions.items() if state == "recovering"]:
+        reasons.append(_recovering(recovering, engine.replays))
     for partition, state in partitions.items():
         if state == "halted":
             halted = engine.halted[partition]
             reasons.append(f"partition {partition} is halted at offset {halted.offset}: {halted.reason}")
     return Readiness(reasons=tuple(reasons), partitions=partitions)
+
+
+def _recovering(partitions: Collection[int], replays: Replays) -> str:
+    """Which partitions recover, and, where a changelog is replayed, how far it is."""
+    named = []
+    for partition in partitions:
+        replay = replays.by_partition.get(partition)
+        named.append(str(partition) if replay is None else f"{partition} ({replay.percent} %)")
+    reason = f"recovering partitions {', '.join(named)}"
+    if not replays.by_partition:
+        return reason
+    left = "nothing comes" if replays.seconds_left is None else f"{replays.seconds_left:.0f} s left"
+    return f"{reason}: {replays.records_per_second:,.0f} records/s, {left}"
 
 
 def state_of(engine: Engine, partition: int) -> str:

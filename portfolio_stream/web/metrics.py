@@ -72,6 +72,8 @@ class _Engine(Collector):
             ("topic", "setting"),
             [(finding, 1) for finding in sorted(engine.topic_settings.findings)],
         )
+        steps = [((step,), seconds) for step, seconds in engine.statistics.start.seconds.items()]
+        yield gauges("start_seconds", "What the steps of this worker's start took.", ("step",), steps)
         yield counter("worker_events", "Events that the worker told in its log.", engine.events.sequence)
 
     def _partitions(self) -> Iterator[Metric]:
@@ -79,6 +81,12 @@ class _Engine(Collector):
         yield gauge("partitions_owned", "Partitions that this worker owns.", len(engine.owned))
         yield gauge("partitions_running", "Owned partitions whose tables are served.", len(engine.served))
         yield gauge("partitions_halted", "Owned partitions that an operator must look at.", len(engine.halted))
+        replays = engine.replays
+        text = "Changelog records that a recovery has still to replay."
+        remaining = {partition: one.remaining for partition, one in replays.by_partition.items()}
+        yield gauges("recovery_remaining_records", text, ("partition",), by_partition(remaining))
+        text = "Changelog records that the recoveries replay in a second."
+        yield gauge("recovery_records_per_second", text, replays.records_per_second)
         text = "Records from the committed position to the last stable offset."
         yield gauges("lag_records", text, ("partition",), by_partition(lag_of(engine)))
         text = "For how long the oldest uncommitted record has been in the log, at most."

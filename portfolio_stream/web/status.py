@@ -30,7 +30,7 @@ class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     #: the offset of the record that halts the partition; None if the partition is not halted
     offset: WireCount | None = None
-    #: why the partition is halted
+    #: why the partition is halted, or how far its replay is
     reason: str | None = None
 
 
@@ -118,7 +118,10 @@ class Status:
         )
 
     def _partition(self, partition: int, state: str) -> PartitionStatus:
-        halted = self._engine.halted.get(partition)
+        halted, replay = self._engine.halted.get(partition), self._engine.replays.by_partition.get(partition)
+        if replay is not None:
+            reason = f"{replay.percent} % replayed, {replay.remaining:,} records left"
+            return PartitionStatus(state=state, reason=reason)
         if halted is None:
             return PartitionStatus(state=state)
         return PartitionStatus(state=state, offset=halted.offset, reason=halted.reason)

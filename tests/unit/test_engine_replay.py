@@ -10,13 +10,18 @@ from typing import Any
 
 import pytest
 
+from portfolio_stream.errors import StoreFailed
 from portfolio_stream.exactly_once import replay as module
+from portfolio_stream.exactly_once import replay_writes
 from portfolio_stream.exactly_once.database import RocksDatabase
 from portfolio_stream.exactly_once.replay import ABSENCE_SHARE, ChangelogReplay, Replayed
+from portfolio_stream.exactly_once.replay_progress import Remaining
+from portfolio_stream.exactly_once.replay_writes import newest_values
 from portfolio_stream.exactly_once.store import ChangelogPosition, Store, prefix_of
 from portfolio_stream.kafka.offset_lookup import EARLIEST, NO_OFFSET
 from portfolio_stream.kafka.reader import BatchUnreadable
 from portfolio_stream.kafka.record_batches import HEADER_BYTES, unreadable
+from portfolio_stream.observe.events import RecoveryProgress
 
 PARTITION = 3
 TOMBSTONE_SECONDS = 2 * 3600.0  # as the changelog is set, and not as the contract says
@@ -73,9 +78,9 @@ def _offsets(log: ReplayedLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "log_offsets", log_offsets)
 
 
-def new_replay(store: Store, log: Any) -> ChangelogReplay:
+def new_replay(store: Store, log: Any, **options: Any) -> ChangelogReplay:
     topics: Any = SimpleNamespace(tombstone_seconds=TOMBSTONE_SECONDS)
-    return ChangelogReplay(SimpleNamespace(), store, log, topic="log", topic_id="now", topics=topics)  # type: ignore[arg-type]
+    return ChangelogReplay(SimpleNamespace(), store, log, topic="log", topic_id="now", topics=topics, **options)  # type: ignore[arg-type]
 
 
 async def run(store: Store, log: ReplayedLog, group_offset: int = 7) -> Replayed:
@@ -269,7 +274,7 @@ async def test_a_partition_does_not_wait_for_anothers_replay(
         told.append(replayed)
         left = {partition: offset for partition, offset in left.items() if partition not in replayed}
     assert [{1: Replayed(3)}, {2: Replayed(50)}, {3: Replayed(90)}] == told
-    assert [0, 0, 0, 3, 3, 50] == logs.asked_from
+    assert [0, 0, 3, 0, 47] == logs.asked_from
     assert b"89" == store.get(KEY)
 
 
@@ -369,8 +374,9 @@ async def test_what_one_fetch_brings_is_written_at_once(
     write = store.write
 
     async def noted(items: Any, marks: Any) -> None:
-        written.append(len(items))
-        await write(items, marks)
+        whole = list(items)
+        written.append(len(whole))
+        await write(whole, marks)
 
     async def fetch(timeout_ms: int) -> dict[int, list[list[Any]]]:
         batches = [(await ReplayedLog.fetch(log, timeout_ms))[PARTITION][0] for _ in range(log.end)]
@@ -379,4 +385,108 @@ async def test_what_one_fetch_brings_is_written_at_once(
     monkeypatch.setattr(store, "write", noted)
     monkeypatch.setattr(log, "fetch", fetch)
     assert Replayed(5) == await run(store, log)
-    assert ([5, 0], b"4") == (written, store.get(KEY))  # the last write marks the end
+    assert ([1, 0], b"4") == (written, store.get(KEY))  # five values of one key; the last write marks the end
+
+
+async def test_the_newest_values_are_written_in_key_order() -> None:
+    """RocksDB takes sorted keys several times as fast. A deletion is a value, too."""
+    rows = [SimpleNamespace(key=key, value=value) for key, value in [(b"b", b"1"), (b"a", b"2"), (b"b", None)]]
+    assert [(b"\x00\x03a", b"2"), (b"\x00\x03b", None)] == list(newest_values(PARTITION, [rows[:1], rows[1:]]))
+
+
+async def test_the_shortest_replays_are_read_first(store: Store, logs: LongLogs) -> None:
+    """Two at once: the first partition gives outputs long before the last one has reached its end."""
+    logs.ends = {0: 40, 1: 90, 2: 3, 3: 50}
+    replay, at_once, resumed = new_replay(store, logs), 0, []
+    resume, fetch = logs.resume, logs.fetch
+
+    def noted(partition: int, offset: int) -> None:
+        resumed.append(partition)
+        resume(partition, offset)
+
+    async def fetched(timeout_ms: int) -> dict[int, list[list[Any]]]:
+        nonlocal at_once
+        at_once = max(at_once, len(logs.reading))
+        return await fetch(timeout_ms)
+
+    logs.resume, logs.fetch = noted, fetched  # type: ignore[method-assign]
+    replayed = await replay.run(dict.fromkeys(range(4), 7), lambda *_: None)
+    assert {0: Replayed(40), 1: Replayed(90), 2: Replayed(3), 3: Replayed(50)} == replayed
+    assert (2, [2, 0, 3, 1]) == (at_once, resumed)
+
+
+async def test_partitions_that_hang_make_room_for_others(store: Store, logs: LongLogs) -> None:
+    """The two shortest changelogs have no leader that answers: the others are read all the same."""
+    replay = new_replay(store, logs)
+    logs.ends = {0: 5, 1: 6, 2: 50, 3: 90}
+    fetch = logs.fetch
+
+    async def hangs(timeout_ms: int) -> dict[int, list[list[Any]]]:
+        found = await fetch(timeout_ms)
+        for partition in found.keys() & {0, 1}:
+            logs.reading[partition] -= 1
+            del found[partition]
+        return found
+
+    logs.fetch = hangs  # type: ignore[method-assign]
+    assert {2: Replayed(50), 3: Replayed(90)} == await replay.run(dict.fromkeys(range(4), 7), lambda *_: None)
+
+
+@pytest.mark.parametrize(("is_busy", "most"), [(True, 4), (False, 16)])
+async def test_a_replay_beside_folds_writes_little_at_once(
+    store: Store, logs: LongLogs, monkeypatch: pytest.MonkeyPatch, is_busy: bool, most: int
+) -> None:
+    """Sorting holds the GIL: partitions that run would stand still."""
+    monkeypatch.setattr(module, "FEW_RECORDS", 4)
+    monkeypatch.setattr(module, "MANY_RECORDS", 16)
+    every_record = lambda _, batches: [(b"k", b"v") for batch in batches for _ in batch]  # noqa: E731
+    monkeypatch.setattr(replay_writes, "newest_values", every_record)
+    logs.ends, written, write = {2: 50}, [], store.write
+
+    async def noted(items: Any, marks: Any) -> None:
+        written.append(len(items))
+        await write(items, marks)
+
+    monkeypatch.setattr(store, "write", noted)
+    replay = new_replay(store, logs, is_busy=lambda: is_busy)
+    assert {2: Replayed(50)} == await replay.run({2: 7}, lambda *_: None)
+    assert most == max(written)
+
+
+async def test_a_failed_write_ends_the_replay(store: Store, logs: LongLogs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Although the replay reads on while the store's thread writes: the position would say more than the store has."""
+    monkeypatch.setattr(module, "MANY_RECORDS", 4)
+
+    async def fails(items: Any, marks: Any) -> None:
+        raise StoreFailed(store.path, "disk full")
+
+    monkeypatch.setattr(store, "write", fails)
+    with pytest.raises(StoreFailed):
+        await new_replay(store, logs).run({1: 7, 2: 7, 3: 7}, lambda *_: None)
+    assert store.position(2) is None
+
+
+async def test_a_long_replay_tells_how_far_it_is(store: Store, logs: LongLogs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Now and then, and for whoever asks; a partition that has ended is no longer part of it."""
+    now, told = time.monotonic(), []
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    replay = new_replay(store, logs, tell=told.append)
+    fetch = logs.fetch
+
+    async def slow(timeout_ms: int) -> dict[int, list[list[Any]]]:
+        nonlocal now
+        now += 0.5
+        return await fetch(timeout_ms)
+
+    logs.fetch = slow  # type: ignore[method-assign]
+    monkeypatch.setattr(module, "GATHER_SECONDS", 0.0)
+    assert {1: Replayed(3)} == await replay.run({1: 7, 2: 7, 3: 7}, lambda *_: None)
+    assert {2: Remaining(3, 47), 3: Remaining(0, 90)} == replay.progress.now(now).by_partition
+    assert {2: Replayed(50)} == await replay.run({2: 7, 3: 7}, lambda *_: None)
+    (first, *_) = told
+    assert (
+        RecoveryProgress(
+            partitions=(2, 3), percent=12, records_remaining=123, records_per_second=4.0, seconds_left=30.75
+        )
+        == first
+    )

@@ -9,6 +9,7 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from portfolio_stream.exactly_once.replay_progress import Remaining, Replays
 from tests.unit.web_fakes import FakeCoordinator, FakeEngine, get, serving
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -27,6 +28,8 @@ async def exposed(tmp_path: Path) -> list[Metric]:
     engine = FakeEngine(tmp_path, "w1", FakeCoordinator())
     engine.join(0)
     engine.lags = {0: 5}
+    engine.statistics.start.end("store")
+    engine.replays = Replays({1: Remaining(1, 2)}, 3.0, 1.0)
     engine.statistics.last_timestamps[0] = 1.0
     engine.topic_settings.findings["t", "retention.ms"] = "too short"
     engine.statistics.drops["Doubt"] += 1

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from portfolio_stream.errors import InvalidSetting, PortInUse, WebTokenMissing
 from portfolio_stream.exactly_once.recovery import Halted
+from portfolio_stream.exactly_once.replay_progress import Remaining, Replays
 from portfolio_stream.http.access import Access
 from portfolio_stream.http.addresses import DEFAULT_PORT, advertised_address, host_of, listen
 from portfolio_stream.settings import Settings
@@ -196,6 +197,24 @@ async def test_readiness_names_its_reasons(engine: FakeEngine) -> None:
     assert {"0": "running", "1": "halted", "2": "recovering"} == unready.json["partitions"]
     reasons = "; ".join(unready.json["reasons"])
     assert all(part in reasons for part in ("not a member", "partitions 2", "partition 1", "17", "the fold failed"))
+
+
+async def test_readiness_says_how_far_a_recovery_is(engine: FakeEngine) -> None:
+    """Readiness, the worker's report and the metrics say it of each partition. A recovery that stands still shows."""
+    engine.join(0, 1, 2)
+    engine.served.clear()
+    engine.replays = Replays({1: Remaining(61_000, 39_000), 2: Remaining(0, 1_000)}, 40_000.0, 1.0)
+    async with serving(engine) as server:
+        moves = (await get(server, "/health/ready")).json["reasons"]
+        status = (await get(server, "/worker")).json["partitions"]
+        metrics = (await get(server, "/metrics")).body.decode()
+        engine.replays = Replays({1: Remaining(61_000, 39_000)}, 0.0, None)
+        stands = (await get(server, "/health/ready")).json["reasons"]
+    assert ["recovering partitions 0, 1 (61 %), 2 (0 %): 40,000 records/s, 1 s left"] == moves
+    assert ["recovering partitions 0, 1 (61 %), 2: 0 records/s, nothing comes"] == stands
+    assert (None, "61 % replayed, 39,000 records left") == (status["0"]["reason"], status["1"]["reason"])
+    assert 'portfolio_stream_recovery_remaining_records{partition="1"} 39000.0' in metrics
+    assert "portfolio_stream_recovery_records_per_second 40000.0" in metrics
 
 
 async def test_metrics(engine: FakeEngine) -> None:

@@ -21,6 +21,7 @@ from portfolio_stream.errors import PortfolioStreamError
 from portfolio_stream.exactly_once.operations import Operation
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.recovery import Halted
+from portfolio_stream.exactly_once.replay_progress import NO_REPLAYS
 from portfolio_stream.exactly_once.store import META_KEY, Meta, Store, encode_meta, prefix_of
 from portfolio_stream.http.access import IDENTITY_PATH
 from portfolio_stream.http.addresses import listen
@@ -126,6 +127,7 @@ class FakeEngine:
         self.halted: dict[int, Halted] = {}
         self.progress = time.monotonic()
         self.lags: dict[int, int] = {}
+        self.replays = NO_REPLAYS
         #: what operators asked for
         self.operations: list[Operation[Halted]] = []
         self.refusal: PortfolioStreamError | None = None
