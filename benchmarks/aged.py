@@ -21,7 +21,9 @@ from typing import Any, TypeVar, cast
 from agents.portfolio_events import fold_slice
 from portfolio_stream.exactly_once.memory import MemoryRecord
 from portfolio_stream.exactly_once.ports import Append, Record, TableDefinition, View
+from portfolio_stream.exactly_once.recent import Rows, Written
 from portfolio_stream.exactly_once.store import Store
+from portfolio_stream.exactly_once.transaction import PARTITION_BYTES, Batches
 from portfolio_stream.exactly_once.views import Views
 from portfolio_stream.kafka.header_names import Headers
 from portfolio_stream.load.events import Mixture, generate
@@ -74,11 +76,14 @@ class AgedPartition:
             spent.fold_seconds += thread_time() - worked
             spent.longest_slice_seconds = max(spent.longest_slice_seconds, perf_counter() - began)
         worked = thread_time()
-        items = list(self._views.dirty_items(0))
+        rows: Rows = {}
+        changelog = Batches()
+        for table, prefix, values in self._views.take_dirty(0):
+            changelog.encode(0, values.items(), table, prefix, rows)
         spent.encode_seconds += thread_time() - worked
-        spent.changelog_bytes += sum(len(key) - 2 + len(value or b"") for key, value in items)
+        spent.changelog_bytes += sum(len(key) - PARTITION_BYTES + len(value or b"") for key, value in rows.items())
         spent.events += len(records)
-        await self._store.write(items, {})
+        await self._store.commit({0: Written(rows, changelog.size)}, {})
         self._transaction += 1
         self._views.age(self._transaction, self._transaction - 1)
 

@@ -3,7 +3,7 @@
 1. Offsets: an accepted offset reserves the partition for this member (KIP-447).
 2. Records: one request to each leader.
 3. EndTxn: from its answer on, the transaction is committed.
-4. Store: values, META and changelog positions in one batch. The store never holds an uncommitted value.
+4. Store: values, META and changelog positions, together. The store never holds an uncommitted value.
 
 Each step follows only after the step before it has succeeded.
 """
@@ -11,14 +11,13 @@ Each step follows only after the step before it has succeeded.
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from itertools import chain
 
 from aiokafka.structs import TopicPartition
 
-from portfolio_stream.exactly_once.database import Item
 from portfolio_stream.exactly_once.membership import Membership
 from portfolio_stream.exactly_once.partitions import Partitions
 from portfolio_stream.exactly_once.protocol import Doubt, MembershipBroken, Refused, StaleEpoch
+from portfolio_stream.exactly_once.recent import Written
 from portfolio_stream.exactly_once.store import ChangelogPosition, Store
 from portfolio_stream.exactly_once.transaction import Share, Transaction
 from portfolio_stream.exactly_once.writer import Endings, Writer
@@ -58,9 +57,9 @@ class Delivery:
         self._tell = tell
 
     async def commit(
-        self, transaction: Transaction, shares: Sequence[Share], items: Mapping[int, Sequence[Item]]
+        self, transaction: Transaction, shares: Sequence[Share], written: Mapping[int, Written]
     ) -> Mapping[int, int]:
-        """Offsets, records, EndTxn, store. `items` are the store's, by partition. Returns the committed positions.
+        """Offsets, records, EndTxn, store. `written` has the store's rows. Returns the committed positions.
 
         Raises whatever ends a step: the engine then drops everything and asks the coordinator for the outcome.
         """
@@ -80,7 +79,7 @@ class Delivery:
             for share in shares
             if (target := TopicPartition(self._changelog_topic, share.partition)) in endings
         }
-        await self._store.write(chain.from_iterable(items[share.partition] for share in shares), positions)
+        await self._store.commit({share.partition: written[share.partition] for share in shares}, positions)
         laps.end("store")
         self._note(laps, sum(share.events for share in shares))
         return {share.partition: share.position for share in shares if share.position is not None}

@@ -108,7 +108,7 @@ class MainLoop:
         try:
             await self._folding.settle()
             await self._boundary.commit()
-            await self._store.drained()
+            await self._store.flush()
         except (Doubt, *LOST) as doubt:
             self._signals.is_settled_at_stop = False
             self._tell(told.StoppedInDoubt(reason=str(doubt)))

@@ -1,11 +1,13 @@
 """The local copy of the committed state. Each worker has one RocksDB, which never holds an uncommitted value.
 
-1. Values are written only after Kafka has confirmed their commit, in one WriteBatch with META and the changelog
-   position.
+1. Values are stored only after Kafka has confirmed their commit, together with META and the changelog position.
 2. The views hold the values that are folded but not yet stored. A view forgets a value only after the store has it.
-3. All writes go through one thread, in commit order. rocksdict frees the GIL during a write.
-4. rocksdict raises bare Exceptions. Only this module turns them into StoreFailed.
-5. A reader that reads more than a fold takes a snapshot, and reads the snapshot in a thread beside the loop.
+3. Committed rows wait in memory before they go to the database (`recent`). Every reader sees them at once. A killed
+   process loses them: the database then says an older changelog position, and a replay brings the rest.
+4. All writes to the database go through one thread, in commit order. rocksdict frees the GIL during a write.
+5. rocksdict raises bare Exceptions. Only this module turns them into StoreFailed. After a write that failed no other
+   write is tried, and the next commit raises the error.
+6. A reader that reads more than a fold takes a snapshot, and reads the snapshot in a thread beside the loop.
 
 A store key is the partition (2 bytes, big endian) and then the changelog key. A changelog key is the table's name, 0x00
 and the table key.
@@ -15,8 +17,8 @@ import asyncio
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import wraps
-from itertools import chain
+from functools import partial, wraps
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -25,6 +27,7 @@ import msgspec
 from portfolio_stream.decoding import UNDECODABLE
 from portfolio_stream.errors import StateUnreadable, StoreFailed
 from portfolio_stream.exactly_once.database import Cursor, Database, Item, RocksDatabase
+from portfolio_stream.exactly_once.recent import PERIOD_SECONDS, STEPS, RecentRows, Row, Rows, Written, found_in, merged
 from portfolio_stream.kafka.record_batches import UnreadableBatch
 from portfolio_stream.observe.events import StoreNotFlushed
 from portfolio_stream.observe.ring import write
@@ -37,6 +40,8 @@ META_KEY = b"\x00META"  # no table has this key, because no table name is empty
 SKIP_KEY = b"\x00SKIP"  # with a source offset (8 bytes, big endian): an operator moved this record to the dead letters
 _OWN = b"\xff\xff"  # the store's own keys use partition 65535
 _POSITION = _OWN + b"position"
+RECENT_BYTES = 24 << 20  # of rows that wait for the database
+SORTED_AT_ONCE = 4_096  # rows, some 2 ms: sorting does not free the GIL
 
 OpenDatabase = Callable[[Path], Database]
 
@@ -119,6 +124,11 @@ class Store:
         self._readers = ThreadPoolExecutor(1, "store-reads")
         self._open_database = open_database
         self._db = self._open()
+        self._recent = RecentRows(RECENT_BYTES)
+        self._leaving: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._failed: StoreFailed | None = None
+        self._is_closed = False
 
     @_failing
     def _open(self) -> Database:
@@ -126,27 +136,20 @@ class Store:
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a store key. Folds wait for this call, so it does without the extra call of `_failing`."""
+        for layer in self._recent.layers(key[:2]):
+            if key in layer:
+                return layer[key]
         try:
             return self._db.get(key)
         except Exception as error:
             raise StoreFailed(self.path, str(error)) from error
 
     @_failing
-    def scan(self, prefix: bytes, after: bytes = b"", limit: int | None = None) -> list[tuple[bytes, bytes]]:
-        """At most `limit` entries whose store key starts with `prefix` and follows `after`, in key order.
-
-        The scan uses a cursor, because the cursor's status tells a damaged block from the end of the keys. At a damaged
-        block rocksdict's items() would end without an error.
-        """
-        found: list[tuple[bytes, bytes]] = []
-        rows = self._db.cursor()
-        rows.seek(max(prefix, after))
-        while len(found) != limit and rows.valid() and (key := rows.key()).startswith(prefix):
-            if key != after:
-                found.append((key, rows.value()))
-            rows.next()
-        rows.status()
-        return found
+    def scan(self, prefix: bytes, after: bytes = b"", limit: int | None = None) -> list[Row]:
+        """At most `limit` entries whose store key starts with `prefix` and follows `after`, in key order."""
+        lower = max(prefix, after + b"\x00")
+        stored = _from(self._db.cursor(), lower, _end_of(prefix))
+        return list(islice(merged(stored, self._recent.layers(prefix[:2]), lower, _end_of(prefix)), limit))
 
     @_failing
     def rows(self, partition: int) -> "StoredRows":
@@ -160,7 +163,7 @@ class Store:
             sequence = self._db.sequence()
             points, rows = self._db.cursor(), self._db.cursor()
             if self._db.sequence() == sequence:
-                return StoredRows(self.path, partition, points, rows)
+                return StoredRows(self.path, partition, points, rows, self._recent.snapshot(prefix_of(partition)))
 
     async def read_aside(self, read: Callable[[], R]) -> R:
         """Run `read`, which reads snapshots, in the readers' thread. One `read` runs at a time, and close() waits."""
@@ -171,35 +174,118 @@ class Store:
         return read_meta(self.get(prefix_of(partition) + META_KEY))
 
     def position(self, partition: int) -> ChangelogPosition | None:
-        raw = self.get(_POSITION + prefix_of(partition))
+        key = _POSITION + prefix_of(partition)
+        recent = found_in(self._recent.layers(prefix_of(partition)), key)
+        raw = self.get(key) if recent is None else recent[key]
         return None if raw is None else _decode_position(raw)
 
+    async def commit(self, written: Mapping[int, Written], positions: Mapping[int, ChangelogPosition]) -> None:
+        """Store what a committed transaction wrote, by partition. The caller gives the rows away.
+
+        Raises StoreFailed, also if the disk refused rows of an earlier commit.
+        """
+        for partition, rows in written.items():
+            prefix = prefix_of(partition)
+            if partition in positions:
+                rows.rows[_POSITION + prefix] = encode_meta(positions[partition])
+            self._recent.add(prefix, rows)
+        self._write_due()
+        while self._recent.is_full and self._leaving is not None:
+            await asyncio.wait((self._leaving,))
+        self._raise_failure()
+
+    def _raise_failure(self) -> None:
+        if self._failed is not None:
+            raise self._failed
+
+    def _write_due(self) -> None:
+        """Write the partitions that are due, one after the other, and come back for the others."""
+        if self._leaving is None and self._failed is None and not self._is_closed:
+            for prefix in self._recent.due():
+                self._leaving = self._begin_write(prefix)
+        if self._timer is None and not self._is_closed and self._recent.waiting_bytes:
+            self._timer = asyncio.get_running_loop().call_later(PERIOD_SECONDS / STEPS, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        self._write_due()
+
+    def _begin_write(self, prefix: bytes) -> asyncio.Future[None]:
+        """Begin to write the waiting rows of a partition."""
+        taken = self._recent.take(prefix)
+        leaving = asyncio.get_running_loop().run_in_executor(self._thread, self._write_recent, taken.rows)
+        leaving.add_done_callback(partial(self._has_left, prefix, taken))
+        return leaving
+
+    def _has_left(self, prefix: bytes, taken: Written, leaving: asyncio.Future[None]) -> None:
+        if self._leaving is leaving:
+            self._leaving = None
+        if leaving.exception() is None:
+            self._recent.written(prefix, taken)
+            self._write_due()
+
+    def _write_recent(self, rows: Rows) -> None:
+        if not self._is_closed:  # close() writes all rows
+            self._in_order(lambda: self._db.write(_in_key_order(rows)))
+
+    def _in_order(self, change: Callable[[], None]) -> None:
+        """Change the database, in the store's thread. Rows behind refused rows would leave a hole."""
+        self._raise_failure()
+        try:
+            change()
+        except Exception as error:
+            self._failed = StoreFailed(self.path, str(error))
+            raise self._failed from error
+
     async def write(self, items: Iterable[Item], positions: Mapping[int, ChangelogPosition]) -> None:
+        """Write rows of a changelog to the database itself. The recent rows of these partitions go before them."""
+        for prefix in map(prefix_of, positions):
+            if prefix in self._recent.waiting():
+                self._begin_write(prefix)
         await asyncio.get_running_loop().run_in_executor(self._thread, self._write, items, positions)
 
-    @_failing
     def _write(self, items: Iterable[Item], positions: Mapping[int, ChangelogPosition]) -> None:
         marks = [(_POSITION + prefix_of(partition), encode_meta(position)) for partition, position in positions.items()]
-        self._db.write(chain(items, marks))
+        self._in_order(lambda: self._db.write(chain(items, marks)))
 
     async def wipe(self, partition: int) -> None:
+        self._recent.drop(prefix_of(partition))
         await asyncio.get_running_loop().run_in_executor(self._thread, self._wipe, partition)
 
-    @_failing
     def _wipe(self, partition: int) -> None:
-        self._db.delete(prefix_of(partition), prefix_of(partition + 1), _POSITION + prefix_of(partition))
+        lower, upper = prefix_of(partition), prefix_of(partition + 1)
+        self._in_order(lambda: self._db.delete(lower, upper, _POSITION + lower))
 
     async def drained(self) -> None:
-        """Wait until each write that was begun before this call is in the store."""
+        """Wait until each write that was begun before this call is in the database."""
         await asyncio.get_running_loop().run_in_executor(self._thread, lambda: None)
 
+    async def flush(self) -> None:
+        """Write all recent rows to the database, and wait for that. Raises StoreFailed."""
+        for prefix in self._recent.waiting():
+            self._begin_write(prefix)
+        await self.drained()
+        self._raise_failure()
+
     def close(self) -> None:
+        """Write the recent rows to the database, and close the database."""
+        if self._timer is not None:
+            self._timer.cancel()
         self._thread.shutdown(wait=True)
         self._readers.shutdown(wait=True)
         try:
+            if not self._is_closed:
+                self._write_rest()
             self._close()
         except StoreFailed as failed:  # the disk is full; the changelog has the values that could not be flushed
             write(StoreNotFlushed(reason=failed.cause))
+
+    @_failing
+    def _write_rest(self) -> None:
+        """The oldest layers first: some of them may be in the database already."""
+        self._is_closed = True
+        for layer in self._recent.rest():
+            self._db.write(_in_key_order(layer))
 
     @_failing
     def _close(self) -> None:
@@ -209,8 +295,9 @@ class Store:
 class StoredRows:
     """A partition at one moment, by changelog keys. Any thread may read it, one thread and one scan at a time."""
 
-    def __init__(self, path: Path, partition: int, points: Cursor, rows: Cursor) -> None:
+    def __init__(self, path: Path, partition: int, points: Cursor, rows: Cursor, recent: tuple[Rows, ...]) -> None:
         self.path = path
+        self._recent = recent
         self.partition = partition
         self._prefix = prefix_of(partition)
         self._points = points
@@ -221,6 +308,9 @@ class StoredRows:
 
     @_failing
     def _get(self, wanted: bytes) -> bytes | None:
+        recent = found_in(self._recent, wanted)
+        if recent is not None:
+            return recent[wanted]
         points = self._points
         points.seek(wanted)
         if points.valid() and points.key() == wanted:
@@ -239,12 +329,36 @@ class StoredRows:
 
     def scan(self, lower: bytes, upper: bytes) -> Iterator[tuple[bytes, bytes]]:
         """The entries of [lower, upper), in key order. Each entry is read when the caller asks for it."""
-        rows, end, skip = self._rows, self._prefix + upper, len(self._prefix)
+        lower, upper, skip = self._prefix + lower, self._prefix + upper, len(self._prefix)
         try:
-            rows.seek(self._prefix + lower)
-            while rows.valid() and (key := rows.key()) < end:
-                yield key[skip:], rows.value()
-                rows.next()
-            rows.status()
+            for key, value in merged(_from(self._rows, lower, upper), self._recent, lower, upper):
+                yield key[skip:], value
         except Exception as error:
             raise StoreFailed(self.path, str(error)) from error
+
+
+def _from(rows: Cursor, lower: bytes, upper: bytes) -> Iterator[Row]:
+    """The database's rows of [lower, upper), in key order. Each row is read when the caller asks for it.
+
+    The cursor's status tells a damaged block from the end of the keys. At a damaged block rocksdict's items() would end
+    without an error.
+    """
+    rows.seek(lower)
+    while rows.valid() and (key := rows.key()) < upper:
+        yield key, rows.value()
+        rows.next()
+    rows.status()
+
+
+def _end_of(prefix: bytes) -> bytes:
+    """The first key behind all keys that start with `prefix`."""
+    kept = prefix.rstrip(b"\xff")
+    return kept[:-1] + bytes((kept[-1] + 1,))
+
+
+def _in_key_order(rows: Rows) -> Iterator[Item]:
+    """The rows, SORTED_AT_ONCE of them in key order at a time: RocksDB inserts neighbours in half the time."""
+    keys = iter(rows)
+    while some := sorted(islice(keys, SORTED_AT_ONCE)):
+        for key in some:
+            yield key, rows[key]

@@ -12,21 +12,23 @@ from typing import Any
 
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from portfolio_stream.errors import ShareTooLarge
+from portfolio_stream.errors import ShareTooLarge, ValueNotBytes
 from portfolio_stream.exactly_once.failures import Failure
-from portfolio_stream.exactly_once.ports import Append
+from portfolio_stream.exactly_once.ports import Append, TableDefinition
+from portfolio_stream.exactly_once.recent import Rows
 from portfolio_stream.kafka.header_names import Headers, batch_of_one
 
 TopicName = str
 Data = bytes | None
-#: extend(timestamp in ms since 1970, keys and values)
-Extend = Callable[[int, Iterable[tuple[bytes, bytes | None]]], None]
+#: encode(timestamp in ms since 1970, table keys and values, their table, prefix of their store keys, rows); see Batches
+Encode = Callable[[int, Iterable[tuple[bytes, Any]], TableDefinition[Any], bytes, Rows], None]
 
 BATCH_BYTES = 900_000  # uncompressed; the broker's limit is 1,048,588 compressed bytes
 MAGIC, NO_COMPRESSION, TRANSACTIONAL = 2, 0, 1
 TRANSACTIONAL_BIT = 0x10
 ATTRIBUTES_LOW_BYTE = 22  # of a v2 record batch header
 NO_TIMESTAMP = -1
+PARTITION_BYTES = 2  # at the beginning of a store key; a changelog key is the rest
 #: the largest record: a broker closes the connection at 100 MiB (socket.request.max.bytes), which looks like an outage
 RECORD_BYTES = 64 << 20
 #: the most batches of one share for one topic, 128 MiB: a transaction has some 32 MiB, but a fold may write much more
@@ -42,19 +44,25 @@ class Batches:
     """The record batches for one partition of one topic, in order.
 
     `append` is the hot path: one C call for each record (0.3 us). A new batch begins when the last batch is full.
-    `extend` takes many records with one Python call. Neither function refers to this object: a reference cycle would
-    keep the batches' memory until the next garbage collection (110 ms of standstill every five seconds, at 5,000
-    events/s).
+    `encode` takes many values of a table in one pass: it encodes each value once, appends the bytes as a changelog
+    record, and puts them into the store's rows. It raises ValueNotBytes, ShareTooLarge, and what the encoder raises.
+    Neither function refers to this object: a reference cycle would keep the batches' memory until the next garbage
+    collection (110 ms of standstill every five seconds, at 5,000 events/s).
     """
 
-    __slots__ = ("_chain", "append", "extend")
+    __slots__ = ("_chain", "append", "encode")
 
     def __init__(self) -> None:
         self._chain: Chain = []
-        self.append, self.extend = _appenders(self._chain)
+        self.append, self.encode = _appenders(self._chain)
 
     def __len__(self) -> int:
         return len(self._chain)
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(builder.size() for builder, _ in self._chain)
 
     def last_batch_records(self) -> int:
         return self._chain[-1][1][0]
@@ -73,7 +81,7 @@ class Batches:
             yield data
 
 
-def _appenders(chain: Chain) -> tuple[Append, Extend]:
+def _appenders(chain: Chain) -> tuple[Append, Encode]:
     builder, count = _grow(chain)
     append = builder.append
     first = NO_TIMESTAMP
@@ -106,24 +114,33 @@ def _appenders(chain: Chain) -> tuple[Append, Extend]:
             _require_bound(builder)  # a record that is larger than a batch begins a batch
         count[0] += 1
 
-    def extend(timestamp: int, records: Iterable[tuple[bytes, Data]]) -> None:
+    def encode(
+        timestamp: int, changes: Iterable[tuple[bytes, Any]], table: TableDefinition[Any], prefix: bytes, rows: Rows
+    ) -> None:
         nonlocal append, builder, count, first
-        rest = iter(records)
-        for key, value in rest:  # only the first record can follow records without a timestamp
-            add(timestamp, key, value, ())
-            break
-        number = count[0]
-        for key, value in rest:
-            if append(number, timestamp, key, value, no_headers) is None:
+        encode_value, number = table.encode, count[0]
+        is_first = True  # only the first record can follow records without a timestamp
+        for key, value in changes:
+            data = None
+            if value is not None:
+                data = encode_value(value)
+                if type(data) is not bytes:  # the store would refuse it, and would take None for a deletion
+                    raise ValueNotBytes(table.name)
+            store_key = prefix + key
+            if is_first:
+                add(timestamp, store_key[PARTITION_BYTES:], data, ())
+                number, is_first = count[0] - 1, False
+            elif append(number, timestamp, store_key[PARTITION_BYTES:], data, no_headers) is None:
                 count[0] = number
                 builder, count = _grow(chain)
                 append, first, number = builder.append, timestamp, 0
-                append(0, timestamp, key, value, no_headers)
+                append(0, timestamp, store_key[PARTITION_BYTES:], data, no_headers)
                 _require_bound(builder)
             number += 1
+            rows[store_key] = data
         count[0] = number
 
-    return add, extend
+    return add, encode
 
 
 def _require_bound(builder: Any) -> None:

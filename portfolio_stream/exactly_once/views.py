@@ -4,11 +4,10 @@ A view is forgotten together with the uncommitted work that it shows. Views are 
 that partition's share is in flight: the store does not have that share yet.
 """
 
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 from portfolio_stream.errors import TableUnknown
-from portfolio_stream.exactly_once.database import Item
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.exactly_once.stored_view import StoredView
@@ -16,6 +15,15 @@ from portfolio_stream.exactly_once.stored_view import StoredView
 V = TypeVar("V")
 
 VIEW_ENTRIES = 200_000  # hot values of all views together, in each of two generations
+
+
+class Dirty(NamedTuple):
+    """What a transaction wrote to one table of one partition, not yet encoded."""
+
+    table: TableDefinition[Any]
+    #: of the table's store keys in this partition
+    prefix: bytes
+    values: dict[bytes, Any]
 
 
 class Views:
@@ -40,15 +48,10 @@ class Views:
             raise TableUnknown(table.name)
         return StoredView(self._tables[table.name], self._store, partition)
 
-    def dirty_items(self, partition: int) -> Iterator[Item]:
-        """What the open transaction wrote, encoded once, table by table. Each view that was encoded is clean then.
-
-        Raises what an encoder raises. Then some views are clean and others are not: forget all views of the partition.
-        """
-        for table in self._tables:
-            view = self._views.get((partition, table))
-            if view is not None and view.dirty:
-                yield from view.take_dirty()
+    def take_dirty(self, partition: int) -> list[Dirty]:
+        """What the open transaction wrote, table by table. From here on the views write into the next transaction."""
+        views = [self._views.get((partition, table)) for table in self._tables]
+        return [Dirty(view.table, view.prefix, view.take_dirty()) for view in views if view is not None and view.dirty]
 
     def forget(self, partitions: Collection[int]) -> None:
         for partition, table in list(self._views):

@@ -7,7 +7,7 @@ that check would undo the harm.
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -18,12 +18,12 @@ from aiokafka import errors as kafka_errors
 from kio.schema.errors import ErrorCode as E
 
 from portfolio_stream.exactly_once.beat_content import Owes
-from portfolio_stream.exactly_once.database import Item
 from portfolio_stream.exactly_once.membership_life import MembershipEvent, MembershipState, Next
 from portfolio_stream.exactly_once.partition_life import PartitionEvent, PartitionState, Transition
 from portfolio_stream.exactly_once.protocol import Action, StaleEpoch, TransactionState, TransactionStep, after
 from portfolio_stream.exactly_once.slices import cut
 from portfolio_stream.exactly_once.stored_view import StoredView
+from portfolio_stream.exactly_once.views import Dirty
 from portfolio_stream.kafka.offset_lookup import LATEST, READ_COMMITTED
 from portfolio_stream.kafka.reach import LOST
 from portfolio_stream.kafka.record_batches import next_offset
@@ -225,18 +225,23 @@ class EagerView(StoredView[Any]):
         self.store = store
         self.writes: set[Any] = set()
 
-    def take_dirty(self) -> list[Item]:
-        items = super().take_dirty()
+    def take_dirty(self) -> dict[bytes, Any]:
+        dirty, encode = super().take_dirty(), self.table.encode
+        items = [(self.prefix + key, None if value is None else encode(value)) for key, value in dirty.items()]
         self.writes.add(asyncio.get_running_loop().create_task(self.store.write(items, {})))
-        return items
+        return dirty
 
 
 def makes_an_eager_view(view: Call, *args: Any) -> StoredView[Any]:
     return EagerView(*args)
 
 
-def leaves_tombstones_out(take_dirty: Call, view: Any) -> list[Item]:
-    return [item for item in take_dirty(view) if item[1] is not None]
+def leaves_tombstones_out(take_dirty: Call, view: Any) -> dict[bytes, Any]:
+    return {key: value for key, value in take_dirty(view).items() if value is not None}
+
+
+def forgets_that_a_write_failed(in_order: Call, store: Any, change: Callable[[], None]) -> None:
+    change()
 
 
 def forgets_what_is_not_stored(age: Call, view: Any, limit: int, open_transaction: int, stored: float) -> None:
@@ -285,11 +290,17 @@ def acknowledges(failed: Call, folding: Any, piece: Any, error: BaseException) -
     folding.acknowledged(piece)
 
 
-def encodes_what_can_be(dirty_items: Call, views: Any, partition: int) -> Iterator[Item]:
-    try:
-        yield from dirty_items(views, partition)
-    except Exception:  # noqa: BLE001  that is the bug
-        return
+def encodes_what_can_be(take_dirty: Call, views: Any, partition: int) -> list[Dirty]:
+    kept: list[Dirty] = []
+    for dirty in take_dirty(views, partition):
+        kept.append(dirty._replace(values={}))
+        for key, value in dirty.values.items():
+            try:
+                value is None or dirty.table.encode(value)
+            except Exception:  # noqa: BLE001  that is the bug
+                return kept
+            kept[-1].values[key] = value
+    return kept
 
 
 #: while a failure drops the share of its partition
@@ -375,7 +386,7 @@ MUTATIONS = (
         [Replaced(FOLDING, "hand_out_all", hands_out_what_was_dropped)],
     ),
     Mutation("a failed fold acknowledges", [Replaced(FOLDING, "failed", acknowledges)]),
-    Mutation("a failed encoding acknowledges", [Replaced(VIEWS, "dirty_items", encodes_what_can_be)]),
+    Mutation("a failed encoding acknowledges", [Replaced(VIEWS, "take_dirty", encodes_what_can_be)]),
     Mutation(
         "a failed encoding leaves what its slices had been read",
         [
@@ -420,6 +431,10 @@ MUTATIONS = (
         ],
     ),
     Mutation("values forgotten before the store has them", [Replaced(VIEW, "age", forgets_what_is_not_stored)]),
+    Mutation(
+        "rows written behind rows that the disk refused",
+        [Replaced(f"{ENGINE}store:Store", "_in_order", forgets_that_a_write_failed)],
+    ),
     Mutation("an operator's decision without a record of it", [Replaced(COMMITS, "set_aside", forgets_the_decision)]),
     Mutation(
         "META that names the offset before", [Replaced(f"{ENGINE}commits", "encode_meta", names_the_offset_before)]

@@ -217,7 +217,7 @@ async def test_a_retry_reads_an_open_share_again(engine: Stage) -> None:
     await answer(engine, engine.interpreter.ask(Retry(0)))
     await engine.recovery_task.decided()
     assert [(0, 10)] == engine.reader.resumed
-    assert ({}, []) == (engine.commits.to_commit(), list(engine.views.dirty_items(0)))
+    assert ({}, []) == (engine.commits.to_commit(), engine.views.take_dirty(0))
     assert (await handed_out(engine, 0, 10, 5)).is_current
 
 
@@ -484,7 +484,7 @@ async def test_a_share_that_cannot_be_encoded_is_dropped_alone(engine: Stage) ->
 async def test_an_encoder_returns_bytes_or_fails(engine: Stage, monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
     """None would delete the entry, and what the store does not take would end the worker after the commit."""
     sent = engine.sent
-    engine.views.view(0, NUMBERS).encode = lambda _: value
+    engine.views.view(0, NUMBERS).table = replace(NUMBERS, encode=lambda _: value)
     await written(engine, 0, 10, 1, {b"x": 1})
     await engine.boundary.close()
     await engine.boundary.finish()
@@ -499,7 +499,7 @@ async def test_whatever_an_encoder_raises_is_its_partitions(engine: Stage, error
         raise error
 
     for _ in range(3):
-        engine.views.view(0, NUMBERS).encode = encode
+        engine.views.view(0, NUMBERS).table = replace(NUMBERS, encode=encode)
         await written(engine, 0, 10, 1, {b"x": 1})
         await engine.boundary.close()
     reason = f"the encoding of its table values failed 3 times: {type(error).__name__}"
@@ -513,7 +513,7 @@ async def test_a_failing_disk_is_no_failed_encoding(engine: Stage) -> None:
     def encode(_: int) -> bytes:
         raise StoreFailed(Path("store"), "the disk is full")
 
-    engine.views.view(0, NUMBERS).encode = encode
+    engine.views.view(0, NUMBERS).table = replace(NUMBERS, encode=encode)
     await written(engine, 0, 10, 1, {b"x": 1})
     with pytest.raises(StoreFailed):
         await engine.boundary.close()
@@ -663,7 +663,7 @@ async def test_slow_encoding_makes_smaller_transactions(engine: Stage, monkeypat
         clock.now += 5.0
         return b"1"
 
-    engine.views.view(0, NUMBERS).encode = encode
+    engine.views.view(0, NUMBERS).table = replace(NUMBERS, encode=encode)
     await written(engine, 0, 10, 1_000, {b"x": 1})
     await engine.boundary.commit()
     assert 100 == engine.commits.size.events

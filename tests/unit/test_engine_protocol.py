@@ -6,6 +6,7 @@ import pytest
 from aiokafka.record.memory_records import MemoryRecords
 from kio.schema.errors import ErrorCode as E
 
+from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.protocol import (
     TRANSITIONS,
     Action,
@@ -15,6 +16,7 @@ from portfolio_stream.exactly_once.protocol import (
     action_for,
     after,
 )
+from portfolio_stream.exactly_once.recent import Rows
 from portfolio_stream.exactly_once.transaction import BATCH_BYTES, Batches, Transaction
 
 LEGAL = {
@@ -151,16 +153,19 @@ def test_a_null_value_and_no_headers_survive() -> None:
 @pytest.mark.parametrize("before", [(), (-1, -1), (5,)], ids=str)
 @pytest.mark.parametrize("timestamp", [-1, 7])
 def test_many_records_at_once_are_as_one_by_one(before: tuple[int, ...], timestamp: int) -> None:
-    """The same bytes, also over the end of a batch and behind records without a timestamp."""
+    """The same bytes, also over the end of a batch and behind records without a timestamp; the store gets them too."""
     records = [(b"%03d" % number, b"x" * 10_000 if number % 7 else None) for number in range(200)]
     at_once, one_by_one = Batches(), Batches()
     for batches in (at_once, one_by_one):
         for earlier in before:
             batches.append(earlier, b"k", b"v", ())
-    at_once.extend(timestamp, records)
-    at_once.extend(timestamp, ())
+    rows: Rows = {}
+    values: TableDefinition[bytes] = TableDefinition(name="t", encode=bytes, decode=bytes)
+    at_once.encode(timestamp, records, values, b"\x00\x07t\x00", rows)
+    at_once.encode(timestamp, (), values, b"\x00\x07t\x00", rows)
+    assert [(b"\x00\x07t\x00" + key, value) for key, value in records] == list(rows.items())
     for key, value in records:
-        one_by_one.append(timestamp, key, value, ())
+        one_by_one.append(timestamp, b"t\x00" + key, value, ())
     for batches in (at_once, one_by_one):
         batches.append(9, b"k", b"v", ())
     assert list(one_by_one.build(7, 3)) == list(at_once.build(7, 3))

@@ -12,6 +12,7 @@ from kio.schema.errors import ErrorCode as E
 
 from portfolio_stream.errors import PortfolioStreamError, ShareTooLarge, Superseded
 from portfolio_stream.exactly_once import writer as module
+from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.protocol import (
     Doubt,
     IllegalTransition,
@@ -359,11 +360,12 @@ def test_one_share_is_bounded() -> None:
 def test_one_record_is_bounded() -> None:
     """A broker hangs up at a request of 100 MiB, and a hang-up looks like an outage: nobody would commit for ever."""
     too_large = bytes(RECORD_BYTES + 1)
+    values: TableDefinition[bytes] = TableDefinition(name="t", encode=bytes, decode=bytes)
     with pytest.raises(ShareTooLarge):
         Share(0, 0).appender("out")(1, b"k", too_large, ())
     for before in ([], [(b"small", b"1")]):
         with pytest.raises(ShareTooLarge):
-            Share(0, 0).batches_of("log").extend(1, [*before, (b"k", too_large)])
+            Share(0, 0).batches_of("log").encode(1, [*before, (b"k", too_large)], values, b"\x00\x00t\x00", {})
 
 
 def test_records_in_batches_of_their_own_are_bounded() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 from aiokafka.record import MemoryRecords
 
+from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.transaction import Batches
 from portfolio_stream.kafka.header_names import bytes_of
 from portfolio_stream.kafka.record_batches import PIECE_BYTES
@@ -47,7 +48,8 @@ def test_such_a_name_is_written_as_it_came() -> None:
     batches = Batches()
     for one in source:
         batches.append(one.timestamp, one.key, one.value, one.headers)
-    batches.extend(9, [(b"k", b"1"), (b"k", b"2")])
+    values: TableDefinition[bytes] = TableDefinition(name="t", encode=bytes, decode=bytes)
+    batches.encode(9, [(b"k", b"1"), (b"l", b"2")], values, b"\x00\x00t\x00", {})
     built_batches = list(batches.build(7, 1))
     written = [one for data in built_batches for one in flattened(read(data, for_side_reader=False))]
     assert [b"a", BAD, b"\xc3\xa9", BAD, BAD, b"f"] == names_of(written)

@@ -16,7 +16,9 @@ from agents.portfolio_events import Counts, fold_slice
 from agents.seen_ring import SWEPT
 from portfolio_stream.domain.deduplication import SeenEvent, fingerprint
 from portfolio_stream.exactly_once.memory import MemoryPartition, MemoryRecord, MemoryView
+from portfolio_stream.exactly_once.recent import Rows, Written
 from portfolio_stream.exactly_once.store import Store, prefix_of
+from portfolio_stream.exactly_once.transaction import Batches
 from portfolio_stream.exactly_once.views import Views
 from tables.portfolios import PORTFOLIOS
 from tables.seen_chunks import CHUNK, SEEN_CHUNKS, number_of, slots
@@ -245,7 +247,10 @@ class RestoredPartition:
         fold(self, window)
 
     async def commit(self) -> None:
-        await self.store.write(list(self._views.dirty_items(0)), {})
+        rows: Rows = {}
+        for table, prefix, values in self._views.take_dirty(0):
+            Batches().encode(0, values.items(), table, prefix, rows)
+        await self.store.commit({0: Written(rows, 0)}, {})
         self._views.age(2, 2)
 
 
