@@ -21,7 +21,7 @@ from typing import Any, TypeVar, cast
 from agents.portfolio_events import fold_slice
 from portfolio_stream.exactly_once.memory import MemoryRecord
 from portfolio_stream.exactly_once.ports import Append, Record, TableDefinition, View
-from portfolio_stream.exactly_once.recent import Rows, Written
+from portfolio_stream.exactly_once.recent import StoreRows, Written
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.exactly_once.transaction import PARTITION_BYTES, Batches
 from portfolio_stream.exactly_once.views import Views
@@ -76,7 +76,7 @@ class AgedPartition:
             spent.fold_seconds += thread_time() - worked
             spent.longest_slice_seconds = max(spent.longest_slice_seconds, perf_counter() - began)
         worked = thread_time()
-        rows: Rows = {}
+        rows: StoreRows = {}
         changelog = Batches()
         for table, prefix, values in self._views.take_dirty(0):
             changelog.encode(0, values.items(), table, prefix, rows)

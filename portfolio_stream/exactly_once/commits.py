@@ -20,7 +20,7 @@ from portfolio_stream.exactly_once.delivery import Delivery
 from portfolio_stream.exactly_once.failures import ENCODING_FAILED, Failure
 from portfolio_stream.exactly_once.membership import Membership
 from portfolio_stream.exactly_once.partitions import Partitions
-from portfolio_stream.exactly_once.recent import Rows, Written
+from portfolio_stream.exactly_once.recent import StoreRows, Written
 from portfolio_stream.exactly_once.recovery import Source
 from portfolio_stream.exactly_once.store import (
     META_KEY,
@@ -286,7 +286,7 @@ class Commits:
         # all at once: what runs in between may forget views
         dirty = {share.partition: self._views.take_dirty(share.partition) for share in shares}
         for share in shares:
-            rows: Rows = {}
+            rows: StoreRows = {}
             errors: list[BaseException] = []
             for _ in _attempt(self._encode(share, dirty.pop(share.partition), rows), errors):
                 await turn.give()
@@ -296,7 +296,7 @@ class Commits:
                 written[share.partition] = Written(rows, share.batches_of(self._configuration.changelog_topic).size)
         return written, failures
 
-    def _encode(self, share: Share, dirty: Sequence[Dirty], rows: Rows) -> Iterator[None]:
+    def _encode(self, share: Share, dirty: Sequence[Dirty], rows: StoreRows) -> Iterator[None]:
         """Encode what the fold wrote, in one pass: the changelog's bytes are the store's bytes. META goes last.
 
         Yields between two steps.

@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 Row = tuple[bytes, bytes]
-#: by store key; None deletes the key
-Rows = dict[bytes, bytes | None]
+#: by store key, in the order of the changelog; None deletes the key
+StoreRows = dict[bytes, bytes | None]
 
 PERIOD_SECONDS = 1.0  # a restart replays this much: 40,000 rows at 10,000 events/s, some 0.2 s
 STEPS = 8  # of a period: each writes an eighth of the partitions, so that no write is long
@@ -27,7 +27,7 @@ ROW_BYTES = 250  # of memory for a row besides its value: the key, two object he
 class Written(NamedTuple):
     """What a transaction wrote in one partition: rows in the order of the changelog, and the bytes of their values."""
 
-    rows: Rows
+    rows: StoreRows
     bytes: int
 
 
@@ -36,7 +36,7 @@ class _Partition:
 
     def __init__(self) -> None:
         #: the newest first: later writes go into the first one, the others are on their way to the database
-        self.layers: tuple[Rows, ...] = ({},)
+        self.layers: tuple[StoreRows, ...] = ({},)
         #: a snapshot shows the first layer
         self.is_shared = False
         #: monotonic seconds of the oldest row of the first layer
@@ -62,12 +62,12 @@ class RecentRows:
         """More rows must wait for the disk."""
         return self.leaving_bytes > 0 and self.waiting_bytes + self.leaving_bytes > 2 * self._limit
 
-    def layers(self, prefix: bytes) -> tuple[Rows, ...]:
+    def layers(self, prefix: bytes) -> tuple[StoreRows, ...]:
         """The rows of a partition, newest layer first."""
         known = self._partitions.get(prefix)
         return () if known is None else known.layers
 
-    def snapshot(self, prefix: bytes) -> tuple[Rows, ...]:
+    def snapshot(self, prefix: bytes) -> tuple[StoreRows, ...]:
         """Layers that no later write changes. Any thread may read them."""
         known = self._partitions.get(prefix)
         if known is None:
@@ -120,7 +120,7 @@ class RecentRows:
         known.layers = (newest, *(layer for layer in older if layer is not taken.rows))
         self.leaving_bytes -= taken.bytes
 
-    def rest(self) -> list[Rows]:
+    def rest(self) -> list[StoreRows]:
         """All rows that the database may not have yet, in the order in which they must be written."""
         return [layer for known in self._partitions.values() for layer in reversed(known.layers) if layer]
 
@@ -132,7 +132,7 @@ class RecentRows:
             known.layers, known.is_shared, known.bytes = ({},), False, 0
 
 
-def found_in(layers: tuple[Rows, ...], key: bytes) -> Rows | None:
+def found_in(layers: tuple[StoreRows, ...], key: bytes) -> StoreRows | None:
     """The newest layer that has the key."""
     for layer in layers:
         if key in layer:
@@ -140,9 +140,9 @@ def found_in(layers: tuple[Rows, ...], key: bytes) -> Rows | None:
     return None
 
 
-def merged(stored: Iterator[Row], layers: tuple[Rows, ...], lower: bytes, upper: bytes) -> Iterator[Row]:
+def merged(stored: Iterator[Row], layers: tuple[StoreRows, ...], lower: bytes, upper: bytes) -> Iterator[Row]:
     """The rows of [lower, upper) in key order: `stored`, with the layers over them."""
-    recent: Rows = {}
+    recent: StoreRows = {}
     for layer in reversed(layers):
         recent.update({key: value for key, value in layer.items() if lower <= key < upper})
     keys = sorted(recent)

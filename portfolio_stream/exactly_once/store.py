@@ -27,7 +27,16 @@ import msgspec
 from portfolio_stream.decoding import UNDECODABLE
 from portfolio_stream.errors import StateUnreadable, StoreFailed
 from portfolio_stream.exactly_once.database import Cursor, Database, Item, RocksDatabase
-from portfolio_stream.exactly_once.recent import PERIOD_SECONDS, STEPS, RecentRows, Row, Rows, Written, found_in, merged
+from portfolio_stream.exactly_once.recent import (
+    PERIOD_SECONDS,
+    STEPS,
+    RecentRows,
+    Row,
+    StoreRows,
+    Written,
+    found_in,
+    merged,
+)
 from portfolio_stream.kafka.record_batches import UnreadableBatch
 from portfolio_stream.observe.events import StoreNotFlushed
 from portfolio_stream.observe.ring import write
@@ -224,12 +233,12 @@ class Store:
             self._recent.written(prefix, taken)
             self._write_due()
 
-    def _write_recent(self, rows: Rows) -> None:
+    def _write_recent(self, rows: StoreRows) -> None:
         if not self._is_closed:  # close() writes all rows
             self._in_order(lambda: self._db.write(_in_key_order(rows)))
 
     def _in_order(self, change: Callable[[], None]) -> None:
-        """Change the database, in the store's thread. Rows behind refused rows would leave a hole."""
+        """Change the database, in the store's thread. StoreRows behind refused rows would leave a hole."""
         self._raise_failure()
         try:
             change()
@@ -295,7 +304,7 @@ class Store:
 class StoredRows:
     """A partition at one moment, by changelog keys. Any thread may read it, one thread and one scan at a time."""
 
-    def __init__(self, path: Path, partition: int, points: Cursor, rows: Cursor, recent: tuple[Rows, ...]) -> None:
+    def __init__(self, path: Path, partition: int, points: Cursor, rows: Cursor, recent: tuple[StoreRows, ...]) -> None:
         self.path = path
         self._recent = recent
         self.partition = partition
@@ -356,7 +365,7 @@ def _end_of(prefix: bytes) -> bytes:
     return kept[:-1] + bytes((kept[-1] + 1,))
 
 
-def _in_key_order(rows: Rows) -> Iterator[Item]:
+def _in_key_order(rows: StoreRows) -> Iterator[Item]:
     """The rows, SORTED_AT_ONCE of them in key order at a time: RocksDB inserts neighbours in half the time."""
     keys = iter(rows)
     while some := sorted(islice(keys, SORTED_AT_ONCE)):

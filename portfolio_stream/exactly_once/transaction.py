@@ -15,13 +15,13 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from portfolio_stream.errors import ShareTooLarge, ValueNotBytes
 from portfolio_stream.exactly_once.failures import Failure
 from portfolio_stream.exactly_once.ports import Append, TableDefinition
-from portfolio_stream.exactly_once.recent import Rows
+from portfolio_stream.exactly_once.recent import StoreRows
 from portfolio_stream.kafka.header_names import Headers, batch_of_one
 
 TopicName = str
 Data = bytes | None
 #: encode(timestamp in ms since 1970, table keys and values, their table, prefix of their store keys, rows); see Batches
-Encode = Callable[[int, Iterable[tuple[bytes, Any]], TableDefinition[Any], bytes, Rows], None]
+Encode = Callable[[int, Iterable[tuple[bytes, Any]], TableDefinition[Any], bytes, StoreRows], None]
 
 BATCH_BYTES = 900_000  # uncompressed; the broker's limit is 1,048,588 compressed bytes
 MAGIC, NO_COMPRESSION, TRANSACTIONAL = 2, 0, 1
@@ -115,7 +115,11 @@ def _appenders(chain: Chain) -> tuple[Append, Encode]:
         count[0] += 1
 
     def encode(
-        timestamp: int, changes: Iterable[tuple[bytes, Any]], table: TableDefinition[Any], prefix: bytes, rows: Rows
+        timestamp: int,
+        changes: Iterable[tuple[bytes, Any]],
+        table: TableDefinition[Any],
+        prefix: bytes,
+        rows: StoreRows,
     ) -> None:
         nonlocal append, builder, count, first
         encode_value, number = table.encode, count[0]

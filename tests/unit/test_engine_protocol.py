@@ -16,7 +16,7 @@ from portfolio_stream.exactly_once.protocol import (
     action_for,
     after,
 )
-from portfolio_stream.exactly_once.recent import Rows
+from portfolio_stream.exactly_once.recent import StoreRows
 from portfolio_stream.exactly_once.transaction import BATCH_BYTES, Batches, Transaction
 
 LEGAL = {
@@ -159,7 +159,7 @@ def test_many_records_at_once_are_as_one_by_one(before: tuple[int, ...], timesta
     for batches in (at_once, one_by_one):
         for earlier in before:
             batches.append(earlier, b"k", b"v", ())
-    rows: Rows = {}
+    rows: StoreRows = {}
     values: TableDefinition[bytes] = TableDefinition(name="t", encode=bytes, decode=bytes)
     at_once.encode(timestamp, records, values, b"\x00\x07t\x00", rows)
     at_once.encode(timestamp, (), values, b"\x00\x07t\x00", rows)

@@ -11,7 +11,15 @@ import pytest
 from portfolio_stream.errors import StoreFailed
 from portfolio_stream.exactly_once import recent as module
 from portfolio_stream.exactly_once.database import Item, RocksDatabase
-from portfolio_stream.exactly_once.recent import PERIOD_SECONDS, ROW_BYTES, STEPS, RecentRows, Rows, Written, merged
+from portfolio_stream.exactly_once.recent import (
+    PERIOD_SECONDS,
+    ROW_BYTES,
+    STEPS,
+    RecentRows,
+    StoreRows,
+    Written,
+    merged,
+)
 from portfolio_stream.exactly_once.store import ChangelogPosition, Store, prefix_of
 
 TABLE = b"numbers\x00"
@@ -217,7 +225,7 @@ def test_layers_over_stored_rows() -> None:
             {b"%d" % random.randrange(9): random.choice([None, b"%d" % number]) for _ in range(random.randrange(5))}
             for number in range(random.randrange(4))
         )
-        stored: Rows = {b"%d" % random.randrange(9): b"s" for _ in range(random.randrange(6))}
+        stored: StoreRows = {b"%d" % random.randrange(9): b"s" for _ in range(random.randrange(6))}
         expected = dict(stored)
         for layer in reversed(layers):
             expected.update(layer)

@@ -16,7 +16,7 @@ from agents.portfolio_events import Counts, fold_slice
 from agents.seen_ring import SWEPT
 from portfolio_stream.domain.deduplication import SeenEvent, fingerprint
 from portfolio_stream.exactly_once.memory import MemoryPartition, MemoryRecord, MemoryView
-from portfolio_stream.exactly_once.recent import Rows, Written
+from portfolio_stream.exactly_once.recent import StoreRows, Written
 from portfolio_stream.exactly_once.store import Store, prefix_of
 from portfolio_stream.exactly_once.transaction import Batches
 from portfolio_stream.exactly_once.views import Views
@@ -247,7 +247,7 @@ class RestoredPartition:
         fold(self, window)
 
     async def commit(self) -> None:
-        rows: Rows = {}
+        rows: StoreRows = {}
         for table, prefix, values in self._views.take_dirty(0):
             Batches().encode(0, values.items(), table, prefix, rows)
         await self.store.commit({0: Written(rows, 0)}, {})
