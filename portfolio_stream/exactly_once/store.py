@@ -235,10 +235,10 @@ class Store:
 
     def _write_recent(self, rows: StoreRows) -> None:
         if not self._is_closed:  # close() writes all rows
-            self._in_order(lambda: self._db.write(_in_key_order(rows)))
+            self.in_order(lambda: self._db.write(_in_key_order(rows)))
 
-    def _in_order(self, change: Callable[[], None]) -> None:
-        """Change the database, in the store's thread. StoreRows behind refused rows would leave a hole."""
+    def in_order(self, change: Callable[[], None]) -> None:
+        """Change the database, in the store's thread. Rows behind refused rows would leave a hole."""
         self._raise_failure()
         try:
             change()
@@ -255,7 +255,7 @@ class Store:
 
     def _write(self, items: Iterable[Item], positions: Mapping[int, ChangelogPosition]) -> None:
         marks = [(_POSITION + prefix_of(partition), encode_meta(position)) for partition, position in positions.items()]
-        self._in_order(lambda: self._db.write(chain(items, marks)))
+        self.in_order(lambda: self._db.write(chain(items, marks)))
 
     async def wipe(self, partition: int) -> None:
         self._recent.drop(prefix_of(partition))
@@ -263,7 +263,7 @@ class Store:
 
     def _wipe(self, partition: int) -> None:
         lower, upper = prefix_of(partition), prefix_of(partition + 1)
-        self._in_order(lambda: self._db.delete(lower, upper, _POSITION + lower))
+        self.in_order(lambda: self._db.delete(lower, upper, _POSITION + lower))
 
     async def drained(self) -> None:
         """Wait until each write that was begun before this call is in the database."""

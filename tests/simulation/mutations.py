@@ -433,7 +433,7 @@ MUTATIONS = (
     Mutation("values forgotten before the store has them", [Replaced(VIEW, "age", forgets_what_is_not_stored)]),
     Mutation(
         "rows written behind rows that the disk refused",
-        [Replaced(f"{ENGINE}store:Store", "_in_order", forgets_that_a_write_failed)],
+        [Replaced(f"{ENGINE}store:Store", "in_order", forgets_that_a_write_failed)],
     ),
     Mutation("an operator's decision without a record of it", [Replaced(COMMITS, "set_aside", forgets_the_decision)]),
     Mutation(
