@@ -6,6 +6,7 @@ Each benchmark prints a table, ratios first, and writes its result to build/benc
 
 import argparse
 import shlex
+import signal
 import sys
 from types import ModuleType
 
@@ -42,6 +43,7 @@ COMMANDS: dict[str, ModuleType] = {"all": plan, "report": report}
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # brokers and workers end, too
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     names = parser.add_subparsers(dest="name", required=True, metavar="NAME")
     for name, module in BENCHMARKS.items():

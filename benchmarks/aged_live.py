@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from benchmarks import machine, turns, variants
-from benchmarks.drill import SETTINGS, await_committed, even_load, pairs, send_events
+from benchmarks.drill import SETTINGS, await_committed, even_load, pairs, send_events, verify
 from benchmarks.measure import STUCK_SECONDS, Measured, child, line_of
 from benchmarks.reader import Seen
 from benchmarks.results import Plot, Result, now, this_machine
@@ -29,6 +29,7 @@ PORTFOLIOS, EVENTS = 20, 500_000
 WARM_SECONDS = 10.0
 BOUND_MS = 20  # no turn of the loop may be longer
 SHOWN = 5
+VERIFY_EVENTS = 1_500_000  # `verify` compares some 14,000 events a second
 WATCH = ("benchmarks/watched.py", "benchmarks/turns.py")
 TEXT = """\
 {portfolios} portfolios have {events:,} events together, and the deduplication window is 10,000 events, so each new
@@ -115,7 +116,8 @@ def observe(made: System, worker: MeasuredWorker, path: Path, given: argparse.Na
         "longest turn ms": [(one.second - since, one.most_cpu_ms) for one in found],
         "p99 ms": seen.by_second,
     }
-    return Measured(figures, used.shares, series, foreign=used.foreign)
+    is_short = given.events + given.rate * seconds <= VERIFY_EVENTS
+    return Measured(figures, used.shares, series, list(verify(made)) if is_short else [], foreign=used.foreign)
 
 
 def tell(found: Sequence[Second]) -> None:

@@ -44,7 +44,8 @@ from benchmarks.drill import (
 from benchmarks.results import Plot, Result, Run, Variant, now, this_machine
 from benchmarks.system import Build, MeasuredWorker, System, system
 
-REST_SECONDS = 5.0  # between two acts: standbys reach the end of the changelog
+REST_SECONDS = 5.0  # between two acts, at least
+WARM_RECORDS = 2_000  # a second or two of the load
 STEADY_SECONDS = 2.0  # nothing moves any more
 ACT_SECONDS = 300.0
 TEXT = """\
@@ -116,6 +117,18 @@ class Drill:
         until(lambda: self._outputs.have_passed(ends), ACT_SECONDS, "new outputs", *self.workers.values())
         time.sleep(STEADY_SECONDS)
         await_shared(list(self.workers.values()))
+
+    def rest(self, standbys: int) -> None:
+        """Wait until the standbys have caught up."""
+        time.sleep(REST_SECONDS)
+        copies = SETTINGS.partitions * min(standbys, len(self.workers) - 1)
+        until(lambda: self._warm() >= copies, ACT_SECONDS, "the standbys have caught up", *self.workers.values())
+
+    def _warm(self) -> int:
+        """Returns how many standbys are nearly up to date."""
+        lag = "portfolio_stream_standby_lag_records{"
+        found = [worker.metrics() for worker in self.workers.values()]
+        return sum(value < WARM_RECORDS for one in found for name, value in one.items() if name.startswith(lag))
 
     def ends(self) -> dict[int, int]:
         return source_ends(self.made.cluster.bootstrap_servers, SETTINGS.input_topic, SETTINGS.partitions)
@@ -212,7 +225,7 @@ def measure(standbys: int, given: argparse.Namespace, build: Build) -> Run:
     idle = machine.idle_share()
     figures: dict[str, float] = {}
     with system(build=build) as made:
-        for act, found in acts(made, given.keys, given.rate):
+        for act, found in acts(made, given.keys, given.rate, standbys):
             print(f"{name_of(standbys)}, {act}: {found}", flush=True)
             figures |= {f"{act}: {name}": value for name, value in found.items()}
         return Run(
@@ -224,7 +237,7 @@ def measure(standbys: int, given: argparse.Namespace, build: Build) -> Run:
         )
 
 
-def acts(made: System, keys: int, rate: int) -> Iterator[tuple[str, dict[str, float]]]:
+def acts(made: System, keys: int, rate: int, standbys: int) -> Iterator[tuple[str, dict[str, float]]]:
     with Arrivals(made.cluster.bootstrap_servers, SETTINGS.output_topic, SETTINGS.partitions) as outputs:
         drill = Drill(made, outputs)
         drill.start("w1")
@@ -234,5 +247,5 @@ def acts(made: System, keys: int, rate: int) -> Iterator[tuple[str, dict[str, fl
         with load(made, rate, "--portfolios", str(keys // SYMBOLS), "--seed", "2"):
             drill.settle()
             for name, do in ACTS.items():
-                time.sleep(REST_SECONDS)
+                drill.rest(standbys)
                 yield name, drill.act(partial(do, drill))

@@ -52,6 +52,8 @@ from benchmarks.system import Build, MeasuredWorker, System, system
 from portfolio_stream.load.events import Mixture, generate
 
 WARM_SECONDS = 5.0
+START = 'portfolio_stream_start_seconds{{step="{step}"}}'
+STEPS = ("process", "store", "topics", "connections", "fold", "fence", "join", "recovery")  # see docs/metrics.md
 OUTPUT_SECONDS = 900.0  # the replay of 10,000,000 keys takes minutes
 KEYS = [10_000, 100_000, 1_000_000]
 TEXT = """\
@@ -61,9 +63,9 @@ keys: events/s, CPU us/event and highest RSS MiB are those of this backlog, and 
 bytes on disk after it. Then events come at {rate:,} a second, and the worker is killed with -9 and started again at
 once: first with its data folder, then with the folder lost, so that the whole changelog is replayed. The seconds
 run from the kill until a read_committed reader has an output of an event that was sent after the kill: of the first
-partition, and of the last one. `start s` is the part until the new process is a member of the group: Python's
-start, the imports, and the opening of the store. A worker that has lost its folder is a new member, so it also
-waits until the session of the killed process (3 s) has ended."""
+partition, and of the last one. `start s` is the part until the new process is a member of the group, and `start,
+STEP s` are the worker's own figures of its first start (docs/metrics.md). A worker that has lost its folder is a
+new member, so it also waits until the session of the killed process (3 s) has ended."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -198,7 +200,12 @@ def restart(
         until(lambda: outputs.have_passed(ends), OUTPUT_SECONDS, "an output of each partition", restarted)
         came = [at - killed for place, end in ends.items() if (at := outputs.first(place, end)) is not None]
     joined = [told_at(event) for event in events_of(restarted) if event["action"] == "membership joined"]
+    metrics = restarted.metrics()
+    seconds = {step: metrics.get(START.format(step=step)) for step in STEPS}
+    steps = {f"start, {step} s": value for step, value in seconds.items() if value is not None and not name}
     figures |= {
+        **steps,
+        f"{name}replayed records": metrics.get("portfolio_stream_replayed_records_total", 0.0),
         f"{name}start s": joined[0] - killed_at,
         f"{name}first output s": min(came),
         f"{name}last partition s": max(came),
