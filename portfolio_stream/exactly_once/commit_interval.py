@@ -1,8 +1,8 @@
 """How long records gather before they are fetched together and committed in one transaction.
 
-The interval is LEAST_SECONDS divided by the idle share of the main loop: an idle worker answers at once, and a busy one
-spreads a transaction's fixed cost over more events. It is at least the usual time of a commit, and at most
-MOST_SECONDS.
+The interval is LEAST_SECONDS divided by the idle share of the main thread: a busy worker spreads a transaction's fixed
+cost over more events. It is at least the usual time of a commit, and at most MOST_SECONDS. No interval has to be long
+enough for the load: what comes while a turn takes longer than its interval comes with the next fetch.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ NEWEST_TURN_SHARE = 0.2  # of the busy share: one long turn alone must not make 
 
 @dataclass(frozen=True, slots=True)
 class CommitInterval:
-    #: the share of the time in which the main loop folds and encodes, as a moving average over its turns with records
+    #: the main thread's share of one core, as a moving average over the main loop's turns with records
     busy_share: float = 0.0
 
     def seconds(self, usual_commit_seconds: float) -> float:
@@ -23,6 +23,6 @@ class CommitInterval:
         return min(MOST_SECONDS, max(gathering, usual_commit_seconds))
 
     def after_turn(self, busy_seconds: float, seconds: float) -> "CommitInterval":
-        """A turn with records took `busy_seconds` of the `seconds` since the end of the turn before."""
+        """The main thread worked for `busy_seconds` of the `seconds` between the ends of two turns with records."""
         share = min(1.0, busy_seconds / seconds) if seconds > 0 else 1.0
         return CommitInterval(self.busy_share + NEWEST_TURN_SHARE * (share - self.busy_share))

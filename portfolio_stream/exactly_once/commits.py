@@ -177,7 +177,7 @@ class Commits:
         return share
 
     def note_turn(self, busy_seconds: float, seconds: float) -> None:
-        """A turn of the main loop with records took `busy_seconds` of the `seconds` since the end of the one before."""
+        """The main thread worked for `busy_seconds` of the `seconds` between the ends of two turns with records."""
         self._interval = self._interval.after_turn(busy_seconds, seconds)
 
     def handed_out(self, size: int) -> None:

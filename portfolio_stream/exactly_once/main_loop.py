@@ -58,8 +58,8 @@ class MainLoop:
         self._doubts = doubts
         self._interpreter = interpreter
         self._idle_checked = time.monotonic()
-        #: when the last turn with records ended
-        self._turn_ended = time.perf_counter()
+        #: when the last turn with records ended, and the CPU seconds of this thread until then
+        self._turn_ended = time.perf_counter(), time.thread_time()
 
     async def run(self, deliver: Deliver) -> None:
         """Turn until a stop. Raises PortfolioStreamError if this worker must end; uncommitted work is dropped then."""
@@ -82,7 +82,6 @@ class MainLoop:
             await self._ownership.follow()
             await self._interpreter.carry_out()
         fetched = await self.fetch()
-        began = time.perf_counter()
         incarnations = {partition: self._partitions[partition].incarnation for partition in fetched}
         for partition, batches in fetched.items():  # closing a transaction between two slices may void any partition
             await self._folding.hand_out_all(deliver, partition, batches, incarnations[partition])
@@ -91,16 +90,16 @@ class MainLoop:
         await self._folding.settle()
         await self._boundary.close_if_due(is_gathered=True)
         if fetched:
-            self._pace(began)
+            self._pace()
         await self._end_drains()
         await self._commit_idle_positions()
         await self.keep_transactional_id()
 
-    def _pace(self, began: float) -> None:
-        """Tell the reader when to fetch next, after a turn that had records since `began`."""
-        ended = time.perf_counter()
-        self._commits.note_turn(ended - began, ended - self._turn_ended)
-        self._turn_ended = ended
+    def _pace(self) -> None:
+        """Tell the reader when to fetch next, after a turn with records."""
+        before, self._turn_ended = self._turn_ended, (time.perf_counter(), time.thread_time())
+        seconds, busy_seconds = (now - then for now, then in zip(self._turn_ended, before, strict=True))
+        self._commits.note_turn(busy_seconds, seconds)
         self._reader.pace(self._commits.interval())
 
     async def finish(self) -> None:

@@ -1,7 +1,7 @@
 """A seeded event loop whose time passes only while nobody has anything to do.
 
 1. Everything that happens follows from the seed: one thread, first in first out, no clock but this one.
-   `time.monotonic`, `time.perf_counter` and `time.time` are the loop's while `simulate` runs.
+   `time.monotonic`, `time.perf_counter`, `time.thread_time` and `time.time` are the loop's while `simulate` runs.
 2. The code of a process runs in the process's context (PROCESS). A killed process takes no further step: no await of it
    goes on and no `finally` runs, as with kill -9. A paused process goes on where it stood.
 3. Work that a process gives to a thread happens later, in the order of each executor, unless the process is killed
@@ -254,6 +254,7 @@ def _clock(loop: SimulatedLoop) -> Iterator[None]:
     with (
         patch.object(time, "monotonic", monotonic),
         patch.object(time, "perf_counter", monotonic),
+        patch.object(time, "thread_time", lambda: loop._now / 2),  # every process is busy half of the time
         patch.object(time, "time", wall),
         patch.object(asyncio.events, "get_running_loop", lambda: loop),  # Python's own makes a system call
     ):
