@@ -7,7 +7,7 @@ enough for the load: what comes while a turn takes longer than its interval come
 
 from dataclasses import dataclass
 
-LEAST_SECONDS = 0.015  # a transaction costs some 3 ms, whatever it holds: at most a fifth of an idle worker's core
+LEAST_SECONDS = 0.012  # a transaction costs some 3 ms, whatever it holds: few events take a fifth of a core at most
 MOST_SECONDS = 0.100  # a reader sees a record after two intervals at the latest, in a worker that keeps up
 NEWEST_TURN_SHARE = 0.2  # of the busy share: one long turn alone must not make the next events wait as well
 

@@ -47,7 +47,8 @@ class Ownership:
         if gone:
             await self.revoke(gone)
             self._require_session("expelled during a revocation")  # the acknowledgement belongs to the old membership
-        self._partitions.happened(PartitionEvent.ASSIGNED, new)
+        if new:
+            self._partitions.happened(PartitionEvent.ASSIGNED, new)
         self._member.acknowledge(self._partitions.owned)
         if new:
             self._recovery_task.recover(new)

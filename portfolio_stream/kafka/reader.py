@@ -126,9 +126,9 @@ class BatchReader:
     def resume(self, partition: int, offset: int) -> None:
         self._unreadable.pop(partition, None)
         self._error = None  # the error may be of this partition; one of another partition comes again
-        self._rest.end()
         self._consumer.seek(self._targets[partition], offset)
         self._consumer.resume(self._targets[partition])
+        self._rest.end()
 
     def pause(self, partitions: Iterable[int]) -> None:
         for partition in partitions:
@@ -150,16 +150,20 @@ class _Rest:
     """Keeps aiokafka's fetcher from sending a fetch for some seconds after a fetch that brought something.
 
     The fetcher's routine asks for the requests that it can send when a request has ended, when records were consumed,
-    when a partition is resumed, and after the time-out that comes with the requests.
+    and after the time-out that comes with the requests. While the fetcher rests, the routine gets no request, and the
+    rest as the time-out.
     """
 
     def __init__(self) -> None:
         self.seconds = 0.0
         #: monotonic seconds
         self._until = 0.0
+        self._fetcher: Any = None
 
     def end(self) -> None:
         self._until = 0.0
+        if self._fetcher is not None:
+            self._fetcher._notify(self._fetcher._wait_consume_future)
 
     def apply_to(self, fetcher: Any) -> None:
         send, actions = fetcher._proc_fetch_request, fetcher._get_actions_per_node
@@ -171,10 +175,8 @@ class _Rest:
             return brought
 
         def resting_actions(assignment: Any) -> Any:
-            requests, resets, timeout, *others = actions(assignment)
             rest = self._until - time.monotonic()
-            if requests and rest > 0:
-                requests, timeout = [], min(timeout, rest)
-            return requests, resets, timeout, *others
+            return ([], {}, rest, False, []) if rest > 0 else actions(assignment)
 
         fetcher._proc_fetch_request, fetcher._get_actions_per_node = resting_send, resting_actions
+        self._fetcher = fetcher

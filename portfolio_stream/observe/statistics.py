@@ -43,7 +43,8 @@ class Statistics:
     phase_seconds: dict[Phase, Histogram] = field(
         default_factory=lambda: {phase: Histogram(COMMIT_BOUNDS) for phase in PHASES}
     )
-    #: a moving average of the seconds of a commit: the newest commits count most; it sets the adaptive commit interval
+    #: a moving average of the seconds of a commit: the newest commits count most. The adaptive interval is as long or
+    #: longer
     usual_commit_seconds: float = 0.0
     #: the seconds from an event's timestamp to its commit; each event of a slice counts with the slice's last timestamp
     latencies: Histogram = field(default_factory=lambda: Histogram(LATENCY_BOUNDS))
