@@ -1,9 +1,10 @@
 # The image of the worker, the producer and all commands. For a real Kafka see docker-compose.yml.
 ARG PYTHON=3.11
 
-FROM python:${PYTHON}-slim AS build
+# This image has the C compiler that compiles the fold.
+FROM python:${PYTHON} AS build
 WORKDIR /build
-COPY pyproject.toml constraints.txt README.md ./
+COPY pyproject.toml setup.py constraints.txt README.md ./
 COPY agents/ agents/
 COPY portfolio_stream/ portfolio_stream/
 COPY tables/ tables/

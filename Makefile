@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: setup run test proof check clean constraints browser screenshot
+.PHONY: setup fold run test proof check clean constraints browser screenshot
 .DEFAULT_GOAL := run
 
-setup: $(VENV)/ready
+setup: $(VENV)/ready fold
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -17,6 +17,10 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m compileall -q agents portfolio_stream tables  # a start takes a third longer without
 	@touch $@
+
+# Compile the fold, if there is a C compiler. It runs interpreted otherwise.
+fold: $(VENV)/ready
+	@$(BIN)/python setup.py --quiet compile
 
 run: setup
 	@$(BIN)/portfolio-stream run $(ARGS)
@@ -51,4 +55,4 @@ constraints: setup
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --no-header --no-annotate --quiet -o constraints.txt
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build *.egg-info portfolio_stream/compiled/native

@@ -31,8 +31,8 @@ from portfolio_stream.setting_values import (
     whole_number_setting,
 )
 
-FOLD_VERSION = 2  # increase it when the fold gives other bytes for equal records: workers then refuse an older state
-OLDER_FOLD_VERSIONS: tuple[int, ...] = ()  # whose state this fold can read and go on with: the settings must be equal
+FOLD_VERSION = 3  # increase it when the fold gives other bytes for equal records: workers then refuse an older state
+OLDER_FOLD_VERSIONS = (2,)  # whose state this fold can read and go on with: the settings must be equal
 
 PREFIX = "PORTFOLIO_"
 KAFKA_PREFIX = f"{PREFIX}KAFKA_"
@@ -64,6 +64,7 @@ KINDS: Mapping[str, SettingKind] = {
     "commit_interval_ms": whole_number_setting(1, 10_000),
     "deduplication_window": whole_number_setting(1, 10_000_000),
     "on_stop": one_of("leave", "remain"),
+    "compiled": one_of("on", "off"),
 }
 #: the legal values of each field of Security
 SECURITY_KINDS: Mapping[str, SettingKind] = {
@@ -134,6 +135,8 @@ class Settings:
     deduplication_window: int = 10_000
     #: leave: a worker that stops leaves the group; remain: it stays a member, and its next process goes on
     on_stop: str = "leave"
+    #: "off": the fold runs interpreted, even where it is compiled. The package `compiled` reads the variable by itself
+    compiled: str = "on"
     security: Security = Security()
 
     @property

@@ -12,6 +12,7 @@ from typing import Any
 
 from agents.market_prices import read_record
 from agents.portfolio_events import make_agent, make_mover
+from portfolio_stream.compiled import BUILD
 from portfolio_stream.errors import PortfolioStreamError, WebServerNeeded
 from portfolio_stream.exactly_once.configuration import Configuration
 from portfolio_stream.exactly_once.engine import Engine
@@ -132,6 +133,7 @@ def make_app(settings: Settings, unknown: Sequence[str] = ()) -> ExactlyOnceApp:
             raise
         # Faust's banner names neither the guarantee nor the port that was free
         log.info("serving web=http://%s guarantee=%s", server.address, app.guarantee)
+        _tell_build()
         return engine
 
     app = ExactlyOnceApp(
@@ -153,6 +155,12 @@ def make_app(settings: Settings, unknown: Sequence[str] = ()) -> ExactlyOnceApp:
 
     app.web_server(web_service(web_url, stop_started))
     return app
+
+
+def _tell_build() -> None:
+    """Say which modules fold."""
+    level = logging.WARNING if BUILD.is_stale else logging.INFO
+    log.log(level, "folding modules=%s", "compiled" if BUILD.is_used else f"interpreted reason={BUILD.reason}")
 
 
 def _app_or_exit() -> ExactlyOnceApp:

@@ -1,29 +1,13 @@
-"""positions: portfolio_id, symbol -> Position. A flat position stays in the table."""
+"""positions: portfolio_id, symbol -> PositionRow. A flat position stays in the table."""
 
-from decimal import Decimal
-from typing import Literal
-
-import msgspec
-
-from portfolio_stream.domain.money import plain
-from portfolio_stream.domain.positions import Position
-from tables.table import FORMAT, Table, check_amounts, pack
-
-_unpack = msgspec.msgpack.Decoder(tuple[Literal[2], str, Decimal, Decimal, Decimal, Decimal]).decode
+from portfolio_stream.compiled.amounts import plain
+from portfolio_stream.compiled.codecs import decode_position, encode_position
+from portfolio_stream.compiled.values import PositionRow
+from portfolio_stream.domain import positions
+from tables.table import Table, exact
 
 
-def _encode(position: Position) -> bytes:
-    p = position
-    return pack((FORMAT, p.currency, p.quantity, p.cost_basis, p.average_cost, p.realised_pnl))
-
-
-def _decode(value: bytes) -> Position:
-    members = _unpack(value)
-    check_amounts(members[2:])
-    return Position(*members[1:])
-
-
-def _show(position: Position) -> dict[str, object]:
+def _show(position: PositionRow) -> dict[str, object]:
     p = position
     return {
         "currency": p.currency,
@@ -34,6 +18,13 @@ def _show(position: Position) -> dict[str, object]:
     }
 
 
-POSITIONS: Table[Position] = Table(
-    name="positions", key=("portfolio_id", "symbol"), encode=_encode, decode=_decode, show=_show
+def exact_position(position: PositionRow) -> positions.Position:
+    """The position in decimals, for arithmetic outside of the fold."""
+    p = position
+    amounts = (p.quantity, p.cost_basis, p.average_cost, p.realised_pnl)
+    return positions.Position(p.currency, *map(exact, amounts))
+
+
+POSITIONS: Table[PositionRow] = Table(
+    name="positions", key=("portfolio_id", "symbol"), encode=encode_position, decode=decode_position, show=_show
 )

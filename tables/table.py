@@ -5,31 +5,24 @@
    is a new definition, and the fold that writes the table.
 2. A key is the key's parts joined by 0x00. No part can have that byte. The engine puts the table's name before the key.
    The first part is the portfolio_id, which decides the partition.
-3. A value is a msgpack array that begins with FORMAT. Equal values have equal bytes: mappings are sorted, and an amount
-   is its text with all eight decimals (msgspec writes a Decimal so, in C, and `domain.money` keeps eight decimals).
+3. A value's bytes tell their format. Equal values have equal bytes. `compiled.codecs` writes and reads the values that
+   the fold works on; their amounts are whole numbers of 0.00000001.
 
 The audit has its own code for all of this (`audit/tables.py`): it must not inherit a fault of this package.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Protocol, TypeVar
 
-import msgspec
-
-from portfolio_stream.domain.money import MAGNITUDE_LIMIT, QUANTUM, Amounts, plain
+from portfolio_stream.domain.money import ARITHMETIC, QUANTUM
 from portfolio_stream.errors import StateUnreadable
 from portfolio_stream.exactly_once.ports import TableDefinition
 
 V = TypeVar("V")
 
-FORMAT = 2  # the tables' decoders name the same number, in Literal[2]
 SEPARATOR = b"\x00"
-STORED_POWERS = frozenset(range(QUANTUM.adjusted(), MAGNITUDE_LIMIT))  # of ten; a range would cost 0.2 us more
-
-#: mappings are written in the order of their keys
-pack = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
 class CommittedState(Protocol):
@@ -78,16 +71,6 @@ def split_key(key: bytes) -> tuple[str, ...]:
     return tuple(part.decode() for part in key.split(SEPARATOR))
 
 
-def check_amounts(amounts: Iterable[Decimal]) -> None:
-    """Raise msgspec.ValidationError for an amount that no fold stores.
-
-    Such an amount is a NaN, or a number whose exponent would make a gigabyte of digits.
-    """
-    for amount in amounts:
-        if not (amount.is_finite() and amount.adjusted() in STORED_POWERS):
-            raise msgspec.ValidationError("an amount that is never stored")
-
-
-def plain_amounts(amounts: Amounts) -> dict[str, str]:
-    """Amounts by currency as people see them."""
-    return {currency: plain(amounts[currency]) for currency in sorted(amounts)}
+def exact(amount: int) -> Decimal:
+    """A scaled amount of a value as a decimal, with exactly eight decimals."""
+    return ARITHMETIC.scaleb(Decimal(amount), QUANTUM.adjusted())

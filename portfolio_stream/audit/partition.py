@@ -226,7 +226,7 @@ class PartitionAudit:
         values = self.replay.values
         keys = {answer.lower} if self._index is None else set(self._index.between(answer.lower, answer.upper))
         for key in sorted(keys | answer.found.keys()):
-            shown = show_value(key, values[key]) if key in values else None
+            shown = show_value(key, values[key], answer.found.get(key)) if key in values else None
             value = ServedValue(answer=answer, key=key, expected=shown, found=answer.found.get(key))
             wrong += [anomaly for check_value in VALUE_CHECKS for anomaly in check_value(value)]
             self._served += 1

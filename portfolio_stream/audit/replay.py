@@ -14,9 +14,9 @@ import msgspec
 from portfolio_stream.audit.history import Effect
 from portfolio_stream.audit.reader import cannot_read
 from portfolio_stream.audit.records import Decided
-from portfolio_stream.audit.tables import ACTIVITY, PORTFOLIOS, POSITIONS, SEEN_EVENTS, SEPARATOR
+from portfolio_stream.audit.tables import ACTIVITY, PORTFOLIOS, POSITIONS, SEEN_EVENTS, SEPARATOR, AuditedSeen
 from portfolio_stream.domain.activity import NOTHING, add, latest_in_time, leaving, open_window, window_of
-from portfolio_stream.domain.deduplication import SeenEvent, fingerprint, is_in_window
+from portfolio_stream.domain.deduplication import fingerprint, is_in_window, older_fingerprint
 from portfolio_stream.domain.events import Adjustment, Event, Split, Trade
 from portfolio_stream.domain.fold import FoldOutcome, fold
 from portfolio_stream.domain.money import arithmetic
@@ -157,7 +157,8 @@ class SourceReplay:
         if position is not None:
             self._put(_position_key(key, event), position)
         seen_key = _seen_key(key, event)
-        self._put(seen_key, SeenEvent(portfolio.sequence, record.offset, fingerprint(record.value)))
+        prints = fingerprint(record.value), older_fingerprint(record.value)
+        self._put(seen_key, AuditedSeen(portfolio.sequence, record.offset, *prints))
         self._forget(key, seen_key)
 
     def _put(self, key: bytes, value: Any) -> None:
@@ -193,10 +194,10 @@ class SourceReplay:
 
     def is_current(self, key: bytes, value: Any) -> bool:
         """Whether the value is in its table's window. Outside, it is no part of the table, even if it still exists."""
-        if not isinstance(value, SeenEvent):
+        if not isinstance(value, AuditedSeen):
             return True
         portfolio: Portfolio | None = self.values.get(PORTFOLIOS + key.split(SEPARATOR, 2)[1])
-        return portfolio is None or is_in_window(value, portfolio.sequence, self._window)
+        return portfolio is None or is_in_window(value.sequence, portfolio.sequence, self._window)
 
 
 def _position_key(key: bytes, event: Event) -> bytes:

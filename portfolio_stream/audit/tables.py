@@ -5,7 +5,8 @@ tables: if the audit used their code, a fault of that code would look right to t
 table's format, change it here as well.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
@@ -14,9 +15,8 @@ import msgspec
 
 from portfolio_stream.decoding import UNDECODABLE
 from portfolio_stream.domain.activity import Activity, Windows
-from portfolio_stream.domain.deduplication import SeenEvent
 from portfolio_stream.domain.events import EventType
-from portfolio_stream.domain.money import MAGNITUDE_LIMIT, QUANTUM, Amounts, plain
+from portfolio_stream.domain.money import ARITHMETIC, MAGNITUDE_LIMIT, QUANTUM, Amounts, plain
 from portfolio_stream.domain.portfolios import Portfolio
 from portfolio_stream.domain.positions import Position
 
@@ -26,12 +26,44 @@ ACTIVITY, PORTFOLIOS, POSITIONS, SEEN_EVENTS = b"activity\x00", b"portfolios\x00
 #: an index of seen_events: its effect shows in seen_events, so the audit passes it over
 INDEX_KEY = b"seen_chunks\x00"
 
-_position = msgspec.msgpack.Decoder(tuple[Literal[2], str, Decimal, Decimal, Decimal, Decimal]).decode
+_Amount = int | str
+_position = msgspec.msgpack.Decoder(tuple[Literal[3], str, _Amount, _Amount, _Amount, _Amount]).decode
 _portfolio = msgspec.msgpack.Decoder(
+    tuple[Literal[3], int, list[_Amount | None], tuple[int, int, int, int, int, int], str, str, str, bytes, str, int]
+).decode
+_activity = msgspec.msgpack.Decoder(tuple[Literal[3], int, list[_Amount]]).decode
+_seen_event = struct.Struct(">BQQ16s")
+#: the types of event in the order of a portfolio's counts
+_TYPES: tuple[EventType, ...] = ("trade", "cash", "dividend", "fee", "split", "adjustment")
+
+# Format 2, which the changelog has of keys that did not change since.
+_older_position = msgspec.msgpack.Decoder(tuple[Literal[2], str, Decimal, Decimal, Decimal, Decimal]).decode
+_older_portfolio = msgspec.msgpack.Decoder(
     tuple[Literal[2], int, Amounts, Amounts, Amounts, dict[EventType, int], str, str, str, bytes]
 ).decode
-_activity = msgspec.msgpack.Decoder(tuple[Literal[2], int, Amounts]).decode
-_seen_event = msgspec.msgpack.Decoder(tuple[Literal[2], int, int, bytes]).decode
+_older_activity = msgspec.msgpack.Decoder(tuple[Literal[2], int, Amounts]).decode
+_older_seen_event = msgspec.msgpack.Decoder(tuple[Literal[2], int, int, bytes]).decode
+
+
+class AuditedSeen(msgspec.Struct, frozen=True, gc=False, eq=False):
+    """An accepted event_id. A row has one of two fingerprints; the replay knows both. b"" is an unknown one."""
+
+    sequence: int
+    offset: int
+    fingerprint: bytes
+    older_fingerprint: bytes
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, AuditedSeen) or (self.sequence, self.offset) != (other.sequence, other.offset):
+            return False
+        pairs = ((self.fingerprint, other.fingerprint), (self.older_fingerprint, other.older_fingerprint))
+        known = [pair for pair in pairs if all(pair)]
+        return bool(known) and all(one == same for one, same in known)
+
+    def __ne__(self, other: object) -> bool:  # msgspec's would not ask __eq__
+        return not self == other
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,27 +75,65 @@ class AuditedTable:
 
 
 def _decode_position(value: bytes) -> Position:
+    if _is_older(value):
+        _, currency, *older = _older_position(value)
+        return Position(currency, *_storable(older))
     _, currency, *amounts = _position(value)
-    return Position(currency, *_storable(amounts))
+    return Position(currency, *map(_exact, amounts))
 
 
 def _decode_portfolio(value: bytes) -> Portfolio:
-    _, sequence, cash, fees, dividends, events, earliest, latest, newest, present = _portfolio(value)
-    for amounts in (cash, fees, dividends):
-        _storable(amounts.values())
+    if _is_older(value):
+        _, sequence, cash, fees, dividends, events, earliest, latest, newest, present = _older_portfolio(value)
+        for amounts in (cash, fees, dividends):
+            _storable(amounts.values())
+    else:
+        # the last two members are an index of seen_events
+        _, sequence, accounts, counts, earliest, latest, newest, present, _, _ = _portfolio(value)
+        cash, fees, dividends = (_by_currency(accounts, place, 4) for place in (1, 2, 3))
+        events = {kind: count for kind, count in zip(_TYPES, counts, strict=True) if count}
     windows = Windows(newest, int.from_bytes(present, "big"))
     return Portfolio(sequence, cash, fees, dividends, events, earliest, latest, windows)
 
 
 def _decode_activity(value: bytes) -> Activity:
-    _, events, notional = _activity(value)
-    _storable(notional.values())
-    return Activity(events, notional)
+    if _is_older(value):
+        _, events, notional = _older_activity(value)
+        _storable(notional.values())
+        return Activity(events, notional)
+    _, events, flat = _activity(value)
+    return Activity(events, _by_currency(flat, 1, 2))
 
 
-def _decode_seen_event(value: bytes) -> SeenEvent:
-    _, sequence, offset, fingerprint = _seen_event(value)
-    return SeenEvent(sequence, offset, fingerprint)
+def _decode_seen_event(value: bytes) -> AuditedSeen:
+    if value[:1] != b"\x03":
+        _, sequence, offset, older = _older_seen_event(value)
+        return AuditedSeen(sequence, offset, b"", older)
+    if len(value) != _seen_event.size:
+        raise msgspec.ValidationError("a row of another length")
+    _, sequence, offset, fingerprint = _seen_event.unpack(value)
+    return AuditedSeen(sequence, offset, fingerprint, b"")
+
+
+def _is_older(value: bytes) -> bool:
+    """The format stands behind the array's head, which is one byte."""
+    return value[1:2] == b"\x02"
+
+
+def _by_currency(flat: Sequence[int | str | None], place: int, width: int) -> Amounts:
+    """The amounts at one place of the flat list's rows, each of which begins with a currency."""
+    rows = [flat[start : start + width] for start in range(0, len(flat), width)]
+    if not all(isinstance(row[0], str) and len(row) == width for row in rows):
+        raise msgspec.ValidationError("a row without a currency")
+    return {str(row[0]): _exact(amount) for row in rows if (amount := row[place]) is not None}
+
+
+def _exact(scaled: int | str) -> Decimal:
+    """Returns an amount with eight decimals. Raises msgspec.ValidationError for one that no fold stores."""
+    text = str(scaled)
+    if len(text) > 33 or not text.removeprefix("-").isdecimal() or not abs(int(text)) < 10 ** (MAGNITUDE_LIMIT + 8):
+        raise msgspec.ValidationError("an amount that is never stored")
+    return ARITHMETIC.scaleb(Decimal(text), QUANTUM.adjusted())
 
 
 def _storable(amounts: Iterable[Decimal]) -> list[Decimal]:
@@ -89,8 +159,9 @@ def _show_activity(activity: Activity) -> dict[str, object]:
     return {"events": activity.events, "notional": _show_amounts(activity.notional)}
 
 
-def _show_seen_event(seen: SeenEvent) -> dict[str, object]:
-    return {"sequence": seen.sequence, "offset": seen.offset, "fingerprint": seen.fingerprint.hex()}
+def _show_seen_event(seen: AuditedSeen) -> dict[str, object]:
+    fingerprint = seen.fingerprint or seen.older_fingerprint
+    return {"sequence": seen.sequence, "offset": seen.offset, "fingerprint": fingerprint.hex()}
 
 
 def _show_amounts(amounts: Amounts) -> dict[str, str]:
@@ -116,6 +187,11 @@ def decode_value(key: bytes, value: bytes) -> Any:
         return None
 
 
-def show_value(key: bytes, value: Any) -> dict[str, object]:
-    """Returns a value as HTTP shows it."""
-    return TABLES[key.partition(SEPARATOR)[0]].show(value)
+def show_value(key: bytes, value: Any, found: Mapping[str, object] | None = None) -> dict[str, object]:
+    """Returns a value as HTTP shows it. If a seen event was `found` with its older fingerprint, that one is shown."""
+    shown = TABLES[key.partition(SEPARATOR)[0]].show(value)
+    if isinstance(value, AuditedSeen) and found is not None:
+        older = value.older_fingerprint.hex()
+        if found.get("fingerprint") == older:
+            shown["fingerprint"] = older
+    return shown

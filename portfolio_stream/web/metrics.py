@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from portfolio_stream.compiled import BUILD
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.http.exposition import exposed
 from portfolio_stream.observe.families import (
@@ -63,6 +64,7 @@ class _Engine(Collector):
         engine = self._engine
         name = (engine.identity.instance_id, VERSION)
         yield gauges("worker_info", "This worker.", ("worker", "version"), [(name, 1)])
+        yield gauge("compiled", "1 if the fold's modules are compiled, 0 if they are interpreted.", BUILD.is_used)
         yield gauge("up", "1 unless the main loop stands still.", is_alive(engine))
         member = membership_of(engine)
         yield gauge("member", "1 while the membership is fresh.", member is not None and member.is_fresh)

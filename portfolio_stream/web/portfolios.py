@@ -1,6 +1,6 @@
 """GET /portfolios/{portfolio_id}: a portfolio with all its positions, valued at market prices.
 
-Portfolio and positions are of one moment; the answer names its partition and offset. The prices are those of the
+PortfolioRow and positions are of one moment; the answer names its partition and offset. The prices are those of the
 answering worker, and have an offset of their own. A position without a price is listed with the reason, and is in no
 sum.
 """
@@ -12,9 +12,8 @@ from http import HTTPStatus
 import msgspec
 from aiohttp import web
 
+from portfolio_stream.compiled.values import PortfolioRow, PositionRow
 from portfolio_stream.domain.money import plain
-from portfolio_stream.domain.portfolios import Portfolio
-from portfolio_stream.domain.positions import Position
 from portfolio_stream.domain.valuation import Price, Value, total, value
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.http.problem import Problem, json_response, unavailable
@@ -23,7 +22,7 @@ from portfolio_stream.web.owners import Owners
 from portfolio_stream.web.prices import UNREAD, PriceQueries
 from portfolio_stream.web.table_paths import parse_key
 from tables.portfolios import PORTFOLIOS
-from tables.positions import POSITIONS
+from tables.positions import POSITIONS, exact_position
 from tables.prices import Prices
 from tables.table import SEPARATOR, join_key
 
@@ -31,7 +30,7 @@ PATH = "/portfolios/"
 _AFTER_SEPARATOR = bytes([SEPARATOR[0] + 1])
 
 #: the positions by symbol, in the order of the symbols
-Positions = Mapping[str, Position]
+Positions = Mapping[str, PositionRow]
 
 
 class PortfolioQueries:
@@ -67,9 +66,9 @@ def _read(moment: Moment, portfolio_id: str, prices: Mapping[str, Price]) -> dic
     return show(portfolio, positions, prices)
 
 
-def show(portfolio: Portfolio, positions: Positions, prices: Mapping[str, Price]) -> dict[str, object]:
+def show(portfolio: PortfolioRow, positions: Positions, prices: Mapping[str, Price]) -> dict[str, object]:
     """Returns the portfolio as values that JSON can hold."""
-    values = {symbol: value(position, prices.get(symbol)) for symbol, position in positions.items()}
+    values = {symbol: value(exact_position(position), prices.get(symbol)) for symbol, position in positions.items()}
     known = {symbol: one for symbol, one in values.items() if isinstance(one, Value)}
     sums = total((positions[symbol].currency, one) for symbol, one in known.items())
     return {
@@ -85,7 +84,7 @@ def show(portfolio: Portfolio, positions: Positions, prices: Mapping[str, Price]
 
 
 def _show_position(
-    symbol: str, position: Position, prices: Mapping[str, Price], known: Value | None
+    symbol: str, position: PositionRow, prices: Mapping[str, Price], known: Value | None
 ) -> dict[str, object]:
     """Returns a position with its price and value. Both are None if the price is unknown or in another currency."""
     price = prices.get(symbol)

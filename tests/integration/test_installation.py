@@ -25,7 +25,7 @@ def test_what_the_dockerfile_copies_is_all_that_an_install_needs(tmp_path: Path)
             source = ROOT / name
             assert f"!{name.rstrip('/')}" in (ROOT / ".dockerignore").read_text().splitlines()
             if source.is_dir():
-                ignored = shutil.ignore_patterns("__pycache__")
+                ignored = shutil.ignore_patterns("__pycache__", "native")
                 shutil.copytree(source, tmp_path / "build" / name, ignore=ignored, dirs_exist_ok=True)
             else:
                 (tmp_path / "build").mkdir(exist_ok=True)
@@ -47,7 +47,8 @@ def test_what_the_dockerfile_copies_is_all_that_an_install_needs(tmp_path: Path)
 
 def source_files(root: Path, packages: tuple[str, ...]) -> set[Path]:
     found = (path for package in packages for path in (root / package).rglob("*"))
-    return {path.relative_to(root) for path in found if path.is_file() and "__pycache__" not in path.parts}
+    made = {"__pycache__", "native"}
+    return {path.relative_to(root) for path in found if path.is_file() and not made.intersection(path.parts)}
 
 
 def test_help_is_quick() -> None:

@@ -1,6 +1,6 @@
 """Reads tables and META out of a changelog, with msgpack alone, and compares the tables with a replay."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -39,7 +39,7 @@ def read_tables(changelog: Mapping[bytes, bytes], window: int) -> dict[Key, Mapp
     for key, value in changelog.items():
         name, *parts = (part.decode() for part in key.split(b"\x00"))
         if name and name not in HIDDEN:
-            found[name, *parts] = READERS[name](unpack(value))
+            found[name, *parts] = READERS[name](value)
     sequences = {key[1]: value["sequence"] for key, value in found.items() if key[0] == "portfolios"}
     return {
         key: value
@@ -48,37 +48,43 @@ def read_tables(changelog: Mapping[bytes, bytes], window: int) -> dict[Key, Mapp
     }
 
 
-def _position(members: Any) -> Mapping[str, Any]:
-    _, currency, *amounts = members
+def _position(value: bytes) -> Mapping[str, Any]:
+    _, currency, *amounts = unpack(value)
     names = ("quantity", "cost_basis", "average_cost", "realised_pnl")
     return {"currency": currency, **dict(zip(names, map(_plain, amounts), strict=True))}
 
 
-def _portfolio(members: Any) -> Mapping[str, Any]:
-    _, sequence, cash, fees, dividends, events, earliest, latest, *_ = members
-    books = {"cash": _amounts(cash), "fees": _amounts(fees), "dividends": _amounts(dividends)}
+def _portfolio(value: bytes) -> Mapping[str, Any]:
+    _, sequence, accounts, counts, earliest, latest, *_ = unpack(value)
+    names = ("cash", "fees", "dividends")
+    books = {name: _amounts(accounts, place, 4) for place, name in enumerate(names, start=1)}
+    events = {kind: count for kind, count in zip(TYPES, counts, strict=True) if count}
     return {"sequence": sequence, "events": events, **books, "earliest": earliest, "latest": latest}
 
 
-def _activity(members: Any) -> Mapping[str, Any]:
-    _, events, notional = members
-    return {"events": events, "notional": _amounts(notional)}
+def _activity(value: bytes) -> Mapping[str, Any]:
+    _, events, notional = unpack(value)
+    return {"events": events, "notional": _amounts(notional, 1, 2)}
 
 
-def _seen_event(members: Any) -> Mapping[str, Any]:
-    _, sequence, offset, _ = members
-    return {"sequence": sequence, "offset": offset}
+def _seen_event(value: bytes) -> Mapping[str, Any]:
+    assert 33 == len(value)
+    return {"sequence": int.from_bytes(value[1:9], "big"), "offset": int.from_bytes(value[9:17], "big")}
 
 
 READERS = {"positions": _position, "portfolios": _portfolio, "activity": _activity, "seen_events": _seen_event}
+#: a portfolio's counts have this order
+TYPES = ("trade", "cash", "dividend", "fee", "split", "adjustment")
 
 
-def _plain(amount: str) -> str:
-    return text(Fraction(amount))
+def _plain(scaled: int | str) -> str:
+    return text(Fraction(int(scaled), 10**8))
 
 
-def _amounts(amounts: Mapping[str, str]) -> dict[str, str]:
-    return {currency: _plain(amount) for currency, amount in amounts.items()}
+def _amounts(flat: Sequence[Any], place: int, width: int) -> dict[str, str]:
+    """By currency, which stands at the beginning of each row of the flat list; None is no amount."""
+    rows = [flat[start : start + width] for start in range(0, len(flat), width)]
+    return {row[0]: _plain(row[place]) for row in rows if row[place] is not None}
 
 
 def table_anomalies(expected: Mapping[Key, Any], found: Mapping[Key, Any]) -> list[str]:

@@ -9,21 +9,18 @@ import msgspec
 from portfolio_stream.audit.anomaly import HistoryAnomaly
 from portfolio_stream.audit.history import DECISION_KEY, Effect
 from portfolio_stream.audit.replay import SourceReplay
+from portfolio_stream.audit.tables import AuditedSeen
+from portfolio_stream.compiled.seen import seen_row
 from tables.activity import ACTIVITY
 from tables.portfolios import PORTFOLIOS
 from tables.positions import POSITIONS
-from tables.seen_events import SEEN_EVENTS
+from tests.unit.table_values import table_value
 
 SECRETS = ("P1", "101.25", "1216")  # a portfolio and amounts of the history below: no anomaly may show one
 TOPIC_ID = "00112233445566778899aabbccddeeff"
 NOON = 1_795_435_200_000  # of the day on which the events below occurred
 MOVED = msgspec.msgpack.encode({"version": 1, "code": "operator_dead_letter"})
-ENCODERS = {
-    "Activity": ACTIVITY.encode,
-    "Portfolio": PORTFOLIOS.encode,
-    "Position": POSITIONS.encode,
-    "SeenEvent": SEEN_EVENTS.encode,
-}
+ENCODERS = {"Activity": ACTIVITY.encode, "Portfolio": PORTFOLIOS.encode, "Position": POSITIONS.encode}
 
 
 def record(offset: int, value: bytes | None, key: bytes | None = b"P1", **other: Any) -> Any:
@@ -73,7 +70,9 @@ def changelog_of(replay: SourceReplay) -> list[Any]:
 
 
 def encode(value: Any) -> bytes:
-    return ENCODERS[type(value).__name__](value)
+    if isinstance(value, AuditedSeen):
+        return seen_row(value.sequence, value.offset, value.fingerprint)
+    return ENCODERS[type(value).__name__](table_value(value))  # type: ignore[operator]
 
 
 def decision_key(source: int) -> bytes:

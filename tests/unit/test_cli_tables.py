@@ -16,6 +16,7 @@ from portfolio_stream.kafka.partitioning import partition_of
 from portfolio_stream.web.server import WebServer
 from tables.positions import POSITIONS
 from tables.table import join_key
+from tests.unit.table_values import table_value
 from tests.unit.web_fakes import PARTITIONS, FakeCoordinator, FakeEngine, listening, serving
 
 KEYS = [(f"P{number:02d}", symbol) for number in range(20) for symbol in ("A", "BRK/B")]
@@ -32,7 +33,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
 @pytest.fixture
 async def server(engine: FakeEngine) -> AsyncIterator[WebServer]:
     engine.join(*range(PARTITIONS))
-    held = Position("USD", Decimal(1), Decimal(2), Decimal(2), Decimal("-0.50"))
+    held = table_value(Position("USD", Decimal(1), Decimal(2), Decimal(2), Decimal("-0.50")))
     for partition in range(PARTITIONS):
         mine = [key for key in KEYS if partition_of(key[0].encode(), PARTITIONS) == partition]
         await engine.commit(partition, 5, {(POSITIONS, join_key(*key)): held for key in mine})

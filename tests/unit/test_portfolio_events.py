@@ -8,12 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.portfolio_events import Counts, fold_slice
+from portfolio_stream.compiled.ring import CHUNK
+from portfolio_stream.compiled.seen import sequence_of
 from portfolio_stream.domain.rejection import REJECTION_CODES
 from portfolio_stream.exactly_once.memory import MemoryPartition, MemoryRecord
 from portfolio_stream.kafka.partitioning import partition_of
 from portfolio_stream.load.events import Mixture, generate
 from tables.portfolios import PORTFOLIOS
-from tables.seen_chunks import CHUNK
 from tables.seen_events import SEEN_EVENTS
 
 EXAMPLE = (
@@ -152,7 +153,7 @@ def test_what_left_the_window_is_removed() -> None:
     written = partition.take_dirty()["seen_events"]
     assert sorted(b"P1\x00e%d" % n for n in range(CHUNK)) == sorted(k for k, v in written.items() if v is None)
     view = partition.view(SEEN_EVENTS)
-    assert list(range(CHUNK + 1, 2 * CHUNK + 2)) == sorted(seen.sequence for _, seen in view.scan(b"P1\x00"))
+    assert list(range(CHUNK + 1, 2 * CHUNK + 2)) == sorted(sequence_of(seen) for _, seen in view.scan(b"P1\x00"))
     assert 1 == len(list(view.scan(b"P10\x00")))
 
 

@@ -9,7 +9,8 @@ from agents.portfolio_events import fold_slice
 from portfolio_stream.audit.changelog import ChangelogAudit
 from portfolio_stream.audit.history import Effect
 from portfolio_stream.audit.replay import SourceReplay
-from portfolio_stream.domain.deduplication import is_in_window
+from portfolio_stream.audit.tables import decode_value
+from portfolio_stream.compiled.seen import sequence_of
 from portfolio_stream.exactly_once.memory import MemoryPartition, MemoryRecord
 from portfolio_stream.kafka.partitioning import partition_of
 from portfolio_stream.load.events import Mixture, generate
@@ -63,10 +64,11 @@ def test_the_auditor_and_the_agent_agree(partition: int, window: int) -> None:
         assert rows(effects) == [(*row[:3], tuple(row[3])) for row in memory.appended[topic]]
     view = memory.slice([]).view
     tables = {
-        table.name.encode() + b"\x00" + key: value
+        stored: decode_value(stored, table.encode(value))
         for table in (ACTIVITY, PORTFOLIOS, POSITIONS, SEEN_EVENTS)
         for key, value in view(table).scan(b"")
-        if table is not SEEN_EVENTS or is_in_window(value, _sequence(view(PORTFOLIOS), key), window)
+        if table is not SEEN_EVENTS or sequence_of(value) > _sequence(view(PORTFOLIOS), key) - window
+        for stored in (table.name.encode() + b"\x00" + key,)
     }
     assert tables == replay.values
 

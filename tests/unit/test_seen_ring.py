@@ -1,32 +1,36 @@
-"""The ring of seen_chunks: against a plain list of ids, its bound for one record, restarts, and states without it."""
+"""The ring of seen_chunks: against a plain list of ids, its bound for one record, restarts, and states of format 2."""
 
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
-from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.portfolio_events import Counts, fold_slice
-from agents.seen_ring import SWEPT
-from portfolio_stream.domain.deduplication import SeenEvent, fingerprint
+from portfolio_stream.compiled.ring import CHUNK, SWEPT, number_of, slots
+from portfolio_stream.compiled.seen import sequence_of
+from portfolio_stream.domain.deduplication import older_fingerprint
 from portfolio_stream.exactly_once.memory import MemoryPartition, MemoryRecord, MemoryView
 from portfolio_stream.exactly_once.recent import StoreRows, Written
 from portfolio_stream.exactly_once.store import Store, prefix_of
 from portfolio_stream.exactly_once.transaction import Batches
 from portfolio_stream.exactly_once.views import Views
 from tables.portfolios import PORTFOLIOS
-from tables.seen_chunks import CHUNK, SEEN_CHUNKS, number_of, slots
+from tables.seen_chunks import SEEN_CHUNKS
 from tables.seen_events import SEEN_EVENTS
 
 KEY, PREFIX = b"P1", b"P1\x00"
 SURPLUS = 2 * CHUNK
 IDS = st.integers(0, 40).map("e{}".format)
+OLDER_IDS = st.lists(IDS, min_size=1, max_size=120)
+IDS_AND_RESTARTS = st.lists(st.tuples(IDS, st.booleans()), max_size=150)
 WINDOWS = st.sampled_from([1, 2, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 2 * CHUNK + 3])
 
 
@@ -60,7 +64,18 @@ class Reference:
 def held(partition: MemoryPartition) -> dict[str, int]:
     """The sequences of all entries, removed ones left out, in or out of the window."""
     entries = partition.view(SEEN_EVENTS).scan(PREFIX)
-    return {key.removeprefix(PREFIX).decode(): seen.sequence for key, seen in entries}
+    return {key.removeprefix(PREFIX).decode(): sequence_of(row) for key, row in entries}
+
+
+def listed(partition: MemoryPartition, window: int) -> list[str]:
+    """The event_ids that the portfolio and the chunks list. What the slot of the open chunk lists is removed."""
+    portfolio = partition.view(PORTFOLIOS)[KEY]
+    if portfolio is None:
+        return []
+    is_open = portfolio.sequence % CHUNK != 0
+    taken = PREFIX + b"%d" % (number_of(portfolio.sequence) % slots(window)) if is_open else b""
+    lists = [chunk.event_ids for key, chunk in partition.view(SEEN_CHUNKS).scan(PREFIX) if key != taken]
+    return [one for event_ids in (portfolio.recent, *lists) if event_ids for one in event_ids.split("\n")]
 
 
 def in_window(entries: dict[str, int], reference: Reference) -> dict[str, int]:
@@ -69,7 +84,7 @@ def in_window(entries: dict[str, int], reference: Reference) -> dict[str, int]:
 
 
 @settings(max_examples=200)
-@given(st.lists(st.tuples(IDS, st.booleans()), max_size=150), WINDOWS)
+@given(IDS_AND_RESTARTS, WINDOWS)
 def test_the_table_is_the_last_ids(made: Sequence[tuple[str, bool]], window: int) -> None:
     """After every record, with or without a restart: same verdict, same entries, few more, each listed once."""
     partition, reference = MemoryPartition(), Reference(window)
@@ -79,11 +94,9 @@ def test_the_table_is_the_last_ids(made: Sequence[tuple[str, bool]], window: int
         entries = held(partition)
         assert reference.table() == in_window(entries, reference)
         assert len(entries) <= window + SURPLUS
-        chunks = dict(partition.view(SEEN_CHUNKS).scan(PREFIX)).values()
-        assert sorted(entries) == sorted(one for chunk in chunks for one in chunk.event_ids)
-        assert not any(chunk.unlisted for chunk in chunks)
-        for chunk in chunks:
-            assert {number_of(chunk.last)} >= {number_of(entries[one]) for one in chunk.event_ids}
+        assert sorted(entries) == sorted(listed(partition, window))
+        for _, chunk in partition.view(SEEN_CHUNKS).scan(PREFIX):
+            assert 0 == chunk.unlisted
         if restarts:
             partition = partition.restore()
 
@@ -139,82 +152,145 @@ class CountingPartition(MemoryPartition):
 def test_one_record_has_a_bound(window: int) -> None:
     """At most one chunk's entries are removed, none of them read, none scanned; the same for every window."""
     worst = CountingPartition().worst(range(3 * window + 5 * CHUNK), window)
-    assert {"removals": CHUNK, "reads": 4} == worst  # the event_id, its chunk, the chunk before, the slot's old one
+    assert {"removals": CHUNK, "reads": 2} == worst  # the event_id, and the slot's old chunk
+
+
+def test_a_chunk_is_written_once() -> None:
+    """One row of seen_chunks for CHUNK events, when they are full; the portfolio's own row has the others."""
+    partition, written = MemoryPartition(), 0
+    for offset in range(100 * CHUNK + 3):
+        fold(partition.slice([record(offset, f"e{offset}")]), 50)
+        written += len(partition.take_dirty()["seen_chunks"])
+    assert 100 == written
+    portfolio = partition.view(PORTFOLIOS)[KEY]
+    assert portfolio is not None
+    assert "\n".join(f"e{100 * CHUNK + n}" for n in range(3)) == portfolio.recent
 
 
 @pytest.mark.parametrize("window", [1, 100, 300])
-def test_one_record_has_a_bound_in_a_state_without_the_ring(window: int) -> None:
+@pytest.mark.parametrize("has_ring", [False, True])
+def test_one_record_has_a_bound_in_a_state_of_format_2(window: int, has_ring: bool) -> None:
     """A step of the sweep more, and reads of one chunk's entries; then no entry of that state is left."""
     partition = CountingPartition()
     accepted = 2 * window - 1 or 1
-    seen = partition.view(SEEN_EVENTS)
-    fold(partition.slice([record(n, f"e{n}") for n in range(accepted)]), window)
-    value = fingerprint(b"")
-    seen.update({PREFIX + b"e%d" % n: SeenEvent(n + 1, n, value) for n in range(accepted)})
-    partition.view(SEEN_CHUNKS).clear()
+    older = OlderState(window, has_ring)
+    for offset in range(accepted):
+        older.fold(offset, f"e{offset}")
+    older.store(partition)
     worst = partition.worst(range(accepted, accepted + 3 * window + 12 * CHUNK), window)
     assert worst["removals"] <= CHUNK + SWEPT
     assert worst["scanned"] <= SWEPT
     assert worst["reads"] <= 4 + CHUNK
-    assert len(held_counted(partition)) <= window + SURPLUS
+    assert sum(row is not None for row in partition.view(SEEN_EVENTS).values()) <= window + SURPLUS
 
 
-def held_counted(partition: CountingPartition) -> list[SeenEvent]:
-    return [seen for seen in partition.view(SEEN_EVENTS).values() if seen is not None]
+# --- states of format 2, whose workers had no ring at first
 
 
-# --- states that a worker without the ring wrote, or wrote in between
+class OlderState:
+    """What workers of format 2 made of one portfolio, with the ring or, before it, without.
 
+    Without the ring, all entries that had left the window were removed each time that the window was full.
+    """
 
-class OlderWorker:
-    """Folds as the version before the ring: chunks stay as they are, all that left goes when the window is full."""
-
-    def __init__(self, partition: MemoryPartition, window: int) -> None:
-        self.partition = partition
+    def __init__(self, window: int, has_ring: bool) -> None:
         self.window = window
+        self.has_ring = has_ring
+        self.reference = Reference(window)
+        self.entries: dict[str, tuple[int, int]] = {}
+        self.chunks: dict[int, tuple[int, list[str]]] = {}
 
-    def fold(self, one: MemoryRecord) -> Counts:
-        seen, chunks = self.partition.view(SEEN_EVENTS), self.partition.view(SEEN_CHUNKS)
-        entries = {key: value for key, value in seen.items() if value is not None}
-        rows = {key: SEEN_CHUNKS.decode(SEEN_CHUNKS.encode(row)) for key, row in chunks.items() if row is not None}
-        counts = fold(self.partition.slice([one]), self.window)
-        if counts.accepted:
-            portfolio = self.partition.view(PORTFOLIOS)[KEY]
-            assert portfolio is not None
-            key = PREFIX + json.loads(one.value or b"")["event_id"].encode()
-            entries[key] = SeenEvent(portfolio.sequence, one.offset, fingerprint(one.value or b""))
-            if portfolio.sequence % self.window == 0:
-                entries = {k: v for k, v in entries.items() if v.sequence > portfolio.sequence - self.window}
-        seen.clear()
-        seen.update(entries)
-        chunks.clear()
-        chunks.update(rows)
-        return counts
+    def fold(self, offset: int, event_id: str) -> None:
+        if not self.reference.accepts(event_id):
+            return
+        sequence = len(self.reference.accepted)
+        if self.has_ring:
+            self.list_event(sequence, event_id)
+        self.entries[event_id] = (sequence, offset)
+        if not self.has_ring and sequence % self.window == 0:
+            oldest = sequence - self.window
+            self.entries = {one: entry for one, entry in self.entries.items() if entry[0] > oldest}
+
+    def list_event(self, sequence: int, event_id: str) -> None:
+        before = self.entries.get(event_id)
+        if before is not None:
+            _, event_ids = self.chunks.get(number_of(before[0]) % slots(self.window), (0, []))
+            if event_id in event_ids:
+                event_ids.remove(event_id)
+        slot = number_of(sequence) % slots(self.window)
+        if (sequence - 1) % CHUNK == 0:
+            for one in self.chunks.get(slot, (0, []))[1]:
+                self.entries.pop(one, None)
+            self.chunks[slot] = (sequence, [event_id])
+        else:
+            self.chunks[slot] = (sequence, [*self.chunks[slot][1], event_id])
+
+    def store(self, partition: MemoryPartition) -> None:
+        sequence = len(self.reference.accepted)
+        rows: dict[Any, dict[bytes, tuple[Any, ...]]] = {
+            PORTFOLIOS: {
+                KEY: (sequence, {"USD": Decimal(sequence)}, {}, {}, {"cash": sequence}, NOON, NOON, START, b"\1")
+            },
+            SEEN_EVENTS: {
+                PREFIX + one.encode(): (*entry, older_fingerprint(record(entry[1], one).value or b""))
+                for one, entry in self.entries.items()
+            },
+            SEEN_CHUNKS: {
+                PREFIX + b"%d" % slot: (last, event_ids, 0, "") for slot, (last, event_ids) in self.chunks.items()
+            },
+        }
+        for table, values in rows.items():
+            view = partition.view(table)
+            for key, members in values.items():
+                view[key] = table.read(ENCODER.encode((2, *members)))
 
 
-PHASES = st.lists(st.tuples(st.booleans(), st.lists(IDS, max_size=60)), max_size=6)
+NOON, START = "2026-01-01T00:00:00.000Z", "2026-01-01T00:00:00Z"
+ENCODER = msgspec.msgpack.Encoder(order="deterministic")
 
 
 @settings(max_examples=200)
-@given(PHASES, WINDOWS)
-def test_a_state_without_the_ring_goes_on(phases: Sequence[tuple[bool, Sequence[str]]], window: int) -> None:
-    """Workers of both versions take turns: every verdict and every entry of the window is right; old entries go."""
-    partition, reference, offset = MemoryPartition(), Reference(window), 0
-    older = OlderWorker(partition, window)
-    for is_older, ids in phases:
-        for event_id in ids:
-            offset += 1
-            one = record(offset, event_id)
-            counts = older.fold(one) if is_older else fold(partition.slice([one]), window)
-            assert reference.accepts(event_id) == (counts.accepted == 1)
-            assert reference.table() == in_window(held(partition), reference)
-    for _ in range(4 * window + 12 * CHUNK):
+@given(
+    st.lists(IDS, min_size=1, max_size=120),
+    st.booleans(),
+    st.lists(st.tuples(IDS, st.booleans()), max_size=120),
+    WINDOWS,
+)
+def test_a_state_of_format_2_goes_on(
+    before: Sequence[str], has_ring: bool, after: Sequence[tuple[str, bool]], window: int
+) -> None:
+    """Every verdict and every entry of the window is right, and in the end no older entry is left."""
+    older = OlderState(window, has_ring)
+    for offset, event_id in enumerate(before):
+        older.fold(offset, event_id)
+    partition, reference, offset = MemoryPartition(), older.reference, len(before)
+    older.store(partition)
+    assert reference.table() == in_window(held(partition), reference)
+    more = [(f"n{n}", False) for n in range(4 * window + 12 * CHUNK)]
+    for event_id, restarts in [*after, *more]:
         offset += 1
-        assert fold(partition.slice([record(offset, f"n{offset}")]), window).accepted == 1
-        assert reference.accepts(f"n{offset}")
+        counts = fold(partition.slice([record(offset, event_id)]), window)
+        assert reference.accepts(event_id) == (counts.accepted == 1)
         assert reference.table() == in_window(held(partition), reference)
+        if restarts:
+            partition = partition.restore()
     assert len(held(partition)) <= window + SURPLUS
-    assert not any(chunk.unlisted for _, chunk in partition.view(SEEN_CHUNKS).scan(PREFIX))
+    assert sorted(held(partition)) == sorted(listed(partition, window))
+    newest = max((chunk for _, chunk in partition.view(SEEN_CHUNKS).scan(PREFIX)), key=lambda chunk: chunk.last)
+    assert (0, "") == (newest.unlisted, newest.swept)
+
+
+@pytest.mark.parametrize(("changed", "outcome"), [(False, "duplicates"), (True, "event_id_conflict")])
+def test_an_entry_of_format_2_is_compared_by_its_own_fingerprint(changed: bool, outcome: str) -> None:
+    """A producer's re-send after the upgrade is a duplicate, other bytes are a conflict, and the row stays as it is."""
+    older, partition = OlderState(10, has_ring=True), MemoryPartition()
+    older.fold(0, "e")
+    older.store(partition)
+    again = record(0, "e")
+    again.value = (again.value or b"").replace(b'"1"', b'"2"') if changed else again.value
+    counts = fold(partition.slice([again]), 10)
+    assert {outcome: 1} == +Counter(counts.rejected, duplicates=counts.duplicates)
+    assert not partition.take_dirty()["seen_events"]
 
 
 # --- over a store
@@ -287,19 +363,3 @@ def test_the_ring_holds_a_window() -> None:
     for window in range(1, 10 * CHUNK):
         listed_when_a_chunk_opens = (slots(window) - 1) * CHUNK + 1
         assert window <= listed_when_a_chunk_opens < window + CHUNK
-
-
-def test_a_third_acceptance_survives_the_chunk_of_the_first() -> None:
-    """Workers of both versions took turns, so two chunks may list one event_id: neither removes a newer entry."""
-    window = 2
-    for seed in range(40):
-        random = Random(seed)
-        partition, reference = MemoryPartition(), Reference(window)
-        older = OlderWorker(partition, window)
-        turns = sorted(random.sample(range(1, 400), 3))
-        for offset in range(600):
-            is_older = turns[0] <= offset < turns[1]
-            event_id = f"e{random.randrange(12)}"
-            one = record(offset, event_id)
-            counts = older.fold(one) if is_older else fold(partition.slice([one]), window)
-            assert reference.accepts(event_id) == (counts.accepted == 1), (seed, offset)

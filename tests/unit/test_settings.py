@@ -61,6 +61,7 @@ EXAMPLES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "commit_interval_ms": ("50", (*BAD_NUMBERS, "10001")),
     "deduplication_window": ("1", (*BAD_NUMBERS, "10000001")),
     "on_stop": ("remain", ("stay", "LEAVE", " leave")),
+    "compiled": ("off", ("Off", "0", "no", "interpreted")),
 }
 SECURITY_EXAMPLES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "protocol": ("SASL_SSL", ("ssl", "TLS", "SASL", " SSL")),

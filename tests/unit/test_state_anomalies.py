@@ -11,7 +11,6 @@ from portfolio_stream.audit.history import META_KEY, AuditedMeta, ChangelogEntry
 from portfolio_stream.audit.replay import SourceReplay
 from portfolio_stream.audit.state_anomalies import PLACE_CHECKS
 from portfolio_stream.domain.activity import NOTHING
-from tables.activity import ACTIVITY
 from tests.unit.audit_histories import (
     MOVED,
     SOURCE,
@@ -57,7 +56,7 @@ def test_a_good_changelog_has_no_anomaly() -> None:
         ("changelog_key_missing", KEPT, None),
         ("changelog_key_missing", SEEN, None),
         ("changelog_key_unexpected", b"portfolios\x00P2", encode(replayed().values[PORTFOLIO])),
-        ("changelog_key_unexpected", OTHER, ACTIVITY.encode(NOTHING)),
+        ("changelog_key_unexpected", OTHER, encode(NOTHING)),
         ("changelog_key_unexpected", b"unknown\x00P1", b""),
         ("changelog_key_unexpected", b"\x00UNKNOWN", b""),
         ("changelog_key_unexpected", b"seen_events", encode(replayed().values[SEEN])),
@@ -65,6 +64,9 @@ def test_a_good_changelog_has_no_anomaly() -> None:
         ("changelog_value_wrong", SEEN, encode(replayed().values[SEEN])[:1] + NOT_UTF8),
         ("changelog_value_wrong", KEPT, msgspec.msgpack.encode((2, 1, {"USD": "sNaN"}))),
         ("changelog_value_wrong", KEPT, msgspec.msgpack.encode((2, 1, {"USD": "1E+999999"}))),
+        ("changelog_value_wrong", KEPT, msgspec.msgpack.encode((3, 1, ["USD", "9" * 33]))),
+        ("changelog_value_wrong", KEPT, msgspec.msgpack.encode((3, 1, ["USD", "1E5"]))),
+        ("changelog_value_wrong", KEPT, msgspec.msgpack.encode((3, 1, ["USD"]))),
         ("changelog_value_wrong", SEEN, encode(replayed().values[b"seen_events\x00P1\x00e-0"])),
     ],
 )

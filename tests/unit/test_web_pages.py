@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from portfolio_stream.domain.deduplication import SeenEvent
+from portfolio_stream.compiled.seen import seen_row
 from portfolio_stream.domain.portfolios import Portfolio
 from portfolio_stream.domain.positions import Position
 from portfolio_stream.exactly_once.recovery import Halted
@@ -25,6 +25,7 @@ from tables.portfolios import PORTFOLIOS
 from tables.positions import POSITIONS
 from tables.seen_events import SEEN_EVENTS
 from tables.table import join_key
+from tests.unit.table_values import table_value
 from tests.unit.web_fakes import PARTITIONS, FakeCoordinator, FakeEngine, WebAnswer, get, listening, serving
 
 TIMES = ("2026-11-23T04:30:00.123Z", "2026-11-23T04:30:00.123Z")
@@ -51,8 +52,8 @@ class Two:
         return found
 
 
-def position(amount: int) -> Position:
-    return Position("USD", Decimal(amount), Decimal(amount), Decimal(1), Decimal(0))
+def position(amount: int) -> Any:
+    return table_value(Position("USD", Decimal(amount), Decimal(amount), Decimal(1), Decimal(0)))
 
 
 @asynccontextmanager
@@ -143,8 +144,8 @@ async def test_what_left_the_window_is_not_on_a_page(tmp_path: Path, monkeypatch
     engine = FakeEngine(tmp_path, "w1", FakeCoordinator())
     engine.join(*range(PARTITIONS))
     partition = partition_of(b"P1", PARTITIONS)
-    portfolio = Portfolio(20, {}, {}, {}, {"cash": 20}, *TIMES)
-    entries = {(SEEN_EVENTS, join_key("P1", f"e{n:02d}")): SeenEvent(n, n, b"\1" * 16) for n in range(1, 21)}
+    portfolio = table_value(Portfolio(20, {}, {}, {}, {"cash": 20}, *TIMES))
+    entries = {(SEEN_EVENTS, join_key("P1", f"e{n:02d}")): seen_row(n, n, b"\1" * 16) for n in range(1, 21)}
     await engine.commit(partition, 20, {(PORTFOLIOS, join_key("P1")): portfolio, **entries})
     async with serving(engine, deduplication_window=3) as server:
         two = Two((engine, engine), (server, server), FakeCoordinator(), [])

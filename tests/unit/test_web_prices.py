@@ -22,6 +22,7 @@ from portfolio_stream.web.server import WebServer
 from tables.portfolios import PORTFOLIOS
 from tables.positions import POSITIONS
 from tables.table import join_key
+from tests.unit.table_values import table_value
 from tests.unit.web_fakes import PARTITIONS, FakeCoordinator, FakeEngine, get, serving
 
 AS_OF = "2026-11-23T04:30:00.000Z"
@@ -138,9 +139,9 @@ HELD = {
 
 async def hold(engine: FakeEngine) -> None:
     portfolio = Portfolio(6, {"USD": Decimal("-5.50")}, {"USD": Decimal(1)}, {}, {"trade": 6}, AS_OF, AS_OF)
-    held = {(POSITIONS, join_key("P1", symbol)): one for symbol, one in HELD.items()}
-    stranger = {(POSITIONS, join_key("P10", "A")): position("USD", "1", "1")}
-    await engine.commit(PARTITION, 1041, {(PORTFOLIOS, join_key("P1")): portfolio, **held})
+    held = {(POSITIONS, join_key("P1", symbol)): table_value(one) for symbol, one in HELD.items()}
+    stranger = {(POSITIONS, join_key("P10", "A")): table_value(position("USD", "1", "1"))}
+    await engine.commit(PARTITION, 1041, {(PORTFOLIOS, join_key("P1")): table_value(portfolio), **held})
     await engine.commit(partition_of(b"P10", PARTITIONS), 5, stranger)
     for offset, (symbol, price, currency) in enumerate(
         [("A", "103.10", "USD"), ("B", "7.00000001", "USD"), ("BRK/B", "20", "EUR"), ("OTHER", "1", "EUR")]

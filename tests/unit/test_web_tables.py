@@ -8,8 +8,8 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 from kio.schema.errors import ErrorCode
 
+from portfolio_stream.compiled.seen import seen_row
 from portfolio_stream.domain.activity import Activity
-from portfolio_stream.domain.deduplication import SeenEvent
 from portfolio_stream.domain.portfolios import Portfolio
 from portfolio_stream.domain.positions import Position
 from portfolio_stream.exactly_once.recovery import Halted
@@ -21,9 +21,10 @@ from tables.portfolios import PORTFOLIOS
 from tables.positions import POSITIONS
 from tables.seen_events import SEEN_EVENTS
 from tables.table import join_key
+from tests.unit.table_values import table_value
 from tests.unit.web_fakes import PARTITIONS, FakeCoordinator, FakeEngine, WebAnswer, get, serving
 
-POSITION = Position("USD", Decimal("12"), Decimal("1215"), Decimal("101.25"), Decimal("0"))
+POSITION = table_value(Position("USD", Decimal("12"), Decimal("1215"), Decimal("101.25"), Decimal("0")))
 SHOWN = {"currency": "USD", "quantity": "12", "cost_basis": "1215", "average_cost": "101.25", "realised_pnl": "0"}
 PARTITION = partition_of(b"P1", PARTITIONS)
 OTHERS = tuple(partition for partition in range(PARTITIONS) if partition != PARTITION)
@@ -62,7 +63,7 @@ async def test_a_minutes_activity(engine: FakeEngine) -> None:
     """The window is asked for by its start, as it stands in the key."""
     engine.join(*range(PARTITIONS))
     window = Activity(3, {"USD": Decimal("8.00000000")})
-    await engine.commit(PARTITION, 7, {(ACTIVITY, join_key("P1", "2026-11-23T04:30:00Z")): window})
+    await engine.commit(PARTITION, 7, {(ACTIVITY, join_key("P1", "2026-11-23T04:30:00Z")): table_value(window)})
     async with serving(engine) as server:
         answer = await get(server, "/tables/activity/P1/2026-11-23T04:30:00Z")
         assert 404 == (await get(server, "/tables/activity/P1/2026-11-23T04:31:00Z")).status
@@ -122,8 +123,8 @@ async def test_unknown_key_is_404_of_a_known_state(engine: FakeEngine) -> None:
 async def test_seen_events_end_with_the_window(engine: FakeEngine) -> None:
     """An entry that the fold has not removed yet is no part of the table any more."""
     engine.join(*range(PARTITIONS))
-    portfolio = Portfolio(10, {}, {}, {}, {"cash": 10}, *TIMES)
-    entries = {(SEEN_EVENTS, join_key("P1", f"e{n}")): SeenEvent(n, n, b"\1" * 16) for n in (7, 8, 10)}
+    portfolio = table_value(Portfolio(10, {}, {}, {}, {"cash": 10}, *TIMES))
+    entries = {(SEEN_EVENTS, join_key("P1", f"e{n}")): seen_row(n, n, b"\1" * 16) for n in (7, 8, 10)}
     await engine.commit(PARTITION, 10, {(PORTFOLIOS, join_key("P1")): portfolio, **entries})
     async with serving(engine, deduplication_window=3) as server:
         statuses = [(await get(server, f"/tables/seen_events/P1/e{n}")).status for n in (7, 8, 10)]
