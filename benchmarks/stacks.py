@@ -18,28 +18,41 @@ from collections.abc import Iterable, Mapping, Sequence
 
 Rows = Sequence[tuple[str, tuple[str, ...]]]
 
-#: parts of the innermost frames of a thread that waits for work or for the interpreter's lock
-WAITING = ("take_gil", "PyThread_acquire_lock", "_queue_SimpleQueue_get", "(concurrent/futures/thread.py:81)")
+#: parts of the innermost frames of a thread that waits for work, for another thread, or for the interpreter's lock
+WAITING = ("take_gil", "PyThread_acquire_lock", "pthread_cond_", "(concurrent/futures/thread.py:81)")
 
 #: kind of work, and parts of frames. Within a frame the first row that fits decides
 OWN: Rows = (
     ("garbage collector", ("gc_collect_main", "(gcmodule.c")),
     (
         "store get",
-        ("__missing__ (portfolio_stream/exactly_once/stored_view.py", "Store.get (", "Rdict.get", "prefetch ("),
+        (
+            "__missing__ (portfolio_stream/exactly_once/stored_view.py",
+            "Store.get (",
+            "RecentRows.layers (",
+            "prefetch (",
+        ),
     ),
-    ("store write", ("store.py", "RocksDatabase.write (", "rocksdb::")),
+    (
+        "store write",
+        (
+            "(portfolio_stream/exactly_once/store.py",
+            "(portfolio_stream/exactly_once/recent.py",
+            "(portfolio_stream/exactly_once/database.py",
+        ),
+    ),
     (
         "encode",
         (
             "take_dirty",
             "dirty_items",
-            "encode_",
-            "(tables/",
-            "portfolio_stream/compiled/codecs.py",
-            "CPyDef_codecs___",
             "Commits._encode",
-            "(portfolio_stream/exactly_once/encoding.py",
+            "(tables/",
+            "(portfolio_stream/records/outputs.py",
+            "(portfolio_stream/compiled/codecs.py",
+            "(portfolio_stream/compiled/outputs.py",
+            "CPyDef_codecs___",
+            "CPyDef_outputs___",
         ),
     ),
     (
@@ -51,8 +64,10 @@ OWN: Rows = (
         (
             "(portfolio_stream/records/events.py",
             "(portfolio_stream/records/classifier.py",
+            "(portfolio_stream/records/known.py",
             "(portfolio_stream/records/wire.py",
             "(portfolio_stream/records/times.py",
+            "(portfolio_stream/records/fields.py",
             "(portfolio_stream/compiled/events.py",
             "CPyDef_events___",
         ),

@@ -44,6 +44,8 @@ FOLD = (*AGENT, "fold_slice (agents/portfolio_events.py:118)")
         ("garbage collector", (*FOLD, "gc_collect_main (gcmodule.c:1)")),
         (OTHER, ("main (somewhere.py:1)",)),
         (None, ("_worker (concurrent/futures/thread.py:81)", "_queue_SimpleQueue_get (_queuemodule.c.h:177)")),
+        ("store get", (*FOLD, "Store.get (portfolio_stream/exactly_once/store.py:1)", "rocksdb::MemTable::Get (x.so)")),
+        ("store write", ("RocksDatabase.write (portfolio_stream/exactly_once/database.py:7)", "rocksdb::Insert (x)")),
         (None, (*FOLD, "take_gil (ceval_gil.h:1)", "pthread_cond_timedwait (libc.so.6)")),
     ],
 )
