@@ -14,6 +14,7 @@ from benchmarks import (
     accounting,
     aged_live,
     backlog,
+    builds,
     failover,
     latency,
     peers,
@@ -54,6 +55,7 @@ def main() -> int:
     if given.name in COMMANDS:
         code: int = COMMANDS[given.name].main(given)
         return code
+    builds.set_up()
     command = shlex.join(("python", "-m", "benchmarks", *sys.argv[1:]))
     found: results.Result = BENCHMARKS[given.name].result(given, command)
     print(table.table(found))

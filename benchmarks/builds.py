@@ -28,6 +28,12 @@ def working_tree() -> str:
     return commit_of("HEAD") + (" and changes" if changes.strip() else "")
 
 
+def set_up() -> None:
+    """Bring the working tree's own `.venv` up to date, its compiled modules too. Another Python stays as it is."""
+    if Path(sys.prefix) == ROOT / ".venv":
+        subprocess.run(("make", "--silent", "setup"), cwd=ROOT, check=True, stdout=sys.stderr)
+
+
 def build_of(revision: str, environment: Mapping[str, str] | None = None) -> Build:
     """Returns the build of a revision, and makes it first if the cache lacks it."""
     commit = commit_of(revision)

@@ -16,8 +16,9 @@ TEXT = """\
 Events of {portfolios:,} portfolios come at {rate:,} a second for {seconds} seconds; {workers} processes them with
 everything that the contract asks for. An event's latency runs from the timestamp of its record, which is set when the
 record is sent, until a read_committed reader has its committed output. Every event after the first {warm:.0f} seconds
-counts. Broker, load, reader and worker share the machine; the shares say how much of one core each of them used. If
-they add up to all cores, the latency is mostly waiting for a core."""
+counts. If events/s is lower than the rate, the worker fell behind. Broker, load, reader and worker share the machine;
+the shares say how much of one core each of them used. If they add up to all cores, the latency is mostly waiting for
+a core."""
 PORTFOLIOS = 10_000
 
 

@@ -35,7 +35,6 @@ LOAD_SECONDS = 300.0  # for making the events, and for sending a backlog
 WARM_SECONDS = 10.0  # a fresh broker still compiles itself
 PRIME_EVENTS = 20_000
 LATE_SECONDS = 0.2  # a load that is later has no even rate
-BEHIND_SECONDS = 2.0  # from the last event until its output; a longer time means that the worker fell behind
 
 #: the outputs of each partition, and what is wrong with them
 Judge = Callable[[Mapping[int, list[bytes]]], str]
@@ -126,50 +125,76 @@ def _count_finding(found: int, expected: int) -> str:
     return "" if found == expected else f"{found:,} outputs of {expected:,} events"
 
 
+class _Observed(NamedTuple):
+    """What load, reader and worker said about a steady run."""
+
+    sent: Sent
+    seen: Seen
+    used: machine.Shares
+    #: outputs that the reader saw in the measured window
+    outputs: int
+    #: since the load began; 0: the worker does not say
+    transactions: float
+    resident_bytes: int
+    told: Mapping[str, float]
+
+
 def steady(made: System, subject: Subject, rate: int, seconds: float, workers: int = 1) -> Measured:
     """Measure the latency at `rate` for `seconds`. Raises Stuck."""
-    events = PRIME_EVENTS + int(rate * (WARM_SECONDS + seconds))
     running = [subject.start(made, f"w{number + 1}") for number in range(workers)]
     try:
-        with (
-            _explained(made, "w1"),
-            _reader(made, subject, events) as reader,
-            _load(made, subject, events, rate) as load,
-        ):
-            groups = _groups(made, running) | {"load": [load.pid], "reader": [reader.pid]}
-            line_of(reader, STUCK_SECONDS)  # primed
-            commits = _commits(running)
-            go(load)
-            time.sleep(WARM_SECONDS)
-            first = machine.read(groups)
-            time.sleep(max(0.0, first.moment + seconds - time.monotonic()))
-            last = machine.read(groups)
-            sent = msgspec.json.decode(line_of(load, STUCK_SECONDS), type=Sent)
-            ended = time.monotonic()
-            seen = msgspec.json.decode(line_of(reader, STUCK_SECONDS), type=Seen)
-            behind = time.monotonic() - ended
-            commits = _commits(running) - commits
-            told = running[0].metrics()
-            resident = sum(machine.resident_bytes(worker.process.pid) for worker in running)
+        with _explained(made, "w1"):
+            found = _observe(made, subject, running, rate, seconds)
     finally:
         for worker in running:
             worker.end()
-    used = machine.between(first, last, groups)
-    figures = {f"p{share} ms": seen.percentiles[share] for share in ("50", "90", "95", "99", "99.9")}
+    shares, percentiles = found.used.shares, found.seen.percentiles
+    figures = {f"p{share} ms": percentiles[share] for share in ("50", "90", "95", "99", "99.9")}
+    per_event = 1e6 * found.used.seconds / found.outputs if found.outputs else 0.0
     figures |= {
-        "most ms": seen.percentiles["100"],
-        **{
-            f"{'' if who == 'worker' else who + ' '}CPU us/event": 1e6 * used.shares[who] / rate
-            for who in groups
-            if who != "bench"
-        },
-        "RSS MiB": resident / 2**20,
+        "most ms": percentiles["100"],
+        "events/s": found.outputs / found.used.seconds,
+        "CPU us/event": shares["worker"] * per_event,
+        "broker CPU us/event": shares["broker"] * per_event,
+        "load CPU us/event": 1e6 * shares["load"] / rate,
+        "reader CPU us/event": shares["reader"] * per_event,
+        "RSS MiB": found.resident_bytes / 2**20,
     }
-    if commits:
-        figures["events/transaction"] = (events - PRIME_EVENTS) / commits
-    findings = [f"the worker fell behind: the last output came {behind:.0f} s late"] if behind > BEHIND_SECONDS else []
-    marks = [f"the load was {sent.most_late_seconds:.1f} s late"] if sent.most_late_seconds > LATE_SECONDS else []
-    return Measured(figures, used.shares, {"p99 ms": seen.by_second}, findings, marks, used.foreign, _is_compiled(told))
+    if found.transactions:
+        figures["events/transaction"] = rate * (WARM_SECONDS + seconds) / found.transactions
+    late = found.sent.most_late_seconds
+    return Measured(
+        figures,
+        shares,
+        {"p99 ms": found.seen.by_second},
+        marks=[f"the load was {late:.1f} s late"] if late > LATE_SECONDS else [],
+        foreign=found.used.foreign,
+        is_compiled=_is_compiled(found.told),
+    )
+
+
+def _observe(made: System, subject: Subject, running: Sequence[MeasuredWorker], rate: int, seconds: float) -> _Observed:
+    events = PRIME_EVENTS + int(rate * (WARM_SECONDS + seconds))
+    with _reader(made, subject, events) as reader, _load(made, subject, events, rate) as load:
+        groups = _groups(made, running) | {"load": [load.pid], "reader": [reader.pid]}
+        line_of(reader, STUCK_SECONDS)  # primed
+        transactions = _commits(running)
+        go(load)
+        time.sleep(WARM_SECONDS)
+        first, began_at = machine.read(groups), time.time()
+        time.sleep(seconds)
+        last, ended_at = machine.read(groups), time.time()
+        sent = msgspec.json.decode(line_of(load, STUCK_SECONDS), type=Sent)
+        seen = msgspec.json.decode(line_of(reader, STUCK_SECONDS), type=Seen)
+        return _Observed(
+            sent,
+            seen,
+            machine.between(first, last, groups),
+            seen.between(began_at, ended_at),
+            _commits(running) - transactions,
+            sum(machine.resident_bytes(worker.process.pid) for worker in running),
+            running[0].metrics(),
+        )
 
 
 def _is_compiled(told: Mapping[str, float]) -> bool | None:

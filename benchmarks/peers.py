@@ -36,7 +36,8 @@ LATENCY_TEXT = """\
 Trades come at {rate:,} a second for {seconds} seconds; all workers commit every {interval} ms. A trade's latency runs
 from the timestamp of its record, which is set when the record is sent, until a read_committed reader has its
 committed output. Every trade after the first {warm:.0f} seconds counts. The two-table workers do the same work;
-"ours, full contract" does more, and its events are of all kinds."""
+"ours, full contract" does more, and its events are of all kinds. If events/s is lower than the rate, a worker fell
+behind."""
 
 Start = Callable[["Way", System, str], MeasuredWorker]
 

@@ -13,6 +13,7 @@ import argparse
 import gc
 import time
 from array import array
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -20,6 +21,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 POLL_SECONDS = 1.0
 MOST_RECORDS = 10_000
+STEP_MS = 20
 SHARES = (0, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.99, 100)
 
 
@@ -31,6 +33,12 @@ class Seen(msgspec.Struct, frozen=True):
     percentiles: dict[str, float]
     #: the 99th percentile of each second: seconds since the first counted record, milliseconds
     by_second: list[tuple[float, float]]
+    #: outputs by the time when they were seen, in steps of STEP_MS since 1970
+    by_step: dict[int, int]
+
+    def between(self, first: float, last: float) -> int:
+        """Returns the number of outputs that were seen between two times, in seconds since 1970."""
+        return sum(count for step, count in self.by_step.items() if first <= step * STEP_MS / 1000 < last)
 
 
 class Latencies:
@@ -57,6 +65,7 @@ class Latencies:
             len(ordered),
             {f"{share:g}": percentile(ordered, share) for share in SHARES} if ordered else {},
             [(float(second), percentile(sorted(found), 99)) for second, found in sorted(seconds.items())],
+            Counter(int((at + late) // STEP_MS) for at, late in zip(self._timestamps, self._latencies, strict=True)),
         )
 
 

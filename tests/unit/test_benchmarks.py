@@ -115,6 +115,7 @@ def test_the_reader_leaves_out_the_first_seconds() -> None:
     assert (4, 3) == (seen.outputs, seen.counted)
     assert [(0.0, 20.0), (1.0, 30.0)] == [(second, round(late)) for second, late in seen.by_second]
     assert 30 == round(seen.percentiles["100"])
+    assert [4, 2, 0] == [seen.between(*times) for times in ((1.5, 4.0), (2.0, 3.02), (4.0, 9.0))]
 
 
 def test_percentiles_are_values_that_occurred() -> None:
