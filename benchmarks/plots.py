@@ -7,9 +7,12 @@ from benchmarks.results import Plot, Result, Spread, spread
 from benchmarks.svg import (
     BOTTOM,
     COLOURS,
+    DARK,
     HEIGHT,
+    INK,
     LEFT,
     LETTER,
+    PAPER,
     RIGHT,
     TOP,
     WIDTH,
@@ -96,7 +99,9 @@ def _curve(result: Result, plot: Plot) -> str | None:
         for size, one in points:
             canvas.whisker(values(one.lowest), values(one.highest), base(size), is_upright=True)
             canvas.dot(base(size), values(one.median), colour)
-            canvas.text(base(size), values(one.highest) - 8, number_text(one.median), anchor="middle", size=11)
+    by_height = sorted((pair for points in lines.values() for pair in points), key=lambda pair: -pair[1].median)
+    for size, one in by_height:
+        canvas.label(base(size), (values(one.highest) - 8, values(one.lowest) + 16), number_text(one.median))
     return canvas.svg()
 
 
@@ -138,8 +143,9 @@ def _stack(result: Result, plot: Plot) -> str | None:
         for part, value in found.items():
             x, end = base(sum_so_far), base(sum_so_far + value)
             canvas.rectangle(x, y, end - x, ROW - 12, palette[part])
+            ink = PAPER if palette[part] in DARK else INK
             if end - x > 34:
-                canvas.text((x + end) / 2, y + 18, number_text(value), anchor="middle", size=11)
+                canvas.text((x + end) / 2, y + 18, number_text(value), anchor="middle", size=11, colour=ink)
             sum_so_far += value
     return canvas.svg()
 

@@ -9,8 +9,10 @@ WIDTH, HEIGHT = 760, 380
 LEFT, RIGHT, TOP, BOTTOM = 78, 24, 64, 58
 #: told apart also by colour-blind readers (Okabe and Ito)
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#999999", "#f0e442")
-INK, PALE = "#333333", "#dddddd"
+DARK = ("#0072b2", "#d55e00")  # of these; text on them is white
+INK, PALE, PAPER = "#333333", "#dddddd", "#ffffff"
 TICKS = 5
+LABEL = 12  # pixels between two labels
 LETTER = 6.6  # pixels of a letter at the usual size, on average
 FONT = "system-ui, sans-serif"
 
@@ -83,6 +85,7 @@ class Canvas:
         self.width, self.height = width, height
         self._title = title
         self._elements: list[str] = []
+        self._labels: list[tuple[float, float]] = []
         self.text(self.width / 2, 22, title, size=15, anchor="middle", weight="bold")
 
     def text(
@@ -95,12 +98,21 @@ class Canvas:
         anchor: str = "start",
         weight: str = "normal",
         turn: int = 0,
+        colour: str = INK,
     ) -> None:
         turned = f' transform="rotate({turn} {x:g} {y:g})"' if turn else ""
         self._elements.append(
-            f'<text x="{x:g}" y="{y:g}" font-size="{size}" text-anchor="{anchor}" font-weight="{weight}"{turned}>'
-            f"{escape(content)}</text>"
+            f'<text x="{x:g}" y="{y:g}" font-size="{size}" text-anchor="{anchor}" font-weight="{weight}"{turned} '
+            f'fill="{colour}">{escape(content)}</text>'
         )
+
+    def label(self, x: float, heights: Sequence[float], content: str) -> None:
+        """Write a figure at the first of the heights where no other label of this x is, or not at all."""
+        for y in heights:
+            if all(x != at or abs(y - height) >= LABEL for at, height in self._labels):
+                self._labels.append((x, y))
+                self.text(x, y, content, anchor="middle", size=11)
+                return
 
     def rectangle(self, x: float, y: float, width: float, height: float, colour: str) -> None:
         self._elements.append(
@@ -155,7 +167,7 @@ class Canvas:
             (
                 f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width} {self.height}" role="img" '
                 f'aria-label="{escape(self._title, {chr(34): "&quot;"})}" font-family="{FONT}" fill="{INK}">',
-                f'<rect width="{self.width}" height="{self.height}" fill="#ffffff"/>',
+                f'<rect width="{self.width}" height="{self.height}" fill="{PAPER}"/>',
                 *self._elements,
                 "</svg>\n",
             )
