@@ -2,7 +2,7 @@
 
 A slice is acknowledged when its fold asks for the next slice. A slice that fails, or that becomes void on its way,
 changes nothing. Heartbeats wait for a slice, so at most SLICE_RECORDS records and SLICE_BYTES bytes are on their way at
-a time, and no more records than the fold took in SLICE_SECONDS lately.
+a time, and no more records than the fold takes in SLICE_SECONDS, as far as the last slices show.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ V = TypeVar("V")
 
 SLICE_RECORDS = 500  # some 5 ms of folding: heartbeats and commits get their turn in between
 SLICE_SECONDS = 0.01  # some events cost much more than others, e.g. of a portfolio with thousands of currencies
+FIRST_RECORDS = 64  # as long as nobody knows what a record costs; the limit doubles after each cheap slice
 SLICE_BYTES = 4 << 20  # keys and values; events are small, but a record may hold megabytes
 
 
@@ -114,7 +115,7 @@ class Handout:
     def __init__(self) -> None:
         self.failures: list[Failure] = []
         #: how many records may be on their way
-        self.limit = SLICE_RECORDS
+        self.limit = FIRST_RECORDS
         self._slices = 0
         self._records = 0
         self._started = 0.0
@@ -146,7 +147,7 @@ class Handout:
         fitting = max(1, int(self._records * SLICE_SECONDS / seconds)) if seconds > 0 else SLICE_RECORDS
         if seconds > SLICE_SECONDS:
             self.limit = min(self.limit, fitting)
-        else:  # a few cheap records say little about many
+        else:  # some cheap records say little about many
             self.limit = min(SLICE_RECORDS, self.limit * 2, max(self.limit, fitting))
 
     def take_failures(self) -> list[Failure]:

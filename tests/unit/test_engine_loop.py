@@ -99,13 +99,13 @@ async def test_a_dropped_slice_changes_nothing(engine: Stage) -> None:
 async def test_a_failed_fold_is_read_again_in_smaller_slices(engine: Stage) -> None:
     """From the committed offset; nothing of the failed slice is left, the other partition keeps its share."""
     other = await handed_out(engine, 1, 20, 3)
-    piece = await handed_out(engine, 0, 10, 80)
+    piece = await handed_out(engine, 0, 10, 40)
     piece.view(NUMBERS).put(b"x", 1)
     engine.folding.acknowledged(other)
     engine.folding.failed(piece, ValueError())
     await engine.folding.settle()
     assert [(0, 10)] == engine.reader.resumed
-    assert 10 == engine.suspicion(0).slice_records
+    assert 5 == engine.suspicion(0).slice_records
     assert {1: 23} == engine.commits.to_commit()
     assert engine.views.view(0, NUMBERS)[b"x"] is None
     assert not piece.is_current
@@ -139,7 +139,7 @@ async def test_an_expulsion_during_a_revocation_acknowledges_nothing(engine: Sta
 
 async def test_three_failures_of_one_record_halt_its_partition(engine: Stage) -> None:
     """Slices get smaller until the record is alone, and alone it is tried three times."""
-    for count in (500, 62, 7, 1, 1):
+    for count in (64, 8, 1, 1):
         assert count == engine.folding.slice_records(0)
         await folded(engine, 0, records(10, count), fails=True)
         assert {} == engine.partitions.halted
@@ -373,7 +373,7 @@ async def test_slices_shrink_while_their_records_are_costly(engine: Stage, monke
     """Heartbeats wait for a slice; and they grow again."""
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(slices, "time", SimpleNamespace(perf_counter=lambda: clock.now))
-    costs = iter((0.14, 0.14, 0.14, 0.01, 0.01, 0.01, 0.01))  # milliseconds a record, by slice
+    costs = iter((0.01, 0.01, 0.01, 0.14, 0.14, 0.01, 0.01, 0.01))  # milliseconds a record, by slice
     sizes = []
 
     async def fold(piece: Slice) -> None:
@@ -382,10 +382,10 @@ async def test_slices_shrink_while_their_records_are_costly(engine: Stage, monke
         engine.folding.acknowledged(piece)
 
     monkeypatch.setattr(engine.commits, "interval", lambda: 60.0)
-    for _ in range(7):
+    for _ in range(8):
         await engine.folding.hand_out(fold, 0, records(10, engine.folding.slice_records(0)), 0)
         await engine.folding.settle()
-    assert [500, 71, 71, 71, 142, 284, 500] == sizes
+    assert [64, 128, 256, 500, 71, 71, 142, 284] == sizes
 
 
 async def test_one_slow_commit_does_not_slow_the_next_ones(engine: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
