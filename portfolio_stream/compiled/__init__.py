@@ -16,8 +16,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 MODULES = (
-    "amounts", "codecs", "events", "fold", "older", "outputs", "positions", "ring", "seen", "values", "windows",
-)  # fmt: skip
+    "amounts",
+    "codecs",
+    "events",
+    "fold",
+    "older",
+    "outputs",
+    "positions",
+    "ring",
+    "seen",
+    "texts",
+    "values",
+    "windows",
+)
 VARIABLE = "PORTFOLIO_COMPILED"
 FOLDER = Path(__file__).parent
 #: where this interpreter's build is

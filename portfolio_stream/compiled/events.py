@@ -5,19 +5,19 @@ The fast path only accepts values. It leaves every value that it does not accept
 answer.
 """
 
-import re
 from decimal import Decimal
 from typing import Any, Final, final
 
 from msgspec import MsgspecError
+from msgspec.structs import astuple
 
-from portfolio_stream.compiled.amounts import ONE
 from portfolio_stream.compiled.hints import mypyc_attr
+from portfolio_stream.compiled.texts import amount, are_seconds, is_identifier
 from portfolio_stream.domain.rejection import Rejected
-from portfolio_stream.records.classifier import VALUE_BYTES_LIMIT, classify, is_surely_shallow
-from portfolio_stream.records.fields import CURRENCY, IDENTIFIER, POSITIVE, REASON_LIMIT, SIGNED, SYMBOL, UNSIGNED
+from portfolio_stream.records.classifier import NESTING_LIMIT, VALUE_BYTES_LIMIT, classify, is_surely_shallow
+from portfolio_stream.records.fields import CURRENCY, REASON_LIMIT, SYMBOL
 from portfolio_stream.records.known import Known
-from portfolio_stream.records.times import MINUTE_FORM, MINUTE_LENGTH, SECONDS_FORM
+from portfolio_stream.records.times import MINUTE_FORM, MINUTE_LENGTH
 from portfolio_stream.records.wire import CashEvent, DividendEvent, FeeEvent, TradeEvent, decode_wire
 
 TRADE: Final = 0
@@ -29,13 +29,8 @@ ADJUSTMENT: Final = 5
 #: the contract's names, by the numbers above
 TYPES: Final = ["trade", "cash", "dividend", "fee", "split", "adjustment"]
 
+_SHALLOW: Final[int] = 2 * NESTING_LIMIT  # bytes: a shorter value is neither too large nor nested too deep
 _NORMAL_LENGTH: Final = 24  # of an occurred_at in the output's form
-
-
-def _scaled(text: str) -> int:
-    whole, _, decimals = text.partition(".")
-    amount = int(whole.removeprefix("-")) * ONE + int(decimals.ljust(8, "0"))
-    return -amount if whole.startswith("-") else amount
 
 
 def _start(minute: str) -> str:
@@ -44,14 +39,8 @@ def _start(minute: str) -> str:
 
 _symbols: Final[Any] = Known(SYMBOL, str)
 _currencies: Final[Any] = Known(CURRENCY, str)
-_portfolio_ids: Final[Any] = Known(IDENTIFIER, str)
-_signed: Final[Any] = Known(SIGNED, _scaled)
-_unsigned: Final[Any] = Known(UNSIGNED, _scaled)
-_positive: Final[Any] = Known(POSITIVE, _scaled)
 #: the starts of windows, by the minute of an occurred_at
 _windows: Final[Any] = Known(MINUTE_FORM, _start)
-_is_identifier: Final[Any] = re.compile(IDENTIFIER).fullmatch
-_are_seconds: Final[Any] = re.compile(SECONDS_FORM).fullmatch
 
 
 @final
@@ -98,50 +87,64 @@ class DecodedEvent:
 
 def decode(value: bytes | None) -> DecodedEvent | Rejected:
     """Returns the event, or the first rejection of the checks from `empty_value` to `invalid_field`."""
-    if not value or len(value) > VALUE_BYTES_LIMIT or b"\\" in value or not is_surely_shallow(value):
+    if not value or b"\\" in value or (len(value) >= _SHALLOW and not _is_plain(value)):
         return _classified(value)
     try:
         if not value.isascii():
             value.decode()  # msgspec does not check the UTF-8 of fields that it skips
         event = _accepted(decode_wire(value))
-    except (MsgspecError, UnicodeDecodeError, KeyError):
+    except (MsgspecError, ValueError, KeyError):  # also of a text that is no UTF-8
         return _classified(value)
     return _classified(value) if event is None else event
 
 
+def _is_plain(value: bytes) -> bool:
+    return len(value) <= VALUE_BYTES_LIMIT and is_surely_shallow(value)
+
+
 def _accepted(e: Any) -> DecodedEvent | None:
-    """Returns the event. Returns None or raises KeyError if the strict reader must decide."""
-    event_id: str = e.event_id
-    at: str = e.occurred_at
-    if len(at) != _NORMAL_LENGTH or not _is_identifier(event_id) or not _are_seconds(at, MINUTE_LENGTH):
+    """Returns the event. Returns None, or raises ValueError or KeyError, if the strict reader must decide."""
+    m: tuple[Any, ...] = astuple(e)  # in the order of records.wire: one call, not ten look-ups of attributes
+    event_id: str = m[0]
+    portfolio_id: str = m[1]
+    at: str = m[2]
+    if len(at) != _NORMAL_LENGTH or not are_seconds(at, MINUTE_LENGTH):
+        return None
+    if not is_identifier(event_id) or not is_identifier(portfolio_id):
         return None
     window: str = _windows[at[:MINUTE_LENGTH]]
-    portfolio_id: str = _portfolio_ids[e.portfolio_id]
     kind = type(e)
     if kind is TradeEvent:
         return DecodedEvent(
-            TRADE, event_id, portfolio_id, at, window, _symbols[e.symbol],
-            _positive[e.quantity], _unsigned[e.price], _currencies[e.currency], _unsigned[e.fee], e.side == "buy",
+            TRADE, event_id, portfolio_id, at, window, _symbols[m[4]], _positive(m[5]), amount(m[6], False),
+            _currencies[m[7]], amount(m[8], False), m[3] == "buy",
         )  # fmt: skip
     if kind is CashEvent:
         return DecodedEvent(
-            CASH, event_id, portfolio_id, at, window, "", _signed[e.amount], 0, _currencies[e.currency], 0, False
+            CASH, event_id, portfolio_id, at, window, "", amount(m[3], True), 0, _currencies[m[4]], 0, False
         )
     if kind is DividendEvent:
         return DecodedEvent(
-            DIVIDEND, event_id, portfolio_id, at, window, _symbols[e.symbol],
-            _signed[e.amount], 0, _currencies[e.currency], 0, False,
+            DIVIDEND, event_id, portfolio_id, at, window, _symbols[m[3]], amount(m[4], True), 0,
+            _currencies[m[5]], 0, False,
         )  # fmt: skip
     if kind is FeeEvent:
         return DecodedEvent(
-            FEE, event_id, portfolio_id, at, window, "", _positive[e.amount], 0, _currencies[e.currency], 0, False
+            FEE, event_id, portfolio_id, at, window, "", _positive(m[3]), 0, _currencies[m[4]], 0, False
         )
-    if len(e.reason) > REASON_LIMIT:
+    if len(m[8]) > REASON_LIMIT:
         return None
     return DecodedEvent(
-        ADJUSTMENT, event_id, portfolio_id, at, window, _symbols[e.symbol],
-        _signed[e.quantity], _signed[e.cost_basis], _currencies[e.currency], _signed[e.realised_pnl], False,
+        ADJUSTMENT, event_id, portfolio_id, at, window, _symbols[m[3]], amount(m[4], True), amount(m[5], True),
+        _currencies[m[6]], amount(m[7], True), False,
     )  # fmt: skip
+
+
+def _positive(text: str) -> int:
+    scaled = amount(text, False)
+    if scaled == 0:
+        raise ValueError
+    return scaled
 
 
 def _classified(value: bytes | None) -> DecodedEvent | Rejected:
@@ -162,9 +165,18 @@ def _classified(value: bytes | None) -> DecodedEvent | Rejected:
     else:
         first = _exact(e.amount)
     return DecodedEvent(
-        kind, e.event_id, e.portfolio_id, at, _start(at[:MINUTE_LENGTH]), getattr(e, "symbol", ""),
-        first, second, getattr(e, "currency", ""), third, getattr(e, "side", "") == "buy",
-    )  # fmt: skip
+        kind,
+        e.event_id,
+        e.portfolio_id,
+        at,
+        _start(at[:MINUTE_LENGTH]),
+        getattr(e, "symbol", ""),
+        first,
+        second,
+        getattr(e, "currency", ""),
+        third,
+        getattr(e, "side", "") == "buy",
+    )
 
 
 def _exact(amount: Decimal) -> int:

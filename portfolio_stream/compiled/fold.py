@@ -91,11 +91,10 @@ class SliceFold:
         key: bytes = raw_key
         if key != event.portfolio_id.encode():
             return KEY_MISMATCH
-        portfolio: PortfolioRow | None = self._portfolios[key]
-        if portfolio is None:
-            if partition_of(key, self._partition_count) != self._partition:
-                return WRONG_PARTITION
-            portfolio = PortfolioRow()
+        known: PortfolioRow | None = self._portfolios[key]
+        if known is None and partition_of(key, self._partition_count) != self._partition:
+            return WRONG_PARTITION
+        portfolio = PortfolioRow() if known is None else known
         prefix = key + SEPARATOR
         seen_key = prefix + event.event_id.encode()
         seen: bytes | None = self._seen_events[seen_key]
@@ -147,7 +146,8 @@ class SliceFold:
         self._seen_events[seen_key] = row
         self._dirty_seen_events[seen_key] = row
         list_event(portfolio, self._seen_chunks, self._seen_events, prefix, event.event_id, self._ring, self._window)
-        self._portfolios[key] = portfolio
+        if known is None:
+            self._portfolios[key] = portfolio
         self._dirty_portfolios[key] = portfolio
         output = processed(event, sequence, position, account if self._books else None, self._partition, record.offset)
         self._append_output(timestamp, key, output, ())
@@ -229,10 +229,10 @@ class SliceFold:
                 return out_of_range("the window's notional")
         if activity is None:
             activity = ActivityRow()
+            self._activity[key] = activity
         activity.events += 1
         if event.kind == TRADE:
             activity.set_notional(event.currency, total)
-        self._activity[key] = activity
         self._dirty_activity[key] = activity
         if opens:
             for gone in open_window(portfolio, start):

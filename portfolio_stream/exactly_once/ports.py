@@ -1,7 +1,7 @@
 """The part of the engine that a fold sees: a slice of records, views of tables, appenders to topics.
 
-A fold is a plain function of a `FoldSlice`. It reads records in offset order, reads and replaces immutable values in
-views, and appends outputs. The fold sees its own writes at once. Everybody else sees them after the slice's Kafka
+A fold is a plain function of a `FoldSlice`. It reads records in offset order, reads and replaces values in views, and
+appends outputs. The fold sees its own writes at once. Everybody else sees them after the slice's Kafka
 transaction is committed.
 """
 
@@ -51,7 +51,10 @@ class Record(Protocol):
 
 
 class View(Protocol[V]):
-    """One table in one partition. `view[key]` is the value or None (never KeyError); values are immutable.
+    """One table in one partition. `view[key]` is the value or None (never KeyError).
+
+    A value is immutable, or the fold changes it in place and puts it into `dirty`, and never under two keys. Values are
+    encoded at the end of a transaction, while no fold runs. A fold that fails loses the views.
 
     The fold must write a value to both the view and `dirty`: `view[key] = dirty[key] = value`. `put` does both, at the
     cost of a call. Writing None deletes the key, and the changelog gets a tombstone.

@@ -10,6 +10,10 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import pytest
+
+from portfolio_stream import compiled
+
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
@@ -49,6 +53,32 @@ def source_files(root: Path, packages: tuple[str, ...]) -> set[Path]:
     found = (path for package in packages for path in (root / package).rglob("*"))
     made = {"__pycache__", "native"}
     return {path.relative_to(root) for path in found if path.is_file() and not made.intersection(path.parts)}
+
+
+def told(folder: Path, **environment: str) -> str:
+    """What a new interpreter says of the package in the folder."""
+    code = "from portfolio_stream.compiled import BUILD, values; print(BUILD.is_used, BUILD.is_stale, values.__file__)"
+    inherited = {name: value for name, value in os.environ.items() if name != compiled.VARIABLE}
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env={**inherited, **environment}, check=True, capture_output=True,
+        text=True,
+    ).stdout  # fmt: skip
+
+
+@pytest.mark.skipif(not (compiled.NATIVE / compiled.STAMP).is_file(), reason="nothing is compiled here")
+def test_a_build_runs_only_if_it_is_of_these_sources(tmp_path: Path) -> None:
+    """A build of other sources is never used, and is called stale; PORTFOLIO_COMPILED=off does without any."""
+    shutil.copytree(ROOT / "portfolio_stream", tmp_path / "portfolio_stream")
+    native = tmp_path / compiled.NATIVE.relative_to(ROOT)
+    native.joinpath(compiled.STAMP).write_text(compiled.stamp_of(compiled.FOLDER))
+    assert told(tmp_path).startswith(f"True False {native}")
+    sources = tmp_path / "portfolio_stream" / "compiled"
+    assert f"False False {sources / 'values.py'}\n" == told(tmp_path, PORTFOLIO_COMPILED="off")
+    with (sources / "fold.py").open("a") as source:
+        source.write("# changed\n")
+    assert f"False True {sources / 'values.py'}\n" == told(tmp_path)
+    native.joinpath(compiled.STAMP).unlink()
+    assert f"False False {sources / 'values.py'}\n" == told(tmp_path)
 
 
 def test_help_is_quick() -> None:

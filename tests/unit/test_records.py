@@ -9,6 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from portfolio_stream.compiled.events import _classified
+from portfolio_stream.compiled.events import decode as compiled_decode
 from portfolio_stream.domain.events import Event
 from portfolio_stream.domain.rejection import Rejected
 from portfolio_stream.records.classifier import NESTING_LIMIT, VALUE_BYTES_LIMIT, classify
@@ -35,10 +37,19 @@ def members(kind: str, **other: object) -> dict[str, object]:
 
 
 def decode(value: bytes | None) -> Event | Rejected:
-    """What the fast reader says, after making sure that the strict one says the same."""
+    """What the fast reader says, after making sure that the strict one and the compiled one say the same."""
     answer = decode_event(value)
     assert classify(value) == answer
+    assert read_compiled(compiled_decode(value)) == read_compiled(_classified(value))
+    assert (type(answer) is Rejected) == (type(compiled_decode(value)) is Rejected)
     return answer
+
+
+def read_compiled(answer: Any) -> object:
+    if isinstance(answer, Rejected):
+        return answer
+    names = ("kind", "event_id", "portfolio_id", "occurred_at", "window", "symbol", "currency", "is_buy")
+    return *(getattr(answer, name) for name in names), answer.first, answer.second, answer.third
 
 
 def code(value: bytes | None) -> str:
