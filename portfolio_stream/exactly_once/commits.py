@@ -179,6 +179,7 @@ class Commits:
     def note_turn(self, busy_seconds: float, seconds: float) -> None:
         """The main thread worked for `busy_seconds` of the `seconds` between the ends of two turns with records."""
         self._interval = self._interval.after_turn(busy_seconds, seconds)
+        self._statistics.interval_seconds = self.interval()
 
     def handed_out(self, size: int) -> None:
         """Records of so many bytes were handed out to the fold in the open transaction."""

@@ -46,6 +46,8 @@ class Statistics:
     #: a moving average of the seconds of a commit: the newest commits count most. The adaptive interval is as long or
     #: longer
     usual_commit_seconds: float = 0.0
+    #: the seconds for which records gather now before they are fetched; 0 before the first records
+    interval_seconds: float = 0.0
     #: the seconds from an event's timestamp to its commit; each event of a slice counts with the slice's last timestamp
     latencies: Histogram = field(default_factory=lambda: Histogram(LATENCY_BOUNDS))
     #: how late the event loop woke a task that had slept

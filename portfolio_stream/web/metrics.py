@@ -134,6 +134,8 @@ def _durations(statistics: Statistics) -> Iterator[Metric]:
     yield histogram(
         "event_latency_seconds", "From a record's timestamp to its commit, by events.", statistics.latencies
     )
+    text = "For how long records gather now before they are fetched."
+    yield gauge("commit_interval_seconds", text, statistics.interval_seconds)
     yield histogram("commit_seconds", "From a commit's first request to its last answer.", statistics.commit_seconds)
     yield histogram(
         "store_write_seconds", "Writing a committed transaction locally.", statistics.phase_seconds["store"]

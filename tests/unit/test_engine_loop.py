@@ -703,3 +703,20 @@ async def test_no_other_halt_goes_on_from_the_state(engine: Stage) -> None:
         with pytest.raises(error):
             await answer(engine, engine.interpreter.ask(Retry(partition, from_state=True)))
     assert [0] == list(engine.partitions.halted)
+
+
+async def test_a_turn_with_records_sets_the_readers_pace(engine: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the interval, which the metrics show. A turn without records changes nothing."""
+    paces: list[float] = []
+
+    async def deliver(piece: Slice) -> None:
+        engine.folding.acknowledged(piece)
+
+    monkeypatch.setattr(engine.reader, "pace", paces.append)
+    await engine.main_loop.turn(deliver)
+    assert ([], 0.0) == (paces, engine.statistics.interval_seconds)
+    engine.reader.fetched = {0: [records(10, 2)]}
+    await engine.main_loop.turn(deliver)
+    await engine.boundary.finish()
+    assert [engine.commits.interval()] == paces == [engine.statistics.interval_seconds]
+    assert 12 == engine.committed(0)  # everything that was fetched is gathered, so the transaction closed at once
