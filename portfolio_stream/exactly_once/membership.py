@@ -45,6 +45,8 @@ from portfolio_stream.observe.ring import Tell, write
 _heartbeat = schema("consumer_group_heartbeat", 1)
 
 BEAT_SECONDS = 0.4  # shorter than the coordinator asks for: a rebalance takes as many heartbeats as it has steps
+#: A worker that has just joined waits for partitions that others give back, one heartbeat after the other
+NEWCOMER_BEAT_SECONDS, NEWCOMER_SECONDS = 0.1, 3.0
 REBALANCE_TIMEOUT_SECONDS = 30.0  # how long a worker may hold a revoked partition
 FAILURE_PAUSE_SECONDS = 0.1  # a coordinator that has just moved answers at once, many times
 EXPULSION_WINDOW_SECONDS = 10.0  # two processes of one identity expel each other again and again
@@ -89,6 +91,8 @@ class Membership:
         self._wake = asyncio.Event()
         self._lock = asyncio.Lock()
         self._last_answer = float("-inf")
+        #: monotonic seconds of the last join
+        self._joined = float("-inf")
         self._last_expulsion = float("-inf")
         #: how many requests the coordinator has answered
         self.beats = 0
@@ -153,9 +157,13 @@ class Membership:
             self._wake.clear()
             has_news = BEATS[self.state] is not HeartbeatKind.NONE and self._owed > Content.NOTHING
             if not (is_alive and has_news):
-                timer = asyncio.get_running_loop().call_later(BEAT_SECONDS, self._wake.set)
+                timer = asyncio.get_running_loop().call_later(self._pause(), self._wake.set)
                 await self._wake.wait()
                 timer.cancel()
+
+    def _pause(self) -> float:
+        """Seconds until the next heartbeat."""
+        return NEWCOMER_BEAT_SECONDS if time.monotonic() - self._joined < NEWCOMER_SECONDS else BEAT_SECONDS
 
     async def beat(self) -> None:
         """Send one request now, e.g. to learn the newest epoch. Sends nothing where the state allows no request."""
@@ -254,6 +262,7 @@ class Membership:
         self._last_answer = sent
         if self.epoch == 0 < reply.member_epoch:
             self._tell(MemberJoined(epoch=reply.member_epoch))
+            self._joined = sent
         self.epoch = reply.member_epoch
         if reply.assignment is not None:
             if any(topic.topic_id != self._topic_id for topic in reply.assignment.topic_partitions):

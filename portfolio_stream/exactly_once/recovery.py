@@ -33,7 +33,7 @@ UNSTABLE_POLL_SECONDS = 0.02  # the broker answers "unstable" at once, and does 
 AGREEMENT_SECONDS = 15.0  # how long META and the group may differ, e.g. after a broker's restart
 OUTAGE_POLL_SECONDS = 1.0
 STABLE_OFFSETS = "the group's stable offsets; if it lasts: kafka-transactions find-hanging, then abort"
-WAIT_WARNING_SECONDS = 10.0  # twice the transaction time-out: a pending transaction should be decided by then
+WAIT_WARNING_SECONDS = 10.0  # three times the transaction time-out: a pending transaction should be decided by then
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

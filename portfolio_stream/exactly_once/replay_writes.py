@@ -17,8 +17,8 @@ from portfolio_stream.exactly_once.store import ChangelogPosition, Store, prefix
 
 #: a write while no partition runs: some 20 MB of records; sorting them holds the GIL for some 50 ms
 MANY_RECORDS = 64_000
-#: a write beside folds: sorting holds the GIL for some 2 ms
-FEW_RECORDS = 4_000
+#: a write beside folds: sorting holds the GIL for some 4 ms; a fetch brings some 4,000 records
+FEW_RECORDS = 8_000
 
 #: the changelog position of a partition behind an offset
 PositionAt = Callable[[int, int], ChangelogPosition]

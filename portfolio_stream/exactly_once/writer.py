@@ -41,7 +41,10 @@ _offsets = schema("txn_offset_commit", 5)
 _produce = schema("produce", 12)
 _end = schema("end_txn", 5)
 
-TRANSACTION_TIMEOUT_SECONDS = 5.0  # the open transaction of a dead worker hides later outputs for at most this long
+#: The open transaction of a dead worker hides later outputs, and keeps its partitions from their next owner, for this
+#: long. With the session of the embedded broker (3 s) both end together. A transaction is open for milliseconds. If the
+#: brokers are away for longer, it is dropped and folded again
+TRANSACTION_TIMEOUT_SECONDS = 3.0
 STEP_DEADLINE_SECONDS = 10.0  # twice the transaction's time-out: the coordinator has aborted the transaction by then
 SETTLE_LOG_SECONDS = 5.0  # between two warnings about a transaction whose outcome is still unknown
 REQUEST_BYTES = 16 << 20  # a broker takes 100 MiB (socket.request.max.bytes), but holds each request in its small heap

@@ -512,11 +512,33 @@ async def beats_after(member: Membership, coordinator: Coordinator, beats: int) 
         await asyncio.wait((running,))
 
 
+async def test_a_newcomer_asks_often_for_its_partitions(
+    coordinator: Coordinator, woken: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others give partitions back one after the other, and each answer may bring one. Later it asks as others do."""
+    monkeypatch.setattr(module, "BEAT_SECONDS", 60.0)
+    monkeypatch.setattr(module, "NEWCOMER_BEAT_SECONDS", 0.0)
+    member = make(coordinator, woken)
+    running = asyncio.create_task(member.run())
+    async with asyncio.timeout(5):
+        for _ in range(10):
+            coordinator.beaten.clear()
+            await coordinator.beaten.wait()
+        monkeypatch.setattr(module, "NEWCOMER_SECONDS", 0.0)
+        sent = 0
+        while sent < len(coordinator.beats):
+            sent = len(coordinator.beats)
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.wait((running,))
+
+
 async def test_news_do_not_wait_for_the_next_beat(
     coordinator: Coordinator, woken: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A join after a confirmed identity, and an acknowledgement, are sent at once."""
     monkeypatch.setattr(module, "BEAT_SECONDS", 60.0)
+    monkeypatch.setattr(module, "NEWCOMER_SECONDS", 0.0)
     member = make(coordinator, woken)
     coordinator.script = [(1, (0,)), E.fenced_member_epoch, (2, (0,))]
     await member.beat()
