@@ -42,11 +42,14 @@ def test_what_the_dockerfile_copies_is_all_that_an_install_needs(tmp_path: Path)
     packages = ("agents", "portfolio_stream", "tables")
     assert source_files(ROOT, packages) == source_files(tmp_path / "installed", packages)
     alone = {"PYTHONPATH": os.pathsep.join([str(tmp_path / "installed"), sysconfig.get_path("purelib")]), "HOME": "/"}
-    code = "import portfolio_stream.worker as w, portfolio_stream.cli; print(w.__file__)"
+    code = "import portfolio_stream.worker as w, portfolio_stream.cli; print(w.__file__, w.BUILD.is_used)"
     told = subprocess.run(
         [sys.executable, "-S", "-c", code], cwd=tmp_path, env=alone, check=True, capture_output=True, text=True
     )
     assert told.stdout.startswith(str(tmp_path))
+    assert f"{(compiled.NATIVE / compiled.STAMP).is_file()}\n" == told.stdout.split(" ")[-1], (
+        "compiled, if possible here"
+    )
 
 
 def source_files(root: Path, packages: tuple[str, ...]) -> set[Path]:
