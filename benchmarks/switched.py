@@ -12,10 +12,10 @@ import os
 from collections.abc import AsyncIterable
 from typing import Any
 
+from portfolio_stream.compiled.events import decode
 from portfolio_stream.exactly_once.database import RocksDatabase
 from portfolio_stream.exactly_once.ports import FoldSlice
 from portfolio_stream.faust_host.app import exactly_once_app
-from portfolio_stream.records.events import decode_event
 from portfolio_stream.settings import Settings
 
 
@@ -42,7 +42,7 @@ def make_app(part: str, settings: Settings) -> Any:
             append = piece.appender("switched")
             for record in piece.records:
                 if part == "decode":
-                    decode_event(record.value)
+                    decode(record.value)
                 if part != "offsets":
                     append(record.timestamp, record.key, record.value, ())
 
