@@ -18,16 +18,15 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
-from confluent_kafka import OFFSET_BEGINNING, IsolationLevel, KafkaError, TopicPartition
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from benchmarks import machine
 from benchmarks.load import Sent
-from benchmarks.reader import Seen, committed_consumer
+from benchmarks.outputs import Stuck, committed, ends
+from benchmarks.reader import Seen
 from benchmarks.system import ROOT, MeasuredWorker, System
+from benchmarks.two_tables import PARTITIONS
 
-PARTITIONS = 8
 POLL_SECONDS = 0.05
 SETTLED_SECONDS = 3.0  # without progress after the last expected output; duplicates may still come
 STUCK_SECONDS = 60.0  # without progress before that; the worker does not start, or has stopped
@@ -38,10 +37,6 @@ LATE_SECONDS = 0.2  # a load that is later has no even rate
 
 #: the outputs of each partition, and what is wrong with them
 Judge = Callable[[Mapping[int, list[bytes]]], str]
-
-
-class Stuck(Exception):
-    """The worker ended, or writes no output."""
 
 
 class Subject(NamedTuple):
@@ -107,6 +102,8 @@ def _backlog_result(
         count += offset >= first.ends[partition]
         if subject.judge is not None:
             outputs[partition].append(value)
+    if not count:
+        raise Stuck("all outputs came in one transaction: nothing was measured, more events are needed")
     used = machine.between(first.reading, last.reading, groups)
     figures = {
         "events/s": count / used.seconds,
@@ -286,42 +283,16 @@ def _watch(
     """Returns the samples at the first and at the last sign of progress. Raises Stuck."""
     admin = AdminClient({"bootstrap.servers": made.cluster.bootstrap_servers, "log_level": 3})
     first: _Sample | None = None
-    last, moment, ends = first, time.monotonic(), dict.fromkeys(range(PARTITIONS), 0)
+    last, moment, seen = first, time.monotonic(), dict.fromkeys(range(PARTITIONS), 0)
     while worker.process.poll() is None:
-        found, now = _ends(admin, topic), time.monotonic()
-        if found != ends:
-            ends, moment = found, now
-            last = _Sample(machine.read(groups), machine.resident_bytes(worker.process.pid), ends)
+        found, now = ends(admin, topic), time.monotonic()
+        if found != seen:
+            seen, moment = found, now
+            last = _Sample(machine.read(groups), machine.resident_bytes(worker.process.pid), seen)
             first = first or last
-        elif first and last and now - moment > (SETTLED_SECONDS if sum(ends.values()) >= events else STUCK_SECONDS):
+        elif first and last and now - moment > (SETTLED_SECONDS if sum(seen.values()) >= events else STUCK_SECONDS):
             return first, last
         elif now - moment > STUCK_SECONDS:
             break
         time.sleep(POLL_SECONDS)
     raise Stuck(f"the worker ended, or wrote nothing for {STUCK_SECONDS:.0f} s")
-
-
-def _ends(admin: AdminClient, topic: str) -> dict[int, int]:
-    """Returns the last stable offset of each partition."""
-    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-    asked = {TopicPartition(topic, partition): latest for partition in range(PARTITIONS)}
-    found = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED)
-    return {place.partition: future.result().offset for place, future in found.items()}
-
-
-def committed(made: System, topic: str) -> Iterator[tuple[int, int, bytes]]:
-    """Yield partition, offset and value of every committed record. Nobody may write to the topic any more."""
-    consumer = committed_consumer(made.cluster.bootstrap_servers, {"enable.partition.eof": True})
-    consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in range(PARTITIONS)])
-    open_partitions, until = set(range(PARTITIONS)), time.monotonic() + STUCK_SECONDS
-    while open_partitions:
-        if time.monotonic() > until:
-            raise Stuck(f"the committed records of {topic} cannot be read")
-        for message in consumer.consume(10_000, 0.2):
-            partition, offset, error = message.partition(), message.offset(), message.error()
-            assert partition is not None and offset is not None
-            if error is None:
-                yield partition, offset, message.value() or b""
-            elif error.code() == KafkaError._PARTITION_EOF:
-                open_partitions.discard(partition)
-    consumer.close()

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from benchmarks import machine
 from benchmarks.machine import LEAST_IDLE
-from benchmarks.measure import Measured, Stuck
+from benchmarks.measure import Measured
+from benchmarks.outputs import Stuck
 from benchmarks.results import Run, Variant
 from benchmarks.system import Build, System, system
 
