@@ -8,7 +8,6 @@ from benchmarks.svg import (
     BOTTOM,
     COLOURS,
     DARK,
-    HEIGHT,
     INK,
     LEFT,
     LETTER,
@@ -24,7 +23,7 @@ from benchmarks.svg import (
     number_text,
 )
 
-FLOOR, EDGE = HEIGHT - BOTTOM, WIDTH - RIGHT
+EDGE = WIDTH - RIGHT
 ROW = 40
 ROWS_TOP = 40  # where a plot without legend begins
 WIDE = 20.0  # sizes that differ by more get a logarithmic axis
@@ -44,9 +43,9 @@ def _bars(result: Result, plot: Plot) -> str | None:
         return None
     if len(plot.figures) == 1:
         return _rows(plot, {name: one for (name, _), one in found.items() if one})
-    canvas, axis = Canvas(plot.title), _values(plot, values)
+    canvas = Canvas(plot.title, names)
+    axis = _values(plot, canvas, values)
     canvas.value_axis(axis, plot.unit)
-    canvas.legend(names)
     group = (EDGE - LEFT) / len(plot.figures)
     wide = min(70.0, group * 0.8 / len(names))
     for place, figure in enumerate(plot.figures):
@@ -54,8 +53,8 @@ def _bars(result: Result, plot: Plot) -> str | None:
         for index, (name, colour) in enumerate(zip(names, colours(len(names)), strict=True)):
             if one := found[name, figure]:
                 _bar(canvas, axis, middle + wide * (index - len(names) / 2), wide, one, colour)
-        canvas.text(middle, FLOOR + 20, figure, anchor="middle")
-    canvas.line([(LEFT, FLOOR), (EDGE, FLOOR)])
+        canvas.text(middle, canvas.floor + 20, figure, anchor="middle")
+    canvas.line([(LEFT, canvas.floor), (EDGE, canvas.floor)])
     return canvas.svg()
 
 
@@ -75,7 +74,7 @@ def _rows(plot: Plot, found: Mapping[str, Spread]) -> str:
 
 def _bar(canvas: Canvas, axis: Axis, x: float, wide: float, found: Spread, colour: str) -> None:
     top = axis(found.median)
-    canvas.rectangle(x + 2, top, wide - 4, FLOOR - top, colour)
+    canvas.rectangle(x + 2, top, wide - 4, canvas.floor - top, colour)
     canvas.whisker(axis(found.lowest), axis(found.highest), x + wide / 2, is_upright=True)
     canvas.text(x + wide / 2, axis(found.highest) - 6, number_text(found.median), anchor="middle", size=11)
 
@@ -90,10 +89,11 @@ def _curve(result: Result, plot: Plot) -> str | None:
     lines = {figure: points for figure, points in lines.items() if points}
     if not lines:
         return None
-    canvas = Canvas(plot.title)
-    values = _values(plot, [value for points in lines.values() for _, one in points for value in one])
+    canvas = Canvas(plot.title, list(lines))
+    values = _values(plot, canvas, [value for points in lines.values() for _, one in points for value in one])
     base = _base([size for points in lines.values() for size, _ in points])
-    _frame(canvas, values, base, plot, list(lines))
+    canvas.value_axis(values, plot.unit)
+    canvas.base_axis(base, plot.over)
     for points, colour in zip(lines.values(), colours(len(lines)), strict=True):
         canvas.line([(base(size), values(one.median)) for size, one in points], colour, 2)
         for size, one in points:
@@ -115,10 +115,11 @@ def _series(result: Result, plot: Plot) -> str | None:
     }
     if not lines:
         return None
-    canvas = Canvas(plot.title)
-    values = _values(plot, [y for points in lines.values() for _, y in points])
+    canvas = Canvas(plot.title, list(lines))
+    values = _values(plot, canvas, [y for points in lines.values() for _, y in points])
     base = linear([x for points in lines.values() for x, _ in points], LEFT, EDGE)
-    _frame(canvas, values, base, plot, list(lines))
+    canvas.value_axis(values, plot.unit)
+    canvas.base_axis(base, plot.over)
     for points, colour in zip(lines.values(), colours(len(lines)), strict=True):
         canvas.line([(base(x), values(y)) for x, y in points], colour, 2)
     return canvas.svg()
@@ -131,14 +132,13 @@ def _stack(result: Result, plot: Plot) -> str | None:
     if not parts:
         return None
     names = list(dict.fromkeys(part for found in parts.values() for part in found))
-    canvas = Canvas(plot.title, height=TOP + ROW * len(parts) + BOTTOM)
+    canvas = Canvas(plot.title, names, TOP + ROW * len(parts) + BOTTOM)
     left = 40 + LETTER * max(map(len, parts))
     base = linear([sum(found.values()) for found in parts.values()], left, EDGE)
     canvas.base_axis(base, plot.unit, left)
-    canvas.legend(names)
     palette = dict(zip(names, colours(len(names)), strict=True))
     for row, (variant, found) in enumerate(parts.items()):
-        y, sum_so_far = TOP + ROW * row + 6, 0.0
+        y, sum_so_far = canvas.top + ROW * row + 6, 0.0
         canvas.text(left - 8, y + 18, variant, anchor="end")
         for part, value in found.items():
             x, end = base(sum_so_far), base(sum_so_far + value)
@@ -157,14 +157,8 @@ def _parts(result: Result, plot: Plot, variant: str) -> Mapping[str, float]:
     return {name: median(run.shares.get(name, 0.0) for run in runs) for name in (runs[0].shares if runs else ())}
 
 
-def _frame(canvas: Canvas, values: Axis, base: Axis, plot: Plot, names: Sequence[str]) -> None:
-    canvas.value_axis(values, plot.unit)
-    canvas.base_axis(base, plot.over)
-    canvas.legend(names)
-
-
-def _values(plot: Plot, values: Sequence[float]) -> Axis:
-    return _axis(plot, values, FLOOR, TOP)
+def _values(plot: Plot, canvas: Canvas, values: Sequence[float]) -> Axis:
+    return _axis(plot, values, canvas.floor, canvas.top)
 
 
 def _axis(plot: Plot, values: Sequence[float], start: float, end: float) -> Axis:

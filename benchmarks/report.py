@@ -73,12 +73,12 @@ def summary(found: Sequence[Result]) -> str:
     rows: list[table.Row] = [["benchmark", "of", "ratio"]]
     for result in found:
         figures = dict.fromkeys(name for plot in result.plots if plot.kind == "bars" for name in plot.figures)
-        for other in result.variants[1:]:
-            ratios = [(name, ratio(result, other.name, name)) for name in figures]
+        for other in result.compared():
+            ratios = [(name, ratio(result, other, name)) for name in figures]
             shown = [f"{name} {table.ratio_text(one.median)}" for name, one in ratios if one is not None]
             if shown:
                 link = f"[{result.title}](#{_anchor(result.title)})"
-                rows.append([link, f"{result.variants[0].name} / {other.name}", ", ".join(shown)])
+                rows.append([link, f"{result.variants[0].name} / {other}", ", ".join(shown)])
     return f"## In short\n\n{table.markdown(rows)}\n"
 
 

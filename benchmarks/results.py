@@ -4,6 +4,7 @@
   turns, so that the n-th runs of two variants are neighbours.
 - A figure's name says the unit: "events/s", "CPU us/event", "first output s", "RSS MiB".
 - The first variant is the subject. Ratios are the subject's figure by the other variant's figure, round by round.
+  Only variants that do the same work are compared.
 - A mark is a reason why a run's figures must not be quoted. A finding is a wrong result of the measured system.
 - A result describes its own section of the report: what was measured, how to read the figures, and its plots.
 """
@@ -91,6 +92,13 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     def runs_of(self, variant: str) -> list[Run]:
         return [run for run in self.runs if run.variant == variant]
+
+    def compared(self) -> list[str]:
+        """Returns the names of the variants with which the subject is compared: another program, another revision or
+        another environment. Variants that differ in their work, such as the size of the state, have no ratio."""
+        subject, *others = self.variants
+        ours = (subject.revision, subject.environment)
+        return [one.name for one in others if one.version or (one.revision and (one.revision, one.environment) != ours)]
 
     def figure_names(self) -> list[str]:
         """Returns the names of all figures in the order of their first appearance."""

@@ -7,11 +7,15 @@ from xml.sax.saxutils import escape
 
 WIDTH, HEIGHT = 760, 380
 LEFT, RIGHT, TOP, BOTTOM = 78, 24, 64, 58
-#: told apart also by colour-blind readers (Okabe and Ito)
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#999999", "#f0e442")
-DARK = ("#0072b2", "#d55e00")  # of these; text on them is white
+#: told apart also by colour-blind readers (Okabe and Ito, then Tol)
+COLOURS = (
+    "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9",
+    "#999999", "#f0e442", "#882255", "#44aa99", "#332288", "#ddcc77",
+)  # fmt: skip
+DARK = ("#0072b2", "#d55e00", "#882255", "#332288")  # of these; text on them is white
 INK, PALE, PAPER = "#333333", "#dddddd", "#ffffff"
 TICKS = 5
+LEGEND_ROW = 16
 LABEL = 12  # pixels between two labels
 LETTER = 6.6  # pixels of a letter at the usual size, on average
 FONT = "system-ui, sans-serif"
@@ -80,13 +84,32 @@ def number_text(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
+def _legend(names: Sequence[str]) -> tuple[list[tuple[float, float]], int]:
+    """Returns the place of each name, and the number of rows."""
+    places, x, row = [], float(LEFT), 0
+    for name in names:
+        width = 34 + LETTER * len(name)
+        if x + width > WIDTH and x > LEFT:
+            x, row = float(LEFT), row + 1
+        places.append((x, 32.0 + LEGEND_ROW * row))
+        x += width
+    return places, row + 1
+
+
 class Canvas:
-    def __init__(self, title: str, width: int = WIDTH, height: int = HEIGHT) -> None:
-        self.width, self.height = width, height
+    def __init__(self, title: str, names: Sequence[str] = (), height: int = HEIGHT) -> None:
+        """Draw the title, and below it the legend: the names with their colours. Many names make the canvas higher."""
+        places, rows = _legend(names)
+        self.width, self.height = WIDTH, height + LEGEND_ROW * max(0, rows - 2)
+        #: where the plot begins and ends
+        self.top, self.floor = TOP + self.height - height, self.height - BOTTOM
         self._title = title
         self._elements: list[str] = []
         self._labels: list[tuple[float, float]] = []
         self.text(self.width / 2, 22, title, size=15, anchor="middle", weight="bold")
+        for (x, y), name, colour in zip(places, names, colours(len(names)), strict=True):
+            self.rectangle(x, y, 11, 11, colour)
+            self.text(x + 16, y + 10, name)
 
     def text(
         self,
@@ -140,27 +163,16 @@ class Canvas:
             y = axis(tick)
             self.line([(LEFT, y), (self.width - RIGHT, y)], PALE)
             self.text(LEFT - 8, y + 4, number_text(tick), anchor="end")
-        self.text(18, (TOP + self.height - BOTTOM) / 2, unit, anchor="middle", turn=-90)
+        self.text(18, (self.top + self.floor) / 2, unit, anchor="middle", turn=-90)
 
     def base_axis(self, axis: Axis, label: str, left: float = LEFT) -> None:
         """Draw the axis at the bottom."""
-        y = self.height - BOTTOM
+        y = self.floor
         self.line([(left, y), (self.width - RIGHT, y)])
         for tick in axis.ticks():
             self.line([(axis(tick), y), (axis(tick), y + 4)])
             self.text(axis(tick), y + 18, number_text(tick), anchor="middle")
         self.text((left + self.width - RIGHT) / 2, self.height - 14, label, anchor="middle")
-
-    def legend(self, names: Sequence[str]) -> None:
-        """Draw the names with their colours below the title, in one row or two."""
-        x, y = float(LEFT), 32.0
-        for name, colour in zip(names, colours(len(names)), strict=True):
-            width = 34 + LETTER * len(name)
-            if x + width > self.width and x > LEFT:
-                x, y = float(LEFT), y + 16
-            self.rectangle(x, y, 11, 11, colour)
-            self.text(x + 16, y + 10, name)
-            x += width
 
     def svg(self) -> str:
         return "\n".join(

@@ -38,23 +38,24 @@ def figure_tables(result: Result) -> list[list[Row]]:
 
 
 def _by_figure(result: Result) -> list[Row]:
-    subject, *others = (variant.name for variant in result.variants)
-    rows: list[Row] = [[_rounds(result), *(f"{subject} / {other}" for other in others), subject, *others]]
+    names, compared = [variant.name for variant in result.variants], result.compared()
+    rows: list[Row] = [[_rounds(result), *(f"{names[0]} / {other}" for other in compared), *names]]
     for name in result.figure_names():
-        ratios = [_shown(ratio(result, other, name), ratio_text) for other in others]
-        rows.append([name, *ratios, *(_shown(spread(result, variant, name)) for variant in (subject, *others))])
+        ratios = [_shown(ratio(result, other, name), ratio_text) for other in compared]
+        rows.append([name, *ratios, *(_shown(spread(result, variant, name)) for variant in names)])
     return rows
 
 
 def _by_variant(result: Result) -> list[list[Row]]:
-    """Returns the table of ratios and the table of absolute figures."""
-    subject, *others = (variant.name for variant in result.variants)
+    """Returns the table of ratios, if there are any, and the table of absolute figures."""
     names = result.figure_names()
-    ratios: list[Row] = [[f"{subject} / ...", *names]]
-    ratios += [[other, *(_shown(ratio(result, other, name), ratio_text) for name in names)] for other in others]
+    ratios: list[Row] = [[f"{result.variants[0].name} / ...", *names]]
+    ratios += [
+        [other, *(_shown(ratio(result, other, name), ratio_text) for name in names)] for other in result.compared()
+    ]
     figures: list[Row] = [[_rounds(result), *names]]
-    figures += [[one, *(_shown(spread(result, one, name)) for name in names)] for one in (subject, *others)]
-    return [ratios, figures]
+    figures += [[one.name, *(_shown(spread(result, one.name, name)) for name in names)] for one in result.variants]
+    return [ratios, figures] if len(ratios) > 1 else [figures]
 
 
 def _rounds(result: Result) -> str:

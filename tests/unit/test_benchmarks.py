@@ -57,6 +57,19 @@ def test_ratios_are_of_the_same_round() -> None:
     assert Spread(150.0, 100.0, 200.0) == spread(made(), "before", "events/s")
 
 
+def test_only_variants_that_do_the_same_work_have_ratios() -> None:
+    """Another revision, environment or program is compared with the subject; another size or part is not."""
+    variants = (
+        Variant(name="now", revision="abc", size=10),
+        Variant(name="before", revision="def", size=10),
+        Variant(name="off", revision="abc", environment={"PORTFOLIO_COMPILED": "off"}),
+        Variant(name="peer", version="1.0"),
+        Variant(name="larger", revision="abc", size=100),
+        Variant(name="a part"),
+    )
+    assert ["before", "off", "peer"] == made(variants=variants).compared()
+
+
 def test_a_figure_that_a_variant_lacks_has_no_ratio() -> None:
     assert ratio(made(), "before", "p99 ms") is None
     assert spread(made(), "before", "p99 ms") is None
@@ -73,7 +86,7 @@ def test_many_variants_have_a_row_each() -> None:
     """A peer's row in the first table says how much better the subject is; small ratios keep their digits."""
     names = ("ours", "a", "b", "c")
     runs = tuple(Run(variant=name, figures={"us": 10.0 ** (number + 1)}) for number, name in enumerate(names))
-    result = made(variants=tuple(Variant(name=name) for name in names), runs=runs)
+    result = made(variants=tuple(Variant(name=name, version="1") for name in names), runs=runs)
     ratios, figures = table.figure_tables(result)
     assert [["ours / ...", "us"], ["a", "0.10"], ["b", "0.01"], ["c", "0.001"]] == ratios
     assert [["one round", "us"], ["ours", "10.0"], ["a", "100"], ["b", "1,000"], ["c", "10,000"]] == figures
