@@ -65,6 +65,7 @@ KINDS: Mapping[str, SettingKind] = {
     "deduplication_window": whole_number_setting(1, 10_000_000),
     "on_stop": one_of("leave", "remain"),
     "compiled": one_of("on", "off"),
+    "standbys": whole_number_setting(0, 100),
 }
 #: the legal values of each field of Security
 SECURITY_KINDS: Mapping[str, SettingKind] = {
@@ -137,6 +138,8 @@ class Settings:
     on_stop: str = "leave"
     #: "off": the fold runs interpreted, even where it is compiled. The package `compiled` reads the variable by itself
     compiled: str = "on"
+    #: how many workers besides its owner keep a copy of a partition's tables
+    standbys: int = 0
     security: Security = Security()
 
     @property

@@ -87,6 +87,7 @@ async def _make_engine(
         fold=settings.fold_signature,
         older_folds=settings.older_fold_signatures,
         commit_interval_seconds=None if interval is None else interval / 1000,
+        standbys=settings.standbys,
     )
     kafka = KafkaConnections(options=options, client_id=f"{identity.instance_id}@{advertised_address(settings, sock)}")
     engine = Engine(configuration, kafka, identity, store, tables, make_mover(settings), topic_settings)

@@ -52,6 +52,8 @@ class Configuration:
     older_folds: frozenset[str] = frozenset()
     #: None: the interval follows the usual time of a commit
     commit_interval_seconds: float | None = None
+    #: how many workers besides the owner follow a partition's changelog
+    standbys: int = 0
 
     @property
     def topics(self) -> list[str]:

@@ -42,6 +42,7 @@ class Doubts:
         self._folding = folding
         self._recovery_task = recovery_task
         self._ownership = ownership
+        self._standbys = equipment.standbys
         #: how many drops came after the last commit
         self._drops = 0
 
@@ -66,9 +67,10 @@ class Doubts:
             self._member.own(session)
         await self._store.drained()
         await self._pause()
-        is_expelled = session != self._commits.session
-        self._commits.start_over(session)
-        self._own_target(is_expelled=is_expelled)
+        async with self._standbys.given_up(range(len(self._partitions))):
+            is_expelled = session != self._commits.session
+            self._commits.start_over(session)
+            self._own_target(is_expelled=is_expelled)
         if isinstance(doubt, Refused) and doubt.failure is not None and doubt.partition in self._partitions.owned:
             self._boundary.count(doubt.failure)
         if self._partitions.owned:

@@ -153,6 +153,15 @@ class Engine:
         return NO_REPLAYS if self.started is None else self.started.replays()
 
     @property
+    def is_warming(self) -> bool:
+        """The worker waits with its join until the stores of its standbys are nearly up to date."""
+        return self.started is not None and self.started.standbys.is_warming
+
+    def standbys(self) -> dict[int, int]:
+        """How many changelog records each partition is behind that this worker follows without owning it."""
+        return {} if self.started is None or self._is_closed else self.started.standbys.behind()
+
+    @property
     def progress(self) -> float:
         """Monotonic seconds of the main loop's last turn."""
         return time.monotonic() if self.started is None else self.started.signals.progress

@@ -13,6 +13,7 @@ from portfolio_stream.exactly_once.partitions import Partitions
 from portfolio_stream.exactly_once.recovery import Recovery, Source
 from portfolio_stream.exactly_once.signals import Signals
 from portfolio_stream.exactly_once.slices import Slice
+from portfolio_stream.exactly_once.standby import Standbys
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.exactly_once.views import Views
 from portfolio_stream.exactly_once.writer import Writer
@@ -36,6 +37,7 @@ class Equipment:
     writer: Writer
     membership: Membership
     recovery: Recovery
+    standbys: Standbys
     store: Store
     partitions: Partitions
     views: Views

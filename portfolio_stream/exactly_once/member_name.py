@@ -30,6 +30,11 @@ def name_of(member_id: str, renames: int) -> str:
     return f"{member_id}.{renames}" if renames else member_id
 
 
+def first_name(member_id: str) -> str:
+    """The first member id of the identity that has `member_id` now."""
+    return member_id.partition(".")[0]
+
+
 class MemberName:
     def __init__(self, member_id: str, naming: Naming, keep: Callable[[Naming], None]) -> None:
         """`keep` writes a naming to the disk before it returns. `keep` may raise StoreFailed."""

@@ -28,6 +28,7 @@ class Ownership:
         self._boundary = boundary
         self._folding = folding
         self._recovery_task = recovery_task
+        self._standbys = equipment.standbys
 
     def target(self) -> frozenset[int]:
         """The partitions that the coordinator wants this worker to own.
@@ -48,7 +49,9 @@ class Ownership:
             await self.revoke(gone)
             self._require_session("expelled during a revocation")  # the acknowledgement belongs to the old membership
         if new:
-            self._partitions.happened(PartitionEvent.ASSIGNED, new)
+            async with self._standbys.given_up(new):
+                self._require_session("expelled while standbys were given up")
+                self._partitions.happened(PartitionEvent.ASSIGNED, new)
         self._member.acknowledge(self._partitions.owned)
         if new:
             self._recovery_task.recover(new)

@@ -33,6 +33,7 @@ from portfolio_stream.observe.events import ChangelogUnreadable, RecoveryProgres
 from portfolio_stream.observe.ring import Tell, write
 
 ABSENCE_SHARE = 0.5  # of the changelog's delete.retention.ms; the replay itself may take the other half
+AGING_SHARE = 0.1  # of the changelog's delete.retention.ms; then a store that is whole says so anew
 BELIEF_SECONDS = 15.0  # how long a changelog's end must lie before the store's position until it is believed
 FETCH_WAIT_MS = 50
 PROGRESS_SECONDS = 5.0  # between two reports of a long replay
@@ -66,8 +67,12 @@ class ChangelogReplay:
         topics: TopicSettings,
         is_busy: Callable[[], bool] = lambda: False,
         tell: Tell = write,
+        rest: Callable[[], float] | None = None,
     ) -> None:
-        """`is_busy` tells whether partitions of this worker run, so that a replay must not hold them up."""
+        """`is_busy` tells whether partitions of this worker run, so that a replay must not hold them up.
+
+        `rest` gives the seconds between two fetches of a replay for which nobody waits; it tells no progress.
+        """
         self._client = client
         self._store = store
         self._reader = reader
@@ -79,7 +84,10 @@ class ChangelogReplay:
         self.progress = ReplayProgress()
         #: monotonic seconds of the last report of a long replay
         self._reported = time.monotonic()
+        self._rest = rest
         self._turn = asyncio.Lock()
+        #: the end of each changelog, as it was last seen
+        self.ends: dict[int, int] = {}
         #: monotonic seconds at which a partition's changelog was first seen to end before the store's position
         self._short: dict[int, float] = {}
         #: the records that were written to the store, of the partitions that no run has returned yet
@@ -107,6 +115,7 @@ class ChangelogReplay:
             firsts = await log_offsets(self._client, self._topic, group_offsets, EARLIEST)
             ends = await log_offsets(self._client, self._topic, firsts, LATEST)
             ends = {partition: end for partition, end in ends.items() if self._is_credible(partition, end)}
+            self.ends |= ends
             starts = {
                 partition: await self._start(partition, firsts[partition], end, group_offsets[partition])
                 for partition, end in ends.items()
@@ -129,9 +138,10 @@ class ChangelogReplay:
                     todo, reading, problems, waiting, len(group_offsets) + others, writes
                 )
                 await writes.write_all()
-                await self._mark(todo & reading.begun, whole, asked)
+                await self._mark(todo & reading.begun, self._aging(ends, asked) | whole, asked)
             finally:
                 self._reader.pause(ends)
+                await writes.ended()
             told = ends.keys() - todo
             self.progress.forget(told)
             return {partition: Replayed(self._counts.pop(partition, 0), problems.get(partition)) for partition in told}
@@ -179,12 +189,13 @@ class ChangelogReplay:
                     todo.discard(partition)
                     await writes.write(partition)
             self._report(now)
-            await asyncio.sleep(0)  # a fetch of records that are there already gives no other task a turn
+            # a fetch of records that are there already gives no other task a turn
+            await asyncio.sleep(0.0 if self._rest is None else self._rest())
         return whole
 
     def _report(self, now: float) -> None:
         """Tell the progress of a long replay now and then."""
-        if now - self._reported < PROGRESS_SECONDS:
+        if self._rest is not None or now - self._reported < PROGRESS_SECONDS:
             return
         self._reported = now
         replays = self.progress.now(now)
@@ -218,6 +229,21 @@ class ChangelogReplay:
                 marks[partition] = self._position(partition, offset, asked)
         if marks:
             await self._store.write([], marks)
+
+    def _aging(self, ends: Mapping[int, int], asked: float) -> dict[int, int]:
+        """The ends of the partitions whose store holds the whole changelog, but does not say so of this moment.
+
+        The stores of an idle partition that is followed for weeks must not look as if tombstones had expired since.
+        """
+        max_age = AGING_SHARE * self._topics.tombstone_seconds
+        known = {partition: self._store.position(partition) for partition in ends}
+        return {
+            partition: position.offset
+            for partition, position in known.items()
+            if position is not None
+            and (position.topic_id, position.offset) == (self._topic_id, ends[partition])
+            and asked - position.written_at > max_age
+        }
 
     def _whole_since(self, partition: int, began: float) -> float:
         """When the store last held the whole changelog. A replay changes this time only when it reaches the end.

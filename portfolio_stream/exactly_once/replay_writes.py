@@ -68,6 +68,11 @@ class ReplayWrites:
         if writing is not None:
             await asyncio.shield(writing)
 
+    async def ended(self) -> None:
+        """Wait for the write that was begun, whatever becomes of it. A cancelled replay must not write any more."""
+        if self._writing is not None:
+            await asyncio.wait((self._writing,))
+
     async def write_all(self) -> None:
         """Write everything that waits. Raises StoreFailed."""
         for partition in list(self._waiting):

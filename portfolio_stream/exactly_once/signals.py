@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 
 class Signals:
@@ -56,7 +57,7 @@ class Signals:
             raise self._troubles.popleft()
 
 
-async def cancelled(*tasks: "asyncio.Task[None] | None") -> None:
+async def cancelled(*tasks: "asyncio.Task[Any] | None") -> None:
     """Cancel the tasks and wait until they have ended."""
     running = [task for task in tasks if task is not None]
     for task in running:

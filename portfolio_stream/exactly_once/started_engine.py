@@ -35,6 +35,7 @@ class StartedEngine:
         self.partitions = equipment.partitions
         self.views = equipment.views
         self.commits = equipment.commits
+        self.standbys = equipment.standbys
         self.signals = equipment.signals
         self._tell = equipment.tell
         self.boundary = Boundary(equipment.commits, equipment.partitions, equipment.statistics, equipment.tell)

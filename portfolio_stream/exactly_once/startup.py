@@ -22,11 +22,13 @@ from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.recovery import Recovery, Source
 from portfolio_stream.exactly_once.replay import ChangelogReplay
 from portfolio_stream.exactly_once.signals import Signals
+from portfolio_stream.exactly_once.standby import Standbys
 from portfolio_stream.exactly_once.started_engine import StartedEngine
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.exactly_once.views import Views
 from portfolio_stream.exactly_once.writer import Writer
 from portfolio_stream.kafka.connections import Client, Connections, Reader
+from portfolio_stream.kafka.member_lookup import MemberLookup
 from portfolio_stream.kafka.offset_lookup import MemberEpoch
 from portfolio_stream.kafka.reach import answered, bootstrapped
 from portfolio_stream.kafka.reader import FetchLimits
@@ -41,6 +43,8 @@ from portfolio_stream.observe.statistics import Statistics
 SOURCE_FETCH = FetchLimits(min_bytes=1, max_wait_ms=100, partition_bytes=1 << 20)
 #: a fetch gives a piece of some 4,000 records, which takes the loop some 4 ms. Other tasks have their turn then
 CHANGELOG_FETCH = FetchLimits(min_bytes=1, max_wait_ms=20, partition_bytes=2 << 20, fetch_bytes=1 << 20)
+#: the standbys' reader: the running partitions go first
+STANDBY_FETCH = FetchLimits(min_bytes=1, max_wait_ms=20, partition_bytes=256 << 10, fetch_bytes=256 << 10)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,6 +141,9 @@ async def started(engine: Description, opened: AsyncExitStack) -> StartedEngine:
         tell=engine.tell,
     )
     recovery.is_fold_known = is_fold_known
+    standbys = await _standing_by(
+        engine, membership, partitions, client, coordinators, changelog_id=changelog_id, opened=opened
+    )
     views = Views(store, {table.name: table for table in engine.tables})
     commits = Commits(
         conf,
@@ -161,6 +168,7 @@ async def started(engine: Description, opened: AsyncExitStack) -> StartedEngine:
             writer=writer,
             membership=membership,
             recovery=recovery,
+            standbys=standbys,
             store=store,
             partitions=partitions,
             views=views,
@@ -173,7 +181,8 @@ async def started(engine: Description, opened: AsyncExitStack) -> StartedEngine:
     )
     made.run_beside(
         (
-            asyncio.create_task(membership.run(), name="heartbeats"),
+            asyncio.create_task(_membership(membership, standbys), name="heartbeats"),
+            asyncio.create_task(standbys.run(), name="standbys"),
             asyncio.create_task(watch.run(), name="topics"),
             asyncio.create_task(engine.topic_settings.run(), name="topic settings"),
         )
@@ -190,6 +199,42 @@ async def _connected(kafka: Connections, opened: AsyncExitStack) -> Client:
     except kafka_errors.KafkaConnectionError:
         raise await kafka.why_unreachable() from None
     return client
+
+
+async def _standing_by(
+    engine: Description,
+    membership: Membership,
+    partitions: Partitions,
+    client: Client,
+    coordinators: Coordinators,
+    *,
+    changelog_id: str,
+    opened: AsyncExitStack,
+) -> Standbys:
+    """The standbys, with a reader of their own if there are any."""
+    conf = engine.configuration
+    group = MemberLookup(client, coordinators, group=conf.group, topic=conf.source_topic)
+    replay = None
+    if conf.standbys:
+        reader = await _reading(engine.kafka.reader(conf.changelog_topic, len(partitions), STANDBY_FETCH), opened)
+        replay = ChangelogReplay(
+            client,
+            engine.store,
+            reader,
+            topic=conf.changelog_topic,
+            topic_id=changelog_id,
+            topics=engine.topic_settings,
+            is_busy=lambda: bool(partitions.served),
+            tell=engine.tell,
+            rest=lambda: standbys.rest_seconds,
+        )
+    standbys = Standbys(replay, group, membership, partitions, engine.store, copies=conf.standbys, tell=engine.tell)
+    return standbys
+
+
+async def _membership(membership: Membership, standbys: Standbys) -> None:
+    await standbys.warmed()
+    await membership.run()
 
 
 async def _reading(reader: Reader, opened: AsyncExitStack) -> Reader:

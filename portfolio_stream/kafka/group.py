@@ -11,11 +11,10 @@ from typing import NamedTuple
 
 from aiokafka import errors as kafka_errors
 from aiokafka.client import AIOKafkaClient
-from kio.schema.errors import ErrorCode
 
 from portfolio_stream.kafka.admin import admin_client, partition_count
 from portfolio_stream.kafka.client import COORDINATOR_MOVES, client_options, connected
-from portfolio_stream.kafka.members import GroupMember, members_in
+from portfolio_stream.kafka.member_lookup import MemberLookup
 from portfolio_stream.kafka.offset_lookup import (
     EARLIEST,
     LATEST,
@@ -24,12 +23,11 @@ from portfolio_stream.kafka.offset_lookup import (
     group_offsets,
     log_offsets,
 )
-from portfolio_stream.kafka.wire import Coordinators, Lane, call, schema
+from portfolio_stream.kafka.wire import Coordinators
 from portfolio_stream.observe.lag import records_behind
 from portfolio_stream.settings import Settings
 
 COORDINATOR_SECONDS, POLL_SECONDS = 10.0, 0.05  # Kafka does not say when the coordinator is there
-_describe = schema("consumer_group_describe", 0)
 
 
 class Offsets(NamedTuple):
@@ -48,26 +46,11 @@ class Offsets(NamedTuple):
         return records_behind(begin, self.last_stable_offset)
 
 
-class GroupClient:
-    """Asks Kafka about the workers' group.
+class GroupClient(MemberLookup):
+    """Asks Kafka about the members of the workers' group, and about its offsets.
 
     If Kafka gives no answer, a method raises a KafkaError or an OSError: the caller may try again.
     """
-
-    def __init__(self, client: AIOKafkaClient, coordinators: Coordinators, *, group: str, topic: str) -> None:
-        self._client = client
-        self._group = group
-        self._coordinators = coordinators
-        self._topic = topic
-
-    async def members(self) -> tuple[GroupMember, ...]:
-        """Returns all members. Raises GroupIdNotFound before the first member has joined."""
-        request = _describe.ConsumerGroupDescribeRequest(group_ids=(self._group,), include_authorized_operations=False)
-        reply = await call(self._client, await self._coordinators.group(), Lane.RECOVERY, request)
-        group = reply.groups[0]
-        if group.error_code is not ErrorCode.none:
-            raise kafka_errors.for_code(group.error_code.value)(self._group)
-        return members_in(group, self._topic)
 
     async def offsets(self, partitions: Collection[int]) -> dict[int, Offsets]:
         """Returns the offsets of the partitions. Asks for the group's offsets first, so that no lag is negative."""
@@ -89,11 +72,6 @@ class GroupClient:
             )
             for partition in sorted(known)
         }
-
-    async def forget(self) -> None:
-        """Forget the coordinator and the leaders. After an error they may have moved."""
-        self._coordinators.forget()
-        await self._client.force_metadata_update()
 
 
 @asynccontextmanager

@@ -210,6 +210,33 @@ class GroupOffsetCommittedAgain(WorkerEvent, frozen=True, kw_only=True):
     offset: int
 
 
+# -- standbys
+
+
+class StandbysChanged(WorkerEvent, frozen=True, kw_only=True):
+    """The worker follows the changelogs of these partitions, which it does not own."""
+
+    action = "standbys changed"
+    partitions: tuple[int, ...]
+
+
+class StandbyOutage(WorkerEvent, frozen=True, kw_only=True):
+    """The following waits. The worker's own partitions go on."""
+
+    action = "standbys wait"
+    repeat_seconds = OUTAGE_SECONDS
+    error: str
+
+
+class StandbyRefused(WorkerEvent, frozen=True, kw_only=True):
+    """The changelog gives no whole state: the partition is not followed for a while."""
+
+    action = "standby refused"
+    level = logging.WARNING
+    partition: int
+    reason: str
+
+
 # -- one partition
 
 

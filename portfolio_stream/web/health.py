@@ -24,6 +24,8 @@ from portfolio_stream.http.problem import RETRY_AFTER_SECONDS, json_response
 STANDSTILL_SECONDS = 30.0  # the rebalance time-out: by then the group has given the partitions to other workers
 UNREAD = "the prices topic is not read to its end, or is no longer read: /portfolios and /tables/prices answer 503"
 STARTING = "the engine starts: it has not joined the group yet"
+WARMING = "warming up: the worker reads the changelogs of its standby partitions, and joins the group then"
+NO_MEMBER = "not a member: the group coordinator has not confirmed this worker lately"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +62,7 @@ def readiness(engine: Engine) -> Readiness:
         return Readiness(reasons=(STARTING,), partitions={})
     given = sorted(engine.owned | member.target)
     partitions = {partition: state_of(engine, partition) for partition in given}
-    reasons = [] if member.is_fresh else ["not a member: the group coordinator has not confirmed this worker lately"]
+    reasons = [] if member.is_fresh else [WARMING if engine.is_warming else NO_MEMBER]
     if not is_alive(engine):
         reasons.append("the main loop stands still")
     if recovering := [partition for partition, state in partitions.items() if state == "recovering"]:

@@ -89,6 +89,10 @@ class _Engine(Collector):
         yield gauges("recovery_remaining_records", text, ("partition",), by_partition(remaining))
         text = "Changelog records that the recoveries replay in a second."
         yield gauge("recovery_records_per_second", text, replays.records_per_second)
+        standbys = engine.standbys()
+        yield gauge("standby_partitions", "Partitions that this worker follows without owning them.", len(standbys))
+        text = "Changelog records that a followed partition is behind."
+        yield gauges("standby_lag_records", text, ("partition",), by_partition(standbys))
         text = "Records from the committed position to the last stable offset."
         yield gauges("lag_records", text, ("partition",), by_partition(lag_of(engine)))
         text = "For how long the oldest uncommitted record has been in the log, at most."

@@ -73,6 +73,8 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     transactions_per_second: float | None = None
     #: changelog records replayed in recoveries
     replayed: WireCount = 0
+    #: partitions that the worker follows without owning them, and the changelog records that each is behind
+    standbys: dict[WirePartition, WireCount] = {}
     #: oldest first
     latest_events: tuple[LatestEvent, ...] = ()
 
@@ -112,6 +114,7 @@ class Status:
             events_per_second=self._meter.rate(lambda came: came.events),
             transactions_per_second=self._meter.rate(lambda came: came.commits),
             replayed=statistics.replayed,
+            standbys=engine.standbys(),
             latency_bounds=statistics.latencies.bounds,
             latency_counts=tuple(statistics.latencies.counts),
             latest_events=tuple(map(_latest, engine.events.latest(LATEST_EVENTS))),

@@ -7,8 +7,8 @@ that check would undo the harm.
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
@@ -38,6 +38,7 @@ OWNERSHIP = f"{ENGINE}ownership:Ownership"
 LIFE = f"{ENGINE}partition_life"
 MEMBERSHIP = f"{ENGINE}membership:Membership"
 RECOVERY = f"{ENGINE}recovery"
+STANDBYS = f"{ENGINE}standby:Standbys"
 VIEW = f"{ENGINE}stored_view:StoredView"
 VIEWS = f"{ENGINE}views:Views"
 WRITER = f"{ENGINE}writer:Writer"
@@ -341,6 +342,36 @@ async def remembers_the_epoch_of_before(beat: Call, membership: Any) -> None:
     await beat(membership)
 
 
+# -- bugs of standbys
+
+
+@asynccontextmanager
+async def gives_nothing_up(given_up: Call, standbys: Any, partitions: Collection[int]) -> AsyncIterator[None]:
+    yield
+
+
+def wants_what_is_owned(wanted: Call, standbys: Any) -> Any:
+    return standbys.chosen
+
+
+#: inside of the standbys' task, and of the tasks that it makes
+STANDS_BY: ContextVar[bool] = ContextVar("stands_by", default=False)
+
+
+async def says_that_it_stands_by(run: Call, standbys: Any) -> None:
+    STANDS_BY.set(True)
+    await run(standbys)
+
+
+async def writes_a_standbys_position_first(write: Call, store: Any, items: Any, positions: Any) -> None:
+    if not STANDS_BY.get():
+        await write(store, items, positions)
+        return
+    await write(store, [], positions)
+    await asyncio.sleep(0.05)
+    await write(store, items, {})
+
+
 #: an expelled worker joins again while its transaction may be in flight; by itself, this does no harm
 REJOINS_AT_ONCE = Row(
     f"{ENGINE}membership_life",
@@ -454,6 +485,17 @@ MUTATIONS = (
         profile="days",
     ),
     Mutation("the other verdict while the first may be in flight", [OnTheLine(AsksForTheOtherVerdict)]),
+    Mutation(
+        "a standby goes on writing after its partition was assigned",
+        [Replaced(STANDBYS, "given_up", gives_nothing_up), Replaced(STANDBYS, "wanted", wants_what_is_owned)],
+    ),
+    Mutation(
+        "a standby's position is stored before its values",
+        [
+            Replaced(STANDBYS, "run", says_that_it_stands_by),
+            Replaced(f"{ENGINE}store:Store", "write", writes_a_standbys_position_first),
+        ],
+    ),
 )
 
 

@@ -52,6 +52,7 @@ class SimulatedWorker:
         connect: Callable[[str], Connections],
         starts: Callable[[], None],
         ended: Callable[["SimulatedWorker"], None],
+        standbys: int = 0,
     ) -> None:
         self.name = name
         self.disk = disk
@@ -75,6 +76,7 @@ class SimulatedWorker:
         self._connect = connect
         self._begins = starts
         self._ended = ended
+        self._configuration = replace(CONFIGURATION, standbys=standbys)
         self._starts = 0
         self._stopping: asyncio.Event | None = None
         #: the stop leaves the worker a member of the group
@@ -130,7 +132,7 @@ class SimulatedWorker:
         )
         store = Store(Path(self.name), self.disk.open)
         tables = [replace(table, encode=self._failing(table.encode)) for table in TABLES]
-        engine = self.engine = Engine(CONFIGURATION, self._connect(self.name), identity, store, tables, set_aside)
+        engine = self.engine = Engine(self._configuration, self._connect(self.name), identity, store, tables, set_aside)
         try:
             await engine.start()
         except PortfolioStreamError as error:

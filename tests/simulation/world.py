@@ -70,6 +70,7 @@ LATE_ENDINGS_SECONDS = (
     30.0  # after everything is mended: by then, workers have given up the requests that nobody will answer
 )
 OPERATOR_SHARE = 0.05  # the share of the checks at which an operator acts on halted partitions
+STANDBYS = (0, 1, 2)  # of a partition, one of these in each world
 VIEW_ENTRIES = 60  # few, so that values leave the views all the time
 SHORT_RETENTION = 100.0  # of tombstones, in half of the worlds: half of this time is longer than any pause of a worker
 
@@ -130,6 +131,8 @@ class World:
             self.kafka.is_4_0 = True
         if self.random.random() < 0.25:
             self.kafka.transactions.first_epoch = LAST_EPOCH - self.random.randrange(1, 200)
+        #: how many workers besides its owner follow a partition
+        self.standbys = Random(f"standbys {plan.seed}").choice(STANDBYS)
         self.judge = Judge(self._source_records, self.timeline.add)
         self.workers: list[SimulatedWorker] = []
         self._operator = Operator(plan.seed)
@@ -297,13 +300,20 @@ class World:
                 worker.process.run(self.loop.create_task, _ignoring(work))
 
     def _is_settled(self) -> bool:
-        """Everything is committed, and every partition runs on exactly one worker."""
+        """Everything is committed, every partition runs on exactly one worker, and every standby has followed."""
+        if any(self._behind(worker, partition) for worker in self.workers for partition in _standbys(worker)):
+            return False
         running = Counter(partition for worker in self.workers for partition in _owned(worker))
         return all(
             self.judge.partitions[partition].committed >= self.kafka.end_of(SOURCE, partition)
             and running[partition] == 1
             for partition in range(self.plan.profile.partitions)
         )
+
+    def _behind(self, worker: SimulatedWorker, partition: int) -> int:
+        """How many source records the state in the worker's store lacks."""
+        meta = None if worker.engine is None else worker.engine.store.meta(partition)
+        return self.judge.partitions[partition].committed - (0 if meta is None else meta.offset)
 
     def _state(self) -> str:
         known = self.judge.partitions
@@ -329,10 +339,11 @@ class World:
         for worker in self.workers:
             if worker.is_running:
                 for partition in _owned(worker):
-                    prefix = partition.to_bytes(2, "big")
-                    rows = [(k[2:], v) for k, v in worker.disk.scan(prefix) if k[:2] == prefix != OWN_PREFIX]
+                    rows = _rows(worker, partition)
                     if rows or self.judge.partitions[partition].committed:
                         self.judge.check_store(worker.name, partition, rows)
+                for partition in _standbys(worker):
+                    self.judge.check_store(worker.name, partition, _rows(worker, partition))
 
     # -- what happens by itself
 
@@ -375,7 +386,9 @@ class World:
 
         random = Random(f"{name} {self.plan.seed}")
         starts = partial(self.judge.opened, name)
-        worker = SimulatedWorker(name, self.loop, random, Disk(stored), self.kafka.connections, starts, self._ended)
+        worker = SimulatedWorker(
+            name, self.loop, random, Disk(stored), self.kafka.connections, starts, self._ended, self.standbys
+        )
         self.workers.append(worker)
         self._later(0.0, self._count_seconds(worker))
         return worker
@@ -453,6 +466,17 @@ def _owned(worker: SimulatedWorker) -> Set[int]:
     if not worker.is_running or engine is None or engine.started is None:
         return frozenset()
     return engine.served & engine.started.membership.owned
+
+
+def _standbys(worker: SimulatedWorker) -> Set[int]:
+    """The partitions that the worker follows without owning them."""
+    return worker.engine.standbys().keys() if worker.is_running and worker.engine is not None else frozenset()
+
+
+def _rows(worker: SimulatedWorker, partition: int) -> list[tuple[bytes, bytes]]:
+    """The entries of a partition on the worker's disk, by the changelog's keys."""
+    prefix = partition.to_bytes(2, "big")
+    return [(k[2:], v) for k, v in worker.disk.scan(prefix) if k[:2] == prefix != OWN_PREFIX]
 
 
 async def _ignoring(work: Coroutine[Any, Any, object]) -> None:

@@ -20,6 +20,7 @@ from portfolio_stream.exactly_once.protocol import Refused
 from portfolio_stream.exactly_once.recovery import Halted, Ready, Source
 from portfolio_stream.exactly_once.signals import Signals
 from portfolio_stream.exactly_once.slices import Slice
+from portfolio_stream.exactly_once.standby import Standbys
 from portfolio_stream.exactly_once.started_engine import StartedEngine
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.exactly_once.views import Views
@@ -175,7 +176,7 @@ class Stage(StartedEngine):
         partitions: Any = Partitions(len(offsets), self.reader)
         views = Views(store, {NUMBERS.name: NUMBERS})
         signals = Signals(self.reader.wake)
-        fakes: Any = SimpleNamespace(writer=self.sent, membership=self.member)
+        fakes: Any = SimpleNamespace(writer=self.sent, membership=self.member, group=None)
         made = Commits(
             CONFIGURATION,
             partitions,
@@ -189,11 +190,12 @@ class Stage(StartedEngine):
             wake_engine=signals.wake,
             tell=self.events.tell,
         )
+        standbys = Standbys(None, fakes.group, fakes.membership, partitions, store, copies=0)
         equipment: Any = {
             "configuration": CONFIGURATION, "client": None, "coordinators": None, "source": source,
             "reader": self.reader, "writer": self.sent, "membership": self.member, "recovery": self.recovery,
             "store": store, "partitions": partitions, "views": views, "commits": made, "statistics": self.statistics,
-            "signals": signals, "tell": self.events.tell,
+            "signals": signals, "tell": self.events.tell, "standbys": standbys,
             "write_dead_letter": self._write_dead_letter if can_move else None,
         }  # fmt: skip
         super().__init__(Equipment(**equipment))

@@ -14,7 +14,7 @@ from portfolio_stream.errors import StoreFailed
 from portfolio_stream.exactly_once import replay as module
 from portfolio_stream.exactly_once import replay_writes
 from portfolio_stream.exactly_once.database import RocksDatabase
-from portfolio_stream.exactly_once.replay import ABSENCE_SHARE, ChangelogReplay, Replayed
+from portfolio_stream.exactly_once.replay import ABSENCE_SHARE, AGING_SHARE, ChangelogReplay, Replayed
 from portfolio_stream.exactly_once.replay_progress import Remaining
 from portfolio_stream.exactly_once.replay_writes import newest_values
 from portfolio_stream.exactly_once.store import ChangelogPosition, Store, prefix_of
@@ -145,6 +145,21 @@ async def test_a_replay_that_reaches_the_end_counts_from_the_look_at_the_end(sto
     position = store.position(PARTITION)
     assert position is not None and 5 == position.offset
     assert began <= position.written_at <= time.time()
+
+
+async def test_a_whole_store_says_so_anew_before_it_looks_too_old(store: Store, log: ReplayedLog) -> None:
+    """An idle partition that is followed for weeks is not wiped; nothing is written while its store looks young."""
+    for absent, is_renewed in (
+        (AGING_SHARE * TOMBSTONE_SECONDS - 60, False),
+        (AGING_SHARE * TOMBSTONE_SECONDS + 1, True),
+    ):
+        await stored(store, offset=5, absent=absent)
+        before, began = store.position(PARTITION), time.time()
+        assert Replayed(0) == await run(store, log)
+        after = store.position(PARTITION)
+        assert before is not None and after is not None
+        assert (5, is_renewed) == (after.offset, after.written_at >= began)
+        assert is_renewed or before == after
 
 
 async def test_a_changelog_that_ends_too_early_is_believed_when_it_lasts(

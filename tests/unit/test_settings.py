@@ -62,6 +62,7 @@ EXAMPLES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "deduplication_window": ("1", (*BAD_NUMBERS, "10000001")),
     "on_stop": ("remain", ("stay", "LEAVE", " leave")),
     "compiled": ("off", ("Off", "0", "no", "interpreted")),
+    "standbys": ("0", ("-1", "101", "one", "1.0")),
 }
 SECURITY_EXAMPLES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "protocol": ("SASL_SSL", ("ssl", "TLS", "SASL", " SSL")),

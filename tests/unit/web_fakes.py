@@ -123,6 +123,9 @@ class FakeEngine:
         self.started: Any = None
         self.partition_count = 0
         self.owned: frozenset[int] = frozenset()
+        #: changelog records behind, by standby partition
+        self.behind: dict[int, int] = {}
+        self.is_warming = False
         self.served: set[int] = set()
         self.halted: dict[int, Halted] = {}
         self.progress = time.monotonic()
@@ -150,6 +153,9 @@ class FakeEngine:
             raise self.refusal
         self.operations.append(operation)
         return self.halted.pop(operation.partition)
+
+    def standbys(self) -> dict[int, int]:
+        return self.behind
 
     def lag(self) -> dict[int, int]:
         return self.lags

@@ -9,7 +9,7 @@ from uuid import UUID
 from kio.schema.errors import ErrorCode as E
 
 from portfolio_stream.kafka.wire import schema
-from tests.simulation.kafka.groups import Group
+from tests.simulation.kafka.groups import Group, Member
 from tests.simulation.kafka.transactions import Pair, Place
 
 NOW = timedelta(0)
@@ -23,6 +23,7 @@ _fetch = schema("offset_fetch", 9, "response")
 _list = schema("list_offsets", 8, "response")
 _metadata = schema("metadata", 12, "response")
 _versions = schema("api_versions", 4, "response")
+_describe = schema("consumer_group_describe", 0, "response")
 
 
 def init_producer_id(error: E, pair: Pair) -> Any:
@@ -93,6 +94,35 @@ def heartbeat(
         member_epoch=epoch,
         heartbeat_interval=BEAT_INTERVAL,
         assignment=assignment,
+    )
+
+
+def describe_group(name: str, error: E, topic: str = "", group: Group | None = None) -> Any:
+    members = () if group is None else tuple(_described(topic, member) for member in group.members.values())
+    described = _describe.DescribedGroup(
+        error_code=error,
+        group_id=name,
+        group_state="",
+        group_epoch=0 if group is None else group.epoch,
+        assignment_epoch=0,
+        assignor_name="uniform",
+        members=members,
+    )
+    return _describe.ConsumerGroupDescribeResponse(throttle_time=NOW, groups=(described,))
+
+
+def _described(topic: str, member: Member) -> Any:
+    def assignment(partitions: Collection[int]) -> Any:
+        held = _describe.TopicPartitions(topic_id=None, topic_name=topic, partitions=tuple(sorted(partitions)))
+        return _describe.Assignment(topic_partitions=(held,) if partitions else ())
+
+    return _describe.Member(
+        member_id=member.id,
+        member_epoch=member.epoch,
+        client_id=member.id,
+        client_host="/127.0.0.1",
+        assignment=assignment(member.assigned),
+        target_assignment=assignment(member.target),
     )
 
 

@@ -482,6 +482,19 @@ class SimulatedKafka:
         topic_id = None if source is None else source.topic_id
         return answers.heartbeat(beat.error, request.member_id, beat.epoch, topic_id, beat.assignment)
 
+    def _describe_group(self, node: int, request: Any) -> Any:
+        """A broker with old data answers with the members of that time."""
+        (name,) = request.group_ids
+        group = self._pasts[node].groups.get(name) if self._is_in_its_past(node) else None
+        if group is None:
+            error = self._serves(node, self._group_place(name))
+            if error is E.none and name not in self._groups:
+                error = E.group_id_not_found
+            if error is not E.none:
+                return answers.describe_group(name, error)
+            group = self._groups[name]
+        return answers.describe_group(name, E.none, self._sources[name], group)
+
     def _offset_fetch(self, node: int, request: Any) -> Any:
         asked = request.groups[0]
         if self._is_in_its_past(node) and asked.group_id in self._pasts[node].groups:
@@ -641,6 +654,7 @@ _HANDLERS: dict[str, Callable[[SimulatedKafka, int, Any], Any]] = {
     "ProduceRequest": SimulatedKafka._produce,
     "ConsumerGroupHeartbeatRequest": SimulatedKafka._heartbeat,
     "OffsetFetchRequest": SimulatedKafka._offset_fetch,
+    "ConsumerGroupDescribeRequest": SimulatedKafka._describe_group,
     "ListOffsetsRequest": SimulatedKafka._list_offsets,
     "MetadataRequest": SimulatedKafka._metadata,
     "ApiVersionsRequest": SimulatedKafka._api_versions,
