@@ -104,7 +104,7 @@ class ChangelogReplay:
 
         A replay is over when the store holds the changelog up to an end that can be believed, or when there is a
         problem. A partition without a leader is not returned. `others` is the number of the recovery's partitions that
-        are not in `group_offsets`. Before each fetch, `waiting` is called with the partitions whose replay goes on.
+        are not in `group_offsets`. Before each fetch, `waiting` is called with the partitions whose changelogs hang.
         Raises StoreFailed, one of LOST or a KafkaError.
         """
         if not group_offsets:
@@ -164,7 +164,8 @@ class ChangelogReplay:
         tries: dict[tuple[int, int], int] = {}
         gathered = time.monotonic() + GATHER_SECONDS
         while todo and (len(todo) == all_asked or time.monotonic() < gathered):
-            waiting(todo, CHANGELOG_END)
+            if hanging := reading.hanging:
+                waiting(hanging, CHANGELOG_END)
             reading.begin_more()
             try:
                 fetched = await self._reader.fetch(FETCH_WAIT_MS)

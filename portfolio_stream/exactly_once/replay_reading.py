@@ -12,6 +12,8 @@ from portfolio_stream.kafka.connections import Reader
 AT_ONCE = 2  # one is fetched while the other one is decoded; all at once would all end at the end
 EMPTY_FETCHES = 4  # 0.2 s; a fetch takes some 5 ms, but a busy broker's next answer may take longer
 
+HANGING_FETCHES = 200  # 10 s
+
 
 class ChangelogReading:
     """The partitions of one run that wait for their turn, and those that are read."""
@@ -48,6 +50,11 @@ class ChangelogReading:
         if not changed:
             self._empty = {partition: empty + 1 for partition, empty in self._empty.items()}
         return changed
+
+    @property
+    def hanging(self) -> list[int]:
+        """The partitions that have brought nothing while HANGING_FETCHES brought nothing at all."""
+        return [partition for partition, empty in self._empty.items() if empty >= HANGING_FETCHES]
 
     def is_over(self, partition: int) -> bool:
         return self._positions[partition] >= self._spans[partition][1]

@@ -12,7 +12,7 @@ import pytest
 
 from portfolio_stream.errors import StoreFailed
 from portfolio_stream.exactly_once import replay as module
-from portfolio_stream.exactly_once import replay_writes
+from portfolio_stream.exactly_once import replay_reading, replay_writes
 from portfolio_stream.exactly_once.database import RocksDatabase
 from portfolio_stream.exactly_once.replay import ABSENCE_SHARE, AGING_SHARE, ChangelogReplay, Replayed
 from portfolio_stream.exactly_once.replay_progress import Remaining
@@ -428,6 +428,26 @@ async def test_the_shortest_replays_are_read_first(store: Store, logs: LongLogs)
     replayed = await replay.run(dict.fromkeys(range(4), 7), lambda *_: None)
     assert {0: Replayed(40), 1: Replayed(90), 2: Replayed(3), 3: Replayed(50)} == replayed
     assert (2, [2, 0, 3, 1]) == (at_once, resumed)
+
+
+async def test_only_a_changelog_that_hangs_is_waited_for(
+    store: Store, logs: LongLogs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operator who is told to look for hanging transactions must not be told so by a long replay that goes on."""
+    monkeypatch.setattr(replay_reading, "HANGING_FETCHES", 5)
+    replay, told = new_replay(store, logs), []
+    fetch, empty = logs.fetch, 0
+
+    async def hangs(timeout_ms: int) -> dict[int, list[list[Any]]]:
+        nonlocal empty
+        if logs.reading.get(2) == 20 and empty < 10:
+            empty += 1
+            return {}
+        return await fetch(timeout_ms)
+
+    logs.fetch = hangs  # type: ignore[method-assign]
+    assert {2: Replayed(50)} == await replay.run({2: 7}, lambda partitions, what: told.append((*partitions, what)))
+    assert [(2, module.CHANGELOG_END)] * 6 == told
 
 
 async def test_partitions_that_hang_make_room_for_others(store: Store, logs: LongLogs) -> None:
