@@ -113,9 +113,10 @@ class BatchReader:
         return found
 
     def pace(self, seconds: float) -> None:
-        """From now on, rest for so many seconds after each fetch that brought records or markers.
+        """From now on, rest for so many seconds after each fetch that brought the last records or markers of the log.
 
-        What is written meanwhile then comes together. A `resume` ends the rest.
+        What is written meanwhile then comes together. A `resume` ends the rest. There is no rest during a backlog: a
+        fetch brings a part of the backlog, so the rests would bound what is read in a second.
         """
         self._rest.seconds = seconds
 
@@ -149,6 +150,8 @@ class BatchReader:
 class _Rest:
     """Keeps aiokafka's fetcher from sending a fetch for some seconds after a fetch that brought something.
 
+    It does not keep the fetcher from a partition whose last fetch left committed records behind.
+
     The fetcher's routine asks for the requests that it can send when a request has ended, when records were consumed,
     and after the time-out that comes with the requests. While the fetcher rests, the routine gets no request, and the
     rest as the time-out.
@@ -176,7 +179,15 @@ class _Rest:
 
         def resting_actions(assignment: Any) -> Any:
             rest = self._until - time.monotonic()
-            return ([], {}, rest, False, []) if rest > 0 else actions(assignment)
+            return ([], {}, rest, False, []) if rest > 0 and not is_behind(assignment) else actions(assignment)
+
+        def is_behind(assignment: Any) -> bool:
+            states = ((target, assignment.state_value(target)) for target in assignment.tps)
+            return any(
+                not state.paused and state.has_valid_position and state.lso is not None and state.position < state.lso
+                for target, state in states
+                if target not in fetcher._records
+            )
 
         fetcher._proc_fetch_request, fetcher._get_actions_per_node = resting_send, resting_actions
         self._fetcher = fetcher

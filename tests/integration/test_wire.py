@@ -221,6 +221,25 @@ async def test_a_reader_stops_while_its_broker_is_away(
     await reader.stop()
 
 
+async def test_a_reader_does_not_rest_during_a_backlog(kafka: Cluster, topic: str) -> None:
+    """A fetch brings a part of a backlog. The next part comes at once, however long the rests are."""
+    await send(kafka, topic, 0, *([b"%d" % number] for number in range(20)))
+    one_batch = READER_LIMITS._replace(partition_bytes=1)
+    reader = BatchReader(topic, 2, {"bootstrap_servers": kafka.bootstrap_servers}, one_batch)
+    await reader.start()
+    reader.pace(60.0)
+    found: list[bytes] = []
+    try:
+        reader.resume(0, 0)
+        async with asyncio.timeout(30):
+            while len(found) < 20:
+                for batch in (await reader.fetch(1_000)).get(0, []):
+                    found += [record.value for record in batch]
+    finally:
+        await reader.stop()
+    assert [b"%d" % number for number in range(20)] == found
+
+
 async def test_what_comes_while_a_reader_rests_comes_together(kafka: Cluster, topic: str) -> None:
     """Each fetch has its cost, so a reader rests after a fetch with records. A resumed partition ends the rest."""
     reader = BatchReader(topic, 2, {"bootstrap_servers": kafka.bootstrap_servers}, READER_LIMITS)
