@@ -55,7 +55,7 @@ class AgedPartition:
         self.records: Sequence[Record] = ()
         self._store = store
         self._tables: dict[str, TableDefinition[Any]] = {}
-        self._views = Views(store, self._tables)
+        self._views = Views(store, self._tables, store.memory.views)
         self._transaction = 1
 
     def view(self, table: TableDefinition[V], /) -> View[V]:
@@ -79,15 +79,15 @@ class AgedPartition:
         began, worked = perf_counter(), thread_time()
         rows: StoreRows = {}
         changelog = Batches()
-        for table, prefix, values in self._views.take_dirty(0):
-            changelog.encode(0, values.items(), table, prefix, rows)
+        self._views.age(self._transaction, self._transaction - 1)
+        for view, values in self._views.take_dirty(0):
+            changelog.encode(0, values.items(), view.table, view.prefix, rows)
         spent.encode_seconds += thread_time() - worked
         spent.longest_encode_seconds = max(spent.longest_encode_seconds, perf_counter() - began)
         spent.changelog_bytes += sum(len(key) - PARTITION_BYTES + len(value or b"") for key, value in rows.items())
         spent.events += len(records)
         await self._store.commit({0: Written(rows, changelog.size)}, {})
         self._transaction += 1
-        self._views.age(self._transaction, self._transaction - 1)
 
 
 async def measure(portfolios: int, events: int, transaction: int) -> None:

@@ -63,6 +63,7 @@ KINDS: Mapping[str, SettingKind] = {
     "auditor": ADDRESS,
     "commit_interval_ms": whole_number_setting(1, 10_000),
     "deduplication_window": whole_number_setting(1, 10_000_000),
+    "state_memory": whole_number_setting(64, 1_000_000),
     "on_stop": one_of("leave", "remain"),
     "compiled": one_of("on", "off"),
     "standbys": whole_number_setting(0, 100),
@@ -134,6 +135,8 @@ class Settings:
     commit_interval_ms: int | None = None
     #: a duplicate is found among this many latest accepted events of its portfolio; part of the fold
     deduplication_window: int = 10_000
+    #: MiB for the state: views, rows that wait for RocksDB, memtables, block cache
+    state_memory: int = 304
     #: leave: a worker that stops leaves the group; remain: it stays a member, and its next process goes on
     on_stop: str = "leave"
     #: "off": the fold runs interpreted, even where it is compiled. The package `compiled` reads the variable by itself

@@ -18,6 +18,7 @@ from portfolio_stream.exactly_once.configuration import Configuration
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.identity import claim, release
 from portfolio_stream.exactly_once.ports import TableDefinition
+from portfolio_stream.exactly_once.state_memory import StateMemory
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.faust_host.app import ExactlyOnceApp
 from portfolio_stream.faust_host.command_line import literal, refuse
@@ -67,7 +68,7 @@ async def _make_engine(
     steps = StartSteps.of_this_process()
     identity = claim(settings.data_dir, settings.instance_id)
     held.callback(release, identity)
-    store = Store(identity.folder / "store")
+    store = Store(identity.folder / "store", memory=StateMemory.of(settings.state_memory))
     held.callback(store.close)
     sock = listen(settings.web_host, settings.web_port, host_setting)
     held.callback(sock.close)

@@ -234,9 +234,9 @@ class Commits:
     async def close(self) -> CommitOutcome:
         """Wait for the transaction in flight, then close the open one and begin to commit it."""
         before = await self.finish()
+        self._views.age(self._open.number, self._stored)
         transaction = self._open
         if not transaction.committable():
-            self._views.age(self._open.number, self._stored)
             return before
         self._open = Transaction(transaction.number + 1)  # a recovery may open a share while this one is encoded
         started = time.perf_counter()
@@ -250,7 +250,6 @@ class Commits:
         if shares:
             self._committing = asyncio.create_task(self._commit(transaction, shares, written, is_slow), name="commit")
             self._committing.add_done_callback(lambda _: self._wake_engine())
-        self._views.age(self._open.number, self._stored)
         return CommitOutcome(before.committed, failures)
 
     async def finish(self) -> CommitOutcome:
@@ -305,11 +304,12 @@ class Commits:
         assert share.position is not None  # noqa: S101  committable() has only such
         changelog = share.batches_of(self._configuration.changelog_topic)
         timestamp = share.latest_timestamps[-1][0] if share.latest_timestamps else 0
-        for table, prefix, values in dirty:
-            changes = iter(values.items())
+        for view, values in dirty:
+            changes, before = iter(values.items()), changelog.size
             for _ in range(0, len(values), ENCODED_AT_ONCE):
-                changelog.encode(timestamp, islice(changes, ENCODED_AT_ONCE), table, prefix, rows)
+                changelog.encode(timestamp, islice(changes, ENCODED_AT_ONCE), view.table, view.prefix, rows)
                 yield
+            view.weigh(len(values), changelog.size - before)
         meta = Meta(
             topic_id=self._source.topic_id.hex,
             offset=share.position,

@@ -48,7 +48,7 @@ class RecentRows:
     """Recent rows of all partitions, by the partition's prefix of store keys. Only the loop's thread may use this."""
 
     def __init__(self, limit: int) -> None:
-        """`limit` is how many bytes of memory may wait until a partition is due at once."""
+        """`limit` is how many bytes may wait until a partition is due at once. As many may be on their way."""
         self._limit = limit
         self._partitions: dict[bytes, _Partition] = {}
         self._stepped = 0.0

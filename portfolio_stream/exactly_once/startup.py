@@ -144,7 +144,7 @@ async def started(engine: Description, opened: AsyncExitStack) -> StartedEngine:
     standbys = await _standing_by(
         engine, membership, partitions, client, coordinators, changelog_id=changelog_id, opened=opened
     )
-    views = Views(store, {table.name: table for table in engine.tables})
+    views = Views(store, {table.name: table for table in engine.tables}, store.memory.views)
     commits = Commits(
         conf,
         partitions,

@@ -37,6 +37,7 @@ from portfolio_stream.exactly_once.recent import (
     found_in,
     merged,
 )
+from portfolio_stream.exactly_once.state_memory import DEFAULT, StateMemory
 from portfolio_stream.kafka.record_batches import UnreadableBatch
 from portfolio_stream.observe.events import StoreNotFlushed
 from portfolio_stream.observe.ring import write
@@ -49,10 +50,9 @@ META_KEY = b"\x00META"  # no table has this key, because no table name is empty
 SKIP_KEY = b"\x00SKIP"  # with a source offset (8 bytes, big endian): an operator moved this record to the dead letters
 _OWN = b"\xff\xff"  # the store's own keys use partition 65535
 _POSITION = _OWN + b"position"
-RECENT_BYTES = 24 << 20  # of rows that wait for the database
 SORTED_AT_ONCE = 4_096  # rows, some 2 ms: sorting does not free the GIL
 
-OpenDatabase = Callable[[Path], Database]
+OpenDatabase = Callable[[Path, StateMemory], Database]
 
 
 class Meta(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,13 +127,14 @@ def _failing(method: Callable[P, R]) -> Callable[P, R]:
 
 
 class Store:
-    def __init__(self, path: Path, open_database: OpenDatabase = RocksDatabase) -> None:
+    def __init__(self, path: Path, open_database: OpenDatabase = RocksDatabase, memory: StateMemory = DEFAULT) -> None:
         self.path = path
+        self.memory = memory
         self._thread = ThreadPoolExecutor(1, "store")
         self._readers = ThreadPoolExecutor(1, "store-reads")
         self._open_database = open_database
         self._db = self._open()
-        self._recent = RecentRows(RECENT_BYTES)
+        self._recent = RecentRows(memory.recent_rows // 2)
         self._leaving: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._failed: StoreFailed | None = None
@@ -141,7 +142,7 @@ class Store:
 
     @_failing
     def _open(self) -> Database:
-        return self._open_database(self.path)
+        return self._open_database(self.path, self.memory)
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a store key. Folds wait for this call, so it does without the extra call of `_failing`."""

@@ -9,16 +9,18 @@ from portfolio_stream.exactly_once.store import Store, prefix_of
 V = TypeVar("V")
 
 _ABSENT: Any = object()
+ENTRY_BYTES = 250  # of memory for an entry besides its value: the key and the places in two dicts
+ENCODED_FACTOR = 6  # a value in memory takes so many times the bytes of its changelog record
 
 
 class StoredView(dict[bytes, Any], Generic[V]):
     """One table in one partition: the stored values, and over them the values that were read or written lately.
 
-    A view is a dict for speed: a hit costs no Python call. `age` bounds its memory: a full younger half becomes the
-    older half. The next time, the older half is dropped if the store has all its values by then.
+    A view is a dict for speed: a hit costs no Python call. It remembers two generations of values. `age` drops the
+    older one, and a value that is read again moves to the younger one.
     """
 
-    __slots__ = ("_aged_in", "_decode", "_older", "_store", "dirty", "prefix", "table")
+    __slots__ = ("_decode", "_older", "_store", "_weighed", "_weighed_bytes", "dirty", "prefix", "table")
 
     def __init__(self, definition: TableDefinition[V], store: Store, partition: int) -> None:
         super().__init__()
@@ -30,7 +32,7 @@ class StoredView(dict[bytes, Any], Generic[V]):
         #: the values that the open transaction has written; None is a deletion
         self.dirty: dict[bytes, V | None] = {}
         self._older: dict[bytes, V | None] = {}
-        self._aged_in = -1
+        self._weighed = self._weighed_bytes = 0
 
     def __missing__(self, key: bytes) -> V | None:
         value = self._older.get(key, _ABSENT)
@@ -71,12 +73,21 @@ class StoredView(dict[bytes, Any], Generic[V]):
         dirty, self.dirty = self.dirty, {}
         return dirty
 
-    def age(self, limit: int, open_transaction: int, stored_transaction: int) -> None:
-        """Forget the least recent values, if there are more than `limit` values and the store has the least recent."""
-        if len(self) > limit and self._aged_in <= stored_transaction:
-            self._older = dict(self)
-            self._aged_in = open_transaction
-            self.clear()
+    def weigh(self, values: int, encoded_bytes: int) -> None:
+        """Learn how large values of this table are."""
+        self._weighed += values
+        self._weighed_bytes += encoded_bytes
+
+    @property
+    def memory(self) -> int:
+        """An estimate of the bytes that the younger generation takes."""
+        mean = self._weighed_bytes / max(1, self._weighed)
+        return int(len(self) * (ENTRY_BYTES + ENCODED_FACTOR * mean))
+
+    def age(self) -> None:
+        """Forget the older generation. Only when the store has everything but the open transaction's writes."""
+        self._older = dict(self)
+        self.clear()
 
 
 class _Raw:

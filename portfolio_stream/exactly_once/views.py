@@ -14,20 +14,20 @@ from portfolio_stream.exactly_once.stored_view import StoredView
 
 V = TypeVar("V")
 
-VIEW_ENTRIES = 200_000  # hot values of all views together, in each of two generations
+GENERATIONS = 2  # of a view: the younger one may take as much as the older one
 
 
 class Dirty(NamedTuple):
     """What a transaction wrote to one table of one partition, not yet encoded."""
 
-    table: TableDefinition[Any]
-    #: of the table's store keys in this partition
-    prefix: bytes
+    view: StoredView[Any]
     values: dict[bytes, Any]
 
 
 class Views:
-    def __init__(self, store: Store, tables: Mapping[str, TableDefinition[Any]]) -> None:
+    def __init__(self, store: Store, tables: Mapping[str, TableDefinition[Any]], limit: int) -> None:
+        """`limit` is how many bytes of memory the values may take, as `StoredView.memory` estimates them."""
+        self._limit = limit
         self._store = store
         self._tables = tables
         self._views: dict[tuple[int, str], StoredView[Any]] = {}
@@ -51,7 +51,7 @@ class Views:
     def take_dirty(self, partition: int) -> list[Dirty]:
         """What the open transaction wrote, table by table. From here on the views write into the next transaction."""
         views = [self._views.get((partition, table)) for table in self._tables]
-        return [Dirty(view.table, view.prefix, view.take_dirty()) for view in views if view is not None and view.dirty]
+        return [Dirty(view, view.take_dirty()) for view in views if view is not None and view.dirty]
 
     def forget(self, partitions: Collection[int]) -> None:
         for partition, table in list(self._views):
@@ -59,7 +59,16 @@ class Views:
                 del self._views[partition, table]
 
     def age(self, open_transaction: int, stored_transaction: int) -> None:
-        """Bound the memory of the views. A value is forgotten only when the store has the value."""
-        limit = VIEW_ENTRIES // max(1, len(self._views))
-        for view in self._views.values():
-            view.age(limit, open_transaction, stored_transaction)
+        """Bound the memory of the views. A value is forgotten only when the store has the value.
+
+        Call this before the open transaction's writes are taken: the store has all other values, if it has the
+        transaction before. A table that is larger than its part of the limit makes room; small tables stay whole.
+        """
+        if stored_transaction < open_transaction - 1:
+            return
+        memory = [(view, view.memory) for view in self._views.values()]
+        if sum(held for _, held in memory) > self._limit / GENERATIONS:
+            part = self._limit / GENERATIONS / len(memory)
+            for view, held in memory:
+                if held > part:
+                    view.age()

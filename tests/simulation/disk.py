@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from portfolio_stream.exactly_once.database import Cursor, Item
+from portfolio_stream.exactly_once.state_memory import StateMemory
 from tests.simulation.loop import PROCESS, Process
 
 #: hears of each write when it happens; None stands for a wipe
@@ -35,7 +36,7 @@ class Disk:
         self._undo: list[list[Item]] = []
         self.sequence = 0
 
-    def open(self, path: Path) -> "MemoryDatabase":
+    def open(self, path: Path, memory: StateMemory) -> "MemoryDatabase":
         return MemoryDatabase(self)
 
     def wipe(self) -> None:

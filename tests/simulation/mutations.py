@@ -245,11 +245,11 @@ def forgets_that_a_write_failed(in_order: Call, store: Any, change: Callable[[],
     change()
 
 
-def forgets_what_is_not_stored(age: Call, view: Any, limit: int, open_transaction: int, stored: float) -> None:
-    held = len(view)
-    age(view, limit, open_transaction, stored)
-    if len(view) < held:
-        age(view, -1, open_transaction, math.inf)  # and once more, with nothing left to keep
+def forgets_what_is_not_stored(take_dirty: Call, view: Any) -> dict[bytes, Any]:
+    dirty: dict[bytes, Any] = take_dirty(view)
+    view.age()
+    view.age()  # and once more: the older generation has nothing left
+    return dirty
 
 
 # -- bugs in what is forgotten, and when
@@ -297,7 +297,7 @@ def encodes_what_can_be(take_dirty: Call, views: Any, partition: int) -> list[Di
         kept.append(dirty._replace(values={}))
         for key, value in dirty.values.items():
             try:
-                value is None or dirty.table.encode(value)
+                value is None or dirty.view.table.encode(value)
             except Exception:  # noqa: BLE001  that is the bug
                 return kept
             kept[-1].values[key] = value
@@ -461,7 +461,7 @@ MUTATIONS = (
             Replaced(VIEWS, "forget", keeps_views_of_what_was_given_back),
         ],
     ),
-    Mutation("values forgotten before the store has them", [Replaced(VIEW, "age", forgets_what_is_not_stored)]),
+    Mutation("values forgotten before the store has them", [Replaced(VIEW, "take_dirty", forgets_what_is_not_stored)]),
     Mutation(
         "rows written behind rows that the disk refused",
         [Replaced(f"{ENGINE}store:Store", "in_order", forgets_that_a_write_failed)],

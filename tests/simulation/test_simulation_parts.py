@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 
+from portfolio_stream.exactly_once.state_memory import DEFAULT
 from tests.simulation.disk import Disk, DiskFull
 from tests.simulation.loop import Deadlock, Process, SimulatedLoop, simulate
 from tests.simulation.plan import PROFILES, Plan, make
@@ -119,7 +120,7 @@ def test_a_world_without_anything_to_do_fails() -> None:
 def test_a_crash_of_the_machine_takes_the_newest_writes_alone() -> None:
     """The older values are left, and deleted values are back."""
     disk = Disk(lambda items: None)
-    database = disk.open(Path("d"))
+    database = disk.open(Path("d"), DEFAULT)
     database.write([(b"a", b"1"), (b"b", b"1")])
     database.write([(b"a", b"2"), (b"b", None)])
     database.write([(b"c", b"3")])
@@ -130,7 +131,7 @@ def test_a_crash_of_the_machine_takes_the_newest_writes_alone() -> None:
 def test_a_full_disk_takes_nothing() -> None:
     """A full disk refuses writes and keeps its values."""
     disk = Disk(lambda items: None)
-    database = disk.open(Path("d"))
+    database = disk.open(Path("d"), DEFAULT)
     database.write([(b"a", b"1")])
     disk.is_full = True
     with pytest.raises(DiskFull):

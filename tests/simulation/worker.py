@@ -20,8 +20,11 @@ from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.identity import Identity
 from portfolio_stream.exactly_once.member_name import MemberName, Naming, name_of
 from portfolio_stream.exactly_once.protocol import Doubt
+from portfolio_stream.exactly_once.recent import ROW_BYTES
 from portfolio_stream.exactly_once.slices import Slice
+from portfolio_stream.exactly_once.state_memory import StateMemory
 from portfolio_stream.exactly_once.store import Store
+from portfolio_stream.exactly_once.stored_view import ENTRY_BYTES
 from portfolio_stream.kafka.connections import Connections
 from tests.judge.ledger import CHANGELOG, DEAD, OUTPUT, SOURCE
 from tests.simulation.disk import Disk
@@ -31,6 +34,8 @@ from tests.simulation.loop import Process, SimulatedLoop
 CONFIGURATION = Configuration(
     group=GROUP, source_topic=SOURCE, changelog_topic=CHANGELOG, output_topics=(OUTPUT, DEAD), fold=FOLD
 )
+#: little, so that values leave the views all the time, and commits wait for the disk now and then
+MEMORY = StateMemory(views=60 * ENTRY_BYTES, block_cache=0, memtables=0, recent_rows=400 * ROW_BYTES)
 AWAITING_FOLDS = 0.1  # the share of slices whose fold waits, as an async agent may
 
 
@@ -130,7 +135,7 @@ class SimulatedWorker:
             folder=Path(self.name),
             lock=-1,
         )
-        store = Store(Path(self.name), self.disk.open)
+        store = Store(Path(self.name), self.disk.open, MEMORY)
         tables = [replace(table, encode=self._failing(table.encode)) for table in TABLES]
         engine = self.engine = Engine(self._configuration, self._connect(self.name), identity, store, tables, set_aside)
         try:

@@ -23,7 +23,7 @@ from portfolio_stream.errors import (
     StoreFailed,
     Superseded,
 )
-from portfolio_stream.exactly_once import configuration, views
+from portfolio_stream.exactly_once import configuration
 from portfolio_stream.exactly_once.failures import AGENT_TRIES
 from portfolio_stream.exactly_once.membership import FRESH_SECONDS
 from portfolio_stream.exactly_once.operations import Operation, Resume, Retry, SetAside
@@ -71,7 +71,6 @@ LATE_ENDINGS_SECONDS = (
 )
 OPERATOR_SHARE = 0.05  # the share of the checks at which an operator acts on halted partitions
 STANDBYS = (0, 1, 2)  # of a partition, one of these in each world
-VIEW_ENTRIES = 60  # few, so that values leave the views all the time
 SHORT_RETENTION = 100.0  # of tombstones, in half of the worlds: half of this time is longer than any pause of a worker
 
 
@@ -105,8 +104,7 @@ def run(plan: Plan, *, with_logs: bool = False) -> Outcome:
 
     anomaly = None
     try:
-        with patch.object(views, "VIEW_ENTRIES", VIEW_ENTRIES):
-            simulate(main, Random(f"loop {plan.seed}"))
+        simulate(main, Random(f"loop {plan.seed}"))
     except (Anomaly, Deadlock) as found:
         anomaly = str(found)
     made = world[0]

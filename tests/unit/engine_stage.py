@@ -174,7 +174,7 @@ class Stage(StartedEngine):
         self.write_dead_letter: Any = None
         source = Source(name="in", topic_id=UUID(int=5), partitions=len(offsets))
         partitions: Any = Partitions(len(offsets), self.reader)
-        views = Views(store, {NUMBERS.name: NUMBERS})
+        views = Views(store, {NUMBERS.name: NUMBERS}, store.memory.views)
         signals = Signals(self.reader.wake)
         fakes: Any = SimpleNamespace(writer=self.sent, membership=self.member, group=None)
         made = Commits(

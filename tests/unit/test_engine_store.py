@@ -24,7 +24,8 @@ from portfolio_stream.errors import (
 from portfolio_stream.exactly_once.identity import Identity, claim, resign
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.store import META_KEY, ChangelogPosition, Meta, Store, encode_meta, prefix_of
-from portfolio_stream.exactly_once.stored_view import StoredView
+from portfolio_stream.exactly_once.stored_view import ENTRY_BYTES, StoredView
+from portfolio_stream.exactly_once.views import Views
 
 NUMBERS: TableDefinition[int] = TableDefinition(
     name="numbers", encode=lambda value: b"%d" % value, decode=lambda data: int(data)
@@ -360,7 +361,7 @@ def test_a_scan_merges_stored_older_and_new(view: StoredView[int]) -> None:
     """The newest of each key, deletions left out, in key order, by prefix."""
     view.put(b"a", 10)
     view.put(b"b", None)
-    view.age(0, open_transaction=1, stored_transaction=0)
+    view.age()
     view.put(b"a", 100)
     view.put(b"aa", 5)
     assert view[b"zz"] is None  # a miss is remembered, and is no entry
@@ -372,7 +373,7 @@ def test_a_scan_of_what_is_stored_has_a_limit(view: StoredView[int]) -> None:
     """In pieces, by the last key; newest values, deletions named, what is not stored and other prefixes left out."""
     view.put(b"a", 10)
     view.put(b"aa", 5)
-    view.age(0, open_transaction=1, stored_transaction=0)
+    view.age()
     view.put(b"b", None)
     assert [(b"a", 10), (b"b", None)] == view.scan_stored(b"", b"", 2)
     assert [(b"c", 3)] == view.scan_stored(b"", b"b", 2)
@@ -380,34 +381,67 @@ def test_a_scan_of_what_is_stored_has_a_limit(view: StoredView[int]) -> None:
     assert [] == view.scan_stored(b"b", b"b", 9)
 
 
-def test_nothing_is_forgotten_before_it_is_stored(view: StoredView[int]) -> None:
-    """The store lags behind: however often a view ages, a value that only it knows stays."""
-    view.put(b"a", 10)
+async def test_a_view_forgets_what_was_not_used_for_two_generations(view: StoredView[int], store: Store) -> None:
+    """What was used in between stays."""
+    assert [1, 2] == [view[b"a"], view[b"b"]]
+    view.age()
+    assert 1 == view[b"a"]
+    view.age()
+    await put(store, 2, 2, a=b"10", b=b"20")  # not how the engine writes; it shows where the value comes from
+    assert [1, 20] == [view[b"a"], view[b"b"]]
+
+
+# --- all views
+
+
+OTHERS = replace(NUMBERS, name="others")
+
+
+@pytest.fixture
+def views(store: Store) -> Views:
+    """Five entries of one byte fit into a generation."""
+    return Views(store, {"numbers": NUMBERS, "others": OTHERS}, limit=2 * 5 * ENTRY_BYTES)
+
+
+def test_a_large_table_makes_room_and_a_small_one_stays(views: Views) -> None:
+    """The values of both stay readable, and no small table is read again because of a large one."""
+    large, small = views.view(0, NUMBERS), views.view(0, OTHERS)
+    for number in range(4):
+        large.put(b"%d" % number, number)
+    small.put(b"s", 1)
+    large.take_dirty(), small.take_dirty()
+    views.age(2, 1)
+    assert (4, 1) == (len(large), len(small))
+    large.put(b"4", 4)
+    views.age(3, 2)
+    assert (0, 1) == (len(large), len(small))
+    assert [0, 1, 2, 3, 4] == [large[b"%d" % number] for number in range(5)]
+
+
+def test_nothing_is_forgotten_before_it_is_stored(views: Views) -> None:
+    """The store lags behind: however often the views age, a value that only they know stays."""
+    view = views.view(0, NUMBERS)
+    for number in range(9):
+        view.put(b"%d" % number, number)
     view.take_dirty()
-    view.age(0, open_transaction=2, stored_transaction=0)
     for _ in range(3):
-        view[b"b"]  # a read is held as well
-        view.age(0, open_transaction=3, stored_transaction=1)
-        assert 10 == view[b"a"]
+        views.age(3, 1)
+    assert 9 == len(view)
+    for opened in (4, 5, 6):
+        for number in range(9):
+            view.put(b"%d" % number, opened)
+        views.age(opened, opened - 1)
+        assert [opened] * 9 == [view[b"%d" % number] for number in range(9)]
+        view.take_dirty()
 
 
-async def test_a_stored_value_is_forgotten_and_read_again(view: StoredView[int], store: Store) -> None:
-    """Two generations on, the view holds neither."""
-    view.put(b"a", 10)
-    view.take_dirty()
-    view.age(0, open_transaction=2, stored_transaction=0)
-    await put(store, 2, 2, a=b"10")
-    view[b"b"]
-    view.age(0, open_transaction=3, stored_transaction=2)
-    await put(store, 2, 3, a=b"99")  # not how the engine writes; it shows where the value comes from
-    assert 99 == view[b"a"]
-
-
-def test_a_small_view_does_not_age(view: StoredView[int]) -> None:
-    """Up to the limit all is kept."""
-    view.put(b"a", 10)
-    view.age(1, open_transaction=1, stored_transaction=9)
-    assert {b"a": 10} == dict(view)
+def test_large_values_count_more(views: Views) -> None:
+    """A view learns from the changelog how large its values are."""
+    view = views.view(0, NUMBERS)
+    view.put(b"a", 1)
+    view.weigh(1, 5 * ENTRY_BYTES)
+    views.age(2, 1)
+    assert 0 == len(view)
 
 
 def test_an_identity_is_a_value(tmp_path: Path) -> None:

@@ -309,7 +309,7 @@ class RestoredPartition:
     def drop(self) -> None:
         """Everything that is not committed is gone, as after a crash."""
         self._tables: dict[str, Any] = {}
-        self._views = Views(self.store, self._tables)
+        self._views = Views(self.store, self._tables, self.store.memory.views)
 
     def view(self, table: Any) -> Any:
         self._tables.setdefault(table.name, table)
@@ -324,10 +324,10 @@ class RestoredPartition:
 
     async def commit(self) -> None:
         rows: StoreRows = {}
-        for table, prefix, values in self._views.take_dirty(0):
-            Batches().encode(0, values.items(), table, prefix, rows)
+        self._views.age(1, 0)
+        for view, values in self._views.take_dirty(0):
+            Batches().encode(0, values.items(), view.table, view.prefix, rows)
         await self.store.commit({0: Written(rows, 0)}, {})
-        self._views.age(2, 2)
 
 
 async def stored(records: Sequence[MemoryRecord], cuts: Sequence[tuple[int, bool]], window: int) -> Any:

@@ -60,6 +60,7 @@ EXAMPLES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "auditor": ("auditor:6060", BAD_ADDRESSES),
     "commit_interval_ms": ("50", (*BAD_NUMBERS, "10001")),
     "deduplication_window": ("1", (*BAD_NUMBERS, "10000001")),
+    "state_memory": ("64", (*BAD_NUMBERS, "63", "1000001")),
     "on_stop": ("remain", ("stay", "LEAVE", " leave")),
     "compiled": ("off", ("Off", "0", "no", "interpreted")),
     "standbys": ("0", ("-1", "101", "one", "1.0")),
