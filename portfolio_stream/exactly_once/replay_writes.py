@@ -64,9 +64,9 @@ class ReplayWrites:
 
     async def written(self) -> None:
         """Wait until everything that `write` has begun is in the store. Raises StoreFailed."""
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            await asyncio.shield(writing)
+        if self._writing is not None:
+            await asyncio.shield(self._writing)
+            self._writing = None
 
     async def ended(self) -> None:
         """Wait for the write that was begun, whatever becomes of it. A cancelled replay must not write any more."""

@@ -13,7 +13,7 @@ import pytest
 from portfolio_stream.errors import StoreFailed
 from portfolio_stream.exactly_once import replay as module
 from portfolio_stream.exactly_once import replay_reading, replay_writes
-from portfolio_stream.exactly_once.database import RocksDatabase
+from portfolio_stream.exactly_once.database import Item, RocksDatabase
 from portfolio_stream.exactly_once.replay import ABSENCE_SHARE, AGING_SHARE, ChangelogReplay, Replayed
 from portfolio_stream.exactly_once.replay_progress import Remaining
 from portfolio_stream.exactly_once.replay_writes import newest_values
@@ -376,6 +376,27 @@ async def test_a_wipe_that_a_cancelled_replay_began_is_over_before_the_next_look
     may_wipe.set()
     assert {PARTITION: Replayed(8)} == await second
     assert ([0], b"7") == (log.asked_from, store.get(KEY))
+    store.close()
+
+
+async def test_a_cancelled_replay_writes_nothing_after_its_end(tmp_path: Path, log: ReplayedLog) -> None:
+    """The owner writes to the partition next: a write that was begun must be over when the replay is."""
+    begins, may_write = threading.Event(), threading.Event()
+
+    class StallingDatabase(RocksDatabase):
+        def write(self, items: Iterable[Item]) -> None:
+            begins.set()
+            may_write.wait(5)
+            super().write(items)
+
+    store = Store(tmp_path / "store", StallingDatabase)
+    replay = asyncio.create_task(new_replay(store, log).run({PARTITION: 7}, lambda *_: None))
+    assert await asyncio.to_thread(begins.wait, 5)
+    replay.cancel()
+    asyncio.get_running_loop().call_later(0.05, may_write.set)
+    with pytest.raises(asyncio.CancelledError):
+        await replay
+    assert may_write.is_set() and store.get(KEY) == b"4"
     store.close()
 
 
