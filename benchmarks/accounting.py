@@ -14,30 +14,33 @@ import argparse
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import psutil
+from msgspec.structs import replace
 
 from benchmarks import machine, variants
 from benchmarks.drill import await_running, even_load
 from benchmarks.measure import Measured
-from benchmarks.results import Plot, Result, Variant, now, this_machine
+from benchmarks.results import Plot, Result, Run, Variant, now, this_machine
 from benchmarks.rounds import Case, run
 from benchmarks.stacks import KINDS, by_thread, divide
 from benchmarks.system import MeasuredWorker, System
 
 PORTFOLIOS = 10_000
-PARTS = ("offsets", "outputs", "decode", "no-store")  # see benchmarks/switched.py
+PARTS = ("only-offsets", "and-outputs", "and-decode", "no-store")  # see benchmarks/switched.py
 WARM_SECONDS = 10.0
 SAMPLES_A_SECOND = 200
 PY_SPY = Path(sys.executable).with_name("py-spy")
 TEXT = """\
 One worker at {rate:,} events a second, with everything that the contract asks for. The CPU time of each of its
 threads is divided by kind of work: py-spy samples the stacks, and the table in benchmarks/stacks.py says which kind
-of work a stack is. The rows with `us` add up to CPU us/event. The other variants are workers with parts switched
-off: `offsets` fetches, hands out and commits offsets alone; `outputs` also copies each record to an output;
-`decode` also decodes it; `no-store` does everything but writes nothing to RocksDB."""
+of work a stack is. The rows from `fetch us` to `other us` add up to CPU us/event. The last rows are the CPU of
+whole workers with parts switched off, measured without a profiler: `only-offsets` fetches, hands out and commits
+offsets alone; `and-outputs` also copies each record to an output; `and-decode` also decodes it; `no-store` does
+everything but writes nothing to RocksDB."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -62,8 +65,8 @@ def result(given: argparse.Namespace, command: str) -> Result:
         command=command,
         date=now(),
         machine=this_machine(),
-        variants=tuple(case.variant for case in cases),
-        runs=tuple(run(cases, given.rounds, strict=given.strict)),
+        variants=tuple(case.variant for case in cases if case.variant.name not in PARTS),
+        runs=with_parts(run(cases, given.rounds, strict=given.strict)),
         plots=(
             Plot(
                 kind="stack",
@@ -71,9 +74,39 @@ def result(given: argparse.Namespace, command: str) -> Result:
                 figures=tuple(f"{kind} us" for kind in KINDS),
                 unit="CPU microseconds an event",
             ),
-            Plot(kind="bars", title="With parts switched off", figures=("CPU us/event",), unit="CPU microseconds"),
+            Plot(
+                kind="bars",
+                title="CPU microseconds an event with parts switched off",
+                figures=("CPU us/event", *map(part_figure, PARTS)),
+                unit="CPU microseconds an event",
+            ),
         ),
     )
+
+
+def with_parts(runs: Sequence[Run]) -> tuple[Run, ...]:
+    """Returns the runs of whole workers. Those of the working tree also have the parts of their round."""
+    whole = [one for one in runs if one.variant not in PARTS]
+    parts = [one for one in runs if one.variant in PARTS]
+    return tuple(_with_parts(one, [part for part in parts if part.round == one.round]) for one in whole)
+
+
+def _with_parts(whole: Run, parts: Sequence[Run]) -> Run:
+    if whole.variant != "now":
+        return whole
+    found = {part_figure(part.variant): part.figures["CPU us/event"] for part in parts if part.figures}
+    marks = (f"{part.variant}: {mark}" for part in parts for mark in part.marks)
+    findings = (f"{part.variant}: {finding}" for part in parts for finding in part.findings)
+    return replace(
+        whole,
+        figures=whole.figures | found,
+        marks=(*whole.marks, *marks),
+        findings=(*whole.findings, *findings),
+    )
+
+
+def part_figure(part: str) -> str:
+    return f"{part} us"
 
 
 def sample(made: System, rate: int, seconds: int) -> Measured:

@@ -1,8 +1,8 @@
 """The engine with parts switched off: `faust -A benchmarks.switched worker`. BENCHMARK_PARTS names what is on.
 
-- `offsets`: records are fetched, handed out and passed. A transaction has offsets and META alone.
-- `outputs`: and each record is copied to an output.
-- `decode`: and each record is decoded before.
+- `only-offsets`: records are fetched, handed out and passed. A transaction has offsets and META alone.
+- `and-outputs`: and each record is copied to an output.
+- `and-decode`: and each record is decoded before.
 - `no-store`: everything is on, but nothing is written to RocksDB. Values that the views forget are lost.
 
 The first three are an app of their own, with a group and a changelog of its own, on the same source.
@@ -41,9 +41,9 @@ def make_app(part: str, settings: Settings) -> Any:
         async for piece in slices:
             append = piece.appender("switched")
             for record in piece.records:
-                if part == "decode":
+                if part == "and-decode":
                     decode(record.value)
-                if part != "offsets":
+                if part != "only-offsets":
                     append(record.timestamp, record.key, record.value, ())
 
     return made

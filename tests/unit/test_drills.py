@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import scaling, turns
+from benchmarks.accounting import with_parts
 from benchmarks.arrivals import Arrival, Arrivals, source_offset
 from benchmarks.drill import SYMBOLS, key_events
+from benchmarks.results import Run
 from benchmarks.stacks import BACKGROUND, KINDS, OTHER, OWN, SHARED, by_thread, divide, kind_of
 
 LOOP = (
@@ -155,3 +157,22 @@ def test_ten_times_the_load_needs_ten_times_the_workers_and_as_many_markers_as_p
 
 def test_a_partition_has_one_worker_at_most() -> None:
     assert 4 == scaling.compute(scaling.Size("", 4, 1e6))["workers"]
+
+
+def test_the_parts_of_a_round_stand_beside_the_whole_worker_of_that_round() -> None:
+    """A mark of a part's run marks the whole: its figures must not be quoted either."""
+    runs = [
+        Run(variant=variant, round=number, figures={"CPU us/event": cpu}, marks=marks)
+        for number, variant, cpu, marks in (
+            (1, "now", 40.0, ()),
+            (1, "only-offsets", 9.0, ()),
+            (1, "before (x)", 80.0, ()),
+            (2, "only-offsets", 8.0, ("other work",)),
+            (2, "now", 41.0, ()),
+        )
+    ]
+    first, before, second = with_parts(runs)
+    assert {"CPU us/event": 40.0, "only-offsets us": 9.0} == first.figures
+    assert {"CPU us/event": 80.0} == before.figures
+    assert {"CPU us/event": 41.0, "only-offsets us": 8.0} == second.figures
+    assert ((), ("only-offsets: other work",)) == (first.marks, second.marks)
