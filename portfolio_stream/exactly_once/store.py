@@ -283,16 +283,17 @@ class Store:
             self._timer.cancel()
         self._thread.shutdown(wait=True)
         self._readers.shutdown(wait=True)
-        try:
-            if not self._is_closed:
-                self._write_rest()
-            self._close()
-        except StoreFailed as failed:  # the disk is full; the changelog has the values that could not be flushed
-            write(StoreNotFlushed(reason=failed.cause))
+        for step in (self._write_rest, self._close):
+            try:
+                step()
+            except StoreFailed as failed:  # the disk is full; the changelog has the values that could not be flushed
+                write(StoreNotFlushed(reason=failed.cause))
 
     @_failing
     def _write_rest(self) -> None:
         """The oldest layers first: some of them may be in the database already."""
+        if self._is_closed:
+            return
         self._is_closed = True
         for layer in self._recent.rest():
             self._db.write(_in_key_order(layer))

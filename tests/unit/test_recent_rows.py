@@ -166,6 +166,19 @@ async def test_nothing_is_written_behind_refused_rows(tmp_path: Path) -> None:
         found.close()
 
 
+async def test_a_refused_last_write_leaves_the_database_closed(tmp_path: Path) -> None:
+    """The next store of this process can open the folder: RocksDB locks a database that is not closed."""
+    store = Store(tmp_path / "store", Refusing)
+    await commit(store, 1, a=b"1")
+    await store.flush()
+    await commit(store, 2, a=b"2")
+    Refusing.refuses = True
+    store.close()
+    found = Store(store.path)
+    assert (b"1", position(1)) == (found.get(key("a")), found.position(0))
+    found.close()
+
+
 # --- which partitions are due
 
 
