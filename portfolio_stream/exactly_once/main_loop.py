@@ -78,6 +78,7 @@ class MainLoop:
     async def turn(self, deliver: Deliver) -> None:
         """Fetch once, and do everything that follows. Raises one of DOUBTS, or the error that ends the worker."""
         self._signals.raise_trouble()
+        self._store.raise_failure()  # of a write after the last commit: an idle worker has no next one
         if self._signals.take_wake():
             await self._ownership.follow()
             await self._interpreter.carry_out()

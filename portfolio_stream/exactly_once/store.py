@@ -6,7 +6,7 @@
    process loses them: the database then says an older changelog position, and a replay brings the rest.
 4. All writes to the database go through one thread, in commit order. rocksdict frees the GIL during a write.
 5. rocksdict raises bare Exceptions. Only this module turns them into StoreFailed. After a write that failed no other
-   write is tried, and the next commit raises the error.
+   write is tried, and the next commit raises the error, or the main loop's next turn.
 6. A reader that reads more than a fold takes a snapshot, and reads the snapshot in a thread beside the loop.
 
 A store key is the partition (2 bytes, big endian) and then the changelog key. A changelog key is the table's name, 0x00
@@ -202,9 +202,10 @@ class Store:
         self._write_due()
         while self._recent.is_full and self._leaving is not None:
             await asyncio.wait((self._leaving,))
-        self._raise_failure()
+        self.raise_failure()
 
-    def _raise_failure(self) -> None:
+    def raise_failure(self) -> None:
+        """Raise the error of the write that failed, if one did."""
         if self._failed is not None:
             raise self._failed
 
@@ -240,7 +241,7 @@ class Store:
 
     def in_order(self, change: Callable[[], None]) -> None:
         """Change the database, in the store's thread. Rows behind refused rows would leave a hole."""
-        self._raise_failure()
+        self.raise_failure()
         try:
             change()
         except Exception as error:
@@ -275,7 +276,7 @@ class Store:
         for prefix in self._recent.waiting():
             self._begin_write(prefix)
         await self.drained()
-        self._raise_failure()
+        self.raise_failure()
 
     def close(self) -> None:
         """Write the recent rows to the database, and close the database."""

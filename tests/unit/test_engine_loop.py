@@ -720,3 +720,17 @@ async def test_a_turn_with_records_sets_the_readers_pace(engine: Stage, monkeypa
     await engine.boundary.finish()
     assert [engine.commits.interval()] == paces == [engine.statistics.interval_seconds]
     assert 12 == engine.committed(0)  # everything that was fetched is gathered, so the transaction closed at once
+
+
+async def test_an_idle_worker_ends_when_its_disk_refuses_rows(engine: Stage) -> None:
+    """Rows are written after their commit. No other commit may come that could tell."""
+
+    def refuse() -> None:
+        raise OSError("no space left")
+
+    async def deliver(piece: Slice) -> None: ...
+
+    with pytest.raises(StoreFailed):
+        engine.store.in_order(refuse)
+    with pytest.raises(StoreFailed, match="no space left"):
+        await engine.main_loop.turn(deliver)
