@@ -71,7 +71,7 @@ class ReplayWrites:
     async def ended(self) -> None:
         """Wait for the write that was begun, whatever becomes of it. A cancelled replay must not write any more."""
         if self._writing is not None:
-            await asyncio.wait((self._writing,))
+            await asyncio.gather(asyncio.shield(self._writing), return_exceptions=True)
 
     async def write_all(self) -> None:
         """Write everything that waits. Raises StoreFailed."""

@@ -341,7 +341,8 @@ class World:
                     if rows or self.judge.partitions[partition].committed:
                         self.judge.check_store(worker.name, partition, rows)
                 for partition in _standbys(worker):
-                    self.judge.check_store(worker.name, partition, _rows(worker, partition))
+                    if not self._behind(worker, partition):  # it may have begun to follow just now
+                        self.judge.check_store(worker.name, partition, _rows(worker, partition))
 
     # -- what happens by itself
 
