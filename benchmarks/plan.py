@@ -33,7 +33,7 @@ class Step(NamedTuple):
 
 STEPS = (
     Step(
-        "throughput {before} --against PORTFOLIO_COMPILED=off --events 200000 --rounds 3",
+        "throughput {before} --against PORTFOLIO_COMPILED=off --events 300000 --rounds 3",
         "throughput {before} --events 60000 --rounds 1",
     ),
     Step("throughput {before} --aged --events 300000 --rounds 2", "throughput --aged --events 60000 --rounds 1"),
@@ -42,7 +42,7 @@ STEPS = (
         "latency {before} --rate 10000 --seconds 10 --rounds 1",
     ),
     Step("latency --rate 5000 --seconds 30 --rounds 2", "latency --rate 5000 --seconds 10 --rounds 1"),
-    Step("peers {before} --events 200000 --few 10000 --rounds 2", "peers --events 60000 --few 3000 --rounds 1"),
+    Step("peers {before} --events 400000 --few 10000 --rounds 2", "peers --events 60000 --few 3000 --rounds 1"),
     Step(
         "peers --rate 10000 --seconds 20 --rounds 2 --interval 30 --only contract ours kafka-streams",
         "peers --rate 10000 --seconds 10 --rounds 1 --interval 30 --only contract ours kafka-streams",
