@@ -1,8 +1,8 @@
 """Measure one worker of any kind: on a backlog, and at a steady rate. Kafka is all that is needed from the worker.
 
 On a backlog the last stable offsets of the output topic are polled. The measured window runs from the first sign of
-progress to the last, so the start of the worker does not count. Afterwards every committed output is read and judged. At
-the first sign of progress a worker has begun with later events already, by a transaction at most: a backlog must be
+progress to the last, so the start of the worker does not count. Afterwards every committed output is read and judged.
+At the first sign of progress a worker has begun with later events already, by a transaction at most: a backlog must be
 many times as large as a transaction, 300,000 events or more.
 
 At a steady rate the load and the reader are processes of their own (benchmarks/load.py, benchmarks/reader.py). Some
