@@ -100,10 +100,20 @@ def main(given: argparse.Namespace) -> int:
             continue
         print(f"\n=== python -m benchmarks {command}", flush=True)
         started = time.monotonic()
-        done = subprocess.run((sys.executable, "-m", "benchmarks", *shlex.split(command)))
-        outcomes.append(Outcome(command, done.returncode, time.monotonic() - started))
+        outcomes.append(Outcome(command, _run(command), time.monotonic() - started))
     print(summary(outcomes, _new_results(began_at)))
     return 0 if all(outcome.code == 0 for outcome in outcomes) else 1
+
+
+def _run(command: str) -> int:
+    """Returns the step's exit code. If this process is ended, it lets the step end its broker and workers first."""
+    step = subprocess.Popen((sys.executable, "-m", "benchmarks", *shlex.split(command)))
+    try:
+        return step.wait()
+    finally:
+        if step.poll() is None:
+            step.terminate()
+            step.wait()
 
 
 def _new_results(since: float) -> list[results.Result]:
