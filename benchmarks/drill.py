@@ -19,6 +19,7 @@ from benchmarks import machine
 from benchmarks.builds import build_of, commit_of, working_tree
 from benchmarks.bulk import send
 from benchmarks.measure import child, go
+from benchmarks.outputs import Stuck
 from benchmarks.processes import MEBIBYTE, disk_bytes, memory_of
 from benchmarks.results import Run
 from benchmarks.rounds import shown
@@ -68,13 +69,13 @@ def told(run: Run) -> Run:
 
 
 def until(condition: Callable[[], bool], seconds: float, what: str, *workers: MeasuredWorker) -> None:
-    """Wait until the condition holds. Raises SystemExit if a worker ends first, or after `seconds`."""
+    """Wait until the condition holds. Raises Stuck if a worker ends first, or after `seconds`."""
     limit = time.monotonic() + seconds
     while not condition():
         if any(worker.process.poll() is not None for worker in workers):
-            raise SystemExit(f"a worker ended before: {what}")
+            raise Stuck(f"a worker ended before: {what}")
         if time.monotonic() > limit:
-            raise SystemExit(f"not within {seconds:.0f} s: {what}")
+            raise Stuck(f"not within {seconds:.0f} s: {what}")
         time.sleep(POLL_SECONDS)
 
 
@@ -103,7 +104,7 @@ def load(made: System, rate: int, *options: str) -> Iterator[None]:
     try:
         yield
         if process.poll() is not None:
-            raise SystemExit("the load ended before its time")
+            raise Stuck("the load ended before its time")
     finally:
         process.terminate()
         process.wait(STOP_SECONDS)
@@ -215,7 +216,7 @@ def work_off(made: System, workers: Sequence[MeasuredWorker], events: float, loo
     limit = time.monotonic() + limit_seconds(int(events))
     while done < events:
         if time.monotonic() > limit or any(worker.process.poll() is not None for worker in workers):
-            raise SystemExit(f"a worker ended, or {events - done:,.0f} events are left after its time")
+            raise Stuck(f"a worker ended, or {events - done:,.0f} events are left after its time")
         time.sleep(look_seconds)
         now, done = time.monotonic(), committed(workers)
         rates.append((now - first.moment, (done - before[1]) / (now - before[0])))

@@ -17,7 +17,6 @@ import argparse
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import count
 from pathlib import Path
 
 from benchmarks import machine
@@ -46,6 +45,7 @@ from benchmarks.drill import (
     verify,
     work_off,
 )
+from benchmarks.outputs import Stuck
 from benchmarks.processes import MEBIBYTE, disk_bytes, memory_of
 from benchmarks.results import Plot, Result, Run, Variant, now, this_machine
 from benchmarks.system import Build, MeasuredWorker, System, system
@@ -121,33 +121,59 @@ def result(given: argparse.Namespace, command: str) -> Result:
 
 
 def measure(keys: Sequence[int], rate: int, hits: int, verify_keys: int, build: Build) -> Iterator[Run]:
+    """Yields a run for each number of keys. A run that gets stuck has what it found so far, and is the last one."""
     idle = machine.idle_share()
     with system(build=build) as made:
-        worker, filled, seed = made.start_worker(), 0, count(3)
+        worker, filled = made.start_worker(), 0
         await_running(worker)
-        for number in keys:
-            figures = {"fill events/s": (number - filled) / fill(made, worker, filled, number)}
+        for place, number in enumerate(keys):
+            figures: dict[str, float] = {}
+            used = machine.Shares(0.0, {"others": 0.0})
+            wrong: tuple[str, ...] = ()
+            try:
+                worker, used = grow(made, worker, filled, number, hits, 2 * place, figures)
+                worker = kill_twice(made, worker, number, rate, 2 * place + 1, figures)
+            except Stuck as stuck:
+                wrong = (f"after {len(figures)} figures: {stuck}",)
             filled = number
-            stop(worker)
-            send_events(made, pairs(generate(mixture(number, next(seed)), hits)))
-            worker = made.start_worker()
-            backlog = work_off(made, [worker], hits)
-            figures |= backlog.figures() | sizes(made)
-            with load(made, rate, "--portfolios", str(number // SYMBOLS), "--seed", str(next(seed))):
-                time.sleep(WARM_SECONDS)
-                worker = restart(made, worker, "", lambda: None, figures)
-                worker = restart(made, worker, "lost folder: ", lambda: lose(made), figures)
-            await_running(worker)
+            is_last = wrong or number == keys[-1]
             yield told(
                 Run(
                     variant=name_of(number),
                     figures=figures,
-                    shares=dict(backlog.used.shares),
+                    shares=dict(used.shares),
                     idle_before=idle,
-                    findings=verify(made) if number == keys[-1] and number <= verify_keys else (),
-                    marks=tuple(machine.marks(idle, backlog.used.foreign)),
+                    findings=wrong or (verify(made) if is_last and number <= verify_keys else ()),
+                    marks=tuple(machine.marks(idle, used.foreign)),
                 )
             )
+            if is_last:
+                return
+
+
+def grow(
+    made: System, worker: MeasuredWorker, first: int, last: int, hits: int, seed: int, figures: dict[str, float]
+) -> tuple[MeasuredWorker, machine.Shares]:
+    """Fold a trade for each new key, then a backlog on random keys. Returns the new process and whose CPU was used."""
+    figures["fill events/s"] = (last - first) / fill(made, worker, first, last)
+    stop(worker)
+    send_events(made, pairs(generate(mixture(last, seed), hits)))
+    restarted = made.start_worker()
+    backlog = work_off(made, [restarted], hits)
+    figures |= backlog.figures() | sizes(made)
+    return restarted, backlog.used
+
+
+def kill_twice(
+    made: System, worker: MeasuredWorker, keys: int, rate: int, seed: int, figures: dict[str, float]
+) -> MeasuredWorker:
+    """Kill the worker with its data folder kept, then with its data folder lost. Returns the new process."""
+    with load(made, rate, "--portfolios", str(keys // SYMBOLS), "--seed", str(seed)):
+        time.sleep(WARM_SECONDS)
+        worker = restart(made, worker, "", lambda: None, figures)
+        worker = restart(made, worker, "lost folder: ", lambda: lose(made), figures)
+    await_running(worker)
+    return worker
 
 
 def name_of(keys: int) -> str:
