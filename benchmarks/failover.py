@@ -6,6 +6,8 @@ rests. Figures of an act:
 - `moved`: how many partitions have another owner afterwards;
 - `first s`, `last s`: the seconds from the act to the first output by the new owner, of the first and of the last
   partition that moved;
+- `away s`: the longest restart, from the signal until the new process is a member. If it is longer than the session
+  (3 s), partitions move;
 - `gap s`, `kept gap s`: the longest time without an output, of the partitions that moved and of those that stayed.
 
 In the end `verify` must hold.
@@ -57,8 +59,9 @@ again; one of three is killed with -9 for good, then one of two. The group gives
 away when its session (3 s) has ended. `moved` is the number of partitions that have another owner after the act.
 `first s` and `last s` run from the act (the start of the new process, the signal) until a read_committed reader has
 the first output by the new owner, of the first and of the last of these partitions. `gap s` and `kept gap s` are
-the longest time without an output of a partition that moved, and of one that stayed. With N standbys, N other
-workers follow the changelog of each partition."""
+the longest time without an output of a partition that moved, and of one that stayed. `away s` is the longest of the
+restarts, from the signal until the new process is a member: if it is longer than the session, partitions move. With
+N standbys, N other workers follow the changelog of each partition."""
 
 
 class Recovered(NamedTuple):
@@ -76,6 +79,8 @@ class Drill:
     def __init__(self, made: System, outputs: Arrivals) -> None:
         self.made = made
         self.workers: dict[str, MeasuredWorker] = {}
+        #: the longest time of a restart, from the signal until the new process was a member
+        self.away_seconds = 0.0
         self._outputs = outputs
 
     def start(self, name: str) -> None:
@@ -88,9 +93,17 @@ class Drill:
     def restart(self, name: str) -> None:
         """Stop a worker with SIGUSR2, which lets it stay a member, and start it again."""
         process = self.workers.pop(name).process
+        signalled = time.time()
         process.send_signal(SIGUSR2)
         process.wait(STOP_SECONDS)
         self.start(name)
+        until(lambda: self._joined(name) is not None, ACT_SECONDS, f"{name} is a member", self.workers[name])
+        self.away_seconds = max(self.away_seconds, (self._joined(name) or signalled) - signalled)
+
+    def _joined(self, name: str) -> float | None:
+        """Returns when the worker's process became a member, in seconds since 1970."""
+        found = (told_at(event) for event in events_of(self.workers[name]) if event["action"] == "membership joined")
+        return next(found, None)
 
     def kill(self, name: str) -> None:
         process = self.workers.pop(name).process
@@ -158,6 +171,8 @@ class Drill:
         if seconds:
             figures |= {"first s": min(seconds), "last s": max(seconds)}
             figures["gap s"] = max(gaps[place] for place in moved)
+        if self.away_seconds:
+            figures["away s"], self.away_seconds = self.away_seconds, 0.0
         if kept := gaps.keys() - moved.keys():
             figures["kept gap s"] = max(gaps[place] for place in kept)
         return figures
