@@ -1,15 +1,15 @@
 """How long records gather before they are fetched together and committed in one transaction.
 
 The interval is LEAST_SECONDS divided by the idle share of the main thread: a busy worker spreads a transaction's fixed
-cost over more events. It is at least the usual time of a commit, and at most MOST_SECONDS. No interval has to be long
-enough for the load: what comes while a turn takes longer than its interval comes with the next fetch.
+cost over more events. The interval is at least the usual time of a commit, and at most MOST_SECONDS. It need not be as
+long as a turn of the main loop: if a turn takes longer, the next fetch brings all records that came during the turn.
 """
 
 from dataclasses import dataclass
 
-LEAST_SECONDS = 0.012  # a transaction costs some 3 ms, whatever it holds: few events take a fifth of a core at most
+LEAST_SECONDS = 0.012  # a transaction costs some 3 ms of CPU, whatever it holds: a fifth of a core at most, if events are few
 MOST_SECONDS = 0.100  # a reader sees a record after two intervals at the latest, in a worker that keeps up
-NEWEST_TURN_SHARE = 0.2  # of the busy share: one long turn alone must not make the next events wait as well
+NEWEST_TURN_SHARE = 0.2  # of the moving average: one long turn alone must not make the next events wait, too
 
 
 @dataclass(frozen=True, slots=True)

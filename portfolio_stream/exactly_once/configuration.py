@@ -50,7 +50,7 @@ class Configuration:
     fold: str
     #: earlier folds whose state this fold can read and go on with; the next META names `fold`
     older_folds: frozenset[str] = frozenset()
-    #: None: the interval follows the usual time of a commit
+    #: None: the interval follows the load and the usual time of a commit (`commit_interval`)
     commit_interval_seconds: float | None = None
     #: how many workers besides the owner follow a partition's changelog
     standbys: int = 0

@@ -4,10 +4,10 @@ RocksDB needs 2 us to insert a row among 100,000 others, and half of that if the
 rows wait here for up to PERIOD_SECONDS. A row that changes again meanwhile is written once.
 
 1. A partition's rows go to the database in one write, with their META and changelog position. So the database always
-   holds one moment of each partition, and says which.
-2. A row stays here until the database has it. Readers look here first.
-3. A killed process loses these rows. The changelog has them, and a replay begins at the database's own position: the
-   rows of PERIOD_SECONDS, or of `limit` bytes.
+   holds each partition as it was at one moment, and the position says at which.
+2. A row stays here until the database has the row. Readers look here first.
+3. A killed process loses these rows. The changelog has them: the replay begins at the database's position, and reads
+   again what was written in the last PERIOD_SECONDS, or the last `limit` bytes.
 """
 
 import math
@@ -25,7 +25,7 @@ ROW_BYTES = 250  # of memory for a row besides its value: the key, two object he
 
 
 class Written(NamedTuple):
-    """What a transaction wrote in one partition: rows in the order of the changelog, and the bytes of their values."""
+    """What a transaction wrote in one partition: rows in the order of the changelog, and how many bytes they have."""
 
     rows: StoreRows
     bytes: int
@@ -48,7 +48,7 @@ class RecentRows:
     """Recent rows of all partitions, by the partition's prefix of store keys. Only the loop's thread may use this."""
 
     def __init__(self, limit: int) -> None:
-        """`limit` is how many bytes may wait until a partition is due at once. As many may be on their way."""
+        """If more than `limit` bytes wait, a partition is due at once. As many bytes again may be on their way."""
         self._limit = limit
         self._partitions: dict[bytes, _Partition] = {}
         self._stepped = 0.0
@@ -59,7 +59,7 @@ class RecentRows:
 
     @property
     def is_full(self) -> bool:
-        """More rows must wait for the disk."""
+        """The disk is behind: the commit waits until rows have left."""
         return self.leaving_bytes > 0 and self.waiting_bytes + self.leaving_bytes > 2 * self._limit
 
     def layers(self, prefix: bytes) -> tuple[StoreRows, ...]:

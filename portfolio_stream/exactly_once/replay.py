@@ -1,4 +1,4 @@
-"""Replays the changelog of added partitions into the store, up to the read_uncommitted end at the replay's start.
+"""Replays changelogs of partitions into the store, up to the read_uncommitted end at the replay's start.
 
 1. A replay goes on at the store's position if three things hold: the store was written from this very changelog topic,
    the position is not beyond the changelog's end, and the store is so young that no tombstone has expired since.
@@ -10,8 +10,8 @@
 3. A run returns the partitions that have reached their ends; the next run continues the others. So no partition waits
    for another one's changelog that hangs, and the first partitions give outputs while the last ones replay.
 4. `replay_reading` says which partitions are read side by side.
-5. Folds and heartbeats share the loop and the GIL with the replay. The replay gives the loop a turn every few
-   milliseconds. While partitions run, it also writes little at once.
+5. Folds and heartbeats share the loop and the GIL with the replay. So the replay gives the loop a turn after each
+   fetch, which takes a few milliseconds. While partitions run, the replay also writes fewer records at once.
 6. Progress is the fetch position at read_committed. The position also passes markers, aborted records and the gaps that
    compaction leaves.
 """

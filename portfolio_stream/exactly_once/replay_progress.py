@@ -1,7 +1,7 @@
 """How far a replay is: offsets done and remaining, the rate, and the seconds left. Values and arithmetic, no I/O.
 
-Progress is the fetch position. Compaction, markers and aborted records leave gaps between offsets. So the numbers of
-records here, which are numbers of offsets, are upper bounds.
+Progress is the fetch position. Compaction, markers and aborted records leave gaps between offsets. So "records" here
+are offsets: there are at most so many records.
 """
 
 from collections import deque

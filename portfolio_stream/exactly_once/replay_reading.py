@@ -1,22 +1,22 @@
 """Which partitions a replay reads side by side.
 
 AT_ONCE partitions are read, those with the fewest records left first. So the first partitions end early, and give
-outputs while the others are replayed. A partition that brings nothing while EMPTY_FETCHES bring nothing at all makes
-room for the next one, and is still read: no partition waits for a changelog that hangs.
+outputs while the others are replayed. If EMPTY_FETCHES bring no record of any partition, the next partition is read as
+well, beside those that are silent. So no partition waits for a changelog that hangs.
 """
 
 from collections.abc import Mapping
 
 from portfolio_stream.kafka.connections import Reader
 
-AT_ONCE = 2  # one is fetched while the other one is decoded; all at once would all end at the end
+AT_ONCE = 2  # one is fetched while the other one is decoded. If all were read at once, none would end early
 EMPTY_FETCHES = 4  # 0.2 s; a fetch takes some 5 ms, but a busy broker's next answer may take longer
 
 HANGING_FETCHES = 200  # 10 s
 
 
 class ChangelogReading:
-    """The partitions of one run that wait for their turn, and those that are read."""
+    """The partitions of one run of the replay: those that wait for their turn, and those that are read."""
 
     def __init__(self, reader: Reader, spans: Mapping[int, tuple[int, int]]) -> None:
         """`spans` has the first offset and the end of each partition."""
@@ -28,7 +28,7 @@ class ChangelogReading:
         self.begun: set[int] = set()
         #: positions of the partitions that are read
         self._positions: dict[int, int] = {}
-        #: how many fetches have brought nothing since a partition brought something, of the partitions that are read
+        #: of each partition that is read: how many fetches without any record there were since its last record
         self._empty: dict[int, int] = {}
 
     def begin_more(self) -> None:
@@ -53,7 +53,7 @@ class ChangelogReading:
 
     @property
     def hanging(self) -> list[int]:
-        """The partitions that have brought nothing while HANGING_FETCHES brought nothing at all."""
+        """The partitions that are silent, after HANGING_FETCHES that brought no record of any partition."""
         return [partition for partition, empty in self._empty.items() if empty >= HANGING_FETCHES]
 
     def is_over(self, partition: int) -> bool:

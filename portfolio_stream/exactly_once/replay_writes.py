@@ -2,10 +2,10 @@
 
 1. RocksDB takes sorted keys several times as fast as unsorted ones. A changelog has the same key again and again, so
    many records need no write at all.
-2. One write runs in the store's thread while the loop fetches and decodes the next records. A second one waits for it:
-   so at most two writes are in memory.
-3. A write holds the records of one partition and the changelog position behind them. The records that are not written
-   yet are lost with a cancelled replay: the next replay goes on at the store's position.
+2. One write runs in the store's thread while the loop fetches and decodes the next records. The next write waits for
+   the end of the first one. So at most two writes are in memory.
+3. A write has records of one partition, and the changelog position behind them. A cancelled replay loses the records
+   that are not written yet. The next replay begins at the store's position, and reads these records again.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ class ReplayWrites:
     def __init__(self, store: Store, position_at: PositionAt) -> None:
         self._store = store
         self._position_at = position_at
-        #: what waits for a write, by partition
+        #: record batches that wait for a write, by partition
         self._waiting: dict[int, list[list[Any]]] = {}
         self._writing: asyncio.Task[None] | None = None
 
@@ -69,7 +69,7 @@ class ReplayWrites:
             self._writing = None
 
     async def ended(self) -> None:
-        """Wait for the write that was begun, whatever becomes of it. A cancelled replay must not write any more."""
+        """Wait for the write that was begun, and ignore its error. A cancelled replay must not write any more."""
         if self._writing is not None:
             await asyncio.gather(asyncio.shield(self._writing), return_exceptions=True)
 

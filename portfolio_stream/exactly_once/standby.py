@@ -1,16 +1,18 @@
 """Follows the changelogs of partitions that other workers own, so that little is left to replay when Kafka moves them.
 
-1. A standby partition is neither owned, nor folded, nor served. Its store is a copy of the committed state that is a
-   moment old, with its changelog position: an ordinary recovery goes on from there.
-2. Nothing is written to a partition's store from here while the partition is owned: `given_up` ends the following,
-   before the partition is assigned.
-3. A `ChangelogReplay` of its own does the work, with all of its checks: a store that cannot be continued is wiped. It
-   reads committed records only.
+1. A standby partition is neither owned, nor folded, nor served by this worker. The store has its committed state, a
+   moment old, and the changelog position of that moment. If Kafka gives the partition to this worker, an ordinary
+   recovery goes on from that position.
+2. This module writes nothing of a partition that the worker owns. `given_up` ends the writing before the partition is
+   assigned.
+3. The replay of the recovery does the work (`ChangelogReplay`), with a reader of its own. All of its checks hold: it
+   reads committed records only, and wipes a store that cannot be continued.
 4. Running partitions come first: the standbys read a little at a time, and rest in between.
-5. A worker that is new to a running group joins only when its standbys are warm, or after WARMING_SECONDS. Until it
-   joins, nobody waits for it; once it has joined, partitions stand still until it has replayed them.
-6. A failure of Kafka costs a pause here. It never ends the worker, and never keeps it from joining. A disk that fails
-   ends the worker, as everywhere.
+5. Standbys are warm when one pass over all of them takes less than WARM_PASS_SECONDS. A worker that is new to a running
+   group joins when its standbys are warm, or after WARMING_SECONDS. Until the worker joins, the owners go on with all
+   partitions. When it has joined, partitions move to it, and stand still until it has replayed the rest.
+6. If Kafka does not answer, the standbys wait and try again. The worker does not end, and joins the group without warm
+   standbys. A disk that fails ends the worker, as everywhere.
 """
 
 import asyncio
@@ -35,15 +37,16 @@ from portfolio_stream.observe.ring import Tell, write
 
 R = TypeVar("R")
 
-LOOK_SECONDS = 3.0  # between two looks at the group's members; a new choice is no hurry
+LOOK_SECONDS = 3.0  # between two looks at the group's members: a new choice may come some seconds late
 POLL_SECONDS = 0.5  # between two passes, when everything was read: about as much is left to replay at a takeover
-BEHIND_SECONDS = 0.02  # between two passes, when more is there
+BEHIND_SECONDS = 0.02  # between two passes, when more can be read at once
 REST_SECONDS = 0.01  # two or three times what a fetch takes
-PASS_SECONDS = 10.0  # a pass may wait for the end of a pending transaction; the choice must not be so old for longer
+#: the longest pass: it may wait for the end of a pending transaction, but the choice of partitions must not become old
+PASS_SECONDS = 10.0
 WARMING_SECONDS = 60.0  # a worker joins after this time also with cold standbys
-WARM_PASS_SECONDS = 1.0  # all of them were read within this time: about as much is left to replay
-ANSWER_SECONDS = 2.0  # of a look; the following goes on with the former choice
-OUTAGE_SECONDS = 1.0
+WARM_PASS_SECONDS = 1.0  # about as many seconds of the changelogs are then left to replay
+ANSWER_SECONDS = 2.0  # for a look; without an answer the former choice stays
+OUTAGE_SECONDS = 1.0  # the pause after a pass that Kafka did not answer
 REFUSED_SECONDS = 60.0  # until a changelog that gave no whole state is tried again
 
 
@@ -136,7 +139,7 @@ class Standbys:
             return None
 
     async def _look(self) -> None:
-        """Learn from the group which partitions to follow. Raises one of LOST or a KafkaError."""
+        """Ask for the group's members, and choose the partitions to follow. Raises one of LOST or a KafkaError."""
         try:
             members = await self._group.members()
         except kafka_errors.GroupIdNotFound:
@@ -145,7 +148,7 @@ class Standbys:
         me = first_name(self._member.member_id)
         self.chosen = standbys_of(me, held, copies=self._copies, partitions=len(self._partitions))
         if me in held or not any(held.values()):
-            self._warm.set()  # its own partitions wait for this worker, or nobody has them
+            self._warm.set()  # this worker is still a member, and its partitions wait for it; or no worker has any
 
     async def _follow(self, replay: ChangelogReplay) -> float:
         """Read the chosen partitions once. Returns how long to wait before the next pass."""
@@ -174,7 +177,7 @@ class Standbys:
         return POLL_SECONDS
 
     def wanted(self) -> frozenset[int]:
-        """The chosen partitions without what may be this worker's own, and without what was refused lately."""
+        """The chosen partitions, without those that this worker owns or will own, and without those refused lately."""
         now = time.monotonic()
         refused = frozenset(partition for partition, until in self._refused.items() if now < until)
         return self.chosen - self._partitions.owned - self._member.target - self._barred - refused

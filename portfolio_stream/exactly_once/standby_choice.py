@@ -1,9 +1,10 @@
 """Which worker stands by for which partition: a pure function of the group's members, so that all workers agree.
 
-1. Each partition has `copies` standbys, or as many as there are other workers. Its owner is none of them.
-2. Rendezvous hashing: each worker has a rank for each partition, and the first of the others stand by. A worker that
-   comes or goes changes only the places that it takes or had.
-3. Kafka decides which worker gets a partition. With a standby on each of the other workers, whoever gets it has a copy.
+1. Each partition has `copies` standbys, but at most as many as there are other workers. Its owner is none of them.
+2. The choice is rendezvous hashing: a hash of partition and worker ranks the workers for each partition, and the first
+   `copies` of them, without the owner, stand by. A worker that joins takes only the places in which it ranks before
+   another worker; if a worker leaves, only its own places go to others. So few changelogs are read anew.
+3. Kafka decides which worker gets a partition. If every other worker is a standby, the next owner surely has a copy.
 """
 
 from collections.abc import Collection, Mapping

@@ -3,11 +3,11 @@
 1. Values are stored only after Kafka has confirmed their commit, together with META and the changelog position.
 2. The views hold the values that are folded but not yet stored. A view forgets a value only after the store has it.
 3. Committed rows wait in memory before they go to the database (`recent`). Every reader sees them at once. A killed
-   process loses them: the database then says an older changelog position, and a replay brings the rest.
+   process loses these rows. The database then has an older changelog position, from which a replay goes on.
 4. All writes to the database go through one thread, in commit order. rocksdict frees the GIL during a write.
 5. rocksdict raises bare Exceptions. Only this module turns them into StoreFailed. After a write that failed no other
-   write is tried, and the next commit raises the error, or the main loop's next turn.
-6. A reader that reads more than a fold takes a snapshot, and reads the snapshot in a thread beside the loop.
+   write is tried. The next commit raises the error; if there is no commit, the main loop's next turn does.
+6. HTTP and the operators take a snapshot of a partition (`rows`), and read the snapshot in a thread beside the loop.
 
 A store key is the partition (2 bytes, big endian) and then the changelog key. A changelog key is the table's name, 0x00
 and the table key.

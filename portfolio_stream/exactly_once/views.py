@@ -61,8 +61,8 @@ class Views:
     def age(self, open_transaction: int, stored_transaction: int) -> None:
         """Bound the memory of the views. A value is forgotten only when the store has the value.
 
-        Call this before the open transaction's writes are taken: the store has all other values, if it has the
-        transaction before. A table that is larger than its part of the limit makes room; small tables stay whole.
+        Call this before the open transaction's writes are taken. All other values are in the store, if the transaction
+        before the open one is. A view that is larger than its part of the limit makes room; small views stay whole.
         """
         if stored_transaction < open_transaction - 1:
             return

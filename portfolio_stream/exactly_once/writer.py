@@ -45,7 +45,8 @@ _end = schema("end_txn", 5)
 #: long. With the session of the embedded broker (3 s) both end together. A transaction is open for milliseconds. If the
 #: brokers are away for longer, it is dropped and folded again
 TRANSACTION_TIMEOUT_SECONDS = 3.0
-STEP_DEADLINE_SECONDS = 10.0  # twice the transaction's time-out: the coordinator has aborted the transaction by then
+#: three times TRANSACTION_TIMEOUT_SECONDS: the coordinator has aborted the transaction by then, or soon will
+STEP_DEADLINE_SECONDS = 10.0
 SETTLE_LOG_SECONDS = 5.0  # between two warnings about a transaction whose outcome is still unknown
 REQUEST_BYTES = 16 << 20  # a broker takes 100 MiB (socket.request.max.bytes), but holds each request in its small heap
 BACKOFF_SECONDS, BACKOFF_CAP_SECONDS = 0.001, 0.1  # the last transaction's markers are pending for 3 ms, p99 11 ms

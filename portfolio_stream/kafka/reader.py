@@ -1,8 +1,11 @@
 """The engine's reader of the source topic. It fetches whole record batches and does no work for a single record.
 
-The reader uses aiokafka's consumer for its fetch sessions, metadata and positions. It assigns all partitions once, and
+The reader uses aiokafka's consumer for fetch requests, metadata and positions. It assigns all partitions once, and
 pauses, seeks and resumes them as the worker gains and loses them: a second assign() would reset all positions. Progress
 is the fetch position: it steps over transaction markers, aborted records and compacted records.
+
+After a fetch that brought the end of the log, the reader rests for one commit interval (`pace`). So the next fetch
+brings the records of one interval, for one transaction.
 
 One fetch gives at most `FetchLimits.fetch_bytes` and one piece more. The other buffered batches stay compressed.
 """
@@ -115,8 +118,8 @@ class BatchReader:
     def pace(self, seconds: float) -> None:
         """From now on, rest for so many seconds after each fetch that brought the last records or markers of the log.
 
-        What is written meanwhile then comes together. A `resume` ends the rest. There is no rest during a backlog: a
-        fetch brings a part of the backlog, so the rests would bound what is read in a second.
+        The next fetch then brings all records that were written during the rest. A `resume` ends the rest. During a
+        backlog there is no rest: each fetch brings only a part of the backlog, and rests would make reading slower.
         """
         self._rest.seconds = seconds
 
@@ -150,11 +153,11 @@ class BatchReader:
 class _Rest:
     """Keeps aiokafka's fetcher from sending a fetch for some seconds after a fetch that brought something.
 
-    It does not keep the fetcher from a partition whose last fetch left committed records behind.
+    There is no rest while a partition has more committed records in Kafka than its last fetch brought.
 
-    The fetcher's routine asks for the requests that it can send when a request has ended, when records were consumed,
-    and after the time-out that comes with the requests. While the fetcher rests, the routine gets no request, and the
-    rest as the time-out.
+    The fetcher's routine asks which requests it can send. It asks when a request has ended, when records were consumed,
+    and after the time-out that came with the last answer. During a rest the answer is: no request, and the time-out is
+    the remaining rest.
     """
 
     def __init__(self) -> None:
