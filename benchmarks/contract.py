@@ -1,4 +1,4 @@
-"""The full contract as a subject: our worker with all tables, from portfolio-events to processed-events."""
+"""The full contract to be measured: our worker with all tables, from portfolio-events to processed-events."""
 
 from collections.abc import Mapping
 

@@ -3,7 +3,7 @@
     python -m benchmarks.load --bootstrap-servers HOST:PORT --topic TOPIC --events N [--prime N] [--rate R] ...
 
 1. It makes all events, the same bytes as `produce` with the same options, and says `ready`.
-2. If `--prime` is given, it sends that many events at once. They show when the system serves.
+2. If `--prime` is given, it sends that many events at once. Their outputs show that the system serves.
 3. It waits for a line on standard input. Then it sends the other events at an even rate, in small steps. Each record's
    timestamp is the time at which it is sent.
 4. When Kafka has acknowledged everything, it prints a line of JSON (`Sent`) and ends.

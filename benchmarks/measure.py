@@ -1,4 +1,5 @@
-"""Measure one worker of any kind: on a backlog, and at a steady rate. Kafka is all that is needed from the worker.
+"""Measure one worker of any kind: on a backlog, and at a steady rate. The measurement reads only Kafka's topics and
+the CPU and memory of the worker's process.
 
 On a backlog the last stable offsets of the output topic are polled. The measured window runs from the first sign of
 progress to the last, so the start of the worker does not count. Afterwards every committed output is read and judged.

@@ -1,4 +1,4 @@
-"""The committed outputs in Kafka: how far they are, and all of them."""
+"""The committed outputs in Kafka: up to which offset they go, and their records."""
 
 import time
 from collections.abc import Iterator

@@ -28,10 +28,10 @@ PORTFOLIOS = 10_000
 THROUGHPUT_TEXT = """\
 All workers compute the same two tables, positions at average cost and cash, from trades of {portfolios:,} portfolios,
 and write one output for each trade. They have the same bytes in and out, one broker, one process each, and their
-defaults. Before the worker starts, the whole backlog is in Kafka: {events:,} trades; {few:,} for the slow ones
-({slow}). Each committed output is compared with a replay. "ours, full contract" does more work than the others: four
-tables, deduplication, and every check of the contract. A table of Kafka Streams' and Quix's is in RocksDB with a
-changelog, as ours are."""
+defaults. Before the worker starts, the whole backlog is in Kafka: {events:,} trades; {few:,} for the slow workers
+({slow}). Each committed output is compared with a replay. "ours, full contract" does more work than the others: five
+tables, deduplication, and every check of the contract. Kafka Streams and Quix Streams keep their tables in RocksDB
+with a changelog, as ours do."""
 LATENCY_TEXT = """\
 Trades come at {rate:,} a second for {seconds} seconds; all workers commit every {interval} ms. A trade's latency runs
 from the timestamp of its record, which is set when the record is sent, until a read_committed reader has its

@@ -20,16 +20,17 @@ ORDER = ("throughput", "latency", "peers", "accounting", "restart", "failover", 
 HEAD = """\
 # Performance
 
-This page is made by `python -m benchmarks report` from the results of benchmarks. Each section names its command. In
-every benchmark one machine has all of it: the measured workers, the Kafka broker, the load and the reader.
+`python -m benchmarks report` makes this page from the results of benchmarks. Each section names the command of its
+benchmark. One machine runs everything: the measured workers, the Kafka broker, the load (which sends events) and the
+reader (which reads outputs).
 
 ## How to read it
 
 The speed of a machine drifts, and other machines are faster or slower. So the variants of a benchmark take turns within
-one run, and each table has the ratios of neighbouring runs first. A ratio of 0.50 in the column `now / before` for
-`CPU us/event` means that an event now costs half of the CPU time that it cost before. A figure is the median of the
-rounds; the least and the most stand in brackets, or are the ends of the thin line on a bar. Quote ratios: absolute
-figures hold for this machine only.
+one command, and each table has the ratios of neighbouring runs first. A ratio of 0.50 in the column `now / before` for
+`CPU us/event` means that an event now costs half of the CPU time that it cost before. In a round each variant runs
+once. A figure is the median of the rounds; the least and the most stand in brackets, or are the ends of the thin line
+on a bar. Quote ratios: absolute figures hold for the named machine only.
 
 - `events/s`: events whose outputs a read_committed reader can see, per second.
 - `CPU us/event`: user and system time of the worker's process for each of these events, in microseconds. `broker`,
@@ -37,10 +38,11 @@ figures hold for this machine only.
 - `p50 ms`, `p99 ms`: half, or 99 %, of the events had their committed output within so many milliseconds.
 - `RSS MiB`: resident memory of the worker's process.
 - `events/transaction`: events for each Kafka transaction of the worker.
-- `% of one core`: what each kind of process used. `others` are programs that do not belong to the benchmark, and the
-  kernel's own work.
+- `% of one core`: how much CPU time each kind of process used. `bench` is the benchmark's own process. `others` are
+  programs that do not belong to the benchmark, and the kernel's own work.
 - A line that begins with **MARKED** names a run during which other programs used the machine: do not quote its figures.
-- A line that begins with **WRONG** names a result of the measured system that is not as it must be.
+- A line that begins with **WRONG** names a fault of the measured system, for example a missing output, or a worker that
+  fell behind the rate.
 """
 
 

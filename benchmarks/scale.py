@@ -34,8 +34,8 @@ from portfolio_stream.load.events import Mixture, generate
 PORTFOLIOS = 10_000
 TEXT = """\
 Workers share a machine of {cores} cores with the broker, and process a backlog of {events:,} events. With as many
-workers as cores, events/s says how these cores are shared, and not how the system scales. What says that is the
-CPU: if an event costs workers and broker as much CPU with four workers as with one, then more machines process more
+workers as cores, events/s says how these cores are shared, and not how the system scales. The CPU says how it scales:
+if an event costs workers and broker as much CPU with four workers as with one, then more machines process more
 events in proportion. The shares say who used the cores meanwhile. The measurement begins when the workers have
 shared out the partitions and the whole backlog is in Kafka."""
 

@@ -1,8 +1,8 @@
 """The engine with parts switched off: `faust -A benchmarks.switched worker`. BENCHMARK_PARTS names what is on.
 
 - `only-offsets`: records are fetched, handed out and passed. A transaction has offsets and META alone.
-- `and-outputs`: and each record is copied to an output.
-- `and-decode`: and each record is decoded before.
+- `and-outputs`: as `only-offsets`, and each record is copied to an output.
+- `and-decode`: as `and-outputs`, and each record is decoded before that.
 - `no-store`: everything is on, but nothing is written to RocksDB. Values that the views forget are lost.
 
 The first three are an app of their own, with a group and a changelog of its own, on the same source.

@@ -15,9 +15,9 @@ from benchmarks.rounds import run
 PORTFOLIOS, AGED_PORTFOLIOS = 10_000, 20
 TEXT = """\
 One worker processes a backlog of {events:,} events of {portfolios:,} portfolios with everything that the contract
-asks for. The broker runs on the same machine. The time runs from the first committed outputs to the last. CPU
-us/event is the worker's CPU time by the number of these events: on a machine whose cores are all busy, it says more
-than events/s, because it does not depend on what the broker needs at the same moment."""
+asks for. The broker runs on the same machine. The time runs from the first committed outputs to the last ones. CPU
+us/event is the worker's CPU time divided by the number of these events. If all cores are busy, CPU us/event says more
+than events/s: it does not depend on how much CPU the broker uses at the same moment."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,7 @@
-"""The two-table fold for the comparison with stock Faust: positions at average cost, and cash; one output per trade.
+"""The two-table fold for the comparison with other stream processors: positions at average cost, and cash.
 
-The fold is pure. Input bytes, table values and output bytes are the same for both engines.
+It writes one output for each trade. The fold is pure. Input bytes, table values and output bytes are the same for all
+engines.
 """
 
 from collections.abc import Iterator
