@@ -1,7 +1,7 @@
 """Compiles the modules of portfolio_stream/compiled with mypyc, if there is a C compiler.
 
 - `python setup.py compile` compiles in place, for an editable install: `make setup` calls it.
-- A wheel that is built where a compiler is has the compiled modules, and is for that platform.
+- A wheel is for the platform on which it was built. If a compiler was there, the wheel has the compiled modules.
 - Without a compiler, or without Python's headers, one line says that the interpreted modules run.
 """
 

@@ -1,9 +1,9 @@
 """Amounts as whole numbers of 0.00000001: a price of 101.25 is 10,125,000,000.
 
 - Sums and differences are exact. `product` and `quotient` round once, half-even, from the exact rational value.
-- The compiler keeps numbers below 2**62 in a register. Larger ones become Python's own integers, and stay exact. So the
-  bounds are compared with a number below 2**62 first, and a whole number of shares is multiplied without the eight
-  zeros.
+- Compiled code keeps numbers below 2**62 in a register. Larger ones become Python's own integers, which are slower and
+  as exact. So `is_storable` compares with a number below 2**62 first, and `product` and `share` leave out the eight
+  zeros of a whole number of shares.
 """
 
 from typing import Final

@@ -1,8 +1,8 @@
-"""Decode a record's value into an `DecodedEvent`, fast.
+"""Decode a record's value into a `DecodedEvent`, fast.
 
-The fast path only accepts values. It leaves every value that it does not accept at once to the strict reader in
-`records.classifier`, whose answer is final. So a peculiarity of msgspec's decoder can cost time, but cannot change an
-answer.
+The fast path accepts values and never rejects one. Every value that it does not accept goes to the strict reader in
+`records.classifier`, whose answer is final. So a peculiarity of msgspec's decoder can cost time, but cannot reject an
+event.
 """
 
 from decimal import Decimal

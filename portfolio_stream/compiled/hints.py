@@ -1,4 +1,4 @@
-"""What the compiler is told of classes and numbers. The interpreter does not hear it, so the modules run without mypyc.
+"""Hints for the compiler about classes and numbers. At run time they do nothing, so the modules run without mypyc.
 
 `i64` is an integer of a register. Only numbers that are proven to be smaller may have this type.
 """

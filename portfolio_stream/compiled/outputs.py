@@ -1,4 +1,4 @@
-"""The ProcessedEvent of an accepted event. `records.outputs` is the same text from the domain's values."""
+"""The ProcessedEvent of an accepted event. `records.outputs` makes the same text from the domain's values."""
 
 from portfolio_stream.compiled.amounts import plain
 from portfolio_stream.compiled.events import TYPES, DecodedEvent

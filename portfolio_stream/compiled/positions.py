@@ -1,6 +1,5 @@
-"""What an event does to a position. `domain.positions` says the same over decimals, and explains it.
-
-A `Rejected` is one of the two outcomes, as there.
+"""The position that follows from an event, or a `Rejected`. `domain.positions` has the same rules over decimals, and
+explains them.
 """
 
 from portfolio_stream.compiled.amounts import ONE, is_storable, product, quotient, share

@@ -1,8 +1,8 @@
-"""The rows of seen_events, as bytes: the fold seldom reads more of a row than whether there is one.
+"""The rows of seen_events. They stay bytes in the views: most often the fold only asks whether there is a row.
 
 A row is `>BQQ16s`: the format 3, the sequence, the source offset, and 128 bits of SHA-256 of the event's bytes. A row
-of format 2 is a msgpack array with the same members, whose fingerprint is BLAKE2b. It stays as it is until its event_id
-is accepted again.
+of format 2 is a msgpack array with the same members, whose fingerprint is BLAKE2b. The fold never rewrites such a row:
+it removes the row, or replaces it when the event_id is accepted again.
 """
 
 from hashlib import sha256
