@@ -37,8 +37,8 @@ PY_SPY = Path(sys.executable).with_name("py-spy")
 TEXT = """\
 One worker at {rate:,} events a second, with everything that the contract asks for. The CPU time of each of its
 threads is divided by kind of work: py-spy samples the stacks, and the table in benchmarks/stacks.py says to which
-kind of work a stack belongs. The rows from `fetch us` to `other us` add up to CPU us/event. The last rows are the CPU of
-whole workers with parts switched off, measured without a profiler: `only-offsets` fetches, hands out and commits
+kind of work a stack belongs. The rows from `fetch us` to `other us` add up to CPU us/event. The last rows are the CPU
+of whole workers with parts switched off, measured without a profiler: `only-offsets` fetches, hands out and commits
 offsets alone; `and-outputs` also copies each record to an output; `and-decode` also decodes it; `no-store` does
 everything but writes nothing to RocksDB."""
 

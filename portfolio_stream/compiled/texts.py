@@ -1,7 +1,7 @@
 """Checks and reads the texts of an event, character by character: `records.fields` has the rules.
 
-The compiler makes a few machine instructions of each step. So reading a text takes less time than a look-up in a dict of
-known texts, and a new text costs no more than a known one.
+The compiler makes a few machine instructions of each step. So reading a text takes less time than a look-up in a dict
+of known texts, and a new text costs no more than a known one.
 """
 
 from typing import Final

@@ -1,7 +1,7 @@
 """The values of the tables, as the fold works on them.
 
-1. All values but positions are changed in place. The fold changes them only after an event has passed all its checks. If
-   a fold raises an error, the engine forgets all views of the partition, and with them every change.
+1. All values but positions are changed in place. The fold changes them only after an event has passed all its checks.
+   If a fold raises an error, the engine forgets all views of the partition, and with them every change.
 2. A `PositionRow` is replaced, never changed.
 3. No value stands under two keys.
 4. Mappings by currency stand in the order of the currencies, so equal values have equal bytes.

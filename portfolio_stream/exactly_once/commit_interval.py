@@ -7,7 +7,7 @@ long as a turn of the main loop: if a turn takes longer, the next fetch brings a
 
 from dataclasses import dataclass
 
-LEAST_SECONDS = 0.012  # a transaction costs some 3 ms of CPU, whatever it holds: a fifth of a core at most, if events are few
+LEAST_SECONDS = 0.012  # a transaction costs some 3 ms of CPU, whatever it holds: a fifth of a core, at few events
 MOST_SECONDS = 0.100  # a reader sees a record after two intervals at the latest, in a worker that keeps up
 NEWEST_TURN_SHARE = 0.2  # of the moving average: one long turn alone must not make the next events wait, too
 
