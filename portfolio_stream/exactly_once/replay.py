@@ -139,9 +139,11 @@ class ChangelogReplay:
                 )
                 await writes.write_all()
                 await self._mark(todo & reading.begun, self._aging(ends, asked) | whole, asked)
+            except (Exception, asyncio.CancelledError):  # not at the end of the process: nothing can wait then
+                await writes.ended()
+                raise
             finally:
                 self._reader.pause(ends)
-                await writes.ended()
             told = ends.keys() - todo
             self.progress.forget(told)
             return {partition: Replayed(self._counts.pop(partition, 0), problems.get(partition)) for partition in told}
