@@ -216,8 +216,9 @@ class Commits:
     async def close_if_due(self, *, now: bool = False, is_gathered: bool = False) -> CommitOutcome:
         """Close the open transaction if it is full, or due while no other one is in flight, or `now`.
 
-        The transaction is due at the end of its interval, and also if everything that was fetched `is_gathered` in it:
-        the next fetch brings the records of the next interval.
+        The transaction is due at the end of its interval. It is due earlier if all records that Kafka had are gathered
+        in it (`is_gathered`): the next fetch brings the records of the next interval. In a backlog there are more
+        records at once, and a larger transaction costs less for each of them.
         """
         transaction = self._open
         if not transaction.shares:

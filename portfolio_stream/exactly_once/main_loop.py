@@ -89,7 +89,7 @@ class MainLoop:
         if self._signals.is_stopping:
             return  # the fetch positions may be beyond records that were not handed out: they must not be committed
         await self._folding.settle()
-        await self._boundary.close_if_due(is_gathered=True)
+        await self._boundary.close_if_due(is_gathered=not self._reader.is_behind(fetched))
         if fetched:
             self._pace()
         await self._end_drains()

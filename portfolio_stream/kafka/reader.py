@@ -11,7 +11,7 @@ One fetch gives at most `FetchLimits.fetch_bytes` and one piece more. The other 
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
@@ -74,7 +74,7 @@ class BatchReader:
 
     async def start(self) -> None:
         await self._consumer.start()
-        self._rest.apply_to(self._consumer._fetcher)
+        self._rest.apply_to(self._consumer._fetcher, self._has_more_to_fetch)
         self._consumer.assign(self._targets)
         for target in self._targets:
             self._consumer.seek(target, 0)
@@ -149,6 +149,23 @@ class BatchReader:
         """Whether records of this partition are fetched but not handed out."""
         return self._targets[partition] in self._consumer._fetcher._records
 
+    def is_behind(self, partitions: Iterable[int]) -> bool:
+        """Whether Kafka had more committed records of these partitions at their last fetch than were handed out."""
+        buffered = self._consumer._fetcher._records
+        return any(target in buffered or self._lacks(target) for target in map(self._targets.__getitem__, partitions))
+
+    def _has_more_to_fetch(self) -> bool:
+        """Whether a fetch would bring records that Kafka had at the last fetch."""
+        buffered = self._consumer._fetcher._records
+        return any(target not in buffered and self._lacks(target) for target in self._targets)
+
+    def _lacks(self, target: TopicPartition) -> bool:
+        """Whether the position is before the committed end that the last fetch told. A paused one lacks nothing."""
+        state = self._consumer._subscription.subscription.assignment.state_value(target)
+        if state.paused or not state.has_valid_position or state.lso is None:
+            return False
+        return bool(state.position < state.lso)
+
 
 class _Rest:
     """Keeps aiokafka's fetcher from sending a fetch for some seconds after a fetch that brought something.
@@ -171,7 +188,7 @@ class _Rest:
         if self._fetcher is not None:
             self._fetcher._notify(self._fetcher._wait_consume_future)
 
-    def apply_to(self, fetcher: Any) -> None:
+    def apply_to(self, fetcher: Any, is_behind: Callable[[], bool]) -> None:
         send, actions = fetcher._proc_fetch_request, fetcher._get_actions_per_node
 
         async def resting_send(*arguments: Any) -> bool:
@@ -182,15 +199,7 @@ class _Rest:
 
         def resting_actions(assignment: Any) -> Any:
             rest = self._until - time.monotonic()
-            return ([], {}, rest, False, []) if rest > 0 and not is_behind(assignment) else actions(assignment)
-
-        def is_behind(assignment: Any) -> bool:
-            states = ((target, assignment.state_value(target)) for target in assignment.tps)
-            return any(
-                not state.paused and state.has_valid_position and state.lso is not None and state.position < state.lso
-                for target, state in states
-                if target not in fetcher._records
-            )
+            return ([], {}, rest, False, []) if rest > 0 and not is_behind() else actions(assignment)
 
         fetcher._proc_fetch_request, fetcher._get_actions_per_node = resting_send, resting_actions
         self._fetcher = fetcher

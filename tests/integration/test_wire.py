@@ -233,8 +233,10 @@ async def test_a_reader_does_not_rest_during_a_backlog(kafka: Cluster, topic: st
         reader.resume(0, 0)
         async with asyncio.timeout(30):
             while len(found) < 20:
+                assert reader.is_behind([0]) or not found
                 for batch in (await reader.fetch(1_000)).get(0, []):
                     found += [record.value for record in batch]
+        assert not reader.is_behind([0, 1])
     finally:
         await reader.stop()
     assert [b"%d" % number for number in range(20)] == found

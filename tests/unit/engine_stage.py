@@ -47,6 +47,8 @@ class Reader:
         #: fetch positions, where they differ from the start of the reading
         self.positions: dict[int, int] = {}
         self.fetched: Mapping[int, list[list[Any]]] = {}
+        #: partitions of which Kafka has more records
+        self.behind: set[int] = set()
 
     def resume(self, partition: int, offset: int) -> None:
         self.reading[partition] = offset
@@ -72,6 +74,9 @@ class Reader:
 
     def has_buffered(self, partition: int) -> bool:
         return False
+
+    def is_behind(self, partitions: Iterable[int]) -> bool:
+        return not self.behind.isdisjoint(partitions)
 
 
 class Member:

@@ -722,6 +722,26 @@ async def test_a_turn_with_records_sets_the_readers_pace(engine: Stage, monkeypa
     assert 12 == engine.committed(0)  # everything that was fetched is gathered, so the transaction closed at once
 
 
+async def test_a_transaction_of_a_backlog_gathers_for_its_whole_interval(
+    engine: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More records are there at once, and a larger transaction costs less for each record."""
+
+    async def deliver(piece: Slice) -> None:
+        engine.folding.acknowledged(piece)
+
+    monkeypatch.setattr(engine.commits, "interval", lambda: 60.0)
+    engine.reader.behind = {0}
+    engine.reader.fetched = {0: [records(10, 2)]}
+    await engine.main_loop.turn(deliver)
+    assert (True, 10) == (engine.commits.is_open, engine.committed(0))
+    engine.reader.behind = set()
+    engine.reader.fetched = {0: [records(12, 1)]}
+    await engine.main_loop.turn(deliver)
+    await engine.boundary.finish()
+    assert 13 == engine.committed(0)
+
+
 async def test_an_idle_worker_ends_when_its_disk_refuses_rows(engine: Stage) -> None:
     """Rows are written after their commit. No other commit may come that could tell."""
 

@@ -192,6 +192,12 @@ class SimulatedReader:
     def has_buffered(self, partition: int) -> bool:
         return partition in self._buffers
 
+    def is_behind(self, partitions: Iterable[int]) -> bool:
+        return any(
+            partition in self._buffers or self._positions[partition] < self._stable.get(partition, 0)
+            for partition in self._reading.intersection(partitions)
+        )
+
     def _has_news(self) -> bool:
         return any(partition in self._reading for partition in self._buffers)
 
