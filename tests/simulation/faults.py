@@ -88,7 +88,6 @@ def twin(world: "World", fault: Fault) -> bool:
     other = world.new_worker()
     other.disk.take_from(worker.disk)
     other.take_identity(worker)
-    world.shared_ids.add(worker.member_id)
     world.twins.append(other)
     other.start()
     world.after(5.0 + fault.seconds, lambda: world.part(other))

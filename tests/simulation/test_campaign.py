@@ -34,6 +34,7 @@ def simulated(*arguments: str) -> "subprocess.CompletedProcess[str]":
         ("--profile", "storm", "--first", "900009", "--seeds", "1"),
         ("--profile", "storm", "--first", "920655", "--seeds", "1"),
         ("--profile", "storm", "--first", "920508", "--seeds", "1"),
+        ("--profile", "storm", "--first", "9200037", "--seeds", "1"),
     ],
     ids=[
         "storm",
@@ -43,6 +44,7 @@ def simulated(*arguments: str) -> "subprocess.CompletedProcess[str]":
         "a goodbye in a successor's name",
         "a revocation that takes too long",
         "a goodbye that arrives late",
+        "a twin's join that ends a revocation",
     ],
 )
 def test_exactly_once_holds(arguments: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 
 from portfolio_stream.exactly_once.member_name import MemberName, Naming
-from portfolio_stream.exactly_once.membership import Membership
+from portfolio_stream.exactly_once.membership import FRESH_SECONDS, Membership
 from tests.judge.ledger import CHANGELOG, DEAD, OUTPUT, SOURCE
 from tests.simulation.disk import Disk
 from tests.simulation.kafka.cluster import SESSION_SECONDS, SimulatedKafka
@@ -34,11 +34,11 @@ class Stage:
         self.kafka = SimulatedKafka(Random(f"kafka {seed}"))
         for topic in (SOURCE, OUTPUT, DEAD, CHANGELOG):
             self.kafka.create_topic(topic, PARTITIONS)
-        self.first, self.second = (self._worker(name, loop) for name in ("first", "second"))
+        self.first, self.second = (self.worker(name, loop) for name in ("first", "second"))
         #: how many requests or answers were lost
         self.strays = 0
 
-    def _worker(self, name: str, loop: SimulatedLoop) -> SimulatedWorker:
+    def worker(self, name: str, loop: SimulatedLoop) -> SimulatedWorker:
         disk = Disk(lambda items: None)
         return SimulatedWorker(
             name, loop, Random(name), disk, self.kafka.connections, starts=_nothing, ended=lambda worker: None
@@ -48,6 +48,16 @@ class Stage:
         """The worker's assignment at the coordinator, even if its answer was lost."""
         member = self.kafka.group(GROUP).members.get(worker.member_id)
         return frozenset() if member is None else frozenset(member.assigned)
+
+    def lost_to_twin(self, worker: SimulatedWorker) -> set[int]:
+        return self.kafka.given_up_by_twin(worker.name, worker.member_id, FRESH_SECONDS)
+
+    @staticmethod
+    def served(worker: SimulatedWorker) -> frozenset[int]:
+        """The partitions for which the worker would answer over HTTP."""
+        assert worker.engine is not None and worker.engine.started is not None
+        membership = worker.engine.started.membership
+        return membership.owned & worker.engine.served if membership.is_fresh else frozenset()
 
     def at_each_beat(self, act: Callable[[], None]) -> None:
         """A heartbeat of the second worker was answered, and the worker has not heard the answer."""
@@ -67,6 +77,12 @@ class Stage:
 
 def _nothing() -> None:
     """Nobody watches starts."""
+
+
+async def until(is_true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10.0):
+        while not is_true():  # noqa: ASYNC110  virtual time
+            await asyncio.sleep(0.01)
 
 
 def with_two(scenario: Callable[[Stage], Awaitable[None]]) -> None:
@@ -102,6 +118,48 @@ def test_an_assignment_whose_answer_was_lost_is_learned() -> None:
         stage.at_each_beat(lose_news)
 
     with_two(scenario)
+
+
+TWIN_STEPS = {
+    "join": ("second", "twin"),
+    "heartbeat": ("twin", "second"),
+    "goodbye": ("twin", "goodbye"),
+}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("steps", TWIN_STEPS.values(), ids=TWIN_STEPS)
+def test_what_a_twin_gives_up_is_served_for_two_seconds_at_most(steps: tuple[str, str], seed: int) -> None:
+    """Two processes have one identity. The coordinator takes what one of them sends as the word of both.
+
+    The first worker is in a slow fold, so it gives nothing up. It hears from no broker when the twin has given up
+    partitions, so only its last answer limits how long it serves them. The judge must excuse this, and nothing else.
+    """
+
+    async def main(loop: SimulatedLoop) -> None:
+        stage = Stage(loop, seed)
+        first, twin = stage.first, stage.worker("twin", loop)
+        first.start()
+        await asyncio.sleep(2.0)
+        first.fold_seconds = 60.0
+        for partition in range(PARTITIONS):
+            stage.kafka.append(SOURCE, partition, [(b"a", b"1 1")])
+        acts: dict[str, Callable[[], None]] = {"second": stage.second.start, "twin": twin.start, "goodbye": twin.stop}
+        twin.take_identity(first)
+        for step in steps:
+            await asyncio.sleep(2.0)
+            assert not stage.lost_to_twin(first)
+            acts[step]()
+        await until(lambda: bool(stage.lost_to_twin(first)))
+        given_up, at = stage.lost_to_twin(first), loop.time()
+        stage.kafka.link(first.name).cut()
+        assert given_up <= stage.served(first) and not stage.lost_to_twin(twin)
+        await until(lambda: not given_up & stage.served(first))
+        assert loop.time() - at <= FRESH_SECONDS
+        await asyncio.sleep(FRESH_SECONDS)
+        assert not stage.lost_to_twin(first)
+
+    simulate(main, Random(seed))
 
 
 class Beats:

@@ -138,8 +138,6 @@ class World:
         self.snapshots = 0
         #: workers with another worker's identity
         self.twins: list[SimulatedWorker] = []
-        #: member ids that two processes had at the same time
-        self.shared_ids: set[str] = set()
         self.forgets_tombstones = self.random.random() < 0.5
         self.delete_retention_seconds = SHORT_RETENTION if self.forgets_tombstones else DELETE_RETENTION_SECONDS
         self.kafka.delete_retention_seconds = self.delete_retention_seconds
@@ -200,20 +198,21 @@ class World:
             if not self.faults["twin"]:  # a twin commits under the same transactional id
                 check_held_back(worker.name, engine.started, self.judge)
             if engine.started.membership.is_fresh:
-                for partition in _owned(worker):
+                for partition in _owned(worker) - self._lost_to_twin(worker):
                     meta = engine.store.meta(partition)
                     offset = 0 if meta is None else meta.offset
                     self.judge.served(worker.name, engine.started.writer.transactional_id, partition, offset)
 
     def _is_misled(self, worker: SimulatedWorker) -> bool:
-        """The worker's membership is over, and the worker cannot see that yet. There are two causes.
+        """A broker that woke with old data has confirmed a membership that is over: the worker cannot see that."""
+        return self.loop.time() - self.kafka.misled.get(worker.member_id, -math.inf) < FRESH_SECONDS
 
-        A broker that woke with old data has confirmed it, or a twin's goodbye has ended it.
+    def _lost_to_twin(self, worker: SimulatedWorker) -> Set[int]:
+        """The partitions that the worker's twin has given up by a join, a heartbeat or a goodbye.
+
+        The worker learns of that from the answer to its next heartbeat, and serves no longer than it is fresh.
         """
-        told = self.kafka.misled.get(worker.member_id, -math.inf)
-        if worker.member_id in self.shared_ids:
-            told = max(told, self.kafka.goodbyes.get(worker.member_id, -math.inf))
-        return self.loop.time() - told < FRESH_SECONDS
+        return self.kafka.given_up_by_twin(worker.name, worker.member_id, FRESH_SECONDS)
 
     def _check_halted(self, worker: SimulatedWorker, halted: Halted) -> None:
         """A partition may halt only for a reason that happened."""

@@ -35,7 +35,7 @@ from portfolio_stream.kafka.reader import BatchUnreadable
 from portfolio_stream.kafka.record_batches import HEADER_BYTES, unreadable
 from tests.simulation.kafka import answers
 from tests.simulation.kafka.client import SimulatedConnections
-from tests.simulation.kafka.groups import JOIN, LEAVE, Group
+from tests.simulation.kafka.groups import JOIN, Group
 from tests.simulation.kafka.log import Batch, Log, read_produced
 from tests.simulation.kafka.network import Link
 from tests.simulation.kafka.past import Past
@@ -78,8 +78,8 @@ class SimulatedKafka:
         self._pasts: dict[int, Past] = {}
         #: when a broker with old data last confirmed a membership
         self.misled: dict[str, float] = {}
-        #: when a goodbye ended a membership, by member id
-        self.goodbyes: dict[str, float] = {}
+        #: whose request last gave a partition up, and when, by member id and partition
+        self._given_up: dict[tuple[str, int], tuple[str, float]] = {}
         #: partitions that take no record now: somebody lowered the topic's max.message.bytes
         self.refusing: set[Place] = set()
         #: how many of a partition's next fetches bring damaged bytes
@@ -118,7 +118,7 @@ class SimulatedKafka:
     def link(self, client: str) -> Link:
         found = self._links.get(client)
         if found is None:
-            found = self._links[client] = Link(Random(f"{client} {self._random.random()}"))
+            found = self._links[client] = Link(client, Random(f"{client} {self._random.random()}"))
         return found
 
     def create_topic(self, name: str, partitions: int, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
@@ -202,6 +202,15 @@ class SimulatedKafka:
     def group(self, name: str) -> Group:
         """The group as its coordinator, or its next one, knows it."""
         return self._groups[name]
+
+    def given_up_by_twin(self, client: str, member_id: str, seconds: float) -> set[int]:
+        """The partitions that a process other than `client` gave up under this member id in the last `seconds`."""
+        since = self._loop.time() - seconds
+        return {
+            partition
+            for (member, partition), (other, moment) in self._given_up.items()
+            if member == member_id and other != client and moment > since
+        }
 
     def compact(self, topic: str, partition: int) -> None:
         self.logs[topic, partition].compact(self._loop.time(), self.delete_retention_seconds)
@@ -377,7 +386,19 @@ class SimulatedKafka:
         elif node in self._down or not reply.is_reachable:
             reply.break_off()
         else:
-            reply.send(_HANDLERS[type(entity).__name__](self, node, entity))
+            reply.send(self._carry_out(node, entity, reply.client))
+
+    def _carry_out(self, node: int, entity: Any, client: str) -> Any:
+        """Do what a request says, and note the partitions that a heartbeat gives up. Returns the answer."""
+        handler = _HANDLERS[type(entity).__name__]
+        group = self._groups.get(entity.group_id) if handler is SimulatedKafka._heartbeat else None
+        if group is None:
+            return handler(self, node, entity)
+        before = group.held_by(entity.member_id)
+        answer = handler(self, node, entity)
+        for partition in before - group.held_by(entity.member_id):
+            self._given_up[entity.member_id, partition] = (client, self._loop.time())
+        return answer
 
     def _init_producer_id(self, node: int, request: Any) -> Any:
         error = self._serves(node, self._transaction_place(request.transactional_id))
@@ -476,8 +497,6 @@ class SimulatedKafka:
         is_full = request.subscribed_topic_names is not None and request.rebalance_timeout >= timedelta(0)
         timeout = request.rebalance_timeout.total_seconds() if is_full else None
         beat = group.beat(request.member_id, request.member_epoch, owned, timeout)
-        if request.member_epoch == LEAVE and beat.error is E.none:
-            self.goodbyes[request.member_id] = self._loop.time()
         source = self.logs.get((self._sources[request.group_id], 0))
         topic_id = None if source is None else source.topic_id
         return answers.heartbeat(beat.error, request.member_id, beat.epoch, topic_id, beat.assignment)

@@ -119,5 +119,9 @@ class Reply:
         connection.kafka.at_time(until, connection.time_out, self._answered, self._api)
 
     @property
+    def client(self) -> str:
+        return self._connection.link.client
+
+    @property
     def is_reachable(self) -> bool:
         return not self._connection.link.is_cut

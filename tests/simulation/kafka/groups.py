@@ -128,6 +128,11 @@ class Group:
         for partition in sorted(member.target - member.assigned.keys() - taken):
             member.assigned[partition] = self._target_epoch
 
+    def held_by(self, member_id: str) -> frozenset[int]:
+        """The partitions that no other member can get now."""
+        member = self.members.get(member_id)
+        return frozenset() if member is None else frozenset((*member.assigned, *member.revoking))
+
     def _remove(self, member: Member) -> None:
         del self.members[member.id]
         self.epoch += 1

@@ -18,6 +18,7 @@ REQUEST_SECONDS = 10.0
 class Link:
     """The link of one client to all brokers."""
 
+    client: str
     random: Random
     #: least and most seconds, each way
     latency: tuple[float, float] = LATENCY
