@@ -16,7 +16,7 @@ from benchmarks.results import FOLDER, Result, ratio
 
 PAGE = Path("docs/performance.md")
 IMAGES = "images"
-ORDER = ("throughput", "latency", "peers", "accounting", "restart", "failover", "large-state", "scale-out", "faults")
+ORDER = ("throughput", "latency", "peers", "accounting", "aged", "restart", "failover", "backlog", "scale")
 HEAD = """\
 # Performance
 
