@@ -36,15 +36,13 @@ GIVEN: Mapping[str, Given] = {
     "backlog_us": Given(24.4, "CPU us/event", "a worker on a backlog", "measured: `benchmarks throughput`"),
     "broker_us": Given(48, "CPU us/event", "the broker at 10,000 events/s, one copy", "measured: `benchmarks latency`"),
     "interval": Given(0.031, "s", "between two commits of a worker", "measured: events/transaction of `latency`"),
-    "source_bytes": Given(225, "bytes/event", "in the source log", "measured: 212 of key and value, and the record's own bytes"),
+    "source_bytes": Given(225, "bytes/event", "in the source log", "measured: key and value, 212, and the record"),
     "output_bytes": Given(330, "bytes/event", "in the output log", "estimated; `benchmarks backlog` measures the disk"),
-    "changelog_bytes": Given(
-        390, "bytes/event", "written to the changelog", "estimated for small transactions"
-    ),
+    "changelog_bytes": Given(390, "bytes/event", "written to the changelog", "estimated for small transactions"),
     "state_bytes": Given(200, "bytes/key", "in a worker's store, for each position key", "measured: `restart`"),
     "replay_keys": Given(150_000, "keys/s", "position keys that a worker replays", "measured: `restart`, lost folder"),
     "memory": Given(450, "MiB", "highest resident memory of a worker", "measured: `restart`, 1,000,000 keys"),
-    "verify_rate": Given(14_000, "events/s", "`verify` compares in one process", "estimated; the end of `benchmarks backlog` measures it"),
+    "verify_rate": Given(14_000, "events/s", "`verify` compares in one process", "estimated; see `backlog`"),
     "marker_bytes": Given(78, "bytes", "of a transaction marker in a log", "Kafka's format: a batch of one record"),
     "offset_bytes": Given(150, "bytes", "of a committed offset in `__consumer_offsets`", "Kafka's format, our names"),
     "busy": Given(0.6, "", "the share of its core that a worker may use on average", "assumed: room for peaks"),

@@ -12,6 +12,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from portfolio_stream import cli
+from portfolio_stream.compiled import BUILD
 from portfolio_stream.kafka.partitioning import partition_of
 from tests.integration.histories import Load, wait_for_no_lag
 from tests.integration.workers import Worker, WorkersStage, until
@@ -21,7 +22,7 @@ TOKEN = "an operator's secret"
 EVENTS = 3_000
 #: the reasons of the two partitions' halts
 REASONS = (
-    "the encoding of its table values failed 3 times: AttributeError",
+    f"the encoding of its table values failed 3 times: {'TypeError' if BUILD.is_used else 'AttributeError'}",
     "the fold failed 3 times: ValueError",
 )
 

@@ -1,6 +1,7 @@
 """The judge of histories sees each way in which a history can be broken, or no run on a real Kafka could fail."""
 
 import json
+import struct
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -163,23 +164,33 @@ def entry(key: bytes, value: Any) -> Record:
     return Record(0, 0, 1, key, None if value is None else msgspec.msgpack.encode(value))
 
 
+def portfolio(sequence: int, balance: int) -> Record:
+    """Its only account has `balance` dollars. All its events are of the type cash, the second one."""
+    account, counts = ["USD", balance * 10**8, None, None], [0, sequence, 0, 0, 0, 0]
+    times = ["2026-11-23T04:30:00.000Z"] * 2
+    return entry(b"portfolios\0P", [3, sequence, account, counts, *times, "", b"", "", 0])
+
+
+def seen(event_id: bytes, sequence: int, offset: int) -> Record:
+    return Record(0, 0, 1, b"seen_events\0P\0" + event_id, struct.pack(">BQQ16s", 3, sequence, offset, b""))
+
+
 def changelog() -> list[Record]:
     """The records that a correct worker writes for `source()`, in two transactions."""
-    cash, times = {"USD": "3"}, ["2026-11-23T04:30:00.000Z"] * 2
     return [
-        entry(b"portfolios\0P", [2, 1, {"USD": "1"}, {}, {}, {"cash": 1}, *times, "", b""]),
-        entry(b"seen_events\0P\0e-0", [2, 1, 0, b""]),
+        portfolio(1, 1),
+        seen(b"e-0", 1, 0),
         entry(b"\0META", {"offset": 1}),
-        entry(b"portfolios\0P", [2, 3, cash, {}, {}, {"cash": 3}, *times, "", b""]),
-        entry(b"activity\0P\x002026-11-23T04:30:00Z", [2, 3, {}]),
-        entry(b"seen_events\0P\0e-2", [2, 2, 2, b""]),
-        entry(b"seen_events\0P\0e-4", [2, 3, 4, b""]),
+        portfolio(3, 3),
+        entry(b"activity\0P\x002026-11-23T04:30:00Z", [3, 3, []]),
+        seen(b"e-2", 2, 2),
+        seen(b"e-4", 3, 4),
         entry(b"\0META", {"offset": 5}),
     ]
 
 
 def wrong_balance(records: list[Record]) -> None:
-    records[3] = entry(b"portfolios\0P", [2, 3, {"USD": "4"}, {}, {}, {"cash": 3}, *["2026-11-23T04:30:00.000Z"] * 2])
+    records[3] = portfolio(3, 4)
 
 
 def lost_entry(records: list[Record]) -> None:
@@ -187,7 +198,7 @@ def lost_entry(records: list[Record]) -> None:
 
 
 def entry_of_nobody(records: list[Record]) -> None:
-    records.append(entry(b"positions\0P\0ACME", [2, "USD", "1", "1", "1", "0"]))
+    records.append(entry(b"positions\0P\0ACME", [3, "USD", 10**8, 10**8, 10**8, 0]))
 
 
 def deleted_entry(records: list[Record]) -> None:

@@ -154,7 +154,8 @@ POINTS: tuple[Point, ...] = (
     Point(name="acknowledge", driver=D.LOAD, occurrences=20),
     Point(name="close", driver=D.LOAD, occurrences=20),
     Point(name="next-epoch", driver=D.LOAD, occurrences=20),
-    Point(name="store-write", driver=D.LOAD, occurrences=20, lost=ENDS),
+    Point(name="store-commit", driver=D.LOAD, occurrences=20, lost=ENDS),
+    Point(name="rows-write", driver=D.LOAD, occurrences=20, lost=ENDS),  # recent rows, within a second
     Point(name="drop", driver=D.EXPEL),
     # a start
     Point(name="identity-write", driver=D.LOST_FOLDER, lost=ENDS),

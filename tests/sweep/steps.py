@@ -108,10 +108,6 @@ class Step:
     error: Callable[..., Exception] | None = None
 
 
-def is_committing(store: Store, *_: Any) -> bool:
-    return not _replaying.get()
-
-
 def is_replaying(store: Store, *_: Any) -> bool:
     return _replaying.get()
 
@@ -141,7 +137,8 @@ STEPS: tuple[Step, ...] = (
     Step("acknowledge", Engine, "acknowledged"),
     Step("close", Commits, "close", when=has_work),
     Step("next-epoch", Writer, "begin"),
-    Step("store-write", Store, "write", when=is_committing, error=full_store),
+    Step("store-commit", Store, "commit", error=full_store),
+    Step("rows-write", RocksDatabase, "write", error=full_disk),
     Step("drop", Doubts, "drop_everything"),
     Step("revoke", Ownership, "revoke"),
     Step("let-go", Ownership, "release"),
