@@ -21,9 +21,9 @@ from typing import Any, TypeVar, cast
 from agents.portfolio_events import fold_slice
 from portfolio_stream.exactly_once.memory import MemoryRecord
 from portfolio_stream.exactly_once.ports import Append, Record, TableDefinition, View
-from portfolio_stream.exactly_once.recent import StoreRows, Written
+from portfolio_stream.exactly_once.recent import PARTITION_BYTES, StoreRows, Written
 from portfolio_stream.exactly_once.store import Store
-from portfolio_stream.exactly_once.transaction import PARTITION_BYTES, Batches
+from portfolio_stream.exactly_once.transaction import Batches
 from portfolio_stream.exactly_once.views import Views
 from portfolio_stream.kafka.header_names import Headers
 from portfolio_stream.load.events import Mixture, generate

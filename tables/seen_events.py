@@ -7,6 +7,7 @@ holds a few entries that are no longer part of the table, and readers ask `is_cu
 """
 
 from portfolio_stream.compiled.seen import fingerprint_of, offset_of, read_row, sequence_of
+from portfolio_stream.domain.deduplication import is_in_window
 from tables.portfolios import PORTFOLIOS
 from tables.table import CommittedState, Table
 
@@ -18,7 +19,7 @@ def _show(row: bytes) -> dict[str, object]:
 def _is_current(state: CommittedState, key: tuple[str, ...], row: bytes) -> bool:
     portfolio = state.value(PORTFOLIOS, key[0])
     sequence = 0 if portfolio is None else portfolio.sequence
-    return sequence_of(row) > sequence - state.deduplication_window
+    return is_in_window(sequence_of(row), sequence, state.deduplication_window)
 
 
 SEEN_EVENTS: Table[bytes] = Table(

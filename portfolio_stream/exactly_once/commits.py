@@ -176,10 +176,14 @@ class Commits:
             raise AssertionError(f"what was read of partition {partition} became void while its share was open")
         return share
 
-    def note_turn(self, busy_seconds: float, seconds: float) -> None:
-        """The main thread worked for `busy_seconds` of the `seconds` between the ends of two turns with records."""
+    def note_turn(self, busy_seconds: float, seconds: float) -> float:
+        """The main thread worked for `busy_seconds` of the `seconds` between the ends of two turns with records.
+
+        Returns the interval from now on.
+        """
         self._interval = self._interval.after_turn(busy_seconds, seconds)
         self._statistics.interval_seconds = self.interval()
+        return self._statistics.interval_seconds
 
     def handed_out(self, size: int) -> None:
         """Records of so many bytes were handed out to the fold in the open transaction."""

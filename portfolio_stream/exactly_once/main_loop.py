@@ -100,8 +100,7 @@ class MainLoop:
         """Tell the reader when to fetch next, after a turn with records."""
         before, self._turn_ended = self._turn_ended, (time.perf_counter(), time.thread_time())
         seconds, busy_seconds = (now - then for now, then in zip(self._turn_ended, before, strict=True))
-        self._commits.note_turn(busy_seconds, seconds)
-        self._reader.pace(self._commits.interval())
+        self._reader.pace(self._commits.note_turn(busy_seconds, seconds))
 
     async def finish(self) -> None:
         """Commit everything that is folded, at a stop. After a doubt, the next start asks Kafka what was committed."""

@@ -19,6 +19,7 @@ Row = tuple[bytes, bytes]
 #: by store key, in the order of the changelog; None deletes the key
 StoreRows = dict[bytes, bytes | None]
 
+PARTITION_BYTES = 2  # at the beginning of a store key; a changelog key is the rest
 PERIOD_SECONDS = 1.0  # a restart replays this much: 40,000 rows at 10,000 events/s, some 0.2 s
 STEPS = 8  # of a period: each writes an eighth of the partitions, so that no write is long
 ROW_BYTES = 250  # of memory for a row besides its value: the key, two object headers and the place in the dict

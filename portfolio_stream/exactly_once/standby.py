@@ -182,10 +182,10 @@ class Standbys:
         refused = frozenset(partition for partition, until in self._refused.items() if now < until)
         return self.chosen - self._partitions.owned - self._member.target - self._barred - refused
 
-    @property
-    def rest_seconds(self) -> float:
-        """How long running partitions have the event loop after each fetch; 0 if none runs."""
-        return REST_SECONDS if self._partitions.served else 0.0
+
+def rest_seconds(partitions: Partitions) -> float:
+    """How long running partitions have the event loop after each fetch of the standbys; 0 if none runs."""
+    return REST_SECONDS if partitions.served else 0.0
 
 
 def _untold(partitions: Collection[int], what: str) -> None:

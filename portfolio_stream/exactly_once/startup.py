@@ -4,9 +4,10 @@
 """
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from aiokafka import errors as kafka_errors
@@ -22,7 +23,7 @@ from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.recovery import Recovery, Source
 from portfolio_stream.exactly_once.replay import ChangelogReplay
 from portfolio_stream.exactly_once.signals import Signals
-from portfolio_stream.exactly_once.standby import Standbys
+from portfolio_stream.exactly_once.standby import Standbys, rest_seconds
 from portfolio_stream.exactly_once.started_engine import StartedEngine
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.exactly_once.views import Views
@@ -117,10 +118,10 @@ async def started(engine: Description, opened: AsyncExitStack) -> StartedEngine:
         tell=engine.tell,
     )
     partitions = Partitions(count, reader)
-    replay = ChangelogReplay(
+    replay_with = partial(
+        ChangelogReplay,
         client,
         store,
-        changelog,
         topic=conf.changelog_topic,
         topic_id=changelog_id,
         topics=engine.topic_settings,
@@ -131,7 +132,7 @@ async def started(engine: Description, opened: AsyncExitStack) -> StartedEngine:
         client,
         coordinators,
         store,
-        replay,
+        replay_with(changelog),
         group=conf.group,
         member=lambda: MemberEpoch(membership.member_id, membership.epoch),
         source=source,
@@ -141,9 +142,8 @@ async def started(engine: Description, opened: AsyncExitStack) -> StartedEngine:
         tell=engine.tell,
     )
     recovery.is_fold_known = is_fold_known
-    standbys = await _standing_by(
-        engine, membership, partitions, client, coordinators, changelog_id=changelog_id, opened=opened
-    )
+    members = MemberLookup(client, coordinators, group=conf.group, topic=conf.source_topic)
+    standbys = await _standing_by(engine, membership, members, partitions, replay_with, opened)
     views = Views(store, {table.name: table for table in engine.tables}, store.memory.views)
     commits = Commits(
         conf,
@@ -204,32 +204,18 @@ async def _connected(kafka: Connections, opened: AsyncExitStack) -> Client:
 async def _standing_by(
     engine: Description,
     membership: Membership,
+    members: MemberLookup,
     partitions: Partitions,
-    client: Client,
-    coordinators: Coordinators,
-    *,
-    changelog_id: str,
+    replay_with: Callable[..., ChangelogReplay],
     opened: AsyncExitStack,
 ) -> Standbys:
     """The standbys, with a reader of their own if there are any."""
     conf = engine.configuration
-    group = MemberLookup(client, coordinators, group=conf.group, topic=conf.source_topic)
     replay = None
     if conf.standbys:
         reader = await _reading(engine.kafka.reader(conf.changelog_topic, len(partitions), STANDBY_FETCH), opened)
-        replay = ChangelogReplay(
-            client,
-            engine.store,
-            reader,
-            topic=conf.changelog_topic,
-            topic_id=changelog_id,
-            topics=engine.topic_settings,
-            is_busy=lambda: bool(partitions.served),
-            tell=engine.tell,
-            rest=lambda: standbys.rest_seconds,
-        )
-    standbys = Standbys(replay, group, membership, partitions, engine.store, copies=conf.standbys, tell=engine.tell)
-    return standbys
+        replay = replay_with(reader, rest=lambda: rest_seconds(partitions))
+    return Standbys(replay, members, membership, partitions, engine.store, copies=conf.standbys, tell=engine.tell)
 
 
 async def _membership(membership: Membership, standbys: Standbys) -> None:

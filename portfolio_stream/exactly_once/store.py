@@ -28,6 +28,7 @@ from portfolio_stream.decoding import UNDECODABLE
 from portfolio_stream.errors import StateUnreadable, StoreFailed
 from portfolio_stream.exactly_once.database import Cursor, Database, Item, RocksDatabase
 from portfolio_stream.exactly_once.recent import (
+    PARTITION_BYTES,
     PERIOD_SECONDS,
     STEPS,
     RecentRows,
@@ -146,7 +147,7 @@ class Store:
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a store key. Folds wait for this call, so it does without the extra call of `_failing`."""
-        for layer in self._recent.layers(key[:2]):
+        for layer in self._recent.layers(key[:PARTITION_BYTES]):
             if key in layer:
                 return layer[key]
         try:
@@ -157,9 +158,9 @@ class Store:
     @_failing
     def scan(self, prefix: bytes, after: bytes = b"", limit: int | None = None) -> list[Row]:
         """At most `limit` entries whose store key starts with `prefix` and follows `after`, in key order."""
-        lower = max(prefix, after + b"\x00")
-        stored = _from(self._db.cursor(), lower, _end_of(prefix))
-        return list(islice(merged(stored, self._recent.layers(prefix[:2]), lower, _end_of(prefix)), limit))
+        lower, upper = max(prefix, after + b"\x00"), _end_of(prefix)
+        recent = self._recent.layers(prefix[:PARTITION_BYTES])
+        return list(islice(merged(_from(self._db.cursor(), lower, upper), recent, lower, upper), limit))
 
     @_failing
     def rows(self, partition: int) -> "StoredRows":

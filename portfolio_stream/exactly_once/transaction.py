@@ -15,7 +15,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from portfolio_stream.errors import ShareTooLarge, ValueNotBytes
 from portfolio_stream.exactly_once.failures import Failure
 from portfolio_stream.exactly_once.ports import Append, TableDefinition
-from portfolio_stream.exactly_once.recent import StoreRows
+from portfolio_stream.exactly_once.recent import PARTITION_BYTES, StoreRows
 from portfolio_stream.kafka.header_names import Headers, batch_of_one
 
 TopicName = str
@@ -28,7 +28,6 @@ MAGIC, NO_COMPRESSION, TRANSACTIONAL = 2, 0, 1
 TRANSACTIONAL_BIT = 0x10
 ATTRIBUTES_LOW_BYTE = 22  # of a v2 record batch header
 NO_TIMESTAMP = -1
-PARTITION_BYTES = 2  # at the beginning of a store key; a changelog key is the rest
 #: the largest record: a broker closes the connection at 100 MiB (socket.request.max.bytes), which looks like an outage
 RECORD_BYTES = 64 << 20
 #: the most batches of one share for one topic, 128 MiB: a transaction has some 32 MiB, but a fold may write much more

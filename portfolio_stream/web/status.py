@@ -12,6 +12,8 @@ from aiohttp import web
 
 from portfolio_stream.decoding import WireCount, WirePartition
 from portfolio_stream.exactly_once.engine import Engine
+from portfolio_stream.exactly_once.recovery import Halted
+from portfolio_stream.exactly_once.replay_progress import Remaining
 from portfolio_stream.http.problem import json_response
 from portfolio_stream.observe.rates import Counted, Meter
 from portfolio_stream.observe.ring import Told
@@ -98,7 +100,7 @@ class Status:
 
     def now(self) -> WorkerStatus:
         engine, statistics = self._engine, self._engine.statistics
-        ready = readiness(engine)
+        ready, replays = readiness(engine), engine.replays.by_partition
         return WorkerStatus(
             worker=engine.identity.instance_id,
             address=self._address,
@@ -106,7 +108,10 @@ class Status:
             version=VERSION,
             uptime_seconds=round(time.monotonic() - self._started, 3),
             reasons=(*ready.reasons, *self._group.reasons()),
-            partitions={partition: self._partition(partition, state) for partition, state in ready.partitions.items()},
+            partitions={
+                partition: _partition(state, engine.halted.get(partition), replays.get(partition))
+                for partition, state in ready.partitions.items()
+            },
             events=statistics.events,
             commits=statistics.commits,
             rejected=statistics.rejected,
@@ -120,17 +125,17 @@ class Status:
             latest_events=tuple(map(_latest, engine.events.latest(LATEST_EVENTS))),
         )
 
-    def _partition(self, partition: int, state: str) -> PartitionStatus:
-        halted, replay = self._engine.halted.get(partition), self._engine.replays.by_partition.get(partition)
-        if replay is not None:
-            reason = f"{replay.percent} % replayed, {replay.remaining:,} records left"
-            return PartitionStatus(state=state, reason=reason)
-        if halted is None:
-            return PartitionStatus(state=state)
-        return PartitionStatus(state=state, offset=halted.offset, reason=halted.reason)
-
     async def show(self, request: web.Request) -> web.Response:
         return json_response(self.now())
+
+
+def _partition(state: str, halted: Halted | None, replay: Remaining | None) -> PartitionStatus:
+    if replay is not None:
+        reason = f"{replay.percent} % replayed, {replay.remaining:,} records left"
+        return PartitionStatus(state=state, reason=reason)
+    if halted is None:
+        return PartitionStatus(state=state)
+    return PartitionStatus(state=state, offset=halted.offset, reason=halted.reason)
 
 
 def _latest(told: Told) -> LatestEvent:
