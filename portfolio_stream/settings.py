@@ -111,7 +111,7 @@ class Security:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
     bootstrap_servers: str = "127.0.0.1:9092"
-    #: consumer group, Faust app id, and prefix of transactional ids and of the changelog topic
+    #: consumer group, Faust app id, and prefix of transactional ids, the changelog and the control topic
     group: str = "portfolio-stream"
     input_topic: str = "portfolio-events"
     output_topic: str = "processed-events"
@@ -144,6 +144,11 @@ class Settings:
     #: how many workers besides its owner keep a copy of a partition's tables
     standbys: int = 0
     security: Security = Security()
+
+    @property
+    def control_topic(self) -> str:
+        """The topic of the job's state and operations."""
+        return f"{self.group}-control"
 
     @property
     def changelog_topic(self) -> str:
@@ -210,6 +215,7 @@ def _check_topics(settings: Settings) -> None:
     """
     named = {variable(name): getattr(settings, name) for name in TOPICS}
     named[f"the changelog of {variable('group')}"] = settings.changelog_topic
+    named[f"the control topic of {variable('group')}"] = settings.control_topic
     for (one, topic), (other, same) in combinations(named.items(), 2):
         if topic == same:
             raise InvalidSetting(one, topic, f"another topic than {other}")

@@ -5,14 +5,17 @@ No other module knows all of them, and this module does nothing else.
 
 import logging
 import os
+import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from agents.market_prices import read_record
 from agents.portfolio_events import make_agent, make_mover
 from portfolio_stream.compiled import BUILD
+from portfolio_stream.control.job_control import FIRST_START, JobControl
+from portfolio_stream.control.values import Generation
 from portfolio_stream.errors import PortfolioStreamError, WebServerNeeded
 from portfolio_stream.exactly_once.configuration import Configuration
 from portfolio_stream.exactly_once.engine import Engine
@@ -30,6 +33,7 @@ from portfolio_stream.kafka.client import client_options
 from portfolio_stream.kafka.connections import KafkaConnections
 from portfolio_stream.kafka.follower import Follower
 from portfolio_stream.kafka.quiet_logs import quieten
+from portfolio_stream.observe.ring import EventRing
 from portfolio_stream.observe.start_steps import StartSteps
 from portfolio_stream.settings import KINDS, Settings, read_value, unknown_variables, variable
 from portfolio_stream.web.server import WebServer
@@ -44,27 +48,35 @@ HONOURED_OPTIONS = {"datadir": "data_dir", "web_bind": "web_host", "web_port": "
 REFUSED_OPTIONS = {"web_host": "Set PORTFOLIO_WEB_ADVERTISED to the host:port that other workers use."}
 
 
-async def make_engine(
+class Parts(NamedTuple):
+    """The parts of one worker."""
+
+    engine: Engine
+    server: WebServer
+    control: JobControl
+
+
+async def make_parts(
     settings: Settings,
     tables: list[TableDefinition[Any]],
     prices: Prices,
     host_setting: str = variable("web_host"),
-) -> tuple[Engine, WebServer]:
-    """Make the engine and the web server of one worker.
+) -> Parts:
+    """Make the engine, the web server and the connection to the job of one worker.
 
     The worker takes its identity, its store and its web port before it calls any broker: so a second process of the
-    same identity ends before it can fence the first. When this function raises, it lets all three go.
+    same identity ends before it can fence the first. When this function raises, it lets all of them go.
     `host_setting` is the option or variable that says where to listen.
     """
-    with ExitStack() as held:
-        made = await _make_engine(settings, tables, prices, host_setting, held)
+    async with AsyncExitStack() as held:
+        made = await _make_parts(settings, tables, prices, host_setting, held)
         held.pop_all()
     return made
 
 
-async def _make_engine(
-    settings: Settings, tables: list[TableDefinition[Any]], prices: Prices, host_setting: str, held: ExitStack
-) -> tuple[Engine, WebServer]:
+async def _make_parts(
+    settings: Settings, tables: list[TableDefinition[Any]], prices: Prices, host_setting: str, held: AsyncExitStack
+) -> Parts:
     steps = StartSteps.of_this_process()
     identity = claim(settings.data_dir, settings.instance_id)
     held.callback(release, identity)
@@ -75,25 +87,49 @@ async def _make_engine(
     Access(settings, sock.getsockname()[0])  # raises WebTokenMissing now, before a broker is called
     steps.end("store")
     async with admin_client(settings) as admin:
-        topic_settings = await prepare_for_worker(admin, settings)
+        topic_settings, partitions = await prepare_for_worker(admin, settings)
     steps.end("topics")
     options = client_options(settings)
     del options["client_id"]
+    kafka = KafkaConnections(options=options, client_id=f"{identity.instance_id}@{advertised_address(settings, sock)}")
+    events = EventRing()
+    control = JobControl(kafka, group=settings.group, source_topic=settings.input_topic, tell=events.tell)
+    held.push_async_callback(control.stop)
+    await control.open()
+    await control.begin_job(first_generation(settings, partitions))
+    orders = await control.follow()
+    steps.end("job")
     interval = settings.commit_interval_ms
     configuration = Configuration(
         group=settings.group,
         source_topic=settings.input_topic,
-        changelog_topic=settings.changelog_topic,
+        changelog_topic=orders.current.changelog_topic,
         output_topics=(settings.output_topic, settings.dlq_topic),
         fold=settings.fold_signature,
         older_folds=settings.older_fold_signatures,
+        generation=orders.current.generation,
         commit_interval_seconds=None if interval is None else interval / 1000,
         standbys=settings.standbys,
     )
-    kafka = KafkaConnections(options=options, client_id=f"{identity.instance_id}@{advertised_address(settings, sock)}")
-    engine = Engine(configuration, kafka, identity, store, tables, make_mover(settings), topic_settings)
+    engine = Engine(
+        configuration, kafka, identity, store, tables, make_mover(settings), topic_settings, events, orders, partitions
+    )
     engine.statistics.start = steps
-    return engine, WebServer(engine, settings, sock, prices)
+    return Parts(engine, WebServer(engine, settings, sock, prices), control)
+
+
+def first_generation(settings: Settings, partitions: int) -> Generation:
+    """The generation of a job that never was restored: its changelog is the one that every version knows."""
+    return Generation(
+        number=1,
+        changelog_topic=settings.changelog_topic,
+        source_topic_id=None,
+        partitions=partitions,
+        first_offsets={},
+        fold=settings.fold_signature,
+        origin=FIRST_START,
+        created_at=time.time(),
+    )
 
 
 def make_app(settings: Settings, unknown: Sequence[str] = ()) -> ExactlyOnceApp:
@@ -103,7 +139,7 @@ def make_app(settings: Settings, unknown: Sequence[str] = ()) -> ExactlyOnceApp:
     when it starts.
     """
     quieten()
-    started: list[WebServer | Follower] = []
+    started: list[WebServer | Follower | JobControl] = []
 
     async def stop_started() -> None:
         while started:
@@ -121,8 +157,9 @@ def make_app(settings: Settings, unknown: Sequence[str] = ()) -> ExactlyOnceApp:
             log.warning("ignored variables=%s reason=no setting has this name", ",".join(unknown))
         prices = Prices(read_record)
         host_setting = "--web-bind" if "web_bind" in app.given else variable("web_host")
-        engine, server = await make_engine(chosen(), tables, prices, host_setting)
+        engine, server, control = await make_parts(chosen(), tables, prices, host_setting)
         try:
+            started.append(control)
             started.append(server)
             await server.start()
             follower = Follower(settings, settings.prices_topic, prices)

@@ -98,6 +98,7 @@ class Commits:
             source_topic=source.name,
             changelog_topic=configuration.changelog_topic,
             changelog_id=changelog_id,
+            generation=configuration.generation,
             tell=tell,
         )
         self._source = source

@@ -21,6 +21,10 @@ class TopicSettings(Protocol):
         """The wrong settings: a description of each, by topic and setting."""
         ...
 
+    async def follow(self, changelog_topic: str) -> None:
+        """From now on, look at this changelog topic. Raises PortfolioStreamError for one that breaks a rule."""
+        ...
+
     async def run(self) -> None:
         """Run until cancelled. Raises PortfolioStreamError if the worker must end."""
         ...
@@ -35,6 +39,9 @@ class AssumedTopics:
     def tombstone_seconds(self) -> float:
         return ASSUMED_TOMBSTONE_SECONDS
 
+    async def follow(self, changelog_topic: str) -> None:
+        """There is nothing to look at."""
+
     async def run(self) -> None:
         await asyncio.Event().wait()
 
@@ -43,6 +50,7 @@ class AssumedTopics:
 class Configuration:
     group: str
     source_topic: str
+    #: the topic of the job's generation
     changelog_topic: str
     #: the topics to which folds append
     output_topics: tuple[str, ...]
@@ -50,6 +58,8 @@ class Configuration:
     fold: str
     #: earlier folds whose state this fold can read and go on with; the next META names `fold`
     older_folds: frozenset[str] = frozenset()
+    #: the generation of the job whose state this is; its offsets name it
+    generation: int = 1
     #: None: the interval follows the load and the usual time of a commit (`commit_interval`)
     commit_interval_seconds: float | None = None
     #: how many workers besides the owner follow a partition's changelog

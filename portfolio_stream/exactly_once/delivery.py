@@ -43,6 +43,7 @@ class Delivery:
         source_topic: str,
         changelog_topic: str,
         changelog_id: str,
+        generation: int,
         tell: Tell,
     ) -> None:
         """`partitions` is only read here: a share whose incarnation is over is left out."""
@@ -54,6 +55,7 @@ class Delivery:
         self._source_topic = source_topic
         self._changelog_topic = changelog_topic
         self._changelog_id = changelog_id
+        self._generation = generation
         self._tell = tell
 
     async def commit(
@@ -108,7 +110,11 @@ class Delivery:
                 raise MembershipBroken(None, "the membership in which these records were read is over")
             try:
                 await self._writer.send_offsets(
-                    self._source_topic, shares, member_id=member.member_id, member_epoch=epoch
+                    self._source_topic,
+                    shares,
+                    member_id=member.member_id,
+                    member_epoch=epoch,
+                    generation=self._generation,
                 )
                 return shares
             except StaleEpoch:

@@ -103,10 +103,17 @@ class MainLoop:
         self._reader.pace(self._commits.note_turn(busy_seconds, seconds))
 
     async def finish(self) -> None:
-        """Commit everything that is folded, at a stop. After a doubt, the next start asks Kafka what was committed."""
+        """Commit everything that is folded, at a stop. After a doubt, the next start asks Kafka what was committed.
+
+        If the job was cancelled, abort the open transaction instead: nobody shall wait until it times out.
+        """
         try:
-            await self._folding.settle()
-            await self._boundary.commit()
+            if self._signals.is_abandoning:
+                await self._commits.ended()
+                await self._doubts.settle_writer()
+            else:
+                await self._folding.settle()
+                await self._boundary.commit()
             await self._store.flush()
         except (Doubt, *LOST) as doubt:
             self._signals.is_settled_at_stop = False

@@ -63,6 +63,8 @@ class Partition:
 class Partitions:
     def __init__(self, count: int, reader: ReadsPartitions) -> None:
         self._reader = reader
+        #: what the job wants of a partition that this worker gets
+        self.wish_when_assigned = OperatorWish.RUN
         self._records = [Partition(number) for number in range(count)]
         self._look_again()
 
@@ -98,6 +100,8 @@ class Partitions:
             self._advance(known, offset)
         step = after(known.life, event, is_suspect=known.suspicion is not None)
         known.life = step.life
+        if event is PartitionEvent.ASSIGNED:
+            known.life = known.life._replace(wish=self.wish_when_assigned)
         known.incarnation += step.is_void
         if event is PartitionEvent.STOP_AT:
             known.stop_at = offset

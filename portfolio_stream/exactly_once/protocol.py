@@ -23,6 +23,7 @@ The same error means different things at different steps. `ACTIONS` is the table
 
 from collections.abc import Mapping
 from enum import Enum
+from types import MappingProxyType
 from typing import Any
 
 from kio.schema.errors import ErrorCode as E
@@ -66,6 +67,11 @@ TRANSITIONS: Mapping[tuple[TransactionState, TransactionStep], TransactionState]
     (TransactionState.RESERVED, TransactionStep.ABORT): TransactionState.READY,
     (TransactionState.WRITTEN, TransactionStep.ABORT): TransactionState.READY,
     (TransactionState.BROKEN, TransactionStep.ABORT): TransactionState.READY,
+}
+
+#: the step that a transaction without offsets has besides: of the control topic, or of a new changelog
+AFTER_RECORDS_ALONE: Mapping[tuple[TransactionState, TransactionStep], TransactionState] = {
+    (TransactionState.READY, TransactionStep.PRODUCE): TransactionState.WRITTEN,
 }
 
 _WAIT = (
@@ -145,12 +151,16 @@ class IllegalTransition(AssertionError):
     """
 
 
-def after(state: TransactionState, step: TransactionStep) -> TransactionState:
-    """The state after `step` was answered without an error.
+def after(
+    state: TransactionState,
+    step: TransactionStep,
+    extra: Mapping[tuple[TransactionState, TransactionStep], TransactionState] = MappingProxyType({}),
+) -> TransactionState:
+    """The state after `step` was answered without an error. `extra` has more legal steps.
 
     Call this before the request of `step` is sent: it raises IllegalTransition for a step that is not legal.
     """
-    following = TRANSITIONS.get((state, step))
+    following = TRANSITIONS.get((state, step)) or extra.get((state, step))
     if following is None:
         raise IllegalTransition(f"{step.value} while the transaction is {state.value}")
     return following

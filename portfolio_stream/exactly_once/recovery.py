@@ -4,7 +4,9 @@
 2. Only then replay the changelog to the end that it has now (`replay`).
 3. META, which comes from the changelog, and the group's offset must agree. A broker that has just started may answer -1
    for a while, so recovery asks again before a difference halts the partition. Recovery guesses and resets no offset.
-4. META must name the changelog topic that exists now. A topic that was deleted and made again under a worker holds only
+4. An offset names the generation of the job that committed it. A newer one than the engine's ends the engine's
+   membership: it recovers again with the newer generation's changelog.
+5. META must name the changelog topic that exists now. A topic that was deleted and made again under a worker holds only
    the records since then, and they are no whole state.
 """
 
@@ -19,6 +21,7 @@ from uuid import UUID
 from aiokafka import errors as kafka_errors
 
 from portfolio_stream.errors import FoldMismatch, StateUnreadable
+from portfolio_stream.exactly_once.orders import GenerationReplaced
 from portfolio_stream.exactly_once.replay import ChangelogReplay, Replayed
 from portfolio_stream.exactly_once.replay_progress import ReplayProgress
 from portfolio_stream.exactly_once.store import Meta, Store
@@ -83,10 +86,12 @@ class Recovery:
         member: Callable[[], MemberEpoch],
         source: Source,
         changelog_id: str,
+        generation: int,
         fold: str,
         older_folds: Collection[str] = (),
         tell: Tell = write,
     ) -> None:
+        self._generation = generation
         self._client = client
         self._coordinators = coordinators
         self._store = store
@@ -112,7 +117,7 @@ class Recovery:
     async def recover(
         self, partitions: Collection[int], taken_over: Collection[int] = ()
     ) -> AsyncIterator[Ready | Halted]:
-        """Give each partition as soon as it is decided. Raises StoreFailed, FoldMismatch.
+        """Give each partition as soon as it is decided. Raises StoreFailed, FoldMismatch, GenerationReplaced.
 
         Another recovery had begun with the partitions of `taken_over`: their time of waiting goes on.
         """
@@ -231,9 +236,12 @@ class Recovery:
         )
 
     async def _stable_offsets(self, partitions: Collection[int]) -> dict[int, int]:
-        """Committed offsets (NO_OFFSET for none) of the partitions that no pending transaction holds."""
+        """Committed offsets (NO_OFFSET for none) of the partitions that no pending transaction holds.
+
+        Raises GenerationReplaced if an offset belongs to a newer generation: the state here is not its state.
+        """
         coordinator = await self._coordinators.group()
-        return await group_offsets(
+        found = await group_offsets(
             self._client,
             coordinator,
             self._group,
@@ -242,6 +250,10 @@ class Recovery:
             is_stable=True,
             member=self._member(),
         )
+        newest = max((position.generation or 1 for position in found.values()), default=1)
+        if newest > self._generation:
+            raise GenerationReplaced(newest)
+        return {partition: position.offset for partition, position in found.items()}
 
     async def _bounds(self, partitions: Collection[int]) -> dict[int, tuple[int, int]]:
         if not partitions:

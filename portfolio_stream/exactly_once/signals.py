@@ -23,6 +23,8 @@ class Signals:
         self.is_woken = False
         #: the main loop shall end
         self.is_stopping = False
+        #: a main loop that ends drops what is not committed
+        self.is_abandoning = False
         #: False after a stop that left a transaction whose outcome is unknown
         self.is_settled_at_stop = True
 
@@ -35,7 +37,9 @@ class Signals:
         self.is_woken = True
         self._wake_reader()
 
-    def stop(self) -> None:
+    def stop(self, *, abandons: bool = False) -> None:
+        """End the main loop. With `abandons` it drops what is not committed."""
+        self.is_abandoning |= abandons
         self.is_stopping = True
         self.wake()
 

@@ -6,14 +6,19 @@
 import asyncio
 import time
 from collections.abc import Collection
+from contextlib import suppress
 
+from portfolio_stream.errors import OutcomeUnknown, PartitionNotPaused, PartitionNotReady
 from portfolio_stream.exactly_once.boundary import Boundary
 from portfolio_stream.exactly_once.doubts import Doubts
 from portfolio_stream.exactly_once.equipment import Equipment
 from portfolio_stream.exactly_once.folding import Folding
 from portfolio_stream.exactly_once.interpreter import Interpreter
 from portfolio_stream.exactly_once.main_loop import MainLoop
+from portfolio_stream.exactly_once.operations import Operation, Pause, Resume, Standing
+from portfolio_stream.exactly_once.orders import Pauses
 from portfolio_stream.exactly_once.ownership import Ownership
+from portfolio_stream.exactly_once.partition_life import OperatorWish
 from portfolio_stream.exactly_once.recovery_task import RecoveryTask
 from portfolio_stream.exactly_once.replay_progress import Replays
 from portfolio_stream.exactly_once.signals import cancelled
@@ -63,9 +68,23 @@ class StartedEngine:
         for task in tasks:
             task.add_done_callback(self.signals.task_ended)
 
-    async def stop(self, running: "asyncio.Task[None] | None") -> None:
-        """Let the main loop commit what is folded and return. If a fold or a broker keeps it, end it in doubt."""
-        self.signals.stop()
+    async def pause(self, pauses: Pauses) -> None:
+        """Pause the partitions as the job wants it, or let them go on."""
+        partitions = self.partitions
+        partitions.wish_when_assigned = OperatorWish.RUN if pauses == "none" else OperatorWish.PAUSE
+        if pauses == "assigned":
+            return
+        make: type[Operation[Standing]] = Pause if pauses == "all" else Resume
+        for partition in sorted(partitions.owned):
+            with suppress(PartitionNotReady, PartitionNotPaused, OutcomeUnknown):
+                await self.interpreter.ask(make(partition))
+
+    async def stop(self, running: "asyncio.Task[None] | None", *, abandons: bool = False) -> None:
+        """Let the main loop commit what is folded and return. If a fold or a broker keeps it, end it in doubt.
+
+        With `abandons`, drop what is not committed.
+        """
+        self.signals.stop(abandons=abandons)
         if running is not None:
             await asyncio.wait((running,), timeout=STOP_SECONDS)
             if not running.done():

@@ -137,6 +137,7 @@ async def started(engine: Description, opened: AsyncExitStack) -> StartedEngine:
         member=lambda: MemberEpoch(membership.member_id, membership.epoch),
         source=source,
         changelog_id=changelog_id,
+        generation=conf.generation,
         fold=conf.fold,
         older_folds=conf.older_folds,
         tell=engine.tell,
@@ -187,7 +188,7 @@ async def started(engine: Description, opened: AsyncExitStack) -> StartedEngine:
             asyncio.create_task(engine.topic_settings.run(), name="topic settings"),
         )
     )
-    engine.tell(told.EngineStarted(instance=engine.identity.instance_id, partitions=count))
+    engine.tell(told.EngineStarted(instance=engine.identity.instance_id, partitions=count, generation=conf.generation))
     return made
 
 

@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from itertools import count
+from types import MappingProxyType
 from typing import Any
 
 from aiokafka import errors as kafka_errors
@@ -31,6 +32,7 @@ from portfolio_stream.exactly_once.protocol import (
 )
 from portfolio_stream.exactly_once.transaction import Share
 from portfolio_stream.kafka.connections import Client
+from portfolio_stream.kafka.offset_lookup import metadata_of
 from portfolio_stream.kafka.reach import LOST
 from portfolio_stream.kafka.wire import Coordinators, Lane, Node, call, schema
 from portfolio_stream.observe.events import ProduceRefused, TransactionUnsettled
@@ -65,7 +67,10 @@ class Writer:
         transactional_id: str,
         tell: Tell = write,
         retries: Counter[tuple[str, str]] | None = None,
+        extra_transitions: Mapping[tuple[TransactionState, TransactionStep], TransactionState] = MappingProxyType({}),
     ) -> None:
+        """`extra_transitions`: see protocol.after."""
+        self._extra = extra_transitions
         self._client = client
         self._coordinators = coordinators
         self._group = group
@@ -88,9 +93,13 @@ class Writer:
         reply = await self._ask(TransactionStep.INIT, request, self._coordinators.transaction, _own_code, deadline=60.0)
         self.begin(reply)
 
-    async def send_offsets(self, topic: str, shares: Sequence[Share], *, member_id: str, member_epoch: int) -> None:
+    async def send_offsets(
+        self, topic: str, shares: Sequence[Share], *, member_id: str, member_epoch: int, generation: int
+    ) -> None:
         """Step 1: send the consumed offsets. The coordinator refuses a member that does not own the partitions.
 
+        The offsets name `generation`, so a worker of an older generation does not go on from them. Without a member id
+        the coordinator asks for no owner: only a switch of generations sends that, while the group is empty.
         Raises StaleEpoch (send the offsets again with a newer epoch), MembershipBroken or Doubt.
         """
         request = _offsets.TxnOffsetCommitRequest(
@@ -106,7 +115,9 @@ class Writer:
                     name=topic,
                     partitions=tuple(
                         _offsets.TxnOffsetCommitRequestPartition(
-                            partition_index=share.partition, committed_offset=share.position, committed_metadata=""
+                            partition_index=share.partition,
+                            committed_offset=share.position,
+                            committed_metadata=metadata_of(generation),
                         )
                         for share in shares
                     ),
@@ -119,7 +130,7 @@ class Writer:
 
     async def send_records(self, shares: Sequence[Share]) -> Endings:
         """Step 2: send all record batches. Returns the endings that a broker has told."""
-        following = after(self.state, TransactionStep.PRODUCE)
+        following = after(self.state, TransactionStep.PRODUCE, self._extra)
         rounds: list[dict[TopicPartition, bytes]] = []  # each partition has at most one batch in flight
         last_count: dict[TopicPartition, int] = {}
         for share in shares:

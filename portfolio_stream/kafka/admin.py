@@ -36,8 +36,10 @@ async def create_all(admin: Any, settings: Settings) -> dict[str, bool]:
     return {topic.name: topic.name in made for topic in topics}
 
 
-async def prepare_for_worker(admin: Any, settings: Settings) -> TopicCheck:
-    """Create the topics that a worker may create, check the others, and return the check to run beside the worker.
+async def prepare_for_worker(admin: Any, settings: Settings) -> tuple[TopicCheck, int]:
+    """Create the topics that a worker may create, and check the others.
+
+    Returns the check to run beside the worker, and how many partitions the input topic has.
 
     One broker of several may be away meanwhile. Raises TopicMissing for the input topic, and TopicMisconfigured for
     any topic.
@@ -45,7 +47,7 @@ async def prepare_for_worker(admin: Any, settings: Settings) -> TopicCheck:
     topics = await answered(admin._client, lambda: _prepare_for_worker(admin, settings))
     check = TopicCheck(lambda: admin_client(settings), topics, settings.bootstrap_servers)
     await check.begin(admin)
-    return check
+    return check, topics[0].partitions
 
 
 async def _prepare_for_worker(admin: Any, settings: Settings) -> tuple[Topic, ...]:

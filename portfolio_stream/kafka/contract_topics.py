@@ -7,6 +7,7 @@ from portfolio_stream.settings import Settings
 
 #: a portfolio with very many currencies, or a dead letter with many headers, is larger than Kafka's default of 1 MB
 LARGE = {"max.message.bytes": str(4 << 20)}
+CONTROL_PARTITIONS = 1  # all decisions about the job stand in one order
 PRICES_PARTITIONS = 1  # each worker reads the whole topic into a global table
 
 
@@ -27,4 +28,5 @@ def all_topics(settings: Settings) -> tuple[Topic, ...]:
         topic(settings.dlq_topic, "output", kept | ANY_TIMESTAMP | LARGE),
         topic(settings.changelog_topic, "changelog", state),
         topic(settings.prices_topic, "prices", compacted, partitions=PRICES_PARTITIONS),
+        topic(settings.control_topic, "control", compacted, partitions=CONTROL_PARTITIONS),
     )

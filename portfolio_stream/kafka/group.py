@@ -66,7 +66,7 @@ class GroupClient(MemberLookup):
         return {
             partition: Offsets(
                 log_start=starts[partition],
-                committed=None if committed[partition] == NO_OFFSET else committed[partition],
+                committed=None if committed[partition].offset == NO_OFFSET else committed[partition].offset,
                 last_stable_offset=stable[partition],
                 high_watermark=high[partition],
             )

@@ -1,5 +1,6 @@
 """Asks Kafka for offsets: where logs begin and end, and how far a group has committed."""
 
+import re
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
@@ -16,6 +17,33 @@ _list_offsets = schema("list_offsets", 8)
 EARLIEST, LATEST = -2, -1
 READ_UNCOMMITTED, READ_COMMITTED = 0, 1
 NO_OFFSET = -1
+
+
+_GENERATION = re.compile(r"generation=([0-9]{1,9})")
+
+
+class GroupPosition(NamedTuple):
+    """What the group has committed for a partition."""
+
+    #: the next source offset; NO_OFFSET if there is none
+    offset: int
+    #: the generation of the job that committed the offset; None if the offset names none: a worker of an earlier
+    #: version, or somebody else, committed it
+    generation: int | None = None
+
+
+NO_POSITION = GroupPosition(NO_OFFSET)
+
+
+def metadata_of(generation: int) -> str:
+    """The metadata of an offset that a worker of this generation commits."""
+    return f"generation={generation}"
+
+
+def generation_in(metadata: str | None) -> int | None:
+    """The generation that an offset's metadata names; None if it names none."""
+    found = _GENERATION.fullmatch(metadata or "")
+    return None if found is None else int(found[1])
 
 
 class MemberEpoch(NamedTuple):
@@ -67,8 +95,8 @@ async def group_offsets(
     *,
     is_stable: bool,
     member: MemberEpoch | None = None,
-) -> dict[int, int]:
-    """Returns the group's next offsets, NO_OFFSET for a partition without one.
+) -> dict[int, GroupPosition]:
+    """Returns the group's next offsets, NO_OFFSET for a partition without one, and the generations that they name.
 
     With `is_stable`, a partition with an offset in a pending transaction is left out. With `member`, the result is
     empty if the coordinator knows another epoch of the member. Raises one of LOST, or the coordinator's KafkaError.
@@ -92,4 +120,8 @@ async def group_offsets(
     for error in {reply.error_code, *(partition.error_code for partition in found.values())}:
         if error not in (E.none, E.unstable_offset_commit):
             raise kafka_errors.for_code(error.value)(group)
-    return {partition: answer.committed_offset for partition, answer in found.items() if answer.error_code is E.none}
+    return {
+        partition: GroupPosition(answer.committed_offset, generation_in(answer.metadata))
+        for partition, answer in found.items()
+        if answer.error_code is E.none
+    }

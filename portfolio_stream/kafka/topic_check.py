@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Any
 
 from aiokafka.errors import KafkaError
@@ -71,6 +72,17 @@ class TopicCheck:
     async def _begin(self, admin: Any) -> None:
         await check_present(admin, self._topics, self._servers)
         await self._look(admin)
+
+    async def follow(self, changelog_topic: str) -> None:
+        """Check this changelog topic from now on. Raises TopicMisconfigured, and the errors of the admin client."""
+        topics = tuple(
+            replace(topic, name=changelog_topic) if topic.role == "changelog" else topic for topic in self._topics
+        )
+        if topics == self._topics:
+            return
+        self._topics = topics
+        async with self._open_admin() as admin:
+            await self.begin(admin)
 
     async def run(self) -> None:
         """Check until cancelled. Raises TopicMisconfigured for a confirmed fault that must end a running worker."""

@@ -22,7 +22,7 @@ CHANGELOG: tuple[Role, ...] = ("changelog",)
 PRICES: tuple[Role, ...] = ("prices",)
 WRITTEN: tuple[Role, ...] = ("output", "changelog")
 KEPT: tuple[Role, ...] = ("source", "output")
-EVERY: tuple[Role, ...] = ("source", "output", "changelog", "prices")
+EVERY: tuple[Role, ...] = ("source", "output", "changelog", "prices", "control")
 REPLICATION_FACTOR, MIN_INSYNC_REPLICAS, PARTITION_COUNT = (
     "replication factor",
     "min.insync.replicas",

@@ -58,6 +58,8 @@ class EngineStarted(WorkerEvent, frozen=True, kw_only=True):
     action = "engine started"
     instance: str
     partitions: int
+    #: of the job
+    generation: int
 
 
 class StartEnded(WorkerEvent, frozen=True, kw_only=True):
@@ -67,6 +69,7 @@ class StartEnded(WorkerEvent, frozen=True, kw_only=True):
     process_milliseconds: float
     store_milliseconds: float
     topics_milliseconds: float
+    job_milliseconds: float
     connections_milliseconds: float
     fold_milliseconds: float
     fence_milliseconds: float
@@ -148,6 +151,35 @@ class RecoveryOutage(WorkerEvent, frozen=True, kw_only=True):
     action = "recovery waits for the brokers"
     repeat_seconds = OUTAGE_SECONDS
     error: str
+
+
+class ControlOutage(WorkerEvent, frozen=True, kw_only=True):
+    action = "control topic does not answer"
+    level = logging.WARNING
+    repeat_seconds = OUTAGE_SECONDS
+    error: str
+
+
+class OrderFollowed(WorkerEvent, frozen=True, kw_only=True):
+    action = "order followed"
+    is_joined: bool = msgspec.field(name="joined")
+    pauses: str
+    generation: int
+    reason: str
+
+
+class GenerationNotKnown(WorkerEvent, frozen=True, kw_only=True):
+    action = "generation replaced"
+    level = logging.WARNING
+    generation: int
+    newest: int
+
+
+class StartPostponed(WorkerEvent, frozen=True, kw_only=True):
+    action = "start postponed"
+    level = logging.WARNING
+    error: str
+    reason: str
 
 
 class RecoveryWaits(WorkerEvent, frozen=True, kw_only=True):

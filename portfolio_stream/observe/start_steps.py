@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Literal, get_args
 
 #: process: Python, its imports and Faust's own start. store: identity, store and web port. topics: their check.
-#: connections: to the brokers, for requests and for reading. fold: the fold check. fence: InitProducerId ends a former
-#: process. join: until the group gives partitions. recovery: until all of them run or are halted
-StartStep = Literal["process", "store", "topics", "connections", "fold", "fence", "join", "recovery"]
+#: job: its newest orders from the control topic. connections: to the brokers, for requests and for reading. fold: the
+#: fold check. fence: InitProducerId ends a former process. join: until the group gives partitions. recovery: until all
+#: of them run or are halted
+StartStep = Literal["process", "store", "topics", "job", "connections", "fold", "fence", "join", "recovery"]
 STEPS: tuple[StartStep, ...] = get_args(StartStep)
 _STARTED_AT = 19  # the field of /proc/self/stat behind the name: clock ticks from the machine's start to the process's
 

@@ -108,7 +108,7 @@ class TransactionEnds:
         share = Share(self.partition, 1)
         share.position = 1
         share.appender(self.settings.output_topic)(1, b"key", value, ())
-        await writer.send_offsets(self.settings.input_topic, [share], member_id="", member_epoch=-1)
+        await writer.send_offsets(self.settings.input_topic, [share], member_id="", member_epoch=-1, generation=1)
         await writer.send_records([share])
 
     async def kill(self, writer: Writer) -> Writer:

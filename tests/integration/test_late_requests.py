@@ -80,7 +80,7 @@ async def write(writer: Writer, topic: str, value: bytes) -> None:
     share = Share(0, 1)
     share.position = 1
     share.appender(topic)(1, b"key", value, ())
-    await writer.send_offsets(topic, [share], member_id="", member_epoch=-1)
+    await writer.send_offsets(topic, [share], member_id="", member_epoch=-1, generation=1)
     await writer.send_records([share])
 
 

@@ -61,12 +61,12 @@ async def test_a_worker_looks_at_its_topics_again_and_again(
     """
     monkeypatch.setattr(topic_check, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(topic_check, "CONFIRM_SECONDS", 0.05)
-    _, output, dead_letters, changelog, _ = all_topics(settings)
+    _, output, dead_letters, changelog, *_ = all_topics(settings)
     async with admin_client(settings) as admin:
         await create_all(admin, settings)
         await alter(admin, dead_letters, retention_ms="60000")
         await alter(admin, changelog, delete_retention_ms="7200000")
-        check = await prepare_for_worker(admin, settings)
+        check, _ = await prepare_for_worker(admin, settings)
         assert {(dead_letters.name, "retention.ms"), (changelog.name, "delete.retention.ms")} == set(check.findings)
         assert 7200.0 == check.tombstone_seconds
         running = asyncio.create_task(check.run())

@@ -112,7 +112,9 @@ class Sent:
         self.last_end = 0.0
         self._shares: Any = ()
 
-    async def send_offsets(self, topic: str, shares: Any, *, member_id: str, member_epoch: int) -> None:
+    async def send_offsets(
+        self, topic: str, shares: Any, *, member_id: str, member_epoch: int, generation: int
+    ) -> None:
         self._shares = shares
 
     async def send_records(self, shares: Any) -> dict[TopicPartition, int]:

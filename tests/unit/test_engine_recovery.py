@@ -13,10 +13,11 @@ from aiokafka import errors as kafka_errors
 
 from portfolio_stream.errors import FoldMismatch
 from portfolio_stream.exactly_once import recovery as module
+from portfolio_stream.exactly_once.orders import GenerationReplaced
 from portfolio_stream.exactly_once.recovery import Halted, Ready, Recovery, Source
 from portfolio_stream.exactly_once.replay import Replayed
 from portfolio_stream.exactly_once.store import Meta
-from portfolio_stream.kafka.offset_lookup import EARLIEST, NO_OFFSET, MemberEpoch
+from portfolio_stream.kafka.offset_lookup import EARLIEST, NO_OFFSET, GroupPosition, MemberEpoch
 
 TOPIC_ID = UUID(int=5)
 SOURCE = Source(name="in", topic_id=TOPIC_ID, partitions=8)
@@ -37,6 +38,8 @@ class RecoveredCluster:
 
     def __init__(self) -> None:
         self.now = 0.0
+        #: the generation that the group's offsets name
+        self.named: int | None = None
         #: how often the group's offsets were asked for
         self.looks = 0
         #: the group's offset of each partition that can be told now; may raise
@@ -48,9 +51,13 @@ class RecoveredCluster:
 
     async def group_offsets(
         self, client: Any, node: Any, group: str, topic: str, partitions: Collection[int], **_: Any
-    ) -> dict[int, int]:
+    ) -> dict[int, GroupPosition]:
         self.looks += 1
-        return {partition: offset for partition, offset in self.group().items() if partition in partitions}
+        return {
+            partition: GroupPosition(offset, self.named)
+            for partition, offset in self.group().items()
+            if partition in partitions
+        }
 
     async def log_offsets(self, client: Any, topic: str, partitions: Collection[int], which: int) -> dict[int, int]:
         return dict.fromkeys(partitions, self.bounds[0 if which == EARLIEST else 1])
@@ -86,6 +93,7 @@ class RecoveredCluster:
             member=lambda: MemberEpoch("m", 1),
             source=SOURCE,
             changelog_id="c",
+            generation=1,
             fold="f",
             older_folds=("e",),
         )
@@ -297,3 +305,16 @@ async def test_patience_goes_on_where_another_recovery_takes_over(cluster: Recov
     assert not await decide_until(10, set())
     assert not await decide_until(20, set())  # a partition that was given back meanwhile begins anew
     assert await decide_until(30, {3})
+
+
+@pytest.mark.parametrize(("named", "is_replaced"), [(None, False), (1, False), (2, True)])
+async def test_an_offset_of_a_newer_generation_ends_the_recovery(
+    cluster: RecoveredCluster, named: int | None, is_replaced: bool
+) -> None:
+    """An engine whose orders are old must not go on with its own state, even where the offsets are equal."""
+    cluster.group, cluster.metas, cluster.named = lambda: {3: 10}, {3: META}, named
+    if is_replaced:
+        with pytest.raises(GenerationReplaced):
+            await decided(cluster.recovery(), 3)
+    else:
+        assert [READY] == await decided(cluster.recovery(), 3)

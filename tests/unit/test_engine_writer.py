@@ -132,7 +132,7 @@ def shares(*partitions: int) -> list[Share]:
 
 
 async def offsets(writer: Writer, some: Iterable[Share], epoch: int = 4) -> None:
-    await writer.send_offsets("in", list(some), member_id="m", member_epoch=epoch)
+    await writer.send_offsets("in", list(some), member_id="m", member_epoch=epoch, generation=1)
 
 
 async def written(writer: Writer) -> None:

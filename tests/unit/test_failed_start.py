@@ -13,9 +13,10 @@ import pytest
 from portfolio_stream import worker
 from portfolio_stream.errors import PortfolioStreamError, StoreFailed
 from portfolio_stream.exactly_once import startup as module
-from portfolio_stream.exactly_once.configuration import Configuration
+from portfolio_stream.exactly_once.configuration import AssumedTopics, Configuration
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.identity import claim, release
+from portfolio_stream.exactly_once.orders import GivenOrders, Order
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.faust_host.app import exactly_once_app
 from portfolio_stream.kafka.topic_watch import TopicIdentity
@@ -136,14 +137,28 @@ class Admin:
     async def __aexit__(self, *_: object) -> None: ...
 
 
-async def nothing(*_: Any) -> None: ...
+async def topics_in_order(*_: Any) -> tuple[AssumedTopics, int]:
+    return AssumedTopics(), 2
+
+
+class RunningJob:
+    """The connection to a job that runs."""
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+    async def open(self) -> None: ...
+    async def begin_job(self, _: Any) -> None: ...
+    async def stop(self) -> None: ...
+
+    async def follow(self) -> GivenOrders:
+        return GivenOrders(Order(is_joined=True, generation=1, changelog_topic="g-changelog"))
 
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int) -> Settings:
     """The settings of a worker that finds every topic in order."""
     monkeypatch.setattr(worker, "admin_client", lambda _: Admin())
-    monkeypatch.setattr(worker, "prepare_for_worker", nothing)
+    monkeypatch.setattr(worker, "prepare_for_worker", topics_in_order)
+    monkeypatch.setattr(worker, "JobControl", RunningJob)
     return Settings(bootstrap_servers="127.0.0.1:1", data_dir=tmp_path, instance_id="w", web_port=unused_tcp_port)
 
 
@@ -156,7 +171,8 @@ def free_again(settings: Settings) -> None:
         pass
 
 
-MAKING = ("Store", "listen", "Access", "admin_client", "prepare_for_worker", "client_options", "Engine", "WebServer")
+MAKING = ("Store", "listen", "Access", "admin_client", "prepare_for_worker", "client_options", "JobControl",
+          "Engine", "WebServer")  # fmt: skip
 
 
 @pytest.mark.parametrize("failing", MAKING)
@@ -166,7 +182,7 @@ async def test_a_worker_that_cannot_be_made_lets_go(
     """The worker gives up its identity, its store and its port, as far as it had them."""
     monkeypatch.setattr(worker, failing, raising)
     with pytest.raises(Failed):
-        await worker.make_engine(settings, [], Prices(raising))
+        await worker.make_parts(settings, [], Prices(raising))
     free_again(settings)
 
 
@@ -203,5 +219,5 @@ async def test_a_store_that_does_not_open_unlocks_the_folder(tmp_path: Path, mon
     (tmp_path / "w" / "store").write_text("no folder")
     settings = Settings(bootstrap_servers="127.0.0.1:1", data_dir=tmp_path, instance_id="w")
     with pytest.raises(StoreFailed):
-        await worker.make_engine(settings, [], Prices(raising))
+        await worker.make_parts(settings, [], Prices(raising))
     release(claim(tmp_path, "w"))

@@ -105,7 +105,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["faust"])
-    monkeypatch.setattr("portfolio_stream.worker.make_engine", _begin)
+    monkeypatch.setattr("portfolio_stream.worker.make_parts", _begin)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     yield

@@ -20,7 +20,7 @@ from portfolio_stream.kafka.topics import Topic, TopicDescription
 from portfolio_stream.settings import Settings
 
 TOPICS = all_topics(Settings())
-SOURCE, OUTPUT, DEAD_LETTERS, CHANGELOG, PRICES = TOPICS
+SOURCE, OUTPUT, DEAD_LETTERS, CHANGELOG, PRICES, CONTROL = TOPICS
 DEFAULTS = {"unclean.leader.election.enable": "false", "min.insync.replicas": "1", "delete.retention.ms": "86400000"}
 FOREVER = str(2**63 - 1)
 SERVERS = "kafka:9092"
@@ -31,7 +31,7 @@ def described(topic: Topic, *, replicas: int = 1, partitions: int = 8, **setting
     changed = {name.replace("_", "."): value for name, value in settings.items()}
     return TopicDescription(
         name=topic.name,
-        partitions=1 if topic.role == "prices" else partitions,
+        partitions=1 if topic.role in ("prices", "control") else partitions,
         replication_factor=replicas,
         configuration=DEFAULTS | dict(topic.configuration) | changed,
     )

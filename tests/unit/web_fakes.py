@@ -71,7 +71,12 @@ class FakeCoordinator:
     def _committed(self, request: Any) -> Any:
         asked = request.groups[0].topics[0].partition_indexes
         partitions = [
-            SimpleNamespace(partition_index=p, committed_offset=self.committed.get(p, -1), error_code=ErrorCode.none)
+            SimpleNamespace(
+                partition_index=p,
+                committed_offset=self.committed.get(p, -1),
+                metadata="",
+                error_code=ErrorCode.none,
+            )
             for p in asked
         ]
         topics = [SimpleNamespace(partitions=partitions)]

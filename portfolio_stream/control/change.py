@@ -1,0 +1,103 @@
+"""Changes the control topic: decides on the newest values, and writes the decision in one Kafka transaction.
+
+1. InitProducerId with the transactional id `GROUP-control` fences every other writer: what an older one has open can
+   never be committed any more.
+2. The topic is read to its end. No other decision can come in between.
+3. `decide` gets these values and returns records, or raises the refusal. Everything is written in one transaction,
+   with the group's offsets if the decision switches to another generation.
+4. A writer that was fenced, or that does not know how its transaction ended, begins again at 1. So `decide` must see by
+   itself whether its own decision is there already.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+
+from aiokafka import errors as kafka_errors
+
+from portfolio_stream.control.log import ControlLog
+from portfolio_stream.control.state import ControlState
+from portfolio_stream.control.values import ControlChange, encode
+from portfolio_stream.errors import ControlUnavailable, Superseded
+from portfolio_stream.exactly_once.protocol import AFTER_RECORDS_ALONE, Doubt
+from portfolio_stream.exactly_once.transaction import Share
+from portfolio_stream.exactly_once.writer import Writer
+from portfolio_stream.kafka.connections import Client
+from portfolio_stream.kafka.reach import LOST
+from portfolio_stream.kafka.wire import Coordinators
+
+#: the longest wait for a decision: an outage of a broker, or many writers that fence each other
+DECISION_SECONDS = 60.0
+PAUSE_SECONDS = (0.01, 0.3)  # before another try: writers that fence each other must not keep step
+
+Decide = Callable[[ControlState], ControlChange | None]
+AsyncDecide = Callable[[ControlState], Awaitable[ControlChange | None]]
+
+
+class ControlWriter:
+    def __init__(self, client: Client, log: ControlLog, *, group: str, topic: str, source_topic: str) -> None:
+        self._client = client
+        self._log = log
+        self._group = group
+        self._topic = topic
+        self._source_topic = source_topic
+        self._lock = asyncio.Lock()
+
+    async def change(self, decide: Decide | AsyncDecide) -> ControlState:
+        """Have `decide` decide on the newest values. Returns the values with the decision.
+
+        `decide` returns None if nothing is to be written. It may be called again, after a try whose outcome is unknown.
+        What `decide` raises comes out, and nothing is written. Raises ControlUnavailable.
+        """
+        async with self._lock:
+            deadline = time.monotonic() + DECISION_SECONDS
+            while True:
+                try:
+                    await self._try(decide)
+                    return await self._log.read_to_end()
+                except (Doubt, Superseded, TimeoutError, *LOST, kafka_errors.KafkaError) as error:
+                    if time.monotonic() > deadline:
+                        raise ControlUnavailable(self._topic, str(error) or type(error).__name__) from error
+                    await self._client.force_metadata_update()
+                    await asyncio.sleep(random.uniform(*PAUSE_SECONDS))
+
+    async def _try(self, decide: Decide | AsyncDecide) -> None:
+        transactional_id = f"{self._group}-control"
+        writer = Writer(
+            self._client,
+            Coordinators(self._client, self._group, transactional_id),
+            group=self._group,
+            transactional_id=transactional_id,
+            extra_transitions=AFTER_RECORDS_ALONE,
+        )
+        await writer.start()
+        decided = decide(await self._log.read_to_end())
+        if isinstance(decided, Awaitable):
+            decided = await decided
+        if decided is None:
+            return
+        if decided.offsets:
+            await writer.send_offsets(
+                self._source_topic,
+                [_positioned(partition, offset) for partition, offset in sorted(decided.offsets.items())],
+                member_id="",
+                member_epoch=-1,
+                generation=decided.generation,
+            )
+        await writer.send_records([self._records(decided)])
+        await writer.commit()
+
+    def _records(self, decided: ControlChange) -> Share:
+        share = Share(0, 0)
+        append = share.appender(self._topic)
+        now = int(time.time() * 1000)
+        for key, value in decided.records.items():
+            append(now, key.encode(), None if value is None else encode(value), ())
+        return share
+
+
+def _positioned(partition: int, offset: int) -> Share:
+    share = Share(partition, 0)
+    share.position = offset
+    return share

@@ -1,0 +1,90 @@
+"""Reads the control topic: once up to its end, or on and on (`Following`)."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from aiokafka import errors as kafka_errors
+
+from portfolio_stream.control.state import ControlState
+from portfolio_stream.kafka.connections import Client, Reader
+from portfolio_stream.kafka.offset_lookup import EARLIEST, LATEST, log_offsets
+from portfolio_stream.kafka.reach import LOST
+from portfolio_stream.kafka.reader import BatchUnreadable, FetchLimits
+from portfolio_stream.observe import events as told
+from portfolio_stream.observe.ring import Tell, write
+
+FETCH_WAIT_MS = 500
+FETCH = FetchLimits(min_bytes=1, max_wait_ms=FETCH_WAIT_MS, partition_bytes=1 << 20)
+PAUSE_SECONDS = 1.0  # after an outage
+PATIENCE_SECONDS = 60.0  # for the end of the topic: a transaction of a dead writer ends after 3 s
+PARTITION = 0
+
+
+class ControlLog:
+    """The topic as far as it was read. One task at a time may read."""
+
+    def __init__(self, client: Client, reader: Reader, topic: str) -> None:
+        """`client` knows the topic (`set_topics`); `reader` is started, and reads the topic alone."""
+        self._client = client
+        self._reader = reader
+        self._topic = topic
+        self._is_reading = False
+        self.state = ControlState()
+
+    async def read_to_end(self) -> ControlState:
+        """Read all that was committed before the call. Raises TimeoutError, one of LOST or a KafkaError."""
+        ends = await log_offsets(self._client, self._topic, (PARTITION,), LATEST)
+        if PARTITION not in ends:
+            raise kafka_errors.LeaderNotAvailableError(self._topic)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not self._is_reading or await self._reader.position(PARTITION) < ends[PARTITION]:
+                await self.read()
+        return self.state
+
+    async def read(self) -> bool:
+        """Wait for the next records, at most FETCH_WAIT_MS. Returns whether they changed the state."""
+        if not self._is_reading:
+            firsts = await log_offsets(self._client, self._topic, (PARTITION,), EARLIEST)
+            if PARTITION not in firsts:
+                raise kafka_errors.LeaderNotAvailableError(self._topic)
+            self._reader.resume(PARTITION, firsts[PARTITION])
+            self._is_reading = True
+            return False
+        try:
+            fetched = await self._reader.fetch(FETCH_WAIT_MS)
+        except kafka_errors.OffsetOutOfRangeError:  # the topic was deleted and made again
+            self.state.clear()
+            self._is_reading = False
+            return True
+        except BatchUnreadable as damaged:
+            self._reader.resume(PARTITION, damaged.batch.last_offset + 1)
+            return False
+        return any([self.state.apply(batch) for batch in fetched.get(PARTITION, ())])
+
+
+class Following:
+    """Follows the topic in a task of its own, and tells each change."""
+
+    def __init__(self, log: ControlLog, changed: Callable[[ControlState], Any], tell: Tell = write) -> None:
+        self._log = log
+        self._changed = changed
+        self._tell = tell
+        #: monotonic seconds at which the topic last answered
+        self.heard = time.monotonic()
+
+    @property
+    def state(self) -> ControlState:
+        return self._log.state
+
+    async def run(self) -> None:
+        """Run until cancelled. No outage ends it."""
+        while True:
+            try:
+                if await self._log.read():
+                    self._changed(self._log.state)
+                self.heard = time.monotonic()
+            except (*LOST, kafka_errors.KafkaError) as error:
+                self._tell(told.ControlOutage(error=type(error).__name__))
+                await asyncio.sleep(PAUSE_SECONDS)
