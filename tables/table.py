@@ -43,13 +43,19 @@ def always(_state: CommittedState, _key: tuple[str, ...], _value: Any) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Table(TableDefinition[V]):
-    """A table that people see. An index, which they do not see, is a plain TableDefinition."""
+class Readable(TableDefinition[V]):
+    """A table or an index whose rows people can read. HTTP and the command line do not show an index; savepoints do."""
 
     #: names of the key's parts
     key: tuple[str, ...]
     #: a value as people see it: the contract's field names, ready for JSON
     show: Callable[[V], dict[str, object]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table(Readable[V]):
+    """A table that people see. An index, which they do not see, is a Readable or a plain TableDefinition."""
+
     is_current: IsCurrent = always
 
     def parts_of(self, key: bytes) -> tuple[str, ...]:

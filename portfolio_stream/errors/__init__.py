@@ -5,7 +5,7 @@ the HTTP answers show both, and no traceback. Inside the engine, errors of the p
 `exactly_once.protocol`: they become one of these errors only when they end a worker or a command.
 
 Each module holds the errors of one place: settings, Kafka, the state, the worker, an operator's order to a partition
-(`operations`), an app's code, a command, a `run`, the embedded broker.
+(`operations`), savepoints, an app's code, a command, a `run`, the embedded broker.
 """
 
 from portfolio_stream.errors.app import (
@@ -79,6 +79,15 @@ from portfolio_stream.errors.operations import (
     RecordNotMovable,
 )
 from portfolio_stream.errors.run import ProducerFailed, RunStalled, WorkerCannotStart, WorkerKeepsEnding
+from portfolio_stream.errors.savepoints import (
+    SavepointIdInvalid,
+    SavepointIncomplete,
+    SavepointKept,
+    SavepointMissing,
+    SavepointStoreFailed,
+    SavepointTampered,
+    SavepointTorn,
+)
 from portfolio_stream.errors.settings import InvalidSetting, PortInUse, SettingMissing, WebServerNeeded, WebTokenMissing
 from portfolio_stream.errors.state import (
     DataDirectoryInUse,
@@ -145,6 +154,13 @@ __all__ = [
     "RecordNotMovable",
     "ReplayStopped",
     "RunStalled",
+    "SavepointIdInvalid",
+    "SavepointIncomplete",
+    "SavepointKept",
+    "SavepointMissing",
+    "SavepointStoreFailed",
+    "SavepointTampered",
+    "SavepointTorn",
     "SettingMissing",
     "ShareTooLarge",
     "StateUnreadable",

@@ -1,0 +1,94 @@
+"""Errors of savepoints and of the place where they are kept."""
+
+from collections.abc import Sequence
+
+from portfolio_stream.errors.base import PortfolioStreamError, shortened
+
+_REMEDY = "Use another savepoint: `portfolio-stream savepoint list` shows them."
+
+
+class SavepointStoreFailed(PortfolioStreamError):
+    """The folder or the bucket of the savepoints cannot be read or written."""
+
+    def __init__(self, location: str, reason: str) -> None:
+        super().__init__(
+            f"The savepoints at {location} cannot be read or written: {reason}.",
+            "Check PORTFOLIO_SAVEPOINT_DIR. For a folder: free space on its disk and let this user write there. For "
+            "s3://: the bucket must exist, and AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and "
+            "AWS_ENDPOINT_URL must be right. Then repeat the command: what is there already is not written again.",
+        )
+        self.location = location
+        self.reason = reason
+
+
+class SavepointIdInvalid(PortfolioStreamError):
+    """The text is no savepoint's id."""
+
+    exit_code = 2
+
+    def __init__(self, text: str) -> None:
+        super().__init__(
+            f"{shortened(text)} is no savepoint's id: an id is like 20261129T203512Z-4f2a9c.",
+            "Take an id from `portfolio-stream savepoint list`, or say `latest`.",
+        )
+
+
+class SavepointMissing(PortfolioStreamError):
+    """There is no such savepoint, or none at all."""
+
+    def __init__(self, savepoint: str | None, location: str) -> None:
+        """`savepoint` is None where the newest was asked for."""
+        if savepoint is None:
+            cause, action = "no complete savepoint", "`portfolio-stream savepoint create` makes one."
+        else:
+            cause, action = f"no savepoint {savepoint}", "`portfolio-stream savepoint list` shows those that are there."
+        super().__init__(f"There is {cause} at {location}.", f"Check PORTFOLIO_SAVEPOINT_DIR. {action}")
+        self.savepoint = savepoint
+
+
+class SavepointTorn(PortfolioStreamError):
+    """The savepoint has no manifest: it is still being written, or its writer ended before it was complete."""
+
+    def __init__(self, savepoint: str) -> None:
+        super().__init__(
+            f"The savepoint {savepoint} is not complete: it has no manifest.",
+            f"Wait if it is still being written. If it is not, {_REMEDY[0].lower()}{_REMEDY[1:]}",
+        )
+        self.savepoint = savepoint
+
+
+class SavepointIncomplete(PortfolioStreamError):
+    """Some partitions have not written their parts yet, so the savepoint cannot be made complete."""
+
+    def __init__(self, savepoint: str, missing: Sequence[int]) -> None:
+        super().__init__(
+            f"The savepoint {savepoint} has no part of these partitions: {', '.join(map(str, missing))}.",
+            "Let a worker own each of these partitions (`portfolio-stream partitions` shows the owners), then create "
+            "another savepoint.",
+        )
+        self.savepoint = savepoint
+        self.missing = tuple(missing)
+
+
+class SavepointTampered(PortfolioStreamError):
+    """A file of the savepoint is not as it was written."""
+
+    def __init__(self, savepoint: str, path: str, reason: str) -> None:
+        super().__init__(
+            f"The savepoint {savepoint} is damaged: {shortened(path)}: {reason}.",
+            f"{_REMEDY} `portfolio-stream savepoint verify {savepoint}` names all that is wrong with this one.",
+        )
+        self.savepoint = savepoint
+        self.path = path
+        self.reason = reason
+
+
+class SavepointKept(PortfolioStreamError):
+    """The savepoint may not be deleted."""
+
+    def __init__(self, savepoint: str, because: str) -> None:
+        super().__init__(
+            f"The savepoint {savepoint} is not deleted: {because}.",
+            "Keep it, or remove first what needs it.",
+        )
+        self.savepoint = savepoint

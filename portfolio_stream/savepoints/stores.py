@@ -1,0 +1,126 @@
+"""A folder and an S3 bucket as `Objects`, by obstore.
+
+S3's credentials and endpoint come from the variables that all of AWS's tools read: AWS_ACCESS_KEY_ID,
+AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL. A connection without TLS is made only if the
+endpoint itself begins with http://.
+"""
+
+import asyncio
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
+from obstore.store import LocalStore, S3Store
+
+from portfolio_stream.errors import SavepointStoreFailed
+from portfolio_stream.savepoints.objects import ObjectEntry, Objects
+
+S3 = "s3://"
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # AWS's order: the service's own one counts first
+_CAUSES_SHOWN = 300  # characters: obstore's messages go on with the whole chain of causes
+
+
+def open_store(location: str) -> Objects:
+    try:
+        if location.startswith(S3):
+            return BucketObjects(location)
+        return FolderObjects(location)
+    except (BaseError, OSError, ValueError) as error:
+        raise _failure(location, error) from error
+
+
+class _StoreObjects:
+    """What both kinds of places share."""
+
+    location: str
+    _store: Any
+
+    async def put(self, path: str, data: bytes) -> None:
+        try:
+            await self._store.put_async(path, data)
+            await self._keep(path)
+        except (BaseError, OSError) as error:
+            raise _failure(self.location, error) from error
+
+    async def put_new(self, path: str, data: bytes) -> bool:
+        try:
+            await self._store.put_async(path, data, mode="create")
+            await self._keep(path)
+        except AlreadyExistsError:
+            return False
+        except (BaseError, OSError) as error:
+            raise _failure(self.location, error) from error
+        return True
+
+    async def get(self, path: str) -> bytes | None:
+        try:
+            found = await self._store.get_async(path)
+            return bytes(await found.bytes_async())
+        except (NotFoundError, FileNotFoundError):
+            return None
+        except (BaseError, OSError) as error:
+            raise _failure(self.location, error) from error
+
+    async def list(self, prefix: str = "") -> list[ObjectEntry]:
+        try:
+            found = await self._store.list(prefix or None).collect_async()
+        except (NotFoundError, FileNotFoundError):
+            return []
+        except (BaseError, OSError) as error:
+            raise _failure(self.location, error) from error
+        entries = [ObjectEntry(one["path"], one["size"], one["last_modified"].timestamp()) for one in found]
+        return sorted(entries)
+
+    async def delete(self, paths: Collection[str]) -> None:
+        for path in paths:
+            try:
+                await self._store.delete_async(path)
+            except (NotFoundError, FileNotFoundError):
+                continue
+            except (BaseError, OSError) as error:
+                raise _failure(self.location, error) from error
+
+    async def _keep(self, path: str) -> None:
+        """Make sure that the object outlives a crash of the machine."""
+
+
+class FolderObjects(_StoreObjects):
+    def __init__(self, location: str) -> None:
+        self.location = location
+        self._root = Path(location).absolute()
+        self._root.mkdir(parents=True, exist_ok=True)
+        self._store = LocalStore(self._root)
+
+    async def _keep(self, path: str) -> None:
+        await asyncio.to_thread(_sync, self._root, path)
+
+
+class BucketObjects(_StoreObjects):
+    def __init__(self, location: str) -> None:
+        self.location = location
+        parts = urlsplit(location)
+        endpoint = next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), None)
+        options: dict[str, Any] = {} if endpoint is None else {"endpoint": endpoint}
+        allow_http = endpoint is not None and endpoint.startswith("http://")
+        self._store = S3Store(
+            parts.netloc, prefix=parts.path.strip("/") or None, client_options={"allow_http": allow_http}, **options
+        )
+
+
+def _sync(root: Path, path: str) -> None:
+    """Let the disk have the file and its names."""
+    file = root / path
+    for place in (file, *(parent for parent in file.parents if parent == root or root in parent.parents)):
+        descriptor = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _failure(location: str, error: Exception) -> SavepointStoreFailed:
+    text = " ".join(str(error).split("\n\nDebug source")[0].split())
+    return SavepointStoreFailed(location, text[:_CAUSES_SHOWN] or type(error).__name__)

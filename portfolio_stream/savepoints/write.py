@@ -1,0 +1,221 @@
+"""Write a savepoint: each partition's part by the partition's owner, and then the manifest by whoever sees all parts.
+
+1. A part's data files are put first, then `partitions/NN.json`, if there is none. The first part of a partition counts.
+   A second writer removes its own files and gets the first one's part.
+2. `complete` puts the manifest, if there is none, after all files that the parts name are there. It removes the data
+   files that no part names, which a dead attempt left.
+3. So a crash at any moment leaves a savepoint without a manifest, which every command calls torn, or a whole one. Both
+   functions can be called again at any time.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from hashlib import sha256
+
+from portfolio_stream.errors import SavepointIncomplete, SavepointTampered, StateUnreadable
+from portfolio_stream.savepoints.format_text import format_text
+from portfolio_stream.savepoints.manifest import (
+    FORMAT_TEXT,
+    LATEST,
+    MANIFEST,
+    FileEntry,
+    Head,
+    Manifest,
+    PartitionPart,
+    checked_id,
+    data_path,
+    encode_json,
+    part_path,
+    pretty,
+    read_manifest,
+    read_part,
+    utc_text,
+)
+from portfolio_stream.savepoints.objects import Objects
+from portfolio_stream.savepoints.parquet import ChangelogRow, Columns, RowForm
+from portfolio_stream.savepoints.state_hash import StateHash
+
+META_KEY = b"\x00META"  # describes a changelog's partition; the part and the manifest say the same in fields
+FILE_BYTES = 64 << 20  # of a file's rows before compression: a file is smaller, and a writer holds one file in memory
+BATCH_BYTES = 4 << 20  # of rows that wait as Python's objects
+BATCH_ROWS = 16_384  # likewise
+
+
+async def write_part(
+    objects: Objects,
+    *,
+    savepoint: str,
+    partition: int,
+    offset: int,
+    changelog_topic_id: str,
+    changelog_offset: int,
+    outputs: Mapping[str, int],
+    fold: str,
+    rows: Iterable[ChangelogRow],
+    form: RowForm,
+    progress: Callable[[int], None] = lambda _rows: None,
+) -> PartitionPart:
+    """Write one partition's part and return it; if the partition has a part already, return that one.
+
+    `rows` are keys and values as the changelog has them, in the order of the keys; META may be among them, and is left
+    out. `progress` is called with the number of rows that are in files so far. Raises SavepointStoreFailed, and
+    StateUnreadable for a row that no worker wrote.
+    """
+    checked_id(savepoint)
+    found = await objects.get(f"{savepoint}/{part_path(partition)}")
+    if found is not None:
+        return read_part(savepoint, partition, found)
+    writer = _PartWriter(objects, savepoint, partition, offset, form, progress)
+    await writer.write(rows)
+    part = PartitionPart(
+        savepoint=savepoint,
+        partition=partition,
+        offset=offset,
+        changelog_topic_id=changelog_topic_id,
+        changelog_offset=changelog_offset,
+        outputs=dict(outputs),
+        fold=fold,
+        files=tuple(writer.files),
+        rows=writer.state.rows,
+        state_hash=writer.state.hashes,
+        moved=tuple(writer.moved),
+    )
+    if await objects.put_new(f"{savepoint}/{part_path(partition)}", pretty(part)):
+        return part
+    winner = await _part(objects, savepoint, partition)
+    if winner is None:  # the savepoint has just been deleted
+        raise SavepointIncomplete(savepoint, [partition])
+    named = {file.path for file in winner.files}
+    await objects.delete([f"{savepoint}/{file.path}" for file in part.files if file.path not in named])
+    return winner
+
+
+async def complete(objects: Objects, head: Head, completed_at: str | None = None) -> Manifest:
+    """Make the savepoint complete and return its manifest. A manifest that is there already counts.
+
+    Raises SavepointIncomplete if a partition has no part yet.
+    """
+    checked_id(head.id)
+    found = await objects.get(f"{head.id}/{MANIFEST}")
+    if found is None:
+        parts = await _whole_parts(objects, head)
+        fields = {name: getattr(head, name) for name in Head.__struct_fields__}
+        manifest = Manifest(**fields, completed_at=completed_at or utc_text(), parts=parts)
+        await objects.put(f"{head.id}/{FORMAT_TEXT}", format_text(manifest).encode())
+        await objects.put_new(f"{head.id}/{MANIFEST}", pretty(manifest))
+        found = await objects.get(f"{head.id}/{MANIFEST}")
+        if found is None:  # it has just been deleted
+            raise SavepointIncomplete(head.id, list(range(head.partitions)))
+    manifest = read_manifest(head.id, found)
+    await point_to_latest(objects)
+    return manifest
+
+
+async def point_to_latest(objects: Objects) -> None:
+    """Let latest.json name the newest complete savepoint. It is for scripts: nothing here reads it."""
+    complete_ones = [
+        entry.path.partition("/")[0] for entry in await objects.list() if entry.path.endswith(f"/{MANIFEST}")
+    ]
+    if complete_ones:
+        await objects.put(LATEST, encode_json({"id": max(complete_ones)}) + b"\n")
+    else:
+        await objects.delete([LATEST])
+
+
+async def missing_parts(objects: Objects, savepoint: str, partitions: int) -> list[int]:
+    """The partitions that have no part yet."""
+    there = {entry.path for entry in await objects.list(f"{checked_id(savepoint)}/partitions")}
+    return [number for number in range(partitions) if f"{savepoint}/{part_path(number)}" not in there]
+
+
+class _PartWriter:
+    def __init__(
+        self,
+        objects: Objects,
+        savepoint: str,
+        partition: int,
+        offset: int,
+        form: RowForm,
+        progress: Callable[[int], None],
+    ) -> None:
+        self._objects = objects
+        self._savepoint = savepoint
+        self._partition = partition
+        self._offset = offset
+        self._form = form
+        self._progress = progress
+        self._written = 0
+        self.files: list[FileEntry] = []
+        self.moved: list[ChangelogRow] = []
+        self.state = StateHash()
+
+    async def write(self, rows: Iterable[ChangelogRow]) -> None:
+        """One long loop, because a call for each row would cost a tenth of the time."""
+        add_to_hash, form = self.state.add, self._form.form
+        last, head, table = b"", b"", ""
+        columns: Columns | None = None
+        waiting = held = 0
+        for key, value in rows:
+            if key <= last:
+                raise ValueError("the rows are not in the order of their keys")
+            last = key
+            if not key.startswith(head) or columns is None:
+                await self._put(table, columns)
+                columns, held, waiting = None, 0, 0
+                name, _, _ = key.partition(b"\x00")
+                if not name:
+                    if key != META_KEY:
+                        self.moved.append((key, value))
+                    continue
+                table, head = _name_of(name), name + b"\x00"
+                columns = Columns(self._form.columns(table))
+            add_to_hash(key, value)
+            parts, text = form(table, key[len(head) :], value)
+            columns.add(parts, text, key, value)
+            waiting += 2 * len(key) + len(text) + len(value)
+            if waiting > BATCH_BYTES or columns.waiting == BATCH_ROWS:
+                columns.batch()
+                held += waiting
+                waiting = 0
+                if held > FILE_BYTES:
+                    await self._put(table, columns)
+                    columns, held = Columns(self._form.columns(table)), 0
+        await self._put(table, columns)
+
+    async def _put(self, table: str, columns: Columns | None) -> None:
+        if columns is None or not (columns.rows or columns.waiting):
+            return
+        content = columns.file()
+        digest = sha256(content).hexdigest()
+        number = sum(file.table == table for file in self.files)
+        path = data_path(table, self._partition, number, self._offset, digest)
+        await self._objects.put(f"{self._savepoint}/{path}", content)
+        self.files.append(FileEntry(path=path, table=table, rows=columns.rows, bytes=len(content), sha256=digest))
+        self._written += columns.rows
+        self._progress(self._written)
+
+
+def _name_of(name: bytes) -> str:
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        raise StateUnreadable("the name of a table") from None
+
+
+async def _part(objects: Objects, savepoint: str, partition: int) -> PartitionPart | None:
+    found = await objects.get(f"{savepoint}/{part_path(partition)}")
+    return None if found is None else read_part(savepoint, partition, found)
+
+
+async def _whole_parts(objects: Objects, head: Head) -> tuple[PartitionPart, ...]:
+    """All parts, after a look whether their files are there. Removes the data files that no part names."""
+    found = [await _part(objects, head.id, number) for number in range(head.partitions)]
+    parts = tuple(part for part in found if part is not None)
+    if len(parts) < head.partitions:
+        raise SavepointIncomplete(head.id, [number for number, part in enumerate(found) if part is None])
+    there = {entry.path: entry.bytes for entry in await objects.list(f"{head.id}/data")}
+    named = {f"{head.id}/{file.path}": file.bytes for part in parts for file in part.files}
+    for path, size in named.items():
+        if there.get(path) != size:
+            raise SavepointTampered(head.id, path.partition("/")[2], "it is missing or has another size")
+    await objects.delete(sorted(there.keys() - named.keys()))
+    return parts
