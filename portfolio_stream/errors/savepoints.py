@@ -71,9 +71,9 @@ class SavepointIncomplete(PortfolioStreamError):
 
 
 class SavepointTampered(PortfolioStreamError):
-    """A file of the savepoint is not as it was written."""
+    """A file of the savepoint is not as it was written, or is not there."""
 
-    def __init__(self, savepoint: str, path: str, reason: str) -> None:
+    def __init__(self, savepoint: str, path: str, reason: str, *, is_missing: bool = False) -> None:
         super().__init__(
             f"The savepoint {savepoint} is damaged: {shortened(path)}: {reason}.",
             f"{_REMEDY} `portfolio-stream savepoint verify {savepoint}` names all that is wrong with this one.",
@@ -81,6 +81,7 @@ class SavepointTampered(PortfolioStreamError):
         self.savepoint = savepoint
         self.path = path
         self.reason = reason
+        self.is_missing = is_missing
 
 
 class SavepointKept(PortfolioStreamError):

@@ -4,11 +4,11 @@ Columns: the parts of the key as text, `value` as JSON text, `raw_key` and `raw_
 rows give equal bytes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from arro3.core import Array, DataType, Field, RecordBatch, Schema, Table
+from arro3.core import Array, DataType, Field, RecordBatch, RecordBatchReader, Schema, Table
 from arro3.io import read_parquet, write_parquet
 
 COMPRESSION = "zstd(3)"
@@ -19,6 +19,7 @@ _TEXT = DataType.string()
 _BYTES = DataType.binary()
 _PANIC = "PanicException"  # of a Rust library: a BaseException that cannot be imported
 
+T = TypeVar("T")
 ChangelogRow = tuple[bytes, bytes]
 
 
@@ -82,11 +83,24 @@ class Columns:
 
 def rows_in(file: bytes) -> Iterator[list[ChangelogRow]]:
     """Keys and values as the changelog has them. Raises ValueError for a file that is none of ours."""
+    reader = _read(lambda: read_parquet(BytesIO(file), batch_size=READ_ROWS))
+    while (rows := _read(lambda: _next_rows(reader))) is not None:
+        yield rows
+
+
+def _next_rows(reader: RecordBatchReader) -> list[ChangelogRow] | None:
+    batch = next(reader, None)
+    if batch is None:
+        return None
+    rows = list(zip(batch["raw_key"].to_pylist(), batch["raw_value"].to_pylist(), strict=True))
+    if not all([type(key) is bytes and type(value) is bytes for key, value in rows]):
+        raise ValueError("keys and values are no bytes")
+    return rows
+
+
+def _read(read: Callable[[], T]) -> T:
     try:
-        for batch in read_parquet(BytesIO(file), batch_size=READ_ROWS):
-            yield list(zip(batch["raw_key"].to_pylist(), batch["raw_value"].to_pylist(), strict=True))
-    except GeneratorExit:
-        raise
+        return read()
     except BaseException as error:
         if isinstance(error, Exception) or type(error).__name__ == _PANIC:
             raise ValueError(str(error)) from error

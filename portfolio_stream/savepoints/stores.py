@@ -8,6 +8,7 @@ endpoint itself begins with http://.
 import asyncio
 import os
 from collections.abc import Collection
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -36,7 +37,10 @@ class _StoreObjects:
     """What both kinds of places share."""
 
     location: str
-    _store: Any
+
+    @property
+    def _store(self) -> Any:
+        raise NotImplementedError
 
     async def put(self, path: str, data: bytes) -> None:
         try:
@@ -88,11 +92,32 @@ class _StoreObjects:
 
 
 class FolderObjects(_StoreObjects):
+    """A folder. It is made by the first put, and so are the folders in it; a folder that gets empty is removed."""
+
     def __init__(self, location: str) -> None:
         self.location = location
         self._root = Path(location).absolute()
-        self._root.mkdir(parents=True, exist_ok=True)
-        self._store = LocalStore(self._root)
+
+    @cached_property
+    def _store(self) -> LocalStore:
+        return LocalStore(self._root, mkdir=True, automatic_cleanup=True)
+
+    async def get(self, path: str) -> bytes | None:
+        return await super().get(path) if self._root.exists() else None
+
+    async def list(self, prefix: str = "") -> list[ObjectEntry]:
+        """Without what a symbolic link to another folder shows: to delete that would be to delete outside."""
+        if not self._root.exists():
+            return []
+        found = await super().list(prefix)
+        root = self._root.resolve()
+        folders = {entry.path.rpartition("/")[0] for entry in found}
+        own = {folder for folder in folders if (root / folder).resolve() == root / folder}
+        return [entry for entry in found if entry.path.rpartition("/")[0] in own]
+
+    async def delete(self, paths: Collection[str]) -> None:
+        if self._root.exists():
+            await super().delete(paths)
 
     async def _keep(self, path: str) -> None:
         await asyncio.to_thread(_sync, self._root, path)
@@ -105,9 +130,13 @@ class BucketObjects(_StoreObjects):
         endpoint = next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), None)
         options: dict[str, Any] = {} if endpoint is None else {"endpoint": endpoint}
         allow_http = endpoint is not None and endpoint.startswith("http://")
-        self._store = S3Store(
+        self._bucket = S3Store(
             parts.netloc, prefix=parts.path.strip("/") or None, client_options={"allow_http": allow_http}, **options
         )
+
+    @property
+    def _store(self) -> S3Store:
+        return self._bucket
 
 
 def _sync(root: Path, path: str) -> None:
