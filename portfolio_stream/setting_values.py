@@ -18,6 +18,7 @@ LAST_PORT = 65_535
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\[\]]*)\]|(?P<host>[^\[\]:]*)):(?P<port>[0-9]{1,5})")
+_BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?:/[^\s?#]*)?")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 #: Kafka's internal topics
 _KAFKAS_OWN = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
@@ -118,6 +119,10 @@ def _folder(text: str) -> Path:
     return path
 
 
+def _savepoints(text: str) -> str:
+    return _checked(_printable(text), _BUCKET.fullmatch(text) is not None) if "://" in text else str(_folder(text))
+
+
 def _utf8(text: str) -> str:
     """Refuses an argument that is not UTF-8. Python gives its bytes as surrogates, which cannot be encoded.
 
@@ -152,6 +157,7 @@ NAME = matching(  # the name of a folder, and a part of client ids
     r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "at most 64 of A-Z a-z 0-9 . _ -, beginning with a letter or a digit"
 )
 FOLDER = SettingKind("a folder, or a place where one can be made", _folder)
+SAVEPOINTS = SettingKind("a folder, or s3://bucket/prefix", _savepoints)
 FILE = SettingKind("a file's path without control characters", _printable)
 UTF8 = SettingKind("UTF-8", _utf8)
 LOG_FILE = SettingKind("a file that this user can write", _log_file)

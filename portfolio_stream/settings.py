@@ -23,6 +23,7 @@ from portfolio_stream.setting_values import (
     NAME,
     PASSWORD,
     PORT,
+    SAVEPOINTS,
     TEXT,
     TOKEN,
     TOPIC,
@@ -55,6 +56,7 @@ KINDS: Mapping[str, SettingKind] = {
     "partitions": whole_number_setting(1, 10_000),
     "replication_factor": whole_number_setting(1, 100),
     "data_dir": FOLDER,
+    "savepoint_dir": SAVEPOINTS,
     "instance_id": NAME,
     "web_host": HOST,
     "web_port": PORT,
@@ -121,6 +123,8 @@ class Settings:
     replication_factor: int = 1
     #: each worker has a folder of its own in it
     data_dir: Path = Path("data")
+    #: where savepoints are kept: a folder, or s3://bucket/prefix
+    savepoint_dir: str = "data/savepoints"
     #: a worker's stable name; None: the worker makes a name once and keeps it in its data folder
     instance_id: str | None = None
     web_host: str = "127.0.0.1"
