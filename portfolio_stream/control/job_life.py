@@ -5,6 +5,7 @@
     RUNNING, PAUSED, STOPPING --cancel--> CANCELLED
     STOPPED, CANCELLED --start--> RUNNING
     every state but STOPPING --migrate--> MIGRATING --start--> RUNNING
+    STOPPING, MIGRATING --undone--> the state before
 
 1. The state says what every worker does (`TRAITS`), also a worker that starts later.
 2. In MIGRATING the state of the next generation is made. If the process that makes it dies, the old generation is
@@ -40,8 +41,8 @@ class JobEvent(Enum):
     STOP_WITH_SAVEPOINT = "stop with a savepoint"
     #: the savepoint of a STOP_WITH_SAVEPOINT is complete
     SAVED = "saved"
-    #: the savepoint of a STOP_WITH_SAVEPOINT failed: the job runs on
-    NOT_SAVED = "not saved"
+    #: the operation of STOPPING or MIGRATING failed or was cancelled: the job is as it was before
+    UNDONE = "undone"
     CANCEL = "cancel"
     MIGRATE = "migrate"
 
@@ -65,24 +66,32 @@ TRAITS: Mapping[JobState, JobTraits] = {
     JobState.MIGRATING: JobTraits(is_joined=False, pauses="none"),
 }
 
+#: in TRANSITIONS: the state before the operation
+AS_BEFORE = None
+
 State, Event = JobState, JobEvent
 _ACTIVE = (State.RUNNING, State.PAUSED)
 _AWAY = (State.STOPPED, State.CANCELLED, State.MIGRATING)
 
 #: what may follow what; any other pair is refused, and the operator gets the reason
-TRANSITIONS: Mapping[tuple[JobState, JobEvent], JobState] = {
+TRANSITIONS: Mapping[tuple[JobState, JobEvent], JobState | None] = {
     **{(state, Event.START): State.RUNNING for state in _AWAY},
     (State.RUNNING, Event.PAUSE): State.PAUSED,
     (State.PAUSED, Event.RESUME): State.RUNNING,
     **{(state, Event.STOP): State.STOPPED for state in (*_ACTIVE, State.STOPPING)},
     **{(state, Event.STOP_WITH_SAVEPOINT): State.STOPPING for state in _ACTIVE},
     (State.STOPPING, Event.SAVED): State.STOPPED,
-    (State.STOPPING, Event.NOT_SAVED): State.RUNNING,
+    **{(state, Event.UNDONE): AS_BEFORE for state in (State.STOPPING, State.MIGRATING)},
     **{(state, Event.CANCEL): State.CANCELLED for state in (*_ACTIVE, State.STOPPING, State.STOPPED)},
     **{(state, Event.MIGRATE): State.MIGRATING for state in (*_ACTIVE, *_AWAY)},
 }
 
 
-def after(state: JobState, event: JobEvent) -> JobState | None:
-    """The state after the event; None if the event is not legal in this state."""
-    return TRANSITIONS.get((state, event))
+def after(state: JobState, event: JobEvent, before: JobState | None = None) -> JobState | None:
+    """The state after the event; None if the event is not legal in this state.
+
+    `before` is the state before the operation that is undone.
+    """
+    if (state, event) not in TRANSITIONS:
+        return None
+    return TRANSITIONS[state, event] or before

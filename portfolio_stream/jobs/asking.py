@@ -1,0 +1,327 @@
+"""What an operator asks of the job, decided on the newest values of the control topic.
+
+1. Each function makes one decision (`JobControl.change`). A refusal raises, and changes nothing.
+2. An operation has an id. A decision that was made, but whose answer was lost, finds its own operation and is not made
+   again.
+3. pause, resume, cancel, stop and start are done at once: every worker follows the job's state, also one that starts
+   later. The others are carried out by the workers (`agent`) or by the process that asked (`switch`).
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from portfolio_stream.control.job_control import JobControl
+from portfolio_stream.control.job_life import JobEvent, JobState, after
+from portfolio_stream.control.state import ControlState
+from portfolio_stream.control.values import (
+    JOB_KEY,
+    ControlChange,
+    Job,
+    JobOperation,
+    OperationKind,
+    OperationState,
+    Part,
+    operation_key,
+    part_key,
+)
+from portfolio_stream.errors import (
+    JobNotBegun,
+    JobNotInState,
+    OperationInProgress,
+    OperationUnknown,
+)
+
+KEPT_OPERATIONS = 100  # the newest ones; older ones that are over are deleted
+POLL_SECONDS = 0.2  # between two looks at an operation that others carry out
+ABANDONED = "the process that carried it out is gone"
+
+#: what an operator does if the job is in a state that does not allow what was asked for
+NEXT_STEPS: Mapping[JobState, str] = {
+    JobState.RUNNING: "Nothing is to be done, or stop the job first: `portfolio-stream job stop`.",
+    JobState.PAUSED: "Let the job go on with `portfolio-stream job resume`, or stop it.",
+    JobState.STOPPING: "Wait for its savepoint (`portfolio-stream job describe`), or end it with `portfolio-stream "
+    "job cancel`.",
+    JobState.STOPPED: "Start the job first: `portfolio-stream job start`.",
+    JobState.CANCELLED: "Start the job first: `portfolio-stream job start`.",
+    JobState.MIGRATING: "Wait until the operation is over (`portfolio-stream job describe`); if the process that "
+    "carries it out is gone, `portfolio-stream job start` goes on with the old state.",
+}
+
+
+class Asked(NamedTuple):
+    """What an operator asked for, before it is decided."""
+
+    id: str
+    kind: OperationKind
+    by: str
+    at: float
+    arguments: Mapping[str, Any] = {}
+
+
+def new_id(at: float | None = None) -> str:
+    """An id that sorts by time, of an operation or a savepoint: the UTC second and 6 random hex digits."""
+    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(at))}-{secrets.token_hex(3)}"
+
+
+def asked(kind: OperationKind, by: str, **arguments: Any) -> Asked:
+    now = time.time()
+    return Asked(new_id(now), kind, by, now, arguments)
+
+
+# -- done at once
+
+#: the event of each operation that is done by the decision itself
+AT_ONCE: Mapping[OperationKind, JobEvent] = {
+    OperationKind.PAUSE: JobEvent.PAUSE,
+    OperationKind.RESUME: JobEvent.RESUME,
+    OperationKind.CANCEL: JobEvent.CANCEL,
+    OperationKind.STOP: JobEvent.STOP,
+    OperationKind.START: JobEvent.START,
+}
+
+
+async def change_at_once(control: JobControl, wanted: Asked, *, dry_run: bool = False) -> JobOperation:
+    """Pause, resume, cancel, stop or start the job. Returns the operation, which is done.
+
+    If the job leaves the group by this, every operation that is not over fails. Raises JobNotBegun, JobNotInState, and
+    ControlUnavailable.
+    """
+
+    def decide(state: ControlState) -> ControlChange | None:
+        if state.operation(wanted.id) is not None:
+            return None
+        job = _moved(state, AT_ONCE[wanted.kind], wanted)
+        done = _operation(wanted, OperationState.DONE, ended_at=wanted.at, result={"job": job.state.value})
+        ended: dict[str, msgspec.Struct | None] = {}
+        if job.state in (JobState.STOPPED, JobState.CANCELLED, JobState.RUNNING):
+            for other in state.running:
+                if other.kind is not OperationKind.SAVEPOINT or job.state is not JobState.RUNNING:
+                    reason = f"operation {wanted.id} ({wanted.kind.value}) came before its end"
+                    ended[operation_key(other.id)] = _ended(other, OperationState.FAILED, reason)
+        return ControlChange(records={**ended, **_swept(state), operation_key(wanted.id): done, JOB_KEY: job})
+
+    return await _decided(control, wanted, decide, dry_run=dry_run)
+
+
+# -- carried out by the workers
+
+
+async def begin_savepoint(control: JobControl, wanted: Asked, *, dry_run: bool = False) -> JobOperation:
+    """Ask the workers for a savepoint, while the job runs or is paused. `wanted.arguments` has the savepoint's id.
+
+    Raises JobNotBegun, JobNotInState, OperationInProgress, ControlUnavailable.
+    """
+
+    def decide(state: ControlState) -> ControlChange | None:
+        if state.operation(wanted.id) is not None:
+            return None
+        job = _job(state)
+        if job.state not in (JobState.RUNNING, JobState.PAUSED):
+            raise JobNotInState("write a savepoint", job.state.value, NEXT_STEPS[job.state])
+        _require_nothing_runs(state)
+        return ControlChange(
+            records={**_swept(state), operation_key(wanted.id): _operation(wanted, OperationState.RUNNING)}
+        )
+
+    return await _decided(control, wanted, decide, dry_run=dry_run)
+
+
+async def begin_stop_with_savepoint(control: JobControl, wanted: Asked, *, dry_run: bool = False) -> JobOperation:
+    """Ask the workers for a savepoint; the job stops when it is complete. `wanted.arguments`: savepoint, drain.
+
+    Raises as begin_savepoint.
+    """
+
+    def decide(state: ControlState) -> ControlChange | None:
+        if state.operation(wanted.id) is not None:
+            return None
+        before = _job(state).state
+        job = _moved(state, JobEvent.STOP_WITH_SAVEPOINT, wanted)
+        _require_nothing_runs(state)
+        arguments = {**wanted.arguments, "before": before.value}
+        running = _operation(wanted._replace(arguments=arguments), OperationState.RUNNING)
+        return ControlChange(records={**_swept(state), operation_key(wanted.id): running, JOB_KEY: job})
+
+    return await _decided(control, wanted, decide, dry_run=dry_run)
+
+
+async def report(control: JobControl, operation: str, parts: list[Part]) -> ControlState:
+    """Report what owners of partitions have done for an operation. The first report of a partition counts."""
+
+    def decide(state: ControlState) -> ControlChange | None:
+        known = state.operation(operation)
+        if known is None or known.state.is_final:
+            return None
+        there = state.parts(operation)
+        new = {part_key(operation, part.partition): part for part in parts if part.partition not in there}
+        return ControlChange(records=dict(new)) if new else None
+
+    return await control.change(decide)
+
+
+# -- carried out by the process that asked
+
+
+async def begin_switch(control: JobControl, wanted: Asked) -> JobOperation:
+    """Let every worker leave, and reserve the next generation's number (`arguments["generation"]`).
+
+    A switch that was begun before, and is not over, is abandoned: it fails. Raises JobNotBegun, JobNotInState,
+    OperationInProgress, ControlUnavailable.
+    """
+
+    def decide(state: ControlState) -> ControlChange | None:
+        if state.operation(wanted.id) is not None:
+            return None
+        before = _job(state).state
+        job = _moved(state, JobEvent.MIGRATE, wanted)
+        records: dict[str, msgspec.Struct | None] = {}
+        for other in state.running:
+            if not other.kind.is_switch:
+                raise OperationInProgress(other.id, other.kind.value)
+            records[operation_key(other.id)] = _ended(other, OperationState.FAILED, ABANDONED)
+            if before is JobState.MIGRATING:
+                before = JobState(other.arguments["before"])
+        arguments = {**wanted.arguments, "generation": state.next_generation(), "before": before.value}
+        running = _operation(wanted._replace(arguments=arguments), OperationState.RUNNING)
+        return ControlChange(records={**records, **_swept(state), operation_key(wanted.id): running, JOB_KEY: job})
+
+    return await _decided(control, wanted, decide, dry_run=False)
+
+
+# -- the end of an operation
+
+
+async def end(
+    control: JobControl,
+    operation: str,
+    state: OperationState,
+    *,
+    reason: str | None = None,
+    result: Mapping[str, Any] | None = None,
+) -> JobOperation:
+    """End an operation that is not over, and move the job as its end says. Returns the operation as it ended.
+
+    An operation ends once: whoever comes later gets the end that was. A switch is done only by its own transaction.
+    Raises OperationUnknown, ControlUnavailable.
+    """
+
+    def decide(newest: ControlState) -> ControlChange | None:
+        known = newest.operation(operation)
+        if known is None:
+            raise OperationUnknown(operation)
+        if known.state.is_final:
+            return None
+        records: dict[str, msgspec.Struct | None] = {
+            operation_key(operation): _ended(known, state, reason, result),
+            **{part_key(operation, partition): None for partition in newest.parts(operation)},
+        }
+        job = _after_end(newest, known, state)
+        return ControlChange(records=records if job is None else records | {JOB_KEY: job})
+
+    found = (await control.change(decide)).operation(operation)
+    assert found is not None  # noqa: S101  decide has seen it
+    return found
+
+
+def _after_end(newest: ControlState, known: JobOperation, state: OperationState) -> Job | None:
+    """The job after the end of an operation; None if the job stays."""
+    job = _job(newest)
+    if job.operation != known.id or job.state not in (JobState.STOPPING, JobState.MIGRATING):
+        return None
+    event = JobEvent.SAVED if state is OperationState.DONE else JobEvent.UNDONE
+    following = after(job.state, event, JobState(known.arguments["before"]))
+    if following is None:
+        raise AssertionError(f"{event.value}, of a job that is {job.state.value}")  # a switch ends by its transaction
+    return msgspec.structs.replace(job, state=following, revision=job.revision + 1, since=time.time())
+
+
+async def cancel_operation(control: JobControl, operation: str, by: str) -> JobOperation:
+    """Cancel an operation that is not over. Raises OperationUnknown, ControlUnavailable."""
+    return await end(control, operation, OperationState.CANCELLED, reason=f"cancelled by {by}")
+
+
+async def follow(control: JobControl, operation: str) -> AsyncIterator[tuple[JobOperation, Mapping[int, Part]]]:
+    """Yields the operation and its parts as they change, until it is over. Raises OperationUnknown."""
+    last: object = None
+    while True:
+        state = await control.newest()
+        known = state.operation(operation)
+        if known is None:
+            raise OperationUnknown(operation)
+        seen = known, dict(state.parts(operation))
+        if seen != last:
+            last = seen
+            yield seen
+        if known.state.is_final:
+            return
+        await asyncio.sleep(POLL_SECONDS)
+
+
+# -- shared
+
+
+def _job(state: ControlState) -> Job:
+    if state.job is None:
+        raise JobNotBegun("")
+    return state.job
+
+
+def _moved(state: ControlState, event: JobEvent, wanted: Asked) -> Job:
+    """The job after the event. Raises JobNotBegun, JobNotInState."""
+    job = _job(state)
+    following = after(job.state, event)
+    if following is None:
+        raise JobNotInState(event.value, job.state.value, NEXT_STEPS[job.state])
+    return Job(
+        state=following,
+        revision=job.revision + 1,
+        generation=job.generation,
+        operation=wanted.id,
+        since=wanted.at,
+    )
+
+
+def _operation(wanted: Asked, state: OperationState, **fields: Any) -> JobOperation:
+    return JobOperation(
+        id=wanted.id,
+        kind=wanted.kind,
+        state=state,
+        arguments=dict(wanted.arguments),
+        by=wanted.by,
+        asked_at=wanted.at,
+        **fields,
+    )
+
+
+def _ended(
+    operation: JobOperation, state: OperationState, reason: str | None, result: Mapping[str, Any] | None = None
+) -> JobOperation:
+    return msgspec.structs.replace(
+        operation, state=state, reason=reason, ended_at=time.time(), result=dict(result or {})
+    )
+
+
+def _require_nothing_runs(state: ControlState) -> None:
+    for other in state.running:
+        raise OperationInProgress(other.id, other.kind.value)
+
+
+def _swept(state: ControlState) -> dict[str, msgspec.Struct | None]:
+    """Deletes the oldest operations that are over, beyond KEPT_OPERATIONS."""
+    over = [operation for operation in state.operations if operation.state.is_final]
+    return {operation_key(operation.id): None for operation in over[:-KEPT_OPERATIONS]}
+
+
+async def _decided(control: JobControl, wanted: Asked, decide: Any, *, dry_run: bool) -> JobOperation:
+    """Make the decision, or with `dry_run` only find out what it would be. Returns the operation."""
+    if dry_run:
+        found: JobOperation = decide(await control.newest()).records[operation_key(wanted.id)]
+        return found
+    operation = (await control.change(decide)).operation(wanted.id)
+    assert operation is not None  # noqa: S101  it was decided just now
+    return operation
