@@ -21,6 +21,7 @@ COPY --from=build /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PORTFOLIO_DATA_DIR=/data \
+    PORTFOLIO_SAVEPOINT_DIR=/data/savepoints \
     PORTFOLIO_WEB_HOST=0.0.0.0 \
     PORTFOLIO_WEB_PORT=6066
 USER stream

@@ -18,8 +18,10 @@ LAST_PORT = 65_535
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\[\]]*)\]|(?P<host>[^\[\]:]*)):(?P<port>[0-9]{1,5})")
-_BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?:/[^\s?#]*)?")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_DURATION = re.compile(r"(?P<count>[0-9]{1,9})(?P<unit>[smhd]?)")
+_UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?P<prefix>(?:/[^/]+)*)/?")  # Amazon's rules for a bucket
 #: Kafka's internal topics
 _KAFKAS_OWN = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
 
@@ -44,6 +46,20 @@ def whole_number_setting(low: int, high: int) -> SettingKind:
         return int(_checked(text, is_number and low <= int(text) <= high))
 
     return SettingKind(f"a whole number from {low} to {high}", read)
+
+
+def duration_setting(low: int, high: int) -> SettingKind:
+    """The value is in seconds."""
+
+    def read(text: str) -> int:
+        match = _DURATION.fullmatch(text)
+        if match is None:
+            raise ValueError
+        seconds = int(match["count"]) * _UNIT_SECONDS[match["unit"]]
+        _checked(text, low <= seconds <= high)
+        return seconds
+
+    return SettingKind(f"a number of seconds from {low} to {high}, or such as 60s, 10m, 2h or 1d", read)
 
 
 def one_of(*allowed: str) -> SettingKind:
@@ -120,7 +136,14 @@ def _folder(text: str) -> Path:
 
 
 def _savepoints(text: str) -> str:
-    return _checked(_printable(text), _BUCKET.fullmatch(text) is not None) if "://" in text else str(_folder(text))
+    """Accepts a folder as `_folder` does, and a bucket with or without a path in it."""
+    if "://" not in text:
+        _folder(text)
+        return text
+    match = _BUCKET.fullmatch(_printable(text))
+    if match is None or {".", ".."} & set(match["prefix"].split("/")) or set(" ?#") & set(text):
+        raise ValueError
+    return text
 
 
 def _utf8(text: str) -> str:
@@ -157,7 +180,7 @@ NAME = matching(  # the name of a folder, and a part of client ids
     r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "at most 64 of A-Z a-z 0-9 . _ -, beginning with a letter or a digit"
 )
 FOLDER = SettingKind("a folder, or a place where one can be made", _folder)
-SAVEPOINTS = SettingKind("a folder, or s3://bucket/prefix", _savepoints)
+SAVEPOINTS = SettingKind("a folder, a place where one can be made, or s3://bucket/prefix", _savepoints)
 FILE = SettingKind("a file's path without control characters", _printable)
 UTF8 = SettingKind("UTF-8", _utf8)
 LOG_FILE = SettingKind("a file that this user can write", _log_file)

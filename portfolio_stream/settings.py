@@ -28,6 +28,7 @@ from portfolio_stream.setting_values import (
     TOKEN,
     TOPIC,
     SettingKind,
+    duration_setting,
     one_of,
     whole_number_setting,
 )
@@ -69,6 +70,7 @@ KINDS: Mapping[str, SettingKind] = {
     "on_stop": one_of("leave", "remain"),
     "compiled": one_of("on", "off"),
     "standbys": whole_number_setting(0, 100),
+    "savepoint_interval": duration_setting(1, 30 * 86_400),
 }
 #: the legal values of each field of Security
 SECURITY_KINDS: Mapping[str, SettingKind] = {
@@ -123,7 +125,7 @@ class Settings:
     replication_factor: int = 1
     #: each worker has a folder of its own in it
     data_dir: Path = Path("data")
-    #: where savepoints are kept: a folder, or s3://bucket/prefix
+    #: where savepoints are kept: a folder that all workers and commands reach, or s3://bucket/prefix
     savepoint_dir: str = "data/savepoints"
     #: a worker's stable name; None: the worker makes a name once and keeps it in its data folder
     instance_id: str | None = None
@@ -147,6 +149,8 @@ class Settings:
     compiled: str = "on"
     #: how many workers besides its owner keep a copy of a partition's tables
     standbys: int = 0
+    #: seconds between scheduled savepoints; None: savepoints are made only when somebody asks
+    savepoint_interval: int | None = None
     security: Security = Security()
 
     @property

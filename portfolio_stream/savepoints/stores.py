@@ -7,7 +7,8 @@ endpoint itself begins with http://.
 
 import asyncio
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ from urllib.parse import urlsplit
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 from obstore.store import LocalStore, S3Store
 
-from portfolio_stream.errors import SavepointStoreFailed
+from portfolio_stream.errors import InvalidSetting, SavepointStoreFailed
 from portfolio_stream.savepoints.objects import ObjectEntry, Objects
+from portfolio_stream.setting_values import WEB_ADDRESS
 
 S3 = "s3://"
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # AWS's order: the service's own one counts first
+_RETRIES: Any = {"max_retries": 6, "retry_timeout": timedelta(seconds=60)}  # an S3 server that restarts is waited for
 _CAUSES_SHOWN = 300  # characters: obstore's messages go on with the whole chain of causes
 
 
@@ -127,16 +130,31 @@ class BucketObjects(_StoreObjects):
     def __init__(self, location: str) -> None:
         self.location = location
         parts = urlsplit(location)
-        endpoint = next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), None)
+        endpoint = _endpoint(os.environ)
         options: dict[str, Any] = {} if endpoint is None else {"endpoint": endpoint}
-        allow_http = endpoint is not None and endpoint.startswith("http://")
         self._bucket = S3Store(
-            parts.netloc, prefix=parts.path.strip("/") or None, client_options={"allow_http": allow_http}, **options
+            parts.netloc,
+            prefix=parts.path.strip("/") or None,
+            client_options={"allow_http": endpoint is not None and endpoint.startswith("http://")},
+            retry_config=_RETRIES,
+            **options,
         )
 
     @property
     def _store(self) -> S3Store:
         return self._bucket
+
+
+def _endpoint(environment: Mapping[str, str]) -> str | None:
+    """Raises InvalidSetting, which names the variable: obstore would panic at the first request."""
+    for name in _ENDPOINTS:
+        if text := environment.get(name):
+            try:
+                endpoint: str = WEB_ADDRESS.read(text)
+            except ValueError:
+                raise InvalidSetting(name, text, "http://host:port or https://host:port") from None
+            return endpoint
+    return None
 
 
 def _sync(root: Path, path: str) -> None:

@@ -36,6 +36,10 @@ BAD_TOPICS = (".", "..", "a b", "a/b", "\u00fcber", "a" * 250, "a\n", "topic,oth
 BAD_NAMES = (".", "..", "../up", "a/b", "/abs", "two words", "gr\u00fcn", "-x", "_x", "a\n", "a\0b", "\u0663")
 BAD_HOSTS = ("127.0.0.1:80", "[::1]", "http://x", "a b", "", "a\n", "a..b", "*", "\u00fc")
 BAD_TOKENS = ("s\u00e9cret", " secret", "secret ", "se\ncret", "secret\r", "se\tcret", "\udcff")
+BAD_BUCKETS = (
+    "s3://", "s3://ab", "s3://bucket?x", "s3://Upper/x", "s3://bucket//x", "s3://bucket/../other", "s3://bucket/x?y", "s3://bucket/#",
+    "s3://user:secret@bucket/x", "gs://bucket/x", "file:///tmp", "https://bucket/x",
+)  # fmt: skip
 BAD_TEXTS = ("a\nb", "a\x00b", "\udcff", "\x1b[2J")
 
 #: a value that is right, and those that are not, by field
@@ -52,7 +56,7 @@ EXAMPLES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "partitions": ("12", (*BAD_NUMBERS, "10001")),
     "replication_factor": ("3", (*BAD_NUMBERS, "101")),
     "data_dir": ("some/folder", (__file__, f"{__file__}/below", "a" * 300, *BAD_TEXTS)),
-    "savepoint_dir": ("s3://bucket/prefix", (__file__, "s3://", "s3://b", "gs://bucket", "s3://bucket?x", *BAD_TEXTS)),
+    "savepoint_dir": ("s3://bucket-1/some/prefix", (__file__, *BAD_TEXTS, *BAD_BUCKETS)),
     "instance_id": ("w-1", (*BAD_NAMES, "a" * 65)),
     "web_host": ("0.0.0.0", BAD_HOSTS[:4] + BAD_HOSTS[5:]),
     "web_port": ("6066", (*BAD_NUMBERS, "65536", "tcp://10.0.0.7:80")),
@@ -65,6 +69,7 @@ EXAMPLES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "on_stop": ("remain", ("stay", "LEAVE", " leave")),
     "compiled": ("off", ("Off", "0", "no", "interpreted")),
     "standbys": ("0", ("-1", "101", "one", "1.0")),
+    "savepoint_interval": ("60", (*BAD_NUMBERS, "0s", "60S", "1m30s", "m", "1.5h", "31d", "2592001", "1 m")),
 }
 SECURITY_EXAMPLES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "protocol": ("SASL_SSL", ("ssl", "TLS", "SASL", " SSL")),
@@ -105,6 +110,17 @@ def test_a_right_value_is_taken_and_an_empty_one_is_none(name: str) -> None:
     text = EXAMPLES[name][0]
     assert text == str(getattr(Settings.from_environment({variable(name): text}), name))
     assert getattr(Settings(), name) == getattr(Settings.from_environment({variable(name): ""}), name)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("60s", 60), ("10m", 600), ("2h", 7200), ("30d", 2_592_000)])
+def test_an_interval_may_have_a_unit(text: str, seconds: int) -> None:
+    assert seconds == Settings.from_environment({"PORTFOLIO_SAVEPOINT_INTERVAL": text}).savepoint_interval
+
+
+def test_savepoints_may_be_kept_in_a_folder_or_in_a_bucket(tmp_path: Path) -> None:
+    """A folder need not exist yet."""
+    for place in (str(tmp_path / "new"), "s3://bucket", "s3://bucket/", "s3://bucket/a/b/"):
+        assert place == Settings.from_environment({"PORTFOLIO_SAVEPOINT_DIR": place}).savepoint_dir
 
 
 def test_what_an_option_gives_is_not_read_of_the_environment() -> None:
