@@ -20,6 +20,7 @@ import click
 from portfolio_stream.commands.broker import broker
 from portfolio_stream.commands.consume import consume
 from portfolio_stream.commands.dlq import dlq
+from portfolio_stream.commands.doctor import doctor
 from portfolio_stream.commands.lag import lag
 from portfolio_stream.commands.output import note
 from portfolio_stream.commands.partitions import partitions
@@ -35,7 +36,7 @@ from portfolio_stream.standard_streams import OutputClosed, install
 INTERRUPTED = 128 + signal.SIGINT
 CLOSED_PIPE = 128 + signal.SIGPIPE
 
-COMMANDS = (broker, consume, dlq, lag, partitions, produce, run_command, tables, topics, verify)
+COMMANDS = (broker, consume, dlq, doctor, lag, partitions, produce, run_command, tables, topics, verify)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

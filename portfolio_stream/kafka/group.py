@@ -83,11 +83,11 @@ async def open_group(settings: Settings) -> AsyncIterator[tuple[GroupClient, int
         await client.set_topics([settings.input_topic])
         coordinators = Coordinators(client, settings.group, settings.group)
         group = GroupClient(client, coordinators, group=settings.group, topic=settings.input_topic)
-        await _until_known(group)
+        await until_known(group)
         yield group, partitions
 
 
-async def _until_known(group: GroupClient) -> None:
+async def until_known(group: GroupClient) -> None:
     """Wait for the coordinator: a fresh broker makes its offsets topic only at the first request for a coordinator."""
     deadline = time.monotonic() + COORDINATOR_SECONDS
     while True:

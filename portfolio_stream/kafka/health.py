@@ -91,13 +91,18 @@ async def look(settings: Settings) -> KafkaHealth:
     """
     client = AIOKafkaClient(**client_options(settings), request_timeout_ms=ANSWER_MS)
     async with connected(settings, client):
-        nodes = sorted(broker.nodeId for broker in client.cluster.brokers())
-        for node in nodes[:-1]:
-            try:
-                return await _look(client, Node(node))
-            except LOST:
-                continue
-        return await _look(client, Node(nodes[-1]))
+        return await examine(client)
+
+
+async def examine(client: AIOKafkaClient) -> KafkaHealth:
+    """Like `look`, over a connected client. Raises one of LOST, a KafkaError and BrokerTooOld."""
+    nodes = sorted(broker.nodeId for broker in client.cluster.brokers())
+    for node in nodes[:-1]:
+        try:
+            return await _look(client, Node(node))
+        except LOST:
+            continue
+    return await _look(client, Node(nodes[-1]))
 
 
 async def _look(client: AIOKafkaClient, node: Node) -> KafkaHealth:

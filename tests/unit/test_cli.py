@@ -67,6 +67,8 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ["verify", "--interval", "1"],
         ["verify", "--follow", "--interval", "0"],
         ["verify", "--follow", "--web-port", "0"],
+        ["doctor", "--bogus"],
+        ["doctor", "--web-address", "localhost:6066"],
     ],
 )
 def test_a_bad_argument_is_answered_in_one_line_and_code_2(
