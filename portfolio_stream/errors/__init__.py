@@ -77,6 +77,7 @@ from portfolio_stream.errors.operations import (
     PartitionNotPaused,
     PartitionNotReady,
     RecordNotMovable,
+    StateNotCopied,
 )
 from portfolio_stream.errors.run import ProducerFailed, RunStalled, WorkerCannotStart, WorkerKeepsEnding
 from portfolio_stream.errors.savepoints import (
@@ -163,6 +164,7 @@ __all__ = [
     "SavepointTorn",
     "SettingMissing",
     "ShareTooLarge",
+    "StateNotCopied",
     "StateUnreadable",
     "StoreFailed",
     "Superseded",

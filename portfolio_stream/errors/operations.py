@@ -1,4 +1,6 @@
-"""Errors of an operator's orders to a partition: retry, retry from the state, move a record to the dead letters."""
+"""Errors of an operator's orders to partitions: what the worker cannot carry out, or could not finish."""
+
+from pathlib import Path
 
 from portfolio_stream.errors.base import PortfolioStreamError
 
@@ -102,10 +104,24 @@ class OffsetBehind(PortfolioStreamError):
 class OutcomeUnknown(PortfolioStreamError):
     """The engine dropped its uncommitted work during the order: the order was carried out whole, or not at all."""
 
-    def __init__(self, partition: int) -> None:
+    def __init__(self, *partitions: int) -> None:
+        """`partitions`: the partitions that the order named."""
+        named = ", ".join(map(str, sorted(partitions)))
+        which, they = (f"partition {named}", "it is") if len(partitions) == 1 else (f"partitions {named}", "they are")
         super().__init__(
-            f"The engine dropped its uncommitted work, and partition {partition} may have been changed or not.",
-            "Look at the partition with `portfolio-stream partitions list`. If it is still halted at the same offset, "
-            "run the command again.",
+            f"The engine dropped its uncommitted work, and {which} may have been changed or not.",
+            f"Look with `portfolio-stream partitions list`. If {they} as before, run the command again.",
         )
-        self.partition = partition
+        self.partitions = partitions
+
+
+class StateNotCopied(PortfolioStreamError):
+    """The copy of the local store failed. The store itself and the worker go on, and nothing was paused."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        super().__init__(
+            f"The state could not be copied to {folder}: {reason}.",
+            "Free space or repair the disk, or wait until the brokers answer again, as the reason says. Then run the "
+            "command again.",
+        )
+        self.folder = folder

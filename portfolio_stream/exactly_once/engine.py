@@ -293,7 +293,7 @@ class Engine:
         """
         if self.started is None or self._is_closed:
             state = "on a worker that starts or stops" if self.order.is_joined else f"away: {self.order.reason}"
-            raise PartitionNotReady(operation.partition, state)
+            raise PartitionNotReady(min(operation.concerned()), state)
         return await self.started.interpreter.ask(operation)
 
     # -- what the agent's side reports

@@ -20,19 +20,19 @@ from portfolio_stream.errors import (
     PartitionNotReady,
     PortfolioStreamError,
     RecordNotMovable,
+    StateNotCopied,
     StoreFailed,
 )
 from portfolio_stream.exactly_once.boundary import Boundary
 from portfolio_stream.exactly_once.equipment import Equipment, WriteDeadLetter
 from portfolio_stream.exactly_once.folding import Folding
 from portfolio_stream.exactly_once.operations import (
+    CopyState,
     Operation,
-    PartitionSnapshot,
     Pause,
     Resume,
     Retry,
     SetAside,
-    Snapshot,
     Standing,
     StopAt,
 )
@@ -40,6 +40,7 @@ from portfolio_stream.exactly_once.partition_life import TRANSITIONS, OperatorWi
 from portfolio_stream.exactly_once.partitions import Partition
 from portfolio_stream.exactly_once.recovery import Halted
 from portfolio_stream.exactly_once.recovery_task import RecoveryTask
+from portfolio_stream.exactly_once.state_copying import StateCopying
 from portfolio_stream.observe import events as told
 
 R = TypeVar("R")
@@ -47,6 +48,7 @@ R = TypeVar("R")
 #: errors that an operator gets for an operation that cannot be carried out, and that changed nothing
 REFUSALS = (
     PartitionNotHalted, RecordNotMovable, OffsetsAgree, PartitionNotReady, PartitionNotPaused, OffsetBehind,
+    StateNotCopied,
 )  # fmt: skip
 
 
@@ -76,20 +78,27 @@ class Interpreter:
         self._boundary = boundary
         self._folding = folding
         self._recovery_task = recovery_task
+        self._copying = StateCopying(equipment, boundary)
         self._asked: deque[AskedOperation] = deque()
+        self._is_closed = False
         self._works: Mapping[type[Any], Callable[[Any], Awaitable[object]]] = {
             Retry: self._retry,
             SetAside: self._set_aside,
             Pause: self._pause,
             Resume: self._resume,
             StopAt: self._stop_at,
-            Snapshot: self._snapshot,
+            CopyState: self._copying.copy,
         }
 
     async def ask(self, operation: Operation[R]) -> R:
         """Have `operation` carried out. Raises the errors that the operation's class names, and OutcomeUnknown."""
-        if not 0 <= operation.partition < len(self._partitions):
-            raise PartitionNotReady(operation.partition, "not a partition of the topic")
+        for partition in operation.concerned():
+            if not 0 <= partition < len(self._partitions):
+                raise PartitionNotReady(partition, "not a partition of the topic")
+        if isinstance(operation, CopyState):
+            await self._copying.prepare(operation)
+            if self._is_closed:
+                raise OutcomeUnknown(*operation.concerned())
         asked = AskedOperation(operation, asyncio.get_running_loop().create_future())
         self._asked.append(asked)
         self._signals.wake()
@@ -102,18 +111,21 @@ class Interpreter:
 
     def refuse_all(self) -> None:
         """Answer all operations that wait with OutcomeUnknown, because the engine ends."""
+        self._is_closed = True
         while self._asked:
             asked = self._asked.popleft()
-            asked.refuse(OutcomeUnknown(asked.operation.partition))
+            asked.refuse(OutcomeUnknown(*asked.operation.concerned()))
 
     async def _carry_out(self, asked: AskedOperation) -> None:
         operation = asked.operation
+        if asked.done.cancelled():  # nobody would remove a copy, or know of a pause
+            return
         try:
             result = await self._works[type(operation)](operation)
         except REFUSALS as refused:
             asked.refuse(refused)
         except BaseException:
-            asked.refuse(OutcomeUnknown(operation.partition))
+            asked.refuse(OutcomeUnknown(*operation.concerned()))
             raise
         else:
             asked.answer(result)
@@ -210,27 +222,10 @@ class Interpreter:
         self._partitions.committed({asked.partition: known.committed})  # the drain may end at once
         return _standing(known)
 
-    async def _snapshot(self, asked: Snapshot) -> PartitionSnapshot:
-        self._served(asked.partition)
-        await self._boundary.commit()
-        await self._store.drained()
-        known = self._served(asked.partition)
-        rows = self._store.rows(asked.partition)
-        meta = rows.meta()
-        offset = known.committed if meta is None else meta.offset
-        assert offset is not None  # noqa: S101  a partition that is served has been recovered
-        return PartitionSnapshot(asked.partition, rows, offset, rows.position())
-
     def _known_if(self, partition: int, event: PartitionEvent) -> Partition:
         """Returns the partition, if `event` is legal in its state. Raises PartitionNotReady."""
         known = self._partitions[partition]
         if (known.state, event) not in TRANSITIONS:
-            raise PartitionNotReady(partition, known.state.value)
-        return known
-
-    def _served(self, partition: int) -> Partition:
-        known = self._partitions[partition]
-        if not known.traits.is_served:
             raise PartitionNotReady(partition, known.state.value)
         return known
 

@@ -1,15 +1,18 @@
-"""What an operator asks of the engine for one partition, as values.
+"""What an operator asks of the engine, as values: for one partition, or for several partitions at one moment.
 
 The engine carries an operation out between two transactions (`interpreter`): whole, or not at all. Each class says what
 comes back. `OutcomeUnknown` is raised for any operation that a doubt or a stop interrupted.
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from portfolio_stream.exactly_once.partition_life import PartitionState
 from portfolio_stream.exactly_once.recovery import Halted
-from portfolio_stream.exactly_once.store import ChangelogPosition, StoredRows
+from portfolio_stream.exactly_once.store import ChangelogPosition
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -25,26 +28,51 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class PartitionSnapshot:
-    """One partition's committed state at one moment. `rows` stays as it is while folding goes on."""
+class CopiedPartition:
+    """Where a partition stands in a copy of the store, and where its outputs ended at that moment."""
 
-    partition: int
-    rows: StoredRows
-    #: next source offset: the rows hold the effect of exactly the records before it
+    #: next source offset: the copied rows hold the effect of exactly the records before it
     offset: int
     #: up to where the changelog holds the rows; None before the partition's first commit
     changelog: ChangelogPosition | None
+    #: by output topic: the end of the topic's partition of the same number. Each output of the records before `offset`
+    #: stands before the end, and no later output does
+    outputs: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Operation(Generic[R_co]):
+class StateCopy:
+    """A copy of the whole store as it was at one moment. The asker removes `folder`."""
+
+    #: does not exist if `parts` is empty
+    folder: Path
+    parts: Mapping[int, CopiedPartition]
+    #: the partitions that are not in `parts`, with the reason
+    left_out: Mapping[int, str]
+
+
+class Operation(ABC, Generic[R_co]):
     """Something that an operator asks for; R_co is what comes back."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def concerned(self) -> Collection[int]:
+        """The partitions that the operator named: at least one."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionOperation(Operation[R_co]):
+    """An operation of one partition."""
 
     partition: int
 
+    def concerned(self) -> Collection[int]:
+        return (self.partition,)
+
 
 @dataclass(frozen=True, slots=True)
-class Retry(Operation[Halted]):
+class Retry(PartitionOperation[Halted]):
     """Recover a halted partition again from its committed offset. Returns the halt that this ends.
 
     `from_state`: first commit the state's offset for the group, whose offset somebody else has moved. META was written
@@ -56,7 +84,7 @@ class Retry(Operation[Halted]):
 
 
 @dataclass(frozen=True, slots=True)
-class SetAside(Operation[Halted]):
+class SetAside(PartitionOperation[Halted]):
     """Move the record, or the whole batch, that halts the partition to the dead letters, and go on behind it.
 
     The decision stands in the changelog, in the same transaction as the dead letter: a replay needs it, since no rule
@@ -68,7 +96,7 @@ class SetAside(Operation[Halted]):
 
 
 @dataclass(frozen=True, slots=True)
-class Pause(Operation[Standing]):
+class Pause(PartitionOperation[Standing]):
     """Commit what is open, then read nothing more of the partition. Its tables stay served.
 
     The pause outlives a drop and a recovery, but no revocation and no expulsion. A partition that is recovering or
@@ -78,7 +106,7 @@ class Pause(Operation[Standing]):
 
 
 @dataclass(frozen=True, slots=True)
-class Resume(Operation[Standing]):
+class Resume(PartitionOperation[Standing]):
     """End a pause or a StopAt: read on from the committed offset.
 
     Raises PartitionNotPaused, and PartitionNotReady if the partition is not this worker's.
@@ -86,7 +114,7 @@ class Resume(Operation[Standing]):
 
 
 @dataclass(frozen=True, slots=True)
-class StopAt(Operation[Standing]):
+class StopAt(PartitionOperation[Standing]):
     """Fold the records before `offset`, commit `offset`, then pause. Returns once the order stands.
 
     The order outlives a drop and a recovery, but no revocation and no expulsion. Raises OffsetBehind if a later offset
@@ -97,8 +125,19 @@ class StopAt(Operation[Standing]):
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot(Operation[PartitionSnapshot]):
-    """Commit what is open, then take the partition's rows, offset and changelog position of that one moment.
+class CopyState(Operation[StateCopy]):
+    """Commit what is open, then copy the store to `folder`, which must not exist, as it is at that one moment.
 
-    Raises PartitionNotReady if the partition's tables are not served now.
+    The copy takes the space of what changes afterwards: its files are hard links. Partitions whose tables are not
+    served now, or that may be another worker's, are left out. With `pauses` the copied partitions are paused at the
+    same moment: nothing is folded between the copy and the pause.
+
+    Raises StateNotCopied if the copy failed and the store did not: then nothing is paused.
     """
+
+    partitions: frozenset[int]
+    folder: Path
+    pauses: bool = False
+
+    def concerned(self) -> Collection[int]:
+        return self.partitions

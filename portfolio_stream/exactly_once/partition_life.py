@@ -12,7 +12,8 @@ The picture shows the main roads. `TRANSITIONS` has all of them.
 1. Only an event changes a state. `TRANSITIONS` has every legal pair of a state and an event.
 2. Some events make the records void that were read before. The partition's incarnation number then grows, and no slice
    with an older number counts. The worker fetches nothing of the partition until the next event.
-3. An operator's wish outlives a drop and a recovery. The wish ends when the partition leaves this worker.
+3. An operator's wish outlives a drop and a recovery. The wish ends when the partition leaves this worker. A partition
+   that comes to this worker gets the wish that holds for the whole job.
 4. A partition is read, served and folded only as `TRAITS` says of its state.
 """
 
@@ -120,9 +121,8 @@ TRAITS: Mapping[PartitionState, Traits] = {
     PartitionState.DRAINING:     Traits(True,  True,  True,  False),
 }  # fmt: skip
 
-#: the operator's wish after an event; an event without a row does not change the wish
+#: the operator's wish after an event; an event without a row does not change the wish, but ASSIGNED: see `after`
 WISHES: Mapping[PartitionEvent, OperatorWish] = {
-    PartitionEvent.ASSIGNED: OperatorWish.RUN,
     PartitionEvent.RELEASED: OperatorWish.RUN,
     PartitionEvent.LOST: OperatorWish.RUN,
     PartitionEvent.PAUSE: OperatorWish.PAUSE,
@@ -209,11 +209,20 @@ class LifeStep(NamedTuple):
     is_void: bool
 
 
-def after(life: Life, event: PartitionEvent, *, is_suspect: bool = False) -> LifeStep:
-    """The life after `event`. `is_suspect` says that failed records are still ahead. Raises IllegalTransition."""
+def after(
+    life: Life,
+    event: PartitionEvent,
+    *,
+    is_suspect: bool = False,
+    wish_when_assigned: OperatorWish = OperatorWish.RUN,
+) -> LifeStep:
+    """The life after `event`. Raises IllegalTransition.
+
+    `is_suspect` says that failed records are still ahead. `wish_when_assigned` is the wish after ASSIGNED.
+    """
     following = TRANSITIONS.get((life.state, event))
     if following is None:
         raise IllegalTransition(f"{event.value}, of a partition that is {life.state.value}")
-    wish = WISHES.get(event, life.wish)
+    wish = wish_when_assigned if event is PartitionEvent.ASSIGNED else WISHES.get(event, life.wish)
     state = GOES_ON[wish, is_suspect] if following.state is AS_WISHED else following.state
     return LifeStep(Life(state, wish), following.is_void)

@@ -66,6 +66,8 @@ class Partitions:
         #: what the job wants of a partition that this worker gets
         self.wish_when_assigned = OperatorWish.RUN
         self._records = [Partition(number) for number in range(count)]
+        #: what an operator wants of the whole job: the wish of each partition that is assigned from now on
+        self.wish_when_assigned = OperatorWish.RUN
         self._look_again()
 
     def __getitem__(self, partition: int) -> Partition:
@@ -98,7 +100,9 @@ class Partitions:
             known.suspicion = None
         if event in (PartitionEvent.RECOVERED, PartitionEvent.EXHAUSTED) and offset is not None:
             self._advance(known, offset)
-        step = after(known.life, event, is_suspect=known.suspicion is not None)
+        step = after(
+            known.life, event, is_suspect=known.suspicion is not None, wish_when_assigned=self.wish_when_assigned
+        )
         known.life = step.life
         if event is PartitionEvent.ASSIGNED:
             known.life = known.life._replace(wish=self.wish_when_assigned)

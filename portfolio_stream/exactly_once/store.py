@@ -25,7 +25,7 @@ from typing import Any, ParamSpec, TypeVar
 import msgspec
 
 from portfolio_stream.decoding import UNDECODABLE
-from portfolio_stream.errors import StateUnreadable, StoreFailed
+from portfolio_stream.errors import StateNotCopied, StateUnreadable, StoreFailed
 from portfolio_stream.exactly_once.database import Cursor, Database, Item, RocksDatabase
 from portfolio_stream.exactly_once.recent import (
     PARTITION_BYTES,
@@ -279,6 +279,36 @@ class Store:
         await self.drained()
         self.raise_failure()
 
+    async def prepare_copy(self, folder: Path) -> None:
+        """Write to files what `copy` has to have in files, while the engine goes on: `copy` then takes milliseconds.
+
+        Raises as `copy` does.
+        """
+        await self._copying(folder, self._db.flush)
+
+    async def copy(self, folder: Path) -> None:
+        """Copy the database to `folder`, with all recent rows of this moment. The caller stores nothing meanwhile.
+
+        Raises StoreFailed if the disk refused rows: then the worker ends, as after any write that failed. Raises
+        StateNotCopied if the copy alone failed. That does the store no harm: RocksDB has the rows in its log, and if it
+        could not move them to a file, it refuses the store's next write itself.
+        """
+        await self._copying(folder, partial(self._db.copy, folder))
+
+    async def _copying(self, folder: Path, work: Callable[[], None]) -> None:
+        """Write the recent rows, then do `work` in the store's thread."""
+        for prefix in self._recent.waiting():
+            self._begin_write(prefix)
+
+        def after_all_writes() -> None:
+            self.raise_failure()
+            try:
+                work()
+            except Exception as error:
+                raise StateNotCopied(folder, str(error)) from error
+
+        await asyncio.get_running_loop().run_in_executor(self._thread, after_all_writes)
+
     def close(self) -> None:
         """Write the recent rows to the database, and close the database."""
         if self._timer is not None:
@@ -361,6 +391,19 @@ def _from(rows: Cursor, lower: bytes, upper: bytes) -> Iterator[Row]:
         yield key, rows.value()
         rows.next()
     rows.status()
+
+
+def copied_rows(cursor: Cursor, partition: int) -> Iterator[Row]:
+    """A partition's rows in a copy of the store, by changelog keys, in key order: operators' decisions first, then the
+    tables. META and the store's own rows are left out.
+
+    Raises any Exception if a file is damaged.
+    """
+    prefix = prefix_of(partition)
+    for key, value in _from(cursor, prefix, _end_of(prefix)):
+        changelog_key = key[PARTITION_BYTES:]
+        if changelog_key != META_KEY:
+            yield changelog_key, value
 
 
 def _end_of(prefix: bytes) -> bytes:

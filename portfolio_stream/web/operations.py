@@ -21,7 +21,7 @@ from portfolio_stream.errors import (
     RecordNotMovable,
 )
 from portfolio_stream.exactly_once.engine import Engine
-from portfolio_stream.exactly_once.operations import Operation, Retry, SetAside
+from portfolio_stream.exactly_once.operations import PartitionOperation, Retry, SetAside
 from portfolio_stream.exactly_once.recovery import Halted
 from portfolio_stream.http.problem import Problem, json_response
 from portfolio_stream.web.group import PartitionRow
@@ -68,7 +68,7 @@ class Operations:
             return Problem(HTTPStatus.BAD_REQUEST, "Name the record that halts the partition: ?offset=N.").response()
         return await self._change(request, SetAside(_partition(request), int(offset)))
 
-    async def _change(self, request: web.Request, asked: Operation[Halted]) -> web.Response:
+    async def _change(self, request: web.Request, asked: PartitionOperation[Halted]) -> web.Response:
         """Ask the owner's engine; the answer says how the partition stands then."""
         if (starting := self._owners.starting()) is not None:
             return starting.response()
@@ -96,7 +96,7 @@ def _partition(request: web.Request) -> int:
     return int(request.match_info["partition"])
 
 
-def _offsets(asked: Operation[Halted], ended: Halted) -> dict[str, object]:
+def _offsets(asked: PartitionOperation[Halted], ended: Halted) -> dict[str, object]:
     """The two offsets that differed, of a retry from the state."""
     if isinstance(asked, Retry) and asked.from_state:
         return {"group_offset": ended.group_offset, "state_offset": ended.offset}

@@ -131,15 +131,26 @@ def test_the_judge_sees_a_record_that_was_given_up_needlessly() -> None:
         judge().decided("w", found, {0: 3})
 
 
-def test_the_judge_sees_a_wrong_snapshot() -> None:
-    """A snapshot is ahead of the commit, lacks a value, or has a value of another moment."""
+def test_the_judge_sees_a_wrong_copy() -> None:
+    """A copy is ahead of the commit, lacks a value, or has a value of another moment."""
     made = judge()
     with pytest.raises(Anomaly, match="committed up to 0"):
-        made.check_snapshot("w", 0, 3, [])
+        made.check_copy("w", 0, 3, [])
     made.decided("w", right(), {0: 3})
     rows = [(record.key or b"", record.value or b"") for record in right()[CHANGELOG, 0]]
-    made.check_snapshot("w", 0, 3, rows)
+    made.check_copy("w", 0, 3, rows)
     with pytest.raises(Anomaly, match="differs"):
-        made.check_snapshot("w", 0, 3, rows[1:])
+        made.check_copy("w", 0, 3, rows[1:])
     with pytest.raises(Anomaly, match="differs"):
-        made.check_snapshot("w", 0, 0, rows)
+        made.check_copy("w", 0, 0, rows)
+
+
+def test_the_judge_sees_wrong_ends_of_outputs() -> None:
+    """A copy's ends are behind or before the outputs of its records, or its offset was never committed."""
+    made = judge()
+    made.decided("w", right(), {0: 3})
+    outputs, dead = (len(right().get((topic, 0), ())) for topic in (OUTPUT, DEAD))
+    made.check_ends("w", 0, 3, outputs, dead)
+    for offset, wrong in ((3, (outputs + 1, dead)), (3, (outputs, dead + 1)), (2, (outputs, dead)), (0, (1, 0))):
+        with pytest.raises(Anomaly, match="copy of 0"):
+            made.check_ends("w", 0, offset, *wrong)

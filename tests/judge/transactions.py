@@ -24,7 +24,7 @@ from tests.judge.ledger import CHANGELOG, DEAD, FATAL, OUTPUT, SOURCE, Passed, R
 from tests.judge.tables import META_KEY, SKIP_KEY, skipped
 
 OWN_PREFIX = b"\xff\xff"  # of the keys in a store that belong to no partition
-KEPT_STATES = 8  # of a partition: a snapshot is judged some steps after it was taken
+KEPT_STATES = 8  # of a partition: a copy is judged some steps after it was taken
 Place = tuple[str, int]
 Item = tuple[bytes, bytes | None]
 
@@ -56,6 +56,8 @@ class _Partition:
     tables: dict[bytes, bytes] = field(default_factory=dict)
     #: every key and value that was ever committed: a replay of the changelog writes them in turn
     values: set[tuple[bytes, bytes | None]] = field(default_factory=set)
+    #: how many outputs and dead letters the replay had after each transaction, by next source offset
+    counts: dict[int, tuple[int, int]] = field(default_factory=lambda: {0: (0, 0)})
     #: the tables after each of the newest transactions, by next source offset
     states: dict[int, dict[bytes, bytes]] = field(default_factory=dict)
 
@@ -102,6 +104,7 @@ class Judge:
         known.committed, known.owner = offset, owner
         expected = known.replay.outputs[known.outputs :], known.replay.dead[known.dead :]
         known.outputs, known.dead = len(known.replay.outputs), len(known.replay.dead)
+        known.counts[offset] = known.outputs, known.dead
         for name, right, records in zip((OUTPUT, DEAD), expected, (found[OUTPUT], found[DEAD]), strict=True):
             if values_of(records) != right:
                 raise Anomaly(f"{place}: {name} has {values_of(records)}, the replay gives {right}")
@@ -155,15 +158,24 @@ class Judge:
                 f"{worker} serves partition {number} up to {offset}, {known.owner} has committed {known.committed}"
             )
 
-    def check_snapshot(self, worker: str, number: int, offset: int, rows: Iterable[tuple[bytes, bytes]]) -> None:
-        """A worker took a snapshot of a partition. It must hold the tables exactly as of its offset."""
+    def check_copy(self, worker: str, number: int, offset: int, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        """A worker copied a partition. The copy must hold the tables exactly as of its offset."""
         known = self.partitions[number]
         if offset > known.committed:
-            raise Anomaly(f"{worker}'s snapshot of {number} is at {offset}, which is committed up to {known.committed}")
+            raise Anomaly(f"{worker}'s copy of {number} is at {offset}, which is committed up to {known.committed}")
         found = {key: value for key, value in rows if not key.startswith(b"\x00")}
         right = known.states.get(offset, {} if offset == 0 else None)
         if right is not None and found != right:
-            raise Anomaly(f"{worker}'s snapshot of {number} at {offset} differs: {difference(found, right)}")
+            raise Anomaly(f"{worker}'s copy of {number} at {offset} differs: {difference(found, right)}")
+
+    def check_ends(self, worker: str, number: int, offset: int, outputs: int, dead: int) -> None:
+        """So many committed outputs and dead letters stand before the ends that a copy names.
+
+        They must be the outputs and dead letters of the source records before the copy's offset.
+        """
+        right = self.partitions[number].counts.get(offset)
+        if right != (outputs, dead):
+            raise Anomaly(f"{worker}'s copy of {number} at {offset} counts {outputs, dead}, the replay gives {right}")
 
     # -- at the end
 

@@ -35,6 +35,8 @@ class Disk:
         #: the former values under each of the newest writes
         self._undo: list[list[Item]] = []
         self.sequence = 0
+        #: the copies of the database, by folder
+        self.copies: dict[Path, MemoryCopy] = {}
 
     def open(self, path: Path, memory: StateMemory) -> "MemoryDatabase":
         return MemoryDatabase(self)
@@ -62,7 +64,7 @@ class Disk:
         return self._values.get(key)
 
     def write(self, items: list[Item], *, is_wipe: bool = False) -> None:
-        self._fail_if_due()
+        self.fail_if_due()
         undo = []
         for key, value in items:
             undo.append((key, self._values.get(key)))
@@ -76,7 +78,12 @@ class Disk:
         """Take a copy of the other disk's folder."""
         self._values, self._keys, self._undo = dict(other._values), list(other._keys), []
 
-    def _fail_if_due(self) -> None:
+    def copy(self, folder: Path) -> None:
+        self.fail_if_due()
+        assert folder not in self.copies, "the folder exists"
+        self.copies[folder] = MemoryCopy(*self.copied())
+
+    def fail_if_due(self) -> None:
         if self.fails_in is not None:
             self.fails_in -= 1
             if self.fails_in < 0:
@@ -120,12 +127,35 @@ class MemoryDatabase:
         keys = [key for key, _ in self._disk.scan(lower) if key < upper]
         self._disk.write([(key, None) for key in [*keys, also]], is_wipe=True)
 
+    def flush(self) -> None:
+        """The database holds no write back, but a disk may refuse the file."""
+        self._check_owner()
+        self._disk.fail_if_due()
+
+    def copy(self, folder: Path) -> None:
+        self._check_owner()
+        self._disk.copy(folder)
+
     def close(self) -> None:
         """The database holds no write back."""
 
     def _check_owner(self) -> None:
         """A killed process must not write: otherwise the simulation itself would be wrong."""
         assert self._owner is None or self._owner.is_alive, "a dead process wrote"
+
+
+class MemoryCopy:
+    """`database.RocksCopy` in memory."""
+
+    def __init__(self, keys: list[bytes], values: dict[bytes, bytes]) -> None:
+        self._keys = keys
+        self._values = values
+
+    def cursor(self) -> Cursor:
+        return _Cursor(self._keys, self._values)
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class _Cursor:

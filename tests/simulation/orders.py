@@ -1,17 +1,21 @@
-"""What the simulated operator asks of partitions that run: pause, resume, stop at an offset, snapshot.
+"""What the simulated operator asks of partitions that run: pause, resume, stop at an offset, copy the state.
 
-Half of the worlds have such an operator. Each snapshot is compared with the judge's state at the snapshot's offset. A
+Half of the worlds have such an operator. Each copied partition is compared with the judge's state at the copy's offset,
+and the ends of its outputs with the outputs of the records before the offset. A
 paused partition must not be taken further, and a partition that stops must not be taken past its offset.
 """
 
+from itertools import count
+from pathlib import Path
 from random import Random
 from typing import Protocol
 
 from portfolio_stream.errors import PortfolioStreamError
 from portfolio_stream.exactly_once.engine import Engine
-from portfolio_stream.exactly_once.operations import Operation, Pause, Resume, Snapshot, StopAt
+from portfolio_stream.exactly_once.operations import CopiedPartition, CopyState, Operation, Pause, Resume, StopAt
 from portfolio_stream.exactly_once.partition_life import OperatorWish, PartitionState
 from portfolio_stream.exactly_once.started_engine import StartedEngine
+from portfolio_stream.exactly_once.store import copied_rows
 from tests.judge.transactions import Anomaly, Judge
 from tests.simulation.worker import SimulatedWorker
 
@@ -20,13 +24,16 @@ AHEAD_OFFSETS = 150  # a stop may lie so far ahead of the committed offset
 
 
 class Judges(Protocol):
-    def __call__(self, worker: str, partition: int, offset: int, rows: list[tuple[bytes, bytes]]) -> None: ...
+    def __call__(
+        self, worker: str, partition: int, copied: CopiedPartition, rows: list[tuple[bytes, bytes]]
+    ) -> None: ...
 
 
 class Operator:
     def __init__(self, seed: int) -> None:
         self._random = Random(f"operator {seed}")
         self._is_there = self._random.random() < 0.5
+        self._copies = count()
 
     def next_order(self, engine: Engine) -> Operation[object] | None:
         """What the operator asks this engine for now, if anything."""
@@ -35,22 +42,28 @@ class Operator:
         partition = self._random.choice(sorted(engine.owned))
         committed = engine.started.partitions[partition].committed or 0
         stop_at = committed + self._random.randrange(AHEAD_OFFSETS)
-        orders = (
+        several = frozenset(p for p in range(len(engine.started.partitions)) if self._random.random() < 0.7)
+        folder, pauses = Path(f"copy {next(self._copies)}"), self._random.random() < 0.3
+        orders: tuple[Operation[object], ...] = (
             Pause(partition),
             Resume(partition),
             Resume(partition),
             StopAt(partition, stop_at),
-            Snapshot(partition),
+            CopyState(several | {partition}, folder, pauses),
         )
         return self._random.choice(orders)
 
 
 async def ask(worker: SimulatedWorker, engine: Engine, order: Operation[object], judges: Judges) -> None:
-    """Give the order; `judges` hears of a snapshot."""
+    """Give the order; `judges` hears of each copied partition."""
     try:
-        if isinstance(order, Snapshot):
-            snapshot = await engine.ask(order)
-            judges(worker.name, snapshot.partition, snapshot.offset, list(snapshot.rows.scan(b"", b"\xff")))
+        if isinstance(order, CopyState):
+            copy = await engine.ask(order)
+            assert copy.parts.keys() | copy.left_out.keys() == order.partitions
+            if copy.parts:
+                database = worker.disk.copies.pop(copy.folder)
+                for partition, copied in copy.parts.items():
+                    judges(worker.name, partition, copied, list(copied_rows(database.cursor(), partition)))
         else:
             await engine.ask(order)
     except PortfolioStreamError:

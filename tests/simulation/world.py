@@ -26,7 +26,7 @@ from portfolio_stream.errors import (
 from portfolio_stream.exactly_once import configuration
 from portfolio_stream.exactly_once.failures import AGENT_TRIES
 from portfolio_stream.exactly_once.membership import FRESH_SECONDS
-from portfolio_stream.exactly_once.operations import Operation, Resume, Retry, SetAside
+from portfolio_stream.exactly_once.operations import CopiedPartition, Operation, Resume, Retry, SetAside
 from portfolio_stream.exactly_once.recovery import Halted
 from portfolio_stream.kafka.record_batches import UnreadableBatch
 from tests.judge.ledger import CHANGELOG, DEAD, FATAL, OUTPUT, SOURCE
@@ -42,6 +42,7 @@ from tests.simulation.timeline import Timeline
 from tests.simulation.worker import SimulatedWorker
 
 SETTLE_SECONDS = 240.0  # sessions, transactions and revocations time out, and beliefs last 15 s
+LOGS = (OUTPUT, DEAD)
 RESTART_SECONDS = (0.3, 3.0)  # of a supervisor and of Python's start
 CHECK_SECONDS = 0.5
 ACCOUNTS = 12
@@ -134,8 +135,8 @@ class World:
         self.judge = Judge(self._source_records, self.timeline.add)
         self.workers: list[SimulatedWorker] = []
         self._operator = Operator(plan.seed)
-        #: how many snapshots were compared
-        self.snapshots = 0
+        #: the copied partitions whose tables were compared: worker, partition, and what the worker said
+        self.copied: list[tuple[str, int, CopiedPartition]] = []
         #: workers with another worker's identity
         self.twins: list[SimulatedWorker] = []
         self.forgets_tombstones = self.random.random() < 0.5
@@ -275,11 +276,13 @@ class World:
             for order in orders:
                 if order is not None:
                     self.timeline.add(f"{worker.name} is asked for {order}")
-                    process.run(self.loop.create_task, ask(worker, engine, order, self._judge_snapshot))
+                    process.run(self.loop.create_task, ask(worker, engine, order, self._judge_copied))
 
-    def _judge_snapshot(self, worker: str, partition: int, offset: int, rows: list[tuple[bytes, bytes]]) -> None:
-        self.snapshots += 1
-        self._judged(lambda: self.judge.check_snapshot(worker, partition, offset, rows))
+    def _judge_copied(
+        self, worker: str, partition: int, copied: CopiedPartition, rows: list[tuple[bytes, bytes]]
+    ) -> None:
+        self.copied.append((worker, partition, copied))
+        self._judged(lambda: self.judge.check_copy(worker, partition, copied.offset, rows))
 
     def _operate(self) -> None:
         """Do what an operator does with halted partitions."""
@@ -327,8 +330,11 @@ class World:
         return f"(committed, end)={lag} {workers}"
 
     def _check_end(self) -> None:
+        for name, partition, copied in self.copied:
+            before = [len(self.kafka.read_committed(topic, partition, 0, copied.outputs[topic])) for topic in LOGS]
+            self.judge.check_ends(name, partition, copied.offset, *before)
         for partition in range(self.plan.profile.partitions):
-            for topic in (OUTPUT, DEAD):
+            for topic in LOGS:
                 self.judge.check_log(partition, topic, self.kafka.read_committed(topic, partition))
             self.judge.check_changelog(partition, self.kafka.read_committed(CHANGELOG, partition))
             group = self.kafka.committed_offset(SOURCE, partition)

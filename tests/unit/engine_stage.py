@@ -98,6 +98,17 @@ class Member:
     async def leave(self) -> None: ...
 
 
+class Coordinators:
+    async def group(self) -> int:
+        return 0
+
+    def forget(self) -> None: ...
+
+
+class Client:
+    async def force_metadata_update(self) -> None: ...
+
+
 class Sent:
     """A writer that notes which offsets were committed, and refuses some records."""
 
@@ -199,7 +210,7 @@ class Stage(StartedEngine):
         )
         standbys = Standbys(None, fakes.group, fakes.membership, partitions, store, copies=0)
         equipment: Any = {
-            "configuration": CONFIGURATION, "client": None, "coordinators": None, "source": source,
+            "configuration": CONFIGURATION, "client": Client(), "coordinators": Coordinators(), "source": source,
             "reader": self.reader, "writer": self.sent, "membership": self.member, "recovery": self.recovery,
             "store": store, "partitions": partitions, "views": views, "commits": made, "statistics": self.statistics,
             "signals": signals, "tell": self.events.tell, "standbys": standbys,

@@ -1,4 +1,4 @@
-"""What operators ask for: pause, resume, stop at an offset, snapshot; carried out between two transactions."""
+"""What operators ask for: pause, resume, stop at an offset; carried out between two transactions."""
 
 import asyncio
 from collections.abc import Coroutine, Iterator
@@ -9,8 +9,8 @@ import pytest
 
 from portfolio_stream.errors import OffsetBehind, PartitionNotHalted, PartitionNotPaused, PartitionNotReady
 from portfolio_stream.exactly_once import doubts
-from portfolio_stream.exactly_once.operations import Pause, Resume, SetAside, Snapshot, StopAt
-from portfolio_stream.exactly_once.partition_life import PartitionState
+from portfolio_stream.exactly_once.operations import CopyState, Pause, Resume, SetAside, StopAt
+from portfolio_stream.exactly_once.partition_life import OperatorWish, PartitionState
 from portfolio_stream.exactly_once.protocol import MembershipBroken
 from portfolio_stream.exactly_once.slices import Slice
 from portfolio_stream.exactly_once.store import Store
@@ -131,24 +131,36 @@ async def test_what_cannot_be_done_is_refused_and_changes_nothing(engine: Stage)
         (Resume(1), PartitionNotPaused),
         (Pause(1), PartitionNotReady),
         (StopAt(1, 30), PartitionNotReady),
-        (Snapshot(1), PartitionNotReady),
-        (Snapshot(2), PartitionNotReady),
+        (Pause(2), PartitionNotReady),
+        (CopyState(frozenset({0, 2}), Path("copy")), PartitionNotReady),
     ):
         with pytest.raises(error):
             await answer(engine, engine.interpreter.ask(operation))
     assert (PartitionState.RUNNING, {0: 10}) == (engine.partitions[0].state, engine.reader.reading)
 
 
-async def test_a_snapshot_is_one_moment(engine: Stage) -> None:
-    """Rows, offset and META of one commit, whatever is folded and stored afterwards."""
-    await turn(engine, 0, 10, 5)
-    snapshot = await answer(engine, engine.interpreter.ask(Snapshot(0)))
-    await turn(engine, 0, 15, 5)
-    await engine.boundary.commit()
-    meta = snapshot.rows.meta()
-    assert meta is not None
-    assert (15, 15, b"14") == (snapshot.offset, meta.offset, snapshot.rows.get(b"numbers\x00last"))
-    assert b"19" == engine.store.rows(0).get(b"numbers\x00last")
+async def test_an_order_whose_asker_has_gone_is_not_carried_out(engine: Stage) -> None:
+    """Nobody would learn of the pause."""
+    asked = asyncio.create_task(engine.interpreter.ask(Pause(0)))
+    await asyncio.sleep(0)
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    await engine.interpreter.carry_out()
+    assert PartitionState.RUNNING is engine.partitions[0].state
+
+
+async def test_a_partition_that_is_assigned_gets_the_wish_of_the_job(engine: Stage) -> None:
+    """While the whole job is paused, a partition that comes is recovered and served, and never read."""
+    engine.partitions.wish_when_assigned = OperatorWish.PAUSE
+    for target in ({0}, {0, 1}):
+        engine.member.target = frozenset(target)
+        await engine.ownership.follow()
+    await engine.recovery_task.decided()
+    assert (PartitionState.RUNNING, PartitionState.PAUSED) == tuple(engine.partitions[p].state for p in (0, 1))
+    assert ({0: 10}, {0, 1}) == (engine.reader.reading, engine.partitions.served)
+    engine.partitions.wish_when_assigned = OperatorWish.RUN
+    assert PartitionState.RUNNING is (await answer(engine, engine.interpreter.ask(Resume(1)))).state
 
 
 async def test_records_before_a_halt_are_not_passed_with_it(engine: Stage) -> None:

@@ -121,6 +121,21 @@ def test_a_wish_outlives_a_drop_and_a_recovery_but_no_revocation(wish: OperatorW
         assert {Life()} == {released, lost}
 
 
+@pytest.mark.parametrize("wish", OperatorWish)
+def test_a_partition_that_comes_has_the_wish_of_the_job(wish: OperatorWish) -> None:
+    """Whatever the partition was before: it begins as the whole job does. Later events do not ask."""
+    assigned = after(Life(), PartitionEvent.ASSIGNED, wish_when_assigned=wish).life
+    assert Life(PartitionState.RECOVERING, wish) == assigned
+    for is_suspect in (False, True):
+        assert (
+            Life(GOES_ON[wish, is_suspect], wish)
+            == after(assigned, PartitionEvent.RECOVERED, is_suspect=is_suspect).life
+        )
+    for state, event in TRANSITIONS:
+        if event is not PartitionEvent.ASSIGNED:
+            assert after(Life(state), event) == after(Life(state), event, wish_when_assigned=wish)
+
+
 def test_a_halted_partition_that_is_paused_is_paused_when_it_goes_on() -> None:
     life = after(Life(PartitionState.HALTED), PartitionEvent.PAUSE).life
     assert PartitionState.HALTED is life.state
