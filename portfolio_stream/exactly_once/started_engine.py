@@ -15,7 +15,7 @@ from portfolio_stream.exactly_once.equipment import Equipment
 from portfolio_stream.exactly_once.folding import Folding
 from portfolio_stream.exactly_once.interpreter import Interpreter
 from portfolio_stream.exactly_once.main_loop import MainLoop
-from portfolio_stream.exactly_once.operations import Operation, Pause, Resume, Standing
+from portfolio_stream.exactly_once.operations import PartitionOperation, Pause, Resume, Standing
 from portfolio_stream.exactly_once.orders import Pauses
 from portfolio_stream.exactly_once.ownership import Ownership
 from portfolio_stream.exactly_once.partition_life import OperatorWish
@@ -74,7 +74,7 @@ class StartedEngine:
         partitions.wish_when_assigned = OperatorWish.RUN if pauses == "none" else OperatorWish.PAUSE
         if pauses == "assigned":
             return
-        make: type[Operation[Standing]] = Pause if pauses == "all" else Resume
+        make: type[PartitionOperation[Standing]] = Pause if pauses == "all" else Resume
         for partition in sorted(partitions.owned):
             with suppress(PartitionNotReady, PartitionNotPaused, OutcomeUnknown):
                 await self.interpreter.ask(make(partition))
