@@ -8,7 +8,6 @@
 """
 
 import asyncio
-import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, NamedTuple
@@ -29,13 +28,11 @@ from portfolio_stream.control.values import (
     operation_key,
     part_key,
 )
-from portfolio_stream.errors import (
-    JobNotBegun,
-    JobNotInState,
-    OperationInProgress,
-    OperationUnknown,
-)
+from portfolio_stream.errors import JobNotBegun, JobNotInState, OperationInProgress, OperationUnknown
+from portfolio_stream.savepoints.manifest import new_id
 
+#: operations that end with a savepoint
+WITH_SAVEPOINT = (OperationKind.SAVEPOINT, OperationKind.STOP)
 KEPT_OPERATIONS = 100  # the newest ones; older ones that are over are deleted
 POLL_SECONDS = 0.2  # between two looks at an operation that others carry out
 ABANDONED = "the process that carried it out is gone"
@@ -61,11 +58,6 @@ class Asked(NamedTuple):
     by: str
     at: float
     arguments: Mapping[str, Any] = {}
-
-
-def new_id(at: float | None = None) -> str:
-    """An id that sorts by time, of an operation or a savepoint: the UTC second and 6 random hex digits."""
-    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(at))}-{secrets.token_hex(3)}"
 
 
 def asked(kind: OperationKind, by: str, **arguments: Any) -> Asked:
@@ -116,19 +108,38 @@ async def begin_savepoint(control: JobControl, wanted: Asked, *, dry_run: bool =
 
     Raises JobNotBegun, JobNotInState, OperationInProgress, ControlUnavailable.
     """
+    return await _decided(control, wanted, lambda state: _savepoint_begun(state, wanted), dry_run=dry_run)
+
+
+async def begin_scheduled_savepoint(control: JobControl, wanted: Asked, interval: float) -> None:
+    """As begin_savepoint, unless a savepoint was asked for in the last `interval` seconds: two workers may ask."""
 
     def decide(state: ControlState) -> ControlChange | None:
-        if state.operation(wanted.id) is not None:
-            return None
-        job = _job(state)
-        if job.state not in (JobState.RUNNING, JobState.PAUSED):
-            raise JobNotInState("write a savepoint", job.state.value, NEXT_STEPS[job.state])
-        _require_nothing_runs(state)
-        return ControlChange(
-            records={**_swept(state), operation_key(wanted.id): _operation(wanted, OperationState.RUNNING)}
-        )
+        return None if wanted.at < newest_savepoint(state) + interval else _savepoint_begun(state, wanted)
 
-    return await _decided(control, wanted, decide, dry_run=dry_run)
+    await control.change(decide)
+
+
+def newest_savepoint(state: ControlState) -> float:
+    """When the newest savepoint was asked for, in seconds since 1970; 0 if none was."""
+    asked_at = [
+        operation.asked_at
+        for operation in state.operations
+        if operation.kind in WITH_SAVEPOINT and "savepoint" in operation.arguments
+    ]
+    return max(asked_at, default=0.0)
+
+
+def _savepoint_begun(state: ControlState, wanted: Asked) -> ControlChange | None:
+    if state.operation(wanted.id) is not None:
+        return None
+    job = _job(state)
+    if job.state not in (JobState.RUNNING, JobState.PAUSED):
+        raise JobNotInState("write a savepoint", job.state.value, NEXT_STEPS[job.state])
+    _require_nothing_runs(state)
+    return ControlChange(
+        records={**_swept(state), operation_key(wanted.id): _operation(wanted, OperationState.RUNNING)}
+    )
 
 
 async def begin_stop_with_savepoint(control: JobControl, wanted: Asked, *, dry_run: bool = False) -> JobOperation:

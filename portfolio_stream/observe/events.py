@@ -153,6 +153,23 @@ class RecoveryOutage(WorkerEvent, frozen=True, kw_only=True):
     error: str
 
 
+class OperationDelayed(WorkerEvent, frozen=True, kw_only=True):
+    """This worker could not do its part of an operation. It tries again."""
+
+    action = "operation delayed"
+    level = logging.WARNING
+    repeat_seconds = OUTAGE_SECONDS
+    reason: str
+    remedy: str
+
+
+class SavepointCompleted(WorkerEvent, frozen=True, kw_only=True):
+    action = "savepoint completed"
+    savepoint: str
+    #: of its operation
+    state: str
+
+
 class ControlOutage(WorkerEvent, frozen=True, kw_only=True):
     action = "control topic does not answer"
     level = logging.WARNING
