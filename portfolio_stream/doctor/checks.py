@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
-from portfolio_stream.doctor import judge_group, judge_kafka, judge_machine
+from portfolio_stream.doctor import judge_group, judge_kafka, judge_machine, judge_savepoints
 from portfolio_stream.doctor.evidence import NotThere, Unseen
 from portfolio_stream.doctor.findings import Finding, Gravity, Report, Result, error, ranked
 
@@ -79,6 +79,7 @@ CHECKS: tuple[Check, ...] = (
     Check("members", "group", "members that are no workers, or have the classic protocol", "error",
           judge_group.judge_members),
     Check("names", "group", "workers that share a PORTFOLIO_INSTANCE_ID", "warning", judge_group.judge_namesakes),
+    Check("job", "group", "the job's state, and operations that nobody ends", "warning", judge_group.judge_job),
     Check("offsets", "group", "the group's offsets against the log of the input topic", "error",
           judge_group.judge_offsets),
     Check("workers", "workers", "whether each worker proves itself, is ready, and has the others' version", "error",
@@ -87,6 +88,14 @@ CHECKS: tuple[Check, ...] = (
           judge_group.judge_builds),
     Check("partitions", "workers", "halted partitions, and partitions without a worker", "error",
           judge_group.judge_partitions),
+    Check("savepoint store", "savepoints", "whether an object can be put, read and deleted in PORTFOLIO_SAVEPOINT_DIR",
+          "error", judge_savepoints.judge_store),
+    Check("savepoint room", "savepoints", "free room for the next savepoint, if the store is a folder", "error",
+          judge_savepoints.judge_store_room),
+    Check("savepoint age", "savepoints", "the newest savepoint against PORTFOLIO_SAVEPOINT_INTERVAL; torn and damaged "
+          "ones", "warning", judge_savepoints.judge_savepoint_age),
+    Check("trimming", "savepoints", "records of the input topic that retention deletes and no savepoint holds", "error",
+          judge_savepoints.judge_trimming),
 )  # fmt: skip
 
 #: pieces whose absence is itself a finding: the check that looks at the piece

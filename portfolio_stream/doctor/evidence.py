@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from portfolio_stream.doctor.findings import Words
 from portfolio_stream.http.answers import Peer
 from portfolio_stream.kafka.members import GroupMember
+from portfolio_stream.savepoints.read import Summary
 
 
 class Unseen(Exception):
@@ -201,13 +202,42 @@ class WorkerAnswers:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SavepointAges:
+class StoreProbe:
+    """PORTFOLIO_SAVEPOINT_DIR, after an object was put there, read and deleted."""
+
+    location: str
+    #: what failed; None if all went well
+    failure: str | None
+    #: of a folder's file system; None for a bucket
+    room: Room | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SavepointList:
     """The savepoints of the store."""
 
-    #: seconds since the newest complete savepoint was complete; None if there is none
+    #: the newest complete one; None if there is none
+    newest: str | None
+    #: seconds since it was complete
     newest_age: float | None
-    newest_id: str | None
-    #: next source offset by partition, of the newest complete savepoint
+    newest_bytes: int
+    #: id of the topic that it was folded from
+    source_topic_id: str | None
+    #: next source offset by partition: it holds what the records before gave
     covered: Mapping[int, int]
-    complete: int
-    torn: int
+    #: ids of savepoints whose writer has ended long ago, without a manifest
+    torn: tuple[str, ...]
+    damaged: tuple[str, ...]
+    summaries: tuple[Summary, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceAges:
+    """What retention will delete of the input topic."""
+
+    topic_id: str
+    #: milliseconds and bytes; None: nothing is deleted
+    retention_ms: int | None
+    retention_bytes: int | None
+    #: by partition: all records before this offset are older than half of retention.ms
+    old_until: Mapping[int, int]

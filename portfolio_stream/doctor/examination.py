@@ -1,22 +1,25 @@
 """The evidence of an examination: which pieces there are, and what each needs."""
 
 import os
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from aiokafka.client import AIOKafkaClient
 
-from portfolio_stream.doctor import kafka_evidence, machine_evidence, worker_evidence
+from portfolio_stream.control.state import ControlState
+from portfolio_stream.doctor import kafka_evidence, machine_evidence, savepoint_evidence, worker_evidence
 from portfolio_stream.doctor.checks import judged
+from portfolio_stream.doctor.control_evidence import contract_of, look_at_control
 from portfolio_stream.doctor.evidence import GroupEvidence, Listening, NotThere, Unseen, WorkerAnswers
 from portfolio_stream.doctor.findings import Report, say
 from portfolio_stream.doctor.gathering import CONNECT_SECONDS, EvidencePiece, KeptOpen, gather_all, held, in_thread
 from portfolio_stream.doctor.transactions_evidence import open_transactions
 from portfolio_stream.kafka.admin import admin_client
-from portfolio_stream.kafka.contract_topics import all_topics
 from portfolio_stream.kafka.group import GroupClient, until_known
 from portfolio_stream.kafka.health import examine
+from portfolio_stream.kafka.topics import Topic
 from portfolio_stream.kafka.wire import Coordinators
 from portfolio_stream.settings import Settings
 
@@ -30,6 +33,8 @@ class Kafka:
         self.admin = admin
         self.client: AIOKafkaClient = admin._client
         self.coordinators = Coordinators(self.client, settings.group, settings.group)
+        #: topics that the client knows the leaders of
+        self.known: frozenset[str] = frozenset()
 
     def group(self, settings: Settings) -> GroupClient:
         return GroupClient(self.client, self.coordinators, group=settings.group, topic=settings.input_topic)
@@ -50,16 +55,20 @@ async def examination(settings: Settings, web_address: str | None) -> Report:
 def _pieces(
     settings: Settings, web_address: str | None, paths: Sequence[str], kept: KeptOpen
 ) -> dict[str, EvidencePiece]:
-    names = [topic.name for topic in all_topics(settings)]
 
     async def value(given: Any) -> Any:
         return given
 
     async def connect() -> Kafka:
-        return Kafka(await kept.open(admin_client(settings)), settings)
+        kafka = Kafka(await kept.open(admin_client(settings)), settings)
+        # only topics that exist: a broker may make a topic that a client asks for
+        kafka.known = frozenset(
+            await kafka_evidence.leaders_of(kafka.client, [settings.input_topic, settings.control_topic])
+        )
+        await kafka.client.set_topics(sorted(kafka.known))
+        return kafka
 
     async def group_of(kafka: Kafka) -> GroupEvidence:
-        await kafka.client.set_topics([settings.input_topic])
         await until_known(kafka.group(settings))
         return await kafka_evidence.look_at_group(kafka.client, kafka.coordinators, settings)
 
@@ -67,6 +76,9 @@ def _pieces(
         if settings.web_advertised is None:
             raise NotThere(say("PORTFOLIO_WEB_ADVERTISED is not set"))
         return await worker_evidence.listening_at(settings.web_advertised)
+
+    async def contract(control: ControlState | Unseen) -> Sequence[Topic]:
+        return contract_of(settings, control)
 
     async def workers(found: GroupEvidence | Unseen) -> Sequence[WorkerAnswers]:
         if web_address is not None:
@@ -89,18 +101,44 @@ def _pieces(
         "cluster": EvidencePiece(("reached",), lambda kafka: kafka_evidence.look_at_cluster(kafka.client)),
         "health": EvidencePiece(("reached",), lambda kafka: examine(kafka.client)),
         "clock": EvidencePiece(("reached",), lambda kafka: kafka_evidence.look_at_clock(kafka.client)),
-        "topics": EvidencePiece(("reached",), lambda kafka: kafka_evidence.look_at_topics(kafka.admin, settings)),
-        "disks": EvidencePiece(("reached",), lambda kafka: kafka_evidence.look_at_disks(kafka.client, names)),
+        "now": EvidencePiece((), partial(value, time.time())),
+        "control": EvidencePiece(
+            ("reached",),
+            lambda kafka: look_at_control(kafka.client, settings, exists=settings.control_topic in kafka.known),
+        ),
+        "contract": EvidencePiece(("control",), contract, takes_unseen=True),
+        "topics": EvidencePiece(
+            ("reached", "contract"),
+            lambda kafka, contract: kafka_evidence.look_at_topics(kafka.admin, settings, contract),
+        ),
+        "disks": EvidencePiece(
+            ("reached", "contract"),
+            lambda kafka, contract: kafka_evidence.look_at_disks(kafka.client, names_of(contract)),
+        ),
         "transactions": EvidencePiece(
-            ("reached",), lambda kafka: open_transactions(kafka.client, (*names, GROUP_OFFSETS))
+            ("reached", "contract"),
+            lambda kafka, contract: open_transactions(kafka.client, (*names_of(contract), GROUP_OFFSETS)),
         ),
         "group": EvidencePiece(("reached",), group_of),
         "offsets": EvidencePiece(
-            ("reached", "group"),
-            lambda kafka, _: kafka_evidence.look_at_offsets(kafka.client, kafka.coordinators, settings),
+            ("reached",),
+            lambda kafka: kafka_evidence.look_at_offsets(kafka.client, kafka.coordinators, settings),
         ),
         "rights": EvidencePiece(
-            ("reached",), lambda kafka: kafka_evidence.look_at_rights(kafka.client, kafka.coordinators, settings)
+            ("reached", "contract"),
+            lambda kafka, contract: kafka_evidence.look_at_rights(
+                kafka.client, kafka.coordinators, settings, names_of(contract)
+            ),
+        ),
+        "store": EvidencePiece((), partial(savepoint_evidence.probe, settings.savepoint_dir)),
+        "savepoints": EvidencePiece((), partial(savepoint_evidence.listed, settings.savepoint_dir)),
+        "source": EvidencePiece(
+            ("reached", "topics", "offsets"),
+            lambda kafka, topics, offsets: kafka_evidence.look_at_source(kafka.client, topics, offsets, settings),
         ),
         "workers": EvidencePiece(("group",), workers, takes_unseen=True),
     }
+
+
+def names_of(contract: Sequence[Topic]) -> list[str]:
+    return [topic.name for topic in contract]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from portfolio_stream.doctor.evidence import DataFolder, KafkaDisks, Listening, Machine
 from portfolio_stream.doctor.findings import Finding, Private, Words, error, remark, say, warning
+from portfolio_stream.doctor.kafka_evidence import Topics
 from portfolio_stream.http.addresses import DEFAULT_PORT, is_loopback
 from portfolio_stream.settings import SHORTEST_TOKEN, VARIABLES, Settings, unknown_variables, variable
 
@@ -130,9 +131,9 @@ def judge_disk(data_folder: DataFolder) -> Iterator[Finding]:
         yield warning(where, words, do="make room, or name a folder on another disk in PORTFOLIO_DATA_DIR")
 
 
-def judge_rebuild_room(settings: Settings, data_folder: DataFolder, disks: KafkaDisks) -> Iterator[Finding]:
+def judge_rebuild_room(data_folder: DataFolder, topics: Topics, disks: KafkaDisks) -> Iterator[Finding]:
     """One worker that is left alone reads the whole changelog into its store."""
-    needed = disks.bytes_of(settings.changelog_topic)
+    needed = disks.bytes_of(topics.changelog)
     have = data_folder.room.free + data_folder.store_bytes
     if have < needed:
         words = say("one worker may have to hold the whole state: {needed} of changelog, and there is room for {have}",

@@ -1,7 +1,7 @@
 """Evidence that Kafka gives. Nothing here changes anything in the cluster."""
 
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -19,16 +19,17 @@ from portfolio_stream.doctor.evidence import (
     NotThere,
     Rights,
     Room,
+    SourceAges,
     Unseen,
 )
 from portfolio_stream.doctor.findings import say
 from portfolio_stream.errors import BrokerTooOld
 from portfolio_stream.kafka.connections import Client
-from portfolio_stream.kafka.contract_topics import all_topics
 from portfolio_stream.kafka.group import GroupClient, Offsets
 from portfolio_stream.kafka.health import QUORUM_TOPIC
 from portfolio_stream.kafka.members import GroupMember, members_in, worker_of
-from portfolio_stream.kafka.topics import Topic, TopicDescription, describe_topics
+from portfolio_stream.kafka.offset_lookup import NO_OFFSET, log_offsets
+from portfolio_stream.kafka.topics import Role, Topic, TopicDescription, describe_topics
 from portfolio_stream.kafka.wire import Coordinators, Lane, Node, call, schema
 from portfolio_stream.settings import Settings
 
@@ -43,6 +44,8 @@ _classic = schema("describe_groups", 5)
 
 METADATA_VERSION = "metadata.version"
 CLASSIC_MEMBER = 0  # KIP-1099
+#: the topics with the partition count of the source
+COUNTED: tuple[Role, ...] = ("source", "output", "changelog")
 NOT_ASKED = -(1 << 31)  # Kafka's mark for operations that it does not tell
 #: bits of the authorized operations, by Kafka's AclOperation
 OPERATIONS = {
@@ -56,17 +59,20 @@ class Topics(NamedTuple):
 
     contract: tuple[Topic, ...]
     found: dict[str, TopicDescription]
-    #: how many brokers the cluster has
-    brokers: int
+
+    @property
+    def changelog(self) -> str:
+        return next(topic.name for topic in self.contract if topic.role == "changelog")
 
 
-async def look_at_topics(admin: Any, settings: Settings) -> Topics:
+async def look_at_topics(admin: Any, settings: Settings, contract: Sequence[Topic]) -> Topics:
     """The contract takes the input topic's partition count, as a worker does."""
-    names = [topic.name for topic in all_topics(settings)]
-    found = await describe_topics(admin, names)
+    found = await describe_topics(admin, [topic.name for topic in contract])
     source = found.get(settings.input_topic)
-    contract = all_topics(settings if source is None else replace(settings, partitions=source.partitions))
-    return Topics(contract, found, len(admin._client.cluster.brokers()))
+    if source is not None:
+        counted = [replace(one, partitions=source.partitions) if one.role in COUNTED else one for one in contract]
+        return Topics(tuple(counted), found)
+    return Topics(tuple(contract), found)
 
 
 async def look_at_cluster(client: Any) -> ClusterFeatures:
@@ -138,6 +144,37 @@ async def look_at_offsets(client: Any, coordinators: Coordinators, settings: Set
     return await group.offsets(range(partitions))
 
 
+async def look_at_source(client: Any, topics: Topics, offsets: Mapping[int, Offsets], settings: Settings) -> SourceAges:
+    """How retention will trim the input topic."""
+    described = topics.found[settings.input_topic].configuration
+    retention_ms = _bound(described.get("retention.ms"))
+    old_until: dict[int, int] = {}
+    if retention_ms is not None:
+        half = int(time.time() * 1000) - retention_ms // 2
+        first_young = await log_offsets(client, settings.input_topic, offsets.keys(), half)
+        old_until = {p: offsets[p].high_watermark if at == NO_OFFSET else at for p, at in first_young.items()}
+    return SourceAges(
+        topic_id=await _topic_id(client, settings.input_topic),
+        retention_ms=retention_ms,
+        retention_bytes=_bound(described.get("retention.bytes")),
+        old_until=old_until,
+    )
+
+
+def _bound(value: str | None) -> int | None:
+    return int(value) if value is not None and value.isdecimal() else None
+
+
+async def _topic_id(client: Client, topic: str) -> str:
+    request = _metadata.MetadataRequest(
+        topics=(_metadata.MetadataRequestTopic(topic_id=None, name=topic),),
+        allow_auto_topic_creation=False,
+        include_topic_authorized_operations=False,
+    )
+    reply = await call(client, Node(client.get_random_node()), Lane.RECOVERY, request)
+    return str(reply.topics[0].topic_id.hex)
+
+
 async def look_at_disks(client: Any, topics: Iterable[str]) -> KafkaDisks:
     """Room and partition sizes of every broker that answers."""
     wanted = frozenset(topics)
@@ -160,12 +197,12 @@ async def look_at_disks(client: Any, topics: Iterable[str]) -> KafkaDisks:
     return KafkaDisks(folders=tuple(folders), sizes=sizes)
 
 
-async def look_at_rights(client: Any, coordinators: Coordinators, settings: Settings) -> Rights:
+async def look_at_rights(client: Any, coordinators: Coordinators, settings: Settings, names: Sequence[str]) -> Rights:
     """Asks Kafka for the operations that it allows us. Kafka tells nothing of transactional ids."""
     node = Node(client.get_random_node())
-    names = tuple(_metadata.MetadataRequestTopic(topic_id=None, name=topic.name) for topic in all_topics(settings))
+    asked_topics = tuple(_metadata.MetadataRequestTopic(topic_id=None, name=name) for name in names)
     request = _metadata.MetadataRequest(
-        topics=names, allow_auto_topic_creation=False, include_topic_authorized_operations=True
+        topics=asked_topics, allow_auto_topic_creation=False, include_topic_authorized_operations=True
     )
     described = await call(client, node, Lane.RECOVERY, request)
     topics = {}
