@@ -70,6 +70,7 @@ from portfolio_stream.errors.kafka import (
 )
 from portfolio_stream.errors.operations import (
     DeadLetterFailed,
+    ExportFailed,
     OffsetBehind,
     OffsetsAgree,
     OutcomeUnknown,
@@ -121,6 +122,7 @@ __all__ = [
     "DeadLetterNotReplayable",
     "EngineFailed",
     "EventFileUnusable",
+    "ExportFailed",
     "FaustFeatureRefused",
     "FoldMismatch",
     "ForeignDataDirectory",

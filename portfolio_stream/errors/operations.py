@@ -125,3 +125,14 @@ class StateNotCopied(PortfolioStreamError):
             "command again.",
         )
         self.folder = folder
+
+
+class ExportFailed(PortfolioStreamError):
+    """A copy could not be written into the savepoint. The worker goes on, and the parts that were written remain."""
+
+    def __init__(self, reason: str, action: str | None = None) -> None:
+        super().__init__(
+            f"The copied state could not be written into the savepoint: {reason}.",
+            action
+            or "Read the log of the partition's worker, free memory or disk space, and create the savepoint again.",
+        )

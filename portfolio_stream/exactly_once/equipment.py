@@ -32,6 +32,8 @@ class Equipment:
     client: Client
     coordinators: Coordinators
     source: Source
+    #: id of the changelog topic
+    changelog_id: str
     #: reads the source topic
     reader: Reader
     writer: Writer

@@ -12,7 +12,6 @@ from typing import Generic, TypeVar
 
 from portfolio_stream.exactly_once.partition_life import PartitionState
 from portfolio_stream.exactly_once.recovery import Halted
-from portfolio_stream.exactly_once.store import ChangelogPosition
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -33,11 +32,14 @@ class CopiedPartition:
 
     #: next source offset: the copied rows hold the effect of exactly the records before it
     offset: int
-    #: up to where the changelog holds the rows; None before the partition's first commit
-    changelog: ChangelogPosition | None
+    changelog_topic_id: str
+    #: next changelog offset: the changelog before it holds the rows; 0 before the partition's first commit
+    changelog_offset: int
     #: by output topic: the end of the topic's partition of the same number. Each output of the records before `offset`
     #: stands before the end, and no later output does
     outputs: Mapping[str, int]
+    #: the version and the settings of the fold that made the rows
+    fold: str
 
 
 @dataclass(frozen=True, slots=True)

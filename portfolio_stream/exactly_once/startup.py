@@ -165,6 +165,7 @@ async def started(engine: Description, opened: AsyncExitStack) -> StartedEngine:
             client=client,
             coordinators=coordinators,
             source=source,
+            changelog_id=changelog_id,
             reader=reader,
             writer=writer,
             membership=membership,

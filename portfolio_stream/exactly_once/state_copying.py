@@ -36,6 +36,7 @@ class StateCopying:
         self._client = equipment.client
         self._coordinators = equipment.coordinators
         self._source = equipment.source
+        self._changelog_id = equipment.changelog_id
         self._member = equipment.membership
         self._partitions = equipment.partitions
         self._store = equipment.store
@@ -65,7 +66,14 @@ class StateCopying:
         offset = committed if meta is None else meta.offset
         assert offset is not None  # noqa: S101  a partition that is served has been recovered
         outputs = {topic: found[partition] for topic, found in ends.items()}
-        return CopiedPartition(offset, self._store.position(partition), outputs)
+        position = self._store.position(partition)
+        return CopiedPartition(
+            offset=offset,
+            changelog_topic_id=self._changelog_id,
+            changelog_offset=0 if position is None else position.offset,
+            outputs=outputs,
+            fold=self._configuration.fold if meta is None else meta.fold,
+        )
 
     async def _ends(self, partitions: Collection[int], folder: Path) -> Ends | None:
         """Where the partitions of the output topics end; None if another worker may own the partitions.

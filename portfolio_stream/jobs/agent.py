@@ -10,10 +10,10 @@
 import asyncio
 import shutil
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from aiokafka import errors as kafka_errors
 
@@ -25,9 +25,10 @@ from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.operations import CopyState, Pause, StateCopy, StopAt
 from portfolio_stream.exactly_once.partition_life import PartitionState
 from portfolio_stream.jobs import asking
+from portfolio_stream.jobs.exporting import Exporter
 from portfolio_stream.kafka.reach import LOST
 from portfolio_stream.observe import events as told
-from portfolio_stream.savepoints.manifest import Head, PartitionPart, new_id, utc_text
+from portfolio_stream.savepoints.manifest import Head, new_id, utc_text
 from portfolio_stream.savepoints.objects import Objects
 from portfolio_stream.savepoints.write import complete
 
@@ -39,14 +40,6 @@ COMPLETION_SECONDS = 3.0
 
 #: errors after which a part is tried again
 PASSING = (PortfolioStreamError, kafka_errors.KafkaError, *LOST)
-
-
-class Exporter(Protocol):
-    """Writes parts of a savepoint out of a copy of the store."""
-
-    def export(self, copied: StateCopy, savepoint: str, fold: str) -> AsyncIterator[PartitionPart]:
-        """Yields each part when it is written. Raises PortfolioStreamError. Closing it ends the export."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,12 +140,12 @@ class JobAgent:
     async def _write(self, operation: JobOperation, copied: StateCopy) -> None:
         """Write the parts and report them, as they come: a worker that dies loses only what was not written."""
         savepoint, worker = operation.arguments["savepoint"], self._engine.identity.instance_id
-        parts = self._place.exporter.export(copied, savepoint, self._engine.configuration.fold)
         written: list[Part] = []
-        async for part in parts:
-            if self._is_over(operation.id):
-                return
-            written.append(Part(partition=part.partition, worker=worker, offset=part.offset, at=time.time()))
+        async with aclosing(self._place.exporter.export(copied, savepoint)) as parts:
+            async for part in parts:
+                if self._is_over(operation.id):
+                    return
+                written.append(Part(partition=part.partition, worker=worker, offset=part.offset, at=time.time()))
         await asking.report(self._control, operation.id, written)
 
     def _is_over(self, operation: str) -> bool:

@@ -211,6 +211,7 @@ class Stage(StartedEngine):
         standbys = Standbys(None, fakes.group, fakes.membership, partitions, store, copies=0)
         equipment: Any = {
             "configuration": CONFIGURATION, "client": Client(), "coordinators": Coordinators(), "source": source,
+            "changelog_id": "c",
             "reader": self.reader, "writer": self.sent, "membership": self.member, "recovery": self.recovery,
             "store": store, "partitions": partitions, "views": views, "commits": made, "statistics": self.statistics,
             "signals": signals, "tell": self.events.tell, "standbys": standbys,

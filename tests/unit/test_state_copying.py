@@ -100,7 +100,10 @@ async def test_a_copy_is_one_moment_of_all_its_partitions(engine: Stage, brokers
     copy = await copied(engine, CopyState(BOTH, tmp_path / "copies" / "a"))
     await fold(engine, 0, 15, 5)
     await engine.boundary.commit()
-    assert {0: CopiedPartition(15, None, {"out": 110}), 1: CopiedPartition(23, None, {"out": 120})} == copy.parts
+    assert {
+        0: CopiedPartition(15, "c", 0, {"out": 110}, "f"),
+        1: CopiedPartition(23, "c", 0, {"out": 120}, "f"),
+    } == copy.parts
     assert {} == copy.left_out
     assert ({LAST: b"14"}, {LAST: b"22"}) == (rows_of(copy.folder, 0), rows_of(copy.folder, 1))
     assert b"19" == engine.store.rows(0).get(LAST)

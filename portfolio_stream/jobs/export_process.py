@@ -1,0 +1,77 @@
+"""Exports in a child process: reading and packing a million rows takes seconds of CPU, which the worker's loop has not.
+
+1. One export runs at a time: each takes a core, and the memory of a file.
+2. The child ends with this process (see `export_child`), and when its export is closed. Ctrl-C of a terminal does not
+   reach the child, which has a session of its own.
+"""
+
+import asyncio
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncGenerator, Sequence
+
+from portfolio_stream.decoding import UNDECODABLE
+from portfolio_stream.errors import ExportFailed
+from portfolio_stream.exactly_once.operations import StateCopy
+from portfolio_stream.jobs.export_lines import Line, Order, decode_line, encode
+from portfolio_stream.jobs.exporting import Export, TellProgress, ignore
+from portfolio_stream.savepoints.manifest import PartitionPart
+
+COMMAND = (sys.executable, "-m", "portfolio_stream.jobs.export_child")
+LINE_BYTES = 64 << 20  # of a part with many decisions of operators
+
+
+class ChildExporter:
+    def __init__(self, location: str, command: Sequence[str] = COMMAND) -> None:
+        """`location`: where savepoints are kept, as `open_objects` takes it."""
+        self._location = location
+        self._command = command
+        self._lock = asyncio.Lock()
+        #: process id of the child; None if no export runs
+        self.pid: int | None = None
+
+    async def export(
+        self, copied: StateCopy, savepoint: str, tell: TellProgress = ignore
+    ) -> AsyncGenerator[PartitionPart, None]:
+        """See Exporter. Raises ExportFailed."""
+        order = Order(export=Export.of(copied, savepoint), location=self._location)
+        async with self._lock:
+            child = await self._start()
+            self.pid = child.pid
+            assert child.stdin is not None and child.stdout is not None  # noqa: S101  both are pipes
+            missing = set(copied.parts)
+            try:
+                child.stdin.write(encode(order) + b"\n")
+                while line := await child.stdout.readline():
+                    news = _read(line)
+                    if news.progress is not None:
+                        tell(news.progress)
+                    elif news.part is not None:
+                        missing.discard(news.part.partition)
+                        yield news.part
+                if missing:
+                    raise ExportFailed(f"its process ended with exit code {await child.wait()}")
+            finally:
+                if child.returncode is None:
+                    child.kill()
+                await child.wait()
+                self.pid = None
+
+    async def _start(self) -> Process:
+        try:
+            return await asyncio.create_subprocess_exec(
+                *self._command, stdin=PIPE, stdout=PIPE, limit=LINE_BYTES, start_new_session=True
+            )
+        except OSError as error:  # no memory, or too many processes
+            raise ExportFailed(f"its process could not be started: {error.strerror}") from error
+
+
+def _read(line: bytes) -> Line:
+    """Raises ExportFailed if the child has failed."""
+    try:
+        found = decode_line(line)
+    except UNDECODABLE:
+        raise ExportFailed("its process was killed in the middle of a line") from None
+    if found.failure is not None:
+        raise ExportFailed(found.failure.cause.rstrip("."), found.failure.action)
+    return found
