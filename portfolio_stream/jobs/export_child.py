@@ -1,6 +1,6 @@
 """The child process of an export: reads a copy of the store, writes the parts of a savepoint, and tells of it in lines.
 
-    python -m portfolio_stream.jobs.export_child      an `Order` on standard input, as one line
+    python -m portfolio_stream.jobs.export_child      an `ExportOrder` on standard input, as one line
 
 1. It has nice 19: Linux then also serves its disk requests after those of the worker.
 2. It ends when its standard input ends, which is when the worker ends, however that comes. The pipe tells that on every
@@ -15,7 +15,7 @@ from contextlib import aclosing
 
 from portfolio_stream.errors import PortfolioStreamError
 from portfolio_stream.exactly_once.database import RocksCopy
-from portfolio_stream.jobs.export_lines import Failure, Line, Order, decode_order, encode
+from portfolio_stream.jobs.export_lines import ExportFailure, ExportOrder, Line, decode_order, encode
 from portfolio_stream.jobs.exporting import ExportProgress, write_parts
 from portfolio_stream.savepoints.objects import open_objects
 from tables.catalog import TABLES
@@ -34,12 +34,12 @@ def main() -> int:
     try:
         asyncio.run(_export(decode_order(order)))
     except PortfolioStreamError as error:
-        _tell(Line(failure=Failure.of(error)))
+        _tell(Line(failure=ExportFailure.of(error)))
         return FAILED
     return 0
 
 
-async def _export(order: Order) -> None:
+async def _export(order: ExportOrder) -> None:
     objects = open_objects(order.location)
     async with aclosing(write_parts(order.export, objects, RocksCopy, TableRows(TABLES), _tell_progress)) as written:
         async for part in written:

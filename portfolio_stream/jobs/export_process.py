@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Sequence
 from portfolio_stream.decoding import UNDECODABLE
 from portfolio_stream.errors import ExportFailed
 from portfolio_stream.exactly_once.operations import StateCopy
-from portfolio_stream.jobs.export_lines import Line, Order, decode_line, encode
+from portfolio_stream.jobs.export_lines import ExportOrder, Line, decode_line, encode
 from portfolio_stream.jobs.exporting import Export, TellProgress, ignore
 from portfolio_stream.savepoints.manifest import PartitionPart
 
@@ -34,7 +34,7 @@ class ChildExporter:
         self, copied: StateCopy, savepoint: str, tell: TellProgress = ignore
     ) -> AsyncGenerator[PartitionPart, None]:
         """See Exporter. Raises ExportFailed."""
-        order = Order(export=Export.of(copied, savepoint), location=self._location)
+        order = ExportOrder(export=Export.of(copied, savepoint), location=self._location)
         async with self._lock:
             child = await self._start()
             self.pid = child.pid
