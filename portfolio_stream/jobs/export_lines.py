@@ -1,7 +1,7 @@
 """What an export's child process and its parent tell each other, in lines of JSON.
 
-The parent writes one `ExportOrder` to the child's standard input. The child writes a `Line` for each piece of news to its
-standard output. None of them has a secret: passwords are in the environment, which the child inherits.
+The parent writes one `ExportOrder` to the child's standard input. The child writes a `Line` for each piece of news to
+its standard output. None of them has a secret: passwords are in the environment, which the child inherits.
 """
 
 import msgspec
