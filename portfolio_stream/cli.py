@@ -19,6 +19,7 @@ import click
 
 from portfolio_stream.commands.broker import broker
 from portfolio_stream.commands.consume import consume
+from portfolio_stream.commands.debug import debug
 from portfolio_stream.commands.dlq import dlq
 from portfolio_stream.commands.doctor import doctor
 from portfolio_stream.commands.lag import lag
@@ -36,7 +37,7 @@ from portfolio_stream.standard_streams import OutputClosed, install
 INTERRUPTED = 128 + signal.SIGINT
 CLOSED_PIPE = 128 + signal.SIGPIPE
 
-COMMANDS = (broker, consume, dlq, doctor, lag, partitions, produce, run_command, tables, topics, verify)
+COMMANDS = (broker, consume, debug, dlq, doctor, lag, partitions, produce, run_command, tables, topics, verify)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

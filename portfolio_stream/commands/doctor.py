@@ -29,55 +29,23 @@ def doctor(
     --strict: or a warning). 2: no error, but a check could not be carried out, or a bad argument or setting.
     """
     from portfolio_stream.doctor.examination import examination
+    from portfolio_stream.doctor.report_json import report_json
 
-    _quieten()
+    quieten()
     settings = read_settings(bootstrap_servers=bootstrap_servers)
     report = run(examination(settings, web_address))
     if output == "json":
-        print_json(as_json(report))
+        print_json(report_json(report))
     else:
         _print(report)
     context.exit(report.exit_code(is_strict=strict))
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """The findings say what the modules below would log."""
     import logging
 
     logging.getLogger("portfolio_stream").setLevel(logging.CRITICAL + 1)
-
-
-def as_json(report: "Report", *, is_public: bool = False) -> dict[str, object]:
-    """`is_public`: without the texts that somebody else chose."""
-
-    def shown(words: object) -> str:
-        return getattr(words, "public", "") if is_public else str(words)
-
-    return {
-        "errors": report.count("error"),
-        "warnings": report.count("warning"),
-        "notes": report.count("note"),
-        "not_checked": [result.check for result in report.unchecked],
-        "checks": [
-            {
-                "check": result.check,
-                "group": result.group,
-                "state": result.state,
-                "reason": shown(result.reason) or None,
-                "findings": [
-                    {
-                        "severity": one.gravity,
-                        "where": shown(one.where),
-                        "what": shown(one.what),
-                        "remedy": None if one.remedy is None else shown(one.remedy),
-                        "is_command": one.remedy is not None and one.is_command,
-                    }
-                    for one in result.findings
-                ],
-            }
-            for result in report.results
-        ],
-    }
 
 
 def _print(report: "Report") -> None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from portfolio_stream.doctor.findings import Words
 from portfolio_stream.http.answers import Peer
 from portfolio_stream.kafka.members import GroupMember
+from portfolio_stream.savepoints.manifest import Manifest
 from portfolio_stream.savepoints.read import Summary
 
 
@@ -228,7 +229,10 @@ class SavepointList:
     #: ids of savepoints whose writer has ended long ago, without a manifest
     torn: tuple[str, ...]
     damaged: tuple[str, ...]
+    #: all of them, the newest first
     summaries: tuple[Summary, ...] = ()
+    #: manifests of the newest complete ones
+    heads: tuple[Manifest, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -76,4 +76,5 @@ async def listed(location: str) -> SavepointList:
         torn=tuple(one.id for one in found if one.state == "torn" and now - one.modified > ABANDONED_SECONDS),
         damaged=tuple(one.id for one in found if one.state == "damaged"),
         summaries=tuple(found),
+        heads=() if manifest is None else (manifest,),
     )

@@ -33,6 +33,7 @@ from portfolio_stream.errors.broker import (
     JavaMissing,
 )
 from portfolio_stream.errors.commands import (
+    BundleNotWritten,
     CannotVerify,
     CannotVerifyYet,
     CommandFailed,
@@ -112,6 +113,7 @@ __all__ = [
     "BrokerNotReady",
     "BrokerTooOld",
     "BrokerUnreachable",
+    "BundleNotWritten",
     "CannotVerify",
     "CannotVerifyYet",
     "CommandFailed",

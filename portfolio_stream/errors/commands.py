@@ -50,6 +50,17 @@ class OutputNotWritten(PortfolioStreamError):
         )
 
 
+class BundleNotWritten(PortfolioStreamError):
+    """The file of `debug bundle` cannot be written."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"The bundle {path} cannot be written: {reason}.",
+            "Name another file with --output, in a folder where this user may write.",
+        )
+        self.path = path
+
+
 class DeadLetterNotReplayable(PortfolioStreamError):
     """The dead letter that the operator named does not exist, or would not be sent with its original bytes."""
 

@@ -1,0 +1,60 @@
+"""The metrics and the log of a worker, as a bundle may show them. Pure."""
+
+import re
+
+from portfolio_stream.doctor.allowed import ACTIONS, FIELDS
+from portfolio_stream.doctor.findings import LEFT_OUT
+from portfolio_stream.observe.families import PREFIX
+
+FAMILIES = (PREFIX, "process_", "python_")
+_SAMPLE = re.compile(r"([a-z_]+)(?:\{(.*)\})? ([0-9.eE+-]+|NaN|[+-]Inf)", re.ASCII)
+_LABEL = re.compile(r'([a-z_]+)="((?:[^"\\]|\\.)*)"', re.ASCII)
+#: what the value of a label may be; other labels are left out
+LABELS = {
+    "partition": re.compile(r"[0-9]{1,10}", re.ASCII),
+    "le": re.compile(r"[0-9.e+-]{1,20}|\+Inf", re.ASCII),
+    "version": re.compile(r"[0-9.]{1,20}", re.ASCII),
+    "step": re.compile(r"process|store|topics|connections|fold|fence|join|recovery|InitProducerId|TxnOffsetCommit|"
+                       r"Produce|EndTxn\(commit\)|EndTxn\(abort\)"),
+    "outcome": re.compile(r"accepted|duplicate|rejected"),
+    "setting": re.compile(r"(?:[a-z]{2,15}[. ]?){1,6}", re.ASCII),
+}  # fmt: skip
+
+#: [2026-11-29 20:56:48,741] [2764] [INFO] recovered partition=0 offset=0
+_LINE = re.compile(r"\[([0-9-]{10} [0-9:,]{8,12})\] \[([0-9]{1,10})\] \[([A-Z]{4,8})\] (.*)", re.ASCII)
+_ACTION = re.compile("|".join(re.escape(action) for action in sorted(ACTIONS, key=len, reverse=True)))
+_PAIR = re.compile(r"(?:^|\s)([a-z_]+)=([0-9]+(?:\.[0-9]+)?(?:\.\.[0-9]+)?|yes|no)(?=\s|$)", re.ASCII)
+
+
+def metrics(exposition: str) -> str:
+    """The samples of our own families, with the labels that may be shown. Help and comments are left out."""
+    lines = []
+    for line in exposition.splitlines():
+        match = _SAMPLE.fullmatch(line.strip())
+        if match is None or not match[1].startswith(FAMILIES):
+            continue
+        labels = [f'{name}="{value}"' for name, value in _LABEL.findall(match[2] or "") if _may_show(name, value)]
+        lines.append(f"{match[1]}{{{','.join(labels)}}} {match[3]}" if labels else f"{match[1]} {match[3]}")
+    return "\n".join(lines) + "\n"
+
+
+def _may_show(name: str, value: str) -> bool:
+    return name in LABELS and LABELS[name].fullmatch(value) is not None
+
+
+def log_lines(content: str) -> str:
+    """Of each line: time, process, level, the action of a worker event, and its fields that are numbers."""
+    shown = []
+    for line in content.splitlines():
+        match = _LINE.match(line)
+        if match is None:
+            continue  # the rest of a message or a traceback
+        when, process, level, message = match.groups()
+        action = _ACTION.match(message)
+        is_whole = action is not None and message[action.end() : action.end() + 1] in ("", " ")
+        if action is None or not is_whole:
+            shown.append(f"{when} {process} {level} {LEFT_OUT}")
+            continue
+        pairs = [f"{name}={value}" for name, value in _PAIR.findall(message[action.end() :]) if name in FIELDS]
+        shown.append(" ".join([when, process, level, action[0], *pairs]))
+    return "\n".join(shown) + "\n"
