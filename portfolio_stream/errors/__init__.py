@@ -37,6 +37,7 @@ from portfolio_stream.errors.commands import (
     CannotVerify,
     CannotVerifyYet,
     CommandFailed,
+    ConfirmationMissing,
     DeadLetterNotReplayable,
     EventFileUnusable,
     OutputNotWritten,
@@ -44,6 +45,7 @@ from portfolio_stream.errors.commands import (
     ProduceStopped,
     ReplayStopped,
     WorkerRefused,
+    WorkersRemain,
     WorkerUnreachable,
     WorkingDirectoryGone,
 )
@@ -117,6 +119,7 @@ __all__ = [
     "CannotVerify",
     "CannotVerifyYet",
     "CommandFailed",
+    "ConfirmationMissing",
     "ControlUnavailable",
     "DataDirectoryInUse",
     "DataDirectoryUnusable",
@@ -186,6 +189,7 @@ __all__ = [
     "WorkerKeepsEnding",
     "WorkerRefused",
     "WorkerUnreachable",
+    "WorkersRemain",
     "WorkingDirectoryGone",
     "shortened",
 ]

@@ -114,7 +114,7 @@ class JobAgent:
             return
         folder = self._place.folder / operation.id
         try:
-            copied = await self._engine.ask(CopyState(ready, folder, pauses=operation.kind is OperationKind.STOP))
+            copied = await self._engine.ask(CopyState(ready, folder, operation.kind is OperationKind.STOP))
             if not copied.parts:
                 return
             await self._write(operation, copied)
@@ -140,13 +140,12 @@ class JobAgent:
     async def _write(self, operation: JobOperation, copied: StateCopy) -> None:
         """Write the parts and report them, as they come: a worker that dies loses only what was not written."""
         savepoint, worker = operation.arguments["savepoint"], self._engine.identity.instance_id
-        written: list[Part] = []
         async with aclosing(self._place.exporter.export(copied, savepoint)) as parts:
             async for part in parts:
                 if self._is_over(operation.id):
                     return
-                written.append(Part(partition=part.partition, worker=worker, offset=part.offset, at=time.time()))
-        await asking.report(self._control, operation.id, written)
+                done = Part(partition=part.partition, worker=worker, offset=part.offset, at=time.time())
+                await asking.report(self._control, operation.id, done)
 
     def _is_over(self, operation: str) -> bool:
         known = self._control.state.operation(operation)

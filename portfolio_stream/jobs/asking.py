@@ -161,16 +161,16 @@ async def begin_stop_with_savepoint(control: JobControl, wanted: Asked, *, dry_r
     return await _decided(control, wanted, decide, dry_run=dry_run)
 
 
-async def report(control: JobControl, operation: str, parts: list[Part]) -> ControlState:
-    """Report what owners of partitions have done for an operation. The first report of a partition counts."""
+async def report(control: JobControl, operation: str, part: Part) -> ControlState:
+    """Report what the owner of a partition has done for an operation. The first report of a partition counts."""
 
     def decide(state: ControlState) -> ControlChange | None:
         known = state.operation(operation)
         if known is None or known.state.is_final:
             return None
-        there = state.parts(operation)
-        new = {part_key(operation, part.partition): part for part in parts if part.partition not in there}
-        return ControlChange(records=dict(new)) if new else None
+        if part.partition in state.parts(operation):
+            return None
+        return ControlChange(records={part_key(operation, part.partition): part})
 
     return await control.change(decide)
 
