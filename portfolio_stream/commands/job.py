@@ -18,11 +18,9 @@ from portfolio_stream.commands.job_client import (
     confirmed,
     dry_run_option,
     open_job,
-    operation_json,
     print_operation,
     shown,
     until_over,
-    utc,
     yes_option,
 )
 from portfolio_stream.commands.output import note, print_columns, print_json, print_line
@@ -30,7 +28,6 @@ from portfolio_stream.settings import Settings
 
 if TYPE_CHECKING:
     from portfolio_stream.control.job_control import JobControl
-    from portfolio_stream.control.state import ControlState
 
 OPERATIONS = ("OPERATION", "KIND", "STATE", "ASKED", "BY", "RESULT")
 JOBS = ("JOB", "STATE", "GENERATION", "SINCE", "WORKERS")
@@ -66,6 +63,8 @@ def list_jobs(bootstrap_servers: str | None, output: OutputFormat) -> None:
 
 
 async def _list(settings: Settings, output: OutputFormat) -> None:
+    from portfolio_stream.control.shown import utc
+
     async with open_job(settings) as control:
         newest = (await control.newest()).job
         assert newest is not None  # noqa: S101  open_job has seen it
@@ -87,6 +86,8 @@ def describe(bootstrap_servers: str | None, output: OutputFormat) -> None:
 
 
 async def _describe(settings: Settings, output: OutputFormat) -> None:
+    from portfolio_stream.control.shown import job_json, utc
+
     async with open_job(settings) as control:
         state = await control.newest()
         members = await _members(settings)
@@ -105,28 +106,6 @@ async def _describe(settings: Settings, output: OutputFormat) -> None:
     ]
     if rows:
         print_columns(OPERATIONS, rows)
-
-
-def job_json(group: str, state: "ControlState") -> dict[str, object]:
-    """The job for `job describe -o json`, and for GET /job."""
-    newest, generation = state.job, state.current
-    assert newest is not None and generation is not None  # noqa: S101  the job has begun
-    return {
-        "job": group,
-        "state": newest.state.value,
-        "revision": newest.revision,
-        "since": utc(newest.since),
-        "operation": newest.operation,
-        "generation": {
-            "number": generation.number,
-            "changelog_topic": generation.changelog_topic,
-            "origin": generation.origin,
-            "savepoint": generation.savepoint,
-            "parent": generation.parent,
-            "partitions": generation.partitions,
-        },
-        "operations": [operation_json(operation) for operation in state.operations],
-    }
 
 
 @job.command()
@@ -266,10 +245,9 @@ async def _stop_with_savepoint(
     from portfolio_stream.jobs import asking
     from portfolio_stream.savepoints.manifest import new_id
 
-    ends = await _source_ends(settings)
     arguments: dict[str, object] = {"savepoint": new_id(), "reason": "stop"}
     if drain:
-        arguments["drain"] = {str(partition): end for partition, end in ends.items()}
+        arguments["drain"] = await asking.source_ends(control)
     wanted = asking.asked(OperationKind.STOP, asker(), **arguments)
     would = await asking.begin_stop_with_savepoint(control, wanted, dry_run=True)
     if dry_run:
@@ -278,18 +256,9 @@ async def _stop_with_savepoint(
     if not confirmed(QUESTIONS["stop_with_savepoint"], yes=yes):
         raise click.Abort
     begun = await asking.begin_stop_with_savepoint(control, wanted)
-    done = await until_over(control, begun, len(ends))
+    done = await until_over(control, begun)
     await until_left(settings, WAIT_SECONDS)
     print_operation(done, f"The job is stopped. Its savepoint is {done.result['savepoint']}.", output)
-
-
-async def _source_ends(settings: Settings) -> dict[int, int]:
-    """Where the committed records of each partition of the source end now."""
-    from portfolio_stream.kafka.group import open_group
-
-    async with open_group(settings) as (group, partitions):
-        offsets = await group.offsets(range(partitions))
-    return {partition: known.last_stable_offset for partition, known in offsets.items()}
 
 
 async def _members(settings: Settings) -> list[str]:

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -75,11 +74,12 @@ async def open_job(settings: Settings) -> AsyncIterator["JobControl"]:
         await control.stop()
 
 
-async def until_over(control: "JobControl", operation: "JobOperation", partitions: int) -> "JobOperation":
+async def until_over(control: "JobControl", operation: "JobOperation") -> "JobOperation":
     """Follow an operation to its end, with its progress on standard error. Raises OperationFailed."""
     from portfolio_stream.jobs import asking
 
-    last = operation
+    last, generation = operation, (await control.newest()).current
+    partitions = 0 if generation is None else generation.partitions
     try:
         async for last, parts in asking.follow(control, operation.id):
             if not last.state.is_final:
@@ -99,28 +99,12 @@ async def until_over(control: "JobControl", operation: "JobOperation", partition
 
 def print_operation(operation: "JobOperation", text: str, output: str) -> None:
     """Print an operation that was asked for: the text, or the operation as JSON."""
+    from portfolio_stream.control.shown import operation_json
+
     if output == "json":
         print_json(operation_json(operation))
     else:
         print_line(text)
-
-
-def operation_json(operation: "JobOperation") -> dict[str, object]:
-    return {
-        "id": operation.id,
-        "kind": operation.kind.value,
-        "state": operation.state.value,
-        "arguments": operation.arguments,
-        "by": operation.by,
-        "asked_at": utc(operation.asked_at),
-        "ended_at": None if operation.ended_at is None else utc(operation.ended_at),
-        "result": operation.result,
-        "reason": operation.reason,
-    }
-
-
-def utc(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def shown(values: Mapping[str, object]) -> str:

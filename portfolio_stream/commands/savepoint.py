@@ -84,9 +84,7 @@ async def _create(settings: Settings, output: OutputFormat, *, dry_run: bool, wa
             return
         begun = await asking.begin_savepoint(control, wanted)
         if waits:
-            generation = (await control.newest()).current
-            assert generation is not None  # noqa: S101  open_job has seen it
-            begun = await until_over(control, begun, generation.partitions)
+            begun = await until_over(control, begun)
     text = f"Savepoint {wanted.arguments['savepoint']} "
     if waits:
         text += f"is complete: {begun.result['rows']:,} rows, {begun.result['bytes']:,} bytes."

@@ -244,6 +244,12 @@ class Engine:
         return self._partition_count if self.started is None else len(self.started.partitions)
 
     @property
+    def away(self) -> str | None:
+        """Why this engine takes no part in the job; None if it does, or is about to."""
+        order = self._orders.current
+        return None if order.is_joined or self.started is not None else order.reason
+
+    @property
     def order(self) -> Order:
         """What the job wants of this engine now."""
         return self._orders.current

@@ -125,6 +125,8 @@ class FakeEngine:
         self.statistics = Statistics()
         self.events = EventRing()
         self.topic_settings = SimpleNamespace(findings={})
+        #: why the engine takes no part in the job
+        self.away: str | None = None
         self.started: Any = None
         self.partition_count = 0
         self.owned: frozenset[int] = frozenset()
