@@ -29,7 +29,13 @@ from portfolio_stream.control.values import (
     operation_key,
     part_key,
 )
-from portfolio_stream.errors import ControlUnavailable, JobNotBegun, JobNotInState, OperationInProgress, OperationUnknown
+from portfolio_stream.errors import (
+    ControlUnavailable,
+    JobNotBegun,
+    JobNotInState,
+    OperationInProgress,
+    OperationUnknown,
+)
 from portfolio_stream.kafka.offset_lookup import LATEST, READ_COMMITTED, log_offsets
 from portfolio_stream.kafka.reach import LOST
 from portfolio_stream.savepoints.manifest import new_id
