@@ -18,6 +18,7 @@ from pathlib import Path
 import click
 
 from portfolio_stream.commands.broker import broker
+from portfolio_stream.commands.checkpoints import checkpoints
 from portfolio_stream.commands.consume import consume
 from portfolio_stream.commands.debug import debug
 from portfolio_stream.commands.dlq import dlq
@@ -37,7 +38,9 @@ from portfolio_stream.standard_streams import OutputClosed, install
 INTERRUPTED = 128 + signal.SIGINT
 CLOSED_PIPE = 128 + signal.SIGPIPE
 
-COMMANDS = (broker, consume, debug, dlq, doctor, lag, partitions, produce, run_command, tables, topics, verify)
+COMMANDS = (
+    broker, checkpoints, consume, debug, dlq, doctor, lag, partitions, produce, run_command, tables, topics, verify,
+)  # fmt: skip
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -40,6 +40,7 @@ class Folding:
     async def hand_out(self, deliver: Deliver, partition: int, records: list[Any], size: int) -> None:
         """Hand out one slice of `size` bytes, and wait for the slices on their way if there are enough of them."""
         piece = self.slice(partition, records)
+        self._partitions[partition].handed_out = records[-1].offset + 1
         self._handout.add(len(records), size)
         await deliver(piece)
         with_care = self._partitions[partition].traits.is_folded_with_care

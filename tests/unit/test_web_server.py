@@ -65,7 +65,7 @@ def test_address_for_peers(host: str, advertised: str | None, expected: str) -> 
 async def test_non_loopback_needs_a_token(engine: FakeEngine) -> None:
     """Refused at the start; with a token it listens, and any Host will do."""
     with listen("0.0.0.0", 0) as sock, pytest.raises(WebTokenMissing):
-        await WebServer(engine, Settings(), sock, engine.prices).start()  # type: ignore[arg-type]
+        await WebServer(engine, Settings(), sock, engine.prices, engine.checkpoints).start()  # type: ignore[arg-type]
     async with serving(engine, web_host="0.0.0.0", web_token="secret") as server:
         assert 401 == (await get(server, "/metrics", host="worker.example")).status
         assert 200 == (await get(server, "/metrics", host="worker.example", Authorization="Bearer secret")).status
@@ -276,7 +276,7 @@ async def test_stop_without_start_frees_the_port(engine: FakeEngine) -> None:
     """A worker that fails between listen and start leaves nothing behind."""
     sock = listen("127.0.0.1", 0)
     port = sock.getsockname()[1]
-    await WebServer(engine, Settings(), sock, engine.prices).stop()  # type: ignore[arg-type]
+    await WebServer(engine, Settings(), sock, engine.prices, engine.checkpoints).stop()  # type: ignore[arg-type]
     with socket.create_server(("127.0.0.1", port)):
         engine.store.close()
 
