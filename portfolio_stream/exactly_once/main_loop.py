@@ -173,9 +173,9 @@ class MainLoop:
         if self._commits.is_open:
             await self._boundary.close()
         else:
-            await self._look_at_repeats()
+            await self.look_at_repeats()
 
-    async def _look_at_repeats(self) -> None:
+    async def look_at_repeats(self) -> None:
         """Halt partitions whose source is at its end, although outputs are left that the fold has not given again."""
         for partition, reason in (await self._repeats.look(self._at_end())).items():
             offset = self._partitions[partition].committed

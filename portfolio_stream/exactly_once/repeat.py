@@ -17,7 +17,7 @@ from portfolio_stream.exactly_once.ports import Append
 from portfolio_stream.kafka.header_names import Headers
 
 
-class Span(NamedTuple):
+class OutputSpan(NamedTuple):
     """The outputs in one partition of one topic that the fold has still to repeat."""
 
     #: offset of the next output to compare; in between may be markers and aborted records
@@ -27,9 +27,9 @@ class Span(NamedTuple):
 
 
 #: by output topic; never empty
-Repeat = Mapping[str, Span]
+Repeat = Mapping[str, OutputSpan]
 #: timestamp in ms since 1970, key, value, headers
-Appended = tuple[int, bytes | None, bytes | None, Headers]
+GivenRecord = tuple[int, bytes | None, bytes | None, Headers]
 
 GATHERED_BYTES = 128 << 20  # of one share for one topic; a fold may write gigabytes for one event
 APPENDED_BYTES = 200  # of memory for an appended record besides its content
@@ -44,7 +44,7 @@ class Gathered:
     __slots__ = ("_size", "append", "records")
 
     def __init__(self) -> None:
-        self.records: list[Appended] = []
+        self.records: list[GivenRecord] = []
         self._size = [0]
         self.append = _appender(self.records, self._size)
 
@@ -54,7 +54,7 @@ class Gathered:
         return self._size[0]
 
 
-def _appender(records: list[Appended], size: list[int]) -> Append:
+def _appender(records: list[GivenRecord], size: list[int]) -> Append:
     def append(timestamp: int, key: bytes | None, value: bytes | None, headers: Headers) -> None:
         records.append((timestamp, key, value, headers))
         size[0] += APPENDED_BYTES + len(key or b"") + len(value or b"")
@@ -68,7 +68,7 @@ def _appender(records: list[Appended], size: list[int]) -> Append:
 
 def repeat_of(stored: Mapping[str, tuple[int, int]] | None) -> Repeat | None:
     """What META says is left to repeat; None: nothing."""
-    spans = {topic: Span(*span) for topic, span in (stored or {}).items()}
+    spans = {topic: OutputSpan(*span) for topic, span in (stored or {}).items()}
     return {topic: span for topic, span in spans.items() if span.next < span.until} or None
 
 
@@ -83,14 +83,14 @@ class Compared(NamedTuple):
     #: what is left to repeat after the share; None: nothing
     left: Repeat | None
     #: what the fold gave beyond the outputs that stand, by topic
-    surplus: Mapping[str, Sequence[Appended]]
+    surplus: Mapping[str, Sequence[GivenRecord]]
 
 
 #: of a share that repeats nothing
 NOTHING = Compared(None, {})
 
 
-def is_same(given: Appended, standing: Any) -> bool:
+def is_same(given: GivenRecord, standing: Any) -> bool:
     """Whether the record that stands is the one that the fold gives. `standing` is a record of a reader."""
     timestamp, key, value, headers = given
     return (
@@ -101,7 +101,7 @@ def is_same(given: Appended, standing: Any) -> bool:
     )
 
 
-def difference(given: Appended, standing: Any) -> tuple[str, ...]:
+def difference(given: GivenRecord, standing: Any) -> tuple[str, ...]:
     """The names of the fields in which the two records differ."""
     timestamp, key, value, headers = given
     are_same = {

@@ -17,11 +17,11 @@ from portfolio_stream.errors import OutputDiffers, OutputUnreadable
 from portfolio_stream.exactly_once.partitions import Partitions
 from portfolio_stream.exactly_once.repeat import (
     NOTHING,
-    Appended,
     Compared,
     Gathered,
+    GivenRecord,
+    OutputSpan,
     Repeat,
-    Span,
     difference,
     is_same,
 )
@@ -115,8 +115,8 @@ class Repeats:
         left = self._left.get(share.partition)
         if left is None and not share.gathered:
             return NOTHING
-        still: dict[str, Span] = {}
-        surplus: dict[str, list[Appended]] = {}
+        still: dict[str, OutputSpan] = {}
+        surplus: dict[str, list[GivenRecord]] = {}
         turn = Turn()
         for topic, span in (left or {}).items():
             given = share.gathered[topic].records if topic in share.gathered else []
@@ -142,7 +142,7 @@ class Repeats:
                 surplus[topic] = gathered.records
         return Compared(still or None, surplus)
 
-    def _differing(self, share: Share, topic: str, given: Appended, record: Any) -> OutputDiffers:
+    def _differing(self, share: Share, topic: str, given: GivenRecord, record: Any) -> OutputDiffers:
         assert share.position is not None  # noqa: S101  no share without a position is closed
         first = share.position - 1 if share.first is None else share.first.offset
         fields = difference(given, record)

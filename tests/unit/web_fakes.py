@@ -131,6 +131,8 @@ class FakeEngine:
         self.owned: frozenset[int] = frozenset()
         #: changelog records behind, by standby partition
         self.behind: dict[int, int] = {}
+        #: outputs that are left to compare, by partition
+        self.repeated: dict[int, int] = {}
         self.is_warming = False
         self.served: set[int] = set()
         self.halted: dict[int, Halted] = {}
@@ -164,6 +166,9 @@ class FakeEngine:
 
     def standbys(self) -> dict[int, int]:
         return self.behind
+
+    def outputs_to_repeat(self) -> dict[int, int]:
+        return self.repeated
 
     def lag(self) -> dict[int, int]:
         return self.lags
