@@ -64,7 +64,8 @@ class Trial:
         self.workers = await self.stage.started(*names)
         self._reading = asyncio.create_task(self.history.read())
         try:
-            async with open_audits(self.stage.settings) as self._audits:
+            async with open_audits(self.stage.settings) as opened:
+                self._audits = opened.audits
                 yield
         finally:
             for task in (self._reading, None if self._load is None else self._load.task):

@@ -18,6 +18,7 @@ from pathlib import Path
 import click
 
 from portfolio_stream.commands.broker import broker
+from portfolio_stream.commands.checkpoints import checkpoints
 from portfolio_stream.commands.consume import consume
 from portfolio_stream.commands.debug import debug
 from portfolio_stream.commands.dlq import dlq
@@ -41,6 +42,7 @@ CLOSED_PIPE = 128 + signal.SIGPIPE
 
 COMMANDS = (
     broker,
+    checkpoints,
     consume,
     debug,
     dlq,

@@ -19,8 +19,8 @@ _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\[\]]*)\]|(?P<host>[^\[\]:]*)):(?P<port>[0-9]{1,5})")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
-_DURATION = re.compile(r"(?P<count>[0-9]{1,9})(?P<unit>[smhd]?)")
-_UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_DURATION = re.compile(r"(?P<count>[0-9]{1,9})(?P<unit>ms|[smhd]?)")
+_UNIT_SECONDS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?P<prefix>(?:/[^/]+)*)/?")  # Amazon's rules for a bucket
 #: Kafka's internal topics
 _KAFKAS_OWN = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
@@ -48,10 +48,10 @@ def whole_number_setting(low: int, high: int) -> SettingKind:
     return SettingKind(f"a whole number from {low} to {high}", read)
 
 
-def duration_setting(low: int, high: int) -> SettingKind:
+def duration_setting(low: float, high: float) -> SettingKind:
     """The value is in seconds."""
 
-    def read(text: str) -> int:
+    def read(text: str) -> float:
         match = _DURATION.fullmatch(text)
         if match is None:
             raise ValueError
@@ -59,7 +59,9 @@ def duration_setting(low: int, high: int) -> SettingKind:
         _checked(text, low <= seconds <= high)
         return seconds
 
-    return SettingKind(f"a number of seconds from {low} to {high}, or such as 60s, 10m, 2h or 1d", read)
+    return SettingKind(
+        f"a number of seconds from {low:.16g} to {high:.16g}, or such as 500ms, 60s, 10m, 2h or 1d", read
+    )
 
 
 def one_of(*allowed: str) -> SettingKind:

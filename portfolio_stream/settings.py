@@ -71,6 +71,8 @@ KINDS: Mapping[str, SettingKind] = {
     "compiled": one_of("on", "off"),
     "standbys": whole_number_setting(0, 100),
     "savepoint_interval": duration_setting(1, 30 * 86_400),
+    "checkpoint_interval": duration_setting(0.1, 3600),
+    "checkpoint_timeout": duration_setting(0.1, 3600),
 }
 #: the legal values of each field of Security
 SECURITY_KINDS: Mapping[str, SettingKind] = {
@@ -83,6 +85,7 @@ SECURITY_KINDS: Mapping[str, SettingKind] = {
     "ssl_keyfile": FILE,
 }
 SHORTEST_TOKEN = 16  # characters: 64 bits if they are random hexadecimal digits
+MOST_IN_PROGRESS = 50  # checkpoints at once; half of those that are kept (checkpoints/parts.py)
 TOPICS = ("input_topic", "output_topic", "dlq_topic", "prices_topic")
 
 
@@ -150,7 +153,10 @@ class Settings:
     #: how many workers besides its owner keep a copy of a partition's tables
     standbys: int = 0
     #: seconds between scheduled savepoints; None: savepoints are made only when somebody asks
-    savepoint_interval: int | None = None
+    savepoint_interval: float | None = None
+    #: seconds between two checkpoints, and until one has failed; for statistics alone, and equal for all workers
+    checkpoint_interval: float = 10.0
+    checkpoint_timeout: float = 60.0
     security: Security = Security()
 
     @property
@@ -161,6 +167,10 @@ class Settings:
     @property
     def changelog_topic(self) -> str:
         return f"{self.group}-changelog"
+
+    @property
+    def checkpoints_topic(self) -> str:
+        return f"{self.group}-checkpoints"
 
     @property
     def has_short_token(self) -> bool:
@@ -194,6 +204,7 @@ class Settings:
         kept = {name: value for name, value in values.items() if value is not None}
         settings = cls(security=_whole(Security(**given), given), **kept)
         _check_topics(settings)
+        _check_checkpoints(settings)
         return settings
 
 
@@ -224,9 +235,20 @@ def _check_topics(settings: Settings) -> None:
     named = {variable(name): getattr(settings, name) for name in TOPICS}
     named[f"the changelog of {variable('group')}"] = settings.changelog_topic
     named[f"the control topic of {variable('group')}"] = settings.control_topic
+    named[f"the checkpoints of {variable('group')}"] = settings.checkpoints_topic
     for (one, topic), (other, same) in combinations(named.items(), 2):
         if topic == same:
             raise InvalidSetting(one, topic, f"another topic than {other}")
+
+
+def _check_checkpoints(settings: Settings) -> None:
+    """Raises InvalidSetting if so many checkpoints could be in progress at once that the last 100 hold little else."""
+    if settings.checkpoint_timeout > MOST_IN_PROGRESS * settings.checkpoint_interval:
+        raise InvalidSetting(
+            variable("checkpoint_timeout"),
+            f"{settings.checkpoint_timeout:g} s",
+            f"at most {MOST_IN_PROGRESS} times {variable('checkpoint_interval')} ({settings.checkpoint_interval:g} s)",
+        )
 
 
 def _whole(security: Security, given: Collection[str]) -> Security:

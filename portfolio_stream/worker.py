@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 from agents.market_prices import read_record
 from agents.portfolio_events import make_agent, make_mover
+from portfolio_stream.checkpoints.history import History
+from portfolio_stream.checkpoints.recorder import Recorder
 from portfolio_stream.compiled import BUILD
 from portfolio_stream.control.job_control import FIRST_START, JobControl
 from portfolio_stream.control.values import Generation
@@ -69,6 +71,7 @@ async def make_parts(
     settings: Settings,
     tables: list[TableDefinition[Any]],
     prices: Prices,
+    checkpoints: History,
     host_setting: str = variable("web_host"),
 ) -> Parts:
     """Make the engine, the web server and the connection to the job of one worker.
@@ -78,13 +81,18 @@ async def make_parts(
     `host_setting` is the option or variable that says where to listen.
     """
     async with AsyncExitStack() as held:
-        made = await _make_parts(settings, tables, prices, host_setting, held)
+        made = await _make_parts(settings, tables, prices, checkpoints, host_setting, held)
         held.pop_all()
     return made
 
 
 async def _make_parts(
-    settings: Settings, tables: list[TableDefinition[Any]], prices: Prices, host_setting: str, held: AsyncExitStack
+    settings: Settings,
+    tables: list[TableDefinition[Any]],
+    prices: Prices,
+    checkpoints: History,
+    host_setting: str,
+    held: AsyncExitStack,
 ) -> Parts:
     steps = StartSteps.of_this_process()
     identity = claim(settings.data_dir, settings.instance_id)
@@ -132,7 +140,7 @@ async def _make_parts(
         head=SavepointHeads(control, engine, version(DISTRIBUTION)).of,
         interval=settings.savepoint_interval,
     )
-    server = WebServer(engine, settings, sock, prices, JobRoutes(control, objects, identity.instance_id))
+    server = WebServer(engine, settings, sock, prices, checkpoints, JobRoutes(control, objects, identity.instance_id))
     return Parts(engine, server, control, JobAgent(control, engine, place))
 
 
@@ -157,7 +165,7 @@ def make_app(settings: Settings, unknown: Sequence[str] = ()) -> ExactlyOnceApp:
     when it starts.
     """
     quieten()
-    started: list[WebServer | Follower | JobControl | JobAgent] = []
+    started: list[WebServer | Follower | JobControl | JobAgent | Recorder] = []
 
     async def stop_started() -> None:
         while started:
@@ -173,9 +181,9 @@ def make_app(settings: Settings, unknown: Sequence[str] = ()) -> ExactlyOnceApp:
             raise WebServerNeeded
         if unknown:
             log.warning("ignored variables=%s reason=no setting has this name", ",".join(unknown))
-        prices = Prices(read_record)
+        prices, checkpoints = Prices(read_record), History()
         host_setting = "--web-bind" if "web_bind" in app.given else variable("web_host")
-        engine, server, control, agent = await make_parts(chosen(), tables, prices, host_setting)
+        engine, server, control, agent = await make_parts(chosen(), tables, prices, checkpoints, host_setting)
         try:
             started.append(control)
             started.append(server)
@@ -183,6 +191,9 @@ def make_app(settings: Settings, unknown: Sequence[str] = ()) -> ExactlyOnceApp:
             follower = Follower(settings, settings.prices_topic, prices)
             started.append(follower)
             follower.start()
+            recorder = Recorder(engine, settings, checkpoints)
+            started.append(recorder)
+            recorder.start()
             started.append(agent)
             agent.start()
         except BaseException:

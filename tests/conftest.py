@@ -1,6 +1,9 @@
 """Shared by all tests: one real Kafka for the whole session. The first test that needs it starts it."""
 
+import logging
 from collections.abc import Iterator
+from itertools import count
+from urllib.request import Request, urlopen
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -16,6 +19,9 @@ settings.register_profile("any-machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any-machine")
 
 
+_bucket_numbers = count(1)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test that uses the fixture `kafka`, so that `-m "not kafka"` leaves out all tests with a broker."""
     for item in items:
@@ -28,3 +34,27 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A running one-broker cluster on a free port. All tests share it, so each topic needs a name of its own."""
     with Cluster(tmp_path_factory.mktemp("kafka") / "broker", free_port()) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of a running S3 server. All tests share it, so each test takes a bucket of its own."""
+    from moto.server import ThreadedMotoServer  # takes a second, which only these tests need
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # one line a request
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The s3:// address of a new, empty bucket. The AWS_* variables of this process lead to its server."""
+    values = {"ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret", "REGION": "us-east-1", "ENDPOINT_URL": s3_server}
+    for name, value in values.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    name = f"savepoints-{next(_bucket_numbers)}"
+    with urlopen(Request(f"{s3_server}/{name}", method="PUT")):
+        return f"s3://{name}"

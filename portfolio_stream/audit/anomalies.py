@@ -109,6 +109,12 @@ def undecided(c: Comparison) -> Iterator[HistoryAnomaly]:
             yield _of(c, "undecided", effect, "an operator's decision in the changelog", "none")
 
 
+def written_again(c: Comparison) -> Iterator[HistoryAnomaly]:
+    """An effect was written while its partition repeats: it must compare its effects with those that exist."""
+    for effect in c.found:
+        yield _of(c, "unexpected", effect, "none while the partition repeats earlier ones", "one")
+
+
 EFFECT_CHECKS: tuple[Callable[[Comparison], Iterator[HistoryAnomaly]], ...] = (
     missing,
     duplicate,

@@ -4,6 +4,7 @@ A violation stays: no later pass takes it back. The verdict `unverifiable` may c
 """
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from portfolio_stream.audit.anomaly import HistoryAnomaly, describe_anomaly
-from portfolio_stream.audit.result import FIGURES, Findings, PartitionResult, notices_of
+from portfolio_stream.audit.result import FIGURES, BaseResult, Findings, PartitionResult, base_line, notices_of
 
 Verdict = Literal["holds", "violated", "unverifiable", "starting"]
 #: the exit code of a command for each verdict; 130 is that of SIGINT in a shell: there is no verdict
@@ -55,6 +56,13 @@ class Board:
     updated: float = field(default_factory=time.time)
     #: why the last pass failed; None if it ended
     trouble: str | None = None
+    #: the savepoint that the audit began with; None: it began with the first records
+    base: BaseResult | None = None
+    #: how often the history moved, so that the audit started over; and why it did so last
+    moves: int = 0
+    moved_because: str | None = None
+    #: the figures of the audits before the last move
+    _earlier: Counter[str] = field(default_factory=Counter)
 
     @property
     def verdict(self) -> Verdict:
@@ -70,7 +78,10 @@ class Board:
 
     @property
     def figures(self) -> dict[str, int]:
-        return {name: sum(one.figures.get(name, 0) for one in self.results.values()) for name in FIGURES}
+        return {
+            name: self._earlier[name] + sum(one.figures.get(name, 0) for one in self.results.values())
+            for name in FIGURES
+        }
 
     @property
     def lag(self) -> int:
@@ -78,7 +89,21 @@ class Board:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        return notices_of(self.results.values())
+        base = () if self.base is None else (base_line(self.base),)
+        moved = () if self.moved_because is None else (f"The audit started over: {self.moved_because}.",)
+        return (*moved, *base, *notices_of(self.results.values()))
+
+    def begun(self, base: BaseResult | None) -> None:
+        """Note what the audit begins with."""
+        self.base = base
+
+    def moved(self, reason: str) -> None:
+        """Note that the audit starts over. What it found stays, but belongs to the earlier history."""
+        self._earlier = Counter({name: count for name, count in self.figures.items() if name != "keys"})
+        self.results.clear()
+        self.moves += 1
+        self.moved_because = reason
+        self.failed(reason)
 
     def note(self, result: PartitionResult, anomalies: Sequence[HistoryAnomaly]) -> None:
         """Take the result of one partition's pass."""

@@ -8,7 +8,15 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Set
 from typing import Any, Generic, TypeVar
 
 from portfolio_stream.audit.anomaly import HistoryAnomaly
-from portfolio_stream.audit.history import DECISION_KEY, META_KEY, ChangelogEntry, Decision, Found, TableComparison
+from portfolio_stream.audit.history import (
+    DECISION_KEY,
+    META_KEY,
+    AuditedMeta,
+    ChangelogEntry,
+    Decision,
+    Found,
+    TableComparison,
+)
 from portfolio_stream.audit.records import decided_source, read_audited_meta, read_decision
 from portfolio_stream.audit.replay import SourceReplay
 from portfolio_stream.audit.state_anomalies import DECISION_CHECKS, TABLE_CHECKS
@@ -48,6 +56,8 @@ class ChangelogAudit:
         self.topic = topic
         #: the newest META; None if there is no META
         self.meta: ChangelogEntry | None = None
+        #: what it says; None if it cannot be read, too
+        self.content: AuditedMeta | None = None
         #: METAs that went back since the last comparison; see PartitionProgress
         self.went_back: list[tuple[ChangelogEntry, int]] = []
         self._partition = partition
@@ -82,7 +92,7 @@ class ChangelogAudit:
 
     def _read_meta(self, entry: ChangelogEntry | None) -> None:
         self.meta = entry
-        meta = None if entry is None else read_audited_meta(entry.value)
+        self.content = meta = None if entry is None else read_audited_meta(entry.value)
         if entry is None or meta is None:
             return
         if meta.offset < self._highest:
@@ -102,7 +112,11 @@ class ChangelogAudit:
         return [*self._compare_decisions(cut), *self._compare_tables()]
 
     def _compare_decisions(self, cut: int) -> Iterator[HistoryAnomaly]:
-        """Judge the decisions. One for an offset that META has not reached waits for one more cut: see Suspects."""
+        """Judge the decisions. One for an offset that META has not reached waits for one more cut: see Suspects.
+
+        A new generation knows the decisions about the records that it folds again: they wait as long as it repeats.
+        """
+        is_repeating = self.content is not None and self.content.is_repeating
         waited, self._waiting = self._waiting, []
         for is_first, (key, entry) in [(False, one) for one in waited] + [(True, one) for one in self._decisions]:
             source = decided_source(key)
@@ -114,7 +128,7 @@ class ChangelogAudit:
                 cut=cut,
                 is_met=source in self._replay.met,
             )
-            if is_first and source is not None and source >= cut:
+            if (is_first or is_repeating) and source is not None and source >= cut:
                 self._waiting.append((key, entry))
                 continue
             for check in DECISION_CHECKS:

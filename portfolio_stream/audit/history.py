@@ -19,23 +19,32 @@ META_VERSION = 1
 
 
 class OffsetSet:
-    """A set of offsets, with a bit for each offset: a million offsets take 125 KB."""
+    """A set of offsets, with a bit for each offset: a million offsets take 125 KB.
 
-    __slots__ = ("_bits",)
+    The set has all offsets from 0 to below `start`, and takes no memory for them.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_bits", "_start")
+
+    def __init__(self, start: int = 0) -> None:
+        self._start = start
         self._bits = bytearray()
 
     def add(self, offset: int) -> None:
-        at = offset >> 3
+        if offset < self._start:
+            return
+        at, bit = divmod(offset - self._start, 8)
         if at >= len(self._bits):
             self._bits.extend(bytes(at + 1 - len(self._bits)))
-        self._bits[at] |= 1 << (offset & 7)
+        self._bits[at] |= 1 << bit
 
     def __contains__(self, offset: object) -> bool:
-        if not isinstance(offset, int) or not 0 <= offset >> 3 < len(self._bits):
+        if not isinstance(offset, int):
             return False
-        return bool(self._bits[offset >> 3] >> (offset & 7) & 1)
+        if offset < self._start:
+            return offset >= 0
+        at, bit = divmod(offset - self._start, 8)
+        return at < len(self._bits) and bool(self._bits[at] >> bit & 1)
 
 
 class Effect(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -60,7 +69,7 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Earlier(msgspec.Struct, kw_only=True):
     """The facts about earlier effects that a comparison needs."""
 
-    #: source offsets of the earlier effects
+    #: source offsets of the earlier effects; all offsets below the savepoint that the audit began with
     sources: OffsetSet = msgspec.field(default_factory=OffsetSet)
     #: the largest source offset among them
     newest: int = -1
@@ -105,6 +114,16 @@ class AuditedMeta(msgspec.Struct, frozen=True):
     partitions: int
     fold: str
     version: int
+    #: by output topic: the next offset whose record is compared instead of written, and the offset after the last
+    repeat: dict[str, tuple[int, int]] | None = None
+
+    @property
+    def is_repeating(self) -> bool:
+        return any(following < until for following, until in (self.repeat or {}).values())
+
+    def repeated(self, topic: str) -> range:
+        """Returns the offsets of a topic whose records the partition has not compared yet; empty if there are none."""
+        return range(*(self.repeat or {}).get(topic, (0, 0)))
 
 
 class ChangelogEntry(msgspec.Struct, frozen=True, gc=False):
@@ -119,11 +138,13 @@ Found = tuple[int | None, Any]
 
 
 class TableComparison(msgspec.Struct, frozen=True, kw_only=True):
-    """The table values of one partition in the replay and in the changelog, by changelog key.
+    """The table values of one partition in the replay and in the changelog or a savepoint, by changelog key.
 
     Neither has entries outside a table's window.
     """
 
+    noun: Literal["changelog", "savepoint"] = "changelog"
+    #: the changelog topic, or the savepoint's id
     topic: str
     partition: int
     expected: Mapping[bytes, Any]
@@ -198,6 +219,11 @@ class PartitionProgress(msgspec.Struct, frozen=True, kw_only=True):
     #: the group's offset before META was read, and after. None if the group has no offset
     committed_before: int | None
     committed_after: int | None
+    #: the job's generation, and the metadata of the group's offset after META was read
+    generation: int = 1
+    metadata: str = ""
+    #: the stable ends of the topics of outputs and dead letters, read later than META
+    ends: Mapping[str, int] = {}
 
     @property
     def lacks_group_offset(self) -> bool:

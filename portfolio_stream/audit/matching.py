@@ -9,9 +9,9 @@ from collections import deque
 from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
-from portfolio_stream.audit.anomalies import EFFECT_CHECKS
+from portfolio_stream.audit.anomalies import EFFECT_CHECKS, written_again
 from portfolio_stream.audit.anomaly import HistoryAnomaly
-from portfolio_stream.audit.history import Comparison, Earlier, Effect, Noun
+from portfolio_stream.audit.history import Comparison, Earlier, Effect, Noun, OffsetSet
 
 
 class Matching:
@@ -27,6 +27,10 @@ class Matching:
         #: expected effects before the newest effect that was found
         self._overdue: dict[int, Effect] = {}
         self._earlier = Earlier()
+
+    def begin(self, source: int, sequences: dict[bytes | None, int]) -> None:
+        """Begin behind the effects of the source records below `source`, with the portfolios' last sequences."""
+        self._earlier = Earlier(sources=OffsetSet(source), newest=source - 1, sequences=sequences)
 
     @property
     def count(self) -> int:
@@ -94,6 +98,17 @@ class Matching:
         anomalies = [anomaly for check in EFFECT_CHECKS for anomaly in check(comparison)]
         self._take(comparison)
         return anomalies
+
+    def judge_beyond(self, records: Sequence[Any]) -> list[HistoryAnomaly]:
+        """Returns the anomalies of records that stand behind the records that the partition still repeats."""
+        comparison = Comparison(
+            noun=self._noun,
+            topic=self.topic,
+            partition=self._partition,
+            expected={},
+            found=[self._read(record) for record in records],
+        )
+        return list(written_again(comparison))
 
     def _comparison(self, position: int, visible: int, moved: Container[int], is_complete: bool) -> Comparison:
         found: list[Effect] = []

@@ -12,12 +12,13 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import OffsetOutOfRangeError
 
-from portfolio_stream.errors import CannotVerifyYet, PartitionUnreadable
+from portfolio_stream.errors import CannotVerifyYet, HistoryMoved, PartitionUnreadable
 from portfolio_stream.kafka.batch_consumer import Reading, batch_consumer, flattened
 from portfolio_stream.kafka.client import COORDINATOR_MOVES, client_options, connected
 from portfolio_stream.kafka.record_batches import UnreadableBatch
@@ -71,7 +72,7 @@ class TopicReader:
     async def read(self, topic: str, partition: int, start: int, end: int) -> AsyncGenerator[Sequence[Any], None]:
         """Yields the committed records of [start, end) in pieces, with UnreadableBatches among them.
 
-        `end` must be stable. The caller must close the generator.
+        `end` must be stable. The caller must close the generator. Raises HistoryMoved if the position is gone.
         """
         at = TopicPartition(topic, partition)
         if await self.committed.position(at) != start:
@@ -86,7 +87,10 @@ class TopicReader:
     async def _read_resumed(self, at: TopicPartition, start: int, end: int) -> AsyncIterator[Sequence[Any]]:
         position, moved = start, time.monotonic()
         while position < end:
-            fetched = await self.committed.getmany(at, timeout_ms=WAIT_MILLISECONDS, max_records=1)
+            try:
+                fetched = await self.committed.getmany(at, timeout_ms=WAIT_MILLISECONDS, max_records=1)
+            except OffsetOutOfRangeError:
+                raise trimmed(at, position) from None
             records = flattened(fetched.get(at, ()))
             if records and records[-1].offset >= end:
                 records = [record for record in records if record.offset < end]
@@ -99,6 +103,14 @@ class TopicReader:
                 moved = now
             elif now - moved > PATIENCE_SECONDS:
                 raise PartitionUnreadable(at.topic, at.partition, position)
+
+
+def trimmed(at: TopicPartition, position: int) -> HistoryMoved:
+    return HistoryMoved(
+        f"offset {position} of partition {at.partition} of {at.topic} was deleted before it was read",
+        "Run verify again; it begins at a savepoint. If records are deleted faster than verify reads, keep them longer "
+        "(retention.ms).",
+    )
 
 
 def cannot_read(record: Any) -> CannotVerifyYet:
@@ -141,10 +153,26 @@ async def open_reader(settings: Settings, topics: Sequence[str], partitions: int
         yield TopicReader(committed, uncommitted)
 
 
+class Committed(NamedTuple):
+    """What the group has committed for a partition."""
+
+    #: the next source offset; None if the group has none
+    offset: int | None
+    #: the text that was committed with the offset: it names the generation (`generation=2`)
+    metadata: str = ""
+
+    def is_of(self, generation: int) -> bool:
+        """Whether the offset belongs to the generation. An offset of the first one may name no generation."""
+        return self.metadata == f"generation={generation}" or (generation == 1 and not self.metadata)
+
+
 async def committed_offset(
-    admin: AIOKafkaAdminClient, group: str, topic: str, partition: int, reached: int = 0
-) -> int | None:
-    """Returns the group's next offset, or None. Asks until the offset is at `reached`, at most AGREEMENT_SECONDS."""
+    admin: AIOKafkaAdminClient, group: str, topic: str, partition: int, generation: int, reached: int | None = None
+) -> Committed:
+    """Returns the group's offset.
+
+    With `reached`, asks until the offset is there and belongs to the generation, at most AGREEMENT_SECONDS.
+    """
     at = TopicPartition(topic, partition)
     start = time.monotonic()
     while True:
@@ -155,8 +183,11 @@ async def committed_offset(
             if waited > AGREEMENT_SECONDS:
                 raise
         else:
-            offset = found[at].offset if at in found and found[at].offset >= 0 else None
-            patience = ABSENCE_SECONDS if offset is None else AGREEMENT_SECONDS
-            if (offset or 0) >= reached or waited > patience:
-                return offset
+            has_offset = at in found and found[at].offset >= 0
+            committed = Committed(found[at].offset, found[at].metadata or "") if has_offset else Committed(None)
+            patience = ABSENCE_SECONDS if committed.offset is None else AGREEMENT_SECONDS
+            if reached is None or waited > patience:
+                return committed
+            if (committed.offset or 0) >= reached and (committed.offset is None or committed.is_of(generation)):
+                return committed
         await asyncio.sleep(POLL_SECONDS)

@@ -23,6 +23,24 @@ class PartitionResult(msgspec.Struct, frozen=True, kw_only=True):
     figures: Mapping[str, int]
     #: whether the group has no offset for an existing state: then only META says how far the state is
     lacks_group_offset: bool = False
+    #: the first source offset that was judged: 0, or that of the savepoint
+    start: int = 0
+    #: how many offsets of outputs and dead letters the partition has yet to compare with what it folds again
+    repeats: int = 0
+
+
+class BaseResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The savepoint that the audit began with."""
+
+    savepoint: str
+    created_at: str
+    generation: int
+    #: why the audit did not begin with the first records; None if the operator asked for the savepoint
+    because: str | None
+    #: the first source offset that was judged, by partition
+    offsets: Mapping[int, int]
+    #: newer savepoints that could not be the base, and why not, by id
+    passed_over: Mapping[str, str] = {}
 
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +54,10 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     coverage: Coverage = "none"
     #: requests to workers that got no answer
     unanswered: int = 0
+    #: None if the audit began with the first records
+    base: BaseResult | None = None
+    #: the job's generation
+    generation: int = 1
 
     @property
     def holds(self) -> bool:
@@ -60,13 +82,36 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
 
 def notices_of(results: Iterable[PartitionResult]) -> tuple[str, ...]:
     """Returns facts that an operator should know and that are no violation."""
-    absent = sorted(one.partition for one in results if one.lacks_group_offset)
-    if not absent:
-        return ()
-    listed = f"partition{'s' if len(absent) > 1 else ''} {', '.join(map(str, absent))}"
+    shown = tuple(results)
+    notices = []
+    if absent := _listed(one.partition for one in shown if one.lacks_group_offset):
+        notices.append(
+            f"The group has no offset for {absent}: it expired or was deleted. The changelog says how far the state "
+            "is; a worker commits that offset again soon after it has recovered the partition."
+        )
+    if repeating := _listed(one.partition for one in shown if one.repeats):
+        count = sum(one.repeats for one in shown)
+        notices.append(
+            f"{repeating.capitalize()} folds again what an earlier generation had folded: {count:,} offsets of outputs "
+            "and dead letters that exist are compared when the partition reaches them."
+        )
+    return tuple(notices)
+
+
+def _listed(partitions: Iterable[int]) -> str:
+    """Returns `partitions 0, 2`, or nothing if there are none."""
+    found = sorted(partitions)
+    return f"partition{'s' if len(found) > 1 else ''} {', '.join(map(str, found))}" if found else ""
+
+
+def base_line(base: BaseResult) -> str:
+    """Says where the audit began, and why."""
+    why = "as asked" if base.because is None else base.because
+    passed = f" Newer savepoints that cannot be the base: {', '.join(base.passed_over)}." if base.passed_over else ""
+    offsets = ", ".join(f"{partition}:{offset}" for partition, offset in sorted(base.offsets.items()))
     return (
-        f"The group has no offset for {listed}: it expired or was deleted. The changelog says how far the state is; "
-        "a worker commits that offset again soon after it has recovered the partition.",
+        f"Judged from savepoint {base.savepoint} (generation {base.generation}, {base.created_at}) on: {why}. "
+        f"First source offsets: {offsets}.{passed}"
     )
 
 
@@ -90,6 +135,8 @@ def conclude(
     seconds: float,
     coverage: Coverage = "none",
     unanswered: int = 0,
+    base: BaseResult | None = None,
+    generation: int = 1,
 ) -> Verification:
     return Verification(
         partitions=tuple(sorted(partitions, key=lambda one: one.partition)),
@@ -98,6 +145,8 @@ def conclude(
         seconds=seconds,
         coverage=coverage,
         unanswered=unanswered,
+        base=base,
+        generation=generation,
     )
 
 
@@ -109,6 +158,8 @@ def as_json(result: Verification) -> str:
         "seconds": round(result.seconds, 3),
         "served_coverage": result.coverage,
         "served_unanswered": result.unanswered,
+        "generation": result.generation,
+        "base": result.base,
         "anomaly_counts": result.anomaly_counts,
         "anomalies": result.anomalies,
         "notices": result.notices,
@@ -119,7 +170,8 @@ def as_json(result: Verification) -> str:
 
 def as_lines(result: Verification) -> list[str]:
     figures = result.figures
-    lines = [
+    lines = [] if result.base is None else [base_line(result.base)]
+    lines += [
         f"{figures['records']:,} source records in {len(result.partitions)} partitions: "
         f"{figures['accepted']:,} accepted, {figures['duplicates']:,} duplicates, {figures['rejected']:,} rejected.",
         f"{figures['outputs']:,} outputs, {figures['dead_letters']:,} dead letters and {figures['keys']:,} table keys "

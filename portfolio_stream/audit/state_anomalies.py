@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 from portfolio_stream.audit.anomaly import HistoryAnomaly, event_id_in, show_key
 from portfolio_stream.audit.history import META_VERSION, AuditedMeta, Decision, PartitionProgress, TableComparison
+from portfolio_stream.audit.reader import Committed
 from portfolio_stream.audit.records import read_audited_meta, read_decision
 
 # --- Tables ---
@@ -11,13 +12,13 @@ from portfolio_stream.audit.records import read_audited_meta, read_decision
 
 def key_missing(t: TableComparison) -> Iterator[HistoryAnomaly]:
     for key in t.expected.keys() - t.found.keys():
-        yield _of_key(t, "changelog_key_missing", key, None, "a value", "none")
+        yield _of_key(t, "key_missing", key, None, "a value", "none")
 
 
 def key_unexpected(t: TableComparison) -> Iterator[HistoryAnomaly]:
-    """The changelog has a value of a key without a value: no event gave one, or its deletion was lost."""
+    """A key without a value has one in the changelog: no event gave it, or its deletion was lost."""
     for key in t.found.keys() - t.expected.keys():
-        yield _of_key(t, "changelog_key_unexpected", key, t.found[key][0], "none", "a value")
+        yield _of_key(t, "key_unexpected", key, t.found[key][0], "none", "a value")
 
 
 def key_wrong(t: TableComparison) -> Iterator[HistoryAnomaly]:
@@ -25,7 +26,7 @@ def key_wrong(t: TableComparison) -> Iterator[HistoryAnomaly]:
         offset, value = t.found[key]
         if value != t.expected[key]:
             what = "a value that cannot be read" if value is None else "another value"
-            yield _of_key(t, "changelog_value_wrong", key, offset, "the replay's value", what)
+            yield _of_key(t, "value_wrong", key, offset, "the replay's value", what)
 
 
 # --- META and the group ---
@@ -60,6 +61,10 @@ def _meta_faults(p: PartitionProgress, meta: AuditedMeta) -> Iterator[tuple[str,
         yield f"an offset from 0 to {p.source_end}", str(meta.offset)
     if p.topic_id is not None and meta.topic_id != p.topic_id:
         yield f"topic id {p.topic_id}, as the other partitions", meta.topic_id[:40]
+    for topic, (following, until) in (meta.repeat or {}).items():
+        end = p.ends.get(topic, 0)
+        if not 0 <= following <= until <= end:
+            yield f"repeated outputs between 0 and {end} of {topic[:249]}", f"{following} to {until}"
 
 
 def meta_went_back(p: PartitionProgress) -> Iterator[HistoryAnomaly]:
@@ -98,6 +103,20 @@ def group_offset_differs(p: PartitionProgress) -> Iterator[HistoryAnomaly]:
         )
 
 
+def group_generation_differs(p: PartitionProgress) -> Iterator[HistoryAnomaly]:
+    """The group's offset belongs to another generation: its worker should have left, or somebody moved the offset."""
+    if p.committed_after is None or Committed(p.committed_after, p.metadata).is_of(p.generation):
+        return
+    yield HistoryAnomaly(
+        kind="group_generation_differs",
+        topic=p.topic,
+        partition=p.partition,
+        offset=None if p.meta is None else p.meta.offset,
+        expected=f"an offset of generation {p.generation}",
+        found=f"one with the text {p.metadata[:40]!r}",
+    )
+
+
 # --- An operator's decisions ---
 
 
@@ -131,13 +150,14 @@ PLACE_CHECKS: tuple[Callable[[PartitionProgress], Iterator[HistoryAnomaly]], ...
     meta_wrong,
     meta_went_back,
     group_offset_differs,
+    group_generation_differs,
 )
 DECISION_CHECKS: tuple[Callable[[Decision], Iterator[HistoryAnomaly]], ...] = (decision_wrong,)
 
 
 def _of_key(t: TableComparison, kind: str, key: bytes, offset: int | None, expected: str, found: str) -> HistoryAnomaly:
     return HistoryAnomaly(
-        kind=kind,
+        kind=f"{t.noun}_{kind}",
         topic=t.topic,
         partition=t.partition,
         offset=offset,

@@ -15,6 +15,7 @@ import msgspec
 
 from portfolio_stream.decoding import UNDECODABLE
 from portfolio_stream.domain.activity import Activity, Windows
+from portfolio_stream.domain.deduplication import fingerprint, older_fingerprint
 from portfolio_stream.domain.events import EventType
 from portfolio_stream.domain.money import ARITHMETIC, MAGNITUDE_LIMIT, QUANTUM, Amounts, plain
 from portfolio_stream.domain.portfolios import Portfolio
@@ -64,6 +65,12 @@ class AuditedSeen(msgspec.Struct, frozen=True, gc=False, eq=False):
         return not self == other
 
     __hash__ = None  # type: ignore[assignment]
+
+    def is_of(self, value: bytes) -> bool:
+        """Whether the event had these bytes. A row of format 2 has only the older fingerprint."""
+        if self.fingerprint:
+            return self.fingerprint == fingerprint(value)
+        return self.older_fingerprint == older_fingerprint(value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,13 @@ WEB_PORT = 6060  # the workers' page looks for the verdict at this port (PORTFOL
     type=SettingType(WEB_ADDRESS),
     help="Ask only this worker. Default: all members of the group.",
 )
+@click.option(
+    "--from",
+    "savepoint",
+    metavar="SAVEPOINT",
+    help="Begin with this savepoint, or with the `latest`. Default: with the first records; where they are gone, with "
+    "the newest savepoint that covers them.",
+)
 @bootstrap_option
 @output_option
 @click.pass_context
@@ -68,6 +75,7 @@ def verify(
     web_port: int | None,
     served: "Coverage",
     web_address: str | None,
+    savepoint: str | None,
     bootstrap_servers: str | None,
     output: OutputFormat,
 ) -> None:
@@ -81,7 +89,7 @@ def verify(
         raise click.UsageError(f"{next(name for name in given if given[name])} goes with --follow.")
     settings = read_settings(bootstrap_servers=bootstrap_servers)
     plan = _Follow(interval or INTERVAL_SECONDS, keep_going, web_port or WEB_PORT, output)
-    asked = _Served(served, web_address)
+    asked = _Asked(served, web_address, savepoint)
     try:
         code = run(_follow(settings, plan, asked) if follow else _verify(settings, asked, output))
     except PortfolioStreamError as error:
@@ -90,16 +98,18 @@ def verify(
     context.exit(code)
 
 
-class _Served(NamedTuple):
+class _Asked(NamedTuple):
     coverage: "Coverage"
     web_address: str | None
+    #: id of the savepoint to begin with
+    savepoint: str | None
 
 
-async def _verify(settings: Settings, asked: _Served, output: OutputFormat) -> int:
+async def _verify(settings: Settings, asked: _Asked, output: OutputFormat) -> int:
     from portfolio_stream.audit.verify import verify as audit
 
     async with _workers(settings, asked.web_address) as find_workers:
-        result = await audit(settings, note, asked.coverage, find_workers)
+        result = await audit(settings, note, asked.coverage, find_workers, asked.savepoint)
     print_result(result, output)
     return result.exit_code
 
@@ -121,7 +131,7 @@ class _Follow(NamedTuple):
     output: OutputFormat
 
 
-async def _follow(settings: Settings, plan: _Follow, asked: _Served) -> int:
+async def _follow(settings: Settings, plan: _Follow, asked: _Asked) -> int:
     """Verify until a violation or a signal ends it. Returns the exit code for the last verdict."""
     import asyncio
 
@@ -137,7 +147,11 @@ async def _follow(settings: Settings, plan: _Follow, asked: _Served) -> int:
     ):
         note(f"The verdict is at {address}/verdict, figures at {address}/metrics.")
         audit = FollowPlan(
-            interval=plan.interval, keep_going=plan.keep_going, coverage=asked.coverage, find_workers=find_workers
+            interval=plan.interval,
+            keep_going=plan.keep_going,
+            coverage=asked.coverage,
+            find_workers=find_workers,
+            savepoint=asked.savepoint,
         )
         auditing = asyncio.create_task(follow(settings, audit, board, print_pass))
         for number in ending_signals():

@@ -144,10 +144,18 @@ class CannotVerify(PortfolioStreamError):
 
     def __init__(self, reason: str, action: str) -> None:
         super().__init__(f"Exactly-once cannot be verified: {reason}.", action)
+        self.reason = reason
 
 
 class CannotVerifyYet(CannotVerify):
     """The cause of CannotVerify may pass by itself. `verify --follow` tries again."""
+
+
+class HistoryMoved(CannotVerify):
+    """The history changed while `verify` read it: the job has another generation, or records were deleted.
+
+    `verify` starts over, because what it has read belongs to the earlier history.
+    """
 
 
 class PartitionUnreadable(PortfolioStreamError):

@@ -84,6 +84,10 @@ class Delivery:
         await self._store.commit({share.partition: written[share.partition] for share in shares}, positions)
         laps.end("store")
         self._note(laps, sum(share.events for share in shares))
+        for share in shares:
+            committed = self._statistics.committed[share.partition]
+            committed.records += share.events
+            committed.changelog_bytes += written[share.partition].bytes
         return {share.partition: share.position for share in shares if share.position is not None}
 
     def _note(self, laps: Laps, events: int) -> None:

@@ -283,6 +283,10 @@ class Engine:
         """How many changelog records each partition is behind that this worker follows without owning it."""
         return {} if self.started is None or self._is_closed else self.started.standbys.behind()
 
+    def outputs_to_repeat(self) -> dict[int, int]:
+        """At most how many outputs that stand already are left to compare, by owned partition."""
+        return {} if self.started is None else self.started.repeats.left()
+
     @property
     def progress(self) -> float:
         """Monotonic seconds of the main loop's last turn."""

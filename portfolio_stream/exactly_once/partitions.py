@@ -42,6 +42,8 @@ class Partition:
     incarnation: int = 0
     #: the source offset up to which everything is committed; None until the recovery has found the offset
     committed: int | None = None
+    #: the source offset behind the last record that was handed to the fold; None until the recovery has found an offset
+    handed_out: int | None = None
     #: which records failed and are not committed yet; outlives a drop
     suspicion: Suspicion | None = None
     #: why the partition is HALTED
@@ -107,6 +109,8 @@ class Partitions:
         if event is PartitionEvent.ASSIGNED:
             known.life = known.life._replace(wish=self.wish_when_assigned)
         known.incarnation += step.is_void
+        if event is PartitionEvent.RECOVERED:
+            known.handed_out = offset
         if event is PartitionEvent.STOP_AT:
             known.stop_at = offset
         elif known.life.wish is not OperatorWish.DRAIN:
@@ -147,6 +151,12 @@ class Partitions:
                 self.happened(PartitionEvent.OVERCOME, (partition,))
             if known.stop_at is not None and offset >= known.stop_at:
                 self.happened(PartitionEvent.REACHED, (partition,))
+
+    def read_behind(self, partition: int, offset: int, incarnation: int) -> None:
+        """Read on at `offset`, behind a batch that cannot be read, unless `incarnation` is over."""
+        known = self._records[partition]
+        if known.is_reading and known.incarnation == incarnation:
+            self._reader.resume(partition, offset)
 
     def suspect(self, partition: int, suspicion: Suspicion) -> None:
         """Keep `suspicion` until the failed records are committed."""

@@ -40,6 +40,7 @@ class StartedEngine:
         self.partitions = equipment.partitions
         self.views = equipment.views
         self.commits = equipment.commits
+        self.repeats = equipment.repeats
         self.standbys = equipment.standbys
         self.signals = equipment.signals
         self._tell = equipment.tell
@@ -114,11 +115,16 @@ class StartedEngine:
         known = {partition: one for partition, one in replays.by_partition.items() if partition in recovering}
         return replays._replace(by_partition=known)
 
+    def end(self, partition: int) -> int | None:
+        """The last stable offset of a source partition, as its last fetch told it; None before the first fetch."""
+        end = self._reader.last_stable_offset(partition)
+        return None if end is None or end < 0 else end
+
     def lag(self) -> dict[int, int]:
         """Records between the committed position and the last stable offset, of the partitions that are served."""
         lag: dict[int, int] = {}
         for partition in sorted(self.partitions.served):
-            end, committed = self._reader.last_stable_offset(partition), self.partitions[partition].committed
-            if end is not None and end >= 0 and committed is not None:  # before the first fetch there is no end
+            end, committed = self.end(partition), self.partitions[partition].committed
+            if end is not None and committed is not None:
                 lag[partition] = records_behind(committed, end)
         return lag

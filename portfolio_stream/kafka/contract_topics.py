@@ -8,7 +8,9 @@ from portfolio_stream.settings import Settings
 #: a portfolio with very many currencies, or a dead letter with many headers, is larger than Kafka's default of 1 MB
 LARGE = {"max.message.bytes": str(4 << 20)}
 CONTROL_PARTITIONS = 1  # all decisions about the job stand in one order
-PRICES_PARTITIONS = 1  # each worker reads the whole topic into a global table
+ONE_PARTITION = 1  # each worker reads the whole topic into a global table
+#: a day of 8 partitions is 20 MB: compaction, which never touches the newest segment, keeps less than a tenth of that
+SHORT_SEGMENTS = {"segment.bytes": str(1 << 20)}
 
 
 def all_topics(settings: Settings) -> tuple[Topic, ...]:
@@ -27,6 +29,7 @@ def all_topics(settings: Settings) -> tuple[Topic, ...]:
         topic(settings.output_topic, "output", kept | ANY_TIMESTAMP | LARGE),
         topic(settings.dlq_topic, "output", kept | ANY_TIMESTAMP | LARGE),
         topic(settings.changelog_topic, "changelog", state),
-        topic(settings.prices_topic, "prices", compacted, partitions=PRICES_PARTITIONS),
+        topic(settings.prices_topic, "prices", compacted, partitions=ONE_PARTITION),
         topic(settings.control_topic, "control", compacted, partitions=CONTROL_PARTITIONS),
+        topic(settings.checkpoints_topic, "checkpoints", compacted | SHORT_SEGMENTS, partitions=ONE_PARTITION),
     )

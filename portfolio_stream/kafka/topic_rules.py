@@ -22,7 +22,9 @@ CHANGELOG: tuple[Role, ...] = ("changelog",)
 PRICES: tuple[Role, ...] = ("prices",)
 WRITTEN: tuple[Role, ...] = ("output", "changelog")
 KEPT: tuple[Role, ...] = ("source", "output")
-EVERY: tuple[Role, ...] = ("source", "output", "changelog", "prices", "control")
+CHECKPOINTS: tuple[Role, ...] = ("checkpoints",)
+NEEDED: tuple[Role, ...] = ("source", "output", "changelog", "prices", "control")
+EVERY: tuple[Role, ...] = (*NEEDED, *CHECKPOINTS)
 REPLICATION_FACTOR, MIN_INSYNC_REPLICAS, PARTITION_COUNT = (
     "replication factor",
     "min.insync.replicas",
@@ -31,10 +33,13 @@ REPLICATION_FACTOR, MIN_INSYNC_REPLICAS, PARTITION_COUNT = (
 REPLICATED, TWO_IN_SYNC = 3, "2"
 
 
+_OR = {"exactly": "", "at least": " or more", "at most": " or less"}
+
+
 class TopicRule(NamedTuple):
     setting: str
     roles: tuple[Role, ...]
-    comparison: Literal["exactly", "at least"]
+    comparison: Literal["exactly", "at least", "at most"]
     bound: str | None
     verdict: Severity
     #: what fails with a wrong value
@@ -43,7 +48,7 @@ class TopicRule(NamedTuple):
 
 
 RULES = (
-    TopicRule("cleanup.policy", EVERY, "exactly", None, "refuse",
+    TopicRule("cleanup.policy", NEEDED, "exactly", None, "refuse",
          "records that state, outputs or a replay need are deleted", ends_running=True),
     TopicRule("message.timestamp.type", WRITTEN, "exactly", None, "refuse",
          "outputs and state get a broker's time as timestamp, and a replay gives other timestamps", ends_running=True),
@@ -66,6 +71,10 @@ RULES = (
          "history is deleted: verify cannot judge, and a source that is not read in time halts its partition"),
     TopicRule("retention.bytes", KEPT, "exactly", None, "warn",
          "history is deleted: verify cannot judge, and a source that is not read in time halts its partition"),
+    TopicRule("cleanup.policy", CHECKPOINTS, "exactly", None, "warn",
+         "the statistics of checkpoints are deleted, or fill the disk"),
+    TopicRule("segment.bytes", CHECKPOINTS, "at most", None, "warn",
+         "the statistics of checkpoints take more of the disk, and a worker reads them longer at its start"),
     TopicRule(REPLICATION_FACTOR, EVERY, "at least", None, "warn",
          "fewer brokers may fail before records are lost"),
     TopicRule(MIN_INSYNC_REPLICAS, EVERY, "at least", TWO_IN_SYNC, "warn",
@@ -82,7 +91,7 @@ class TopicFault:
     topic: str
     setting: str
     found: str
-    #: the right value, with "or more" if more is right too
+    #: the right value, with "or more" or "or less" if that is right too
     expected: str
     #: the value to set
     right: str
@@ -114,7 +123,7 @@ class TopicFault:
 
 def faults_of(topic: Topic, found: TopicDescription) -> Iterator[TopicFault]:
     """Yields the faults of a topic, those that refuse it first. A setting that breaks two rules has only the graver."""
-    if found.partitions != topic.partitions:
+    if found.partitions != topic.partitions and topic.role != "checkpoints":  # its partition 0 alone is used
         yield TopicFault(
             topic=topic.name,
             setting=PARTITION_COUNT,
@@ -136,7 +145,7 @@ def faults_of(topic: Topic, found: TopicDescription) -> Iterator[TopicFault]:
             topic=topic.name,
             setting=rule.setting,
             found=value,
-            expected=f"{right} or more" if rule.comparison == "at least" else right,
+            expected=right + _OR[rule.comparison],
             right=topic.configuration.get(rule.setting, right),
             verdict=rule.verdict,
             consequence=rule.consequence,
@@ -162,4 +171,8 @@ def _value(rule: TopicRule, found: TopicDescription) -> str:
 
 
 def _is_met(rule: TopicRule, value: str, right: str) -> bool:
-    return value == right or (rule.comparison == "at least" and value.isdecimal() and int(value) >= int(right))
+    if value == right:
+        return True
+    if rule.comparison == "exactly" or not value.isdecimal():
+        return False
+    return int(value) >= int(right) if rule.comparison == "at least" else int(value) <= int(right)

@@ -7,7 +7,7 @@
 
 import math
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -22,6 +22,16 @@ PHASES: tuple[Phase, ...] = get_args(Phase)
 REJECTED = "rejected:"
 #: the prefix of keys of `Statistics.counts`: the reason follows why an accepted event is not in the table activity
 ACTIVITY_SKIPPED = "activity_skipped:"
+
+
+@dataclass(slots=True)
+class PartitionWork:
+    """What this process has committed of one partition. Both only grow."""
+
+    #: source records
+    records: int = 0
+    #: bytes of changelog records, before Kafka compresses them
+    changelog_bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -54,6 +64,8 @@ class Statistics:
     loop_lag: Histogram = field(default_factory=lambda: Histogram(LOOP_BOUNDS))
     #: UNIX seconds: the timestamp of the last committed record, by partition
     last_timestamps: dict[int, float] = field(default_factory=dict)
+    #: what is committed and stored, by partition
+    committed: defaultdict[int, PartitionWork] = field(default_factory=lambda: defaultdict(PartitionWork))
     #: how many changelog records were replayed
     replayed: int = 0
     #: how often records of a partition failed: their fold, the encoding of their table values, or the broker's refusal

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from portfolio_stream.checkpoints.history import History
 from portfolio_stream.compiled import BUILD
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.http.exposition import exposed
@@ -35,11 +36,12 @@ VERSION = version("portfolio-stream")
 
 
 class Metrics:
-    def __init__(self, engine: Engine, pulse: Pulse, prices: Prices, roll: Roll) -> None:
+    def __init__(self, engine: Engine, pulse: Pulse, prices: Prices, roll: Roll, checkpoints: History) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_Engine(engine, pulse))
         self._registry.register(_Group(roll))
         self._registry.register(_Prices(prices))
+        self._registry.register(_Checkpoints(checkpoints))
         ProcessCollector(registry=self._registry)
 
     async def scrape(self, request: web.Request) -> web.Response:
@@ -89,6 +91,8 @@ class _Engine(Collector):
         yield gauges("recovery_remaining_records", text, ("partition",), by_partition(remaining))
         text = "Changelog records that the recoveries replay in a second."
         yield gauge("recovery_records_per_second", text, replays.records_per_second)
+        text = "Outputs that stand already and are still to be compared with what the fold gives once more, at most."
+        yield gauges("repeat_remaining_outputs", text, ("partition",), by_partition(engine.outputs_to_repeat()))
         standbys = engine.standbys()
         yield gauge("standby_partitions", "Partitions that this worker follows without owning them.", len(standbys))
         text = "Changelog records that a followed partition is behind."
@@ -181,3 +185,37 @@ class _Prices(Collector):
             for outcome, times in sorted(({"price": 0, "deletion": 0} | prices.counts).items())
         ]
         yield counters("price_records", "Price records read.", ("outcome", "code"), outcomes)
+
+
+class _Checkpoints(Collector):
+    """The figures of the whole job, as each worker knows them; none until the history is read."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        history = self._history
+        if not history.is_ready:
+            return
+        known = history.checkpoints()
+        totals = history.totals()
+        decided = [(("completed",), totals["COMPLETED"]), (("failed",), totals["FAILED"])]
+        yield counters("checkpoints", "Checkpoints of the job that are decided.", ("outcome",), decided)
+        in_progress = sum(one.status == "IN_PROGRESS" for one in known)
+        yield gauge("checkpoints_in_progress", "Checkpoints of the job that are not decided.", in_progress)
+        latest = next((one for one in known if one.status == "COMPLETED"), None)
+        if latest is None:
+            return
+        age = history.seconds_since(latest)
+        yield gauge("checkpoint_completed_age_seconds", "Since the trigger of the last completed checkpoint.", age)
+        figures = (
+            ("checkpoint_duration_seconds", "From the trigger to the last part.", latest.seconds),
+            ("checkpoint_changelog_bytes", "Changelog bytes that it made safe.", latest.changelog_bytes),
+            ("checkpoint_state_bytes", "The state, as the stores estimate it.", latest.state_bytes),
+        )
+        for name, text, value in figures:
+            if value is not None:
+                yield gauge(name, f"Of the last completed checkpoint: {text[0].lower()}{text[1:]}", value)

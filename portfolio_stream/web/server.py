@@ -10,6 +10,7 @@ import socket
 
 from aiohttp import web
 
+from portfolio_stream.checkpoints.history import History
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.http.access import IDENTITY_PATH, Access
 from portfolio_stream.http.addresses import advertised_address
@@ -19,6 +20,9 @@ from portfolio_stream.http.problem import problems
 from portfolio_stream.http.sign_in import LOGIN, LOGOUT, SignIn
 from portfolio_stream.observe.pulse import Pulse
 from portfolio_stream.settings import SHORTEST_TOKEN, Settings
+from portfolio_stream.web.checkpoints import ONE_PATH as ONE_CHECKPOINT_PATH
+from portfolio_stream.web.checkpoints import PATH as CHECKPOINTS_PATH
+from portfolio_stream.web.checkpoints import Checkpoints
 from portfolio_stream.web.events import PATH as EVENTS_PATH
 from portfolio_stream.web.events import Events
 from portfolio_stream.web.fanout import Fanout
@@ -60,7 +64,13 @@ HEADERS = {
 
 class WebServer:
     def __init__(
-        self, engine: Engine, settings: Settings, sock: socket.socket, prices: Prices, job: JobRoutes | None = None
+        self,
+        engine: Engine,
+        settings: Settings,
+        sock: socket.socket,
+        prices: Prices,
+        checkpoints: History,
+        job: JobRoutes | None = None,
     ) -> None:
         """`job`: None for a server without a job, as some tests have it."""
         self._job = job
@@ -68,6 +78,7 @@ class WebServer:
         self._settings = settings
         self._sock = sock
         self._prices = prices
+        self._checkpoints = checkpoints
         self._peers = Peers(settings.web_token, settings.group, engine.identity.instance_id)
         self.routing = Routing(engine)
         self._forwarding = Forwarding(self._peers)
@@ -118,12 +129,15 @@ class WebServer:
         fanout = Fanout(engine, self._owners, self.routing, self._forwarding)
         health = Health(engine, self._roll, self._prices)
         status = Status(engine, self._pulse.meter, self.address, self._roll)
+        checkpoints = Checkpoints(engine, self._settings, self._checkpoints)
         operations = Operations(engine, self._owners, self._watch(status))
         app.on_response_prepare.append(_with_headers)
         app.add_routes(
             [
                 web.get(EVENTS_PATH, Events(engine).show),
-                web.get("/metrics", Metrics(engine, self._pulse, self._prices, self._roll).scrape),
+                web.get("/metrics", Metrics(engine, self._pulse, self._prices, self._roll, self._checkpoints).scrape),
+                web.get(CHECKPOINTS_PATH, checkpoints.overview),
+                web.get(ONE_CHECKPOINT_PATH, checkpoints.one),
                 web.get(PARTITIONS_PATH, operations.partitions),
                 web.post(f"{ONE_PARTITION_PATH}/retry", operations.retry),
                 web.post(f"{ONE_PARTITION_PATH}/dead-letter", operations.dead_letter),

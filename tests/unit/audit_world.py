@@ -15,12 +15,18 @@ from typing import Any
 import msgspec
 from aiokafka import TopicPartition
 
+from portfolio_stream.audit.generation import AuditedGeneration
 from portfolio_stream.audit.history import META_KEY, ServedAnswer
 from portfolio_stream.audit.partition import PartitionAudit
 from portfolio_stream.audit.replay import SourceReplay
+from portfolio_stream.audit.start import FindStart, first_record
 from portfolio_stream.audit.tables import SEPARATOR, show_value
+from portfolio_stream.savepoints.manifest import Manifest
+from portfolio_stream.savepoints.objects import Objects
+from portfolio_stream.savepoints.write import complete, write_part
 from portfolio_stream.settings import Settings
 from tests.unit.audit_histories import NOON, TOPIC_ID, encode
+from tests.unit.savepoint_world import ID, PlainForm, head
 
 SETTINGS = Settings(input_topic="in", output_topic="out", dlq_topic="dlq", partitions=1, deduplication_window=5)
 CHANGELOG = SETTINGS.changelog_topic
@@ -46,6 +52,10 @@ class AuditedLog:
         self.high_watermark += 1
         self.last_stable = self.high_watermark
 
+    def trim(self, offset: int) -> None:
+        """Delete the records before an offset, as retention does."""
+        self.records = [record for record in self.records if record.offset >= offset]
+
     def clean(self) -> None:
         """What the log cleaner leaves: the newest committed record of each key, and what is not committed yet."""
         newest = {record.key: record for record in self.records if record.offset < self.last_stable}
@@ -59,6 +69,8 @@ class AuditWorld:
         self.random = Random(seed)
         self.logs = {topic: AuditedLog() for topic in ("in", *WRITTEN)}
         self.committed: int | None = None
+        self.metadata = ""
+        self.generation = AuditedGeneration(number=1, changelog_topic=CHANGELOG)
         #: the worker's state: what it folded, and what it serves
         self.replay = SourceReplay(0, 1, "in", SETTINGS.deduplication_window)
         self.served: list[tuple[int, dict[bytes, Any]]] = [(0, {})]
@@ -108,7 +120,7 @@ class AuditWorld:
         if topic == CHANGELOG:
             values = {key: replay.values.get(key) for key in replay.before}
             replay.before.clear()
-            return [*((key, None if value is None else encode(value)) for key, value in values.items()), self._meta()]
+            return [*((key, None if value is None else encode(value)) for key, value in values.items()), self.meta()]
         effects = replay.outputs if topic == "out" else replay.dead_letters
         found = [(effect.key, effect.value, effect.timestamp, effect.headers) for effect in effects.values()]
         effects.clear()
@@ -125,7 +137,7 @@ class AuditWorld:
         else:
             self.logs[topic].mark()
 
-    def _meta(self) -> tuple[bytes, bytes]:
+    def meta(self, **change: Any) -> tuple[bytes, bytes]:
         meta = {
             "topic_id": TOPIC_ID,
             "offset": self.replay.position,
@@ -133,7 +145,7 @@ class AuditWorld:
             "fold": SETTINGS.fold_signature,
             "version": 1,
         }
-        return META_KEY, msgspec.msgpack.encode(meta)
+        return META_KEY, msgspec.msgpack.encode(meta | change)
 
     def _event(self, at: int) -> tuple[bytes, bytes, int]:
         """Accepted ones, and here and there a duplicate or what is no event."""
@@ -142,11 +154,31 @@ class AuditWorld:
         value += f',"amount":"{1 + name}","currency":"USD"}}'
         return who.encode(), b"nothing" if at and self.random.random() < 0.1 else value.encode(), NOON + at
 
+    def settle(self) -> None:
+        """End the open transaction: the state is that of the group's offset."""
+        while self._steps:
+            self.tick()
+
+    async def savepoint(self, objects: Objects, name: str = ID, **change: Any) -> Manifest:
+        """Write a savepoint of the settled state. `change` replaces fields of its part, or its `rows`."""
+        rows = {key: encode(value) for key, value in self.replay.values.items()}
+        part = {
+            "offset": self.replay.position,
+            "changelog_topic_id": TOPIC_ID,
+            "changelog_offset": self.logs[CHANGELOG].high_watermark,
+            "outputs": {topic: self.logs[topic].high_watermark for topic in ("out", "dlq")},
+            "fold": SETTINGS.fold_signature,
+            "rows": sorted(rows.items()),
+        }
+        fields: Any = part | change
+        await write_part(objects, savepoint=name, partition=0, form=PlainForm(), **fields)
+        return await complete(objects, head(name, partitions=1))
+
     # -- what the auditor asks
 
-    def audit(self) -> PartitionAudit:
+    def audit(self, find_start: FindStart = first_record) -> PartitionAudit:
         reader: Any = self
-        return PartitionAudit(SETTINGS, reader, reader, 0, 1)
+        return PartitionAudit(SETTINGS, reader, reader, 0, 1, self.generation, find_start)
 
     def _move(self) -> None:
         for _ in range(self.random.randrange(8)):
@@ -175,7 +207,9 @@ class AuditWorld:
 
     async def list_consumer_group_offsets(self, group: str, partitions: Sequence[TopicPartition]) -> dict[Any, Any]:
         self.tick()
-        return {} if self.committed is None else {at: SimpleNamespace(offset=self.committed) for at in partitions}
+        if self.committed is None:
+            return {}
+        return {at: SimpleNamespace(offset=self.committed, metadata=self.metadata) for at in partitions}
 
     def answer(self, key: bytes, **change: Any) -> ServedAnswer:
         """What the worker serves of a key now."""

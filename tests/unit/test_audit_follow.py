@@ -17,11 +17,13 @@ from portfolio_stream.audit import follow as following
 from portfolio_stream.audit.anomaly import HistoryAnomaly
 from portfolio_stream.audit.board import Board
 from portfolio_stream.audit.follow import FollowPlan, follow
+from portfolio_stream.audit.generation import AuditedGeneration
 from portfolio_stream.audit.partition import PartitionAudit
 from portfolio_stream.audit.served import no_workers
 from portfolio_stream.audit.server import serving
+from portfolio_stream.audit.verify import OpenAudits
 from portfolio_stream.broker.probe import free_port
-from portfolio_stream.errors import CannotVerify, PortInUse, WebTokenMissing
+from portfolio_stream.errors import CannotVerify, HistoryMoved, PortInUse, WebTokenMissing
 from portfolio_stream.settings import Settings
 from tests.unit.audit_world import AuditWorld
 
@@ -30,14 +32,30 @@ ROW = re.compile(r"^\| `(portfolio_stream_audit_\w+)` \| (\w+) \|([^|]*)\| [^|]+
 TOKEN = "a-long-random-secret"
 
 
+class Generations:
+    """The generation of a world's job."""
+
+    def __init__(self, world: AuditWorld) -> None:
+        self._world = world
+
+    async def check(self, judged: AuditedGeneration) -> None:
+        if judged is not self._world.generation:
+            raise HistoryMoved("the job was switched", "")
+
+
+def opened(world: AuditWorld, audit: PartitionAudit) -> OpenAudits:
+    generations: Any = Generations(world)
+    return OpenAudits([audit], world.generation, generations, None)
+
+
 async def run(
     world: AuditWorld, monkeypatch: pytest.MonkeyPatch, *, keep_going: bool, until: Callable[[Board], bool]
 ) -> tuple[Board, list[str], bool]:
     """Pass after pass on a system that moves; the verdicts, and whether it ended by itself."""
 
     @asynccontextmanager
-    async def one_partition(_: Settings) -> AsyncIterator[list[PartitionAudit]]:
-        yield [world.audit()]
+    async def one_partition(*_: Any) -> AsyncIterator[OpenAudits]:
+        yield opened(world, world.audit())
 
     monkeypatch.setattr(following, "open_audits", one_partition)
     board, verdicts = Board(), []
@@ -106,9 +124,10 @@ async def test_what_cannot_pass_ends_it(monkeypatch: pytest.MonkeyPatch) -> None
 
 async def world_follow(world: AuditWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     @asynccontextmanager
-    async def one_partition(_: Settings) -> AsyncIterator[list[PartitionAudit]]:
+    async def one_partition(*_: Any) -> AsyncIterator[OpenAudits]:
         reader: Any = world
-        yield [PartitionAudit(Settings(input_topic="in", output_topic="out", dlq_topic="dlq"), reader, reader, 0, 1)]
+        settings = Settings(input_topic="in", output_topic="out", dlq_topic="dlq")
+        yield opened(world, PartitionAudit(settings, reader, reader, 0, 1, world.generation))
 
     monkeypatch.setattr(following, "open_audits", one_partition)
     plan = FollowPlan(interval=0.0, keep_going=False, coverage="none", find_workers=no_workers)

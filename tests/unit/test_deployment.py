@@ -86,7 +86,7 @@ def test_every_variable_is_one_that_the_settings_know(name: str) -> None:
 def test_topics_are_durable_on_the_brokers_of_the_compose_file() -> None:
     """Three copies, two of which a transaction needs; Kafka's own topics too."""
     settings = Settings.from_environment(environment(SERVICES["topics"]))
-    assert [("3", "2")] * 6 == [
+    assert [("3", "2")] * 7 == [
         (str(topic.replication_factor), topic.configuration["min.insync.replicas"]) for topic in all_topics(settings)
     ]
     assert 3 == len(BROKERS)

@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 
 from portfolio_stream import worker
+from portfolio_stream.checkpoints.history import History
 from portfolio_stream.errors import PortfolioStreamError, StoreFailed
 from portfolio_stream.exactly_once import startup as module
 from portfolio_stream.exactly_once.configuration import AssumedTopics, Configuration
@@ -184,7 +185,7 @@ async def test_a_worker_that_cannot_be_made_lets_go(
     """The worker gives up its identity, its store and its port, as far as it had them."""
     monkeypatch.setattr(worker, failing, raising)
     with pytest.raises(Failed):
-        await worker.make_parts(settings, [], Prices(raising))
+        await worker.make_parts(settings, [], Prices(raising), History())
     free_again(settings)
 
 
@@ -221,5 +222,5 @@ async def test_a_store_that_does_not_open_unlocks_the_folder(tmp_path: Path, mon
     (tmp_path / "w" / "store").write_text("no folder")
     settings = Settings(bootstrap_servers="127.0.0.1:1", data_dir=tmp_path, instance_id="w")
     with pytest.raises(StoreFailed):
-        await worker.make_parts(settings, [], Prices(raising))
+        await worker.make_parts(settings, [], Prices(raising), History())
     release(claim(tmp_path, "w"))

@@ -94,7 +94,7 @@ class _Begun(Exception):
         self.host_setting = host_setting
 
 
-async def _begin(settings: Settings, _tables: object, _prices: object, host_setting: str) -> None:
+async def _begin(settings: Settings, _tables: object, _prices: object, _checkpoints: object, host_setting: str) -> None:
     raise _Begun(settings, host_setting)
 
 

@@ -22,11 +22,6 @@ from portfolio_stream.savepoints.write import complete
 from tests.unit.savepoint_world import ID, LATER, ROWS, ChangelogRow, decision, head, part, portfolio, savepoint
 
 
-@pytest.fixture(params=["memory", "folder"])
-def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Objects:
-    return MemoryObjects() if request.param == "memory" else open_objects(str(tmp_path / "savepoints"))
-
-
 async def read_back(objects: Objects, manifest: Manifest, partition: int) -> list[ChangelogRow]:
     return [row async for some in rows(objects, manifest, partition) for row in some]
 
@@ -98,11 +93,11 @@ async def test_no_row_of_a_changed_file_is_given(objects: Objects) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "..", "latest", ID + "/..", ID.lower(), "20261340T203512Z-4f2a9c", ID + "\n"])
-async def test_no_other_text_becomes_a_path(objects: Objects, text: str) -> None:
+async def test_no_other_text_becomes_a_path(text: str) -> None:
     assert not is_id(text)
     if text != "latest":
         with pytest.raises(SavepointIdInvalid):
-            await load(objects, text)
+            await load(MemoryObjects(), text)
 
 
 def test_ids_sort_by_time() -> None:

@@ -40,6 +40,7 @@ BAD_BUCKETS = (
     "s3://", "s3://ab", "s3://bucket?x", "s3://Upper/x", "s3://bucket//x", "s3://bucket/../other", "s3://bucket/x?y", "s3://bucket/#",
     "s3://user:secret@bucket/x", "gs://bucket/x", "file:///tmp", "https://bucket/x",
 )  # fmt: skip
+BAD_DURATIONS = (*BAD_NUMBERS, "0s", "60S", "1m30s", "m", "1.5h", "1 m", "\u0663s")
 BAD_TEXTS = ("a\nb", "a\x00b", "\udcff", "\x1b[2J")
 
 #: a value that is right, and those that are not, by field
@@ -69,7 +70,9 @@ EXAMPLES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "on_stop": ("remain", ("stay", "LEAVE", " leave")),
     "compiled": ("off", ("Off", "0", "no", "interpreted")),
     "standbys": ("0", ("-1", "101", "one", "1.0")),
-    "savepoint_interval": ("60", (*BAD_NUMBERS, "0s", "60S", "1m30s", "m", "1.5h", "31d", "2592001", "1 m")),
+    "savepoint_interval": ("60", (*BAD_DURATIONS, "500ms", "31d", "2592001")),
+    "checkpoint_interval": ("30", (*BAD_DURATIONS, "99ms", "3601", "61m")),
+    "checkpoint_timeout": ("90", (*BAD_DURATIONS, "2h")),
 }
 SECURITY_EXAMPLES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "protocol": ("SASL_SSL", ("ssl", "TLS", "SASL", " SSL")),
@@ -112,8 +115,10 @@ def test_a_right_value_is_taken_and_an_empty_one_is_none(name: str) -> None:
     assert getattr(Settings(), name) == getattr(Settings.from_environment({variable(name): ""}), name)
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("60s", 60), ("10m", 600), ("2h", 7200), ("30d", 2_592_000)])
-def test_an_interval_may_have_a_unit(text: str, seconds: int) -> None:
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("1500ms", 1.5), ("60s", 60), ("10m", 600), ("2h", 7200), ("30d", 2_592_000)]
+)
+def test_an_interval_may_have_a_unit(text: str, seconds: float) -> None:
     assert seconds == Settings.from_environment({"PORTFOLIO_SAVEPOINT_INTERVAL": text}).savepoint_interval
 
 
@@ -138,6 +143,14 @@ def test_one_topic_has_one_purpose() -> None:
             Settings.from_environment({"PORTFOLIO_OUTPUT_TOPIC": "same", f"PORTFOLIO_{name}_TOPIC": "same"})
     with pytest.raises(InvalidSetting, match="OUTPUT_TOPIC is 'g-changelog', but must be another topic than the chan"):
         Settings.from_environment({"PORTFOLIO_OUTPUT_TOPIC": "g-changelog", "PORTFOLIO_GROUP": "g"})
+
+
+def test_not_too_many_checkpoints_at_once() -> None:
+    """Those in progress would fill the history of the last 100."""
+    intervals = {"PORTFOLIO_CHECKPOINT_INTERVAL": "500ms"}
+    with pytest.raises(InvalidSetting, match=r"CHECKPOINT_TIMEOUT is '60 s', but must be at most 50 times"):
+        Settings.from_environment(intervals)
+    assert 25.0 == Settings.from_environment(intervals | {"PORTFOLIO_CHECKPOINT_TIMEOUT": "25s"}).checkpoint_timeout
 
 
 def test_misspelt_variables_are_found() -> None:

@@ -20,7 +20,7 @@ from portfolio_stream.kafka.topics import Topic, TopicDescription
 from portfolio_stream.settings import Settings
 
 TOPICS = all_topics(Settings())
-SOURCE, OUTPUT, DEAD_LETTERS, CHANGELOG, PRICES, CONTROL = TOPICS
+SOURCE, OUTPUT, DEAD_LETTERS, CHANGELOG, PRICES, CONTROL, CHECKPOINTS = TOPICS
 DEFAULTS = {"unclean.leader.election.enable": "false", "min.insync.replicas": "1", "delete.retention.ms": "86400000"}
 FOREVER = str(2**63 - 1)
 SERVERS = "kafka:9092"
@@ -31,7 +31,7 @@ def described(topic: Topic, *, replicas: int = 1, partitions: int = 8, **setting
     changed = {name.replace("_", "."): value for name, value in settings.items()}
     return TopicDescription(
         name=topic.name,
-        partitions=1 if topic.role in ("prices", "control") else partitions,
+        partitions=1 if topic.role in ("prices", "control", "checkpoints") else partitions,
         replication_factor=replicas,
         configuration=DEFAULTS | dict(topic.configuration) | changed,
     )
@@ -64,6 +64,8 @@ def test_what_the_contract_makes_has_no_fault(topic: Topic) -> None:
         ((PRICES,), "delete.retention.ms", "1", "3600000 or more", "warn", False),
         ((SOURCE, OUTPUT, DEAD_LETTERS), "retention.ms", "604800000", "-1", "warn", False),
         ((SOURCE, OUTPUT, DEAD_LETTERS), "retention.bytes", "1073741824", "-1", "warn", False),
+        ((CHECKPOINTS,), "cleanup.policy", "delete", "compact", "warn", False),
+        ((CHECKPOINTS,), "segment.bytes", "1073741824", "1048576 or less", "warn", False),
         (TOPICS, "unclean.leader.election.enable", "true", "false", "warn", False),
     ],
 )
@@ -98,7 +100,8 @@ def test_copies() -> None:
 
 
 def test_a_partition_count_refuses() -> None:
-    """Keys hash to other partitions."""
+    """Keys hash to other partitions. Of the checkpoints' topic partition 0 alone is used."""
+    assert [] == list(faults_of(CHECKPOINTS, replace(described(CHECKPOINTS), partitions=8)))
     (fault,) = faults(OUTPUT, partitions=4)
     assert ("partition count", "4", "8", "refuse") == (fault.setting, fault.found, fault.expected, fault.verdict)
 

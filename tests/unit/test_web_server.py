@@ -65,7 +65,7 @@ def test_address_for_peers(host: str, advertised: str | None, expected: str) -> 
 async def test_non_loopback_needs_a_token(engine: FakeEngine) -> None:
     """Refused at the start; with a token it listens, and any Host will do."""
     with listen("0.0.0.0", 0) as sock, pytest.raises(WebTokenMissing):
-        await WebServer(engine, Settings(), sock, engine.prices).start()  # type: ignore[arg-type]
+        await WebServer(engine, Settings(), sock, engine.prices, engine.checkpoints).start()  # type: ignore[arg-type]
     async with serving(engine, web_host="0.0.0.0", web_token="secret") as server:
         assert 401 == (await get(server, "/metrics", host="worker.example")).status
         assert 200 == (await get(server, "/metrics", host="worker.example", Authorization="Bearer secret")).status
@@ -199,6 +199,20 @@ async def test_readiness_names_its_reasons(engine: FakeEngine) -> None:
     assert all(part in reasons for part in ("not a member", "partitions 2", "partition 1", "17", "the fold failed"))
 
 
+async def test_a_repeat_is_shown(engine: FakeEngine) -> None:
+    """The worker compares outputs that stand already, and writes none of them."""
+    engine.join(0, 1)
+    engine.repeated = {1: 1200}
+    async with serving(engine) as server:
+        status = (await get(server, "/worker")).json["partitions"]
+        metrics = (await get(server, "/metrics")).body.decode()
+    assert (None, "repeats outputs that stand already, at most 1,200 left") == (
+        status["0"]["reason"],
+        status["1"]["reason"],
+    )
+    assert 'portfolio_stream_repeat_remaining_outputs{partition="1"} 1200.0' in metrics
+
+
 async def test_readiness_says_how_far_a_recovery_is(engine: FakeEngine) -> None:
     """Readiness, the worker's report and the metrics say it of each partition. A recovery that stands still shows."""
     engine.join(0, 1, 2)
@@ -276,7 +290,7 @@ async def test_stop_without_start_frees_the_port(engine: FakeEngine) -> None:
     """A worker that fails between listen and start leaves nothing behind."""
     sock = listen("127.0.0.1", 0)
     port = sock.getsockname()[1]
-    await WebServer(engine, Settings(), sock, engine.prices).stop()  # type: ignore[arg-type]
+    await WebServer(engine, Settings(), sock, engine.prices, engine.checkpoints).stop()  # type: ignore[arg-type]
     with socket.create_server(("127.0.0.1", port)):
         engine.store.close()
 

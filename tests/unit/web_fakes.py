@@ -17,6 +17,7 @@ from kio.schema.consumer_group_describe.v0 import response as describe
 from kio.schema.errors import ErrorCode
 
 from agents.market_prices import read_record
+from portfolio_stream.checkpoints.history import History
 from portfolio_stream.errors import PortfolioStreamError
 from portfolio_stream.exactly_once.operations import Operation
 from portfolio_stream.exactly_once.ports import TableDefinition
@@ -132,12 +133,16 @@ class FakeEngine:
         self.owned: frozenset[int] = frozenset()
         #: changelog records behind, by standby partition
         self.behind: dict[int, int] = {}
+        #: outputs that are left to compare, by partition
+        self.repeated: dict[int, int] = {}
         self.is_warming = False
         self.served: set[int] = set()
         self.halted: dict[int, Halted] = {}
         self.progress = time.monotonic()
         self.lags: dict[int, int] = {}
         self.replays = NO_REPLAYS
+        self.checkpoints = History()
+        self.checkpoints.is_ready = True
         #: what operators asked for
         self.operations: list[Operation[Halted]] = []
         self.refusal: PortfolioStreamError | None = None
@@ -164,6 +169,9 @@ class FakeEngine:
     def standbys(self) -> dict[int, int]:
         return self.behind
 
+    def outputs_to_repeat(self) -> dict[int, int]:
+        return self.repeated
+
     def lag(self) -> dict[int, int]:
         return self.lags
 
@@ -184,7 +192,7 @@ async def serving(engine: FakeEngine, *, port: int = 0, **settings: Any) -> Asyn
     nobody = {"bootstrap_servers": "127.0.0.1:1", "auditor": "127.0.0.1:1"}
     options = {"web_host": "127.0.0.1", "input_topic": TOPIC} | nobody | settings
     sock = listen(options["web_host"], port)
-    server = WebServer(engine, Settings(**options), sock, engine.prices)  # type: ignore[arg-type]
+    server = WebServer(engine, Settings(**options), sock, engine.prices, engine.checkpoints)  # type: ignore[arg-type]
     await server.start()
     try:
         yield server

@@ -1,0 +1,128 @@
+"""Reads the job's generation from the control topic: which changelog holds the state, and how the state began.
+
+The audit reads by its own code the two kinds of records that it needs: `job`, and `generation/N`. Without a control
+topic, or before the first worker has written to it, the job is in its first generation.
+
+The audit judges one generation. A switch commits the group's offsets and the control records in one transaction, so
+nothing that was read before it fits to what is read after it: HistoryMoved, and the audit starts over.
+"""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from typing import Any
+
+import msgspec
+from aiokafka.admin import AIOKafkaAdminClient
+
+from portfolio_stream.audit.reader import TopicReader, open_reader
+from portfolio_stream.decoding import decoded
+from portfolio_stream.errors import CannotVerify, HistoryMoved
+from portfolio_stream.kafka.topics import describe_topics
+from portfolio_stream.settings import Settings
+
+JOB_KEY, GENERATION_KEY = b"job", b"generation/"
+FRESH = "fresh"
+
+
+class AuditedGeneration(msgspec.Struct, frozen=True, kw_only=True):
+    """A generation, as the control topic has it."""
+
+    number: int
+    changelog_topic: str
+    #: the source offsets at which the generation began, by partition
+    first_offsets: dict[int, int] = {}
+    #: what made it; FRESH began with an empty state
+    origin: str = ""
+    parent: int | None = None
+
+
+class _Job(msgspec.Struct):
+    generation: int
+
+
+_decode_job = msgspec.json.Decoder(_Job).decode
+_decode_generation = msgspec.json.Decoder(AuditedGeneration).decode
+
+
+class ControlRecords:
+    """The newest records of the job and its generations."""
+
+    def __init__(self) -> None:
+        self._job: _Job | None = None
+        self._generations: dict[int, AuditedGeneration] = {}
+
+    def feed(self, records: Iterable[Any]) -> None:
+        """Take records in log order. A record of another key, or one that cannot be read, changes nothing."""
+        for record in records:
+            key, value = record.key or b"", record.value or b""
+            if key == JOB_KEY:
+                self._job = decoded(_decode_job, value) or self._job
+            elif key.startswith(GENERATION_KEY):
+                generation = decoded(_decode_generation, value)
+                if generation is not None:
+                    self._generations[generation.number] = generation
+
+    def current(self, first_changelog: str) -> AuditedGeneration:
+        """Returns the job's generation. Raises CannotVerify if its record is missing."""
+        if self._job is None:
+            return AuditedGeneration(number=1, changelog_topic=first_changelog)
+        if self._job.generation not in self._generations:
+            raise CannotVerify(
+                f"the control topic has no readable record of generation {self._job.generation}, which the job has",
+                "Look at both with `portfolio-stream job describe`.",
+            )
+        return self._generations[self._job.generation]
+
+    def empty_start(self, generation: AuditedGeneration) -> AuditedGeneration | None:
+        """Returns the generation that began with an empty state behind the source's first record, if one did.
+
+        Looks at the generation and at those that it came from.
+        """
+        found: AuditedGeneration | None = generation
+        while found is not None:
+            if found.origin == FRESH:
+                return found if any(found.first_offsets.values()) else None
+            found = None if found.parent is None else self._generations.get(found.parent)
+        return None
+
+
+class Generations:
+    """The control topic of a job, read anew at each question."""
+
+    def __init__(self, settings: Settings, admin: AIOKafkaAdminClient, opened: AsyncExitStack) -> None:
+        self.records = ControlRecords()
+        self._settings = settings
+        self._admin = admin
+        self._opened = opened
+        self._reader: TopicReader | None = None
+        self._position = 0
+
+    async def current(self) -> AuditedGeneration:
+        """Returns the job's generation. Raises CannotVerify and Kafka's errors."""
+        topic = self._settings.control_topic
+        if self._reader is None:
+            if topic not in await describe_topics(self._admin, [topic]):
+                return self.records.current(self._settings.changelog_topic)
+            self._reader = await self._opened.enter_async_context(open_reader(self._settings, (topic,), 1))
+            self._position = (await self._reader.log_starts(topic, 1))[0]
+        end = await self._reader.stable_end(topic, 0)
+        async with aclosing(self._reader.read(topic, 0, self._position, end)) as pieces:
+            async for records in pieces:
+                self.records.feed(records)
+        self._position = end
+        return self.records.current(self._settings.changelog_topic)
+
+    async def check(self, judged: AuditedGeneration) -> None:
+        """Raises HistoryMoved if the job has another generation by now."""
+        current = await self.current()
+        if current.number != judged.number:
+            raise HistoryMoved(
+                f"the job was switched from generation {judged.number} to {current.number} meanwhile",
+                "Run verify again.",
+            )
+
+
+@asynccontextmanager
+async def open_generations(settings: Settings, admin: AIOKafkaAdminClient) -> AsyncIterator[Generations]:
+    async with AsyncExitStack() as opened:
+        yield Generations(settings, admin, opened)
