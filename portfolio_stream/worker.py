@@ -31,7 +31,7 @@ from portfolio_stream.faust_host.command_line import literal, refuse
 from portfolio_stream.faust_host.web import web_service
 from portfolio_stream.http.access import Access
 from portfolio_stream.http.addresses import DEFAULT_PORT, advertised_address, authority, listen
-from portfolio_stream.jobs.agent import JobAgent, Place, SavepointHeads
+from portfolio_stream.jobs.agent import JobAgent, SavepointHeads, SavepointPlace
 from portfolio_stream.jobs.copies import copies_of
 from portfolio_stream.jobs.export_process import ChildExporter
 from portfolio_stream.kafka.admin import admin_client, prepare_for_worker
@@ -133,7 +133,7 @@ async def _make_parts(
     )
     engine.statistics.start = steps
     objects = open_objects(settings.savepoint_dir)
-    place = Place(
+    place = SavepointPlace(
         objects=objects,
         exporter=ChildExporter(settings.savepoint_dir),
         folder=copies_of(identity),

@@ -5,7 +5,10 @@
 2. The topic is read to its end. No other decision can come in between.
 3. `decide` gets these values and returns records, or raises the refusal. Everything is written in one transaction,
    with the group's offsets if the decision switches to another generation.
-4. A writer that was fenced, or that does not know how its transaction ended, begins again at 1. So `decide` must see by
+4. A switch is committed only if the group has no member after its offsets were reserved. Kafka takes offsets without a
+   member id also from a group with members. A worker that joined before the reservation is seen here. One that joins
+   later gets no stable offset until the switch is decided, and then sees the new generation (KIP-447).
+5. A writer that was fenced, or that does not know how its transaction ended, begins again at 1. So `decide` must see by
    itself whether its own decision is there already.
 """
 
@@ -19,11 +22,12 @@ from aiokafka import errors as kafka_errors
 from portfolio_stream.control.log import ControlLog
 from portfolio_stream.control.state import ControlState
 from portfolio_stream.control.values import ControlChange, encode
-from portfolio_stream.errors import ControlUnavailable, Superseded
+from portfolio_stream.errors import ControlUnavailable, GroupNotEmpty, Superseded
 from portfolio_stream.exactly_once.protocol import AFTER_RECORDS_ALONE, Doubt
 from portfolio_stream.exactly_once.transaction import Share
 from portfolio_stream.exactly_once.writer import Writer
 from portfolio_stream.kafka.connections import Client
+from portfolio_stream.kafka.member_lookup import MemberLookup
 from portfolio_stream.kafka.reach import LOST
 from portfolio_stream.kafka.wire import Coordinators
 
@@ -42,13 +46,16 @@ class ControlWriter:
         self._group = group
         self._topic = topic
         self._source_topic = source_topic
+        coordinators = Coordinators(client, group, group)
+        self._members = MemberLookup(client, coordinators, group=group, topic=source_topic)
         self._lock = asyncio.Lock()
 
     async def change(self, decide: Decide | AsyncDecide) -> ControlState:
         """Have `decide` decide on the newest values. Returns the values with the decision.
 
         `decide` returns None if nothing is to be written. It may be called again, after a try whose outcome is unknown.
-        What `decide` raises comes out, and nothing is written. Raises ControlUnavailable.
+        What `decide` raises comes out, and nothing is written. Raises ControlUnavailable, and for a decision with
+        offsets GroupNotEmpty.
         """
         async with self._lock:
             deadline = time.monotonic() + DECISION_SECONDS
@@ -59,7 +66,7 @@ class ControlWriter:
                 except (Doubt, Superseded, TimeoutError, *LOST, kafka_errors.KafkaError) as error:
                     if time.monotonic() > deadline:
                         raise ControlUnavailable(self._topic, str(error) or type(error).__name__) from error
-                    await self._client.force_metadata_update()
+                    await self._members.forget()
                     await asyncio.sleep(random.uniform(*PAUSE_SECONDS))
 
     async def _try(self, decide: Decide | AsyncDecide) -> None:
@@ -85,8 +92,19 @@ class ControlWriter:
                 member_epoch=-1,
                 generation=decided.generation,
             )
+            await self._require_empty_group(writer)
         await writer.send_records([self._records(decided)])
         await writer.commit()
+
+    async def _require_empty_group(self, writer: Writer) -> None:
+        """Raises GroupNotEmpty, after an abort, if a worker may hold partitions under older offsets."""
+        try:
+            members = await self._members.members()
+        except kafka_errors.GroupIdNotFound:
+            members = ()
+        if members:
+            await writer.settle()
+            raise GroupNotEmpty([str(member) for member in members])
 
     def _records(self, decided: ControlChange) -> Share:
         share = Share(0, 0)

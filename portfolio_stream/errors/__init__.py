@@ -52,6 +52,7 @@ from portfolio_stream.errors.commands import (
 )
 from portfolio_stream.errors.jobs import (
     ControlUnavailable,
+    GroupNotEmpty,
     JobNotBegun,
     JobNotInState,
     OperationFailed,
@@ -137,6 +138,7 @@ __all__ = [
     "ForeignDataDirectory",
     "ForeignTopicRead",
     "GroupMissing",
+    "GroupNotEmpty",
     "HistoryMoved",
     "InvalidSetting",
     "JavaMissing",

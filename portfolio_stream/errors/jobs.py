@@ -1,5 +1,7 @@
 """Errors of the job: its control topic, its states, its operations."""
 
+from collections.abc import Sequence
+
 from portfolio_stream.errors.base import PortfolioStreamError
 
 
@@ -58,3 +60,14 @@ class OperationFailed(PortfolioStreamError):
 
     def __init__(self, operation: str, kind: str, reason: str, action: str) -> None:
         super().__init__(f"Operation {operation} ({kind}) was not done: {reason}.", action)
+
+
+class GroupNotEmpty(PortfolioStreamError):
+    """The group's offsets cannot move to another generation while somebody is a member of the group."""
+
+    def __init__(self, members: Sequence[str]) -> None:
+        super().__init__(
+            f"The group still has members: {'; '.join(members)}.",
+            "Wait until they have left: a worker leaves when it hears of the order, a dead one when its session ends. "
+            "Stop every other program that uses the workers' group, then run the command again.",
+        )

@@ -46,7 +46,7 @@ PASSING = (PortfolioStreamError, kafka_errors.KafkaError, *LOST)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
+class SavepointPlace:
     """Where the savepoints are, and what a savepoint says of the job."""
 
     objects: Objects
@@ -60,7 +60,7 @@ class Place:
 
 
 class JobAgent:
-    def __init__(self, control: JobControl, engine: Engine, place: Place) -> None:
+    def __init__(self, control: JobControl, engine: Engine, place: SavepointPlace) -> None:
         self._control = control
         self._engine = engine
         self._place = place
