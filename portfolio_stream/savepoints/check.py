@@ -34,7 +34,7 @@ class SavepointFault(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Verification(msgspec.Struct, frozen=True, kw_only=True):
+class SavepointCheck(msgspec.Struct, frozen=True, kw_only=True):
     savepoint: str
     #: that were read whole
     files: int
@@ -47,14 +47,14 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
         return not self.faults
 
 
-class Progress(NamedTuple):
+class CheckProgress(NamedTuple):
     bytes: int
     of_bytes: int
 
 
 async def verify(
-    objects: Objects, savepoint: str, progress: Callable[[Progress], None] = lambda _done: None
-) -> Verification:
+    objects: Objects, savepoint: str, progress: Callable[[CheckProgress], None] = lambda _done: None
+) -> SavepointCheck:
     """Check a savepoint; `latest`: the newest complete one. Raises SavepointMissing if there is none of this name.
 
     Reads every file, one at a time.
@@ -73,7 +73,7 @@ async def verify(
 
 
 class _Checker:
-    def __init__(self, objects: Objects, progress: Callable[[Progress], None]) -> None:
+    def __init__(self, objects: Objects, progress: Callable[[CheckProgress], None]) -> None:
         self._objects = objects
         self._progress = progress
         self._faults: list[SavepointFault] = []
@@ -82,9 +82,9 @@ class _Checker:
     def add(self, kind: Fault, path: str, reason: str) -> None:
         self._faults.append(SavepointFault(kind, path, reason))
 
-    def result(self, savepoint: str) -> Verification:
+    def result(self, savepoint: str) -> SavepointCheck:
         faults = tuple(self._faults)
-        return Verification(savepoint=savepoint, files=self._files, rows=self._rows, bytes=self._bytes, faults=faults)
+        return SavepointCheck(savepoint=savepoint, files=self._files, rows=self._rows, bytes=self._bytes, faults=faults)
 
     async def check(self, manifest: Manifest) -> None:
         there = {entry.path.removeprefix(f"{manifest.id}/") for entry in await self._objects.list(manifest.id)}
@@ -118,7 +118,7 @@ class _Checker:
         is_whole = True
         for file in part.files:
             is_whole = await self._add_rows(state, manifest, file) and is_whole
-            self._progress(Progress(self._bytes, manifest.bytes))
+            self._progress(CheckProgress(self._bytes, manifest.bytes))
         if is_whole and state.hashes != part.state_hash:
             self.add("tampered", part_path(part.partition), "the rows of its files have another state hash")
 
