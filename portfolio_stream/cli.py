@@ -23,11 +23,13 @@ from portfolio_stream.commands.consume import consume
 from portfolio_stream.commands.debug import debug
 from portfolio_stream.commands.dlq import dlq
 from portfolio_stream.commands.doctor import doctor
+from portfolio_stream.commands.job import job
 from portfolio_stream.commands.lag import lag
 from portfolio_stream.commands.output import note
 from portfolio_stream.commands.partitions import partitions
 from portfolio_stream.commands.produce import produce
 from portfolio_stream.commands.run import run as run_command
+from portfolio_stream.commands.savepoint import savepoint
 from portfolio_stream.commands.tables import tables
 from portfolio_stream.commands.topics import topics
 from portfolio_stream.commands.verify import verify
@@ -39,8 +41,22 @@ INTERRUPTED = 128 + signal.SIGINT
 CLOSED_PIPE = 128 + signal.SIGPIPE
 
 COMMANDS = (
-    broker, checkpoints, consume, debug, dlq, doctor, lag, partitions, produce, run_command, tables, topics, verify,
-)  # fmt: skip
+    broker,
+    checkpoints,
+    consume,
+    debug,
+    dlq,
+    doctor,
+    job,
+    lag,
+    partitions,
+    produce,
+    run_command,
+    savepoint,
+    tables,
+    topics,
+    verify,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

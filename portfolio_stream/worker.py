@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from importlib.metadata import version
 from typing import Any, NamedTuple
 
 from agents.market_prices import read_record
@@ -30,6 +31,9 @@ from portfolio_stream.faust_host.command_line import literal, refuse
 from portfolio_stream.faust_host.web import web_service
 from portfolio_stream.http.access import Access
 from portfolio_stream.http.addresses import DEFAULT_PORT, advertised_address, authority, listen
+from portfolio_stream.jobs.agent import JobAgent, Place, SavepointHeads
+from portfolio_stream.jobs.copies import copies_of
+from portfolio_stream.jobs.export_process import ChildExporter
 from portfolio_stream.kafka.admin import admin_client, prepare_for_worker
 from portfolio_stream.kafka.client import client_options
 from portfolio_stream.kafka.connections import KafkaConnections
@@ -37,12 +41,16 @@ from portfolio_stream.kafka.follower import Follower
 from portfolio_stream.kafka.quiet_logs import quieten
 from portfolio_stream.observe.ring import EventRing
 from portfolio_stream.observe.start_steps import StartSteps
+from portfolio_stream.savepoints.objects import open_objects
 from portfolio_stream.settings import KINDS, Settings, read_value, unknown_variables, variable
+from portfolio_stream.web.job import JobRoutes
 from portfolio_stream.web.server import WebServer
 from tables.catalog import TABLES
 from tables.prices import Prices
 
 log = logging.getLogger(__name__)
+
+DISTRIBUTION = "portfolio-stream"
 
 #: options of Faust's that set one of our settings
 HONOURED_OPTIONS = {"datadir": "data_dir", "web_bind": "web_host", "web_port": "web_port"}
@@ -56,6 +64,7 @@ class Parts(NamedTuple):
     engine: Engine
     server: WebServer
     control: JobControl
+    agent: JobAgent
 
 
 async def make_parts(
@@ -123,7 +132,16 @@ async def _make_parts(
         configuration, kafka, identity, store, tables, make_mover(settings), topic_settings, events, orders, partitions
     )
     engine.statistics.start = steps
-    return Parts(engine, WebServer(engine, settings, sock, prices, checkpoints), control)
+    objects = open_objects(settings.savepoint_dir)
+    place = Place(
+        objects=objects,
+        exporter=ChildExporter(settings.savepoint_dir),
+        folder=copies_of(identity),
+        head=SavepointHeads(control, engine, version(DISTRIBUTION)).of,
+        interval=settings.savepoint_interval,
+    )
+    server = WebServer(engine, settings, sock, prices, checkpoints, JobRoutes(control, objects, identity.instance_id))
+    return Parts(engine, server, control, JobAgent(control, engine, place))
 
 
 def first_generation(settings: Settings, partitions: int) -> Generation:
@@ -147,7 +165,7 @@ def make_app(settings: Settings, unknown: Sequence[str] = ()) -> ExactlyOnceApp:
     when it starts.
     """
     quieten()
-    started: list[WebServer | Follower | JobControl | Recorder] = []
+    started: list[WebServer | Follower | JobControl | JobAgent | Recorder] = []
 
     async def stop_started() -> None:
         while started:
@@ -165,7 +183,7 @@ def make_app(settings: Settings, unknown: Sequence[str] = ()) -> ExactlyOnceApp:
             log.warning("ignored variables=%s reason=no setting has this name", ",".join(unknown))
         prices, checkpoints = Prices(read_record), History()
         host_setting = "--web-bind" if "web_bind" in app.given else variable("web_host")
-        engine, server, control = await make_parts(chosen(), tables, prices, checkpoints, host_setting)
+        engine, server, control, agent = await make_parts(chosen(), tables, prices, checkpoints, host_setting)
         try:
             started.append(control)
             started.append(server)
@@ -176,6 +194,8 @@ def make_app(settings: Settings, unknown: Sequence[str] = ()) -> ExactlyOnceApp:
             recorder = Recorder(engine, settings, checkpoints)
             started.append(recorder)
             recorder.start()
+            started.append(agent)
+            agent.start()
         except BaseException:
             await stop_started()
             await engine.close()

@@ -2,6 +2,7 @@
 
 import os
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 from portfolio_stream.errors.base import PortfolioStreamError
@@ -22,6 +23,29 @@ class CommandFailed(PortfolioStreamError):
         super().__init__(
             f"The command failed unexpectedly: {type(error).__name__}{place}.",
             "Run the command again with PYTHONDEVMODE=1, which shows the traceback, and open an issue with it.",
+        )
+
+
+class ConfirmationMissing(PortfolioStreamError):
+    """A command would change something, and nobody can say whether it shall: standard input is no terminal."""
+
+    exit_code = 2
+
+    def __init__(self, question: str) -> None:
+        super().__init__(
+            f"This command asks before it goes on: {question}",
+            "Run it again with --yes, or first with --dry-run to see what it would do.",
+        )
+
+
+class WorkersRemain(PortfolioStreamError):
+    """The job is stopped, but workers are still members of the group."""
+
+    def __init__(self, members: Sequence[str]) -> None:
+        super().__init__(
+            f"The job is stopped, but these members have not left the group: {', '.join(members)}.",
+            "Look at these workers (`portfolio-stream partitions list`). A worker that is dead leaves when its session "
+            "ends; stop any other program that uses the workers' group.",
         )
 
 

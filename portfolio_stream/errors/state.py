@@ -1,5 +1,6 @@
 """Errors of a worker's data folder, its local store, and the state in the store and the changelog."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from portfolio_stream.errors.base import PortfolioStreamError
@@ -72,6 +73,38 @@ class FoldMismatch(PortfolioStreamError):
         self.partition = partition
         self.found = found
         self.expected = expected
+
+
+class RepeatFailed(PortfolioStreamError):
+    """A partition folds records again, and what stands in an output topic cannot be what the fold gave before."""
+
+
+class OutputDiffers(RepeatFailed):
+    """The fold gives another output than the one that stands."""
+
+    def __init__(
+        self, topic: str, partition: int, offset: int, source: tuple[int, int], fields: Collection[str]
+    ) -> None:
+        """`source` are the first and the last source offset of the records that were folded. Never a content."""
+        first, last = source
+        records = f"source offset {last}" if first == last else f"source offsets {first}..{last}"
+        super().__init__(
+            f"The fold of {records} does not give again the output {topic}-{partition}@{offset}, which differs in "
+            f"{', '.join(fields)}.",
+            "Nothing was written. Find out what changed: the code of the fold, its settings, or a record that another "
+            "program wrote. Then `portfolio-stream partitions retry`, or roll the job back to its former generation.",
+        )
+
+
+class OutputUnreadable(RepeatFailed):
+    """An output that stands cannot be read, so nobody knows whether the fold gives it again."""
+
+    def __init__(self, topic: str, partition: int, offset: int, reason: str) -> None:
+        super().__init__(
+            f"The output {topic}-{partition}@{offset} cannot be compared: {reason}.",
+            "Repair the log of that topic, then `portfolio-stream partitions retry`. Or roll the job back to its "
+            "former generation.",
+        )
 
 
 def _what_made(found: str, expected: str) -> str:

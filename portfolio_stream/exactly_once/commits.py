@@ -14,14 +14,17 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from portfolio_stream.errors import RepeatFailed
 from portfolio_stream.exactly_once.commit_interval import CommitInterval
 from portfolio_stream.exactly_once.configuration import Configuration
 from portfolio_stream.exactly_once.delivery import Delivery
-from portfolio_stream.exactly_once.failures import ENCODING_FAILED, Failure
+from portfolio_stream.exactly_once.failures import ENCODING_FAILED, NOT_REPEATED, Failure
 from portfolio_stream.exactly_once.membership import Membership
 from portfolio_stream.exactly_once.partitions import Partitions
 from portfolio_stream.exactly_once.recent import StoreRows, Written
 from portfolio_stream.exactly_once.recovery import Source
+from portfolio_stream.exactly_once.repeat import NOTHING, Compared, stored
+from portfolio_stream.exactly_once.repeats import READ_SECONDS, Repeats
 from portfolio_stream.exactly_once.store import (
     META_KEY,
     Meta,
@@ -33,13 +36,13 @@ from portfolio_stream.exactly_once.store import (
 )
 from portfolio_stream.exactly_once.transaction import Share, Transaction
 from portfolio_stream.exactly_once.transaction_size import ENCODING_SECONDS, TransactionSize
+from portfolio_stream.exactly_once.turn import Turn
 from portfolio_stream.exactly_once.views import Dirty, Views
 from portfolio_stream.exactly_once.writer import Writer
 from portfolio_stream.kafka.record_batches import next_offset
 from portfolio_stream.observe.ring import Tell, write
 from portfolio_stream.observe.statistics import Statistics
 
-TURN_SECONDS = 0.005  # of encoding at a stretch: then heartbeats and HTTP get their turn
 ENCODED_AT_ONCE = 128  # values; some 0.2 ms between two looks at the clock
 COMMITTING_SECONDS = 0.05  # between two looks while another transaction commits
 
@@ -54,18 +57,6 @@ class CommitOutcome:
     failures: Sequence[Failure] = ()
 
 
-class Turn:
-    """A stretch of work in the loop. After TURN_SECONDS all others get their turn."""
-
-    def __init__(self) -> None:
-        self._began = time.perf_counter()
-
-    async def give(self) -> None:
-        if time.perf_counter() - self._began > TURN_SECONDS:
-            await asyncio.sleep(0)
-            self._began = time.perf_counter()
-
-
 class Commits:
     def __init__(
         self,
@@ -76,6 +67,7 @@ class Commits:
         store: Store,
         writer: Writer,
         membership: Membership,
+        repeats: Repeats,
         *,
         source: Source,
         changelog_id: str,
@@ -89,6 +81,7 @@ class Commits:
         self._views = views
         self._statistics = statistics
         self._member = membership
+        self._repeats = repeats
         self._delivery = Delivery(
             partitions,
             statistics,
@@ -172,7 +165,7 @@ class Commits:
         if not self._open.shares:
             self._open.stamp(self._session, self._member.epoch)
         incarnation = self._partitions[partition].incarnation
-        share = self._open.share(partition, incarnation)
+        share = self._open.share(partition, incarnation, self._repeats.gathered)
         if share.incarnation != incarnation:
             raise AssertionError(f"what was read of partition {partition} became void while its share was open")
         return share
@@ -245,8 +238,13 @@ class Commits:
         if not transaction.committable():
             return before
         self._open = Transaction(transaction.number + 1)  # a recovery may open a share while this one is encoded
+        # all at once: what runs in between may forget views
+        dirty = {share.partition: self._views.take_dirty(share.partition) for share in transaction.committable()}
+        compared, unrepeated = await self._compare(transaction.committable())
         started = time.perf_counter()
-        written, failures = await self._encode_shares(transaction.committable())
+        written, failures = await self._encode_shares(
+            [share for share in transaction.committable() if share.partition in compared], dirty, compared
+        )
         seconds = time.perf_counter() - started
         self._statistics.phase_seconds["encode"].observe(seconds)
         is_slow = seconds > ENCODING_SECONDS
@@ -256,7 +254,7 @@ class Commits:
         if shares:
             self._committing = asyncio.create_task(self._commit(transaction, shares, written, is_slow), name="commit")
             self._committing.add_done_callback(lambda _: self._wake_engine())
-        return CommitOutcome(before.committed, failures)
+        return CommitOutcome(before.committed, [*unrepeated, *failures])
 
     async def finish(self) -> CommitOutcome:
         """Wait until the transaction in flight is committed. Raises what ended it otherwise."""
@@ -284,30 +282,54 @@ class Commits:
             self._committing.cancel()
             await asyncio.wait((self._committing,))
 
-    async def _encode_shares(self, shares: Sequence[Share]) -> tuple[dict[int, Written], list[Failure]]:
+    async def _compare(self, shares: Sequence[Share]) -> tuple[dict[int, Compared], list[Failure]]:
+        """What shares of partitions that repeat have left and produce, by partition, and the shares that failed.
+
+        Raises a Doubt, and a KafkaError.
+        """
+        compared = {share.partition: NOTHING for share in shares}
+        failures = []
+        deadline = time.monotonic() + READ_SECONDS
+        for share in shares:
+            try:
+                compared[share.partition] = await self._repeats.compared(share, deadline)
+            except RepeatFailed as error:
+                del compared[share.partition]
+                failures.append(share.failure(NOT_REPEATED, error))
+        return compared, failures
+
+    async def _encode_shares(
+        self, shares: Sequence[Share], dirty: dict[int, list[Dirty]], compared: Mapping[int, Compared]
+    ) -> tuple[dict[int, Written], list[Failure]]:
         """The store's rows by partition, and the shares that failed. Heartbeats get their turn in between."""
         turn = Turn()
         written: dict[int, Written] = {}
         failures = []
-        # all at once: what runs in between may forget views
-        dirty = {share.partition: self._views.take_dirty(share.partition) for share in shares}
         for share in shares:
             rows: StoreRows = {}
             errors: list[BaseException] = []
-            for _ in _attempt(self._encode(share, dirty.pop(share.partition), rows), errors):
+            found = compared[share.partition]
+            for _ in _attempt(self._encode(share, dirty.pop(share.partition), rows, found), errors):
                 await turn.give()
             if errors:
                 failures.append(share.failure(ENCODING_FAILED, errors[0]))
             else:
+                self._repeats.advance(share.partition, found.left)
                 written[share.partition] = Written(rows, share.batches_of(self._configuration.changelog_topic).size)
         return written, failures
 
-    def _encode(self, share: Share, dirty: Sequence[Dirty], rows: StoreRows) -> Iterator[None]:
+    def _encode(self, share: Share, dirty: Sequence[Dirty], rows: StoreRows, compared: Compared) -> Iterator[None]:
         """Encode what the fold wrote, in one pass: the changelog's bytes are the store's bytes. META goes last.
 
         Yields between two steps.
         """
         assert share.position is not None  # noqa: S101  committable() has only such
+        for topic, records in compared.surplus.items():
+            append = share.batches_of(topic).append
+            for at in range(0, len(records), ENCODED_AT_ONCE):
+                for record in records[at : at + ENCODED_AT_ONCE]:
+                    append(*record)
+                yield
         changelog = share.batches_of(self._configuration.changelog_topic)
         timestamp = share.latest_timestamps[-1][0] if share.latest_timestamps else 0
         for view, values in dirty:
@@ -322,6 +344,7 @@ class Commits:
             partitions=self._source.partitions,
             changelog=self._changelog_id,
             fold=self._configuration.fold,
+            repeat=stored(compared.left),
         )
         own = {skip_key(record.offset): skip_value(record) for record in share.skipped} | {META_KEY: encode_meta(meta)}
         for key, value in own.items():

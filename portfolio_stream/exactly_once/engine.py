@@ -244,6 +244,12 @@ class Engine:
         return self._partition_count if self.started is None else len(self.started.partitions)
 
     @property
+    def away(self) -> str | None:
+        """Why this engine takes no part in the job; None if it does, or is about to."""
+        order = self._orders.current
+        return None if order.is_joined or self.started is not None else order.reason
+
+    @property
     def order(self) -> Order:
         """What the job wants of this engine now."""
         return self._orders.current
@@ -276,6 +282,10 @@ class Engine:
     def standbys(self) -> dict[int, int]:
         """How many changelog records each partition is behind that this worker follows without owning it."""
         return {} if self.started is None or self._is_closed else self.started.standbys.behind()
+
+    def outputs_to_repeat(self) -> dict[int, int]:
+        """At most how many outputs that stand already are left to compare, by owned partition."""
+        return {} if self.started is None else self.started.repeats.left()
 
     @property
     def progress(self) -> float:

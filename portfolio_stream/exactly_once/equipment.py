@@ -11,6 +11,7 @@ from portfolio_stream.exactly_once.configuration import Configuration
 from portfolio_stream.exactly_once.membership import Membership
 from portfolio_stream.exactly_once.partitions import Partitions
 from portfolio_stream.exactly_once.recovery import Recovery, Source
+from portfolio_stream.exactly_once.repeats import Repeats
 from portfolio_stream.exactly_once.signals import Signals
 from portfolio_stream.exactly_once.slices import Slice
 from portfolio_stream.exactly_once.standby import Standbys
@@ -44,6 +45,7 @@ class Equipment:
     partitions: Partitions
     views: Views
     commits: Commits
+    repeats: Repeats
     statistics: Statistics
     signals: Signals
     #: keeps a worker event for GET /events, and writes it to the log

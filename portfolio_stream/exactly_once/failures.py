@@ -11,7 +11,7 @@
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from portfolio_stream.errors import PortfolioStreamError
+from portfolio_stream.errors import PortfolioStreamError, RepeatFailed
 from portfolio_stream.exactly_once.protocol import Refused
 from portfolio_stream.exactly_once.recovery import Halted
 
@@ -19,6 +19,7 @@ SLICE_SHRINK = 8  # the failing record of 500 is alone after three more tries
 AGENT_TRIES = 3  # at one offset, before its partition halts
 
 FOLD_FAILED, ENCODING_FAILED = "the fold failed", "the encoding of its table values failed"
+NOT_REPEATED = "the comparison with outputs that stand already failed"
 
 
 class Failure(NamedTuple):
@@ -33,6 +34,11 @@ class Failure(NamedTuple):
     #: offset of the last record
     last: int
     records: int
+
+    @property
+    def halting(self) -> Any:
+        """What an operator may move to the dead letters. Nothing, if the fold does not give again what stands."""
+        return None if isinstance(self.error, RepeatFailed) else self.first
 
     @property
     def detail(self) -> str:
@@ -74,6 +80,6 @@ class Suspicion:
             partition=failure.partition,
             offset=failure.last,
             reason=f"{failure.what} {counted.tries} times: {failure.detail}",
-            record=failure.first,
+            record=failure.halting,
         )
         return replace(counted, halt=halt)

@@ -3,15 +3,20 @@
 1. A slice is acknowledged when its fold is done. A failure never acknowledges.
 2. A slice that became void on its way changes nothing.
 3. A failure in one partition makes void what was read of that partition alone.
+4. A record that an operator had moved to the dead letters before, in a state that began later, goes there again. No
+   fold sees it.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
+from portfolio_stream.errors import StoreFailed
 from portfolio_stream.exactly_once.boundary import Boundary
 from portfolio_stream.exactly_once.equipment import Equipment
 from portfolio_stream.exactly_once.partition_life import PartitionEvent
+from portfolio_stream.exactly_once.repeat import apart
 from portfolio_stream.exactly_once.slices import Deliver, Handout, Slice, cut
+from portfolio_stream.kafka.record_batches import UnreadableBatch, next_offset
 
 
 class Folding:
@@ -21,6 +26,8 @@ class Folding:
         self._views = equipment.views
         self._commits = equipment.commits
         self._signals = equipment.signals
+        self._repeats = equipment.repeats
+        self._write_dead_letter = equipment.write_dead_letter
         self._boundary = boundary
         self._handout = Handout()
 
@@ -32,10 +39,53 @@ class Folding:
         known = self._partitions[partition]
         if known.stop_at is not None:
             batches = before(batches, known.stop_at)
+        decided = self._decided(partition)
+        if decided:
+            batches = apart(batches, decided)
         for records, size in cut(batches, lambda: self.slice_records(partition)):
             if self._signals.is_stopping or not known.is_reading or known.incarnation != incarnation:
                 return
-            await self.hand_out(deliver, partition, records, size)
+            if records[0].offset in decided:
+                await self.move_again(partition, records[0], incarnation)
+            else:
+                await self.hand_out(deliver, partition, records, size)
+
+    def _decided(self, partition: int) -> frozenset[int]:
+        """Offsets of records that go to the dead letters again, as an operator decided."""
+        return frozenset() if self._write_dead_letter is None else self._repeats.decided(partition)
+
+    async def move_again(self, partition: int, record: Any, incarnation: int) -> None:
+        """Move a record, or a batch that cannot be read, to the dead letters, as an operator decided once.
+
+        The dead letter is one more record of the open share. Its place in the share is behind all earlier records.
+        """
+        await self.settle()
+        known = self._partitions[partition]
+        if not known.is_reading or known.incarnation != incarnation:
+            return
+        assert self._write_dead_letter is not None  # noqa: S101  `_decided` names no record otherwise
+        piece = self.slice(partition, [record])
+        try:
+            self._write_dead_letter(piece)
+        except StoreFailed:
+            raise
+        except Exception as error:  # noqa: BLE001  the app's code may raise anything
+            self._fail(piece, error)
+            await self.settle()
+            return
+        piece.acknowledge()
+        self._commits.set_aside(partition, record)
+        await self._boundary.close_if_due(now=known.traits.is_folded_with_care)
+
+    async def passes(self, batch: UnreadableBatch) -> bool:
+        """Pass a batch that cannot be read, if an operator moved it to the dead letters once. False: nobody did."""
+        known = self._partitions[batch.partition]
+        is_wanted = known.stop_at is None or batch.offset < known.stop_at
+        if not (known.is_reading and is_wanted and batch.offset in self._decided(batch.partition)):
+            return False
+        await self.move_again(batch.partition, batch, known.incarnation)
+        self._partitions.read_behind(batch.partition, next_offset(batch), known.incarnation)
+        return True
 
     async def hand_out(self, deliver: Deliver, partition: int, records: list[Any], size: int) -> None:
         """Hand out one slice of `size` bytes, and wait for the slices on their way if there are enough of them."""
@@ -94,10 +144,13 @@ class Folding:
         """The fold raised `error`. Nothing of this slice may be committed; no later slice of its partition counts."""
         try:
             if piece.is_current:
-                self._partitions.happened(PartitionEvent.FAILED, (piece.partition,))
-                self._handout.failures.append(piece.failure(error))
+                self._fail(piece, error)
         finally:  # the main loop waits for the release, also if a bug makes the event illegal
             self._handout.release()
+
+    def _fail(self, piece: Slice, error: BaseException) -> None:
+        self._partitions.happened(PartitionEvent.FAILED, (piece.partition,))
+        self._handout.failures.append(piece.failure(error))
 
 
 def before(batches: list[list[Any]], offset: int) -> list[list[Any]]:

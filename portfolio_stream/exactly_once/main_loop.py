@@ -21,6 +21,7 @@ from portfolio_stream.exactly_once.interpreter import Interpreter
 from portfolio_stream.exactly_once.ownership import Ownership
 from portfolio_stream.exactly_once.partition_life import PartitionEvent
 from portfolio_stream.exactly_once.protocol import Doubt
+from portfolio_stream.exactly_once.recovery import Halted
 from portfolio_stream.exactly_once.recovery_task import RecoveryTask
 from portfolio_stream.exactly_once.slices import Deliver
 from portfolio_stream.kafka.reach import LOST
@@ -51,6 +52,7 @@ class MainLoop:
         self._tell = equipment.tell
         self._commits = equipment.commits
         self._signals = equipment.signals
+        self._repeats = equipment.repeats
         self._boundary = boundary
         self._folding = folding
         self._recovery_task = recovery_task
@@ -135,7 +137,8 @@ class MainLoop:
                     await self._recovery_task.again(PartitionEvent.OUT_OF_RANGE, target.partition)
             return {}
         except BatchUnreadable as error:
-            self._boundary.unreadable(error.batch)
+            if not await self._folding.passes(error.batch):
+                self._boundary.unreadable(error.batch)
             return {}
 
     async def _end_drains(self) -> None:
@@ -169,6 +172,25 @@ class MainLoop:
                 self._commits.move_position(partition, position)
         if self._commits.is_open:
             await self._boundary.close()
+        else:
+            await self.look_at_repeats()
+
+    async def look_at_repeats(self) -> None:
+        """Halt partitions whose source is at its end, although outputs are left that the fold has not given again."""
+        for partition, reason in (await self._repeats.look(self._at_end())).items():
+            offset = self._partitions[partition].committed
+            halt = Halted(partition=partition, offset=offset, reason=reason)
+            self._boundary.halt(PartitionEvent.EXHAUSTED, halt)
+
+    def _at_end(self) -> list[int]:
+        """The partitions that are read and of which every source record is committed."""
+        found = []
+        for partition in sorted(self._partitions.served):
+            known, end = self._partitions[partition], self._reader.last_stable_offset(partition)
+            is_read = known.is_reading and known.stop_at is None
+            if is_read and known.committed is not None and end is not None and 0 <= end <= known.committed:
+                found.append(partition)
+        return found
 
     async def keep_transactional_id(self) -> None:
         """End an empty transaction, by an abort, if no transaction ended for KEEP_ID_SECONDS.

@@ -152,6 +152,12 @@ class Partitions:
             if known.stop_at is not None and offset >= known.stop_at:
                 self.happened(PartitionEvent.REACHED, (partition,))
 
+    def read_behind(self, partition: int, offset: int, incarnation: int) -> None:
+        """Read on at `offset`, behind a batch that cannot be read, unless `incarnation` is over."""
+        known = self._records[partition]
+        if known.is_reading and known.incarnation == incarnation:
+            self._reader.resume(partition, offset)
+
     def suspect(self, partition: int, suspicion: Suspicion) -> None:
         """Keep `suspicion` until the failed records are committed."""
         self._records[partition].suspicion = suspicion

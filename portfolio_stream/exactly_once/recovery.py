@@ -22,6 +22,8 @@ from aiokafka import errors as kafka_errors
 
 from portfolio_stream.errors import FoldMismatch, StateUnreadable
 from portfolio_stream.exactly_once.orders import GenerationReplaced
+from portfolio_stream.exactly_once.repeat import Repeat, repeat_of
+from portfolio_stream.exactly_once.repeat_check import with_repeat_problems
 from portfolio_stream.exactly_once.replay import ChangelogReplay, Replayed
 from portfolio_stream.exactly_once.replay_progress import ReplayProgress
 from portfolio_stream.exactly_once.store import Meta, Store
@@ -59,6 +61,10 @@ class Ready:
     replayed: int
     #: there is a state, but the group has no offset: the offset expired, or somebody deleted it
     lacks_group_offset: bool = False
+    #: outputs that stand already, and that the fold gives once more
+    repeat: Repeat | None = None
+    #: source offsets, from `offset` on, of records that an operator has moved to the dead letters before
+    decided: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,10 +95,12 @@ class Recovery:
         generation: int,
         fold: str,
         older_folds: Collection[str] = (),
+        outputs: Collection[str] = (),
         tell: Tell = write,
     ) -> None:
         self._generation = generation
         self._client = client
+        self._outputs = outputs
         self._coordinators = coordinators
         self._store = store
         self._replay = replay
@@ -152,7 +160,8 @@ class Recovery:
         """
         try:
             offsets = await self._stable_offsets(partitions)
-            replayed = await self._replay.run(offsets, self._warn_of_wait, others=len(partitions) - len(offsets))
+            done = await self._replay.run(offsets, self._warn_of_wait, others=len(partitions) - len(offsets))
+            replayed = await with_repeat_problems(self._client, self._store, self._outputs, done)
             bounds = await self._bounds(replayed)
         except (*LOST, kafka_errors.KafkaError) as error:
             self._tell(RecoveryOutage(error=type(error).__name__))
@@ -233,6 +242,8 @@ class Recovery:
             offset=offset,
             replayed=replayed.records,
             lacks_group_offset=meta is not None and group == NO_OFFSET,
+            repeat=None if meta is None else repeat_of(meta.repeat),
+            decided=self._store.decided(partition, offset),
         )
 
     async def _stable_offsets(self, partitions: Collection[int]) -> dict[int, int]:

@@ -24,6 +24,7 @@ class RecoveryTask:
         self._partitions = equipment.partitions
         self._tell = equipment.tell
         self._commits = equipment.commits
+        self._repeats = equipment.repeats
         self._statistics = equipment.statistics
         self._signals = equipment.signals
         self._boundary = boundary
@@ -80,6 +81,9 @@ class RecoveryTask:
                 self._boundary.halt(PartitionEvent.REFUSED, decided)
                 continue
             self._commits.discard((decided.partition,))
+            await self._repeats.begin(decided.partition, decided.repeat, decided.decided)
+            if session != self._member.session:
+                return
             self._statistics.replayed += decided.replayed
             self._go_on(decided)
             recovered = told.PartitionRecovered(

@@ -40,6 +40,7 @@ class StartedEngine:
         self.partitions = equipment.partitions
         self.views = equipment.views
         self.commits = equipment.commits
+        self.repeats = equipment.repeats
         self.standbys = equipment.standbys
         self.signals = equipment.signals
         self._tell = equipment.tell

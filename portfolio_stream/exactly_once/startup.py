@@ -21,6 +21,7 @@ from portfolio_stream.exactly_once.membership import Membership
 from portfolio_stream.exactly_once.partitions import Partitions
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.recovery import Recovery, Source
+from portfolio_stream.exactly_once.repeats import Repeats
 from portfolio_stream.exactly_once.replay import ChangelogReplay
 from portfolio_stream.exactly_once.signals import Signals
 from portfolio_stream.exactly_once.standby import Standbys, rest_seconds
@@ -140,12 +141,15 @@ async def started(engine: Description, opened: AsyncExitStack) -> StartedEngine:
         generation=conf.generation,
         fold=conf.fold,
         older_folds=conf.older_folds,
+        outputs=conf.output_topics,
         tell=engine.tell,
     )
     recovery.is_fold_known = is_fold_known
     members = MemberLookup(client, coordinators, group=conf.group, topic=conf.source_topic)
     standbys = await _standing_by(engine, membership, members, partitions, replay_with, opened)
     views = Views(store, {table.name: table for table in engine.tables}, store.memory.views)
+    repeats = Repeats(engine.kafka, partitions, engine.tell)
+    opened.push_async_callback(repeats.close)
     commits = Commits(
         conf,
         partitions,
@@ -154,6 +158,7 @@ async def started(engine: Description, opened: AsyncExitStack) -> StartedEngine:
         store,
         writer,
         membership,
+        repeats,
         source=source,
         changelog_id=changelog_id,
         wake_engine=signals.wake,
@@ -175,6 +180,7 @@ async def started(engine: Description, opened: AsyncExitStack) -> StartedEngine:
             partitions=partitions,
             views=views,
             commits=commits,
+            repeats=repeats,
             statistics=engine.statistics,
             signals=signals,
             tell=engine.tell,

@@ -69,6 +69,8 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True):
     changelog: str
     fold: str
     version: int = 1
+    #: outputs that stand already, and that the fold gives once more: [next, until] by topic (see `repeat`)
+    repeat: dict[str, tuple[int, int]] | None = None
 
 
 class ChangelogPosition(msgspec.Struct, frozen=True, kw_only=True):
@@ -189,6 +191,15 @@ class Store:
         recent = found_in(self._recent.layers(prefix_of(partition)), key)
         raw = self.get(key) if recent is None else recent[key]
         return None if raw is None else _decode_position(raw)
+
+    def decided(self, partition: int, offset: int) -> frozenset[int]:
+        """The source offsets from `offset` on whose records an operator has moved to the dead letters.
+
+        There are some only in a state that begins before decisions of a former generation.
+        """
+        prefix = prefix_of(partition) + SKIP_KEY
+        rows = self.scan(prefix, after=prefix + struct.pack(">Q", offset - 1) if offset else b"")
+        return frozenset(int.from_bytes(key[len(prefix) :], "big") for key, _ in rows)
 
     async def commit(self, written: Mapping[int, Written], positions: Mapping[int, ChangelogPosition]) -> None:
         """Store what a committed transaction wrote, by partition. The caller gives the rows away.

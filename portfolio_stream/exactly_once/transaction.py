@@ -7,7 +7,7 @@ bytes are built once, and every retry sends the same bytes.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
@@ -16,6 +16,7 @@ from portfolio_stream.errors import ShareTooLarge, ValueNotBytes
 from portfolio_stream.exactly_once.failures import Failure
 from portfolio_stream.exactly_once.ports import Append, TableDefinition
 from portfolio_stream.exactly_once.recent import PARTITION_BYTES, StoreRows
+from portfolio_stream.exactly_once.repeat import Gathered
 from portfolio_stream.kafka.header_names import Headers, batch_of_one
 
 TopicName = str
@@ -173,10 +174,11 @@ class Share:
     """One source partition's share of a transaction."""
 
     __slots__ = (
-        "batches", "counts", "events", "first", "incarnation", "latest_timestamps", "partition", "position", "skipped",
+        "batches", "counts", "events", "first", "gathered", "incarnation", "latest_timestamps", "partition", "position",
+        "skipped",
     )  # fmt: skip
 
-    def __init__(self, partition: int, incarnation: int) -> None:
+    def __init__(self, partition: int, incarnation: int, gathered: Mapping[TopicName, Gathered] | None = None) -> None:
         self.partition = partition
         self.incarnation = incarnation
         #: the next source offset; None until the first slice is acknowledged
@@ -186,6 +188,8 @@ class Share:
         self.events = 0
         self.counts: Counter[str] = Counter()
         self.batches: dict[TopicName, Batches] = {}
+        #: the topics whose records are compared with outputs that stand already
+        self.gathered: Mapping[TopicName, Gathered] = gathered or {}
         #: the source records that an operator moved to the dead letters; an unreadable batch counts as one record
         self.skipped: list[Any] = []
         #: for the latency figures: (timestamp in ms of a slice's last record, number of the slice's records)
@@ -203,13 +207,19 @@ class Share:
         return sum(len(batches) for batches in self.batches.values())
 
     def appender(self, topic: TopicName) -> Append:
-        return self.batches_of(topic).append
+        gathered = self.gathered.get(topic)
+        return self.batches_of(topic).append if gathered is None else gathered.append
 
     def batches_of(self, topic: TopicName) -> Batches:
         batches = self.batches.get(topic)
         if batches is None:
             batches = self.batches[topic] = Batches()
         return batches
+
+
+def gathers_nothing(partition: int) -> Mapping[TopicName, Gathered]:
+    """What a share of a partition gathers that repeats no outputs."""
+    return {}
 
 
 class Transaction:
@@ -231,10 +241,16 @@ class Transaction:
         self.session, self.member_epoch = session, member_epoch
         self.opened = time.monotonic()
 
-    def share(self, partition: int, incarnation: int) -> Share:
+    def share(
+        self,
+        partition: int,
+        incarnation: int,
+        gathered: Callable[[int], Mapping[TopicName, Gathered]] = gathers_nothing,
+    ) -> Share:
+        """The partition's share. `gathered` says what a new share gathers."""
         share = self.shares.get(partition)
         if share is None:
-            share = self.shares[partition] = Share(partition, incarnation)
+            share = self.shares[partition] = Share(partition, incarnation, gathered(partition))
         return share
 
     @property
@@ -243,9 +259,10 @@ class Transaction:
 
     @property
     def held_bytes(self) -> int:
-        """The bytes of the source records, or of the folds' full record batches, whichever are more."""
+        """The bytes of the source records, or of what the folds have made of them, whichever are more."""
         batches = sum(share.batch_count - len(share.batches) for share in self.shares.values())
-        return max(self.bytes, batches * BATCH_BYTES)
+        gathered = sum(one.size for share in self.shares.values() for one in share.gathered.values())
+        return max(self.bytes, batches * BATCH_BYTES + gathered)
 
     def committable(self) -> Sequence[Share]:
         return [share for share in self.shares.values() if share.position is not None]

@@ -20,13 +20,16 @@ from aiokafka import errors as kafka_errors
 from portfolio_stream.control.job_control import JobControl
 from portfolio_stream.control.state import ControlState
 from portfolio_stream.control.values import JobOperation, OperationKind, OperationState, Part
-from portfolio_stream.errors import OffsetBehind, OutcomeUnknown, PartitionNotReady, PortfolioStreamError
+from portfolio_stream.errors import OffsetBehind, OutcomeUnknown, PartitionNotReady, PortfolioStreamError, TopicMissing
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.operations import CopyState, Pause, StateCopy, StopAt
 from portfolio_stream.exactly_once.partition_life import PartitionState
+from portfolio_stream.exactly_once.signals import cancelled
 from portfolio_stream.jobs import asking
 from portfolio_stream.jobs.exporting import Exporter
+from portfolio_stream.kafka.cluster_id import cluster_id
 from portfolio_stream.kafka.reach import LOST
+from portfolio_stream.kafka.topic_watch import describe
 from portfolio_stream.observe import events as told
 from portfolio_stream.savepoints.manifest import Head, new_id, utc_text
 from portfolio_stream.savepoints.objects import Objects
@@ -65,9 +68,15 @@ class JobAgent:
         control.listeners.append(lambda _: self._woken.set())
         #: when each operation had all its parts for the first time, in monotonic seconds
         self._whole: dict[str, float] = {}
+        self._task: asyncio.Task[None] | None = None
 
-    async def run(self) -> None:
-        """Run until cancelled."""
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="job agent")
+
+    async def stop(self) -> None:
+        await cancelled(self._task)
+
+    async def _run(self) -> None:
         while True:
             self._woken.clear()
             try:
@@ -114,7 +123,7 @@ class JobAgent:
             return
         folder = self._place.folder / operation.id
         try:
-            copied = await self._engine.ask(CopyState(ready, folder, pauses=operation.kind is OperationKind.STOP))
+            copied = await self._engine.ask(CopyState(ready, folder, operation.kind is OperationKind.STOP))
             if not copied.parts:
                 return
             await self._write(operation, copied)
@@ -140,13 +149,12 @@ class JobAgent:
     async def _write(self, operation: JobOperation, copied: StateCopy) -> None:
         """Write the parts and report them, as they come: a worker that dies loses only what was not written."""
         savepoint, worker = operation.arguments["savepoint"], self._engine.identity.instance_id
-        written: list[Part] = []
         async with aclosing(self._place.exporter.export(copied, savepoint)) as parts:
             async for part in parts:
                 if self._is_over(operation.id):
                     return
-                written.append(Part(partition=part.partition, worker=worker, offset=part.offset, at=time.time()))
-        await asking.report(self._control, operation.id, written)
+                done = Part(partition=part.partition, worker=worker, offset=part.offset, at=time.time())
+                await asking.report(self._control, operation.id, done)
 
     def _is_over(self, operation: str) -> bool:
         known = self._control.state.operation(operation)
@@ -187,11 +195,34 @@ def _delayed(error: BaseException) -> told.OperationDelayed:
     return told.OperationDelayed(reason=str(error) or type(error).__name__, remedy="Wait: the worker tries again.")
 
 
-def head_of(operation: JobOperation, **job: object) -> Head:
-    """What a savepoint says of itself: `job` has what the operation does not know."""
-    return Head(
-        id=operation.arguments["savepoint"],
-        reason=operation.arguments.get("reason", "asked"),
-        created_at=utc_text(operation.asked_at),
-        **job,  # type: ignore[arg-type]
-    )
+class SavepointHeads:
+    """Describes the job for its savepoints: the names of topics, and their ids as the cluster has them now."""
+
+    def __init__(self, control: JobControl, engine: Engine, writer: str) -> None:
+        """`writer` is the program's version."""
+        self._control = control
+        self._engine = engine
+        self._writer = writer
+
+    async def of(self, operation: JobOperation) -> Head:
+        """Raises one of LOST or a KafkaError, and TopicMissing."""
+        conf, client, source = self._engine.configuration, self._control.client, self._control.source_topic
+        known = await describe(client, [source, *conf.output_topics])
+        for topic in (source, *conf.output_topics):
+            if topic not in known:
+                raise TopicMissing(topic)
+        return Head(
+            id=operation.arguments["savepoint"],
+            reason=operation.arguments.get("reason", "asked"),
+            generation=conf.generation,
+            cluster_id=await cluster_id(client),
+            group=conf.group,
+            source_topic=source,
+            source_topic_id=known[source].id.hex,
+            partitions=known[source].partitions,
+            changelog_topic=conf.changelog_topic,
+            output_topics={topic: known[topic].id.hex for topic in conf.output_topics},
+            fold=conf.fold,
+            writer=self._writer,
+            created_at=utc_text(operation.asked_at),
+        )

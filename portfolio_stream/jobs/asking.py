@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
+from aiokafka import errors as kafka_errors
 
 from portfolio_stream.control.job_control import JobControl
 from portfolio_stream.control.job_life import JobEvent, JobState, after
@@ -28,7 +29,15 @@ from portfolio_stream.control.values import (
     operation_key,
     part_key,
 )
-from portfolio_stream.errors import JobNotBegun, JobNotInState, OperationInProgress, OperationUnknown
+from portfolio_stream.errors import (
+    ControlUnavailable,
+    JobNotBegun,
+    JobNotInState,
+    OperationInProgress,
+    OperationUnknown,
+)
+from portfolio_stream.kafka.offset_lookup import LATEST, READ_COMMITTED, log_offsets
+from portfolio_stream.kafka.reach import LOST
 from portfolio_stream.savepoints.manifest import new_id
 
 #: operations that end with a savepoint
@@ -161,16 +170,32 @@ async def begin_stop_with_savepoint(control: JobControl, wanted: Asked, *, dry_r
     return await _decided(control, wanted, decide, dry_run=dry_run)
 
 
-async def report(control: JobControl, operation: str, parts: list[Part]) -> ControlState:
-    """Report what owners of partitions have done for an operation. The first report of a partition counts."""
+async def source_ends(control: JobControl) -> dict[str, int]:
+    """Where the committed records of each partition of the source end now, for a drain. By partition, as JSON has it.
+
+    Raises ControlUnavailable.
+    """
+    generation = (await control.newest()).current
+    partitions = range(0 if generation is None else generation.partitions)
+    try:
+        found = await log_offsets(control.client, control.source_topic, partitions, LATEST, READ_COMMITTED)
+    except (*LOST, kafka_errors.KafkaError) as error:
+        raise ControlUnavailable(control.source_topic, str(error) or type(error).__name__) from error
+    if missing := set(partitions) - found.keys():
+        raise ControlUnavailable(control.source_topic, f"partition {min(missing)} has no leader")
+    return {str(partition): end for partition, end in sorted(found.items())}
+
+
+async def report(control: JobControl, operation: str, part: Part) -> ControlState:
+    """Report what the owner of a partition has done for an operation. The first report of a partition counts."""
 
     def decide(state: ControlState) -> ControlChange | None:
         known = state.operation(operation)
         if known is None or known.state.is_final:
             return None
-        there = state.parts(operation)
-        new = {part_key(operation, part.partition): part for part in parts if part.partition not in there}
-        return ControlChange(records=dict(new)) if new else None
+        if part.partition in state.parts(operation):
+            return None
+        return ControlChange(records={part_key(operation, part.partition): part})
 
     return await control.change(decide)
 

@@ -250,6 +250,22 @@ class PartitionRecovered(WorkerEvent, frozen=True, kw_only=True):
     milliseconds: float
 
 
+class RepeatBegan(WorkerEvent, frozen=True, kw_only=True):
+    """The partition folds records again whose outputs stand already: what the fold gives is compared, not written."""
+
+    action = "repeat began"
+    partition: int
+    #: at most; the offsets of markers and aborted records count, too
+    outputs: int
+
+
+class RepeatEnded(WorkerEvent, frozen=True, kw_only=True):
+    """The fold has given once more every output that stood. From here on outputs are written."""
+
+    action = "repeat ended"
+    partition: int
+
+
 class GroupOffsetCommittedAgain(WorkerEvent, frozen=True, kw_only=True):
     """The group had no offset for the partition, so the offset of the state is committed."""
 

@@ -59,7 +59,7 @@ def readiness(engine: Engine) -> Readiness:
     """Whether this worker's engine is ready. Other members of the group and the prices are not looked at here."""
     member = membership_of(engine)
     if member is None:
-        return Readiness(reasons=(STARTING,), partitions={})
+        return Readiness(reasons=(away_reason(engine),), partitions={})
     given = sorted(engine.owned | member.target)
     partitions = {partition: state_of(engine, partition) for partition in given}
     reasons = [] if member.is_fresh else [WARMING if engine.is_warming else NO_MEMBER]
@@ -72,6 +72,12 @@ def readiness(engine: Engine) -> Readiness:
             halted = engine.halted[partition]
             reasons.append(f"partition {partition} is halted at offset {halted.offset}: {halted.reason}")
     return Readiness(reasons=tuple(reasons), partitions=partitions)
+
+
+def away_reason(engine: Engine) -> str:
+    """Why an engine without a membership has none."""
+    away = engine.away
+    return STARTING if away is None else f"{away}; `portfolio-stream job start` lets it run"
 
 
 def _recovering(partitions: Collection[int], replays: Replays) -> str:

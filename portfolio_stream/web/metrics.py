@@ -91,6 +91,8 @@ class _Engine(Collector):
         yield gauges("recovery_remaining_records", text, ("partition",), by_partition(remaining))
         text = "Changelog records that the recoveries replay in a second."
         yield gauge("recovery_records_per_second", text, replays.records_per_second)
+        text = "Outputs that stand already and are still to be compared with what the fold gives once more, at most."
+        yield gauges("repeat_remaining_outputs", text, ("partition",), by_partition(engine.outputs_to_repeat()))
         standbys = engine.standbys()
         yield gauge("standby_partitions", "Partitions that this worker follows without owning them.", len(standbys))
         text = "Changelog records that a followed partition is behind."

@@ -19,7 +19,7 @@ from portfolio_stream.kafka.members import GroupMember, Owner
 from portfolio_stream.kafka.partitioning import partition_of
 from portfolio_stream.settings import Settings
 from portfolio_stream.web.forwarding import Forwarding
-from portfolio_stream.web.health import STARTING, membership_of, state_of
+from portfolio_stream.web.health import away_reason, membership_of, state_of
 from portfolio_stream.web.moment import Moment
 from portfolio_stream.web.routing import Routing
 
@@ -55,7 +55,7 @@ class Owners:
         """Returns why this worker cannot answer yet, or None if it can."""
         if membership_of(self._engine) is not None:
             return None
-        return self._unavailable(f"The worker is not ready: {STARTING}.")
+        return self._unavailable(f"The worker is not ready: {away_reason(self._engine)}.")
 
     async def forward(self, request: web.Request, partition: int) -> web.Response:
         """Forward the request to the owner of the partition. Refuses a request that was forwarded already."""

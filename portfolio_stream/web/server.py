@@ -30,6 +30,7 @@ from portfolio_stream.web.forwarding import Forwarding
 from portfolio_stream.web.group_watch import Watch
 from portfolio_stream.web.health import Health, lag_of
 from portfolio_stream.web.identity_proof import IdentityProof
+from portfolio_stream.web.job import JobRoutes
 from portfolio_stream.web.live import Live
 from portfolio_stream.web.metrics import Metrics
 from portfolio_stream.web.operations import ONE_PATH as ONE_PARTITION_PATH
@@ -63,8 +64,16 @@ HEADERS = {
 
 class WebServer:
     def __init__(
-        self, engine: Engine, settings: Settings, sock: socket.socket, prices: Prices, checkpoints: History
+        self,
+        engine: Engine,
+        settings: Settings,
+        sock: socket.socket,
+        prices: Prices,
+        checkpoints: History,
+        job: JobRoutes | None = None,
     ) -> None:
+        """`job`: None for a server without a job, as some tests have it."""
+        self._job = job
         self._engine = engine
         self._settings = settings
         self._sock = sock
@@ -136,6 +145,7 @@ class WebServer:
                 web.get("/health/live", health.live),
                 web.get("/health/ready", health.ready),
                 *table_routes(engine, self._owners, fanout, self._census, self._prices),
+                *(self._job.routes() if self._job is not None else ()),
                 *self._live_view(app, status),
             ]
         )

@@ -32,7 +32,7 @@ class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     #: the offset of the record that halts the partition; None if the partition is not halted
     offset: WireCount | None = None
-    #: why the partition is halted, or how far its replay is
+    #: why the partition is halted, or how far its replay or its repeat is
     reason: str | None = None
 
 
@@ -100,7 +100,7 @@ class Status:
 
     def now(self) -> WorkerStatus:
         engine, statistics = self._engine, self._engine.statistics
-        ready, replays = readiness(engine), engine.replays.by_partition
+        ready, replays, repeats = readiness(engine), engine.replays.by_partition, engine.outputs_to_repeat()
         return WorkerStatus(
             worker=engine.identity.instance_id,
             address=self._address,
@@ -109,7 +109,9 @@ class Status:
             uptime_seconds=round(time.monotonic() - self._started, 3),
             reasons=(*ready.reasons, *self._group.reasons()),
             partitions={
-                partition: _partition(state, engine.halted.get(partition), replays.get(partition))
+                partition: _partition(
+                    state, engine.halted.get(partition), replays.get(partition), repeats.get(partition)
+                )
                 for partition, state in ready.partitions.items()
             },
             events=statistics.events,
@@ -129,13 +131,15 @@ class Status:
         return json_response(self.now())
 
 
-def _partition(state: str, halted: Halted | None, replay: Remaining | None) -> PartitionStatus:
+def _partition(state: str, halted: Halted | None, replay: Remaining | None, repeat: int | None) -> PartitionStatus:
     if replay is not None:
         reason = f"{replay.percent} % replayed, {replay.remaining:,} records left"
         return PartitionStatus(state=state, reason=reason)
-    if halted is None:
-        return PartitionStatus(state=state)
-    return PartitionStatus(state=state, offset=halted.offset, reason=halted.reason)
+    if halted is not None:
+        return PartitionStatus(state=state, offset=halted.offset, reason=halted.reason)
+    if repeat is not None:
+        return PartitionStatus(state=state, reason=f"repeats outputs that stand already, at most {repeat:,} left")
+    return PartitionStatus(state=state)
 
 
 def _latest(told: Told) -> LatestEvent:

@@ -18,12 +18,14 @@ from portfolio_stream.exactly_once.partitions import Partitions
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.protocol import Refused
 from portfolio_stream.exactly_once.recovery import Halted, Ready, Source
+from portfolio_stream.exactly_once.repeats import Repeats
 from portfolio_stream.exactly_once.signals import Signals
 from portfolio_stream.exactly_once.slices import Slice
 from portfolio_stream.exactly_once.standby import Standbys
 from portfolio_stream.exactly_once.started_engine import StartedEngine
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.exactly_once.views import Views
+from portfolio_stream.kafka.reader import FetchLimits
 from portfolio_stream.observe.ring import EventRing
 from portfolio_stream.observe.statistics import Statistics
 
@@ -115,6 +117,8 @@ class Sent:
     def __init__(self) -> None:
         #: next offset by partition
         self.committed: dict[int, int] = {}
+        #: the shares whose records were sent, in order
+        self.sent: list[Any] = []
         #: the offset of the record that is refused, by partition
         self.refused: dict[int, int] = {}
         #: a commit waits for this
@@ -133,6 +137,7 @@ class Sent:
             offset = self.refused.get(share.partition)
             if offset is not None and share.first.offset <= offset < share.position:
                 raise Refused("out", share.partition, "MESSAGE_TOO_LARGE")
+        self.sent.extend(shares)
         return {}
 
     async def commit(self) -> None:
@@ -167,6 +172,66 @@ class RecoversCommitted(RecoversAt):
             yield Ready(partition=partition, offset=self._committed[partition], replayed=0)
 
 
+class Outputs:
+    """Output topics of which only the committed records are read, and a connection to them."""
+
+    def __init__(self) -> None:
+        #: committed records, by topic and partition; the other offsets below the log's end are markers
+        self.logs: dict[tuple[str, int], list[Any]] = {}
+        #: ends of logs that have markers behind their last record
+        self.ends: dict[tuple[str, int], int] = {}
+        #: readers that are open, by topic
+        self.readers: dict[str, OutputReader] = {}
+        #: raised once by a fetch
+        self.errors: list[Exception] = []
+
+    def reader(self, topic: str, partitions: int, limits: FetchLimits) -> "OutputReader":
+        return OutputReader(self, topic)
+
+    def end(self, place: tuple[str, int]) -> int:
+        log = self.logs.get(place, [])
+        return max(self.ends.get(place, 0), log[-1].offset + 1 if log else 0)
+
+
+class OutputReader:
+    """A fetch gives at most three records of each partition that is read."""
+
+    def __init__(self, outputs: Outputs, topic: str) -> None:
+        self._outputs, self._topic = outputs, topic
+        self.positions: dict[int, int] = {}
+        self.reading: set[int] = set()
+
+    async def start(self) -> None:
+        self._outputs.readers[self._topic] = self
+
+    async def stop(self) -> None:
+        self._outputs.readers.pop(self._topic, None)
+
+    def resume(self, partition: int, offset: int) -> None:
+        self.positions[partition] = offset
+        self.reading.add(partition)
+
+    def pause(self, partitions: Iterable[int]) -> None:
+        self.reading.difference_update(partitions)
+
+    async def position(self, partition: int) -> int:
+        return self.positions[partition]
+
+    async def fetch(self, timeout_ms: int) -> Mapping[int, list[list[Any]]]:
+        await asyncio.sleep(0)
+        if self._outputs.errors:
+            raise self._outputs.errors.pop(0)
+        found = {}
+        for partition in sorted(self.reading):
+            place = (self._topic, partition)
+            log = self._outputs.logs.get(place, [])
+            records = [record for record in log if record.offset >= self.positions[partition]][:3]
+            self.positions[partition] = records[-1].offset + 1 if records else self._outputs.end(place)
+            if records:
+                found[partition] = [records]
+        return found
+
+
 class Recovers:
     """A recovery that does what a test puts into `finds`."""
 
@@ -186,6 +251,7 @@ class Stage(StartedEngine):
         self.member = Member(len(offsets))
         self.sent = Sent()
         self.recovery = Recovers()
+        self.outputs = Outputs()
         self.statistics = Statistics()
         self.events = EventRing()
         #: what the app does to write a dead letter
@@ -195,6 +261,8 @@ class Stage(StartedEngine):
         views = Views(store, {NUMBERS.name: NUMBERS}, store.memory.views)
         signals = Signals(self.reader.wake)
         fakes: Any = SimpleNamespace(writer=self.sent, membership=self.member, group=None)
+        fakes.outputs = self.outputs
+        repeats = Repeats(fakes.outputs, partitions, self.events.tell)
         made = Commits(
             CONFIGURATION,
             partitions,
@@ -203,6 +271,7 @@ class Stage(StartedEngine):
             store,
             fakes.writer,
             fakes.membership,
+            repeats,
             source=source,
             changelog_id="c",
             wake_engine=signals.wake,
@@ -214,7 +283,7 @@ class Stage(StartedEngine):
             "changelog_id": "c",
             "reader": self.reader, "writer": self.sent, "membership": self.member, "recovery": self.recovery,
             "store": store, "partitions": partitions, "views": views, "commits": made, "statistics": self.statistics,
-            "signals": signals, "tell": self.events.tell, "standbys": standbys,
+            "signals": signals, "tell": self.events.tell, "standbys": standbys, "repeats": repeats,
             "write_dead_letter": self._write_dead_letter if can_move else None,
         }  # fmt: skip
         super().__init__(Equipment(**equipment))

@@ -68,6 +68,9 @@ class RecoveredCluster:
     def meta(self, partition: int) -> Meta | None:
         return self.metas.get(partition)
 
+    def decided(self, partition: int, offset: int) -> frozenset[int]:
+        return frozenset()
+
     def begin(self, partitions: Collection[int]) -> None: ...
 
     async def run(self, offsets: Mapping[int, int], waiting: Any, *, others: int) -> dict[int, Replayed]:

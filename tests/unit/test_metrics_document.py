@@ -33,6 +33,7 @@ async def exposed(tmp_path: Path) -> list[Metric]:
     engine.statistics.start.end("store")
     engine.replays = Replays({1: Remaining(1, 2)}, 3.0, 1.0)
     engine.behind = {1: 7}
+    engine.repeated = {0: 9}
     engine.statistics.last_timestamps[0] = 1.0
     engine.topic_settings.findings["t", "retention.ms"] = "too short"
     engine.statistics.drops["Doubt"] += 1

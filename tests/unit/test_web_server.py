@@ -199,6 +199,20 @@ async def test_readiness_names_its_reasons(engine: FakeEngine) -> None:
     assert all(part in reasons for part in ("not a member", "partitions 2", "partition 1", "17", "the fold failed"))
 
 
+async def test_a_repeat_is_shown(engine: FakeEngine) -> None:
+    """The worker compares outputs that stand already, and writes none of them."""
+    engine.join(0, 1)
+    engine.repeated = {1: 1200}
+    async with serving(engine) as server:
+        status = (await get(server, "/worker")).json["partitions"]
+        metrics = (await get(server, "/metrics")).body.decode()
+    assert (None, "repeats outputs that stand already, at most 1,200 left") == (
+        status["0"]["reason"],
+        status["1"]["reason"],
+    )
+    assert 'portfolio_stream_repeat_remaining_outputs{partition="1"} 1200.0' in metrics
+
+
 async def test_readiness_says_how_far_a_recovery_is(engine: FakeEngine) -> None:
     """Readiness, the worker's report and the metrics say it of each partition. A recovery that stands still shows."""
     engine.join(0, 1, 2)

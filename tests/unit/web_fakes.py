@@ -126,11 +126,15 @@ class FakeEngine:
         self.statistics = Statistics()
         self.events = EventRing()
         self.topic_settings = SimpleNamespace(findings={})
+        #: why the engine takes no part in the job
+        self.away: str | None = None
         self.started: Any = None
         self.partition_count = 0
         self.owned: frozenset[int] = frozenset()
         #: changelog records behind, by standby partition
         self.behind: dict[int, int] = {}
+        #: outputs that are left to compare, by partition
+        self.repeated: dict[int, int] = {}
         self.is_warming = False
         self.served: set[int] = set()
         self.halted: dict[int, Halted] = {}
@@ -164,6 +168,9 @@ class FakeEngine:
 
     def standbys(self) -> dict[int, int]:
         return self.behind
+
+    def outputs_to_repeat(self) -> dict[int, int]:
+        return self.repeated
 
     def lag(self) -> dict[int, int]:
         return self.lags
