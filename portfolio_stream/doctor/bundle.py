@@ -31,6 +31,7 @@ from portfolio_stream.doctor.report_json import public_report
 from portfolio_stream.doctor.shown_metrics import log_lines, metrics
 from portfolio_stream.kafka.group import Offsets
 from portfolio_stream.kafka.health import KafkaHealth
+from portfolio_stream.savepoints.manifest import Manifest
 from portfolio_stream.settings import Settings
 
 #: settings whose text is shown; of the others a bundle says whether they are set. Numbers are always shown
@@ -235,11 +236,13 @@ def _control(control: ControlState) -> object:
 
 def _savepoints(found: SavepointList) -> object:
     listed = [allowed.SAVEPOINT(msgspec.to_builtins(one)) for one in found.summaries]
-    heads = [
-        allowed.MANIFEST_HEAD({**msgspec.to_builtins(one), "offsets": {str(p): at for p, at in one.offsets.items()}})
-        for one in found.heads
-    ]
-    return {"newest_age_seconds": found.newest_age, "savepoints": listed, "heads": heads}
+    head = None if found.manifest is None else _head(found.manifest)
+    return {"newest_age_seconds": found.newest_age, "savepoints": listed, "newest": head}
+
+
+def _head(manifest: Manifest) -> object:
+    offsets = {str(partition): offset for partition, offset in manifest.offsets.items()}
+    return allowed.MANIFEST_HEAD({**msgspec.to_builtins(manifest), "offsets": offsets})
 
 
 def _stores(folder: DataFolder) -> object:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from portfolio_stream.doctor.findings import Words
 from portfolio_stream.http.answers import Peer
 from portfolio_stream.kafka.members import GroupMember
+from portfolio_stream.savepoints.coverage import LogOffsets
 from portfolio_stream.savepoints.manifest import Manifest
 from portfolio_stream.savepoints.read import Summary
 
@@ -217,29 +218,26 @@ class StoreProbe:
 class SavepointList:
     """The savepoints of the store."""
 
-    #: the newest complete one; None if there is none
-    newest: str | None
+    #: the newest complete one's; None if there is none
+    manifest: Manifest | None
     #: seconds since it was complete
     newest_age: float | None
     newest_bytes: int
-    #: id of the topic that it was folded from
-    source_topic_id: str | None
-    #: next source offset by partition: it holds what the records before gave
-    covered: Mapping[int, int]
     #: ids of savepoints whose writer has ended long ago, without a manifest
     torn: tuple[str, ...]
     damaged: tuple[str, ...]
     #: all of them, the newest first
     summaries: tuple[Summary, ...] = ()
-    #: manifests of the newest complete ones
-    heads: tuple[Manifest, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceAges:
-    """What retention will delete of the input topic."""
+    """What was deleted of the input topic and the outputs, and what retention will delete of the input topic."""
 
+    #: of the input topic
     topic_id: str
+    #: where the logs of the input topic and of the outputs begin
+    starts: LogOffsets
     #: milliseconds and bytes; None: nothing is deleted
     retention_ms: int | None
     retention_bytes: int | None

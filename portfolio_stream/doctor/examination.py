@@ -63,7 +63,9 @@ def _pieces(
         kafka = Kafka(await kept.open(admin_client(settings)), settings)
         # only topics that exist: a broker may make a topic that a client asks for
         kafka.known = frozenset(
-            await kafka_evidence.leaders_of(kafka.client, [settings.input_topic, settings.control_topic])
+            await kafka_evidence.leaders_of(
+                kafka.client, [settings.input_topic, settings.control_topic, settings.output_topic, settings.dlq_topic]
+            )
         )
         await kafka.client.set_topics(sorted(kafka.known))
         return kafka

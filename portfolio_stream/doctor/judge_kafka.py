@@ -25,14 +25,10 @@ LONG_OPEN_SECONDS = 60.0  # a worker's transaction ends after 3 s at the most
 SCARCE, FULL = 0.20, 0.05  # of a broker's disk: the runbook's P2 is 80 % used
 #: the states of a coordinator that ended a producer's transaction without a commit
 ABORTED = frozenset({"CompleteAbort", "Empty"})
-#: operations that workers and commands need, by a topic's role
-NEEDED_OPERATIONS: dict[Role, tuple[str, ...]] = {
-    "source": ("Read", "Describe", "DescribeConfigs"),
-    "output": ("Read", "Write", "Describe", "DescribeConfigs"),
-    "changelog": ("Read", "Write", "Describe", "DescribeConfigs"),
-    "prices": ("Read", "Describe", "DescribeConfigs"),
-    "control": ("Read", "Write", "Describe", "DescribeConfigs"),
-}
+#: operations on topics that workers and commands need; workers only read the source and the prices
+READ_ONLY: tuple[Role, ...] = ("source", "prices")
+TO_READ = ("Read", "Describe", "DescribeConfigs")
+TO_WRITE = ("Read", "Write", "Describe", "DescribeConfigs")
 NEEDED_OF_GROUP = ("Read", "Describe")
 
 
@@ -241,7 +237,7 @@ def judge_rights(settings: Settings, topics: Topics, rights: Rights) -> Iterator
         allowed = rights.topics.get(topic.name)
         if allowed is None:
             continue
-        if missing := [one for one in NEEDED_OPERATIONS[topic.role] if one not in allowed]:
+        if missing := [one for one in (TO_READ if topic.role in READ_ONLY else TO_WRITE) if one not in allowed]:
             yield _denied(settings, say("topic {name}", name=topic.name), f"--topic {topic.name}", missing, principal)
     if rights.group is not None and (missing := [one for one in NEEDED_OF_GROUP if one not in rights.group]):
         where = say("group {name}", name=settings.group)

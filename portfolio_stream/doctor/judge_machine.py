@@ -8,7 +8,7 @@ from portfolio_stream.doctor.evidence import DataFolder, KafkaDisks, Listening, 
 from portfolio_stream.doctor.findings import Finding, Private, Words, error, remark, say, warning
 from portfolio_stream.doctor.kafka_evidence import Topics
 from portfolio_stream.http.addresses import DEFAULT_PORT, is_loopback
-from portfolio_stream.settings import SHORTEST_TOKEN, VARIABLES, Settings, unknown_variables, variable
+from portfolio_stream.settings import PREFIX, SHORTEST_TOKEN, VARIABLES, Settings, unknown_variables, variable
 
 OLDEST_PYTHON = (3, 11)
 FEWEST_FILES = 1024  # the web server then serves its 256 connections (http/listener.py)
@@ -17,6 +17,7 @@ MEBIBYTE, GIBIBYTE = 1 << 20, 1 << 30
 BESIDES_STATE = 130 * MEBIBYTE  # Python, its modules, the transactions under way (docs/operations.md)
 SCARCE, FULL = 0.20, 0.03  # of a file system
 FEWEST_FREE = 256 * MEBIBYTE  # RocksDB writes a memtable of 32 MiB and merges files
+ALIKE = 0.75  # of two names: a letter more or less, or two letters in the wrong order
 NEW_TOKEN = "export PORTFOLIO_WEB_TOKEN=$(openssl rand -hex 16)"
 SETUP = "make setup"
 
@@ -78,10 +79,11 @@ def judge_memory(settings: Settings, machine: Machine) -> Iterator[Finding]:
 
 def judge_variables(environment: Mapping[str, str]) -> Iterator[Finding]:
     for name in unknown_variables(environment):
-        like = difflib.get_close_matches(name, VARIABLES, n=1)
+        free = {one.removeprefix(PREFIX): one for one in VARIABLES if one not in environment}
+        like = difflib.get_close_matches(name.removeprefix(PREFIX), free, n=1, cutoff=ALIKE)
         words = say("the variable {name} is set, and nothing reads it", name=Private(name))
         if like:
-            mend = say('export {right}="${name}"; unset {name}', right=like[0], name=Private(name))
+            mend = say('export {right}="${name}"; unset {name}', right=free[like[0]], name=Private(name))
         else:
             mend = say("unset {name}", name=Private(name))
         yield warning("environment", words, run=mend)

@@ -6,6 +6,7 @@ from portfolio_stream.doctor.evidence import KafkaDisks, SavepointList, SourceAg
 from portfolio_stream.doctor.findings import Finding, Private, error, remark, say, warning
 from portfolio_stream.doctor.kafka_evidence import Topics
 from portfolio_stream.kafka.group import Offsets
+from portfolio_stream.savepoints.coverage import uncovered
 from portfolio_stream.settings import Settings
 
 CREATE, DELETE = "portfolio-stream savepoint create", "portfolio-stream savepoint delete"
@@ -68,21 +69,22 @@ def judge_trimming(
     disks: KafkaDisks,
 ) -> Iterator[Finding]:
     """What of the input topic is deleted, or soon will be, although no savepoint holds what it gave."""
-    where = say("topic {topic}", topic=settings.input_topic)
-    covered = savepoints.covered
-    if savepoints.source_topic_id is not None and _bare(savepoints.source_topic_id) != _bare(source.topic_id):
-        words = say("the newest savepoint {id} was folded from another topic of this name", id=savepoints.newest or "?")
-        yield warning(where, words, run=CREATE)
-        covered = {}
-    gone = [p for p, one in sorted(offsets.items()) if one.log_start > covered.get(p, 0)]
-    if gone:
-        words = say("records were deleted that no savepoint holds, of partitions {partitions}: verify cannot judge, "
-                    "and the state cannot be folded again", partitions=_names(gone))  # fmt: skip
-        yield error(where, words, run=CREATE)
-    elif any(one.log_start for one in offsets.values()):
-        words = say("its oldest records were deleted; the savepoint {id} holds what they gave", id=savepoints.newest)
-        yield remark(where, words)
-    yield from _soon(settings, source, offsets, covered, disks)
+    manifest = savepoints.manifest
+    if manifest is not None and _bare(manifest.source_topic_id) != _bare(source.topic_id):
+        words = say("the newest savepoint {id} was folded from another topic of this name", id=manifest.id)
+        yield warning(say("topic {topic}", topic=settings.input_topic), words, run=CREATE)
+        manifest = None
+    places = uncovered(source.starts, manifest)
+    for topic, starts in source.starts.items():
+        where = say("topic {topic}", topic=topic)
+        if gone := [place.partition for place in places if place.topic == topic]:
+            words = say("records were deleted that no savepoint covers, of partitions {partitions}: verify cannot "
+                        "judge, and nobody can fold them again", partitions=_names(gone))  # fmt: skip
+            yield error(where, words, run=CREATE)
+        elif manifest is not None and any(starts.values()):
+            words = say("its oldest records were deleted, and the savepoint {id} covers them", id=manifest.id)
+            yield remark(where, words)
+    yield from _soon(settings, source, offsets, {} if manifest is None else manifest.offsets, disks)
 
 
 def _soon(

@@ -28,7 +28,7 @@ from portfolio_stream.kafka.connections import Client
 from portfolio_stream.kafka.group import GroupClient, Offsets
 from portfolio_stream.kafka.health import QUORUM_TOPIC
 from portfolio_stream.kafka.members import GroupMember, members_in, worker_of
-from portfolio_stream.kafka.offset_lookup import NO_OFFSET, log_offsets
+from portfolio_stream.kafka.offset_lookup import EARLIEST, NO_OFFSET, log_offsets
 from portfolio_stream.kafka.topics import Role, Topic, TopicDescription, describe_topics
 from portfolio_stream.kafka.wire import Coordinators, Lane, Node, call, schema
 from portfolio_stream.settings import Settings
@@ -145,7 +145,12 @@ async def look_at_offsets(client: Any, coordinators: Coordinators, settings: Set
 
 
 async def look_at_source(client: Any, topics: Topics, offsets: Mapping[int, Offsets], settings: Settings) -> SourceAges:
-    """How retention will trim the input topic."""
+    """What was deleted of input topic and outputs, and how retention will trim the input topic."""
+    starts = {settings.input_topic: {partition: one.log_start for partition, one in offsets.items()}}
+    for topic in topics.contract:
+        if topic.role == "output" and topic.name in topics.found:
+            partitions = range(topics.found[topic.name].partitions)
+            starts[topic.name] = await log_offsets(client, topic.name, partitions, EARLIEST)
     described = topics.found[settings.input_topic].configuration
     retention_ms = _bound(described.get("retention.ms"))
     old_until: dict[int, int] = {}
@@ -155,6 +160,7 @@ async def look_at_source(client: Any, topics: Topics, offsets: Mapping[int, Offs
         old_until = {p: offsets[p].high_watermark if at == NO_OFFSET else at for p, at in first_young.items()}
     return SourceAges(
         topic_id=await _topic_id(client, settings.input_topic),
+        starts=starts,
         retention_ms=retention_ms,
         retention_bytes=_bound(described.get("retention.bytes")),
         old_until=old_until,

@@ -68,13 +68,10 @@ async def listed(location: str) -> SavepointList:
     newest = next((one for one in found if one.state == "complete"), None)
     manifest = None if newest is None else await load(objects, newest.id)
     return SavepointList(
-        newest=None if newest is None else newest.id,
+        manifest=manifest,
         newest_age=None if manifest is None else now - datetime.fromisoformat(manifest.completed_at).timestamp(),
         newest_bytes=0 if newest is None else newest.bytes,
-        source_topic_id=None if manifest is None else manifest.source_topic_id,
-        covered={} if manifest is None else manifest.offsets,
         torn=tuple(one.id for one in found if one.state == "torn" and now - one.modified > ABANDONED_SECONDS),
         damaged=tuple(one.id for one in found if one.state == "damaged"),
         summaries=tuple(found),
-        heads=() if manifest is None else (manifest,),
     )

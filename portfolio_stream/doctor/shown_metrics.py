@@ -1,24 +1,37 @@
 """The metrics and the log of a worker, as a bundle may show them. Pure."""
 
 import re
+from collections.abc import Callable, Mapping
 
-from portfolio_stream.doctor.allowed import ACTIONS, FIELDS
+from kio.schema.errors import ErrorCode
+
+from portfolio_stream.doctor.allowed import ACTIONS, FIELDS, VERSION
 from portfolio_stream.doctor.findings import LEFT_OUT
+from portfolio_stream.domain.rejection import REJECTION_CODES
+from portfolio_stream.exactly_once.protocol import TransactionStep
+from portfolio_stream.kafka.topic_rules import PARTITION_COUNT, RULES
 from portfolio_stream.observe.families import PREFIX
+from portfolio_stream.observe.start_steps import STEPS
+from portfolio_stream.observe.statistics import PHASES
 
 FAMILIES = (PREFIX, "process_", "python_")
+_NUMBER = re.compile(r"[0-9]{1,10}", re.ASCII)
+_BOUND = re.compile(r"[0-9.e+-]{1,20}|\+Inf", re.ASCII)
 _SAMPLE = re.compile(r"([a-z_]+)(?:\{(.*)\})? ([0-9.eE+-]+|NaN|[+-]Inf)", re.ASCII)
 _LABEL = re.compile(r'([a-z_]+)="((?:[^"\\]|\\.)*)"', re.ASCII)
-#: what the value of a label may be; other labels are left out
-LABELS = {
-    "partition": re.compile(r"[0-9]{1,10}", re.ASCII),
-    "le": re.compile(r"[0-9.e+-]{1,20}|\+Inf", re.ASCII),
-    "version": re.compile(r"[0-9.]{1,20}", re.ASCII),
-    "step": re.compile(r"process|store|topics|connections|fold|fence|join|recovery|InitProducerId|TxnOffsetCommit|"
-                       r"Produce|EndTxn\(commit\)|EndTxn\(abort\)"),
-    "outcome": re.compile(r"accepted|duplicate|rejected"),
-    "setting": re.compile(r"(?:[a-z]{2,15}[. ]?){1,6}", re.ASCII),
-}  # fmt: skip
+#: what the value of a label may be: the words that a worker has for it. Other labels are left out
+LABELS: Mapping[str, Callable[[str], bool]] = {
+    "partition": lambda value: _NUMBER.fullmatch(value) is not None,
+    "le": lambda value: _BOUND.fullmatch(value) is not None,
+    "version": lambda value: re.fullmatch(VERSION, value, re.ASCII) is not None,
+    "step": frozenset((*STEPS, *(step.value for step in TransactionStep))).__contains__,
+    "phase": frozenset(PHASES).__contains__,
+    "code": frozenset(("", *REJECTION_CODES, "operator_dead_letter", "unreadable")).__contains__,
+    "outcome": frozenset(("accepted", "duplicate", "rejected", "price", "deletion", "invalid")).__contains__,
+    "reason": frozenset(("late", "early")).__contains__,
+    "error": frozenset(code.name for code in ErrorCode).__contains__,
+    "setting": frozenset((*(rule.setting for rule in RULES), PARTITION_COUNT)).__contains__,
+}
 
 #: [2026-11-29 20:56:48,741] [2764] [INFO] recovered partition=0 offset=0
 _LINE = re.compile(r"\[([0-9-]{10} [0-9:,]{8,12})\] \[([0-9]{1,10})\] \[([A-Z]{4,8})\] (.*)", re.ASCII)
@@ -39,7 +52,7 @@ def metrics(exposition: str) -> str:
 
 
 def _may_show(name: str, value: str) -> bool:
-    return name in LABELS and LABELS[name].fullmatch(value) is not None
+    return name in LABELS and LABELS[name](value)
 
 
 def log_lines(content: str) -> str:

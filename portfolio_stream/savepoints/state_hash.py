@@ -6,20 +6,30 @@ big-endian. The key is the table's own, without the name before it. The hash of 
 a restore compare the same number.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
+from struct import Struct
 
 MODULUS = 1 << 256
 NOTHING = "0" * 64
 _BYTES = 4  # of a length
+_length: Callable[[int], bytes] = Struct(">I").pack
+_number = int.from_bytes
 
 
 def row_hash(table: bytes, key: bytes, value: bytes) -> int:
-    row = b"%b%b%b%b%b%b" % (
-        len(table).to_bytes(_BYTES, "big"), table, len(key).to_bytes(_BYTES, "big"), key,
-        len(value).to_bytes(_BYTES, "big"), value,
-    )  # fmt: skip
-    return int.from_bytes(sha256(row, usedforsecurity=False).digest(), "big")
+    return row_hasher(table)(key, value)
+
+
+def row_hasher(table: bytes) -> Callable[[bytes, bytes], int]:
+    """Returns what hashes the rows of one table by key and value."""
+    head = len(table).to_bytes(_BYTES, "big") + table
+
+    def hash_of(key: bytes, value: bytes) -> int:
+        row = head + _length(len(key)) + key + _length(len(value)) + value
+        return _number(sha256(row).digest(), "big")
+
+    return hash_of
 
 
 def hex_of(total: int) -> str:
@@ -42,8 +52,12 @@ class StateHash:
         """`key` is the changelog's key: the table's name, 0x00, and the table's own key."""
         table, _, own = key.partition(b"\x00")
         if table:
-            self._totals[table] = self._totals.get(table, 0) + row_hash(table, own, value)
-            self._counts[table] = self._counts.get(table, 0) + 1
+            self.add_sum(table, row_hash(table, own, value), 1)
+
+    def add_sum(self, table: bytes, total: int, count: int) -> None:
+        """Add `count` rows of a table, the sum of whose hashes is `total`."""
+        self._totals[table] = self._totals.get(table, 0) + total
+        self._counts[table] = self._counts.get(table, 0) + count
 
     @property
     def rows(self) -> dict[str, int]:

@@ -8,8 +8,10 @@
    functions can be called again at any time.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
+
+from arro3.core import RecordBatch, Schema
 
 from portfolio_stream.errors import SavepointIncomplete, SavepointTampered, StateUnreadable
 from portfolio_stream.savepoints.format_text import format_text
@@ -31,13 +33,12 @@ from portfolio_stream.savepoints.manifest import (
     utc_text,
 )
 from portfolio_stream.savepoints.objects import Objects
-from portfolio_stream.savepoints.parquet import ChangelogRow, Columns, RowForm
-from portfolio_stream.savepoints.state_hash import StateHash
+from portfolio_stream.savepoints.ordered import OrderedRows
+from portfolio_stream.savepoints.parquet import ChangelogRow, RowForm, batch_of, file_of, schema_of
+from portfolio_stream.savepoints.state_hash import StateHash, row_hasher
 
 META_KEY = b"\x00META"  # describes a changelog's partition; the part and the manifest say the same in fields
-FILE_BYTES = 64 << 20  # of a file's rows before compression: a file is smaller, and a writer holds one file in memory
-BATCH_BYTES = 4 << 20  # of rows that wait as Python's objects
-BATCH_ROWS = 16_384  # likewise
+FILE_BYTES = 64 << 20  # of a file's rows before compression: a writer holds one file and one row group in memory
 
 
 async def write_part(
@@ -64,8 +65,8 @@ async def write_part(
     found = await objects.get(f"{savepoint}/{part_path(partition)}")
     if found is not None:
         return read_part(savepoint, partition, found)
-    writer = _PartWriter(objects, savepoint, partition, offset, form, progress)
-    await writer.write(rows)
+    writer = _PartWriter(objects, savepoint, partition, offset, form)
+    await writer.write(rows, progress)
     part = PartitionPart(
         savepoint=savepoint,
         partition=partition,
@@ -128,70 +129,59 @@ async def missing_parts(objects: Objects, savepoint: str, partitions: int) -> li
 
 
 class _PartWriter:
-    def __init__(
-        self,
-        objects: Objects,
-        savepoint: str,
-        partition: int,
-        offset: int,
-        form: RowForm,
-        progress: Callable[[int], None],
-    ) -> None:
+    """Writes the data files of a part, and remembers what the part says of them."""
+
+    def __init__(self, objects: Objects, savepoint: str, partition: int, offset: int, form: RowForm) -> None:
         self._objects = objects
         self._savepoint = savepoint
         self._partition = partition
         self._offset = offset
         self._form = form
-        self._progress = progress
-        self._written = 0
         self.files: list[FileEntry] = []
         self.moved: list[ChangelogRow] = []
         self.state = StateHash()
 
-    async def write(self, rows: Iterable[ChangelogRow]) -> None:
-        """One long loop, because a call for each row would cost a tenth of the time."""
-        add_to_hash, form = self.state.add, self._form.form
-        last, head, table = b"", b"", ""
-        columns: Columns | None = None
-        waiting = held = 0
-        for key, value in rows:
-            if key <= last:
-                raise ValueError("the rows are not in the order of their keys")
-            last = key
-            if not key.startswith(head) or columns is None:
-                await self._put(table, columns)
-                columns, held, waiting = None, 0, 0
-                name, _, _ = key.partition(b"\x00")
-                if not name:
-                    if key != META_KEY:
-                        self.moved.append((key, value))
-                    continue
-                table, head = _name_of(name), name + b"\x00"
-                columns = Columns(self._form.columns(table))
-            add_to_hash(key, value)
-            parts, text = form(table, key[len(head) :], value)
-            columns.add(parts, text, key, value)
-            waiting += 2 * len(key) + len(text) + len(value)
-            if waiting > BATCH_BYTES or columns.waiting == BATCH_ROWS:
-                columns.batch()
-                held += waiting
-                waiting = 0
-                if held > FILE_BYTES:
-                    await self._put(table, columns)
-                    columns, held = Columns(self._form.columns(table)), 0
-        await self._put(table, columns)
+    async def write(self, rows: Iterable[ChangelogRow], progress: Callable[[int], None]) -> None:
+        ordered = OrderedRows(rows)
+        while (name := ordered.table()) is not None:
+            if name:
+                await self._write_table(ordered, name, progress)
+            else:
+                self.moved += [row for row in ordered.take(name) if row[0] != META_KEY]
 
-    async def _put(self, table: str, columns: Columns | None) -> None:
-        if columns is None or not (columns.rows or columns.waiting):
-            return
-        content = columns.file()
-        digest = sha256(content).hexdigest()
-        number = sum(file.table == table for file in self.files)
-        path = data_path(table, self._partition, number, self._offset, digest)
-        await self._objects.put(f"{self._savepoint}/{path}", content)
-        self.files.append(FileEntry(path=path, table=table, rows=columns.rows, bytes=len(content), sha256=digest))
-        self._written += columns.rows
-        self._progress(self._written)
+    async def _write_table(self, ordered: OrderedRows, name: bytes, progress: Callable[[int], None]) -> None:
+        table = _name_of(name)
+        number = 0
+        schema = schema_of(self._form.columns(table))
+        while ordered.table() == name:
+            before = ordered.taken
+            content = file_of(schema, self._batches(ordered, schema, name, table))
+            count = ordered.taken - before
+            digest = sha256(content).hexdigest()
+            path = data_path(table, self._partition, number, self._offset, digest)
+            await self._objects.put(f"{self._savepoint}/{path}", content)
+            self.files.append(FileEntry(path=path, table=table, rows=count, bytes=len(content), sha256=digest))
+            number += 1
+            progress(sum(file.rows for file in self.files))
+
+    def _batches(self, ordered: OrderedRows, schema: Schema, name: bytes, table: str) -> Iterator[RecordBatch]:
+        """The next FILE_BYTES of the table's rows. One loop, because a call for each row would cost a tenth more."""
+        form, hash_of, own = self._form.form, row_hasher(name), len(name) + 1
+        size = 0
+        while size < FILE_BYTES and (rows := ordered.take(name)):
+            parts, texts, keys, values = [], [], [], []
+            total = 0
+            for key, value in rows:
+                key_of_table = key[own:]
+                total += hash_of(key_of_table, value)
+                names, text = form(table, key_of_table, value)
+                parts.append(names)
+                texts.append(text)
+                keys.append(key)
+                values.append(value)
+            self.state.add_sum(name, total, len(rows))
+            size += 2 * sum(map(len, keys)) + sum(map(len, texts)) + sum(map(len, values))
+            yield batch_of(schema, parts, texts, keys, values)
 
 
 def _name_of(name: bytes) -> str:

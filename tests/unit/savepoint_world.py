@@ -1,9 +1,10 @@
 """Savepoints for tests: a small job with two partitions, whose tables look as simple as can be."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from portfolio_stream.savepoints.manifest import Head, Manifest, PartitionPart
 from portfolio_stream.savepoints.objects import Objects
+from portfolio_stream.savepoints.parquet import RowForm
 from portfolio_stream.savepoints.write import complete, write_part
 
 ID = "20261129T203512Z-4f2a9c"
@@ -21,6 +22,9 @@ class PlainForm:
     def form(self, table: str, key: bytes, value: bytes) -> tuple[tuple[str, ...], bytes]:
         parts = key.decode(errors="replace").split("\x00", len(self.columns(table)) - 1)
         return tuple(parts), b'"%b"' % value.hex().encode()
+
+
+PLAIN = PlainForm()
 
 
 def head(savepoint: str = ID, partitions: int = 2) -> Head:
@@ -60,7 +64,15 @@ ROWS: Sequence[Sequence[ChangelogRow]] = (
 
 
 async def part(
-    objects: Objects, partition: int, rows: Iterable[ChangelogRow], savepoint: str = ID, offset: int = 100
+    objects: Objects,
+    partition: int,
+    rows: Iterable[ChangelogRow],
+    savepoint: str = ID,
+    *,
+    offset: int = 100,
+    in_order: bool = True,
+    form: RowForm = PLAIN,
+    progress: Callable[[int], None] = lambda _rows: None,
 ) -> PartitionPart:
     return await write_part(
         objects,
@@ -71,8 +83,9 @@ async def part(
         changelog_offset=200,
         outputs={"processed-events": 50},
         fold=FOLD,
-        rows=sorted(rows),
-        form=PlainForm(),
+        rows=sorted(rows) if in_order else rows,
+        form=form,
+        progress=progress,
     )
 
 
@@ -80,5 +93,5 @@ async def savepoint(
     objects: Objects, rows: Sequence[Iterable[ChangelogRow]] = ROWS, name: str = ID, offset: int = 100
 ) -> Manifest:
     for number, some in enumerate(rows):
-        await part(objects, number, some, name, offset)
+        await part(objects, number, some, name, offset=offset)
     return await complete(objects, head(name, len(rows)))

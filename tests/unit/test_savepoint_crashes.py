@@ -15,13 +15,12 @@ from portfolio_stream.savepoints.expire import TORN_SECONDS, choose, delete, exp
 from portfolio_stream.savepoints.manifest import MANIFEST, PartitionPart, begun_at, is_id, new_id
 from portfolio_stream.savepoints.objects import MemoryObjects, Objects
 from portfolio_stream.savepoints.read import Summary, by_savepoint, load, savepoints
-from portfolio_stream.savepoints.write import complete, write_part
+from portfolio_stream.savepoints.write import complete
 from tests.unit.savepoint_world import (
     ID,
     LATER,
     ROWS,
     ChangelogRow,
-    PlainForm,
     head,
     part,
     portfolio,
@@ -184,22 +183,11 @@ async def test_a_part_that_is_there_is_not_written_again() -> None:
     objects = MemoryObjects()
     first = await part(objects, 0, ROWS[0])
 
-    class Unread(list[ChangelogRow]):
-        def __iter__(self) -> Iterator[ChangelogRow]:
-            raise AssertionError
+    def unread() -> Iterator[ChangelogRow]:
+        raise AssertionError
+        yield
 
-    assert first == await write_part(
-        objects,
-        savepoint=ID,
-        partition=0,
-        offset=1,
-        changelog_topic_id="",
-        changelog_offset=1,
-        outputs={},
-        fold="",
-        rows=Unread(),
-        form=PlainForm(),
-    )
+    assert first == await part(objects, 0, unread(), offset=101, in_order=False)
 
 
 def summary(savepoint: str, state: str = "complete", modified: float | None = None) -> Summary:

@@ -14,12 +14,26 @@ from portfolio_stream.errors import (
     SavepointMissing,
     SavepointTampered,
     SavepointTorn,
+    StateUnreadable,
 )
+from portfolio_stream.savepoints.check import verify
 from portfolio_stream.savepoints.manifest import Manifest, begun_at, is_id, new_id, seconds_of, utc_text
 from portfolio_stream.savepoints.objects import MemoryObjects, Objects, open_objects
 from portfolio_stream.savepoints.read import load, rows
 from portfolio_stream.savepoints.write import complete
-from tests.unit.savepoint_world import ID, LATER, ROWS, ChangelogRow, decision, head, part, portfolio, savepoint
+from tests.unit.savepoint_world import (
+    ID,
+    LATER,
+    ROWS,
+    ChangelogRow,
+    PlainForm,
+    decision,
+    head,
+    part,
+    portfolio,
+    position,
+    savepoint,
+)
 
 
 async def read_back(objects: Objects, manifest: Manifest, partition: int) -> list[ChangelogRow]:
@@ -126,3 +140,55 @@ async def test_every_row_comes_back(content: dict[tuple[str, bytes], bytes]) -> 
     manifest = await savepoint(objects, [[decision(1), *given_rows]])
     assert sorted([decision(1), *given_rows]) == await read_back(objects, manifest, 0)
     assert sum(manifest.rows.values()) == len(given_rows)
+
+
+@pytest.mark.parametrize(("file_bytes", "batch_bytes", "batch_rows"), [(1, 1 << 20, 2), (60, 20, 100), (1 << 20, 1, 1)])
+async def test_a_large_table_has_several_files(
+    monkeypatch: pytest.MonkeyPatch, file_bytes: int, batch_bytes: int, batch_rows: int
+) -> None:
+    """Together they have every row once, in the order of the keys, and the hash that one file would have."""
+    content = [position("a", f"{number:03d}", bytes([number])) for number in range(50)] + [portfolio("a")]
+    whole = await savepoint(MemoryObjects(), [content])
+    monkeypatch.setattr("portfolio_stream.savepoints.write.FILE_BYTES", file_bytes)
+    monkeypatch.setattr("portfolio_stream.savepoints.ordered.BATCH_BYTES", batch_bytes)
+    monkeypatch.setattr("portfolio_stream.savepoints.ordered.BATCH_ROWS", batch_rows)
+    objects = MemoryObjects()
+    manifest = await savepoint(objects, [content])
+    assert (file_bytes > 100) == (len(manifest.parts[0].files) == 2)
+    assert sorted(content) == await read_back(objects, manifest, 0)
+    assert whole.state_hash == manifest.state_hash and (await verify(objects, ID)).is_whole
+
+
+async def test_progress_counts_the_rows_in_files() -> None:
+    told: list[int] = []
+    objects = MemoryObjects()
+    await part(objects, 0, ROWS[0], progress=told.append)
+    assert [1, 3] == told
+
+
+@pytest.mark.parametrize("key", [b"no table", b"\xff\x00key"])
+async def test_a_key_that_no_worker_wrote_is_refused(key: bytes) -> None:
+    with pytest.raises(StateUnreadable):
+        await part(MemoryObjects(), 0, [(key, b"")])
+
+
+async def test_rows_out_of_order_are_a_fault_of_the_caller() -> None:
+    """Twice the same key too: the state hash would count it twice."""
+    for rows_ in (
+        [portfolio("b"), portfolio("a")],
+        [portfolio("a"), portfolio("a")],
+        [position("a", "X"), portfolio("a")],
+    ):
+        with pytest.raises(ValueError, match="order"):
+            await part(MemoryObjects(), 0, rows_, in_order=False)
+
+
+async def test_the_form_says_what_is_wrong_with_a_row() -> None:
+    """Its own error reaches the caller."""
+
+    class Refusing(PlainForm):
+        def form(self, table: str, key: bytes, value: bytes) -> tuple[tuple[str, ...], bytes]:
+            raise StateUnreadable("a value")
+
+    with pytest.raises(StateUnreadable, match="a value"):
+        await part(MemoryObjects(), 0, ROWS[0], form=Refusing())
