@@ -10,7 +10,7 @@ from aiokafka import errors as kafka_errors
 from portfolio_stream.control.state import ControlState
 from portfolio_stream.kafka.connections import Client, Reader
 from portfolio_stream.kafka.offset_lookup import EARLIEST, LATEST, log_offsets
-from portfolio_stream.kafka.reach import LOST
+from portfolio_stream.kafka.reach import LOST, answered
 from portfolio_stream.kafka.reader import BatchUnreadable, FetchLimits
 from portfolio_stream.observe import events as told
 from portfolio_stream.observe.ring import Tell, write
@@ -35,21 +35,16 @@ class ControlLog:
 
     async def read_to_end(self) -> ControlState:
         """Read all that was committed before the call. Raises TimeoutError, one of LOST or a KafkaError."""
-        ends = await log_offsets(self._client, self._topic, (PARTITION,), LATEST)
-        if PARTITION not in ends:
-            raise kafka_errors.LeaderNotAvailableError(self._topic)
+        end = await self._bound(LATEST)
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not self._is_reading or await self._reader.position(PARTITION) < ends[PARTITION]:
+            while not self._is_reading or await self._reader.position(PARTITION) < end:
                 await self.read()
         return self.state
 
     async def read(self) -> bool:
         """Wait for the next records, at most FETCH_WAIT_MS. Returns whether they changed the state."""
         if not self._is_reading:
-            firsts = await log_offsets(self._client, self._topic, (PARTITION,), EARLIEST)
-            if PARTITION not in firsts:
-                raise kafka_errors.LeaderNotAvailableError(self._topic)
-            self._reader.resume(PARTITION, firsts[PARTITION])
+            self._reader.resume(PARTITION, await self._bound(EARLIEST))
             self._is_reading = True
             return False
         try:
@@ -58,10 +53,24 @@ class ControlLog:
             self.state.clear()
             self._is_reading = False
             return True
-        except BatchUnreadable as damaged:
-            self._reader.resume(PARTITION, damaged.batch.last_offset + 1)
+        except BatchUnreadable as unreadable:
+            if unreadable.batch.reason == "corrupt":  # perhaps on its way: a decision without it would be a wrong one
+                await asyncio.sleep(PAUSE_SECONDS)
+            else:  # not one of ours
+                self._reader.resume(PARTITION, unreadable.batch.last_offset + 1)
             return False
         return any([self.state.apply(batch) for batch in fetched.get(PARTITION, ())])
+
+    async def _bound(self, which: int) -> int:
+        """The log's start or end. While its leader moves, ask again."""
+
+        async def ask() -> int:
+            try:
+                return (await log_offsets(self._client, self._topic, (PARTITION,), which))[PARTITION]
+            except (KeyError, kafka_errors.LeaderNotAvailableError):
+                raise kafka_errors.StaleMetadata(self._topic) from None
+
+        return await answered(self._client, ask)
 
 
 class Following:

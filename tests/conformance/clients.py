@@ -202,11 +202,12 @@ class Producer:
         member: str = "",
         epoch: int = -1,
         pair: Pair | None = None,
+        metadata: str = "",
     ) -> str:
         """Send TxnOffsetCommit for partitions of the topic."""
         asked = self.pair if pair is None else pair
         partitions = tuple(
-            _offsets.TxnOffsetCommitRequestPartition(partition_index=p, committed_offset=o, committed_metadata="")
+            _offsets.TxnOffsetCommitRequestPartition(partition_index=p, committed_offset=o, committed_metadata=metadata)
             for p, o in offsets.items()
         )
         request = _offsets.TxnOffsetCommitRequest(
@@ -242,6 +243,36 @@ async def fetched_offsets(
     epoch: int = -1,
 ) -> Any:
     """Send OffsetFetch. Returns each partition's offset or error; or the error of the whole answer."""
+    reply = await _fetched(client, group, topic, partitions, stable=stable, member=member, epoch=epoch)
+    if reply.error_code is not E.none:
+        return reply.error_code.name
+    return {
+        p.partition_index: p.committed_offset if p.error_code is E.none else p.error_code.name
+        for topic_answer in reply.topics
+        for p in topic_answer.partitions
+    }
+
+
+async def fetched_metadata(client: Client, group: str, topic: str, partitions: Collection[int]) -> dict[int, Any]:
+    """Each partition's stable offset and its metadata, once no transaction holds one of them."""
+    while True:
+        reply = await _fetched(client, group, topic, partitions, stable=True)
+        found = [p for topic_answer in reply.topics for p in topic_answer.partitions]
+        if all(p.error_code is E.none for p in found):
+            return {p.partition_index: (p.committed_offset, p.metadata) for p in found}
+        await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def _fetched(
+    client: Client,
+    group: str,
+    topic: str,
+    partitions: Collection[int],
+    *,
+    stable: bool,
+    member: str | None = None,
+    epoch: int = -1,
+) -> Any:
     coordinators = Coordinators(client, group, group)
     asked = _fetch.OffsetFetchRequestTopics(name=topic, partition_indexes=tuple(sorted(partitions)))
     request = _fetch.OffsetFetchRequest(
@@ -253,14 +284,7 @@ async def fetched_offsets(
         reply = await call(client, await coordinators.group(), Lane.RECOVERY, request)
         return reply.groups[0]
 
-    reply = await patiently(ask, lambda reply: reply.error_code, client, coordinators)
-    if reply.error_code is not E.none:
-        return reply.error_code.name
-    return {
-        p.partition_index: p.committed_offset if p.error_code is E.none else p.error_code.name
-        for topic_answer in reply.topics
-        for p in topic_answer.partitions
-    }
+    return await patiently(ask, lambda reply: reply.error_code, client, coordinators)
 
 
 async def committed_offset(client: Client, group: str, topic: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from kio.schema.errors import ErrorCode as E
 
-from tests.conformance import brokers, epochs, fencing, groups, logs, restarts, topics, transactions
+from tests.conformance import brokers, epochs, fencing, generations, groups, logs, restarts, topics, transactions
 from tests.conformance.real import RealKafka
 from tests.conformance.scenario import Observed, Scenario
 from tests.conformance.simulated import observe
@@ -18,7 +18,7 @@ from tests.simulation.kafka.groups import Group
 from tests.simulation.kafka.log import Log
 from tests.simulation.kafka.transactions import Place, TransactionCoordinator
 
-ROOMS = (transactions, fencing, groups, logs, topics, epochs, restarts, brokers)
+ROOMS = (transactions, fencing, generations, groups, logs, topics, epochs, restarts, brokers)
 SEEDS, SLOW_SEEDS = 3, 20
 SCENARIOS = [found for room in ROOMS for found in vars(room).values() if isinstance(found, Scenario)]
 
@@ -72,6 +72,12 @@ def _forgets_producers(self: SimulatedKafka, place: Place, node: int) -> None:
     _move(self, place, node)
 
 
+def _takes_what_ends_last(self: Group, producer_id: int, *, is_committed: bool) -> None:
+    held = self.pending.pop(producer_id, {})
+    if is_committed:
+        self.offsets.update(held)
+
+
 _move = SimulatedKafka._move
 #: a replaced function of the simulated Kafka, and the scenario that must find the fault
 WRONGS: dict[str, tuple[type, str, Any, Scenario]] = {
@@ -96,6 +102,9 @@ WRONGS: dict[str, tuple[type, str, Any, Scenario]] = {
     ),
     "pending offsets outlive their topic": (
         Group, "resize", lambda self, partitions: self.offsets.clear(), topics.offsets_go_with_their_topic
+    ),
+    "the transaction that ends last decides the offset": (
+        Group, "end_transaction", _takes_what_ends_last, generations.the_offset_that_was_sent_last_stays
     ),
     "new leaders do not know what was written before": (
         SimulatedKafka, "_move", _forgets_producers, brokers.every_broker_dies_once

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-SOURCE, OUTPUT, DEAD, CHANGELOG = "events", "processed", "dead", "ledger-changelog"
+SOURCE, OUTPUT, DEAD, CHANGELOG, CONTROL = "events", "processed", "dead", "ledger-changelog", "ledger-control"
 WINDOW = 8
 SWEEP = 4
 POISON, INDIGESTIBLE = b"POISON", b"INDIGESTIBLE"

@@ -27,6 +27,7 @@ class Tally(NamedTuple):
     transactions: int
     faults: Counter[str]
     endings: Counter[str]
+    operations: Counter[str]
 
 
 def tally_of(plan: Plan) -> Tally:
@@ -34,7 +35,7 @@ def tally_of(plan: Plan) -> Tally:
     outcome = run(plan)
     return Tally(
         plan, outcome.anomaly, outcome.worker_seconds, outcome.events, outcome.transactions, outcome.faults,
-        outcome.endings,
+        outcome.endings, outcome.operations,
     )  # fmt: skip
 
 
@@ -119,6 +120,7 @@ def add_up(plans: Iterator[Plan], jobs: int) -> int:
     runs, worker_seconds, events, transactions = 0, 0.0, 0, 0
     faults: Counter[str] = Counter()
     endings: Counter[str] = Counter()
+    operations: Counter[str] = Counter()
     wrong: list[Plan] = []
     for one in run_all(plans, jobs):
         runs += 1
@@ -127,6 +129,7 @@ def add_up(plans: Iterator[Plan], jobs: int) -> int:
         transactions += one.transactions
         faults += one.faults
         endings += one.endings
+        operations += one.operations
         if one.anomaly is not None:
             wrong.append(one.plan)
             print(f"seed {one.plan.seed}: {one.anomaly[:500]}", flush=True)
@@ -138,6 +141,7 @@ def add_up(plans: Iterator[Plan], jobs: int) -> int:
     )
     print(" ", *(f"{kind} {times:,}" for kind, times in sorted(faults.items())))
     print("  workers that ended by themselves:", *(f"{name} {times:,}" for name, times in sorted(endings.items())))
+    print("  operations on the job:", *(f"{name} {times:,}" for name, times in sorted(operations.items())))
     if wrong:
         explain(wrong[0])
     return 1 if wrong else 0

@@ -6,7 +6,8 @@ The damage is mended by itself after `fault.seconds`, unless the fault's name sa
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from tests.judge.ledger import CHANGELOG, INDIGESTIBLE, OUTPUT, POISON, SOURCE
+from portfolio_stream.control.values import OperationKind
+from tests.judge.ledger import CHANGELOG, CONTROL, INDIGESTIBLE, OUTPUT, POISON, SOURCE
 from tests.simulation.kafka.network import LATENCY
 from tests.simulation.plan import Fault
 
@@ -18,6 +19,8 @@ Act = Callable[["World", Fault], bool]
 MOST_WORKERS = 5
 REMAINING_SHARE = 0.5  # the share of the stops after which the worker remains a member
 STEPS = 400  # about 50 commits of a loaded worker, or a whole start
+KILLED_TARGETS = 4  # of 12: the share of the commands that are killed before one of their steps
+COMMAND_STEPS = 30  # most commands take 10 to 25 steps
 REQUESTS = ("TxnOffsetCommit", "Produce", "EndTxn", "ConsumerGroupHeartbeat", "OffsetFetch", "ListOffsets")
 START_REQUESTS = (*REQUESTS, "InitProducerId", "Metadata", "FindCoordinator")
 
@@ -280,6 +283,7 @@ def compact(world: "World", fault: Fault) -> bool:
     def clean() -> None:
         for partition in range(world.plan.profile.partitions):
             world.kafka.compact(CHANGELOG, partition)
+        world.kafka.compact(CONTROL, 0)
 
     clean()
     world.after(world.delete_retention_seconds + fault.seconds, clean)
@@ -412,8 +416,9 @@ def refuse_records(world: "World", fault: Fault) -> bool:
 
 def damage_fetches(world: "World", fault: Fault) -> bool:
     """Fetched bytes are damaged on their way, once, or so often that the partition stops."""
-    topic = SOURCE if fault.amount < 0.6 else CHANGELOG
-    world.kafka.damaged[topic, fault.target % world.plan.profile.partitions] += 1 + int(fault.seconds) % 4
+    partition = fault.target % world.plan.profile.partitions
+    places = ((SOURCE, partition), (SOURCE, partition), (CHANGELOG, partition), (CONTROL, 0))
+    world.kafka.damaged[places[int(fault.amount * len(places))]] += 1 + int(fault.seconds) % 4
     return True
 
 
@@ -447,6 +452,37 @@ def source_transactions(world: "World", fault: Fault) -> bool:
     return True
 
 
+# -- deeds of the job's operator
+
+
+def pause_job(world: "World", fault: Fault) -> bool:
+    return _asks_and_takes_back(world, fault, OperationKind.PAUSE, OperationKind.RESUME)
+
+
+def stop_job(world: "World", fault: Fault) -> bool:
+    return _asks_and_takes_back(world, fault, OperationKind.STOP, OperationKind.START)
+
+
+def cancel_job(world: "World", fault: Fault) -> bool:
+    return _asks_and_takes_back(world, fault, OperationKind.CANCEL, OperationKind.START)
+
+
+def quarrel(world: "World", fault: Fault) -> bool:
+    """Several operators ask for different things at once."""
+    for kind in (OperationKind.STOP, OperationKind.CANCEL, OperationKind.PAUSE, OperationKind.START):
+        world.command(kind)
+    world.after(fault.seconds, lambda: world.command(OperationKind.START))
+    return True
+
+
+def _asks_and_takes_back(world: "World", fault: Fault, kind: OperationKind, back: OperationKind) -> bool:
+    """Ask for something by a command, which some faults kill before one of its steps. Ask for the opposite later."""
+    is_killed = fault.target < KILLED_TARGETS
+    world.command(kind, dies_at=1 + int(fault.amount * COMMAND_STEPS) if is_killed else None)
+    world.after(0.5 + fault.seconds, lambda: world.command(back))
+    return True
+
+
 ACTS: Mapping[str, Act] = {
     act.__name__: act
     for act in (
@@ -455,5 +491,6 @@ ACTS: Mapping[str, Act] = {
         slow_link, kill_broker, kill_broker_at_reply, pause_broker, move_leaders, compact, disk_full, disk_write_fails,
         slow_disk, crash_machine, wipe_folder, new_identity, copy_folder, jump_clock, fail_fold, fail_encoding,
         slow_fold, poison, source_transactions, open_source_transaction, move_offset, refuse_records, damage_fetches,
+        pause_job, stop_job, cancel_job, quarrel,
     )
 }  # fmt: skip

@@ -1,6 +1,6 @@
 """A seeded event loop whose time passes only while nobody has anything to do.
 
-1. Everything that happens follows from the seed: one thread, first in first out, no clock but this one.
+1. Everything that happens follows from the seed: one thread, first in first out, no clock and no chance but this one.
    `time.monotonic`, `time.perf_counter`, `time.thread_time` and `time.time` are the loop's while `simulate` runs.
 2. The code of a process runs in the process's context (PROCESS). A killed process takes no further step: no await of it
    goes on and no `finally` runs, as with kill -9. A paused process goes on where it stood.
@@ -11,6 +11,8 @@
 import asyncio
 import gc
 import heapq
+import random as shared_random
+import secrets
 import time
 import warnings
 from collections import deque
@@ -217,7 +219,7 @@ def simulate(main: Callable[[SimulatedLoop], Coroutine[Any, Any, T]], random: Ra
     gc.collect()
     gc.disable()  # which objects the collector finalizes, and when, depends on earlier runs
     try:
-        with _clock(loop):
+        with _clock(loop), _chance(random):
             return loop.run_until_complete(main(loop))
     finally:
         for task in asyncio.all_tasks(loop):
@@ -227,6 +229,18 @@ def simulate(main: Callable[[SimulatedLoop], Coroutine[Any, Any, T]], random: Ra
         loop._timers.clear()
         loop.close()
         gc.enable()
+
+
+@contextmanager
+def _chance(random: Random) -> Iterator[None]:
+    """What the product takes from Python's shared random numbers and from `secrets` follows from the seed too."""
+    state = shared_random.getstate()
+    shared_random.seed(random.random())
+    try:
+        with patch.object(secrets, "token_hex", lambda size: f"{shared_random.getrandbits(8 * size):0{2 * size}x}"):
+            yield
+    finally:
+        shared_random.setstate(state)
 
 
 def _take_apart(task: "asyncio.Task[Any]") -> None:

@@ -37,6 +37,8 @@ class Profile:
     #: bursts of events: mean seconds between two bursts, and most events in a burst
     burst_pause: float
     burst_events: int
+    #: mean seconds between two deeds of the job's operator
+    deed_pause: float = 12.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ PROFILES = {
         #: one broker, two workers, crashes at single steps
         Profile("steps", 60.0, 2, 1, 3, 2.5, 0.4, 40),
         #: mostly quiet, as a week is
-        Profile("days", 7_200.0, 3, 3, 4, 45.0, 20.0, 60),
+        Profile("days", 7_200.0, 3, 3, 4, 45.0, 20.0, 60, 400.0),
     )
 }
 
@@ -107,6 +109,14 @@ WEIGHTS = {
     "move_offset": 1,
     "damage_fetches": 3,
 }
+#: the weight of each deed of the job's operator
+DEEDS = {
+    "pause_job": 3,
+    "stop_job": 4,
+    "cancel_job": 2,
+    "quarrel": 1,
+}
+DEED_SHARE = 0.5  # the share of the worlds whose job has an operator
 SHORT, LONG = (0.0, 2.0), (2.0, 20.0)
 
 
@@ -122,7 +132,25 @@ def make(seed: int, profile: Profile) -> Plan:
         faults.append(Fault(round(at, 3), kind, target, round(random.uniform(least, most), 3), random.random()))
         # some faults come together: a fault amid the recovery from another one finds other bugs
         at += random.expovariate(1 / profile.pause) if random.random() < 0.7 else random.uniform(0.0, 0.3)
-    return Plan(seed, profile, tuple(faults))
+    faults += _deeds(Random(f"deeds {profile.name} {seed}"), profile)
+    return Plan(seed, profile, tuple(sorted(faults, key=lambda fault: fault.at)))
+
+
+def _deeds(random: Random, profile: Profile) -> list[Fault]:
+    """What the job's operator does. In other worlds the job has none."""
+    deeds: list[Fault] = []
+    if random.random() >= DEED_SHARE:
+        return deeds
+    kinds, weights = list(DEEDS), list(DEEDS.values())
+    at = random.uniform(3.0, 10.0)
+    while at < profile.seconds:
+        kind = random.choices(kinds, weights)[0]
+        least, most = SHORT if random.random() < 0.4 else LONG
+        deeds.append(
+            Fault(round(at, 3), kind, random.randrange(12), round(random.uniform(least, most), 3), random.random())
+        )
+        at += random.expovariate(1 / profile.deed_pause)
+    return deeds
 
 
 def at_step(seed: int, step: int) -> Plan:

@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaConnectionError
 
 from portfolio_stream.exactly_once.member_name import MemberName, Naming
 from portfolio_stream.exactly_once.membership import FRESH_SECONDS, Membership
-from tests.judge.ledger import CHANGELOG, DEAD, OUTPUT, SOURCE
+from tests.judge.ledger import CHANGELOG, CONTROL, DEAD, OUTPUT, SOURCE
 from tests.simulation.disk import Disk
 from tests.simulation.kafka.cluster import SESSION_SECONDS, SimulatedKafka
 from tests.simulation.kafka.groups import Group
@@ -34,6 +34,7 @@ class Stage:
         self.kafka = SimulatedKafka(Random(f"kafka {seed}"))
         for topic in (SOURCE, OUTPUT, DEAD, CHANGELOG):
             self.kafka.create_topic(topic, PARTITIONS)
+        self.kafka.create_topic(CONTROL, 1)
         self.first, self.second = (self.worker(name, loop) for name in ("first", "second"))
         #: how many requests or answers were lost
         self.strays = 0

@@ -13,7 +13,7 @@ import pytest
 from portfolio_stream.errors import BrokerTooOld, Superseded, TopicMissing, TopicReplaced
 from portfolio_stream.exactly_once import main_loop
 from portfolio_stream.kafka.topic_watch import GONE_SECONDS, WATCH_SECONDS
-from tests.judge.ledger import CHANGELOG, DEAD, OUTPUT, SOURCE
+from tests.judge.ledger import CHANGELOG, CONTROL, DEAD, OUTPUT, SOURCE
 from tests.simulation.disk import Disk
 from tests.simulation.kafka.cluster import SimulatedKafka
 from tests.simulation.loop import SimulatedLoop, simulate
@@ -33,6 +33,7 @@ class Stage:
         self.kafka = SimulatedKafka(Random(f"kafka {seed}"))
         for topic in TOPICS:
             self.kafka.create_topic(topic, PARTITIONS)
+        self.kafka.create_topic(CONTROL, 1)
         self.endings: list[BaseException | None] = []
         self.worker = SimulatedWorker(
             "w",

@@ -14,6 +14,8 @@ from typing import Any
 
 from aiokafka import errors as kafka_errors
 
+from portfolio_stream.control.job_control import FIRST_START, JobControl
+from portfolio_stream.control.values import Generation
 from portfolio_stream.errors import BrokerUnreachable, PortfolioStreamError
 from portfolio_stream.exactly_once.configuration import Configuration
 from portfolio_stream.exactly_once.engine import Engine
@@ -33,6 +35,15 @@ from tests.simulation.loop import Process, SimulatedLoop
 
 CONFIGURATION = Configuration(
     group=GROUP, source_topic=SOURCE, changelog_topic=CHANGELOG, output_topics=(OUTPUT, DEAD), fold=FOLD
+)
+FIRST_GENERATION = Generation(
+    number=1,
+    changelog_topic=CHANGELOG,
+    source_topic_id=None,
+    partitions=0,
+    first_offsets={},
+    fold=FOLD,
+    origin=FIRST_START,
 )
 #: little, so that values leave the views all the time, and commits wait for the disk now and then
 MEMORY = StateMemory(views=60 * ENTRY_BYTES, block_cache=0, memtables=0, recent_rows=400 * ROW_BYTES)
@@ -66,6 +77,7 @@ class SimulatedWorker:
         self.naming = Naming()
         self.process: Process | None = None
         self.engine: Engine | None = None
+        self.control: JobControl | None = None
         #: why the last process ended by itself; None: somebody ended the process, or it left in order
         self.ending: BaseException | None = None
         #: how many slices' folds will fail
@@ -95,7 +107,7 @@ class SimulatedWorker:
         assert not self.is_running
         self._begins()
         self._starts += 1
-        self.ending, self.engine, self._remains = None, None, False
+        self.ending, self.engine, self.control, self._remains = None, None, None, False
         self.process = Process(f"{self.name}#{self._starts}")
         self._loop.thread_seconds.pop(self.process.name, None)
         self._stopping = asyncio.Event()
@@ -136,22 +148,45 @@ class SimulatedWorker:
             lock=-1,
         )
         store = Store(Path(self.name), self.disk.open, MEMORY)
-        tables = [replace(table, encode=self._failing(table.encode)) for table in TABLES]
-        engine = self.engine = Engine(self._configuration, self._connect(self.name), identity, store, tables, set_aside)
+        connections = self._connect(self.name)
+        control = self.control = JobControl(connections, group=GROUP, source_topic=SOURCE)
         try:
-            await engine.start()
+            await self._take_part(identity, store, connections, control, stopping)
         except PortfolioStreamError as error:
             self.ending = error
         except (Doubt, kafka_errors.KafkaError, OSError) as error:  # as transport.subscribe treats the error
             self.ending = BrokerUnreachable(f"simulated: {error}")
         except Exception as error:  # noqa: BLE001  a bug: the judge decides
             self.ending = error
+        if self.engine is None:
+            store.close()
         else:
-            await self._run(engine, stopping)
-        await engine.close(remains=self._remains and self.ending is None)
+            await self.engine.close(remains=self._remains and self.ending is None)
+        await control.stop()
         process.kill()
         self.process = None
         self._ended(self)
+
+    async def _take_part(
+        self,
+        identity: Identity,
+        store: Store,
+        connections: Connections,
+        control: JobControl,
+        stopping: asyncio.Event,
+    ) -> None:
+        """Follow the job, as `worker.make_parts` puts a worker together. Raises what ends the worker."""
+        await control.open()
+        await control.begin_job(FIRST_GENERATION)
+        orders = await control.follow()
+        current = orders.current
+        configuration = replace(
+            self._configuration, generation=current.generation, changelog_topic=current.changelog_topic
+        )
+        tables = [replace(table, encode=self._failing(table.encode)) for table in TABLES]
+        engine = self.engine = Engine(configuration, connections, identity, store, tables, set_aside, orders=orders)
+        await engine.start()
+        await self._run(engine, stopping)
 
     def _failing(self, encode: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
         def encode_or_fail(value: Any) -> bytes:

@@ -16,8 +16,10 @@ from random import Random
 from typing import Any
 from unittest.mock import patch
 
+from portfolio_stream.control.values import OperationKind
 from portfolio_stream.errors import (
     BrokerUnreachable,
+    ControlUnavailable,
     MembershipLost,
     PortfolioStreamError,
     StoreFailed,
@@ -29,12 +31,15 @@ from portfolio_stream.exactly_once.membership import FRESH_SECONDS
 from portfolio_stream.exactly_once.operations import CopiedPartition, Operation, Resume, Retry, SetAside
 from portfolio_stream.exactly_once.recovery import Halted
 from portfolio_stream.kafka.record_batches import UnreadableBatch
-from tests.judge.ledger import CHANGELOG, DEAD, FATAL, OUTPUT, SOURCE
+from tests.judge.jobs import AWAY, REST, JobJudge
+from tests.judge.ledger import CHANGELOG, CONTROL, DEAD, FATAL, OUTPUT, SOURCE
 from tests.judge.transactions import OWN_PREFIX, Anomaly, Judge
 from tests.simulation.disk import Disk
 from tests.simulation.faults import ACTS
+from tests.simulation.job_commands import SimulatedCommand, hurt
 from tests.simulation.kafka.cluster import DELETE_RETENTION_SECONDS, SimulatedKafka
-from tests.simulation.kafka.transactions import LAST_EPOCH
+from tests.simulation.kafka.groups import Committed
+from tests.simulation.kafka.transactions import LAST_EPOCH, Place
 from tests.simulation.loop import Deadlock, Process, SimulatedLoop, simulate
 from tests.simulation.orders import Operator, ask, check_held_back, held_back
 from tests.simulation.plan import Fault, Plan
@@ -56,6 +61,7 @@ PERMITTED: Mapping[type[PortfolioStreamError], frozenset[str]] = {
     StoreFailed: frozenset(("disk_full", "disk_write_fails")),
     BrokerUnreachable: _NO_ANSWER,
     MembershipLost: _NO_ANSWER,
+    ControlUnavailable: _NO_ANSWER | {"damage_fetches"},
     Superseded: frozenset(("twin",)),
 }
 #: the faults that count as a try at a record, besides a failing fold
@@ -70,6 +76,8 @@ HALTING = {
 LATE_ENDINGS_SECONDS = (
     30.0  # after everything is mended: by then, workers have given up the requests that nobody will answer
 )
+#: until every worker has heard of an order, and has ended what it does: a worker may be cut off for so long
+OBEDIENCE_SECONDS = 10.0
 OPERATOR_SHARE = 0.05  # the share of the checks at which an operator acts on halted partitions
 STANDBYS = (0, 1, 2)  # of a partition, one of these in each world
 SHORT_RETENTION = 100.0  # of tombstones, in half of the worlds: half of this time is longer than any pause of a worker
@@ -88,6 +96,8 @@ class Outcome:
     faults: Counter[str]
     #: processes that ended by themselves, by error
     endings: Counter[str]
+    #: operations on the job that are over, by kind and end
+    operations: Counter[str]
     #: the steps of the first worker's first process
     first_steps: int
     timeline: Timeline = field(repr=False)
@@ -111,7 +121,7 @@ def run(plan: Plan, *, with_logs: bool = False) -> Outcome:
     made = world[0]
     return Outcome(
         plan, anomaly, made.loop.time(), made.worker_seconds, made.judge.events, made.judge.transactions, made.faults,
-        made.endings, made.first_steps, made.timeline,
+        made.endings, made.jobs.ends, made.first_steps, made.timeline,
     )  # fmt: skip
 
 
@@ -133,6 +143,8 @@ class World:
         #: how many workers besides its owner follow a partition
         self.standbys = Random(f"standbys {plan.seed}").choice(STANDBYS)
         self.judge = Judge(self._source_records, self.timeline.add)
+        self.jobs = JobJudge()
+        self.commands: list[SimulatedCommand] = []
         self.workers: list[SimulatedWorker] = []
         self._operator = Operator(plan.seed)
         #: the copied partitions whose tables were compared: worker, partition, and what the worker said
@@ -146,6 +158,8 @@ class World:
         self._anomaly: Anomaly | None = None
         self._numbers: Counter[bytes] = Counter()
         self._mended_at = math.inf
+        #: since when the job is in a state in which no partition is taken further
+        self._rests_since = math.inf
         self._first: Process | None = None
         self._undo: set[asyncio.Task[None]] = set()
         self._outside = copy_context()
@@ -159,6 +173,7 @@ class World:
     async def _run(self) -> None:
         for topic in (SOURCE, OUTPUT, DEAD, CHANGELOG):
             self.kafka.create_topic(topic, self.plan.profile.partitions)
+        self.kafka.create_topic(CONTROL, 1)
         self.kafka.on_committed = self._committed
         for _ in range(self.plan.profile.workers):
             self.new_worker().start()
@@ -259,6 +274,7 @@ class World:
                     f"not everything is committed {SETTLE_SECONDS:.0f} s after the last fault: {self._state()}"
                 )
             self._operate()
+            self._start_job()
             await asyncio.sleep(CHECK_SECONDS)
             self._check()
         await asyncio.sleep(5.0)  # a late write would be an anomaly too
@@ -270,6 +286,8 @@ class World:
             engine, process = worker.engine, worker.process
             if not worker.is_running or engine is None or engine.started is None or process is None:
                 continue
+            if self.jobs.state != "running":
+                continue
             orders: list[Operation[object] | None] = [self._operator.next_order(engine)]
             if self.loop.time() >= self._mended_at:
                 orders = [Resume(partition) for partition in held_back(engine.started)]
@@ -277,6 +295,14 @@ class World:
                 if order is not None:
                     self.timeline.add(f"{worker.name} is asked for {order}")
                     process.run(self.loop.create_task, ask(worker, engine, order, self._judge_copied))
+
+    def _start_job(self) -> None:
+        """Let the job run on at the end, whatever its operator has left."""
+        if not any(command.is_running for command in self.commands):
+            if self.jobs.state == "paused":
+                self.command(OperationKind.RESUME)
+            elif self.jobs.state in AWAY:
+                self.command(OperationKind.START)
 
     def _judge_copied(
         self, worker: str, partition: int, copied: CopiedPartition, rows: list[tuple[bytes, bytes]]
@@ -301,6 +327,8 @@ class World:
 
     def _is_settled(self) -> bool:
         """Everything is committed, every partition runs on exactly one worker, and every standby has followed."""
+        if self.jobs.state != "running" or self.jobs.running:
+            return False
         if any(self._behind(worker, partition) for worker in self.workers for partition in _standbys(worker)):
             return False
         running = Counter(partition for worker in self.workers for partition in _owned(worker))
@@ -322,12 +350,13 @@ class World:
             for p in range(self.plan.profile.partitions)
             if known[p].committed < self.kafka.end_of(SOURCE, p)
         }
+        job = f"the job is {self.jobs.state}, not over are {self.jobs.running}"
         workers = [
             f"{w.name} owned={sorted(w.engine.owned)} running={sorted(w.engine.served)} halted={w.engine.halted}"
             for w in self.workers
             if w.is_running and w.engine is not None
         ]
-        return f"(committed, end)={lag} {workers}"
+        return f"(committed, end)={lag} {job} {workers}"
 
     def _check_end(self) -> None:
         for name, partition, copied in self.copied:
@@ -351,8 +380,26 @@ class World:
 
     # -- what happens by itself
 
-    def _committed(self, owner: str, batches: Any, offsets: Any) -> None:
-        self._judged(lambda: self.judge.decided(owner, batches, offsets))
+    def _committed(self, owner: str, batches: Mapping[Place, Any], offsets: Mapping[int, Committed]) -> None:
+        if owner == CONTROL:
+            self._judged(lambda: self._job_changed(batches))
+        else:
+            self._judged(lambda: self.judge.decided(owner, batches, {p: one.offset for p, one in offsets.items()}))
+            self._judged(lambda: self._check_rest(owner))
+
+    def _job_changed(self, batches: Mapping[Place, Any]) -> None:
+        before = self.jobs.state
+        self.jobs.decided(batches.get((CONTROL, 0), ()))
+        if (before in REST) != (self.jobs.state in REST):
+            self._rests_since = self.loop.time() if self.jobs.state in REST else math.inf
+        if before != self.jobs.state:
+            self.timeline.add(f"the job is {self.jobs.state}")
+
+    def _check_rest(self, owner: str) -> None:
+        """Once every worker must have heard that the job rests, no worker commits."""
+        seconds = self.loop.time() - self._rests_since
+        if seconds > OBEDIENCE_SECONDS:
+            raise Anomaly(f"{owner} commits {seconds:.0f} s after the job was {self.jobs.state}")
 
     def _judged(self, judge: Callable[[], None]) -> None:
         """Keep an anomaly, which ends the run."""
@@ -425,6 +472,23 @@ class World:
                 self.timeline.add(f"{worker.name} starts")
 
         self._later(0.0, restart())
+
+    def command(self, kind: OperationKind, *, dies_at: int | None = None) -> None:
+        """The job's operator runs a command. With `dies_at` it is killed before this step."""
+        name = f"c{len(self.commands)}"
+        command = SimulatedCommand(name, kind, self.loop, self.kafka.connections(name))
+        self.commands.append(command)
+        if self.loop.time() < self._mended_at:
+            hurt(self.kafka.link(name), Random(f"{name} {self.plan.seed}"))
+        self.timeline.add(f"{name} asks: {kind.value}")
+        self._outside.run(command.start, dies_at)
+
+        async def watch() -> None:
+            await command.process.died.wait()
+            self.timeline.add(f"{name} ended after {command.process.steps} steps: {command.said!r}")
+            self._judged(lambda: command.check(self.jobs))
+
+        self._later(0.0, watch())
 
     def part(self, twin: SimulatedWorker) -> None:
         """Kill the twin and give it an identity of its own: from now on it is a worker like the others."""

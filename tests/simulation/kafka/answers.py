@@ -9,11 +9,12 @@ from uuid import UUID
 from kio.schema.errors import ErrorCode as E
 
 from portfolio_stream.kafka.wire import schema
-from tests.simulation.kafka.groups import Group, Member
+from tests.simulation.kafka.groups import Committed, Group, Member
 from tests.simulation.kafka.transactions import Pair, Place
 
 NOW = timedelta(0)
 BEAT_INTERVAL = timedelta(seconds=5)
+NO_OFFSET = Committed(-1)
 _init = schema("init_producer_id", 5, "response")
 _end = schema("end_txn", 5, "response")
 _offsets = schema("txn_offset_commit", 5, "response")
@@ -137,11 +138,12 @@ def offset_fetch(asked: Any, group: Group, *, is_stable: bool) -> Any:
         partitions = []
         for partition in topic.partition_indexes:
             is_pending = is_stable and group.is_unstable(partition)
+            known = NO_OFFSET if is_pending else group.offsets.get(partition, NO_OFFSET)
             partitions.append(
                 _fetch.OffsetFetchResponsePartitions(
                     partition_index=partition,
-                    committed_offset=-1 if is_pending else group.offsets.get(partition, -1),
-                    metadata="",
+                    committed_offset=known.offset,
+                    metadata=known.metadata,
                     error_code=E.unstable_offset_commit if is_pending else E.none,
                 )
             )

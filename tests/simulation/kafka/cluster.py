@@ -35,7 +35,7 @@ from portfolio_stream.kafka.reader import BatchUnreadable
 from portfolio_stream.kafka.record_batches import HEADER_BYTES, unreadable
 from tests.simulation.kafka import answers
 from tests.simulation.kafka.client import SimulatedConnections
-from tests.simulation.kafka.groups import JOIN, Group
+from tests.simulation.kafka.groups import JOIN, Committed, Group
 from tests.simulation.kafka.log import Batch, Log, read_produced
 from tests.simulation.kafka.network import Link
 from tests.simulation.kafka.past import Past
@@ -55,7 +55,7 @@ MAX_MESSAGE_BYTES = 1_048_588  # Kafka's default
 DELETE_RETENTION_SECONDS = 7 * 24 * 3600.0  # of the changelog, by contract
 INTERNAL = 5  # partitions of each of Kafka's own topics
 #: gets a transaction's owner, its records by topic and partition, and its source offsets
-OnCommitted = Callable[[str, dict[Place, list[MemoryRecord]], dict[int, int]], None]
+OnCommitted = Callable[[str, dict[Place, list[MemoryRecord]], dict[int, Committed]], None]
 
 
 class SimulatedKafka:
@@ -191,13 +191,14 @@ class SimulatedKafka:
         """A stranger commits an offset and names no member: the coordinator takes such a commit from anybody."""
         for group in self._groups.values():
             if partition in group.offsets:
-                group.offsets[partition] = max(0, group.offsets[partition] + by)
+                group.commit(partition, max(0, group.offsets[partition].offset + by))
                 return True
         return False
 
     def committed_offset(self, topic: str, partition: int) -> int:
         """The group's offset; -1 for none."""
-        return max((group.offsets.get(partition, -1) for group in self._groups.values()), default=-1)
+        found = (group.offsets[partition].offset for group in self._groups.values() if partition in group.offsets)
+        return max(found, default=-1)
 
     def group(self, name: str) -> Group:
         """The group as its coordinator, or its next one, knows it."""
@@ -422,7 +423,11 @@ class SimulatedKafka:
         error = self._serves(node, place)
         if any(topic.name not in self._partitions for topic in request.topics):
             error = E.unknown_topic_or_partition
-        offsets = {p.partition_index: p.committed_offset for topic in request.topics for p in topic.partitions}
+        offsets = {
+            p.partition_index: (p.committed_offset, p.committed_metadata or "")
+            for topic in request.topics
+            for p in topic.partitions
+        }
         if error is E.none and request.producer_epoch < self._epochs.get((place, request.producer_id), -1):
             error = E.invalid_producer_epoch
         if error is E.none:
@@ -607,7 +612,7 @@ class SimulatedKafka:
         """A transaction's end is decided: the decision counts from now on, wherever the markers are."""
         written = self._written.pop(pair.producer_id, [])
         if is_committed:
-            offsets: dict[int, int] = {}
+            offsets: dict[int, Committed] = {}
             for group in self._groups.values():
                 offsets.update(group.pending.get(pair.producer_id, {}))
             batches: dict[Place, list[MemoryRecord]] = {}

@@ -9,6 +9,7 @@ which its owner got the partition: offsets with an epoch from then on are accept
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from kio.schema.errors import ErrorCode as E
 
@@ -35,6 +36,15 @@ class Member:
     rebalance_timeout: float = 30.0
 
 
+class Committed(NamedTuple):
+    """An offset of the group, committed or held by a transaction."""
+
+    offset: int
+    metadata: str = ""
+    #: the number of its record in the coordinator's log: of two offsets of a partition, the later record stays
+    record: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Beat:
     """The answer to a heartbeat."""
@@ -55,9 +65,10 @@ class Group:
         self._target_epoch = EMPTY_EPOCH
         self._assigned_at = -ASSIGNMENT_SECONDS
         self.members: dict[str, Member] = {}
-        self.offsets: dict[int, int] = {}
+        self.offsets: dict[int, Committed] = {}
         #: offsets that transactions hold, by producer id
-        self.pending: dict[int, dict[int, int]] = {}
+        self.pending: dict[int, dict[int, Committed]] = {}
+        self._records = 0
         #: as Kafka 4.0: an older epoch stamps nothing (before KIP-1251), an assignment is made for each who comes or
         #: goes (before KIP-1263), and who joins under a name that is in use is fenced (KAFKA-19233)
         self.is_4_0 = False
@@ -179,6 +190,7 @@ class Group:
         other.members = {name: replace(member, assigned=dict(member.assigned)) for name, member in self.members.items()}
         other.offsets = dict(self.offsets)
         other.pending = {producer_id: dict(held) for producer_id, held in self.pending.items()}
+        other._records = self._records
         return other
 
     # -- offsets
@@ -205,13 +217,29 @@ class Group:
             return E.unknown_member_id
         return E.none if member.epoch == epoch else E.stale_member_epoch
 
-    def hold(self, producer_id: int, offsets: Mapping[int, int]) -> None:
-        self.pending.setdefault(producer_id, {}).update(offsets)
+    def commit(self, partition: int, offset: int, metadata: str = "") -> None:
+        """Somebody commits an offset outside of any transaction."""
+        self.offsets[partition] = self._written(offset, metadata)
+
+    def hold(self, producer_id: int, offsets: Mapping[int, tuple[int, str]]) -> None:
+        """Keep offsets, with their metadata, for a transaction that has not ended."""
+        held = self.pending.setdefault(producer_id, {})
+        for partition, (offset, metadata) in offsets.items():
+            held[partition] = self._written(offset, metadata)
 
     def end_transaction(self, producer_id: int, *, is_committed: bool) -> None:
+        """The later record stays, whichever transaction ends last: OffsetMetadataManager.replayEndTransactionMarker."""
         held = self.pending.pop(producer_id, {})
-        if is_committed:
-            self.offsets.update(held)
+        if not is_committed:
+            return
+        for partition, committed in held.items():
+            known = self.offsets.get(partition)
+            if known is None or committed.record > known.record:
+                self.offsets[partition] = committed
 
     def is_unstable(self, partition: int) -> bool:
         return any(partition in held for held in self.pending.values())
+
+    def _written(self, offset: int, metadata: str) -> Committed:
+        self._records += 1
+        return Committed(offset, metadata, self._records)

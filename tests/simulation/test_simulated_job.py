@@ -1,0 +1,82 @@
+"""The job's control topic on the simulated Kafka: decisions, their outages, and what damaged bytes do."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import TypeVar
+
+from portfolio_stream.control.job_control import JobControl
+from portfolio_stream.control.job_life import JobState
+from portfolio_stream.control.values import OperationKind
+from portfolio_stream.errors import JobNotInState
+from portfolio_stream.jobs.asking import asked, change_at_once
+from tests.judge.ledger import CONTROL, SOURCE
+from tests.simulation.kafka.cluster import SimulatedKafka
+from tests.simulation.ledger import GROUP
+from tests.simulation.loop import SimulatedLoop, simulate
+from tests.simulation.worker import FIRST_GENERATION
+
+T = TypeVar("T")
+
+
+def with_kafka(work: Callable[[SimulatedKafka], Awaitable[T]]) -> T:
+    async def main(loop: SimulatedLoop) -> T:
+        kafka = SimulatedKafka(Random(1), brokers=3)
+        kafka.create_topic(SOURCE, 2)
+        kafka.create_topic(CONTROL, 1)
+        return await work(kafka)
+
+    return simulate(main, Random(1))
+
+
+async def opened(kafka: SimulatedKafka, name: str) -> JobControl:
+    control = JobControl(kafka.connections(name), group=GROUP, source_topic=SOURCE)
+    await control.open()
+    await control.begin_job(FIRST_GENERATION)
+    return control
+
+
+def test_a_decision_is_made_on_records_that_come_damaged_at_first() -> None:
+    """A fetch brings damaged bytes. The record is read again: a decision without it would be a wrong one."""
+
+    async def work(kafka: SimulatedKafka) -> tuple[JobState, int]:
+        one, other = await opened(kafka, "one"), await opened(kafka, "other")
+        await change_at_once(one, asked(OperationKind.STOP, "one"))
+        kafka.damaged[CONTROL, 0] = 2
+        job = (await other.newest()).job
+        assert job is not None
+        return job.state, job.revision
+
+    assert (JobState.STOPPED, 2) == with_kafka(work)
+
+
+def test_the_newest_values_are_there_after_an_election() -> None:
+    """While no broker leads the control topic, a reader asks again."""
+
+    async def work(kafka: SimulatedKafka) -> JobState:
+        control = await opened(kafka, "one")
+        leader = kafka.leaders(0)[CONTROL, 0]
+        kafka.kill_broker(leader)
+        job = (await control.newest()).job
+        assert job is not None
+        return job.state
+
+    assert JobState.RUNNING is with_kafka(work)
+
+
+def test_of_two_decisions_at_once_the_second_is_made_on_the_first() -> None:
+    """Two processes fence each other. Each decides in the end, or is refused, on the newest state."""
+
+    async def work(kafka: SimulatedKafka) -> tuple[JobState, int, int]:
+        one, other = await opened(kafka, "one"), await opened(kafka, "other")
+        said = await asyncio.gather(
+            change_at_once(one, asked(OperationKind.STOP, "one")),
+            change_at_once(other, asked(OperationKind.CANCEL, "other")),
+            return_exceptions=True,
+        )
+        refused = sum(isinstance(one, JobNotInState) for one in said)
+        state = await one.newest()
+        assert state.job is not None
+        return state.job.state, state.job.revision + refused, len(state.operations) + refused
+
+    assert (JobState.CANCELLED, 3, 2) == with_kafka(work)
