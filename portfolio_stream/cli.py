@@ -23,8 +23,10 @@ from portfolio_stream.commands.consume import consume
 from portfolio_stream.commands.debug import debug
 from portfolio_stream.commands.dlq import dlq
 from portfolio_stream.commands.doctor import doctor
+from portfolio_stream.commands.generations import generations
 from portfolio_stream.commands.job import job
 from portfolio_stream.commands.lag import lag
+from portfolio_stream.commands.offsets import offsets
 from portfolio_stream.commands.output import note
 from portfolio_stream.commands.partitions import partitions
 from portfolio_stream.commands.produce import produce
@@ -47,8 +49,10 @@ COMMANDS = (
     debug,
     dlq,
     doctor,
+    generations,
     job,
     lag,
+    offsets,
     partitions,
     produce,
     run_command,

@@ -20,7 +20,6 @@ from portfolio_stream.compiled import BUILD
 from portfolio_stream.control.job_control import FIRST_START, JobControl
 from portfolio_stream.control.values import Generation
 from portfolio_stream.errors import PortfolioStreamError, WebServerNeeded
-from portfolio_stream.exactly_once.configuration import Configuration
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.identity import claim, release
 from portfolio_stream.exactly_once.ports import TableDefinition
@@ -34,6 +33,7 @@ from portfolio_stream.http.addresses import DEFAULT_PORT, advertised_address, au
 from portfolio_stream.jobs.agent import JobAgent, SavepointHeads, SavepointPlace
 from portfolio_stream.jobs.copies import copies_of
 from portfolio_stream.jobs.export_process import ChildExporter
+from portfolio_stream.jobs.job_configuration import job_configuration
 from portfolio_stream.kafka.admin import admin_client, prepare_for_worker
 from portfolio_stream.kafka.client import client_options
 from portfolio_stream.kafka.connections import KafkaConnections
@@ -116,17 +116,9 @@ async def _make_parts(
     await control.begin_job(first_generation(settings, partitions))
     orders = await control.follow()
     steps.end("job")
-    interval = settings.commit_interval_ms
-    configuration = Configuration(
-        group=settings.group,
-        source_topic=settings.input_topic,
-        changelog_topic=orders.current.changelog_topic,
-        output_topics=(settings.output_topic, settings.dlq_topic),
-        fold=settings.fold_signature,
-        older_folds=settings.older_fold_signatures,
-        generation=orders.current.generation,
-        commit_interval_seconds=None if interval is None else interval / 1000,
-        standbys=settings.standbys,
+    order = orders.current
+    configuration = replace(
+        job_configuration(settings), generation=order.generation, changelog_topic=order.changelog_topic
     )
     engine = Engine(
         configuration, kafka, identity, store, tables, make_mover(settings), topic_settings, events, orders, partitions

@@ -150,12 +150,32 @@ def cancel(timeout: float, dry_run: bool, yes: bool, bootstrap_servers: str | No
 
 
 @job.command()
+@click.option("--from", "savepoint", metavar="SAVEPOINT", help="With the state of SAVEPOINT; latest: the newest one.")
+@click.option("--fresh", is_flag=True, help="With an empty state, from the source's start.")
 @dry_run_option
+@yes_option
 @bootstrap_option
 @output_option
-def start(dry_run: bool, bootstrap_servers: str | None, output: OutputFormat) -> None:
-    """Start the job, which was stopped or cancelled, with the state that it had. Every worker that is up joins."""
-    run(_change(read_settings(bootstrap_servers=bootstrap_servers), "start", output, dry_run=dry_run, yes=True))
+def start(
+    savepoint: str | None, fresh: bool, dry_run: bool, yes: bool, bootstrap_servers: str | None, output: OutputFormat
+) -> None:
+    """Start the job, which was stopped or cancelled, with the state that it had. Every worker that is up joins.
+
+    --from and --fresh also take a job that runs, and one whose changelog and folders are lost. The records behind the
+    savepoint are folded again; outputs that exist are compared and not written again.
+    """
+    from portfolio_stream.commands.switching import switch
+    from portfolio_stream.control.values import OperationKind
+    from portfolio_stream.jobs.gathering import Wanted
+
+    settings = read_settings(bootstrap_servers=bootstrap_servers)
+    if savepoint is not None and fresh:
+        raise click.UsageError("Say --from or --fresh.")
+    if savepoint is None and not fresh:
+        run(_change(settings, "start", output, dry_run=dry_run, yes=True))
+        return
+    wanted = Wanted(OperationKind.FRESH) if fresh else Wanted(OperationKind.RESTORE, savepoint=savepoint)
+    run(switch(settings, wanted, output, dry_run=dry_run, yes=yes, runs=True))
 
 
 @job.command()

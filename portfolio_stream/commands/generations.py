@@ -1,0 +1,76 @@
+"""portfolio-stream generations: list the job's generations, go back to one, delete old ones."""
+
+import click
+
+from portfolio_stream.commands.common import (
+    OutputFormat,
+    WholeRange,
+    bootstrap_option,
+    output_option,
+    read_settings,
+    run,
+)
+from portfolio_stream.commands.job_client import dry_run_option, open_job, yes_option
+from portfolio_stream.commands.output import print_columns, print_json
+from portfolio_stream.settings import Settings
+
+COLUMNS = ("GENERATION", "ORIGIN", "SAVEPOINT", "PARENT", "CHANGELOG", "CREATED", "")
+
+
+@click.group()
+def generations() -> None:
+    """List the job's generations, go back to one, delete old ones.
+
+    A restore or an offset reset makes a generation, with a changelog of its own. The one before stays until it is
+    deleted. Exit codes: 0 done, 1 not done, 2 bad arguments.
+    """
+
+
+@generations.command("list")
+@bootstrap_option
+@output_option
+def list_generations(bootstrap_servers: str | None, output: OutputFormat) -> None:
+    """List the generations, the newest first."""
+    run(_list(read_settings(bootstrap_servers=bootstrap_servers), output))
+
+
+async def _list(settings: Settings, output: OutputFormat) -> None:
+    from portfolio_stream.control.shown import generation_json, utc
+
+    async with open_job(settings) as control:
+        state = await control.newest()
+    assert state.job is not None  # noqa: S101  open_job has seen it
+    current, found = state.job.generation, list(reversed(state.generations))
+    if output == "json":
+        print_json({"current": current, "generations": [generation_json(one) for one in found]})
+        return
+    rows = [
+        (
+            one.number,
+            one.origin,
+            one.savepoint or "-",
+            one.parent or "-",
+            one.changelog_topic,
+            utc(one.created_at),
+            "current" if one.number == current else "",
+        )
+        for one in found
+    ]
+    print_columns(COLUMNS, rows)
+
+
+@generations.command()
+@click.argument("generation", type=WholeRange(min=1))
+@dry_run_option
+@yes_option
+@bootstrap_option
+@output_option
+def rollback(generation: int, dry_run: bool, yes: bool, bootstrap_servers: str | None, output: OutputFormat) -> None:
+    """Go on with the state that GENERATION left. This makes a new generation, which uses the old changelog."""
+    from portfolio_stream.commands.switching import switch
+    from portfolio_stream.control.values import OperationKind
+    from portfolio_stream.jobs.gathering import Wanted
+
+    settings = read_settings(bootstrap_servers=bootstrap_servers)
+    wanted = Wanted(OperationKind.ROLLBACK, generation=generation)
+    run(switch(settings, wanted, output, dry_run=dry_run, yes=yes))
