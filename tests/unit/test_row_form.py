@@ -22,6 +22,7 @@ from tables.seen_events import SEEN_EVENTS
 from tables.table import join_key
 from tests.unit.savepoint_world import ID, head
 
+STATE = Path(__file__).parents[2] / "docs" / "state.md"
 FORM = TableRows(TABLES)
 POSITION = PositionRow("USD", 5_50000000, -100_00000001, 20_00000000, 0)
 
@@ -94,8 +95,8 @@ def test_a_row_that_no_worker_wrote_is_refused(key: bytes, value: bytes | None) 
     assert "p1" not in str(caught.value)
 
 
-async def test_duckdb_reads_every_table_as_format_md_says(tmp_path: Path) -> None:
-    """The queries that each savepoint's FORMAT.md has, run as they stand there."""
+async def test_duckdb_reads_savepoints_as_the_documentation_says(tmp_path: Path) -> None:
+    """The queries that docs/state.md and each savepoint's FORMAT.md have, run as they stand there."""
     objects = open_objects(str(tmp_path))
     rows = sorted((join_key(name, *parts), value) for name, (parts, value) in ROWS.items())
     await write_part(
@@ -121,3 +122,6 @@ async def test_duckdb_reads_every_table_as_format_md_says(tmp_path: Path) -> Non
     assert [("p1", "ACME")] == [row[:2] for row in results[0]]
     assert [("p1", "ACME", "5.50000000")] == [(*row[:2], str(row[2])) for row in results[1]]
     assert [(name, "00", 1) for name in sorted(ROWS)] == results[2]
+    (query,) = [one for one in STATE.read_text().split("```") if one.startswith("sql\nselect")]
+    found = duckdb.sql(query.removeprefix("sql\n").replace("data/savepoints", str(tmp_path))).fetchall()
+    assert [("p1", "ACME")] == [row[:2] for row in found]
