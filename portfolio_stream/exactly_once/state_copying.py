@@ -43,8 +43,13 @@ class StateCopying:
         self._boundary = boundary
 
     async def prepare(self, asked: CopyState) -> None:
-        """Do what needs no boundary. Raises StoreFailed and StateNotCopied."""
-        await self._store.prepare_copy(asked.folder)
+        """Do what needs no boundary. Raises StoreFailed and StateNotCopied.
+
+        The first time may take half a second. The second time has only the rows of that half second to write, and so
+        the boundary has only those of some milliseconds.
+        """
+        for _ in range(2):
+            await self._store.prepare_copy(asked.folder)
 
     async def copy(self, asked: CopyState) -> StateCopy:
         """Call this only between two transactions, when every slice is settled. Raises StateNotCopied."""
