@@ -98,10 +98,13 @@ class RocksDatabase:
         self._db.flush()
 
     def copy(self, folder: Path) -> None:
-        """RocksDB writes its memtable to a file, and links all its files, which never change: milliseconds after a
-        flush. rocksdict holds the GIL meanwhile.
+        """RocksDB links its files, which never change, and copies the short list of the files.
+
+        rocksdict holds the GIL while it makes a checkpoint: some 2 ms. A checkpoint would also write the memtable to a
+        file, so that is done before, without the GIL.
         """
         folder.parent.mkdir(exist_ok=True)
+        self._db.flush()
         Checkpoint(self._db).create_checkpoint(str(folder))
 
     def close(self) -> None:

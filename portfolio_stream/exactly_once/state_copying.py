@@ -20,6 +20,7 @@ from portfolio_stream.exactly_once.boundary import Boundary
 from portfolio_stream.exactly_once.equipment import Equipment
 from portfolio_stream.exactly_once.operations import CopiedPartition, CopyState, StateCopy
 from portfolio_stream.exactly_once.partition_life import PartitionEvent
+from portfolio_stream.exactly_once.repeat import repeat_of
 from portfolio_stream.kafka.offset_lookup import LATEST, MemberEpoch, group_offsets, log_offsets
 from portfolio_stream.kafka.reach import LOST
 
@@ -43,8 +44,13 @@ class StateCopying:
         self._boundary = boundary
 
     async def prepare(self, asked: CopyState) -> None:
-        """Do what needs no boundary. Raises StoreFailed and StateNotCopied."""
-        await self._store.prepare_copy(asked.folder)
+        """Do what needs no boundary. Raises StoreFailed and StateNotCopied.
+
+        The first time may take half a second. The second time has only the rows of that half second to write, and so
+        the boundary has only those of some milliseconds.
+        """
+        for _ in range(2):
+            await self._store.prepare_copy(asked.folder)
 
     async def copy(self, asked: CopyState) -> StateCopy:
         """Call this only between two transactions, when every slice is settled. Raises StateNotCopied."""
@@ -66,6 +72,8 @@ class StateCopying:
         offset = committed if meta is None else meta.offset
         assert offset is not None  # noqa: S101  a partition that is served has been recovered
         outputs = {topic: found[partition] for topic, found in ends.items()}
+        if meta is not None:  # behind these outputs stand those of later records, which the fold has still to repeat
+            outputs |= {topic: span.next for topic, span in (repeat_of(meta.repeat) or {}).items()}
         position = self._store.position(partition)
         return CopiedPartition(
             offset=offset,

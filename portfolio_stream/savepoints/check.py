@@ -22,7 +22,7 @@ from portfolio_stream.savepoints.manifest import (
 )
 from portfolio_stream.savepoints.objects import Objects
 from portfolio_stream.savepoints.read import file_rows, load
-from portfolio_stream.savepoints.state_hash import StateHash
+from portfolio_stream.savepoints.state_hash import StateHash, row_hasher
 
 Fault = Literal["torn", "tampered", "missing", "stray"]
 
@@ -123,19 +123,22 @@ class _Checker:
             self.add("tampered", part_path(part.partition), "the rows of its files have another state hash")
 
     async def _add_rows(self, state: StateHash, manifest: Manifest, file: FileEntry) -> bool:
-        last = b""
+        table = file.table.encode()
+        hash_of, own = row_hasher(table), len(table) + 1
+        last, total = b"", 0
         try:
             async for some in file_rows(self._objects, manifest.id, file):
                 for key, value in some:
                     if key <= last:
                         raise SavepointTampered(manifest.id, file.path, "its rows are not in the order of their keys")
                     last = key
-                    state.add(key, value)
+                    total += hash_of(key[own:], value)
         except SavepointTampered as error:
             self.add("missing" if error.is_missing else "tampered", error.path, error.reason)
             return False
         finally:
             self._bytes += file.bytes
+        state.add_sum(table, total, file.rows)
         self._files += 1
         self._rows += file.rows
         return True

@@ -7,7 +7,10 @@ endpoint itself begins with http://.
 
 import asyncio
 import os
+import re
+import time
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +27,8 @@ from portfolio_stream.setting_values import WEB_ADDRESS
 S3 = "s3://"
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # AWS's order: the service's own one counts first
 _RETRIES: Any = {"max_retries": 6, "retry_timeout": timedelta(seconds=60)}  # an S3 server that restarts is waited for
+STAGED_SECONDS = 3600.0  # no put takes as long
+_STAGED = re.compile(r".*#[0-9]+")  # what obstore calls a file before it is whole
 _CAUSES_SHOWN = 300  # characters: obstore's messages go on with the whole chain of causes
 
 
@@ -121,6 +126,7 @@ class FolderObjects(_StoreObjects):
     async def delete(self, paths: Collection[str]) -> None:
         if self._root.exists():
             await super().delete(paths)
+            await asyncio.to_thread(_sweep, self._root, {path.rpartition("/")[0] for path in paths})
 
     async def _keep(self, path: str) -> None:
         await asyncio.to_thread(_sync, self._root, path)
@@ -166,6 +172,27 @@ def _sync(root: Path, path: str) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _sweep(root: Path, folders: Collection[str]) -> None:
+    """Remove what puts left in these folders when their process was killed, and the folders that are empty then.
+
+    Nothing depends on it, so a failure is passed over.
+
+    obstore writes to `NAME#1` first, and lists and deletes no file of such a name.
+    """
+    for folder in folders:
+        place = root / folder
+        if place.resolve() != root.resolve() / folder:  # behind a link: none of ours
+            continue
+        with suppress(OSError):  # somebody else deletes them too, or puts something there
+            for file in place.iterdir():
+                if _STAGED.fullmatch(file.name) and file.stat().st_mtime < time.time() - STAGED_SECONDS:
+                    file.unlink()
+        with suppress(OSError):  # a folder that is not empty stays, and so do those above it
+            while place != root:
+                place.rmdir()
+                place = place.parent
 
 
 def _failure(location: str, error: Exception) -> SavepointStoreFailed:

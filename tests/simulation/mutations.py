@@ -342,6 +342,20 @@ async def remembers_the_epoch_of_before(beat: Call, membership: Any) -> None:
     await beat(membership)
 
 
+# -- bugs of copies
+
+
+async def asks_for_stable_ends(
+    log_offsets: Call, client: Any, topic: str, partitions: Collection[int], which: int
+) -> dict[int, int]:
+    found: dict[int, int] = await log_offsets(client, topic, partitions, which, READ_COMMITTED)
+    return found
+
+
+async def believes_in_its_membership(group_offsets: Call, *asked: Any, **more: Any) -> dict[int, int]:
+    return {0: 0}
+
+
 # -- bugs of standbys
 
 
@@ -485,6 +499,14 @@ MUTATIONS = (
         profile="days",
     ),
     Mutation("the other verdict while the first may be in flight", [OnTheLine(AsksForTheOtherVerdict)]),
+    Mutation(
+        "a copy whose outputs end before the last commit's markers",
+        [Replaced(f"{ENGINE}state_copying", "log_offsets", asks_for_stable_ends)],
+    ),
+    Mutation(
+        "a copy by a worker that does not ask whether it is still a member",
+        [Replaced(f"{ENGINE}state_copying", "group_offsets", believes_in_its_membership)],
+    ),
     Mutation(
         "a standby goes on writing after its partition was assigned",
         [Replaced(STANDBYS, "given_up", gives_nothing_up), Replaced(STANDBYS, "wanted", wants_what_is_owned)],

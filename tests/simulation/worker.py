@@ -108,6 +108,7 @@ class SimulatedWorker:
         self._begins()
         self._starts += 1
         self.ending, self.engine, self.control, self._remains = None, None, None, False
+        self.disk.copies.clear()  # as `copies_of` does
         self.process = Process(f"{self.name}#{self._starts}")
         self._loop.thread_seconds.pop(self.process.name, None)
         self._stopping = asyncio.Event()

@@ -22,6 +22,8 @@ from tables.seen_events import SEEN_EVENTS
 from tables.table import join_key
 from tests.unit.savepoint_world import ID, head
 
+ROOT = Path(__file__).parents[2]
+README, STATE = ROOT / "README.md", ROOT / "docs" / "state.md"
 FORM = TableRows(TABLES)
 POSITION = PositionRow("USD", 5_50000000, -100_00000001, 20_00000000, 0)
 
@@ -94,8 +96,8 @@ def test_a_row_that_no_worker_wrote_is_refused(key: bytes, value: bytes | None) 
     assert "p1" not in str(caught.value)
 
 
-async def test_duckdb_reads_every_table_as_format_md_says(tmp_path: Path) -> None:
-    """The queries that each savepoint's FORMAT.md has, run as they stand there."""
+async def test_duckdb_reads_savepoints_as_the_documentation_says(tmp_path: Path) -> None:
+    """The queries of the README, of docs/state.md and of each savepoint's FORMAT.md, run as they stand there."""
     objects = open_objects(str(tmp_path))
     rows = sorted((join_key(name, *parts), value) for name, (parts, value) in ROWS.items())
     await write_part(
@@ -121,3 +123,7 @@ async def test_duckdb_reads_every_table_as_format_md_says(tmp_path: Path) -> Non
     assert [("p1", "ACME")] == [row[:2] for row in results[0]]
     assert [("p1", "ACME", "5.50000000")] == [(*row[:2], str(row[2])) for row in results[1]]
     assert [(name, "00", 1) for name in sorted(ROWS)] == results[2]
+    documented = [README.read_text().split('duckdb -c "')[1].split('"')[0], STATE.read_text().split("```sql\n")[1]]
+    for query in documented:
+        found = duckdb.sql(query.split("```")[0].replace("data/savepoints", str(tmp_path))).fetchall()
+        assert [("p1", "ACME")] == [row[:2] for row in found]

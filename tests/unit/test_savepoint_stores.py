@@ -1,6 +1,7 @@
 """Every place that keeps savepoints does the same, and names itself when it fails."""
 
 import asyncio
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -8,6 +9,10 @@ import pytest
 
 from portfolio_stream.errors import InvalidSetting, SavepointStoreFailed
 from portfolio_stream.savepoints.objects import Objects, open_objects
+
+
+def everything_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
 async def test_an_object_is_put_whole_and_read_back(objects: Objects) -> None:
@@ -60,6 +65,20 @@ async def test_to_look_makes_no_folder_and_to_delete_leaves_none_empty(tmp_path:
     await place.put("a/b", b"")
     await place.delete(["a/b"])
     assert [] == list((tmp_path / "new").iterdir())
+
+
+async def test_what_a_killed_put_left_goes_with_its_folder(tmp_path: Path) -> None:
+    """Half a file has a name that no listing shows. A put that is running has such a file too: a young one stays."""
+    place = open_objects(str(tmp_path))
+    for name in ("old", "young"):
+        await place.put(f"{name}/data/x", b"")
+        half = tmp_path / name / "data" / "y#1"
+        half.write_bytes(b"half")
+        if name == "old":
+            os.utime(half, (0, 0))
+    assert ["old/data/x", "young/data/x"] == [entry.path for entry in await place.list()]
+    await place.delete(["old/data/x", "young/data/x"])
+    assert {"young", "young/data", "young/data/y#1"} == everything_in(tmp_path)
 
 
 async def test_a_link_leads_to_no_deletion_outside(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from portfolio_stream.exactly_once import state_copying
 from portfolio_stream.exactly_once.database import RocksCopy, RocksDatabase
 from portfolio_stream.exactly_once.operations import CopiedPartition, CopyState, Pause, StateCopy
 from portfolio_stream.exactly_once.partition_life import PartitionState
+from portfolio_stream.exactly_once.recent import Written
 from portfolio_stream.exactly_once.slices import Slice
-from portfolio_stream.exactly_once.store import Store, copied_rows
+from portfolio_stream.exactly_once.store import META_KEY, Meta, Store, copied_rows, encode_meta, prefix_of
 from tests.unit.engine_stage import NUMBERS, RecoversCommitted, Stage, records, staged
 
 BOTH = frozenset({0, 1})
@@ -107,6 +108,16 @@ async def test_a_copy_is_one_moment_of_all_its_partitions(engine: Stage, brokers
     assert {} == copy.left_out
     assert ({LAST: b"14"}, {LAST: b"22"}) == (rows_of(copy.folder, 0), rows_of(copy.folder, 1))
     assert b"19" == engine.store.rows(0).get(LAST)
+
+
+async def test_outputs_that_are_still_to_be_repeated_are_not_of_the_copied_records(
+    engine: Stage, brokers: Brokers, tmp_path: Path
+) -> None:
+    """They stand before the end of the topic, and the records that give them come after the copy's offset."""
+    meta = Meta(topic_id="s", offset=12, partitions=2, changelog="c", fold="f", repeat={"out": (70, 110)})
+    await engine.store.commit({0: Written({prefix_of(0) + META_KEY: encode_meta(meta)}, 1)}, {})
+    parts = (await copied(engine, CopyState(BOTH, tmp_path / "copy"))).parts
+    assert {0: (12, {"out": 70}), 1: (20, {"out": 120})} == {p: (one.offset, one.outputs) for p, one in parts.items()}
 
 
 async def test_the_ends_are_asked_after_the_commit(engine: Stage, brokers: Brokers, tmp_path: Path) -> None:
