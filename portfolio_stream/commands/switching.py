@@ -29,7 +29,8 @@ async def switch(
 ) -> None:
     """Show what the switch would do, and carry it out if the operator wants that.
 
-    Afterwards the job is what it was before; with `runs` it runs, with `stays_stopped` it is stopped. Raises SwitchRefused and what `Switcher.carry_out` raises.
+    Afterwards the job is what it was before; with `runs` it runs, with `stays_stopped` it is stopped.
+    Raises SwitchRefused and what `Switcher.carry_out` raises.
     """
     from portfolio_stream.control.job_life import JobState
 

@@ -265,6 +265,11 @@ class Engine:
         return _NO_PARTITIONS if self.started is None or self._is_closed else self.started.partitions.served
 
     @property
+    def paused(self) -> frozenset[int]:
+        """Partitions that are not read because an operator paused them. Their tables are served."""
+        return _NO_PARTITIONS if self.started is None else self.started.partitions.paused
+
+    @property
     def halted(self) -> Mapping[int, Halted]:
         """Partitions that wait for an operator, with the reason."""
         return {} if self.started is None else self.started.partitions.halted

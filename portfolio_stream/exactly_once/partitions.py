@@ -175,6 +175,8 @@ class Partitions:
         self.owned = frozenset(one.number for one in records if one.traits.is_owned)
         #: partitions whose tables are served: RUNNING, SUSPECT, PAUSED and DRAINING ones
         self.served = frozenset(one.number for one in records if one.traits.is_served)
+        #: partitions that an operator paused
+        self.paused = frozenset(one.number for one in records if one.state is PartitionState.PAUSED)
         #: partitions that wait for an operator, with the reason
         self.halted: Mapping[int, Halted] = {one.number: one.halt for one in records if one.halt is not None}
         #: partitions that a recovery has not decided yet

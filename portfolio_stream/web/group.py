@@ -21,7 +21,7 @@ from portfolio_stream.web.verdict import NOT_AUDITED, Audit
 
 FORGOTTEN_SECONDS = 600.0  # how long the page shows a worker that has gone
 #: if two workers claim a partition, as in a moment of a rebalance, the state that comes first here counts
-CLAIMS = ("running", "halted", "recovering")
+CLAIMS = ("running", "paused", "halted", "recovering")
 LEFT = "it left the group, or the group gave it up"
 
 
@@ -67,7 +67,7 @@ class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
 class PartitionRow(msgspec.Struct, frozen=True, kw_only=True):
     partition: int
     owner: str | None
-    #: running, recovering, halted, unowned, silent (its owner does not answer) or foreign (its owner is no worker)
+    #: running, paused, recovering, halted, unowned, silent (its owner does not answer) or foreign (its owner is no worker)
     state: str
     detail: str
     #: the offset of the record that halts the partition

@@ -32,7 +32,7 @@ NO_MEMBER = "not a member: the group coordinator has not confirmed this worker l
 class Readiness:
     #: why the worker is not ready; empty if the worker is ready
     reasons: tuple[str, ...]
-    #: running, recovering or halted, by partition (see `state_of`)
+    #: running, paused, recovering or halted, by partition (see `state_of`)
     partitions: dict[int, str]
 
 
@@ -96,10 +96,13 @@ def _recovering(partitions: Collection[int], replays: Replays) -> str:
 def state_of(engine: Engine, partition: int) -> str:
     """Returns the state of a partition that the group has given to this worker.
 
-    halted: the partition waits for an operator. running: its tables are served. recovering: any other state.
+    halted: the partition waits for an operator. paused: an operator stopped its reading, and its tables are served.
+    running: its tables are served. recovering: any other state.
     """
     if partition in engine.halted:
         return "halted"
+    if partition in engine.paused:
+        return "paused"
     return "running" if partition in engine.served else "recovering"
 
 

@@ -137,6 +137,7 @@ class FakeEngine:
         self.repeated: dict[int, int] = {}
         self.is_warming = False
         self.served: set[int] = set()
+        self.paused: frozenset[int] = frozenset()
         self.halted: dict[int, Halted] = {}
         self.progress = time.monotonic()
         self.lags: dict[int, int] = {}
