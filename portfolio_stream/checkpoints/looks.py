@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from portfolio_stream.checkpoints.state_size import StateSize
 from portfolio_stream.checkpoints.tracker import Condition, PartitionLook
 from portfolio_stream.exactly_once.partition_life import PartitionState
 from portfolio_stream.exactly_once.partitions import Partition
@@ -20,11 +21,12 @@ CONDITIONS: Mapping[PartitionState, Condition] = {
 }
 
 
-def looks_at(engine: StartedEngine, statistics: Statistics) -> dict[int, PartitionLook]:
-    """By partition."""
+def looks_at(engine: StartedEngine, statistics: Statistics, sizes: Mapping[int, StateSize]) -> dict[int, PartitionLook]:
+    """By partition. `sizes` are those of the partitions whose size is known."""
     looks = {}
     for partition in sorted(engine.partitions.owned):
         known, done = engine.partitions[partition], statistics.committed[partition]
+        size = sizes.get(partition)
         looks[partition] = PartitionLook(
             condition=CONDITIONS[known.state],
             committed=known.committed,
@@ -32,6 +34,8 @@ def looks_at(engine: StartedEngine, statistics: Statistics) -> dict[int, Partiti
             end=engine.end(partition),
             records=done.records,
             changelog_bytes=done.changelog_bytes,
+            state_rows=None if size is None else size.rows,
+            state_bytes=None if size is None else size.bytes,
         )
     return looks
 

@@ -1,7 +1,8 @@
 """Records this worker's parts of the checkpoints, beside the engine. No failure here stops the worker.
 
 1. A task looks at the engine when a checkpoint begins, and then again and again until the worker's parts have ended.
-2. A second task writes the parts to the topic GROUP-checkpoints, idempotently and outside of the engine's transactions.
+   Another task asks the store for its size, once in an interval.
+2. A third task writes the parts to the topic GROUP-checkpoints, idempotently and outside of the engine's transactions.
    If Kafka takes none, the parts wait, the newest one of each key, and are written later.
 3. The history comes from the topic alone, also this worker's own parts.
 """
@@ -9,6 +10,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -16,8 +18,9 @@ from aiokafka.errors import KafkaError
 from portfolio_stream.checkpoints.history import History
 from portfolio_stream.checkpoints.looks import looks_at
 from portfolio_stream.checkpoints.parts import CheckpointPart, encode
+from portfolio_stream.checkpoints.state_size import StateSize, apportioned
 from portfolio_stream.checkpoints.tracker import Instant, Tracker
-from portfolio_stream.errors import PortfolioStreamError
+from portfolio_stream.errors import PortfolioStreamError, StoreFailed
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.kafka.client import client_options, connected
 from portfolio_stream.kafka.follower import Follower
@@ -43,6 +46,8 @@ class Recorder:
         self._history = history
         self._follower = Follower(settings, settings.checkpoints_topic, history)
         self._tracker = Tracker(engine.identity.instance_id, settings.checkpoint_interval, settings.checkpoint_timeout)
+        #: of the partitions that the store has, as of the last time that the store was asked
+        self._sizes: Mapping[int, StateSize] = {}
         #: parts that Kafka does not have yet, by key
         self._waiting: dict[bytes, CheckpointPart] = {}
         self._has_more = asyncio.Event()
@@ -52,6 +57,7 @@ class Recorder:
         self._follower.start()
         self._tasks = [
             asyncio.create_task(self._look(), name="checkpoints"),
+            asyncio.create_task(self._measure(), name="state size"),
             asyncio.create_task(self._write(), name="write checkpoints"),
         ]
         for task in self._tasks:
@@ -78,8 +84,18 @@ class Recorder:
 
     def _news(self, now: Instant) -> list[CheckpointPart]:
         engine = self._engine
-        looks = {} if engine.started is None else looks_at(engine.started, engine.statistics)
+        looks = {} if engine.started is None else looks_at(engine.started, engine.statistics, self._sizes)
         return self._tracker.step(now, looks, engine.partition_count, self._history.in_progress())
+
+    async def _measure(self) -> None:
+        engine = self._engine
+        while True:
+            try:
+                held = [one for one in range(engine.partition_count) if engine.store.position(one) is not None]
+                self._sizes = apportioned(await engine.store.extents(), held)
+            except StoreFailed as error:  # the engine ends the worker if it needs the store
+                outage_log.info("state size unknown error=%s", error.cause)
+            await asyncio.sleep(self._settings.checkpoint_interval)
 
     def _rest(self, now: Instant) -> float:
         age, until_next = self._tracker.age(now), self._tracker.seconds_until_next(now.wall)

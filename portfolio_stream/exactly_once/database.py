@@ -5,7 +5,7 @@ Every operation may raise any Exception, because rocksdict raises bare ones. `st
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from rocksdict import AccessType, BlockBasedOptions, Cache, Checkpoint, Options, Rdict, WriteBatch, WriteOptions
 
@@ -16,6 +16,9 @@ from portfolio_stream.exactly_once.state_memory import StateMemory
 MEMTABLES = 2
 MEMTABLE_BLOOM_SHARE = 0.1  # of the write buffer: the look-up of an absent key takes 0.7 us instead of 5
 BLOOM_BITS = 10.0  # for each key: the look-up of an absent key, as of each new event_id, reads no disk
+
+TYPICAL_ROW_BYTES = 100  # compressed, as of a position or a seen event; until the first file tells
+FIRST_KEY, LAST_KEY = b"", b"\xff" * 3  # no key of a store is outside
 
 Item = tuple[bytes, bytes | None]
 
@@ -31,6 +34,16 @@ class Cursor(Protocol):
     def status(self) -> None:
         """Raises if a failure made the cursor invalid. The end of the keys is no failure."""
         ...
+
+
+class Extent(NamedTuple):
+    """A part of the database, as it lies there: old versions of a row and deletions count too."""
+
+    #: the first and the last key
+    first: bytes
+    last: bytes
+    rows: int
+    bytes: int
 
 
 class Database(Protocol):
@@ -49,6 +62,10 @@ class Database(Protocol):
 
     def delete(self, lower: bytes, upper: bytes, also: bytes) -> None:
         """Delete the keys of [lower, upper) and the key `also`: all of them, or none."""
+        ...
+
+    def extents(self) -> list[Extent]:
+        """What the database knows of its size without reading a row."""
         ...
 
     def flush(self) -> None:
@@ -93,6 +110,23 @@ class RocksDatabase:
         batch.delete_range(lower, upper)
         batch.delete(also)
         self._db.write(batch, self._write_options)
+
+    def extents(self) -> list[Extent]:
+        """The files, and the memtables as one part: tens of microseconds.
+
+        RocksDB tells the memory of a memtable and not the bytes of its rows: their rows count as those in the files.
+        """
+        files = [
+            Extent(file["start_key"], file["end_key"], file["num_entries"], file["size"])
+            for file in self._db.live_files()
+        ]
+        rows = sum(map(self._number, ("num-entries-active-mem-table", "num-entries-imm-mem-tables")))
+        known = sum(file.rows for file in files)
+        row_bytes = sum(file.bytes for file in files) / known if known else TYPICAL_ROW_BYTES
+        return [*files, Extent(FIRST_KEY, LAST_KEY, rows, round(rows * row_bytes))]
+
+    def _number(self, name: str) -> int:
+        return self._db.property_int_value(f"rocksdb.{name}") or 0
 
     def flush(self) -> None:
         self._db.flush()

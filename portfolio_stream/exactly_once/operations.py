@@ -35,8 +35,8 @@ class CopiedPartition:
     changelog_topic_id: str
     #: next changelog offset: the changelog before it holds the rows; 0 before the partition's first commit
     changelog_offset: int
-    #: by output topic: an offset of the topic's partition of the same number. Each output of the records before `offset`
-    #: stands before it, and no later output does
+    #: by output topic: the end of the copied records' outputs, in the partition of the same number. All of them stand
+    #: before it, and no output of a later record does
     outputs: Mapping[str, int]
     #: the version and the settings of the fold that made the rows
     fold: str

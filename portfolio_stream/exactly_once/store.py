@@ -26,7 +26,7 @@ import msgspec
 
 from portfolio_stream.decoding import UNDECODABLE
 from portfolio_stream.errors import StateNotCopied, StateUnreadable, StoreFailed
-from portfolio_stream.exactly_once.database import Cursor, Database, Item, RocksDatabase
+from portfolio_stream.exactly_once.database import Cursor, Database, Extent, Item, RocksDatabase
 from portfolio_stream.exactly_once.recent import (
     PARTITION_BYTES,
     PERIOD_SECONDS,
@@ -177,6 +177,14 @@ class Store:
             points, rows = self._db.cursor(), self._db.cursor()
             if self._db.sequence() == sequence:
                 return StoredRows(self.path, partition, points, rows, self._recent.snapshot(prefix_of(partition)))
+
+    async def extents(self) -> list[Extent]:
+        """What the database knows of its size without reading a row; nothing once the store is closed."""
+        return [] if self._is_closed else await self.read_aside(self._extents)
+
+    @_failing
+    def _extents(self) -> list[Extent]:
+        return self._db.extents()
 
     async def read_aside(self, read: Callable[[], R]) -> R:
         """Run `read`, which reads snapshots, in the readers' thread. One `read` runs at a time, and close() waits."""

@@ -8,7 +8,7 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from portfolio_stream.exactly_once.database import Cursor, Item
+from portfolio_stream.exactly_once.database import FIRST_KEY, LAST_KEY, Cursor, Extent, Item
 from portfolio_stream.exactly_once.state_memory import StateMemory
 from tests.simulation.loop import PROCESS, Process
 
@@ -126,6 +126,10 @@ class MemoryDatabase:
         self._check_owner()
         keys = [key for key, _ in self._disk.scan(lower) if key < upper]
         self._disk.write([(key, None) for key in [*keys, also]], is_wipe=True)
+
+    def extents(self) -> list[Extent]:
+        rows = list(self._disk.scan())
+        return [Extent(FIRST_KEY, LAST_KEY, len(rows), sum(len(key) + len(value) for key, value in rows))]
 
     def flush(self) -> None:
         """The database holds no write back, but a disk may refuse the file."""
