@@ -14,7 +14,7 @@ from portfolio_stream.settings import Settings
 if TYPE_CHECKING:
     from portfolio_stream.jobs.gathering import Wanted
     from portfolio_stream.jobs.plans import Plan
-    from portfolio_stream.jobs.switch import Progress, Switcher
+    from portfolio_stream.jobs.switch import Switcher, SwitchProgress
 
 
 async def switch(
@@ -81,7 +81,7 @@ class _Noted:
     def __init__(self) -> None:
         self._last: tuple[str, int] | None = None
 
-    def report(self, progress: "Progress") -> None:
+    def report(self, progress: "SwitchProgress") -> None:
         tenth = 10 * progress.done // progress.of if progress.of else 0
         if self._last != (progress.step, tenth):
             self._last = (progress.step, tenth)

@@ -67,7 +67,8 @@ class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
 class PartitionRow(msgspec.Struct, frozen=True, kw_only=True):
     partition: int
     owner: str | None
-    #: running, paused, recovering, halted, unowned, silent (its owner does not answer) or foreign (its owner is no worker)
+    #: running, paused, recovering, halted, unowned, silent (its owner does not answer), or foreign (its owner is no
+    #: worker)
     state: str
     detail: str
     #: the offset of the record that halts the partition
