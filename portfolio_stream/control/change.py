@@ -21,8 +21,8 @@ from aiokafka import errors as kafka_errors
 
 from portfolio_stream.control.log import ControlLog
 from portfolio_stream.control.state import ControlState
-from portfolio_stream.control.values import ControlChange, encode
-from portfolio_stream.errors import ControlUnavailable, GroupNotEmpty, Superseded
+from portfolio_stream.control.values import Confirm, ControlChange, encode
+from portfolio_stream.errors import ControlUnavailable, GroupNotEmpty, PortfolioStreamError, Superseded
 from portfolio_stream.exactly_once.protocol import AFTER_RECORDS_ALONE, Doubt
 from portfolio_stream.exactly_once.transaction import Share
 from portfolio_stream.exactly_once.writer import Writer
@@ -93,6 +93,8 @@ class ControlWriter:
                 generation=decided.generation,
             )
             await self._require_empty_group(writer)
+            if decided.confirm is not None:
+                await self._require_confirmed(writer, decided.confirm)
         await writer.send_records([self._records(decided)])
         await writer.commit()
 
@@ -105,6 +107,14 @@ class ControlWriter:
         if members:
             await writer.settle()
             raise GroupNotEmpty([str(member) for member in members])
+
+    async def _require_confirmed(self, writer: Writer, confirm: Confirm) -> None:
+        """Raises what `confirm` raises, after an abort."""
+        try:
+            await confirm()
+        except PortfolioStreamError:
+            await writer.settle()
+            raise
 
     def _records(self, decided: ControlChange) -> Share:
         share = Share(0, 0)

@@ -5,6 +5,7 @@
     RUNNING, PAUSED, STOPPING --cancel--> CANCELLED
     STOPPED, CANCELLED --start--> RUNNING
     every state but STOPPING --migrate--> MIGRATING --start--> RUNNING
+    MIGRATING --switched--> the state that the operation gives
     STOPPING, MIGRATING --undone--> the state before
 
 1. The state says what every worker does (`TRAITS`), also a worker that starts later.
@@ -45,6 +46,8 @@ class JobEvent(Enum):
     UNDONE = "undone"
     CANCEL = "cancel"
     MIGRATE = "migrate"
+    #: the next generation is the job's
+    SWITCHED = "switched"
 
 
 class JobTraits(NamedTuple):
@@ -66,7 +69,7 @@ TRAITS: Mapping[JobState, JobTraits] = {
     JobState.MIGRATING: JobTraits(is_joined=False, pauses="none"),
 }
 
-#: in TRANSITIONS: the state before the operation
+#: in TRANSITIONS: the state before the operation, or the one that a switch gives
 AS_BEFORE = None
 
 State, Event = JobState, JobEvent
@@ -81,6 +84,7 @@ TRANSITIONS: Mapping[tuple[JobState, JobEvent], JobState | None] = {
     **{(state, Event.STOP): State.STOPPED for state in (*_ACTIVE, State.STOPPING)},
     **{(state, Event.STOP_WITH_SAVEPOINT): State.STOPPING for state in _ACTIVE},
     (State.STOPPING, Event.SAVED): State.STOPPED,
+    (State.MIGRATING, Event.SWITCHED): AS_BEFORE,
     **{(state, Event.UNDONE): AS_BEFORE for state in (State.STOPPING, State.MIGRATING)},
     **{(state, Event.CANCEL): State.CANCELLED for state in (*_ACTIVE, State.STOPPING, State.STOPPED)},
     **{(state, Event.MIGRATE): State.MIGRATING for state in (*_ACTIVE, *_AWAY)},

@@ -11,6 +11,7 @@ kafka-console-consumer. Only `change.ControlWriter` writes them.
 | `operation/ID/part/P` | Part: what the owner of partition P has done for the operation |
 """
 
+from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import Any
 
@@ -20,6 +21,8 @@ from portfolio_stream.control.job_life import JobState
 from portfolio_stream.decoding import UNDECODABLE
 
 JOB_KEY = "job"
+
+Confirm = Callable[[], Awaitable[None]]
 
 
 class Generation(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +46,10 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
     savepoint: str | None = None
     #: seconds since 1970
     created_at: float = 0.0
+    #: where outputs stood when the job left this generation: next offsets by topic, one for each partition
+    left_outputs: dict[str, list[int]] = {}
+    #: its changelog is deleted: the job cannot go back to it
+    is_expired: bool = False
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,6 +148,8 @@ class ControlChange(msgspec.Struct, frozen=True, kw_only=True):
     offsets: dict[int, int] = {}
     #: generation that the offsets belong to
     generation: int = 0
+    #: called when the offsets are pending in the transaction; what it raises keeps the transaction from being committed
+    confirm: Confirm | None = None
 
 
 def generation_key(number: int) -> str:

@@ -52,12 +52,17 @@ from portfolio_stream.errors.commands import (
 )
 from portfolio_stream.errors.jobs import (
     ControlUnavailable,
+    GenerationUnknown,
     GroupNotEmpty,
     JobNotBegun,
     JobNotInState,
+    JobNotSettled,
     OperationFailed,
     OperationInProgress,
     OperationUnknown,
+    StateDiffers,
+    SwitchOvertaken,
+    SwitchRefused,
 )
 from portfolio_stream.errors.kafka import (
     BrokerTooOld,
@@ -87,6 +92,7 @@ from portfolio_stream.errors.operations import (
 )
 from portfolio_stream.errors.run import ProducerFailed, RunStalled, WorkerCannotStart, WorkerKeepsEnding
 from portfolio_stream.errors.savepoints import (
+    SavepointForeign,
     SavepointIdInvalid,
     SavepointIncomplete,
     SavepointKept,
@@ -137,6 +143,7 @@ __all__ = [
     "FoldMismatch",
     "ForeignDataDirectory",
     "ForeignTopicRead",
+    "GenerationUnknown",
     "GroupMissing",
     "GroupNotEmpty",
     "HistoryMoved",
@@ -144,6 +151,7 @@ __all__ = [
     "JavaMissing",
     "JobNotBegun",
     "JobNotInState",
+    "JobNotSettled",
     "KafkaRefused",
     "LoginRefused",
     "MembershipLost",
@@ -172,6 +180,7 @@ __all__ = [
     "RepeatFailed",
     "ReplayStopped",
     "RunStalled",
+    "SavepointForeign",
     "SavepointIdInvalid",
     "SavepointIncomplete",
     "SavepointKept",
@@ -181,10 +190,13 @@ __all__ = [
     "SavepointTorn",
     "SettingMissing",
     "ShareTooLarge",
+    "StateDiffers",
     "StateNotCopied",
     "StateUnreadable",
     "StoreFailed",
     "Superseded",
+    "SwitchOvertaken",
+    "SwitchRefused",
     "TableNameInvalid",
     "TableUnknown",
     "TlsFailed",

@@ -71,3 +71,57 @@ class GroupNotEmpty(PortfolioStreamError):
             "Wait until they have left: a worker leaves when it hears of the order, a dead one when its session ends. "
             "Stop every other program that uses the workers' group, then run the command again.",
         )
+
+
+class SwitchRefused(PortfolioStreamError):
+    """The next generation cannot be made as it was asked for. Nothing was changed."""
+
+    def __init__(self, what: str, reasons: Sequence[str], action: str) -> None:
+        """`reasons` are clauses without a full stop."""
+        super().__init__(f"The job cannot {what}: {'; '.join(reasons)}.", action)
+        self.reasons = tuple(reasons)
+
+
+class JobNotSettled(PortfolioStreamError):
+    """The workers have not all left the group, or a transaction of theirs has not ended."""
+
+    def __init__(self, waits: Sequence[str], seconds: float) -> None:
+        super().__init__(
+            f"After {seconds:.0f} s these still hold the job: {'; '.join(waits)}.",
+            "A worker that died leaves the group when its session ends: run the command again. Stop every consumer "
+            "that is none of our workers (`portfolio-stream partitions` shows who owns what). If a transaction does "
+            "not end, find it with `kafka-transactions find-hanging`, and abort it.",
+        )
+        self.waits = tuple(waits)
+
+
+class SwitchOvertaken(PortfolioStreamError):
+    """Another command has ended this operation, so it changes nothing any more."""
+
+    def __init__(self, operation: str, end: str) -> None:
+        super().__init__(
+            f"Operation {operation} is {end} already: another command came between.",
+            "Look at the job with `portfolio-stream job describe`, and ask again if its state is not the one you want.",
+        )
+
+
+class StateDiffers(PortfolioStreamError):
+    """The state in the new changelog is not the one that was to be loaded."""
+
+    def __init__(self, topic: str, partition: int, what: str) -> None:
+        super().__init__(
+            f"Partition {partition} of the new changelog {topic} is not as it should be: {what}.",
+            "Nothing was switched. Run the command again; if it fails again, check the savepoint with "
+            "`portfolio-stream savepoint verify`, and use another one.",
+        )
+
+
+class GenerationUnknown(PortfolioStreamError):
+    """The job has had no generation of this number."""
+
+    exit_code = 2
+
+    def __init__(self, number: int) -> None:
+        super().__init__(
+            f"The job has no generation {number}.", "List the generations with `portfolio-stream generations list`."
+        )

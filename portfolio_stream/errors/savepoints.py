@@ -93,3 +93,17 @@ class SavepointKept(PortfolioStreamError):
             "Keep it, or remove first what needs it.",
         )
         self.savepoint = savepoint
+
+
+class SavepointForeign(PortfolioStreamError):
+    """The savepoint belongs to another cluster, source topic or fold, so its state does not fit to this job."""
+
+    def __init__(self, savepoint: str, reasons: Sequence[str]) -> None:
+        """`reasons` are clauses without a full stop."""
+        super().__init__(
+            f"The savepoint {savepoint} does not belong to this job: {'; '.join(reasons)}.",
+            f"Name a savepoint of this job: `portfolio-stream savepoint list` shows them. If the settings of this "
+            f"command are not the job's, correct them (`portfolio-stream savepoint describe {savepoint}`).",
+        )
+        self.savepoint = savepoint
+        self.reasons = tuple(reasons)

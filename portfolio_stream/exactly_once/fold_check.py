@@ -13,7 +13,7 @@ A worker with another fold must not take partitions from workers that run.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 from aiokafka import errors as kafka_errors
@@ -52,7 +52,7 @@ async def check_fold(
     found = {partition: meta for partition, meta in stored.items() if meta and meta.changelog == topic_id}
     try:
         async with asyncio.timeout(CHECK_SECONDS):
-            found |= await _newest(client, reader, topic, every)
+            found |= await newest_metas(client, reader, topic, every)
     except (TimeoutError, *LOST, kafka_errors.KafkaError) as error:
         tell(FoldNotChecked(error=type(error).__name__))
     finally:
@@ -65,13 +65,18 @@ async def check_fold(
     return is_known
 
 
-async def _newest(client: Client, reader: Reader, topic: str, partitions: Collection[int]) -> dict[int, Meta]:
-    """The newest committed META of each partition that has one near its end. Raises one of LOST or a KafkaError."""
+async def newest_metas(
+    client: Client, reader: Reader, topic: str, partitions: Collection[int], steps: Sequence[int] = STEPS
+) -> dict[int, Meta]:
+    """The newest committed META of each partition that has one at most so many offsets before its end.
+
+    Raises one of LOST or a KafkaError.
+    """
     firsts = await log_offsets(client, topic, partitions, EARLIEST)
     ends = await log_offsets(client, topic, firsts, LATEST, READ_COMMITTED)
     found: dict[int, Meta] = {}
     left = {partition for partition, end in ends.items() if firsts[partition] < end}
-    for step in STEPS:
+    for step in steps:
         starts = {partition: max(firsts[partition], ends[partition] - step) for partition in left}
         found |= await _read(reader, starts, ends)
         left = {partition for partition in left - found.keys() if starts[partition] > firsts[partition]}
