@@ -6,19 +6,19 @@ coordinator calls a transaction complete. So what is still open with the same st
 under way at the coordinator in between, hangs.
 """
 
+import time
 from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from kio.schema.errors import ErrorCode
 
 from portfolio_stream.doctor.evidence import OpenTransaction
 from portfolio_stream.doctor.kafka_evidence import check_all, leaders_of, nodes_of
+from portfolio_stream.kafka.transaction_states import TransactionStatesRequest
 from portfolio_stream.kafka.wire import Lane, Node, call, schema
 
 _producers = schema("describe_producers", 0)
 _list = schema("list_transactions", 1)
-_transactions = schema("describe_transactions", 0)
 
 #: the coordinator still works on these: Ongoing, or it writes the markers
 UNDER_WAY = frozenset({"Ongoing", "PrepareCommit", "PrepareAbort", "PrepareEpochFence"})
@@ -40,7 +40,8 @@ class _Known(NamedTuple):
     state: str
     epoch: int
     partitions: frozenset[tuple[str, int]]
-    started: datetime
+    #: milliseconds since 1970
+    started: int
 
 
 async def open_transactions(client: Any, topics: Collection[str]) -> tuple[OpenTransaction, ...]:
@@ -69,7 +70,7 @@ def _open(one: _Opened, known: _Known | None) -> OpenTransaction:
         transactional_id=None if known is None else known.transactional_id,
         state=None if known is None else known.state,
         coordinator_epoch=None if known is None else known.epoch,
-        open_seconds=(datetime.now(UTC) - known.started).total_seconds() if known and is_held else None,
+        open_seconds=time.time() - known.started / 1000 if known and is_held else None,
     )
 
 
@@ -105,12 +106,12 @@ async def _known(client: Any, producer_ids: Collection[int]) -> Mapping[int, _Kn
         names = tuple(one.transactional_id for one in listed.transaction_states)
         if not names:
             continue
-        asked = _transactions.DescribeTransactionsRequest(transactional_ids=names)
+        asked = TransactionStatesRequest(transactional_ids=names)
         described = await call(client, node, Lane.RECOVERY, asked)
         for one in described.transaction_states:
             if one.error_code is ErrorCode.none:
                 places = frozenset((topic.topic, partition) for topic in one.topics for partition in topic.partitions)
                 found[one.producer_id] = _Known(
-                    one.transactional_id, one.transaction_state, one.producer_epoch, places, one.transaction_start_time
+                    one.transactional_id, one.transaction_state, one.producer_epoch, places, one.transaction_start_ms
                 )
     return found

@@ -40,6 +40,7 @@ from portfolio_stream.exactly_once.partition_life import TRANSITIONS, OperatorWi
 from portfolio_stream.exactly_once.partitions import Partition
 from portfolio_stream.exactly_once.recovery import Halted
 from portfolio_stream.exactly_once.recovery_task import RecoveryTask
+from portfolio_stream.exactly_once.repeat import repeat_of
 from portfolio_stream.exactly_once.state_copying import StateCopying
 from portfolio_stream.observe import events as told
 
@@ -72,6 +73,7 @@ class Interpreter:
         self._partitions = equipment.partitions
         self._commits = equipment.commits
         self._store = equipment.store
+        self._repeats = equipment.repeats
         self._signals = equipment.signals
         self._tell = equipment.tell
         self._write_dead_letter = equipment.write_dead_letter
@@ -155,6 +157,7 @@ class Interpreter:
         await self._boundary.close()
         meta = self._store.meta(partition)
         assert meta is not None  # noqa: S101  without META there is no group_offset
+        await self._repeats.begin(partition, repeat_of(meta.repeat), self._store.decided(partition, meta.offset))
         self._commits.move_position(partition, meta.offset)
         await self._boundary.close()
         self._tell(told.GroupOffsetPutBack(partition=partition, offset=meta.offset))

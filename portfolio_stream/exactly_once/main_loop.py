@@ -94,6 +94,7 @@ class MainLoop:
         await self._boundary.close_if_due(is_gathered=not self._reader.is_behind(fetched))
         if fetched:
             self._pace()
+        await self._repeats.tidy()
         await self._end_drains()
         await self._commit_idle_positions()
         await self.keep_transactional_id()

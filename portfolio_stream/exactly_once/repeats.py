@@ -60,8 +60,14 @@ class Repeats:
         return {} if left is None else {topic: Gathered() for topic in left}
 
     def decided(self, partition: int) -> frozenset[int]:
-        """Source offsets, not folded yet, of records that an operator has moved to the dead letters before."""
-        return self._decided.get(partition, frozenset())
+        """Source offsets, not committed yet, of records that an operator has moved to the dead letters before."""
+        ahead = self._decided.get(partition)
+        if ahead is None:
+            return frozenset()
+        committed = self._partitions[partition].committed or 0
+        ahead = frozenset(offset for offset in ahead if offset >= committed)
+        self._keep(partition, self._left.get(partition), ahead)
+        return ahead
 
     def left(self) -> dict[int, int]:
         """At most how many outputs are left to compare, by partition. Markers and aborted records count, too."""
@@ -151,7 +157,7 @@ class Repeats:
     def advance(self, partition: int, left: Repeat | None) -> None:
         """The META that is being committed says `left`."""
         before = self._left.get(partition)
-        self._keep(partition, left, self.decided(partition))
+        self._keep(partition, left, self._decided.get(partition, frozenset()))
         self._ended.pop(partition, None)
         if before is not None and left is None:
             self._tell(told.RepeatEnded(partition=partition))
@@ -161,8 +167,7 @@ class Repeats:
     async def look(self, at_end: Collection[int]) -> Mapping[int, str]:
         """Returns why partitions cannot go on: their source is at its end, and outputs stand that nothing gave.
 
-        `at_end` are the partitions of which every source record is committed. Closes the readers that nobody needs.
-        Raises a Doubt, and a KafkaError.
+        `at_end` are the partitions of which every source record is committed. Raises a Doubt, and a KafkaError.
         """
         missing: dict[int, str] = {}
         for partition in self._left.keys() & set(at_end):
@@ -180,7 +185,6 @@ class Repeats:
                 )
         for partition in self._ended.keys() - set(at_end):
             del self._ended[partition]
-        await self._tidy()
         return missing
 
     async def _forget_markers(self, partition: int) -> None:
@@ -194,12 +198,14 @@ class Repeats:
         if still != left:
             self.advance(partition, still or None)
 
-    async def _tidy(self) -> None:
-        owned = self._partitions.owned
-        for partition in (self._left.keys() | self._decided.keys()) - owned:
+    async def tidy(self) -> None:
+        """Forget partitions that this worker no longer owns, and read only what is left. Without readers: no work."""
+        if not self._standing:
+            return
+        for partition in (self._left.keys() | self._decided.keys()) - self._partitions.owned:
             self._keep(partition, None, frozenset())
-        for standing in self._standing.values():
-            standing.release(partition for partition in range(len(self._partitions)) if partition not in self._left)
+        for topic, standing in self._standing.items():
+            standing.keep({partition for partition, left in self._left.items() if topic in left})
         if not self._left:
             await self.close()
 

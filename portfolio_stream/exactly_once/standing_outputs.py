@@ -7,7 +7,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Set
 from typing import Any
 
 from aiokafka import errors as kafka_errors
@@ -57,11 +57,11 @@ class StandingOutputs:
             self._aims[partition] = _Aim(offset)
             self._reader.resume(partition, offset)
 
-    def release(self, partitions: Iterable[int]) -> None:
-        """Read nothing more of these partitions."""
-        for partition in partitions:
-            if self._aims.pop(partition, None) is not None:
-                self._reader.pause((partition,))
+    def keep(self, partitions: Set[int]) -> None:
+        """Read nothing more of all other partitions."""
+        for partition in self._aims.keys() - partitions:
+            del self._aims[partition]
+            self._reader.pause((partition,))
 
     async def has_more(self, partition: int, until: int, deadline: float) -> bool:
         """Wait until a committed record below `until` is here (True), or none is left (False).
@@ -106,6 +106,11 @@ class StandingOutputs:
             for target, offset in error.args[0].items():
                 reason = f"{self._topic}-{target.partition} has no offset {offset}"
                 self._fails(target.partition, Doubt(None, reason))
+            return
+        except kafka_errors.TopicAuthorizationFailedError:
+            reason = "this worker is not allowed to read the topic"
+            for partition, refused in self._aims.items():
+                self._fails(partition, OutputUnreadable(self._topic, partition, refused.next, reason))
             return
         for partition, batches in fetched.items():
             aim = self._aims.get(partition)

@@ -5,8 +5,9 @@
 3. Committed rows wait in memory before they go to the database (`recent`). Every reader sees them at once. A killed
    process loses these rows. The database then has an older changelog position, from which a replay goes on.
 4. All writes to the database go through one thread, in commit order. rocksdict frees the GIL during a write.
-5. rocksdict raises bare Exceptions. Only this module turns them into StoreFailed. After a write that failed no other
-   write is tried. The next commit raises the error; if there is no commit, the main loop's next turn does.
+5. rocksdict raises bare Exceptions. This module and `stored_rows` turn them into StoreFailed. After a write that
+   failed no other write is tried. The next commit raises the error; if there is no commit, the main loop's next turn
+   does.
 6. HTTP and the operators take a snapshot of a partition (`rows`), and read the snapshot in a thread beside the loop.
 
 A store key is the partition (2 bytes, big endian) and then the changelog key. A changelog key is the table's name, 0x00
@@ -17,10 +18,10 @@ import asyncio
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial, wraps
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -39,12 +40,11 @@ from portfolio_stream.exactly_once.recent import (
     merged,
 )
 from portfolio_stream.exactly_once.state_memory import DEFAULT, StateMemory
+from portfolio_stream.exactly_once.stored_rows import StoredRows, database_rows, end_of, failing
 from portfolio_stream.kafka.record_batches import UnreadableBatch
 from portfolio_stream.observe.events import StoreNotFlushed
 from portfolio_stream.observe.ring import write
 
-V = TypeVar("V")
-P = ParamSpec("P")
 R = TypeVar("R")
 
 META_KEY = b"\x00META"  # no table has this key, because no table name is empty
@@ -117,18 +117,6 @@ def skip_value(record: Any) -> bytes:
     return msgspec.msgpack.encode(decision)
 
 
-def _failing(method: Callable[P, R]) -> Callable[P, R]:
-    @wraps(method)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return method(*args, **kwargs)
-        except Exception as error:
-            owner: Store | StoredRows = args[0]  # type: ignore[assignment]
-            raise StoreFailed(owner.path, str(error)) from error
-
-    return guarded
-
-
 class Store:
     def __init__(self, path: Path, open_database: OpenDatabase = RocksDatabase, memory: StateMemory = DEFAULT) -> None:
         self.path = path
@@ -143,12 +131,12 @@ class Store:
         self._failed: StoreFailed | None = None
         self._is_closed = False
 
-    @_failing
+    @failing
     def _open(self) -> Database:
         return self._open_database(self.path, self.memory)
 
     def get(self, key: bytes) -> bytes | None:
-        """The value of a store key. Folds wait for this call, so it does without the extra call of `_failing`."""
+        """The value of a store key. Folds wait for this call, so it does without the extra call of `failing`."""
         for layer in self._recent.layers(key[:PARTITION_BYTES]):
             if key in layer:
                 return layer[key]
@@ -157,14 +145,14 @@ class Store:
         except Exception as error:
             raise StoreFailed(self.path, str(error)) from error
 
-    @_failing
+    @failing
     def scan(self, prefix: bytes, after: bytes = b"", limit: int | None = None) -> list[Row]:
         """At most `limit` entries whose store key starts with `prefix` and follows `after`, in key order."""
-        lower, upper = max(prefix, after + b"\x00"), _end_of(prefix)
+        lower, upper = max(prefix, after + b"\x00"), end_of(prefix)
         recent = self._recent.layers(prefix[:PARTITION_BYTES])
-        return list(islice(merged(_from(self._db.cursor(), lower, upper), recent, lower, upper), limit))
+        return list(islice(merged(database_rows(self._db.cursor(), lower, upper), recent, lower, upper), limit))
 
-    @_failing
+    @failing
     def rows(self, partition: int) -> "StoredRows":
         """The partition as it is stored now. Later writes do not change the rows.
 
@@ -176,13 +164,14 @@ class Store:
             sequence = self._db.sequence()
             points, rows = self._db.cursor(), self._db.cursor()
             if self._db.sequence() == sequence:
-                return StoredRows(self.path, partition, points, rows, self._recent.snapshot(prefix_of(partition)))
+                prefix = prefix_of(partition)
+                return StoredRows(self.path, partition, prefix, points, rows, self._recent.snapshot(prefix))
 
     async def extents(self) -> list[Extent]:
         """What the database knows of its size without reading a row; nothing once the store is closed."""
         return [] if self._is_closed else await self.read_aside(self._extents)
 
-    @_failing
+    @failing
     def _extents(self) -> list[Extent]:
         return self._db.extents()
 
@@ -340,7 +329,7 @@ class Store:
             except StoreFailed as failed:  # the disk is full; the changelog has the values that could not be flushed
                 write(StoreNotFlushed(reason=failed.cause))
 
-    @_failing
+    @failing
     def _write_rest(self) -> None:
         """The oldest layers first: some of them may be in the database already."""
         if self._is_closed:
@@ -349,67 +338,9 @@ class Store:
         for layer in self._recent.rest():
             self._db.write(_in_key_order(layer))
 
-    @_failing
+    @failing
     def _close(self) -> None:
         self._db.close()
-
-
-class StoredRows:
-    """A partition at one moment, by changelog keys. Any thread may read it, one thread and one scan at a time."""
-
-    def __init__(self, path: Path, partition: int, points: Cursor, rows: Cursor, recent: tuple[StoreRows, ...]) -> None:
-        self.path = path
-        self._recent = recent
-        self.partition = partition
-        self._prefix = prefix_of(partition)
-        self._points = points
-        self._rows = rows
-
-    def get(self, key: bytes) -> bytes | None:
-        return self._get(self._prefix + key)
-
-    @_failing
-    def _get(self, wanted: bytes) -> bytes | None:
-        recent = found_in(self._recent, wanted)
-        if recent is not None:
-            return recent[wanted]
-        points = self._points
-        points.seek(wanted)
-        if points.valid() and points.key() == wanted:
-            return points.value()
-        points.status()
-        return None
-
-    def meta(self) -> Meta | None:
-        """Raises StateUnreadable."""
-        return read_meta(self.get(META_KEY))
-
-    def position(self) -> ChangelogPosition | None:
-        """Up to where the changelog is in these rows; None if the store never held the partition."""
-        raw = self._get(_POSITION + self._prefix)
-        return None if raw is None else _decode_position(raw)
-
-    def scan(self, lower: bytes, upper: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """The entries of [lower, upper), in key order. Each entry is read when the caller asks for it."""
-        lower, upper, skip = self._prefix + lower, self._prefix + upper, len(self._prefix)
-        try:
-            for key, value in merged(_from(self._rows, lower, upper), self._recent, lower, upper):
-                yield key[skip:], value
-        except Exception as error:
-            raise StoreFailed(self.path, str(error)) from error
-
-
-def _from(rows: Cursor, lower: bytes, upper: bytes) -> Iterator[Row]:
-    """The database's rows of [lower, upper), in key order. Each row is read when the caller asks for it.
-
-    The cursor's status tells a damaged block from the end of the keys. At a damaged block rocksdict's items() would end
-    without an error.
-    """
-    rows.seek(lower)
-    while rows.valid() and (key := rows.key()) < upper:
-        yield key, rows.value()
-        rows.next()
-    rows.status()
 
 
 def copied_rows(cursor: Cursor, partition: int) -> Iterator[Row]:
@@ -419,16 +350,10 @@ def copied_rows(cursor: Cursor, partition: int) -> Iterator[Row]:
     Raises any Exception if a file is damaged.
     """
     prefix = prefix_of(partition)
-    for key, value in _from(cursor, prefix, _end_of(prefix)):
+    for key, value in database_rows(cursor, prefix, end_of(prefix)):
         changelog_key = key[PARTITION_BYTES:]
         if changelog_key != META_KEY:
             yield changelog_key, value
-
-
-def _end_of(prefix: bytes) -> bytes:
-    """The first key behind all keys that start with `prefix`."""
-    kept = prefix.rstrip(b"\xff")
-    return kept[:-1] + bytes((kept[-1] + 1,))
 
 
 def _in_key_order(rows: StoreRows) -> Iterator[Item]:

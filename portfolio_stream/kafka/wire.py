@@ -47,6 +47,8 @@ class _Encoded:
 
 @lru_cache(maxsize=64)
 def _reply_type(kind: Hashable) -> "_Reply":
+    if (own := getattr(kind, "__reply__", None)) is not None:
+        return _Reply(own)
     name: str = kind.__name__  # type: ignore[attr-defined]
     module = import_module(kind.__module__.rpartition(".")[0])
     return _Reply(getattr(module, name.removesuffix("Request") + "Response"))

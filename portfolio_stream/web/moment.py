@@ -5,7 +5,8 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from portfolio_stream.exactly_once.ports import TableDefinition
-from portfolio_stream.exactly_once.store import Meta, StoredRows
+from portfolio_stream.exactly_once.store import META_KEY, Meta, read_meta
+from portfolio_stream.exactly_once.stored_rows import StoredRows
 from portfolio_stream.settings import Settings
 from tables.table import SEPARATOR, join_key
 
@@ -25,7 +26,7 @@ class Moment:
 
     @cached_property
     def offset(self) -> int | None:
-        return last_offset(self._rows.meta())
+        return last_offset(read_meta(self._rows.get(META_KEY)))
 
     def value(self, table: TableDefinition[V], *parts: str) -> V | None:
         """Returns a committed value, and keeps it: the entries of one portfolio need the same value many times."""

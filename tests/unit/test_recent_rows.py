@@ -64,7 +64,7 @@ async def test_every_reader_sees_a_commit_at_once(store: Store) -> None:
         assert [(TABLE + name.encode(), value) for name, value in expected.items()] == list(rows.scan(b"", b"\xff"))
         assert list(expected.values()) == [rows.get(TABLE + name) for name in (b"a", b"b", b"d")]
         assert [None, None, None] == [rows.get(TABLE + b"c"), store.get(key("c")), store.get(key("e"))]
-        assert (position(3), position(3)) == (store.position(0), rows.position())
+        assert position(3) == store.position(0)
         await leaving
 
 

@@ -8,14 +8,14 @@ from typing import Any
 import msgspec
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.errors import OffsetOutOfRangeError, TopicAuthorizationFailedError
 from aiokafka.record.memory_records import MemoryRecords
 
 from portfolio_stream.errors import OutputUnreadable, RecordNotMovable, ShareTooLarge
 from portfolio_stream.exactly_once import repeat, repeats, standing_outputs
 from portfolio_stream.exactly_once.memory import MemoryRecord
 from portfolio_stream.exactly_once.operations import Retry, SetAside
-from portfolio_stream.exactly_once.partition_life import PartitionState
+from portfolio_stream.exactly_once.partition_life import PartitionEvent, PartitionState
 from portfolio_stream.exactly_once.protocol import Doubt
 from portfolio_stream.exactly_once.recent import Written
 from portfolio_stream.exactly_once.recovery import Halted, Ready
@@ -296,6 +296,26 @@ async def test_a_retry_compares_again(engine: Stage) -> None:
     assert ([b"12"], None) == (produced(engine), left(engine))
 
 
+async def test_a_group_offset_that_is_put_back_ends_no_repeat(engine: Stage) -> None:
+    """Somebody moved the group's offset amid a repeat. The commit that corrects it keeps what is left."""
+    engine.outputs.logs["out", 0] = [output(10, 0), output(11, 1)]
+    await begin(engine, {"out": OutputSpan(0, 2)})
+    await committed(engine, 0, 10, 1)
+    engine.partitions.happened(PartitionEvent.DROPPED, (0,))
+    await engine.repeats.begin(0, None, frozenset())  # a worker that has not recovered the partition knows nothing
+    halt = Halted(partition=0, offset=11, reason="moved", group_offset=3)
+    engine.boundary.halt(PartitionEvent.REFUSED, halt)
+    engine.recovery.finds = RecoversRepeat(engine)
+    asking = asyncio.create_task(engine.interpreter.ask(Retry(0, from_state=True)))
+    await asyncio.sleep(0)
+    await engine.interpreter.carry_out()
+    await asking
+    assert ({"out": (1, 2)}, 11) == (left(engine), engine.sent.committed[0])
+    await engine.recovery_task.decided()
+    await committed(engine, 0, 11, 2)
+    assert ([b"12"], None) == (produced(engine), left(engine))
+
+
 class RecoversRepeat:
     """Recovery from the stored META."""
 
@@ -356,9 +376,15 @@ async def test_readers_are_open_only_while_a_partition_repeats(engine: Stage) ->
     assert {} == engine.outputs.readers
     await begin(engine, {"out": OutputSpan(0, 1)})
     assert ["out"] == list(engine.outputs.readers)
+    await begin(engine, {"out": OutputSpan(0, 1), "dead": OutputSpan(0, 1)})
+    engine.outputs.logs["dead", 0] = [output(10, 0)]
     await committed(engine, 0, 10, 1)
-    await engine.repeats.look([])
-    assert {} == engine.outputs.readers
+    await engine.repeats.tidy()
+    assert [set(), {0}] == [engine.outputs.readers[topic].reading for topic in ("out", "dead")]
+    engine.partitions.happened(PartitionEvent.REVOKED, (0,))
+    engine.ownership.release(frozenset({0}))
+    await engine.repeats.tidy()
+    assert ({}, {}) == (engine.outputs.readers, engine.repeats.left())
 
 
 async def test_an_output_that_cannot_be_read_is_tried_again_then_halts(engine: Stage) -> None:
@@ -378,6 +404,17 @@ async def test_an_output_that_cannot_be_read_is_tried_again_then_halts(engine: S
     halt = engine.partitions.halted[0]
     assert (11, None) == (halt.offset, halt.record)
     assert OutputUnreadable("out", 0, 0, str(batch)).cause.rstrip(".") in halt.reason
+
+
+async def test_outputs_that_this_worker_may_not_read_halt(engine: Stage) -> None:
+    """Kafka's permissions are an operator's matter: the other partitions go on meanwhile."""
+    engine.outputs.logs["out", 0] = [output(10, 0)]
+    await begin(engine, {"out": OutputSpan(0, 1)})
+    for _ in range(3):
+        engine.outputs.errors.append(TopicAuthorizationFailedError("out"))
+        await begin(engine, {"out": OutputSpan(0, 1)})
+        await committed(engine, 0, 10, 1)
+    assert "not allowed to read the topic" in engine.partitions.halted[0].reason
 
 
 async def test_outputs_that_are_gone_are_a_doubt(engine: Stage) -> None:
@@ -420,6 +457,7 @@ async def test_a_decided_record_is_moved_again_and_not_folded(engine: Stage) -> 
     assert skip_value(records(11, 1)[0]) == engine.store.rows(0).get(skip_key(11))
     await committed(engine, 0, 13, 3)
     assert [b"13", b"moved 14", b"15"] == produced(engine)
+    assert frozenset() == engine.repeats.decided(0)
 
 
 async def test_a_dead_letter_that_differs_halts(engine: Stage) -> None:
