@@ -10,19 +10,27 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from portfolio_stream.audit.generation import AuditedGeneration
+from portfolio_stream.audit.generation import AuditedGeneration, Lineage
 from portfolio_stream.audit.history import DECISION_KEY
 from portfolio_stream.audit.reader import TopicReader
 from portfolio_stream.audit.records import decided_source
 from portfolio_stream.audit.result import BaseResult
 from portfolio_stream.audit.start import Start
 from portfolio_stream.audit.tables import INDEX_KEY, decode_value
-from portfolio_stream.errors import CannotVerify, HistoryMoved, SavepointTampered
+from portfolio_stream.errors import (
+    CannotVerify,
+    HistoryMoved,
+    SavepointIdInvalid,
+    SavepointMissing,
+    SavepointTampered,
+    SavepointTorn,
+)
 from portfolio_stream.kafka.topic_watch import describe
 from portfolio_stream.savepoints.coverage import LogRange, Logs, outside
 from portfolio_stream.savepoints.manifest import Manifest
@@ -116,6 +124,8 @@ def _take(start: Start, key: bytes, value: bytes, savepoint: str) -> None:
 
 # --- Which savepoint ---
 
+NO_SWITCH = Lineage({}, {})  # a job in its first generation
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Surroundings:
@@ -128,8 +138,9 @@ class Surroundings:
     ids: Mapping[str, str]
     #: the group's offsets; a partition without an offset is missing
     committed: Mapping[int, int]
-    #: the generation that began with an empty state behind the first source record, if one did
-    empty_start: AuditedGeneration | None = None
+    #: the job's generation, and where generations come from
+    generation: int = 1
+    lineage: Lineage = NO_SWITCH
 
     def why_not(self, manifest: Manifest) -> str | None:
         """Returns why the savepoint cannot be the base; None if it can."""
@@ -143,9 +154,10 @@ class Surroundings:
             return f"it does not know {settings.output_topic} and {settings.dlq_topic}"
         if manifest.fold not in {settings.fold_signature, *settings.older_fold_signatures}:
             return f"it was folded with {manifest.fold}"
-        empty = self.empty_start
-        if empty is not None and manifest.generation < empty.number:
-            return f"it is of generation {manifest.generation}, and generation {empty.number} began with an empty state"
+        start = self.lineage.empty_start(manifest.generation)
+        if start != self.lineage.empty_start(self.generation):
+            began = "the first source record" if start is None else f"the empty start of generation {start}"
+            return f"it is of generation {manifest.generation}, whose state began with {began}"
         place = outside(manifest, self.logs)
         if place is not None:
             return f"{place} is not in the log any more, or not yet"
@@ -165,9 +177,8 @@ class Surroundings:
             for partition, log in self.logs[topic].items():
                 if log.start > 0:
                     return f"partition {partition} of {topic} begins at offset {log.start}, its history was trimmed"
-        if self.empty_start is not None:
-            return f"generation {self.empty_start.number} began with an empty state, not with the first source record"
-        return None
+        start = self.lineage.empty_start(self.generation)
+        return None if start is None else f"generation {start} began with an empty state behind the first source record"
 
 
 async def surroundings(
@@ -175,7 +186,8 @@ async def surroundings(
     admin: AIOKafkaAdminClient,
     reader: TopicReader,
     partitions: int,
-    empty_start: AuditedGeneration | None = None,
+    generation: int,
+    lineage: Lineage,
 ) -> Surroundings:
     """Asks Kafka for what a savepoint must fit to."""
     topics = (settings.input_topic, settings.output_topic, settings.dlq_topic)
@@ -192,8 +204,19 @@ async def surroundings(
         logs=logs,
         ids={name: topic.id.hex for name, topic in found.items()},
         committed={at.partition: committed.offset for at, committed in offsets.items() if committed.offset >= 0},
-        empty_start=empty_start,
+        generation=generation,
+        lineage=lineage,
     )
+
+
+async def lineage_of(objects: Objects, generations: Mapping[int, AuditedGeneration]) -> Lineage:
+    """Returns where the generations come from. Only an empty start makes a difference: else no savepoint is read."""
+    made_in: dict[str, int] = {}
+    if any(generation.is_empty_start for generation in generations.values()):
+        for savepoint in {one.savepoint for one in generations.values() if one.savepoint is not None}:
+            with suppress(SavepointMissing, SavepointTorn, SavepointTampered, SavepointIdInvalid):
+                made_in[savepoint] = (await load(objects, savepoint)).generation
+    return Lineage(generations, made_in)
 
 
 async def find_base(

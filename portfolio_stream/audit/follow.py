@@ -55,6 +55,7 @@ async def follow(settings: Settings, plan: FollowPlan, board: Board, report: Cal
                 begin = begin.after(moved)
                 board.moved(moved.reason)
                 report()
+                await asyncio.sleep(plan.interval)
             except PASSING as error:
                 if not board.moves:
                     raise

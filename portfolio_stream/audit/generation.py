@@ -7,7 +7,7 @@ The audit judges one generation. A switch commits the group's offsets and the co
 nothing that was read before it fits to what is read after it: HistoryMoved, and the audit starts over.
 """
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
@@ -34,6 +34,13 @@ class AuditedGeneration(msgspec.Struct, frozen=True, kw_only=True):
     #: what made it; FRESH began with an empty state
     origin: str = ""
     parent: int | None = None
+    #: the savepoint that its state came from
+    savepoint: str | None = None
+
+    @property
+    def is_empty_start(self) -> bool:
+        """Whether its state began empty behind the first source record: it is not the fold of the whole source."""
+        return self.origin == FRESH and any(self.first_offsets.values())
 
 
 class _Job(msgspec.Struct):
@@ -49,7 +56,7 @@ class ControlRecords:
 
     def __init__(self) -> None:
         self._job: _Job | None = None
-        self._generations: dict[int, AuditedGeneration] = {}
+        self.generations: dict[int, AuditedGeneration] = {}
 
     def feed(self, records: Iterable[Any]) -> None:
         """Take records in log order. A record of another key, or one that cannot be read, changes nothing."""
@@ -60,30 +67,47 @@ class ControlRecords:
             elif key.startswith(GENERATION_KEY):
                 generation = decoded(_decode_generation, value)
                 if generation is not None:
-                    self._generations[generation.number] = generation
+                    self.generations[generation.number] = generation
 
     def current(self, first_changelog: str) -> AuditedGeneration:
         """Returns the job's generation. Raises CannotVerify if its record is missing."""
         if self._job is None:
             return AuditedGeneration(number=1, changelog_topic=first_changelog)
-        if self._job.generation not in self._generations:
+        if self._job.generation not in self.generations:
             raise CannotVerify(
                 f"the control topic has no readable record of generation {self._job.generation}, which the job has",
                 "Look at both with `portfolio-stream job describe`.",
             )
-        return self._generations[self._job.generation]
+        return self.generations[self._job.generation]
 
-    def empty_start(self, generation: AuditedGeneration) -> AuditedGeneration | None:
-        """Returns the generation that began with an empty state behind the source's first record, if one did.
 
-        Looks at the generation and at those that it came from.
-        """
-        found: AuditedGeneration | None = generation
+class Lineage:
+    """Which generations have equal states: those that began with the first source record, or with the same empty start.
+
+    `made_in` has the generation in which a savepoint was made, by id.
+    """
+
+    def __init__(self, generations: Mapping[int, AuditedGeneration], made_in: Mapping[str, int]) -> None:
+        self._generations = generations
+        self._made_in = made_in
+
+    def empty_start(self, number: int) -> int | None:
+        """Returns the empty start that the generation comes from; None: it comes from the first source record."""
+        found = self._generations.get(number)
         while found is not None:
             if found.origin == FRESH:
-                return found if any(found.first_offsets.values()) else None
-            found = None if found.parent is None else self._generations.get(found.parent)
+                return found.number if found.is_empty_start else None
+            before = self._before(found)
+            found = self._generations.get(before) if before < found.number else None
         return None
+
+    def _before(self, generation: AuditedGeneration) -> int:
+        """Returns the generation that the state came from: an older one than the job had last, after a restore."""
+        made_in = self._made_in.get(generation.savepoint or "")
+        if made_in is not None:
+            return made_in
+        same = [n for n, one in self._generations.items() if one.changelog_topic == generation.changelog_topic]
+        return min(same) if min(same) < generation.number else generation.parent or 0
 
 
 class Generations:

@@ -99,6 +99,7 @@ class PartitionAudit:
         self._seen.append({matching: self._position(matching.topic) for matching in self._effects})
         before = (await self._committed()).offset  # 1
         cut, end = await self._read_changelog(before or 0)  # 2
+        self._lag = records_behind(cut, end)
         anomalies = await self._judge_beyond()
         self._ends = {matching.topic: await self._stable_end(matching.topic) for matching in self._effects}  # 3
         ends = {matching: self._judged_end(matching.topic) for matching in self._effects}
@@ -109,7 +110,7 @@ class PartitionAudit:
             anomalies += matching.judge(cut, self._seen[0][matching], self.replay.moved, is_complete=True)
         anomalies += self._changelog.compare(cut)  # 7
         anomalies += self._compare_place(topic_id, end, before, after)  # 8
-        self.cut, self._lag, self._index = cut, records_behind(cut, end), None
+        self.cut, self._index = cut, None
         return anomalies
 
     @property
@@ -190,9 +191,12 @@ class PartitionAudit:
     # -- records that a new generation repeats
 
     def _repeated(self, topic: str) -> range:
-        """Returns the offsets that the partition compares before it writes to the topic again."""
+        """Returns the offsets that the partition compares before it writes to the topic again.
+
+        Without lag nothing is left to repeat: no source record remains that could give the effects there.
+        """
         content = self._changelog.content
-        return range(0) if content is None else content.repeated(topic)
+        return range(0) if content is None or not self._lag else content.repeated(topic)
 
     def _judged_end(self, topic: str) -> int:
         """Returns the end of the records that belong to the cut, or may: not of those that are repeated later."""

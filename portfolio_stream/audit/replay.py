@@ -69,7 +69,7 @@ class SourceReplay:
         self.position = start.offset
         self.values = start.values
         self.before = dict.fromkeys(start.values)
-        self.met |= start.moved
+        self.met |= {source for source in start.moved if source < start.offset}
         self._accepted = self._accepted_of(start.values)
 
     def _accepted_of(self, values: dict[bytes, Any]) -> dict[bytes, deque[bytes]]:

@@ -16,7 +16,8 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     effects: Mapping[str, int]
     #: the values of all tables, by changelog key; the replay goes on with this dict
     values: dict[bytes, Any]
-    #: offsets of the source records that an operator had moved to the dead letters
+    #: offsets of the source records that an operator had moved to the dead letters. A partition that repeats knows
+    #: decisions about records from `offset` on, too
     moved: set[int] = msgspec.field(default_factory=set)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from aiokafka.errors import KafkaError
 
 from portfolio_stream.audit.anomaly import HistoryAnomaly
-from portfolio_stream.audit.base import SavepointRefused, find_base, surroundings
+from portfolio_stream.audit.base import SavepointRefused, find_base, lineage_of, surroundings
 from portfolio_stream.audit.generation import AuditedGeneration, Generations, open_generations
 from portfolio_stream.audit.partition import PartitionAudit
 from portfolio_stream.audit.reader import TopicReader, open_reader
@@ -162,8 +162,10 @@ async def open_audits(settings: Settings, begin: Beginning | None = None) -> Asy
         partitions = await _check_partitions(admin, topics)
         async with open_reader(settings, topics, partitions) as reader:
             await _check_changelog(reader, generation.changelog_topic, partitions)
-            place = await surroundings(settings, admin, reader, partitions, generations.records.empty_start(generation))
-            base = await find_base(open_objects(settings.savepoint_dir), place, begin.savepoint, begin.refused)
+            objects = open_objects(settings.savepoint_dir)
+            lineage = await lineage_of(objects, generations.records.generations)
+            place = await surroundings(settings, admin, reader, partitions, generation.number, lineage)
+            base = await find_base(objects, place, begin.savepoint, begin.refused)
             find_start = first_record if base is None else base.start
             audits = [
                 PartitionAudit(settings, admin, reader, partition, partitions, generation, find_start)

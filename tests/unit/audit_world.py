@@ -19,7 +19,7 @@ from portfolio_stream.audit.generation import AuditedGeneration
 from portfolio_stream.audit.history import META_KEY, ServedAnswer
 from portfolio_stream.audit.partition import PartitionAudit
 from portfolio_stream.audit.replay import SourceReplay
-from portfolio_stream.audit.start import FindStart, first_record
+from portfolio_stream.audit.start import FindStart, Start, first_record
 from portfolio_stream.audit.tables import SEPARATOR, show_value
 from portfolio_stream.savepoints.manifest import Manifest
 from portfolio_stream.savepoints.objects import Objects
@@ -70,6 +70,8 @@ class AuditWorld:
         self.logs = {topic: AuditedLog() for topic in ("in", *WRITTEN)}
         self.committed: int | None = None
         self.metadata = ""
+        #: whether nothing happens when the auditor looks
+        self.is_still = False
         self.generation = AuditedGeneration(number=1, changelog_topic=CHANGELOG)
         #: the worker's state: what it folded, and what it serves
         self.replay = SourceReplay(0, 1, "in", SETTINGS.deduplication_window)
@@ -80,6 +82,8 @@ class AuditWorld:
         )
         self._steps: deque[Callable[[], None]] = deque()
         self._unsent = deque(self._event(at) for at in range(events))
+        #: by topic: the offsets of the effects that the worker compares before it writes again
+        self.repeat: dict[str, tuple[int, int]] = {}
 
     # -- what happens
 
@@ -96,17 +100,24 @@ class AuditWorld:
         while self.tick():
             pass
 
+    @property
+    def changelog(self) -> str:
+        return self.generation.changelog_topic
+
     def _begin(self) -> None:
-        """Some records come, and a transaction takes all that there are."""
+        """Some records come, and a transaction takes all that there are, or some if the worker repeats."""
         source = self.logs["in"]
         for _ in range(min(len(self._unsent), self.random.randrange(1, 6))):
             source.append(*self._unsent.popleft())
         source.mark()
-        self.replay.feed([record for record in source.records if record.offset >= self.replay.position])
-        self.replay.position = source.last_stable
-        position, state = source.last_stable, dict(self.replay.values)
-        writes = [(topic, self._writes(topic)) for topic in WRITTEN]
-        marks = [*WRITTEN, GROUP_OFFSET]
+        records = [record for record in source.records if record.offset >= self.replay.position]
+        taken = records[: self.random.randrange(1, 8)] if self.repeat else records
+        self.replay.feed(taken)
+        self.replay.position = source.last_stable if len(taken) == len(records) else taken[-1].offset + 1
+        position, state = self.replay.position, dict(self.replay.values)
+        topics = ("out", "dlq", self.changelog)  # META is the last one: it says what is left to repeat
+        writes = [(topic, self._writes(topic)) for topic in topics]
+        marks = [topic for topic in topics if topic not in self.repeat] + [GROUP_OFFSET]
         self.random.shuffle(writes)
         self.random.shuffle(marks)
         self._steps.extend(lambda topic=topic, found=found: self._append(topic, found) for topic, found in writes)
@@ -117,14 +128,24 @@ class AuditWorld:
 
     def _writes(self, topic: str) -> list[tuple[Any, ...]]:
         replay = self.replay
-        if topic == CHANGELOG:
+        if topic == self.changelog:
             values = {key: replay.values.get(key) for key in replay.before}
             replay.before.clear()
             return [*((key, None if value is None else encode(value)) for key, value in values.items()), self.meta()]
         effects = replay.outputs if topic == "out" else replay.dead_letters
         found = [(effect.key, effect.value, effect.timestamp, effect.headers) for effect in effects.values()]
         effects.clear()
-        return found
+        return self._repeated(topic, found)
+
+    def _repeated(self, topic: str, given: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """Pass over the effects that stand already, whatever they are. Returns those that do not."""
+        if topic not in self.repeat:
+            return given
+        following, until = self.repeat.pop(topic)
+        standing = [r.offset for r in self.logs[topic].records if following <= r.offset < until]
+        if len(given) < len(standing):
+            self.repeat[topic] = (standing[len(given)], until)
+        return given[len(standing) :]
 
     def _append(self, topic: str, records: list[tuple[Any, ...]]) -> None:
         for key, value, *rest in records:
@@ -144,6 +165,7 @@ class AuditWorld:
             "partitions": 1,
             "fold": SETTINGS.fold_signature,
             "version": 1,
+            "repeat": dict(self.repeat) or None,
         }
         return META_KEY, msgspec.msgpack.encode(meta | change)
 
@@ -174,14 +196,40 @@ class AuditWorld:
         await write_part(objects, savepoint=name, partition=0, form=PlainForm(), **fields)
         return await complete(objects, head(name, partitions=1))
 
+    def switch(self, start: Start) -> None:
+        """Make the next generation, whose state is `start`, and switch to it."""
+        self.settle()
+        number = self.generation.number + 1
+        generation = AuditedGeneration(number=number, changelog_topic=f"{CHANGELOG}-g{number}", parent=number - 1)
+        self.repeat = {
+            topic: (following, self.logs[topic].high_watermark)
+            for topic, following in start.effects.items()
+            if following < self.logs[topic].high_watermark
+        }
+        self.replay = SourceReplay(0, 1, "in", SETTINGS.deduplication_window)
+        self.replay.begin(start)
+        self.replay.before.clear()
+        log = self.logs[generation.changelog_topic] = AuditedLog()
+        for key, value in start.values.items():
+            log.append(key, encode(value))
+        log.append(*self.meta())
+        log.last_stable = log.high_watermark  # no transaction writes it: nobody reads it yet
+        self.committed, self.metadata, self.generation = start.offset, f"generation={number}", generation
+        self.served.append((start.offset, dict(start.values)))
+
+    def start(self) -> Start:
+        """The settled state, as a savepoint would have it."""
+        effects = {topic: self.repeat.get(topic, (self.logs[topic].high_watermark, 0))[0] for topic in ("out", "dlq")}
+        return Start(offset=self.replay.position, effects=effects, values=dict(self.replay.values))
+
     # -- what the auditor asks
 
     def audit(self, find_start: FindStart = first_record) -> PartitionAudit:
         reader: Any = self
         return PartitionAudit(SETTINGS, reader, reader, 0, 1, self.generation, find_start)
 
-    def _move(self) -> None:
-        for _ in range(self.random.randrange(8)):
+    def _move(self, steps: int = 8) -> None:
+        for _ in range(0 if self.is_still else self.random.randrange(steps)):
             self.tick()
 
     async def stable_end(self, topic: str, partition: int) -> int:
@@ -206,7 +254,7 @@ class AuditWorld:
             self._move()
 
     async def list_consumer_group_offsets(self, group: str, partitions: Sequence[TopicPartition]) -> dict[Any, Any]:
-        self.tick()
+        self._move(2)
         if self.committed is None:
             return {}
         return {at: SimpleNamespace(offset=self.committed, metadata=self.metadata) for at in partitions}

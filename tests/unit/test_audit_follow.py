@@ -21,6 +21,7 @@ from portfolio_stream.audit.generation import AuditedGeneration
 from portfolio_stream.audit.partition import PartitionAudit
 from portfolio_stream.audit.served import no_workers
 from portfolio_stream.audit.server import serving
+from portfolio_stream.audit.start import Start
 from portfolio_stream.audit.verify import OpenAudits
 from portfolio_stream.broker.probe import free_port
 from portfolio_stream.errors import CannotVerify, HistoryMoved, PortInUse, WebTokenMissing
@@ -95,6 +96,43 @@ async def test_a_violation_ends_it_unless_told_otherwise(monkeypatch: pytest.Mon
     first = verdicts.index("violated")
     assert {"violated"} == set(verdicts[first:])
     assert keep_going is (len(verdicts) > first + 1)
+
+
+async def test_it_starts_over_with_another_generation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job goes back to an earlier state while the audit runs, twice: no alarm, and the figures never go back."""
+    world = AuditWorld(3, 120)
+    starts: list[Start] = []
+    records: list[int] = []
+
+    def until(board: Board) -> bool:
+        records.append(board.figures["records"])
+        if board.passes in (2, 8) and len(starts) < board.passes:
+            world.settle()
+            starts.extend([world.start()] * board.passes)
+        if board.passes in (5, 12) and board.moves < (1 if board.passes == 5 else 2) and starts:
+            world.switch(starts[-1])
+        return not world.tick() and board.lag == 0 and board.moves == 2 and board.verdict == "holds"
+
+    board, verdicts, has_ended = await run(world, monkeypatch, keep_going=False, until=until)
+    assert ({}, 2, False, "holds") == (board.findings.counts, board.moves, has_ended, board.verdict)
+    assert records == sorted(records) and records[-1] > 120
+    assert {"holds", "unverifiable"} == set(verdicts)
+    assert "The audit started over: the job was switched." in board.notices
+
+
+async def test_an_anomaly_of_two_generations_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass that sees the old changelog and the new generation's offset proves nothing."""
+    monkeypatch.setattr("portfolio_stream.audit.reader.AGREEMENT_SECONDS", 0.0)
+    world = AuditWorld(3, 120)
+    start = world.start()
+    world.finish()
+    audit = opened(world, world.audit())
+    for _ in range(2):
+        assert [] == await audit.run(audit.audits[0], None)
+    world.switch(start)
+    with pytest.raises(HistoryMoved):
+        for _ in range(2):
+            await audit.run(audit.audits[0], None)
 
 
 async def test_a_broker_that_is_away_makes_it_unverifiable_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
