@@ -134,6 +134,7 @@ class History:
             kept = self._slots[slot] = _Kept(part.checkpoint, part.triggered, part.partitions, part.timeout_seconds)
         if part.checkpoint != kept.id or part.triggered != kept.triggered:
             return  # an older checkpoint: its other parts may be gone
+        kept.partitions = max(kept.partitions, part.partitions)  # more partitions may have come meanwhile
         before = kept.parts.get(part.partition)
         if before is None or _RANK[part.status] > _RANK[before.status]:
             kept.parts[part.partition] = part

@@ -22,9 +22,8 @@ def test_topics_create_twice(name: str, capsys: pytest.CaptureFixture[str]) -> N
     assert 0 == cli.run(["topics", "create", "-o", "json"])
     second = {topic["topic"]: topic["created"] for topic in json.loads(lines(capsys)[0])}
     assert (dict.fromkeys(first, True), dict.fromkeys(first, False)) == (first, second)
-    assert {f"{name}-{topic}" for topic in ("input", "output", "dlq", "prices", "changelog", "checkpoints")} == set(
-        first
-    )
+    ours = ("input", "output", "dlq", "prices", "changelog", "control", "checkpoints")
+    assert {f"{name}-{topic}" for topic in ours} == set(first)
 
     assert 0 == cli.run(["topics", "describe", "-o", "json"])
     described = json.loads(lines(capsys)[0])
