@@ -31,7 +31,7 @@ class PartitionOffset(click.ParamType):
         return int(found[1]), int(found[2])
 
 
-class Moment(click.ParamType):
+class MomentType(click.ParamType):
     """A moment in milliseconds since 1970, from text like 2026-11-29T20:00:00Z."""
 
     name = "time"
@@ -58,7 +58,7 @@ def offsets() -> None:
 @offsets.command()
 @click.option("--to-earliest", is_flag=True, help="Every partition: from the source's start.")
 @click.option("--to-offset", type=PartitionOffset(), multiple=True, help="Partition P: from offset N. Repeatable.")
-@click.option("--to-time", type=Moment(), help="Every partition: from its first record that is not older (UTC).")
+@click.option("--to-time", type=MomentType(), help="Every partition: from its first record that is not older (UTC).")
 @click.option("--by", type=WholeRange(max=-1), metavar="-N", help="Every partition: N records back.")
 @click.option("--stay-stopped", is_flag=True, help="Leave the job stopped; `job start` runs it.")
 @dry_run_option
