@@ -55,7 +55,7 @@ async def test_the_error_of_a_child_reaches_the_operator(tmp_path: Path) -> None
     ("code", "reason"),
     [
         ("import os; os.kill(os.getpid(), 9)", "exit code -9"),
-        ("print('{\"part\"', end='')", "in the middle of a line"),
+        ("print('{\"part\"', end='')", "exit code 0"),
         ("", "exit code 0"),
     ],
 )
