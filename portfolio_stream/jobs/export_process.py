@@ -2,7 +2,9 @@
 
 1. One export runs at a time: each takes a core, and the memory of a file.
 2. The child ends with this process (see `export_child`), and when its export is closed. Ctrl-C of a terminal does not
-   reach the child, which has a session of its own.
+   reach the child, which has a process group of its own.
+3. The child has the session of this process. Linux shares the cores out to sessions first (autogroup): in a session of
+   its own the child would get as much as the worker, whatever its nice value is.
 """
 
 import asyncio
@@ -65,7 +67,7 @@ class ChildExporter:
     async def _start(self) -> Process:
         try:
             return await asyncio.create_subprocess_exec(
-                *self._command, stdin=PIPE, stdout=PIPE, limit=LINE_BYTES, start_new_session=True
+                *self._command, stdin=PIPE, stdout=PIPE, limit=LINE_BYTES, process_group=0
             )
         except OSError as error:  # no memory, or too many processes
             raise ExportFailed(f"its process could not be started: {error.strerror}") from error
