@@ -289,7 +289,7 @@ async def test_expire_deletes_whole_savepoints_and_nothing_else(objects: Objects
 async def test_delete_refuses_what_is_needed_and_moves_the_pointer(objects: Objects) -> None:
     await savepoint(objects)
     await savepoint(objects, name=LATER)
-    with pytest.raises(SavepointKept, match="base"):
+    with pytest.raises(SavepointKept, match="generation"):
         await delete(objects, LATER, bases=[LATER])
     with pytest.raises(SavepointKept, match="being written"):
         await delete(objects, LATER, in_progress=[LATER])
