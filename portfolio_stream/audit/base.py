@@ -85,6 +85,26 @@ class Base:
             raise SavepointRefused(self.manifest.id, why) from damaged
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EmptyStart:
+    """The empty state with which a generation began behind the first source record: nothing was written before it."""
+
+    generation: AuditedGeneration
+
+    @property
+    def result(self) -> BaseResult:
+        number = self.generation.number
+        return BaseResult(
+            savepoint=None,
+            generation=number,
+            because=f"generation {number} began with an empty state behind the first source record",
+            offsets=self.generation.first_offsets,
+        )
+
+    async def start(self, partition: int) -> Start:
+        return Start(offset=self.generation.first_offsets.get(partition, 0), effects={}, values={})
+
+
 async def start_of(objects: Objects, manifest: Manifest, partition: int) -> Start:
     """Returns the state of a savepoint's partition, by the audit's own code.
 
@@ -170,15 +190,22 @@ class Surroundings:
         return None
 
     @property
+    def empty_start(self) -> EmptyStart | None:
+        """The empty state with which the job's state began, if it did not begin with the first source record."""
+        number = self.lineage.empty_start(self.generation)
+        return None if number is None else EmptyStart(generation=self.lineage.generations[number])
+
+    @property
     def gone(self) -> str | None:
-        """Returns which start of a log is gone, and why the audit cannot begin there. None if all are there."""
-        settings = self.settings
+        """Returns which start of a log is gone, so that the audit cannot begin there. None if all are there."""
+        settings, empty = self.settings, self.empty_start
+        first_offsets = {} if empty is None else empty.generation.first_offsets
         for topic in (settings.input_topic, settings.output_topic, settings.dlq_topic):
+            firsts = first_offsets if topic == settings.input_topic else {}
             for partition, log in self.logs[topic].items():
-                if log.start > 0:
+                if log.start > firsts.get(partition, 0):
                     return f"partition {partition} of {topic} begins at offset {log.start}, its history was trimmed"
-        start = self.lineage.empty_start(self.generation)
-        return None if start is None else f"generation {start} began with an empty state behind the first source record"
+        return None
 
 
 async def surroundings(
@@ -221,8 +248,10 @@ async def lineage_of(objects: Objects, generations: Mapping[int, AuditedGenerati
 
 async def find_base(
     objects: Objects, place: Surroundings, asked: str | None, refused: Mapping[str, str] = {}
-) -> Base | None:
+) -> Base | EmptyStart | None:
     """Returns the savepoint to begin with; None if the audit can begin with the first records.
+
+    An empty state is the base if the job's state began with it, behind the first records.
 
     `asked` is the savepoint that the operator wants. `refused` has the savepoints that turned out to be damaged.
     Raises CannotVerify if none fits, and SavepointStoreFailed.
@@ -235,7 +264,7 @@ async def find_base(
         return Base(objects=objects, manifest=manifest, because=None, passed_over={})
     because = place.gone
     if because is None:
-        return None
+        return place.empty_start
     passed_over: dict[str, str] = dict(refused)
     async for savepoint, found in _newest_first(objects, refused):
         why = found if isinstance(found, str) else place.why_not(found)

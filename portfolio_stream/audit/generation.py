@@ -88,17 +88,17 @@ class Lineage:
     """
 
     def __init__(self, generations: Mapping[int, AuditedGeneration], made_in: Mapping[str, int]) -> None:
-        self._generations = generations
+        self.generations = generations
         self._made_in = made_in
 
     def empty_start(self, number: int) -> int | None:
         """Returns the empty start that the generation comes from; None: it comes from the first source record."""
-        found = self._generations.get(number)
+        found = self.generations.get(number)
         while found is not None:
             if found.origin == FRESH:
                 return found.number if found.is_empty_start else None
             before = self._before(found)
-            found = self._generations.get(before) if before < found.number else None
+            found = self.generations.get(before) if before < found.number else None
         return None
 
     def _before(self, generation: AuditedGeneration) -> int:
@@ -106,7 +106,7 @@ class Lineage:
         made_in = self._made_in.get(generation.savepoint or "")
         if made_in is not None:
             return made_in
-        same = [n for n, one in self._generations.items() if one.changelog_topic == generation.changelog_topic]
+        same = [n for n, one in self.generations.items() if one.changelog_topic == generation.changelog_topic]
         return min(same) if min(same) < generation.number else generation.parent or 0
 
 

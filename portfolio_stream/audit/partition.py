@@ -24,7 +24,7 @@ from portfolio_stream.audit.records import read_audited_meta, read_dead_letter, 
 from portfolio_stream.audit.replay import KeyIndex, SourceReplay
 from portfolio_stream.audit.result import PartitionResult
 from portfolio_stream.audit.served_anomalies import ANSWER_CHECKS, VALUE_CHECKS
-from portfolio_stream.audit.start import FindStart, first_record
+from portfolio_stream.audit.start import FindStart, Start, first_record
 from portfolio_stream.audit.state_anomalies import PLACE_CHECKS
 from portfolio_stream.audit.tables import PORTFOLIOS, show_value
 from portfolio_stream.errors import CannotVerify, CannotVerifyYet
@@ -140,14 +140,9 @@ class PartitionAudit:
         self._find_start = None
         if start is None:
             return
-        sequences: dict[bytes | None, int] = {
-            key.removeprefix(PORTFOLIOS): value.sequence
-            for key, value in start.values.items()
-            if key.startswith(PORTFOLIOS)
-        }
         self.replay.begin(start)
         self._start = start.offset
-        self._outputs.begin(start.offset, sequences)
+        self._outputs.begin(start.offset, sequences_of(start))
         self._letters.begin(start.offset, {})
         self._positions = {self._settings.input_topic: start.offset, **start.effects}
 
@@ -355,3 +350,9 @@ class PartitionAudit:
         return await committed_offset(
             self._admin, settings.group, settings.input_topic, self.partition, generation, reached
         )
+
+
+def sequences_of(start: Start) -> dict[bytes | None, int]:
+    """Returns the last sequence of each portfolio, by record key."""
+    rows = start.values.items()
+    return {key.removeprefix(PORTFOLIOS): value.sequence for key, value in rows if key.startswith(PORTFOLIOS)}

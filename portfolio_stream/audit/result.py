@@ -30,10 +30,11 @@ class PartitionResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BaseResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The savepoint that the audit began with."""
+    """The state that the audit began with."""
 
-    savepoint: str
-    created_at: str
+    #: None: the empty state of a generation
+    savepoint: str | None
+    created_at: str | None = None
     generation: int
     #: why the audit did not begin with the first records; None if the operator asked for the savepoint
     because: str | None
@@ -56,8 +57,10 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     unanswered: int = 0
     #: None if the audit began with the first records
     base: BaseResult | None = None
-    #: the job's generation
+    #: the job's generation, or that of the judged savepoint
     generation: int = 1
+    #: the savepoint that was judged; None: the job's history was judged
+    savepoint: str | None = None
 
     @property
     def holds(self) -> bool:
@@ -109,10 +112,9 @@ def base_line(base: BaseResult) -> str:
     why = "as asked" if base.because is None else base.because
     passed = f" Newer savepoints that cannot be the base: {', '.join(base.passed_over)}." if base.passed_over else ""
     offsets = ", ".join(f"{partition}:{offset}" for partition, offset in sorted(base.offsets.items()))
-    return (
-        f"Judged from savepoint {base.savepoint} (generation {base.generation}, {base.created_at}) on: {why}. "
-        f"First source offsets: {offsets}.{passed}"
-    )
+    of = f"generation {base.generation}"
+    state = f"the start of {of}" if base.savepoint is None else f"savepoint {base.savepoint} ({of}, {base.created_at})"
+    return f"Judged from {state} on: {why}. First source offsets: {offsets}.{passed}"
 
 
 class Findings:
@@ -137,6 +139,7 @@ def conclude(
     unanswered: int = 0,
     base: BaseResult | None = None,
     generation: int = 1,
+    savepoint: str | None = None,
 ) -> Verification:
     return Verification(
         partitions=tuple(sorted(partitions, key=lambda one: one.partition)),
@@ -147,6 +150,7 @@ def conclude(
         unanswered=unanswered,
         base=base,
         generation=generation,
+        savepoint=savepoint,
     )
 
 
@@ -160,6 +164,7 @@ def as_json(result: Verification) -> str:
         "served_unanswered": result.unanswered,
         "generation": result.generation,
         "base": result.base,
+        "savepoint": result.savepoint,
         "anomaly_counts": result.anomaly_counts,
         "anomalies": result.anomalies,
         "notices": result.notices,
@@ -187,8 +192,15 @@ def as_lines(result: Verification) -> list[str]:
     if total > len(result.anomalies):
         lines.append(f"... and {total - len(result.anomalies):,} more.")
     lines += [f"{kind}: {count:,}" for kind, count in result.anomaly_counts.items()]
-    lines.append("Exactly-once holds." if result.holds else f"Exactly-once is VIOLATED: {total:,} anomalies.")
+    lines.append(_verdict(result, total))
     return lines
+
+
+def _verdict(result: Verification, total: int) -> str:
+    if result.savepoint is not None:
+        what = f"Savepoint {result.savepoint}"
+        return f"{what} is the fold of its source." if result.holds else f"{what} is WRONG: {total:,} anomalies."
+    return "Exactly-once holds." if result.holds else f"Exactly-once is VIOLATED: {total:,} anomalies."
 
 
 def _served_line(result: Verification) -> str:

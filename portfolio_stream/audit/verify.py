@@ -159,7 +159,7 @@ async def open_audits(settings: Settings, begin: Beginning | None = None) -> Asy
     async with admin_client(settings) as admin, open_generations(settings, admin) as generations:
         generation = await generations.current()
         topics = (settings.input_topic, settings.output_topic, settings.dlq_topic, generation.changelog_topic)
-        partitions = await _check_partitions(admin, topics)
+        partitions = await check_partitions(admin, topics)
         async with open_reader(settings, topics, partitions) as reader:
             await _check_changelog(reader, generation.changelog_topic, partitions)
             objects = open_objects(settings.savepoint_dir)
@@ -174,7 +174,7 @@ async def open_audits(settings: Settings, begin: Beginning | None = None) -> Asy
             yield OpenAudits(audits, generation, generations, None if base is None else base.result)
 
 
-async def _check_partitions(admin: Any, topics: Sequence[str]) -> int:
+async def check_partitions(admin: Any, topics: Sequence[str]) -> int:
     """Returns the input's partition count. Raises CannotVerify if another topic has another count."""
     partitions = await partition_count(admin, topics[0])
     for topic in topics:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from portfolio_stream.checkpoints.parts import SLOTS, CheckpointPart, CheckpointStatus, TardyReason, read_part
-from portfolio_stream.checkpoints.tracker import InProgress
+from portfolio_stream.checkpoints.tracker import ToldParts
 from portfolio_stream.exactly_once.ports import Record
 from portfolio_stream.kafka.record_batches import UnreadableBatch
 
@@ -90,6 +90,13 @@ class _Kept:
     parts: dict[int, CheckpointPart] = field(default_factory=dict)
     #: it is in the totals
     is_counted: bool = False
+    #: what is decided, until another record comes; a job with many partitions is not judged again at each scrape
+    verdict: Checkpoint | None = None
+
+    @property
+    def end(self) -> float:
+        """UNIX seconds of the end of the time-out."""
+        return self.triggered / 1000 + self.timeout_seconds
 
 
 class History:
@@ -138,6 +145,7 @@ class History:
         before = kept.parts.get(part.partition)
         if before is None or _RANK[part.status] > _RANK[before.status]:
             kept.parts[part.partition] = part
+            kept.verdict = None
 
     # -- what readers ask
 
@@ -157,11 +165,10 @@ class History:
             self._count(kept)
         return self._totals
 
-    def in_progress(self) -> dict[int, InProgress]:
-        """The undecided checkpoints whose time-out is not over."""
+    def recent(self) -> dict[int, ToldParts]:
+        """What the group has told of the checkpoints whose time-out is not long over, decided or not."""
         now = self._clock()
-        running = [one for one in self._slots.values() if now <= one.triggered / 1000 + one.timeout_seconds]
-        return {one.id: _in_progress(one) for one in running if _judged(one, now).status == "IN_PROGRESS"}
+        return {one.id: _told(one) for one in self._slots.values() if now <= one.end + GRACE_SECONDS}
 
     def _count(self, kept: _Kept) -> None:
         if kept.is_counted or kept.triggered / 1000 < self._began:
@@ -172,18 +179,23 @@ class History:
             kept.is_counted = True
 
 
-def _in_progress(kept: _Kept) -> InProgress:
+def _told(kept: _Kept) -> ToldParts:
     parts = kept.parts.items()
     ended = {partition for partition, part in parts if part.status != "IN_PROGRESS"}
     offsets = {p: part.offset for p, part in parts if p not in ended and part.offset is not None}
-    return InProgress(kept.triggered, kept.timeout_seconds, ended, offsets)
+    return ToldParts(kept.triggered, kept.timeout_seconds, ended, offsets)
 
 
 def _judged(kept: _Kept, now: float) -> Checkpoint:
-    failures = tuple(_failures(kept, is_over=now > kept.triggered / 1000 + kept.timeout_seconds + GRACE_SECONDS))
+    if kept.verdict is not None:
+        return kept.verdict
+    failures = tuple(_failures(kept, is_over=now > kept.end + GRACE_SECONDS))
     completed = sum(part.status == "COMPLETED" for part in kept.parts.values())
     status: CheckpointStatus = "FAILED" if failures else "COMPLETED" if completed == kept.partitions else "IN_PROGRESS"
-    return Checkpoint(kept.id, kept.triggered, status, kept.partitions, dict(sorted(kept.parts.items())), failures)
+    judged = Checkpoint(kept.id, kept.triggered, status, kept.partitions, dict(sorted(kept.parts.items())), failures)
+    if status != "IN_PROGRESS":
+        kept.verdict = judged
+    return judged
 
 
 def _failures(kept: _Kept, *, is_over: bool) -> Iterator[PartFailure]:

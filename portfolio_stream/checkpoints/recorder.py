@@ -85,7 +85,7 @@ class Recorder:
     def _news(self, now: Instant) -> list[CheckpointPart]:
         engine = self._engine
         looks = {} if engine.started is None else looks_at(engine.started, engine.statistics, self._sizes)
-        return self._tracker.step(now, looks, engine.partition_count, self._history.in_progress())
+        return self._tracker.step(now, looks, engine.partition_count, self._history.recent())
 
     async def _measure(self) -> None:
         engine = self._engine

@@ -55,8 +55,8 @@ class Instant(NamedTuple):
     monotonic: float
 
 
-class InProgress(NamedTuple):
-    """A checkpoint that some worker has told of, and that is not decided."""
+class ToldParts(NamedTuple):
+    """What the group has told of a checkpoint."""
 
     triggered: int
     timeout_seconds: float
@@ -151,12 +151,12 @@ class Tracker:
         now: Instant,
         looks: Mapping[int, PartitionLook],
         partition_count: int,
-        known: Mapping[int, InProgress],
+        known: Mapping[int, ToldParts],
     ) -> list[CheckpointPart]:
         """Returns the parts that must be told now.
 
-        `looks` has the partitions that this worker owns. `known` are the undecided checkpoints that the group has told
-        of.
+        `looks` has the partitions that this worker owns. `known` is what the group has told of the checkpoints whose
+        time-out is not over, decided or not.
         """
         begun = self._begun(now.wall)
         if begun is not None and looks:
@@ -166,9 +166,12 @@ class Tracker:
                 self._open[checkpoint] = _opened(now, told.triggered, told.timeout_seconds)
         parts = []
         for checkpoint, one in self._open.items():
-            _hand_over(one, looks, known.get(checkpoint), is_new=checkpoint == begun)
+            age = now.monotonic - one.since
+            _forget(one, looks)
+            if age <= one.timeout_seconds:
+                _take_over(one, looks, known.get(checkpoint), is_new=checkpoint == begun)
             for partition, part in one.parts.items():
-                if _has_news(part, looks[partition], now.monotonic - one.since, one.timeout_seconds):
+                if _has_news(part, looks[partition], age, one.timeout_seconds):
                     parts.append(self._part(checkpoint, partition, looks[partition], now, partition_count))
         self._open = {
             checkpoint: one
@@ -242,10 +245,14 @@ def _opened(now: Instant, triggered: int, timeout_seconds: float) -> _Open:
     return _Open(triggered, timeout_seconds, now.monotonic - max(0.0, now.wall - triggered / 1000))
 
 
-def _hand_over(one: _Open, looks: Mapping[int, PartitionLook], told: InProgress | None, *, is_new: bool) -> None:
-    """Forget the parts of partitions that this worker has lost, and take over those of partitions that it has got."""
+def _forget(one: _Open, looks: Mapping[int, PartitionLook]) -> None:
+    """Forget the parts of partitions that this worker has lost."""
     for partition in one.parts.keys() - looks.keys():
         del one.parts[partition]
+
+
+def _take_over(one: _Open, looks: Mapping[int, PartitionLook], told: ToldParts | None, *, is_new: bool) -> None:
+    """Begin a part for each owned partition without one, unless the group knows how it has ended."""
     for partition, look in looks.items():
         if partition in one.parts or (told is not None and partition in told.ended):
             continue

@@ -64,6 +64,12 @@ WEB_PORT = 6060  # the workers' page looks for the verdict at this port (PORTFOL
     help="Begin with this savepoint, or with the `latest`. Default: with the first records; where they are gone, with "
     "the newest savepoint that covers them.",
 )
+@click.option(
+    "--savepoint",
+    "judged",
+    metavar="SAVEPOINT",
+    help="Judge this savepoint instead of the job: its rows and positions must be those of the replay.",
+)
 @bootstrap_option
 @output_option
 @click.pass_context
@@ -76,6 +82,7 @@ def verify(
     served: "Coverage",
     web_address: str | None,
     savepoint: str | None,
+    judged: str | None,
     bootstrap_servers: str | None,
     output: OutputFormat,
 ) -> None:
@@ -87,10 +94,14 @@ def verify(
     given = {"--interval": interval is not None, "--keep-going": keep_going, "--web-port": web_port is not None}
     if not follow and any(given.values()):
         raise click.UsageError(f"{next(name for name in given if given[name])} goes with --follow.")
+    if judged is not None and (follow or web_address is not None):
+        raise click.UsageError("--savepoint judges a savepoint: --follow and --web-address do not go with it.")
     settings = read_settings(bootstrap_servers=bootstrap_servers)
     plan = _Follow(interval or INTERVAL_SECONDS, keep_going, web_port or WEB_PORT, output)
     asked = _Asked(served, web_address, savepoint)
     try:
+        if judged is not None:
+            context.exit(run(_verify_savepoint(settings, judged, savepoint, output)))
         code = run(_follow(settings, plan, asked) if follow else _verify(settings, asked, output))
     except PortfolioStreamError as error:
         error.exit_code = CANNOT_VERIFY
@@ -110,6 +121,14 @@ async def _verify(settings: Settings, asked: _Asked, output: OutputFormat) -> in
 
     async with _workers(settings, asked.web_address) as find_workers:
         result = await audit(settings, note, asked.coverage, find_workers, asked.savepoint)
+    print_result(result, output)
+    return result.exit_code
+
+
+async def _verify_savepoint(settings: Settings, judged: str, begin_with: str | None, output: OutputFormat) -> int:
+    from portfolio_stream.audit.savepoint import verify_savepoint
+
+    result = await verify_savepoint(settings, judged, note, begin_with)
     print_result(result, output)
     return result.exit_code
 

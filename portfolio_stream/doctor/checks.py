@@ -112,7 +112,7 @@ def _result(check: Check, values: list[Any]) -> Result:
     if unseen is None:
         return Result(check=check.name, group=check.group, state="checked", findings=ranked(check.judge(*values)))
     if check.name in FAULTS_IF_UNSEEN.values():
-        found = error("Kafka", unseen.reason, do=unseen.remedy)
+        found = error("Kafka", unseen.reason, do=unseen.remedy or "look whether the brokers run, and read their logs")
         return Result(check=check.name, group=check.group, state="checked", findings=(found,))
     state: Literal["nothing to check", "not checked"] = (
         "nothing to check" if isinstance(unseen, NotThere) else "not checked"

@@ -99,6 +99,11 @@ def remark(
     return _finding("note", where, what, run, do)
 
 
+def own_command(bootstrap_servers: str, command: str) -> str:
+    """A command line of ours that asks the examined cluster."""
+    return f"portfolio-stream {command} --bootstrap-servers {bootstrap_servers}"
+
+
 def _words(text: Words | str) -> Words:
     """A plain text is ours, and may have braces."""
     return text if isinstance(text, Words) else Words("{text}", {"text": text})

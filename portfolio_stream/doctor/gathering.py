@@ -64,14 +64,23 @@ async def gather_all(pieces: Mapping[str, EvidencePiece]) -> dict[str, Any]:
 
 
 async def seen(look: Awaitable[T], seconds: float) -> T | Unseen:
-    """Returns what the look finds, or the Unseen that says why it found nothing."""
+    """Returns what the look finds, or the Unseen that says why it found nothing.
+
+    After `seconds` nobody waits for the look any more, even if it goes on in spite of its cancellation.
+    """
+    task = asyncio.ensure_future(look)
     try:
-        async with asyncio.timeout(seconds):
-            return await look
+        await asyncio.wait({task}, timeout=seconds)
+    finally:
+        task.cancel()
+    if not task.done():
+        return Unseen(say("no answer within {seconds:g} s", seconds=seconds))
+    try:
+        return task.result()
     except Unseen as unseen:
         return unseen
     except TimeoutError:
-        return Unseen(say("no answer within {seconds:g} s", seconds=seconds))
+        return Unseen(say("no answer in time"))
     except PortfolioStreamError as error:
         return Unseen(
             say("{cause}", cause=Private(error.cause.rstrip("."))), say("{action}", action=Private(error.action))
@@ -80,7 +89,7 @@ async def seen(look: Awaitable[T], seconds: float) -> T | Unseen:
         return Unseen(say("Kafka answers {error}", error=type(error).__name__))
     except OSError as error:
         return Unseen(say("{reason}", reason=error.strerror or type(error).__name__))
-    except Exception as error:  # noqa: BLE001  a bug in one look must not hide what the other looks find
+    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  a bug in one look must not hide the others' finds
         return Unseen(say("the look failed: {error}, a bug", error=type(error).__name__))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from portfolio_stream.control.job_life import JobState
 from portfolio_stream.control.state import ControlState
 from portfolio_stream.doctor.evidence import GroupEvidence, WorkerAnswers
-from portfolio_stream.doctor.findings import Finding, Private, error, remark, say, warning
+from portfolio_stream.doctor.findings import Finding, Private, error, own_command, remark, say, warning
 from portfolio_stream.http.answers import PeerKind
 from portfolio_stream.kafka.group import Offsets
 from portfolio_stream.kafka.members import namesakes_among
@@ -15,9 +15,9 @@ STOP = "stop that consumer, and give it another group id"
 LONG_OPERATION_SECONDS = 3600.0
 #: what a job's state means for the partitions, and what lets them go on
 NEXT: Mapping[JobState, tuple[str, str]] = {
-    JobState.PAUSED: ("nothing is folded", "portfolio-stream job resume"),
-    JobState.STOPPED: ("nothing is folded", "portfolio-stream job start"),
-    JobState.CANCELLED: ("nothing is folded", "portfolio-stream job start"),
+    JobState.PAUSED: ("nothing is folded", "job resume"),
+    JobState.STOPPED: ("nothing is folded", "job start"),
+    JobState.CANCELLED: ("nothing is folded", "job start"),
 }
 #: what an address's answer to a challenge means; a worker's own answer is no finding
 PEERS: Mapping[PeerKind, tuple[str, str]] = {
@@ -46,17 +46,21 @@ def judge_members(settings: Settings, group: GroupEvidence) -> Iterator[Finding]
         yield kind(say("group {name}", name=settings.group), words, do=STOP)
 
 
-def judge_job(control: ControlState, now: float) -> Iterator[Finding]:
+def judge_job(settings: Settings, control: ControlState, now: float) -> Iterator[Finding]:
     """The job's state, and operations that nobody ends."""
     job = control.job
     if job is not None and job.state in NEXT:
         what, command = NEXT[job.state]
-        yield remark("job", say("it is {state}: {what}", state=job.state.value, what=what), run=command)
+        yield remark(
+            "job",
+            say("it is {state}: {what}", state=job.state.value, what=what),
+            run=own_command(settings.bootstrap_servers, command),
+        )
     for operation in control.running:
         if now - operation.asked_at > LONG_OPERATION_SECONDS:
             words = say("it has been under way for {hours:.1f} h", hours=(now - operation.asked_at) / 3600)
             where = say("operation {id} ({kind})", id=Private(operation.id), kind=operation.kind.value)
-            yield warning(where, words, run="portfolio-stream job describe")
+            yield warning(where, words, run=own_command(settings.bootstrap_servers, "job describe"))
 
 
 def judge_namesakes(group: GroupEvidence) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from portfolio_stream.doctor.evidence import Clock, ClusterFeatures, KafkaDisks, OpenTransaction, Rights
-from portfolio_stream.doctor.findings import Finding, Private, Words, error, remark, say, warning
+from portfolio_stream.doctor.findings import Finding, Private, Words, error, own_command, remark, say, warning
 from portfolio_stream.doctor.kafka_evidence import Topics
 from portfolio_stream.kafka.health import KafkaHealth, PartitionHealth
 from portfolio_stream.kafka.topic_rules import PARTITION_COUNT, faults_of
@@ -73,7 +73,7 @@ def judge_topics(settings: Settings, topics: Topics) -> Iterator[Finding]:
         if topic.name not in topics.found:
             kind = remark if topic.made_by_worker else error
             consequence = "the first worker makes it" if topic.made_by_worker else "no worker starts"
-            mend = f"portfolio-stream topics create --bootstrap-servers {settings.bootstrap_servers}"
+            mend = own_command(settings.bootstrap_servers, "topics create")
             yield kind(where, say("it does not exist: {consequence}", consequence=consequence), run=mend)
             continue
         for fault in faults_of(topic, topics.found[topic.name]):

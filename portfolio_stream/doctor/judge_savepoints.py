@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from portfolio_stream.doctor.evidence import KafkaDisks, SavepointList, SourceAges, StoreProbe
-from portfolio_stream.doctor.findings import Finding, Private, error, remark, say, warning
+from portfolio_stream.doctor.findings import Finding, Private, error, own_command, remark, say, warning
 from portfolio_stream.doctor.kafka_evidence import Topics
 from portfolio_stream.kafka.group import Offsets
 from portfolio_stream.savepoints.coverage import uncovered
 from portfolio_stream.settings import Settings
 
-CREATE, DELETE = "portfolio-stream savepoint create", "portfolio-stream savepoint delete"
+CREATE, DELETE, EXPIRE = "savepoint create", "savepoint delete", "savepoint expire --keep 3 --older-than 1d"
 SHOWN = 10  # partitions in a line
 LATE = 2.0  # a scheduled savepoint may take about an interval itself
 SHORTEST_INTERVAL = 60  # seconds: RPO is 60 s
@@ -25,7 +25,7 @@ def judge_store(store: StoreProbe) -> Iterator[Finding]:
 
 
 def judge_store_room(
-    topics: Topics, store: StoreProbe, savepoints: SavepointList, disks: KafkaDisks
+    settings: Settings, topics: Topics, store: StoreProbe, savepoints: SavepointList, disks: KafkaDisks
 ) -> Iterator[Finding]:
     """A savepoint has about the rows of the changelog, compressed: the newest one's size is the better measure."""
     if store.room is None:
@@ -36,7 +36,7 @@ def judge_store_room(
                     free=store.room.free // MEBIBYTE, needed=needed // MEBIBYTE + 1)  # fmt: skip
         where = say("PORTFOLIO_SAVEPOINT_DIR {location}", location=Private(store.location))
         kind = error if store.room.free < needed else warning
-        yield kind(where, words, run="portfolio-stream savepoint expire --keep 3 --older-than 1d")
+        yield kind(where, words, run=own_command(settings.bootstrap_servers, EXPIRE))
 
 
 def judge_savepoint_age(settings: Settings, savepoints: SavepointList) -> Iterator[Finding]:
@@ -44,9 +44,9 @@ def judge_savepoint_age(settings: Settings, savepoints: SavepointList) -> Iterat
     if interval is not None and (age is None or age > LATE * interval):
         told = "there is no savepoint" if age is None else f"the newest savepoint is {age:.0f} s old"
         words = say("{told}, and PORTFOLIO_SAVEPOINT_INTERVAL is {interval} s", told=told, interval=interval)
-        yield warning("savepoints", words, run=CREATE)
+        yield warning("savepoints", words, run=own_command(settings.bootstrap_servers, CREATE))
     elif age is None:
-        yield remark("savepoints", "there is none", run=CREATE)
+        yield remark("savepoints", "there is none", run=own_command(settings.bootstrap_servers, CREATE))
     for one in savepoints.torn:
         yield remark(
             say("savepoint {id}", id=one),
@@ -72,7 +72,9 @@ def judge_trimming(
     manifest = savepoints.manifest
     if manifest is not None and _bare(manifest.source_topic_id) != _bare(source.topic_id):
         words = say("the newest savepoint {id} was folded from another topic of this name", id=manifest.id)
-        yield warning(say("topic {topic}", topic=settings.input_topic), words, run=CREATE)
+        yield warning(
+            say("topic {topic}", topic=settings.input_topic), words, run=own_command(settings.bootstrap_servers, CREATE)
+        )
         manifest = None
     places = uncovered(source.starts, manifest)
     for topic, starts in source.starts.items():
@@ -80,7 +82,7 @@ def judge_trimming(
         if gone := [place.partition for place in places if place.topic == topic]:
             words = say("records were deleted that no savepoint covers, of partitions {partitions}: verify cannot "
                         "judge, and nobody can fold them again", partitions=_names(gone))  # fmt: skip
-            yield error(where, words, run=CREATE)
+            yield error(where, words, run=own_command(settings.bootstrap_servers, CREATE))
         elif manifest is not None and any(starts.values()):
             words = say("its oldest records were deleted, and the savepoint {id} covers them", id=manifest.id)
             yield remark(where, words)
@@ -101,7 +103,7 @@ def _soon(
         if soon:
             words = say("within half of retention.ms ({hours:g} h) records will be deleted that no savepoint holds, of "
                         "partitions {partitions}", hours=hours, partitions=_names(soon))  # fmt: skip
-            yield warning(where, words, run=CREATE)
+            yield warning(where, words, run=own_command(settings.bootstrap_servers, CREATE))
         if settings.savepoint_interval is None or settings.savepoint_interval * 2000 > source.retention_ms:
             seconds = max(SHORTEST_INTERVAL, source.retention_ms // 4000)
             words = say("retention.ms ({hours:g} h) deletes records, and no schedule makes savepoints", hours=hours)
@@ -109,7 +111,7 @@ def _soon(
     if source.retention_bytes is not None and (full := uncovered_by_size(settings, source, offsets, covered, disks)):
         words = say("retention.bytes ({bytes}) will soon delete records without savepoint, of partitions {partitions}",
                     bytes=source.retention_bytes, partitions=_names(full))  # fmt: skip
-        yield warning(where, words, run=CREATE)
+        yield warning(where, words, run=own_command(settings.bootstrap_servers, CREATE))
 
 
 def uncovered_by_age(source: SourceAges, offsets: Mapping[int, Offsets], covered: Mapping[int, int]) -> list[int]:

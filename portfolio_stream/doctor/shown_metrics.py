@@ -27,7 +27,9 @@ LABELS: Mapping[str, Callable[[str], bool]] = {
     "step": frozenset((*STEPS, *(step.value for step in TransactionStep))).__contains__,
     "phase": frozenset(PHASES).__contains__,
     "code": frozenset(("", *REJECTION_CODES, "operator_dead_letter", "unreadable")).__contains__,
-    "outcome": frozenset(("accepted", "duplicate", "rejected", "price", "deletion", "invalid")).__contains__,
+    "outcome": frozenset(
+        ("accepted", "duplicate", "rejected", "price", "deletion", "invalid", "completed", "failed")
+    ).__contains__,
     "reason": frozenset(("late", "early")).__contains__,
     "error": frozenset(code.name for code in ErrorCode).__contains__,
     "setting": frozenset((*(rule.setting for rule in RULES), PARTITION_COUNT)).__contains__,

@@ -63,8 +63,8 @@ class SavepointIncomplete(PortfolioStreamError):
     def __init__(self, savepoint: str, missing: Sequence[int]) -> None:
         super().__init__(
             f"The savepoint {savepoint} has no part of these partitions: {', '.join(map(str, missing))}.",
-            "Let a worker own each of these partitions (`portfolio-stream partitions` shows the owners), then create "
-            "another savepoint.",
+            "Let a worker own each of these partitions (`portfolio-stream partitions list` shows the owners), then "
+            "create another savepoint.",
         )
         self.savepoint = savepoint
         self.missing = tuple(missing)
@@ -87,11 +87,20 @@ class SavepointTampered(PortfolioStreamError):
 class SavepointKept(PortfolioStreamError):
     """The savepoint may not be deleted."""
 
-    def __init__(self, savepoint: str, because: str) -> None:
-        super().__init__(
-            f"The savepoint {savepoint} is not deleted: {because}.",
-            "Keep it, or remove first what needs it.",
-        )
+    def __init__(self, savepoint: str, *, is_being_written: bool) -> None:
+        """If it is not being written, it is a base."""
+        if is_being_written:
+            because = "it is being written"
+            action = (
+                "Wait until it is complete, or end its operation: `portfolio-stream job describe` names the operation."
+            )
+        else:
+            because = "the job's generation came from it"
+            action = (
+                "Keep it while `portfolio-stream verify` may need it: the source's records before it may be deleted "
+                "already. A later generation makes it dispensable (`portfolio-stream generations list`)."
+            )
+        super().__init__(f"The savepoint {savepoint} is not deleted: {because}.", action)
         self.savepoint = savepoint
 
 

@@ -49,6 +49,8 @@ class StateCopying:
         The first time may take half a second. The second time has only the rows of that half second to write, and so
         the boundary has only those of some milliseconds.
         """
+        if asked.partitions.isdisjoint(self._partitions.served):
+            return
         for _ in range(2):
             await self._store.prepare_copy(asked.folder)
 

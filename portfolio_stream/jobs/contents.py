@@ -5,6 +5,7 @@ A changelog is read at read_committed up to an end that was asked for before. At
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from portfolio_stream.savepoints.state_hash import StateHash
 FETCH_WAIT_MS = 50
 STUCK_SECONDS = 30.0  # without any progress: a cluster takes 2 to 9 s to see that a broker is dead
 PAUSE_SECONDS = 0.2
+CORRUPT_TRIES = 3  # the bytes of a batch may be damaged only on their way
 
 #: called with the number of records that were read so far
 CountRead = Callable[[int], None]
@@ -56,7 +58,7 @@ async def state_of(
     found: dict[bytes, bytes] = {}
     async with AsyncExitStack() as opened:
         reader = await observation.reader(topic, opened)
-        bounds = (await observation.bounds(topic))[partition]
+        bounds = (await observation.ended_bounds(topic))[partition]
         async for _, batches in _scan(reader, {partition: (bounds.start, bounds.stable)}, topic, count):
             for batch in batches:
                 for record in batch:
@@ -80,7 +82,7 @@ async def decisions_of(
         return found
     async with AsyncExitStack() as opened:
         reader = await observation.reader(topic, opened)
-        bounds = await observation.bounds(topic)
+        bounds = await observation.ended_bounds(topic)
         spans = {partition: (bounds[partition].start, bounds[partition].stable) for partition in since}
         async for partition, batches in _scan(reader, spans, topic, count, passes_over=True):
             for batch in batches:
@@ -100,7 +102,7 @@ async def contents_of(observation: Observation, topic: str, count: CountRead = i
     found = {partition: ChangelogContent() for partition in observation.partitions}
     async with AsyncExitStack() as opened:
         reader = await observation.reader(topic, opened)
-        bounds = await observation.bounds(topic)
+        bounds = await observation.ended_bounds(topic)
         spans = {partition: (0, known.stable) for partition, known in bounds.items()}
         async for partition, batches in _scan(reader, spans, topic, count):
             add = found[partition].add
@@ -123,15 +125,17 @@ async def _scan(
     positions = {partition: spans[partition][0] for partition in left}
     for partition, start in positions.items():
         reader.resume(partition, start)
+    tries: Counter[str] = Counter()
     total, moved, problem = 0, time.monotonic(), "its leader does not answer"
     while left:
         fetched: Mapping[int, list[Records]] = {}
         try:
             fetched = await reader.fetch(FETCH_WAIT_MS)
         except BatchUnreadable as damaged:
-            if passes_over:
-                reader.resume(damaged.partition, damaged.batch.last_offset + 1)
             problem = str(damaged)
+            tries[problem] += 1
+            if passes_over and tries[problem] == CORRUPT_TRIES:
+                reader.resume(damaged.partition, damaged.batch.last_offset + 1)
         except (*LOST, kafka_errors.KafkaError) as error:
             problem = str(error) or type(error).__name__
             await asyncio.sleep(PAUSE_SECONDS)

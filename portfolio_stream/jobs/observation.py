@@ -36,6 +36,7 @@ from portfolio_stream.kafka.wire import Coordinators
 
 ANSWER_SECONDS = 30.0  # a cluster takes 2 to 9 s to see that a broker is dead
 PAUSE_SECONDS = 0.2
+MARKER_SECONDS = 0.01  # a marker is usually written after 3 ms
 META_SECONDS = 60.0  # to find META of every partition: it is near the end, but the reader may wait for a leader
 EVERYTHING = 1 << 62  # offsets before the end: the whole log
 #: whole changelogs are read, and no event waits meanwhile
@@ -113,6 +114,21 @@ class Observation:
     async def bounds(self, topic: str) -> dict[int, LogBounds]:
         """Of every partition of a topic that exists."""
         return await self.ask(lambda: self._bounds(topic))
+
+    async def ended_bounds(self, topic: str) -> dict[int, LogBounds]:
+        """Like `bounds`, of a topic to which nobody writes any more: waits until every transaction has its marker.
+
+        A commit is answered before its markers are written. Raises KafkaRefused.
+        """
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while True:
+            bounds = await self.bounds(topic)
+            open_ones = [partition for partition, one in bounds.items() if one.stable < one.end]
+            if not open_ones:
+                return bounds
+            if time.monotonic() > deadline:
+                raise KafkaRefused(f"a transaction in {topic}-{open_ones[0]} does not end")
+            await asyncio.sleep(MARKER_SECONDS)
 
     async def _bounds(self, topic: str) -> dict[int, LogBounds]:
         partitions = self.partitions

@@ -255,8 +255,11 @@ class Switcher:
         return await self._switch(operation, plan, generation, positions, then)
 
     async def _decisions(self, plan: Plan, parent: Generation) -> dict[int, dict[bytes, bytes]]:
-        """The operators' decisions about the records that are folded again: they must be made again."""
-        since = {one.partition: one.offset for one in plan.partitions if one.folded_again}
+        """The operators' decisions about records behind the bases: they must be made again when these are folded again.
+
+        A generation that began with an earlier base has decisions about records that it has not reached yet.
+        """
+        since = {one.partition: one.offset for one in plan.partitions if one.base != "current"}
         if not await self._has(parent.changelog_topic):
             return {}
         return await decisions_of(

@@ -46,7 +46,7 @@ def choose(
         if one.id in in_progress:
             kept[one.id] = "it is being written"
         elif one.id in bases:
-            kept[one.id] = "it is the base of a generation or of an operation"
+            kept[one.id] = "the job's generation came from it"
         elif one.id in newest:
             kept[one.id] = "it is the newest complete savepoint"
         elif one.id in recent:
@@ -89,9 +89,9 @@ async def delete(
     """Delete one savepoint, complete or not. Raises SavepointKept for a base and for one that is being written."""
     checked_id(savepoint)
     if savepoint in bases:
-        raise SavepointKept(savepoint, "it is the base of a generation or of an operation")
+        raise SavepointKept(savepoint, is_being_written=False)
     if savepoint in in_progress:
-        raise SavepointKept(savepoint, "it is being written")
+        raise SavepointKept(savepoint, is_being_written=True)
     if not await _delete(objects, savepoint):
         raise SavepointMissing(savepoint, objects.location)
     await point_to_latest(objects)

@@ -123,9 +123,9 @@ class Manifest(Head, frozen=True, kw_only=True):
         return {part.partition: part.offset for part in self.parts}
 
 
-def new_id(at: float | None = None, random_hex: Callable[[int], str] = secrets.token_hex) -> str:
+def new_id(at: float | None = None, random_hex: Callable[[int], str] | None = None) -> str:
     """Returns an id for a savepoint that begins now, or at `at` (seconds since 1970)."""
-    return f"{time.strftime(_ID_TIME, time.gmtime(at))}-{random_hex(3)}"
+    return f"{time.strftime(_ID_TIME, time.gmtime(at))}-{(random_hex or secrets.token_hex)(3)}"
 
 
 def is_id(text: str) -> bool:

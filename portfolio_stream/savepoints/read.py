@@ -61,7 +61,9 @@ async def load(objects: Objects, savepoint: str) -> Manifest:
 
     Raises SavepointMissing, SavepointTorn if the savepoint has no manifest, and SavepointTampered.
     """
-    wanted = await _newest(objects) if savepoint == NEWEST else checked_id(savepoint)
+    wanted = await newest_complete(objects) if savepoint == NEWEST else checked_id(savepoint)
+    if wanted is None:
+        raise SavepointMissing(None, objects.location)
     content = await objects.get(f"{wanted}/{MANIFEST}")
     if content is not None:
         return read_manifest(wanted, content)
@@ -124,12 +126,10 @@ def has_manifest(savepoint: str, entries: list[ObjectEntry]) -> bool:
     return any(entry.path == f"{savepoint}/{MANIFEST}" for entry in entries)
 
 
-async def _newest(objects: Objects) -> str:
+async def newest_complete(objects: Objects) -> str | None:
+    """Returns the newest savepoint that has a manifest."""
     found = by_savepoint(await objects.list())
-    complete = [savepoint for savepoint, entries in found.items() if has_manifest(savepoint, entries)]
-    if not complete:
-        raise SavepointMissing(None, objects.location)
-    return max(complete)
+    return max((savepoint for savepoint, entries in found.items() if has_manifest(savepoint, entries)), default=None)
 
 
 async def _summary(objects: Objects, savepoint: str, entries: list[ObjectEntry]) -> Summary:

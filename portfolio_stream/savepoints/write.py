@@ -35,6 +35,7 @@ from portfolio_stream.savepoints.manifest import (
 from portfolio_stream.savepoints.objects import Objects
 from portfolio_stream.savepoints.ordered import OrderedRows
 from portfolio_stream.savepoints.parquet import ChangelogRow, RowForm, batch_of, file_of, schema_of
+from portfolio_stream.savepoints.read import newest_complete
 from portfolio_stream.savepoints.state_hash import StateHash, row_hasher
 
 META_KEY = b"\x00META"  # describes a changelog's partition; the part and the manifest say the same in fields
@@ -113,13 +114,14 @@ async def complete(objects: Objects, head: Head, completed_at: str | None = None
 
 async def point_to_latest(objects: Objects) -> None:
     """Let latest.json name the newest complete savepoint. It is for scripts: nothing here reads it."""
-    complete_ones = [
-        entry.path.partition("/")[0] for entry in await objects.list() if entry.path.endswith(f"/{MANIFEST}")
-    ]
-    if complete_ones:
-        await objects.put(LATEST, encode_json({"id": max(complete_ones)}) + b"\n")
-    else:
-        await objects.delete([LATEST])
+    pointed: str | None = ""
+    newest = await newest_complete(objects)
+    while newest != pointed:  # another savepoint became complete meanwhile, whose writer pointed to it first
+        if newest is None:
+            await objects.delete([LATEST])
+        else:
+            await objects.put(LATEST, encode_json({"id": newest}) + b"\n")
+        newest, pointed = await newest_complete(objects), newest
 
 
 async def missing_parts(objects: Objects, savepoint: str, partitions: int) -> list[int]:

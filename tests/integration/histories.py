@@ -15,6 +15,7 @@ from portfolio_stream.load.producer import BatchedTopic, make_producer, produce
 from portfolio_stream.settings import Settings
 from tests.integration.workers import group_offsets, until
 from tests.judge.contract import partition_of
+from tests.judge.generations import changelog_of
 from tests.judge.histories import PartitionHistory
 
 
@@ -71,9 +72,15 @@ def partition_of_record(record: Generated, partitions: int) -> int:
     return partition_of(record.key, partitions)
 
 
-async def read(settings: Settings, topic: str) -> dict[int, list[Any]]:
+async def changelog_topic(settings: Settings) -> str:
+    """The changelog of the job's generation."""
+    records = await read(settings, settings.control_topic, 1)
+    return changelog_of(records[0], settings.changelog_topic)
+
+
+async def read(settings: Settings, topic: str, partitions: int | None = None) -> dict[int, list[Any]]:
     """Returns all committed records of a topic, by partition, in order."""
-    places = [TopicPartition(topic, partition) for partition in range(settings.partitions)]
+    places = [TopicPartition(topic, partition) for partition in range(partitions or settings.partitions)]
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.bootstrap_servers,
         isolation_level="read_committed",
@@ -114,7 +121,7 @@ async def check(settings: Settings, load: Load) -> dict[str, int]:
     """Assert that exactly-once holds for everything that was sent. Returns the number of records of each topic."""
     source, outputs, dead_letters, changelog = [
         await read(settings, topic)
-        for topic in (settings.input_topic, settings.output_topic, settings.dlq_topic, settings.changelog_topic)
+        for topic in (settings.input_topic, settings.output_topic, settings.dlq_topic, await changelog_topic(settings))
     ]
     found: list[str] = []
     counted: Counter[str] = Counter()

@@ -180,8 +180,8 @@ async def test_a_foreign_member(kafka: Cluster, environment: None, tmp_path: Pat
         await until(is_healthy, NOTICED_SECONDS, "the doctor finds nothing once the stranger has stopped", worker)
 
 
-async def test_trimmed_records(environment: None, tmp_path: Path, name: str) -> None:
-    """Records of the source that were deleted, and that no savepoint covers."""
+async def test_trimmed_records(environment: None, tmp_path: Path, path: str, name: str) -> None:
+    """Records of the source that were deleted, and that no savepoint covers. A savepoint from now on covers them."""
     async with running(tmp_path) as worker:
         await until(is_healthy, NOTICED_SECONDS, "the doctor finds nothing", worker)
         async with admin_client(Settings.from_environment(os.environ)) as admin:
@@ -190,7 +190,11 @@ async def test_trimmed_records(environment: None, tmp_path: Path, name: str) -> 
         (trimmed,) = findings(report, "trimming")
         assert (1, "error", f"topic {name}-input") == (code, trimmed["severity"], trimmed["where"])
         assert "of partitions 1: " in trimmed["what"]
-        assert "portfolio-stream savepoint create" == trimmed["remedy"]
+        await type_remedy(trimmed, path)
+        code, report = await examine()
+        assert (0, []) == (code, all_findings(report))
+        (covered,) = findings(report, "trimming", "note")
+        assert "its oldest records were deleted" in covered["what"]
 
 
 async def test_a_hanging_transaction(kafka: Cluster, environment: None, path: str, name: str) -> None:

@@ -55,7 +55,7 @@ async def test_the_error_of_a_child_reaches_the_operator(tmp_path: Path) -> None
     ("code", "reason"),
     [
         ("import os; os.kill(os.getpid(), 9)", "exit code -9"),
-        ("print('{\"part\"', end='')", "in the middle of a line"),
+        ("print('{\"part\"', end='')", "exit code 0"),
         ("", "exit code 0"),
     ],
 )
@@ -65,6 +65,16 @@ async def test_a_child_that_dies_fails_the_export(tmp_path: Path, code: str, rea
     exporter = ChildExporter(str(tmp_path), (sys.executable, "-c", code))
     with pytest.raises(ExportFailed, match=reason):
         await anext(exporter.export(copy, SAVEPOINT))
+
+
+async def test_the_child_stands_back_behind_its_worker(tmp_path: Path) -> None:
+    """Its nice value counts only in the worker's session. Ctrl-C of a terminal does not reach it."""
+    exporter = ChildExporter(str(tmp_path / "savepoints"))
+    async with aclosing(exporter.export(await copied(tmp_path), SAVEPOINT)) as parts:
+        await anext(parts)
+        pid = exporter.pid or 0
+        assert 19 == os.getpriority(os.PRIO_PROCESS, pid)
+        assert (os.getsid(0), pid) == (os.getsid(pid), os.getpgid(pid))
 
 
 async def test_a_closed_export_kills_its_child(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 
+from portfolio_stream import cli
 from portfolio_stream.audit import verify as audit
 from portfolio_stream.audit.base import start_of
 from portfolio_stream.audit.board import Board
@@ -311,3 +312,41 @@ async def test_a_switch_under_verify(
     finally:
         following.cancel()
         await asyncio.wait([following])
+
+
+# --- A savepoint is judged ---
+
+
+async def test_a_savepoint_is_judged_by_the_command(
+    settings: Settings, writer: HistoryWriter, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the whole source, and from an older savepoint on where the source is gone; a wrong one has exit code 1."""
+    first = await trimmed(writer)
+    await fold_the_rest(writer)
+    await save(writer, SECOND)
+    await send(settings, 20, seed=3)
+    await fold_the_rest(writer)
+    for name, value in {
+        "BOOTSTRAP_SERVERS": settings.bootstrap_servers,
+        "GROUP": settings.group,
+        "INPUT_TOPIC": settings.input_topic,
+        "OUTPUT_TOPIC": settings.output_topic,
+        "DLQ_TOPIC": settings.dlq_topic,
+        "SAVEPOINT_DIR": settings.savepoint_dir,
+    }.items():
+        monkeypatch.setenv(f"PORTFOLIO_{name}", value)
+
+    async def command(*options: str) -> tuple[int, str]:
+        code = await asyncio.to_thread(cli.run, ["verify", "--savepoint", *options])
+        return code, capsys.readouterr().out
+
+    code, text = await command("latest")
+    assert (0, True) == (code, f"Savepoint {SECOND} is the fold of its source." in text), text
+    await delete(settings, {settings.input_topic: first.offsets})
+    code, text = await command(SECOND, "-o", "json")
+    shown = msgspec.json.decode(text)
+    assert (0, True, SECOND, FIRST) == (code, shown["holds"], shown["savepoint"], shown["base"]["savepoint"])
+    writer.replays[0].values.popitem()
+    third = await save(writer, "20261129T203712Z-00000c")
+    code, text = await command(third.id)
+    assert (1, True) == (code, f"Savepoint {third.id} is WRONG: 1 anomalies." in text), text

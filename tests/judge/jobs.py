@@ -6,7 +6,8 @@ The judge reads the topic's JSON by itself, and has a table of its own of what m
 2. The job goes from a state to a state only as `STEPS` says. Whoever changes the job names the operation, and records
    the operation in the same transaction.
 3. An operation begins once and ends once. A record of an operation that is over is never written again.
-4. A generation's record never changes, and the job belongs to a generation that has a record.
+4. A generation's record does not change, but for what is known when the generation is over. The job belongs to a
+   generation that has a record.
 """
 
 import json
@@ -68,8 +69,8 @@ class JobJudge:
         """The operations that are not over."""
         return [name for name, operation in self.operations.items() if operation["state"] not in FINAL]
 
-    def decided(self, records: Sequence[Any]) -> None:
-        """Judge the records of one committed transaction."""
+    def decided(self, records: Sequence[Any]) -> list[Mapping[str, Any]]:
+        """Judge the records of one committed transaction. Returns the operations that it ends."""
         jobs, touched = [], set()
         for name, value in _read(records):
             kind, *parts = name.split("/")
@@ -86,10 +87,12 @@ class JobJudge:
             raise Anomaly(f"one transaction changes the job {len(jobs)} times")
         for job in jobs:
             self._job(job, touched)
+        ended = (self.operations[name] for name in sorted(touched) if name in self.operations)
+        return [operation for operation in ended if operation["state"] in FINAL]
 
     def _generation(self, number: int, value: Any) -> None:
         known = self.generations.get(number)
-        if known is not None and value != known and value is not None:
+        if known is not None and value is not None and _lasting(value) != _lasting(known):
             raise Anomaly(f"generation {number} was {known}, and is now {value}")
         if known is None and value is not None and number <= max(self.generations, default=0):
             raise Anomaly(f"generation {number} comes after {max(self.generations)}")
@@ -139,6 +142,11 @@ class JobJudge:
             is_switched = operation["kind"] in SWITCHES and operation["state"] == "done"
             if not is_switched:
                 raise Anomaly(f"the job's generation changes by {operation['kind']}, which is {operation['state']}")
+
+
+def _lasting(generation: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is known only when the generation is over."""
+    return {name: value for name, value in generation.items() if name not in ("left_outputs", "is_expired")}
 
 
 def _read(records: Sequence[Any]) -> list[tuple[str, Any]]:

@@ -6,8 +6,8 @@ The damage is mended by itself after `fault.seconds`, unless the fault's name sa
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from portfolio_stream.control.values import OperationKind
 from tests.judge.ledger import CHANGELOG, CONTROL, INDIGESTIBLE, OUTPUT, POISON, SOURCE
+from tests.simulation.job_commands import Deed
 from tests.simulation.kafka.network import LATENCY
 from tests.simulation.plan import Fault
 
@@ -456,30 +456,54 @@ def source_transactions(world: "World", fault: Fault) -> bool:
 
 
 def pause_job(world: "World", fault: Fault) -> bool:
-    return _asks_and_takes_back(world, fault, OperationKind.PAUSE, OperationKind.RESUME)
+    return _asks_and_takes_back(world, fault, Deed.PAUSE, Deed.RESUME)
 
 
 def stop_job(world: "World", fault: Fault) -> bool:
-    return _asks_and_takes_back(world, fault, OperationKind.STOP, OperationKind.START)
+    return _asks_and_takes_back(world, fault, Deed.STOP, Deed.START)
 
 
 def cancel_job(world: "World", fault: Fault) -> bool:
-    return _asks_and_takes_back(world, fault, OperationKind.CANCEL, OperationKind.START)
+    return _asks_and_takes_back(world, fault, Deed.CANCEL, Deed.START)
 
 
 def quarrel(world: "World", fault: Fault) -> bool:
     """Several operators ask for different things at once."""
-    for kind in (OperationKind.STOP, OperationKind.CANCEL, OperationKind.PAUSE, OperationKind.START):
-        world.command(kind)
-    world.after(fault.seconds, lambda: world.command(OperationKind.START))
+    for deed in (Deed.STOP, Deed.CANCEL, Deed.PAUSE, Deed.START):
+        world.command(deed)
+    world.after(fault.seconds, lambda: world.command(Deed.START))
     return True
 
 
-def _asks_and_takes_back(world: "World", fault: Fault, kind: OperationKind, back: OperationKind) -> bool:
+def savepoint(world: "World", fault: Fault) -> bool:
+    return _asks_and_takes_back(world, fault, Deed.SAVEPOINT)
+
+
+def stop_with_savepoint(world: "World", fault: Fault) -> bool:
+    """Stop with a savepoint. Somebody starts the job some time later, whether it has stopped or not."""
+    deed = Deed.DRAIN if fault.target % 2 else Deed.STOP_WITH_SAVEPOINT
+    return _asks_and_takes_back(world, fault, deed, Deed.START)
+
+
+def fail_store(world: "World", fault: Fault) -> bool:
+    """For a while some requests to the savepoints' place fail. Some of the failed requests took effect."""
+    world.bucket.failing = 0.05 + 0.6 * fault.amount
+    world.after(fault.seconds, world.bucket.heal)
+    return True
+
+
+def slow_store(world: "World", fault: Fault) -> bool:
+    world.bucket.latency = (0.05, 0.1 + 2.0 * fault.amount)
+    world.after(fault.seconds, world.bucket.heal)
+    return True
+
+
+def _asks_and_takes_back(world: "World", fault: Fault, deed: Deed, back: Deed | None = None) -> bool:
     """Ask for something by a command, which some faults kill before one of its steps. Ask for the opposite later."""
     is_killed = fault.target < KILLED_TARGETS
-    world.command(kind, dies_at=1 + int(fault.amount * COMMAND_STEPS) if is_killed else None)
-    world.after(0.5 + fault.seconds, lambda: world.command(back))
+    world.command(deed, dies_at=1 + int(fault.amount * COMMAND_STEPS) if is_killed else None)
+    if back is not None:
+        world.after(0.5 + fault.seconds, lambda: world.command(back))
     return True
 
 
@@ -491,6 +515,6 @@ ACTS: Mapping[str, Act] = {
         slow_link, kill_broker, kill_broker_at_reply, pause_broker, move_leaders, compact, disk_full, disk_write_fails,
         slow_disk, crash_machine, wipe_folder, new_identity, copy_folder, jump_clock, fail_fold, fail_encoding,
         slow_fold, poison, source_transactions, open_source_transaction, move_offset, refuse_records, damage_fetches,
-        pause_job, stop_job, cancel_job, quarrel,
+        pause_job, stop_job, cancel_job, quarrel, savepoint, stop_with_savepoint, fail_store, slow_store,
     )
 }  # fmt: skip

@@ -4,13 +4,16 @@ A command can be killed before any of its steps, and its requests are lost, late
 What a command says at its end must be what the control topic says: done is done, and refused is nothing.
 """
 
+from enum import Enum
 from random import Random
+from typing import Any
 
 from portfolio_stream.control.job_control import JobControl
 from portfolio_stream.control.values import JobOperation, OperationKind
 from portfolio_stream.errors import ControlUnavailable, PortfolioStreamError
-from portfolio_stream.jobs.asking import AT_ONCE, asked, change_at_once
+from portfolio_stream.jobs import asking
 from portfolio_stream.kafka.connections import Connections
+from portfolio_stream.savepoints.manifest import new_id
 from tests.judge.jobs import FINAL, JobJudge
 from tests.judge.ledger import SOURCE
 from tests.judge.transactions import Anomaly
@@ -21,6 +24,7 @@ from tests.simulation.loop import Process, SimulatedLoop
 LOSSY, LATE = 0.2, 0.15  # the share of commands with lost answers, and of those with a late request
 REPLY_LOSS = 0.15
 LATE_SECONDS = 15.0  # at most
+SAVEPOINT_SECONDS = 60.0  # then a savepoint fails
 LATE_REQUESTS = ("EndTxn", "Produce", "InitProducerId")
 
 
@@ -33,10 +37,23 @@ def hurt(link: Link, random: Random) -> None:
         link.hold(random.choice(LATE_REQUESTS), random.uniform(0.5, LATE_SECONDS))
 
 
+class Deed(Enum):
+    """What a command asks for."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    STOP = "stop"
+    CANCEL = "cancel"
+    START = "start"
+    SAVEPOINT = "savepoint"
+    STOP_WITH_SAVEPOINT = "stop with a savepoint"
+    DRAIN = "drain, and stop with a savepoint"
+
+
 class SimulatedCommand:
-    def __init__(self, name: str, kind: OperationKind, loop: SimulatedLoop, connections: Connections) -> None:
+    def __init__(self, name: str, deed: Deed, loop: SimulatedLoop, connections: Connections) -> None:
         self.name = name
-        self.kind = kind
+        self.deed = deed
         self.process = Process(name)
         #: the operation that the command asked for, as soon as it has an id
         self.asked: str | None = None
@@ -64,10 +81,29 @@ class SimulatedCommand:
         self.process.kill()
 
     async def _work(self, control: JobControl) -> JobOperation:
-        wanted = asked(self.kind, self.name)
+        if self.deed is Deed.SAVEPOINT:
+            return await self._followed(
+                control, await asking.begin_savepoint(control, self._ask(OperationKind.SAVEPOINT, reason="asked"))
+            )
+        if self.deed in (Deed.STOP_WITH_SAVEPOINT, Deed.DRAIN):
+            drain = {"drain": await asking.source_ends(control)} if self.deed is Deed.DRAIN else {}
+            wanted = self._ask(OperationKind.STOP, reason="stop", **drain)
+            return await self._followed(control, await asking.begin_stop_with_savepoint(control, wanted))
+        wanted = asking.asked(OperationKind(self.deed.value), self.name)
         self.asked = wanted.id
-        assert self.kind in AT_ONCE
-        return await change_at_once(control, wanted)
+        return await asking.change_at_once(control, wanted)
+
+    def _ask(self, kind: OperationKind, **arguments: Any) -> asking.Asked:
+        """Ask for something with a savepoint."""
+        wanted = asking.asked(kind, self.name, savepoint=new_id(), seconds=SAVEPOINT_SECONDS, **arguments)
+        self.asked = wanted.id
+        return wanted
+
+    async def _followed(self, control: JobControl, operation: JobOperation) -> JobOperation:
+        newest = operation
+        async for newest, _ in asking.follow(control, operation.id):  # noqa: B007  the last one is over
+            pass
+        return newest
 
     def check(self, jobs: JobJudge) -> None:
         """Compare what the command said with what the control topic has. A killed command has said nothing."""

@@ -35,6 +35,16 @@ SEEN: TableDefinition[int] = TableDefinition(name="seen", encode=lambda count: b
 TABLES = (ACCOUNTS, SEEN)
 
 
+class LedgerForm:
+    """How the rows of a savepoint look to people."""
+
+    def columns(self, table: str) -> tuple[str, ...]:
+        return ("account",) if table == ACCOUNTS.name else ("account", "number")
+
+    def form(self, table: str, key: bytes, value: bytes) -> tuple[tuple[str, ...], bytes]:
+        return tuple(key.decode().split("/")), b'"%s"' % value
+
+
 def fold_slice(piece: FoldSlice) -> None:
     accounts, seen = piece.view(ACCOUNTS), piece.view(SEEN)
     append, reject = piece.appender(OUTPUT), piece.appender(DEAD)

@@ -28,6 +28,7 @@ T = TypeVar("T")
 # coroutines of a process that is killed before their first step
 warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWarning)
 
+_gmtime = time.gmtime
 EPOCH = 1_800_000_000.0  # what time.time() says when a simulation begins
 
 
@@ -270,6 +271,7 @@ def _clock(loop: SimulatedLoop) -> Iterator[None]:
         patch.object(time, "perf_counter", monotonic),
         patch.object(time, "thread_time", lambda: loop._now / 2),  # every process is busy half of the time
         patch.object(time, "time", wall),
+        patch.object(time, "gmtime", lambda at=None: _gmtime(wall() if at is None else at)),
         patch.object(asyncio.events, "get_running_loop", lambda: loop),  # Python's own makes a system call
     ):
         yield

@@ -115,6 +115,10 @@ DEEDS = {
     "stop_job": 4,
     "cancel_job": 2,
     "quarrel": 1,
+    "savepoint": 6,
+    "stop_with_savepoint": 4,
+    "fail_store": 3,
+    "slow_store": 2,
 }
 DEED_SHARE = 0.5  # the share of the worlds whose job has an operator
 SHORT, LONG = (0.0, 2.0), (2.0, 20.0)

@@ -14,7 +14,7 @@ from tests.judge.ledger import CONTROL, SOURCE
 from tests.simulation.kafka.cluster import SimulatedKafka
 from tests.simulation.ledger import GROUP
 from tests.simulation.loop import SimulatedLoop, simulate
-from tests.simulation.worker import FIRST_GENERATION
+from tests.simulation.worker import first_generation
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ def with_kafka(work: Callable[[SimulatedKafka], Awaitable[T]]) -> T:
 async def opened(kafka: SimulatedKafka, name: str) -> JobControl:
     control = JobControl(kafka.connections(name), group=GROUP, source_topic=SOURCE)
     await control.open()
-    await control.begin_job(FIRST_GENERATION)
+    await control.begin_job(first_generation(2))
     return control
 
 

@@ -12,13 +12,14 @@ from aiokafka.errors import KafkaConnectionError
 
 from portfolio_stream.exactly_once.member_name import MemberName, Naming
 from portfolio_stream.exactly_once.membership import FRESH_SECONDS, Membership
+from portfolio_stream.savepoints.objects import MemoryObjects
 from tests.judge.ledger import CHANGELOG, CONTROL, DEAD, OUTPUT, SOURCE
 from tests.simulation.disk import Disk
 from tests.simulation.kafka.cluster import SESSION_SECONDS, SimulatedKafka
 from tests.simulation.kafka.groups import Group
 from tests.simulation.ledger import GROUP
 from tests.simulation.loop import SimulatedLoop, simulate
-from tests.simulation.worker import SimulatedWorker
+from tests.simulation.worker import SimulatedWorker, Surroundings
 
 PARTITIONS = 4
 SEEDS = range(5)
@@ -41,9 +42,8 @@ class Stage:
 
     def worker(self, name: str, loop: SimulatedLoop) -> SimulatedWorker:
         disk = Disk(lambda items: None)
-        return SimulatedWorker(
-            name, loop, Random(name), disk, self.kafka.connections, starts=_nothing, ended=lambda worker: None
-        )
+        surroundings = Surroundings(connect=self.kafka.connections, objects=MemoryObjects(), partitions=PARTITIONS)
+        return SimulatedWorker(name, loop, Random(name), disk, surroundings, starts=_nothing, ended=lambda worker: None)
 
     def told(self, worker: SimulatedWorker) -> frozenset[int]:
         """The worker's assignment at the coordinator, even if its answer was lost."""

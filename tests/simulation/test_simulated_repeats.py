@@ -24,6 +24,7 @@ from tests.simulation.worker import SimulatedWorker
 PARTITIONS = 3
 POLL_SECONDS = 0.05
 PATIENCE_SECONDS = 300.0  # sessions and transactions time out, and beliefs last 15 s
+MARKERS_SECONDS = 30.0  # then every log has the markers of all transactions
 SEEDS = 6
 
 #: offset, timestamp, key, value
@@ -127,7 +128,7 @@ class RewoundWorld:
         self.poison()
         self.send(150)
         await self.until(self.is_folded)
-        await asyncio.sleep(30)  # no transaction is open any more
+        await asyncio.sleep(MARKERS_SECONDS)
         self.kill()
         before = self.outputs()
         self.rewind()
@@ -141,6 +142,7 @@ class RewoundWorld:
             self.kafka.move_leaders()
         self.send(20)
         await self.until(self.is_folded)
+        await asyncio.sleep(MARKERS_SECONDS)
         after = self.outputs()
         for place, found in before.items():
             assert found == after[place][: len(found)], f"{place} has other outputs"

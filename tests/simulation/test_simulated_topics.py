@@ -13,11 +13,12 @@ import pytest
 from portfolio_stream.errors import BrokerTooOld, Superseded, TopicMissing, TopicReplaced
 from portfolio_stream.exactly_once import main_loop
 from portfolio_stream.kafka.topic_watch import GONE_SECONDS, WATCH_SECONDS
+from portfolio_stream.savepoints.objects import MemoryObjects
 from tests.judge.ledger import CHANGELOG, CONTROL, DEAD, OUTPUT, SOURCE
 from tests.simulation.disk import Disk
 from tests.simulation.kafka.cluster import SimulatedKafka
 from tests.simulation.loop import SimulatedLoop, simulate
-from tests.simulation.worker import SimulatedWorker
+from tests.simulation.worker import SimulatedWorker, Surroundings
 
 TOPICS = (SOURCE, OUTPUT, DEAD, CHANGELOG)
 PARTITIONS = 2
@@ -40,7 +41,7 @@ class Stage:
             loop,
             Random(f"worker {seed}"),
             Disk(lambda items: None),
-            self.kafka.connections,
+            Surroundings(connect=self.kafka.connections, objects=MemoryObjects(), partitions=PARTITIONS),
             lambda: None,
             self._ended,
         )

@@ -139,6 +139,26 @@ def test_a_full_disk_takes_nothing() -> None:
     assert b"1" == database.get(b"a")
 
 
+def test_a_copy_of_a_disk_stays_what_it_was() -> None:
+    """Later writes and a wipe do not change the copy. A full disk makes none."""
+    disk = Disk(lambda items: None)
+    database = disk.open(Path("d"), DEFAULT)
+    database.write([(b"a", b"1"), (b"b", b"1")])
+    database.copy(Path("copy"))
+    database.write([(b"a", b"2"), (b"b", None)])
+    disk.wipe()
+    cursor, found = disk.copies[Path("copy")].cursor(), []
+    cursor.seek(b"")
+    while cursor.valid():
+        found.append((cursor.key(), cursor.value()))
+        cursor.next()
+    assert [(b"a", b"1"), (b"b", b"1")] == found
+    disk.is_full = True
+    with pytest.raises(DiskFull):
+        database.copy(Path("other"))
+    assert [Path("copy")] == list(disk.copies)
+
+
 # -- plans
 
 

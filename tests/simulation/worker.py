@@ -7,7 +7,7 @@ itself: an error for the operator, or a bug, which the judge does not forgive.
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -27,24 +27,32 @@ from portfolio_stream.exactly_once.slices import Slice
 from portfolio_stream.exactly_once.state_memory import StateMemory
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.exactly_once.stored_view import ENTRY_BYTES
+from portfolio_stream.jobs.agent import JobAgent, SavepointHeads, SavepointPlace
+from portfolio_stream.jobs.exporting import InProcessExporter
 from portfolio_stream.kafka.connections import Connections
+from portfolio_stream.savepoints.objects import Objects
 from tests.judge.ledger import CHANGELOG, DEAD, OUTPUT, SOURCE
 from tests.simulation.disk import Disk
-from tests.simulation.ledger import FOLD, GROUP, TABLES, Poisoned, fold_slice
+from tests.simulation.ledger import FOLD, GROUP, TABLES, LedgerForm, Poisoned, fold_slice
 from tests.simulation.loop import Process, SimulatedLoop
 
 CONFIGURATION = Configuration(
     group=GROUP, source_topic=SOURCE, changelog_topic=CHANGELOG, output_topics=(OUTPUT, DEAD), fold=FOLD
 )
-FIRST_GENERATION = Generation(
-    number=1,
-    changelog_topic=CHANGELOG,
-    source_topic_id=None,
-    partitions=0,
-    first_offsets={},
-    fold=FOLD,
-    origin=FIRST_START,
-)
+
+
+def first_generation(partitions: int) -> Generation:
+    return Generation(
+        number=1,
+        changelog_topic=CHANGELOG,
+        source_topic_id=None,
+        partitions=partitions,
+        first_offsets={},
+        fold=FOLD,
+        origin=FIRST_START,
+    )
+
+
 #: little, so that values leave the views all the time, and commits wait for the disk now and then
 MEMORY = StateMemory(views=60 * ENTRY_BYTES, block_cache=0, memtables=0, recent_rows=400 * ROW_BYTES)
 AWAITING_FOLDS = 0.1  # the share of slices whose fold waits, as an async agent may
@@ -58,6 +66,19 @@ class EncodingFailed(Exception):
     """An encoder fails now and then."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What all workers of a world share."""
+
+    connect: Callable[[str], Connections]
+    #: the savepoints' place
+    objects: Objects
+    partitions: int
+    standbys: int = 0
+    #: seconds between two scheduled savepoints
+    savepoint_interval: float | None = None
+
+
 class SimulatedWorker:
     def __init__(
         self,
@@ -65,10 +86,9 @@ class SimulatedWorker:
         loop: SimulatedLoop,
         random: Random,
         disk: Disk,
-        connect: Callable[[str], Connections],
+        surroundings: Surroundings,
         starts: Callable[[], None],
         ended: Callable[["SimulatedWorker"], None],
-        standbys: int = 0,
     ) -> None:
         self.name = name
         self.disk = disk
@@ -78,6 +98,7 @@ class SimulatedWorker:
         self.process: Process | None = None
         self.engine: Engine | None = None
         self.control: JobControl | None = None
+        self.agent: JobAgent | None = None
         #: why the last process ended by itself; None: somebody ended the process, or it left in order
         self.ending: BaseException | None = None
         #: how many slices' folds will fail
@@ -90,10 +111,10 @@ class SimulatedWorker:
         self.failed_alone: Counter[tuple[int, int]] = Counter()
         self._loop = loop
         self._random = random
-        self._connect = connect
+        self._surroundings = surroundings
         self._begins = starts
         self._ended = ended
-        self._configuration = replace(CONFIGURATION, standbys=standbys)
+        self._configuration = replace(CONFIGURATION, standbys=surroundings.standbys)
         self._starts = 0
         self._stopping: asyncio.Event | None = None
         #: the stop leaves the worker a member of the group
@@ -103,11 +124,18 @@ class SimulatedWorker:
     def is_running(self) -> bool:
         return self.process is not None and self.process.is_alive
 
+    @property
+    def beside(self) -> list["asyncio.Task[None]"]:
+        """The tasks beside the engine, which end with the process only."""
+        following = None if self.control is None else self.control._following
+        helping = None if self.agent is None else self.agent._task
+        return [task for task in (following, helping) if task is not None]
+
     def start(self) -> None:
         assert not self.is_running
         self._begins()
         self._starts += 1
-        self.ending, self.engine, self.control, self._remains = None, None, None, False
+        self.ending, self.engine, self.control, self.agent, self._remains = None, None, None, None, False
         self.disk.copies.clear()  # as `copies_of` does
         self.process = Process(f"{self.name}#{self._starts}")
         self._loop.thread_seconds.pop(self.process.name, None)
@@ -149,7 +177,7 @@ class SimulatedWorker:
             lock=-1,
         )
         store = Store(Path(self.name), self.disk.open, MEMORY)
-        connections = self._connect(self.name)
+        connections = self._surroundings.connect(self.name)
         control = self.control = JobControl(connections, group=GROUP, source_topic=SOURCE)
         try:
             await self._take_part(identity, store, connections, control, stopping)
@@ -159,6 +187,8 @@ class SimulatedWorker:
             self.ending = BrokerUnreachable(f"simulated: {error}")
         except Exception as error:  # noqa: BLE001  a bug: the judge decides
             self.ending = error
+        if self.agent is not None:
+            await self.agent.stop()
         if self.engine is None:
             store.close()
         else:
@@ -178,16 +208,38 @@ class SimulatedWorker:
     ) -> None:
         """Follow the job, as `worker.make_parts` puts a worker together. Raises what ends the worker."""
         await control.open()
-        await control.begin_job(FIRST_GENERATION)
+        await control.begin_job(first_generation(self._surroundings.partitions))
         orders = await control.follow()
         current = orders.current
         configuration = replace(
             self._configuration, generation=current.generation, changelog_topic=current.changelog_topic
         )
         tables = [replace(table, encode=self._failing(table.encode)) for table in TABLES]
-        engine = self.engine = Engine(configuration, connections, identity, store, tables, set_aside, orders=orders)
+        engine = self.engine = Engine(
+            configuration,
+            connections,
+            identity,
+            store,
+            tables,
+            set_aside,
+            orders=orders,
+            partition_count=self._surroundings.partitions,
+        )
+        self.agent = JobAgent(control, engine, self._savepoint_place(control, engine))
+        self.agent.start()
         await engine.start()
         await self._run(engine, stopping)
+
+    def _savepoint_place(self, control: JobControl, engine: Engine) -> SavepointPlace:
+        objects, copies = self._surroundings.objects, self.disk.copies
+        copies.clear()  # as copies_of does
+        return SavepointPlace(
+            objects=objects,
+            exporter=InProcessExporter(objects, copies.pop, LedgerForm()),
+            folder=Path(self.name) / "copies",
+            head=SavepointHeads(control, engine, "simulated").of,
+            interval=self._surroundings.savepoint_interval,
+        )
 
     def _failing(self, encode: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
         def encode_or_fail(value: Any) -> bytes:

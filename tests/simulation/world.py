@@ -6,17 +6,18 @@ SETTLE_SECONDS everything must be committed. The judge watches the whole run. `f
 
 import asyncio
 import math
+import shutil
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Set
 from contextlib import nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from random import Random
 from typing import Any
 from unittest.mock import patch
 
-from portfolio_stream.control.values import OperationKind
 from portfolio_stream.errors import (
     BrokerUnreachable,
     ControlUnavailable,
@@ -33,18 +34,20 @@ from portfolio_stream.exactly_once.recovery import Halted
 from portfolio_stream.kafka.record_batches import UnreadableBatch
 from tests.judge.jobs import AWAY, REST, JobJudge
 from tests.judge.ledger import CHANGELOG, CONTROL, DEAD, FATAL, OUTPUT, SOURCE
+from tests.judge.savepoints import SavepointJudge
 from tests.judge.transactions import OWN_PREFIX, Anomaly, Judge
 from tests.simulation.disk import Disk
 from tests.simulation.faults import ACTS
-from tests.simulation.job_commands import SimulatedCommand, hurt
+from tests.simulation.job_commands import Deed, SimulatedCommand, hurt
 from tests.simulation.kafka.cluster import DELETE_RETENTION_SECONDS, SimulatedKafka
 from tests.simulation.kafka.groups import Committed
 from tests.simulation.kafka.transactions import LAST_EPOCH, Place
 from tests.simulation.loop import Deadlock, Process, SimulatedLoop, simulate
+from tests.simulation.objects import Bucket
 from tests.simulation.orders import Operator, ask, check_held_back, held_back
 from tests.simulation.plan import Fault, Plan
 from tests.simulation.timeline import Timeline
-from tests.simulation.worker import SimulatedWorker
+from tests.simulation.worker import SimulatedWorker, Surroundings
 
 SETTLE_SECONDS = 240.0  # sessions, transactions and revocations time out, and beliefs last 15 s
 LOGS = (OUTPUT, DEAD)
@@ -144,6 +147,17 @@ class World:
         self.standbys = Random(f"standbys {plan.seed}").choice(STANDBYS)
         self.judge = Judge(self._source_records, self.timeline.add)
         self.jobs = JobJudge()
+        self._outside = copy_context()
+        self.bucket = Bucket(loop, Random(f"bucket {plan.seed}"), self._outside)
+        self.savepoints = SavepointJudge(self.judge, self.bucket.content, self._count_before)
+        self.bucket.witness = self._put
+        self._surroundings = Surroundings(
+            connect=self.kafka.connections,
+            objects=self.bucket,
+            partitions=profile.partitions,
+            standbys=self.standbys,
+            savepoint_interval=Random(f"schedule {plan.seed}").choice((None, None, profile.deed_pause)),
+        )
         self.commands: list[SimulatedCommand] = []
         self.workers: list[SimulatedWorker] = []
         self._operator = Operator(plan.seed)
@@ -162,13 +176,20 @@ class World:
         self._rests_since = math.inf
         self._first: Process | None = None
         self._undo: set[asyncio.Task[None]] = set()
-        self._outside = copy_context()
 
     # -- a run
 
     async def run(self) -> None:
-        with patch.object(configuration, "ASSUMED_TOMBSTONE_SECONDS", self.delete_retention_seconds):
+        with (
+            patch.object(configuration, "ASSUMED_TOMBSTONE_SECONDS", self.delete_retention_seconds),
+            patch.object(shutil, "rmtree", self._remove_folder),
+        ):
             await self._run()
+
+    def _remove_folder(self, folder: Path, *, ignore_errors: bool) -> None:
+        """What a worker removes are copies of its store."""
+        owner = next(worker for worker in self.workers if worker.name == folder.parts[0])
+        owner.disk.copies.pop(folder, None)
 
     async def _run(self) -> None:
         for topic in (SOURCE, OUTPUT, DEAD, CHANGELOG):
@@ -209,6 +230,9 @@ class World:
                 continue
             for halted in engine.halted.values():
                 self._check_halted(worker, halted)
+            for task in worker.beside:
+                if task.done() and not task.cancelled():
+                    raise Anomaly(f"the task {task.get_name()} of {worker.name} ended: {task.exception()!r}")
             if worker.process is None or worker.process.is_paused or self._is_misled(worker):
                 continue
             if not self.faults["twin"]:  # a twin commits under the same transactional id
@@ -250,6 +274,7 @@ class World:
         self._mended_at = self.loop.time()
         self.timeline.add("everything is mended")
         self.kafka.heal()
+        self.bucket.heal()
         for task in list(self._undo):
             task.cancel()
         for worker in list(self.twins):
@@ -300,9 +325,9 @@ class World:
         """Let the job run on at the end, whatever its operator has left."""
         if not any(command.is_running for command in self.commands):
             if self.jobs.state == "paused":
-                self.command(OperationKind.RESUME)
+                self.command(Deed.RESUME)
             elif self.jobs.state in AWAY:
-                self.command(OperationKind.START)
+                self.command(Deed.START)
 
     def _judge_copied(
         self, worker: str, partition: int, copied: CopiedPartition, rows: list[tuple[bytes, bytes]]
@@ -384,16 +409,46 @@ class World:
         if owner == CONTROL:
             self._judged(lambda: self._job_changed(batches))
         else:
-            self._judged(lambda: self.judge.decided(owner, batches, {p: one.offset for p, one in offsets.items()}))
+            self._judged(lambda: self._decided(owner, batches, offsets))
             self._judged(lambda: self._check_rest(owner))
+
+    def _decided(self, owner: str, batches: Mapping[Place, Any], offsets: Mapping[int, Committed]) -> None:
+        named = {generation_in(one.metadata) for one in offsets.values()}
+        if len(named) > 1:
+            raise Anomaly(f"{owner} commits for the generations {named}")
+        generation = next(iter(named), self.judge.generation)
+        self.judge.decided(owner, batches, {partition: one.offset for partition, one in offsets.items()}, generation)
 
     def _job_changed(self, batches: Mapping[Place, Any]) -> None:
         before = self.jobs.state
-        self.jobs.decided(batches.get((CONTROL, 0), ()))
+        for operation in self.jobs.decided(batches.get((CONTROL, 0), ())):
+            self._check_ended(operation)
         if (before in REST) != (self.jobs.state in REST):
             self._rests_since = self.loop.time() if self.jobs.state in REST else math.inf
         if before != self.jobs.state:
             self.timeline.add(f"the job is {self.jobs.state}")
+
+    def _check_ended(self, operation: Mapping[str, Any]) -> None:
+        """An operation that is done has its effect: its savepoint is complete, and the job stops at the savepoint."""
+        savepoint = operation["arguments"].get("savepoint")
+        self.timeline.add(f"operation {operation['id']} ({operation['kind']}) is {operation['state']}")
+        if operation["state"] != "done" or operation["kind"] not in ("savepoint", "stop") or savepoint is None:
+            return
+        offsets = self.savepoints.complete.get(savepoint)
+        if offsets is None:
+            raise Anomaly(f"operation {operation['id']} is done, and its savepoint {savepoint} is not complete")
+        committed = {partition: self.judge.partitions[partition].committed for partition in offsets}
+        if operation["kind"] == "stop" and committed != offsets:
+            raise Anomaly(f"the job stops at {committed}, its savepoint {savepoint} is at {offsets}")
+        ends = operation["arguments"].get("drain", {})
+        if any(offsets[int(partition)] < end for partition, end in ends.items()):
+            raise Anomaly(f"the job was to be drained up to {ends}, its savepoint {savepoint} is at {offsets}")
+
+    def _put(self, path: str, data: bytes) -> None:
+        self._judged(lambda: self.savepoints.put(path, data))
+
+    def _count_before(self, topic: str, partition: int, end: int) -> int:
+        return len(self.kafka.read_committed(topic, partition, 0, end))
 
     def _check_rest(self, owner: str) -> None:
         """Once every worker must have heard that the job rests, no worker commits."""
@@ -437,9 +492,7 @@ class World:
 
         random = Random(f"{name} {self.plan.seed}")
         starts = partial(self.judge.opened, name)
-        worker = SimulatedWorker(
-            name, self.loop, random, Disk(stored), self.kafka.connections, starts, self._ended, self.standbys
-        )
+        worker = SimulatedWorker(name, self.loop, random, Disk(stored), self._surroundings, starts, self._ended)
         self.workers.append(worker)
         self._later(0.0, self._count_seconds(worker))
         return worker
@@ -473,14 +526,14 @@ class World:
 
         self._later(0.0, restart())
 
-    def command(self, kind: OperationKind, *, dies_at: int | None = None) -> None:
+    def command(self, deed: Deed, *, dies_at: int | None = None) -> None:
         """The job's operator runs a command. With `dies_at` it is killed before this step."""
         name = f"c{len(self.commands)}"
-        command = SimulatedCommand(name, kind, self.loop, self.kafka.connections(name))
+        command = SimulatedCommand(name, deed, self.loop, self.kafka.connections(name))
         self.commands.append(command)
         if self.loop.time() < self._mended_at:
             hurt(self.kafka.link(name), Random(f"{name} {self.plan.seed}"))
-        self.timeline.add(f"{name} asks: {kind.value}")
+        self.timeline.add(f"{name} asks: {deed.value}")
         self._outside.run(command.start, dies_at)
 
         async def watch() -> None:
@@ -526,6 +579,12 @@ class World:
             task.add_done_callback(self._undo.discard)
 
         self.loop.call_later(seconds, begin, context=self._outside)
+
+
+def generation_in(metadata: str) -> int | None:
+    """The generation that the metadata of an offset names."""
+    name, _, number = metadata.partition("=")
+    return int(number) if name == "generation" and number.isdigit() else None
 
 
 def _owned(worker: SimulatedWorker) -> Set[int]:

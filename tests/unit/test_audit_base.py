@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from portfolio_stream.audit.base import Base, SavepointRefused, Surroundings, find_base, lineage_of
+from portfolio_stream.audit.base import Base, EmptyStart, SavepointRefused, Surroundings, find_base, lineage_of
 from portfolio_stream.audit.generation import AuditedGeneration, ControlRecords, Lineage
+from portfolio_stream.audit.result import base_line
 from portfolio_stream.control.job_life import JobState
 from portfolio_stream.control.values import JOB_KEY, Generation, Job, encode, generation_key
 from portfolio_stream.errors import CannotVerify, SavepointTorn
@@ -37,8 +38,10 @@ async def save(objects: MemoryObjects, name: str = ID, offset: int = 100, **chan
     return await complete(objects, msgspec.structs.replace(head(name), **change))
 
 
-async def chosen(objects: MemoryObjects, **change: Any) -> Base | None:
-    return await find_base(objects, place(**change), None)
+async def chosen(objects: MemoryObjects, **change: Any) -> Base:
+    found = await find_base(objects, place(**change), None)
+    assert isinstance(found, Base)
+    return found
 
 
 async def test_a_whole_history_needs_no_savepoint() -> None:
@@ -54,7 +57,7 @@ async def test_the_newest_savepoint_that_fits_is_the_base() -> None:
     await save(objects)
     await save(objects, LATER, offset=1_000)
     base = await chosen(objects)
-    assert base is not None and ID == base.manifest.id
+    assert ID == base.manifest.id
     assert "partition 1 of portfolio-events begins at offset 100, its history was trimmed" == base.because
     assert {LATER: "offset 1000 of partition 0 of portfolio-events is not in the log any more, or not yet"} == dict(
         base.passed_over
@@ -93,7 +96,7 @@ async def test_the_savepoint_that_the_operator_wants_is_the_base() -> None:
     await save(objects)
     logs = {topic: {0: LogRange(0, 900), 1: LogRange(0, 900)} for topic in TOPICS}
     base = await find_base(objects, place(logs=logs), "latest")
-    assert base is not None and (ID, None) == (base.manifest.id, base.because)
+    assert isinstance(base, Base) and (ID, None) == (base.manifest.id, base.because)
     await part(objects, 0, [], LATER)
     with pytest.raises(SavepointTorn):
         await find_base(objects, place(logs=logs), LATER)
@@ -107,7 +110,7 @@ async def test_a_damaged_manifest_is_passed_over() -> None:
     await objects.put(f"{LATER}/{MANIFEST}", b"{}")
     await part(objects, 0, [], "20261201T203512Z-000000")
     base = await chosen(objects)
-    assert base is not None and (ID, [LATER]) == (base.manifest.id, list(base.passed_over))
+    assert (ID, [LATER]) == (base.manifest.id, list(base.passed_over))
     assert "is damaged" in base.passed_over[LATER]
 
 
@@ -117,13 +120,13 @@ async def test_a_savepoint_that_turns_out_to_be_damaged_is_refused_by_its_name()
     await save(objects)
     await save(objects, LATER)
     base = await chosen(objects)
-    assert base is not None and LATER == base.manifest.id
+    assert LATER == base.manifest.id
     with pytest.raises(SavepointRefused, match="no value of a table") as refused:
         await base.start(0)
     older = await find_base(objects, place(), None, {refused.value.savepoint: refused.value.why})
-    assert older is not None and (ID, [LATER]) == (older.manifest.id, list(older.passed_over))
+    assert isinstance(older, Base) and (ID, [LATER]) == (older.manifest.id, list(older.passed_over))
     wanted = await find_base(objects, place(), LATER)
-    assert wanted is not None
+    assert isinstance(wanted, Base)
     with pytest.raises(CannotVerify, match="no value of a table") as damaged:
         await wanted.start(0)
     assert not isinstance(damaged.value, SavepointRefused)
@@ -207,19 +210,23 @@ def test_an_empty_start_behind_the_first_record_is_found_through_its_successors(
 
 
 async def test_after_an_empty_start_only_savepoints_of_the_same_state_fit() -> None:
-    """And one is needed, although no record is gone. A savepoint of the state before is of another state."""
+    """Nothing was written before the empty start, so it is the base itself, as long as the records behind it exist."""
     objects = MemoryObjects()
     empty = AuditedGeneration(number=2, changelog_topic="state-g2", first_offsets={1: 100}, origin="fresh")
     lineage = await lineage_of(objects, {2: empty})
-    logs = {topic: {0: LogRange(0, 900), 1: LogRange(0, 900)} for topic in TOPICS}
     await save(objects)
-    with pytest.raises(CannotVerify, match=r"generation 2 began with an empty state .* is of generation 1"):
+    base = await find_base(objects, place(generation=2, lineage=lineage), None)
+    assert isinstance(base, EmptyStart)
+    assert (100, 0) == ((await base.start(1)).offset, (await base.start(0)).offset)
+    assert "Judged from the start of generation 2 on: " in base_line(base.result)
+    logs = place().logs | {"portfolio-events": {0: LogRange(0, 900), 1: LogRange(101, 900)}}
+    await save(objects, LATER, offset=200)
+    with pytest.raises(CannotVerify, match="is of generation 1, whose state began with the first source record"):
         await chosen(objects, logs=logs, generation=2, lineage=lineage)
-    await save(objects, LATER, generation=2)
-    base = await chosen(objects, logs=logs, generation=2, lineage=lineage)
-    assert base is not None and LATER == base.manifest.id
-    base = await chosen(objects, generation=1, lineage=lineage)
-    assert base is not None and ID == base.manifest.id
+    newest = "20261201T203512Z-000000"
+    await save(objects, newest, offset=200, generation=2)
+    assert newest == (await chosen(objects, logs=logs, generation=2, lineage=lineage)).manifest.id
+    assert LATER == (await chosen(objects, logs=logs, generation=1, lineage=lineage)).manifest.id
 
 
 async def test_the_generations_of_savepoints_are_read_where_they_matter() -> None:

@@ -65,7 +65,7 @@ class Stage:
         told = []
         for name, seen in looks.items():
             moment = Instant(self.now + wall, self.now)
-            told += self.trackers[name].step(moment, seen, self.partitions, self.history.in_progress())
+            told += self.trackers[name].step(moment, seen, self.partitions, self.history.recent())
         self.apply(*told)
         return told
 
@@ -270,6 +270,7 @@ def test_a_part_that_is_complete_is_not_told_by_the_next_owner() -> None:
     assert {1} == {one.partition for one in stage.at(12.0, w1={}, w2={0: look(5), 1: look(3, read=9)})}
     told = stage.at(20.0, w1={}, w2={0: look(5), 1: look(9)})
     assert [(FIRST, 1), (FIRST + 1, 0), (FIRST + 1, 1)] == sorted((one.checkpoint, one.partition) for one in told)
+    assert [] == stage.at(21.0, w1={1: look(9)}, w2={0: look(5)})  # both checkpoints are decided
 
 
 def test_a_dead_worker_fails_the_checkpoint_by_the_name_of_its_partition() -> None:
@@ -397,3 +398,62 @@ def test_a_spread_has_values_that_were_there() -> None:
     assert spread([]) is None
     assert (7, 7, 7.0, 7, 7, 7) == spread([7])
     assert (1, 100, 50.5, 50, 90, 99) == spread(range(100, 0, -1))
+
+
+class Log:
+    """A source partition: what is committed, what its owner has read, and how long the log is."""
+
+    def __init__(self) -> None:
+        self.committed = self.read = self.end = 0
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["read", "commit", "move", "lose", "drop", "wait"]), st.integers(0, 2)), max_size=60
+    )
+)
+def test_a_completed_checkpoint_is_true_whatever_happens(steps: list[tuple[str, int]]) -> None:
+    """Partitions are read, committed, moved and dropped at random by three workers.
+
+    A checkpoint is COMPLETED only if all that was read of each partition at its trigger is committed. What the workers
+    tell of one partition adds up to what they have committed, at most.
+    """
+    names = ("w0", "w1", "w2")
+    stage = Stage(*names, partitions=3)
+    logs, owners = [Log() for _ in range(3)], dict(enumerate(names))
+    work = {(name, p): 0 for name in names for p in range(3)}
+    at_trigger: dict[int, list[int]] = {}
+    seconds = 0.0
+    for deed, p in [*steps, *[("wait", 0)] * 10]:
+        log, owner = logs[p], owners.get(p)
+        if deed == "read":
+            log.end += 5
+            log.read = log.end if owner else log.read
+        elif deed == "commit" and owner:
+            work[owner, p] += log.read - log.committed
+            log.committed = log.read
+        elif deed == "drop":
+            log.read = log.committed
+        elif deed == "move":
+            owners[p], log.read = names[(names.index(owner) + 1) % 3 if owner else 0], log.committed
+        elif deed == "lose":
+            owners.pop(p, None)
+            log.read = log.committed
+        seconds += 4.0
+        if int(seconds // INTERVAL) > int((seconds - 4.0) // INTERVAL):
+            at_trigger[FIRST - 1 + int(seconds // INTERVAL)] = [one.read for one in logs]
+        looks: dict[str, dict[int, PartitionLook]] = {name: {} for name in names}
+        for number, name in owners.items():
+            one = logs[number]
+            looks[name][number] = PartitionLook(
+                Condition.READS, one.committed, one.read, one.end, work[name, number], 0
+            )
+        stage.at(seconds, **looks)
+        for found in stage.history.checkpoints():
+            if found.status == "COMPLETED":
+                reached = [one.committed for one in logs]
+                assert all(read <= now for read, now in zip(at_trigger[found.id], reached, strict=True))
+    for number, one in enumerate(logs):
+        told = [part for part in stage.topic if part.partition == number and part.status == "COMPLETED"]
+        assert sum(part.records for part in told) <= one.committed
+        assert len(told) == len({part.checkpoint for part in told})

@@ -135,6 +135,10 @@ HEALTHY: Mapping[str, Any] = {
 }  # fmt: skip
 
 
+def own(command: str) -> str:
+    return f"portfolio-stream {command} --bootstrap-servers kafka:9092"
+
+
 def told(found: Iterable[Finding]) -> list[tuple[str, str, str]]:
     """Gravity, words and remedy of each finding."""
     return [(one.gravity, f"{one.where}: {one.what}", str(one.remedy)) for one in found]
@@ -160,6 +164,13 @@ def test_the_table() -> None:
     assert len(CHECKS) == len({check.name for check in CHECKS})
     assert {check.group for check in CHECKS} == set(GROUPS)
     assert all(check.worst in GRAVITIES and set(check.needs) <= set(HEALTHY) for check in CHECKS)
+
+
+def test_the_documented_table() -> None:
+    """docs/operations.md has the checks as the table has them."""
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    rows = [f"| {one.group} | {one.name} | {one.looked_at} | {one.worst} |" for one in CHECKS]
+    assert [] == [row for row in rows if row not in page]
 
 
 def test_what_cannot_be_seen_stops_nothing_else() -> None:
@@ -456,19 +467,19 @@ def test_offsets_and_job() -> None:
     assert only(judge_group.judge_offsets(SETTINGS, beyond))[2].endswith("partitions retry 2 --from-state")
     control = ControlState()
     control._values["job"] = Job(state=JobState.PAUSED, revision=2, generation=1)
-    assert ("note", "portfolio-stream job resume") == only(judge_group.judge_job(control, 0.0))[::2]
+    assert ("note", own("job resume")) == only(judge_group.judge_job(SETTINGS, control, 0.0))[::2]
 
 
 def test_savepoint_store_and_age() -> None:
     """A store that fails, that has no room, and a schedule that is not kept."""
     assert "error" == only(judge_savepoints.judge_store(replace(STORE, failure="denied")))[0]
-    assert [] == told(judge_savepoints.judge_store_room(TOPICS, replace(STORE, room=None), SAVEPOINTS, DISKS))
+    assert [] == told(judge_savepoints.judge_store_room(SETTINGS, TOPICS, replace(STORE, room=None), SAVEPOINTS, DISKS))
     full = replace(STORE, room=Room(100, 1500))
-    assert "warning" == only(judge_savepoints.judge_store_room(TOPICS, full, SAVEPOINTS, DISKS))[0]
+    assert "warning" == only(judge_savepoints.judge_store_room(SETTINGS, TOPICS, full, SAVEPOINTS, DISKS))[0]
     scheduled = replace(SETTINGS, savepoint_interval=60)
     assert [] == told(judge_savepoints.judge_savepoint_age(scheduled, replace(SAVEPOINTS, newest_age=100)))
     late = only(judge_savepoints.judge_savepoint_age(scheduled, replace(SAVEPOINTS, newest_age=200)))
-    assert ("warning", "portfolio-stream savepoint create") == late[::2]
+    assert ("warning", own("savepoint create")) == late[::2]
     none = replace(SAVEPOINTS, manifest=None, newest_age=None, torn=("20261129T203512Z-000000",))
     assert ["note", "note"] == [one[0] for one in told(judge_savepoints.judge_savepoint_age(SETTINGS, none))]
 
@@ -503,7 +514,7 @@ def test_retention_is_warned_of_beforehand() -> None:
     aging = replace(SOURCE, retention_ms=DAY_MS, old_until={0: 95})
     scheduled = replace(SETTINGS, savepoint_interval=3600)
     found = told(judge_savepoints.judge_trimming(scheduled, aging, OFFSETS, SAVEPOINTS, DISKS))
-    assert [("warning", "portfolio-stream savepoint create")] == [one[::2] for one in found]
+    assert [("warning", own("savepoint create"))] == [one[::2] for one in found]
     young = replace(aging, old_until={0: 90})
     assert [] == told(judge_savepoints.judge_trimming(scheduled, young, OFFSETS, SAVEPOINTS, DISKS))
     mend = only(judge_savepoints.judge_trimming(SETTINGS, young, OFFSETS, SAVEPOINTS, DISKS))[2]

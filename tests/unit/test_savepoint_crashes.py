@@ -13,7 +13,7 @@ from portfolio_stream.errors import SavepointKept, SavepointStoreFailed, Savepoi
 from portfolio_stream.savepoints.check import verify
 from portfolio_stream.savepoints.expire import TORN_SECONDS, choose, delete, expire
 from portfolio_stream.savepoints.manifest import MANIFEST, PartitionPart, begun_at, is_id, new_id
-from portfolio_stream.savepoints.objects import MemoryObjects, Objects
+from portfolio_stream.savepoints.objects import MemoryObjects, ObjectEntry, Objects
 from portfolio_stream.savepoints.read import Summary, by_savepoint, load, savepoints
 from portfolio_stream.savepoints.write import complete
 from tests.unit.savepoint_world import (
@@ -109,18 +109,22 @@ class Meeting(MemoryObjects):
 
     def __init__(self, random: Random, longest: int = 6) -> None:
         super().__init__()
-        self._random = random
+        self.random = random
         self._longest = longest
 
     def slower(self) -> "Meeting":
         """The same place, as a slow machine uses it."""
-        other = Meeting(self._random, 12 * self._longest)
+        other = Meeting(self.random, 12 * self._longest)
         other._objects = self._objects
         return other
 
     async def get(self, path: str) -> bytes | None:
         await self._wait()
         return await super().get(path)
+
+    async def list(self, prefix: str = "") -> list[ObjectEntry]:
+        await self._wait()
+        return await super().list(prefix)
 
     async def put(self, path: str, data: bytes) -> None:
         await self._wait()
@@ -139,7 +143,7 @@ class Meeting(MemoryObjects):
             await super().delete([path])
 
     async def _wait(self) -> None:
-        for _ in range(self._random.randrange(self._longest)):
+        for _ in range(self.random.randrange(self._longest)):
             await asyncio.sleep(0)
 
 
@@ -166,6 +170,24 @@ async def test_one_of_two_that_see_all_parts_makes_the_savepoint_complete(seed: 
         await part(objects, number, rows)
     one, other = await asyncio.gather(complete(objects, head(), "1 o'clock"), complete(objects, head(), "2 o'clock"))
     assert one == other == await load(objects, ID) == await complete(objects, head(), "3 o'clock")
+
+
+@given(st.integers(0, 1 << 32))
+async def test_the_pointer_ends_at_the_newest_of_savepoints_that_become_complete_together(seed: int) -> None:
+    """Whoever points last. A stranger's folder with a manifest is no savepoint."""
+    objects = Meeting(Random(seed))
+    await objects.put("zzz/manifest.json", b"")
+    for name in (ID, LATER):
+        for number, rows in enumerate(ROWS):
+            await part(objects, number, rows, name)
+
+    async def later() -> None:
+        for _ in range(objects.random.randrange(400)):
+            await asyncio.sleep(0)
+        await complete(objects, head(LATER))
+
+    await asyncio.gather(complete(objects.slower(), head()), later())
+    assert f'{{"id":"{LATER}"}}\n'.encode() == await objects.get("latest.json")
 
 
 async def test_no_manifest_names_a_file_that_has_gone() -> None:
@@ -267,7 +289,7 @@ async def test_expire_deletes_whole_savepoints_and_nothing_else(objects: Objects
 async def test_delete_refuses_what_is_needed_and_moves_the_pointer(objects: Objects) -> None:
     await savepoint(objects)
     await savepoint(objects, name=LATER)
-    with pytest.raises(SavepointKept, match="base"):
+    with pytest.raises(SavepointKept, match="generation"):
         await delete(objects, LATER, bases=[LATER])
     with pytest.raises(SavepointKept, match="being written"):
         await delete(objects, LATER, in_progress=[LATER])

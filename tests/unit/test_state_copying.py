@@ -149,6 +149,18 @@ async def test_a_partition_that_is_not_served_is_left_out(engine: Stage, brokers
     assert ({}, {1: "unowned"}, False) == (copy.parts, copy.left_out, copy.folder.exists())
 
 
+async def test_nothing_is_written_for_a_copy_without_a_partition(
+    engine: Stage, brokers: Brokers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An order that comes again and again for a halted partition must not fill the disk with small files."""
+    engine.member.target = frozenset({0})
+    await engine.ownership.follow()
+    monkeypatch.setattr(RocksDatabase, "flush", refused)
+    assert {} == (await copied(engine, CopyState(frozenset({1}), tmp_path / "copy"))).parts
+    with pytest.raises(StateNotCopied):
+        await copied(engine, CopyState(frozenset({0}), tmp_path / "copy"))
+
+
 async def test_a_paused_partition_is_copied(engine: Stage, brokers: Brokers, tmp_path: Path) -> None:
     """Its tables are served, and stay as they are."""
     paused = asyncio.create_task(engine.interpreter.ask(Pause(0)))

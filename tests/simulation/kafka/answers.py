@@ -192,7 +192,7 @@ def metadata(
         for name in names
     )
     brokers = tuple(_metadata.MetadataResponseBroker(node_id=node, host="simulated", port=9092) for node in nodes)
-    return _metadata.MetadataResponse(throttle_time=NOW, brokers=brokers, topics=topics)
+    return _metadata.MetadataResponse(throttle_time=NOW, brokers=brokers, cluster_id="simulated", topics=topics)
 
 
 def api_versions(levels: Mapping[str, int]) -> Any:
