@@ -49,7 +49,7 @@ class Recorder:
         #: of the partitions that the store has, as of the last time that the store was asked
         self._sizes: Mapping[int, StateSize] = {}
         #: parts that Kafka does not have yet, by key
-        self._waiting: dict[bytes, CheckpointPart] = {}
+        self.waiting: dict[bytes, CheckpointPart] = {}
         self._has_more = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -78,7 +78,7 @@ class Recorder:
         while True:
             now = Instant(time.time(), time.monotonic())
             for part in self._news(now):
-                self._waiting[part.key] = part
+                self.waiting[part.key] = part
                 self._has_more.set()
             await asyncio.sleep(self._rest(now))
 
@@ -118,7 +118,7 @@ class Recorder:
     async def _send(self, producer: AIOKafkaProducer) -> None:
         """Write all waiting parts. A part waits on if Kafka does not take it."""
         self._has_more.clear()
-        topic, sent = self._settings.checkpoints_topic, dict(self._waiting)
+        topic, sent = self._settings.checkpoints_topic, dict(self.waiting)
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 answers = [await producer.send(topic, encode(part), key, partition=0) for key, part in sent.items()]
@@ -127,8 +127,8 @@ class Recorder:
             self._has_more.set()
             raise
         for key, part in sent.items():
-            if self._waiting.get(key) is part:
-                del self._waiting[key]
+            if self.waiting.get(key) is part:
+                del self.waiting[key]
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

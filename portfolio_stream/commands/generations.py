@@ -1,6 +1,7 @@
 """portfolio-stream generations: list the job's generations, go back to one, delete old ones."""
 
 import click
+import msgspec
 
 from portfolio_stream.commands.common import (
     OutputFormat,
@@ -10,8 +11,8 @@ from portfolio_stream.commands.common import (
     read_settings,
     run,
 )
-from portfolio_stream.commands.job_client import dry_run_option, open_job, yes_option
-from portfolio_stream.commands.output import print_columns, print_json
+from portfolio_stream.commands.job_client import confirmed, dry_run_option, open_job, yes_option
+from portfolio_stream.commands.output import print_columns, print_json, print_line
 from portfolio_stream.settings import Settings
 
 COLUMNS = ("GENERATION", "ORIGIN", "SAVEPOINT", "PARENT", "CHANGELOG", "CREATED", "")
@@ -52,7 +53,7 @@ async def _list(settings: Settings, output: OutputFormat) -> None:
             one.parent or "-",
             one.changelog_topic,
             utc(one.created_at),
-            "current" if one.number == current else "",
+            "current" if one.number == current else "expired" if one.is_expired else "",
         )
         for one in found
     ]
@@ -74,3 +75,38 @@ def rollback(generation: int, dry_run: bool, yes: bool, bootstrap_servers: str |
     settings = read_settings(bootstrap_servers=bootstrap_servers)
     wanted = Wanted(OperationKind.ROLLBACK, generation=generation)
     run(switch(settings, wanted, output, dry_run=dry_run, yes=yes))
+
+
+@generations.command()
+@click.option("--keep", type=WholeRange(min=0), default=1, show_default=True, help="Keep N besides the job's own.")
+@dry_run_option
+@yes_option
+@bootstrap_option
+@output_option
+def expire(keep: int, dry_run: bool, yes: bool, bootstrap_servers: str | None, output: OutputFormat) -> None:
+    """Delete the changelogs of old generations. The job cannot go back to these generations any more.
+
+    The job's own changelog stays, and so does every one that a kept generation uses.
+    """
+    run(_expire(read_settings(bootstrap_servers=bootstrap_servers), keep, output, dry_run=dry_run, yes=yes))
+
+
+async def _expire(settings: Settings, keep: int, output: OutputFormat, *, dry_run: bool, yes: bool) -> None:
+    from portfolio_stream.jobs.generations import choose
+    from portfolio_stream.jobs.generations import expire as expired
+    from portfolio_stream.kafka.changelog_topics import ChangelogTopics
+
+    async with open_job(settings) as control:
+        chosen = choose(await control.newest(), keep)
+        if chosen.changelogs and not dry_run:
+            if not confirmed(f"Delete {', '.join(chosen.changelogs)}? This cannot be undone.", yes=yes):
+                raise click.Abort
+            chosen = await expired(control, ChangelogTopics(settings), keep)
+    if output == "json":
+        print_json(msgspec.to_builtins(chosen) | {"dry_run": dry_run})
+        return
+    verb = "would be deleted" if dry_run else "deleted"
+    for topic in chosen.changelogs:
+        print_line(f"{topic} {verb}")
+    for number, reason in chosen.kept.items():
+        print_line(f"generation {number} kept: {reason}")

@@ -276,9 +276,11 @@ async def _expire(
 
 
 def _in_use(state: "ControlState") -> tuple[Collection[str], Collection[str]]:
-    """The savepoints that the job's generation came from, and those that are being written."""
+    """The savepoints that the job's generation came from or a switch loads, and those that are being written."""
     current = state.current
     bases = [] if current is None or current.savepoint is None else [current.savepoint]
+    for operation in state.running:  # those that load a savepoint
+        bases += operation.arguments.get("savepoints", ())
     written = [one.arguments["savepoint"] for one in state.running if "savepoint" in one.arguments]
     return bases, written
 

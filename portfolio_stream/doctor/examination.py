@@ -14,7 +14,15 @@ from portfolio_stream.doctor.checks import judged
 from portfolio_stream.doctor.control_evidence import contract_of, look_at_control
 from portfolio_stream.doctor.evidence import GroupEvidence, Listening, NotThere, Unseen, WorkerAnswers
 from portfolio_stream.doctor.findings import Report, say
-from portfolio_stream.doctor.gathering import CONNECT_SECONDS, EvidencePiece, KeptOpen, gather_all, held, in_thread
+from portfolio_stream.doctor.gathering import (
+    COMPUTED_SECONDS,
+    CONNECT_SECONDS,
+    EvidencePiece,
+    KeptOpen,
+    gather_all,
+    held,
+    in_thread,
+)
 from portfolio_stream.doctor.transactions_evidence import open_transactions
 from portfolio_stream.kafka.admin import admin_client
 from portfolio_stream.kafka.group import GroupClient, until_known
@@ -45,14 +53,14 @@ async def examine_all(
 ) -> dict[str, Any]:
     """Gather all evidence. Ends within gathering.LONGEST_SECONDS."""
     async with held() as kept:
-        return await gather_all(_pieces(settings, web_address, paths, kept))
+        return await gather_all(pieces(settings, web_address, paths, kept))
 
 
 async def examination(settings: Settings, web_address: str | None) -> Report:
     return judged(await examine_all(settings, web_address))
 
 
-def _pieces(
+def pieces(
     settings: Settings, web_address: str | None, paths: Sequence[str], kept: KeptOpen
 ) -> dict[str, EvidencePiece]:
 
@@ -70,8 +78,11 @@ def _pieces(
         await kafka.client.set_topics(sorted(kafka.known))
         return kafka
 
-    async def group_of(kafka: Kafka) -> GroupEvidence:
+    async def coordinated(kafka: Kafka) -> Kafka:
         await until_known(kafka.group(settings))
+        return kafka
+
+    async def group_of(kafka: Kafka) -> GroupEvidence:
         return await kafka_evidence.look_at_group(kafka.client, kafka.coordinators, settings)
 
     async def advertised() -> Listening:
@@ -85,6 +96,8 @@ def _pieces(
     async def workers(found: GroupEvidence | Unseen) -> Sequence[WorkerAnswers]:
         if web_address is not None:
             return await worker_evidence.ask_address(web_address, settings.web_token, paths)
+        if isinstance(found, NotThere):
+            raise found
         if isinstance(found, Unseen):
             return await worker_evidence.ask_port(settings, found, paths)
         told = await worker_evidence.ask_members(settings, found, paths)
@@ -108,7 +121,7 @@ def _pieces(
             ("reached",),
             lambda kafka: look_at_control(kafka.client, settings, exists=settings.control_topic in kafka.known),
         ),
-        "contract": EvidencePiece(("control",), contract, takes_unseen=True),
+        "contract": EvidencePiece(("control",), contract, COMPUTED_SECONDS, takes_unseen=True),
         "topics": EvidencePiece(
             ("reached", "contract"),
             lambda kafka, contract: kafka_evidence.look_at_topics(kafka.admin, settings, contract),
@@ -121,13 +134,14 @@ def _pieces(
             ("reached", "contract"),
             lambda kafka, contract: open_transactions(kafka.client, (*names_of(contract), GROUP_OFFSETS)),
         ),
-        "group": EvidencePiece(("reached",), group_of),
+        "coordinated": EvidencePiece(("reached",), coordinated),
+        "group": EvidencePiece(("coordinated",), group_of),
         "offsets": EvidencePiece(
-            ("reached",),
+            ("coordinated",),
             lambda kafka: kafka_evidence.look_at_offsets(kafka.client, kafka.coordinators, settings),
         ),
         "rights": EvidencePiece(
-            ("reached", "contract"),
+            ("coordinated", "contract"),
             lambda kafka, contract: kafka_evidence.look_at_rights(
                 kafka.client, kafka.coordinators, settings, names_of(contract)
             ),

@@ -22,8 +22,11 @@ from portfolio_stream.errors import PortfolioStreamError
 T = TypeVar("T")
 
 CONNECT_SECONDS = 10.0  # a handshake takes milliseconds; aiokafka tries three times
-LOOK_SECONDS = 8.0
-LONGEST_SECONDS = CONNECT_SECONDS + 3 * LOOK_SECONDS  # the longest chain: connection, group, workers; and the end
+LOOK_SECONDS = 7.0
+COMPUTED_SECONDS = 1.0  # of a piece that asks nobody
+LONGEST_CHAIN = 3  # looks after the connection that need each other: control topic, topics, source
+#: with the end of the connections
+LONGEST_SECONDS = CONNECT_SECONDS + (LONGEST_CHAIN + 1) * LOOK_SECONDS + COMPUTED_SECONDS
 
 #: the values of pieces, or why they could not be had, by name
 Pieces = Mapping[str, Any]

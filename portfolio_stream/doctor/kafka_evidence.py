@@ -29,6 +29,7 @@ from portfolio_stream.kafka.group import GroupClient, Offsets
 from portfolio_stream.kafka.health import QUORUM_TOPIC
 from portfolio_stream.kafka.members import GroupMember, members_in, worker_of
 from portfolio_stream.kafka.offset_lookup import EARLIEST, NO_OFFSET, log_offsets
+from portfolio_stream.kafka.reach import LOST
 from portfolio_stream.kafka.topics import Role, Topic, TopicDescription, describe_topics
 from portfolio_stream.kafka.wire import Coordinators, Lane, Node, call, schema
 from portfolio_stream.settings import Settings
@@ -79,8 +80,7 @@ async def look_at_cluster(client: Any) -> ClusterFeatures:
     features: dict[str, Feature] = {}
     brokers = []
     request = _versions.ApiVersionsRequest(client_software_name="portfolio-stream", client_software_version="1")
-    for node in nodes_of(client):
-        reply = await call(client, node, Lane.RECOVERY, request)
+    for reply, node in await _answers(client, request):
         for one in reply.finalized_features:
             features[one.name] = Feature(name=one.name, level=one.max_version_level)
         highest = next((one.max_version for one in reply.supported_features if one.name == METADATA_VERSION), 0)
@@ -186,8 +186,7 @@ async def look_at_disks(client: Any, topics: Iterable[str]) -> KafkaDisks:
     wanted = frozenset(topics)
     folders: list[LogDir] = []
     sizes: dict[tuple[str, int], int] = {}
-    for node in nodes_of(client):
-        reply = await call(client, node, Lane.RECOVERY, _log_dirs.DescribeLogDirsRequest(topics=None))
+    for reply, node in await _answers(client, _log_dirs.DescribeLogDirsRequest(topics=None)):
         _check(reply.error_code)
         for one in reply.results:
             room = Room(one.total_bytes, one.usable_bytes) if one.total_bytes > 0 else None
@@ -262,6 +261,20 @@ async def leaders_of(client: Client, topics: Collection[str]) -> dict[str, dict[
         for topic in reply.topics
         if topic.error_code is ErrorCode.none
     }
+
+
+async def _answers(client: Any, request: Any) -> list[tuple[Any, Node]]:
+    """The answers of the brokers that answer, and the brokers. Raises the last one's error if none answers."""
+    found: list[tuple[Any, Node]] = []
+    failure: BaseException | None = None
+    for node in nodes_of(client):
+        try:
+            found.append((await call(client, node, Lane.RECOVERY, request), node))
+        except LOST as error:
+            failure = error
+    if not found and failure is not None:
+        raise failure
+    return found
 
 
 def nodes_of(client: Any) -> list[Node]:

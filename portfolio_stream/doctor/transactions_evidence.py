@@ -4,15 +4,20 @@ A transaction hangs if a partition has it open and the coordinator has not. To b
 first, then at the coordinators, then at the partitions again. Markers are written to all partitions before the
 coordinator calls a transaction complete. So what is still open with the same start in the second look, and was not
 under way at the coordinator in between, hangs.
+
+Kafka tells only of transactional ids that this user may describe. So a transaction that no coordinator knows must also
+still be open after SETTLE_SECONDS: a worker's transactions end sooner.
 """
 
+import asyncio
 import time
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from kio.schema.errors import ErrorCode
 
-from portfolio_stream.doctor.evidence import OpenTransaction
+from portfolio_stream.doctor.evidence import OpenTransaction, Unseen
+from portfolio_stream.doctor.findings import say
 from portfolio_stream.doctor.kafka_evidence import check_all, leaders_of, nodes_of
 from portfolio_stream.kafka.transaction_states import TransactionStatesRequest
 from portfolio_stream.kafka.wire import Lane, Node, call, schema
@@ -22,6 +27,10 @@ _list = schema("list_transactions", 1)
 
 #: the coordinator still works on these: Ongoing, or it writes the markers
 UNDER_WAY = frozenset({"Ongoing", "PrepareCommit", "PrepareAbort", "PrepareEpochFence"})
+
+SETTLE_SECONDS = 3.5  # a worker's transaction times out after 3 s
+EXPIRED = (ErrorCode.transactional_id_not_found,)
+STATES = "__transaction_state"
 
 
 class _Opened(NamedTuple):
@@ -49,6 +58,8 @@ async def open_transactions(client: Any, topics: Collection[str]) -> tuple[OpenT
     if not opened:
         return ()
     known = await _known(client, {one.producer_id for one in opened})
+    if any(one.producer_id not in known for one in opened):
+        await asyncio.sleep(SETTLE_SECONDS)
     still = await _opened(client, topics)
     starts = {(one.topic, one.partition, one.producer_id, one.start_offset) for one in still}
     return tuple(
@@ -100,14 +111,19 @@ async def _opened(client: Any, topics: Collection[str]) -> list[_Opened]:
 
 async def _known(client: Any, producer_ids: Collection[int]) -> Mapping[int, _Known]:
     found: dict[int, _Known] = {}
+    leaders = (await leaders_of(client, [STATES])).get(STATES, {})
+    if any(leader < 0 for leader in leaders.values()):
+        raise Unseen(say("a partition of {topic} has no leader: not all coordinators answer", topic=STATES))
     wanted = _list.ListTransactionsRequest(producer_id_filters=tuple(producer_ids))
     for node in nodes_of(client):
         listed = await call(client, node, Lane.RECOVERY, wanted)
+        check_all([listed.error_code])
         names = tuple(one.transactional_id for one in listed.transaction_states)
         if not names:
             continue
         asked = TransactionStatesRequest(transactional_ids=names)
         described = await call(client, node, Lane.RECOVERY, asked)
+        check_all(one.error_code for one in described.transaction_states if one.error_code not in EXPIRED)
         for one in described.transaction_states:
             if one.error_code is ErrorCode.none:
                 places = frozenset((topic.topic, partition) for topic in one.topics for partition in topic.partitions)

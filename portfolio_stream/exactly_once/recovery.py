@@ -279,7 +279,8 @@ def disagreement(partition: int, meta: Meta, group: int, first: int, end: int) -
     if meta.offset != group:
         return (
             f"the group's offset is {group}, but the state's is {meta.offset}; if somebody else committed {group}, "
-            f"`portfolio-stream partitions retry {partition} --from-state` goes on from the state"
+            f"`portfolio-stream partitions retry {partition} --from-state` goes on from the state, and "
+            "`portfolio-stream offsets adopt` takes the state to the moved offset"
         )
     if not first <= meta.offset <= end:
         return f"the next offset {meta.offset} is outside the source log {first}..{end}"

@@ -31,6 +31,8 @@ class PartitionFacts:
     meta: Meta | None = None
     #: why the state in the changelog cannot be used; None if it can, or if there is none
     problem: str | None = None
+    #: META belongs to another source topic than the one that exists now
+    is_of_another_source: bool = False
 
     @property
     def state_offset(self) -> int | None:

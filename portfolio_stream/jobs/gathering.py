@@ -95,10 +95,11 @@ class Gathering:
             for partition in seen.partitions
         ]
         metas = await self._metas(current.changelog_topic, facts)
-        return replace(
-            facts,
-            partitions=[replace(at, meta=metas[at.partition][0], problem=metas[at.partition][1]) for at in partitions],
-        )
+        for index, at in enumerate(partitions):
+            meta, problem = metas[at.partition]
+            is_strange = meta is not None and meta.topic_id != facts.source_topic_id
+            partitions[index] = replace(at, meta=meta, problem=problem, is_of_another_source=is_strange)
+        return replace(facts, partitions=partitions)
 
     async def _metas(self, topic: str, facts: Facts) -> dict[int, tuple[Meta | None, str | None]]:
         """META of a changelog, and why its state cannot be used, by partition."""

@@ -296,6 +296,8 @@ def _from_savepoint(at: PartitionFacts, manifest: Manifest, asked: int | None = 
 def _empty(at: PartitionFacts, asked: int | None = None) -> PartitionPlan | str:
     """Without a state. The records before the source's start had outputs, if there are any outputs."""
     has_outputs = any(bounds.end > 0 for bounds in at.outputs.values())
+    if at.is_of_another_source and has_outputs:
+        return f"partition {at.partition}: its outputs are of another source topic, which was deleted and made again"
     if at.source.start > 0 and has_outputs:
         return (
             f"partition {at.partition}: the source begins at {at.source.start}, and outputs stand of records before "

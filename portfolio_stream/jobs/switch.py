@@ -53,7 +53,7 @@ from portfolio_stream.exactly_once.store import META_KEY, Meta, encode_meta
 from portfolio_stream.jobs import asking
 from portfolio_stream.jobs.building import Builder, RowSource
 from portfolio_stream.jobs.cluster import JobCluster
-from portfolio_stream.jobs.contents import ChangelogContent, contents_of, decisions_of, state_of
+from portfolio_stream.jobs.contents import ChangelogContent, CountRead, contents_of, decisions_of, ignored, state_of
 from portfolio_stream.jobs.gathering import Gathering, Wanted, settled_wanted
 from portfolio_stream.jobs.observation import Observation
 from portfolio_stream.jobs.plans import PartitionPlan, Plan
@@ -237,7 +237,7 @@ class Switcher:
         decisions = await self._decisions(plan, parent)
         if plan.kept_changelog is not None:
             topic = plan.kept_changelog
-            await self._mark(plan, topic, decisions)
+            await self._mark(operation, plan, topic, decisions)
         else:
             await self._build(operation, plan, parent, topic, decisions)
         generation = Generation(
@@ -266,15 +266,26 @@ class Switcher:
             self._seen, parent.changelog_topic, since, lambda read: self._tell("reading", read, None, "records")
         )
 
-    async def _mark(self, plan: Plan, topic: str, decisions: Mapping[int, Mapping[bytes, bytes]]) -> None:
+    async def _builder(self, operation: JobOperation, topic: str, count: CountRead = ignored) -> Builder:
+        """A builder that has fenced every older one, of an operation that nobody has overtaken until then.
+
+        So what an overtaken process writes comes before everything of its successor, or never. Raises SwitchOvertaken.
+        """
+        builder = Builder(self._seen.client, group=self._control.group, topic=topic, count=count)
+        await builder.start()
+        self._require_ours(await self._control.newest(), operation.id)
+        return builder
+
+    async def _mark(
+        self, operation: JobOperation, plan: Plan, topic: str, decisions: Mapping[int, Mapping[bytes, bytes]]
+    ) -> None:
         """Write what a changelog that is kept lacks. Its own generation may have it too: its offsets stay."""
         changed = [one for one in plan.partitions if one.base != "current"]
         if not changed:
             return
         found = await self._seen.topics(topic)
-        builder = Builder(self._seen.client, group=self._control.group, topic=topic)
         try:
-            await builder.start()
+            builder = await self._builder(operation, topic)
             await builder.describe(
                 {one.partition: self._own_rows(one, found[topic].id.hex, decisions) for one in changed}
             )
@@ -291,27 +302,26 @@ class Switcher:
     ) -> None:
         """Make the changelog, load it and check it. A doubt makes it begin again. Raises PortfolioStreamError."""
         for tries in range(1, BUILD_TRIES + 1):
-            self._require_ours(await self._control.newest(), operation.id)
             try:
-                await self._build_once(plan, parent, topic, decisions)
+                await self._build_once(operation, plan, parent, topic, decisions)
                 break
             except (Doubt, Superseded) as error:
                 if tries == BUILD_TRIES:
                     raise KafkaRefused(f"the state cannot be written to {topic}: {error}") from error
 
     async def _build_once(
-        self, plan: Plan, parent: Generation, topic: str, decisions: Mapping[int, Mapping[bytes, bytes]]
+        self,
+        operation: JobOperation,
+        plan: Plan,
+        parent: Generation,
+        topic: str,
+        decisions: Mapping[int, Mapping[bytes, bytes]],
     ) -> None:
+        self._require_ours(await self._control.newest(), operation.id)
         await self._cluster.make_changelog(topic)
         topic_id = (await self._seen.topics(topic))[topic].id.hex
         total = plan.rows or None
-        builder = Builder(
-            self._seen.client,
-            group=self._control.group,
-            topic=topic,
-            count=lambda rows: self._tell("loading", rows, total, "rows"),
-        )
-        await builder.start()
+        builder = await self._builder(operation, topic, lambda rows: self._tell("loading", rows, total, "rows"))
         expected = {one.partition: self._own_rows(one, topic_id, decisions) for one in plan.partitions}
         wanted = await self._load(builder, plan, parent, expected)
         await builder.describe(expected)

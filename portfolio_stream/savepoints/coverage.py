@@ -5,7 +5,7 @@ offset, and an output before the partition's position in the output topic. Whoev
 verify from that savepoint and go back to it, but not to an older one.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from portfolio_stream.savepoints.manifest import Manifest
@@ -53,12 +53,6 @@ def outside(manifest: Manifest, logs: Logs) -> Place | None:
             if log is None or not log.start <= offset <= log.end:
                 return Place(topic, partition, offset)
     return None
-
-
-def newest_inside(manifests: Iterable[Manifest], logs: Logs) -> Manifest | None:
-    """Returns the newest savepoint whose offsets are all in the logs."""
-    fitting = (manifest for manifest in manifests if outside(manifest, logs) is None)
-    return max(fitting, key=lambda manifest: manifest.id, default=None)
 
 
 def uncovered(starts: LogOffsets, manifest: Manifest | None) -> list[Place]:

@@ -15,11 +15,12 @@ import pytest
 from portfolio_stream.exactly_once.operations import SetAside
 from portfolio_stream.exactly_once.repeats import Repeats
 from portfolio_stream.exactly_once.store import META_KEY, SKIP_KEY, Meta, encode_meta, read_meta
+from portfolio_stream.savepoints.objects import MemoryObjects
 from tests.judge.ledger import CHANGELOG, CONTROL, DEAD, OUTPUT, POISON, SOURCE
 from tests.simulation.disk import Disk
 from tests.simulation.kafka.cluster import SimulatedKafka
 from tests.simulation.loop import SimulatedLoop, simulate
-from tests.simulation.worker import SimulatedWorker
+from tests.simulation.worker import SimulatedWorker, Surroundings
 
 PARTITIONS = 3
 POLL_SECONDS = 0.05
@@ -38,13 +39,14 @@ class RewoundWorld:
         for topic in (SOURCE, OUTPUT, DEAD, CHANGELOG):
             self.kafka.create_topic(topic, PARTITIONS)
         self.kafka.create_topic(CONTROL, 1)
+        surroundings = Surroundings(connect=self.kafka.connections, objects=MemoryObjects(), partitions=PARTITIONS)
         self.workers = [
             SimulatedWorker(
                 name,
                 loop,
                 Random(f"{name} {seed}"),
                 Disk(lambda _: None),
-                self.kafka.connections,
+                surroundings,
                 lambda: None,
                 lambda _: None,
             )

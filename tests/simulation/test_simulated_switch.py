@@ -369,6 +369,42 @@ def test_a_process_that_is_overtaken_and_wakes_up_does_no_harm() -> None:
     in_world(work)
 
 
+@pytest.mark.parametrize("pause_at", range(20, STEPS, 13))
+def test_an_overtaken_rollback_writes_nothing_into_a_changelog_that_runs_again(pause_at: int) -> None:
+    """A rollback stood still; another one switched, and workers went on; it wakes: their META stays the newest."""
+    back = Wanted(OperationKind.ROLLBACK, generation=1)
+
+    async def work(world: World, loop: SimulatedLoop) -> None:
+        assert "done" == await switch(world, "one")
+        process = Process("slow")
+        task = process.run(loop.create_task, switch(world, "slow", back))
+        await reached(process, pause_at, task)
+        process.pause()
+        fast = await switch(world, "fast", back)
+        assert fast in ("done", "SwitchRefused")  # the switch of the slow one may have been decided already
+        await go_on(world)
+        process.wake(loop)
+        await task
+        await asyncio.sleep(FAULT_FREE_SECONDS)
+        values = [record.value for record in world.kafka.read_committed(CHANGELOG, 0) if record.key == META_KEY]
+        meta = read_meta(values[-1])
+        assert meta is not None and STATE + 1 == meta.offset
+        state = await found(world, "judge")
+        assert "running" == state.job
+
+    in_world(work)
+
+
+async def go_on(world: World) -> None:
+    """Write what a worker of the first changelog writes when it has folded one more record."""
+    async with Observation(world.kafka.connections("worker"), CONFIGURATION) as seen:
+        ids = {name: known.id.hex for name, known in (await seen.topics(SOURCE, CHANGELOG)).items()}
+        builder = Builder(seen.client, group="worker", topic=CHANGELOG)
+        await builder.start()
+        meta = Meta(topic_id=ids[SOURCE], offset=STATE + 1, partitions=PARTITIONS, changelog=ids[CHANGELOG], fold=FOLD)
+        await builder.describe({0: [(META_KEY, encode_meta(meta))]})
+
+
 def test_metas_that_are_read_back_are_metas() -> None:
     """Of the world that the tests begin with."""
 

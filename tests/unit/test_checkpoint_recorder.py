@@ -17,10 +17,11 @@ from portfolio_stream.checkpoints.parts import read_part
 from portfolio_stream.checkpoints.recorder import Recorder
 from portfolio_stream.checkpoints.state_size import StateSize, apportioned
 from portfolio_stream.checkpoints.tracker import Condition
-from portfolio_stream.exactly_once.database import FIRST_KEY, LAST_KEY, Extent
+from portfolio_stream.exactly_once.database import FIRST_KEY, LAST_KEY, Extent, RocksDatabase
 from portfolio_stream.exactly_once.partition_life import TRAITS, PartitionEvent, PartitionState
 from portfolio_stream.exactly_once.partitions import Partitions
 from portfolio_stream.exactly_once.recovery import Halted
+from portfolio_stream.exactly_once.state_memory import DEFAULT
 from portfolio_stream.exactly_once.store import Store, prefix_of
 from portfolio_stream.observe.statistics import Statistics
 from portfolio_stream.settings import Settings
@@ -89,16 +90,24 @@ def test_extents_are_divided_among_the_partitions_that_the_store_has() -> None:
     assert {} == apportioned([*files, memtable], ())
 
 
-async def test_a_real_store_tells_its_size(tmp_path: Path) -> None:
-    """Rows in memory and rows in files; nothing after the end."""
-    store = Store(tmp_path / "store")
+def test_rocksdb_tells_its_size(tmp_path: Path) -> None:
+    """Rows in files, and rows in memory; of the latter RocksDB does not know the bytes."""
+    database = RocksDatabase(tmp_path / "store", DEFAULT)
     for partition, rows in ((0, 300), (1, 100)):
-        await store.write([(prefix_of(partition) + b"t\0%d" % row, os.urandom(200)) for row in range(rows)], {})
-        store._db.flush()
-    assert {0: 300, 1: 100} == {p: size.rows for p, size in apportioned(await store.extents(), (0, 1)).items()}
-    await store.write([(prefix_of(0) + b"t\0new%d" % row, b"x") for row in range(4)], {})
-    assert 404 == sum(size.rows for size in apportioned(await store.extents(), (0, 1)).values())
-    assert 60_000 < apportioned(await store.extents(), (0, 1))[0].bytes < 90_000
+        database.write([(prefix_of(partition) + b"t\0%d" % row, os.urandom(200)) for row in range(rows)])
+        database.flush()
+    sizes = apportioned(database.extents(), (0, 1))
+    assert {0: 300, 1: 100} == {partition: size.rows for partition, size in sizes.items()}
+    assert 60_000 < sizes[0].bytes < 90_000
+    database.write([(prefix_of(0) + b"t\0new%d" % row, b"x") for row in range(4)])
+    assert 404 == sum(size.rows for size in apportioned(database.extents(), (0, 1)).values())
+    database.close()
+
+
+async def test_a_store_tells_its_size_until_it_is_closed(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    await store.write([(prefix_of(0) + b"t\0%d" % row, b"x") for row in range(5)], {})
+    assert {0: 5} == {partition: size.rows for partition, size in apportioned(await store.extents(), (0,)).items()}
     store.close()
     assert [] == await store.extents()
 
@@ -212,7 +221,7 @@ async def test_a_broker_that_does_not_answer_delays_no_stop(
     kafka = FakeKafka([])
     kafka.is_hanging = True
     recorder = recording(kafka)
-    await until(lambda: len(recorder._waiting) >= 3)
+    await until(lambda: len(recorder.waiting) >= 3)
     began = asyncio.get_running_loop().time()
     await recorder.stop()
     assert asyncio.get_running_loop().time() - began < 1.0

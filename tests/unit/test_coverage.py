@@ -3,10 +3,10 @@
 import msgspec
 import pytest
 
-from portfolio_stream.savepoints.coverage import LogRange, Place, covered, newest_inside, outside, uncovered
+from portfolio_stream.savepoints.coverage import LogRange, Place, covered, outside, uncovered
 from portfolio_stream.savepoints.manifest import Manifest
 from portfolio_stream.savepoints.objects import MemoryObjects
-from tests.unit.savepoint_world import ID, LATER, savepoint
+from tests.unit.savepoint_world import savepoint
 
 SOURCE, OUTPUT = "portfolio-events", "processed-events"
 WHOLE = LogRange(0, 900)
@@ -43,16 +43,6 @@ async def test_outputs_that_are_gone_matter_too(manifest: Manifest) -> None:
     """And a log that nobody found."""
     assert Place(OUTPUT, 1, 50) == outside(manifest, logs(output=LogRange(51, 900)))
     assert Place(OUTPUT, 0, 50) == outside(manifest, {SOURCE: logs()[SOURCE]})
-
-
-async def test_the_newest_one_that_fits_is_chosen() -> None:
-    """Whatever the order; none, if each lacks something."""
-    objects = MemoryObjects()
-    old, new = await savepoint(objects, offset=100), await savepoint(objects, name=LATER, offset=200)
-    assert (ID, LATER) == (old.id, new.id)
-    assert new == newest_inside([new, old], logs()) == newest_inside([old, new], logs())
-    assert old == newest_inside([new, old], logs(source=LogRange(0, 150)))
-    assert newest_inside([new, old], logs(source=LogRange(201, 900))) is None
 
 
 async def test_deleting_more_than_a_savepoint_covers_is_named(manifest: Manifest) -> None:

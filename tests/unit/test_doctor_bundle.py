@@ -21,8 +21,9 @@ from portfolio_stream.doctor import allowed
 from portfolio_stream.doctor.bundle import files_of, shown_settings
 from portfolio_stream.doctor.checks import judged
 from portfolio_stream.doctor.evidence import Unseen
+from portfolio_stream.doctor.examination import pieces
 from portfolio_stream.doctor.findings import LEFT_OUT, Private, say
-from portfolio_stream.doctor.gathering import EvidencePiece, gather_all, in_thread
+from portfolio_stream.doctor.gathering import LONGEST_SECONDS, LOOK_SECONDS, EvidencePiece, gather_all, held, in_thread
 from portfolio_stream.doctor.savepoint_evidence import probe_objects
 from portfolio_stream.doctor.shown_metrics import log_lines, metrics
 from portfolio_stream.doctor.worker_evidence import EVENTS
@@ -252,6 +253,18 @@ async def test_pieces_end_in_time_whatever_they_wait_for() -> None:
     assert ((), found["fails"]) == (found["fine"], found["takes"][0])
 
 
+async def test_the_whole_ends_in_time() -> None:
+    """No chain of pieces takes longer than the command's help says."""
+    async with held() as kept:
+        found = pieces(Settings(), None, (), kept)
+
+    def seconds(name: str) -> float:
+        return found[name].seconds + max(map(seconds, found[name].needs), default=0.0)
+
+    assert LONGEST_SECONDS - LOOK_SECONDS >= max(map(seconds, found))
+    assert LONGEST_SECONDS < 40
+
+
 async def test_a_thread_that_never_returns_holds_nobody() -> None:
     """A look at a dead network drive is given up."""
     with pytest.raises(TimeoutError):
@@ -309,6 +322,10 @@ def test_a_bundle_without_kafka_and_workers(
     assert SECRET not in "".join(found.values()) and str(tmp_path) not in "".join(found.values())
     assert "topics" in json.loads(found["portfolio-stream/missing.json"])
     assert not (tmp_path / "savepoints").exists() and not (tmp_path / "data").exists()
+    assert 1 == cli.run(["doctor"])
+    told = capsys.readouterr().out
+    assert "ERROR  Kafka: No Kafka broker answers at 127.0.0.1:" in told
+    assert "portfolio-stream broker start" in told and "NOT CHECKED  topics, " in told and SECRET not in told
 
 
 def test_a_bundle_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -219,6 +219,7 @@ def test_a_fresh_start_of_a_trimmed_source_without_outputs_begins_at_its_start()
         (at(source=(1, 1_200)), "a state without these records would differ from them"),
         (at(source=(1, 1_200), out=(1_100, 1_100)), "a state without these records would differ from them"),
         (at(out=(1, 1_100)), "somebody deleted records"),
+        (at(is_of_another_source=True), "its outputs are of another source topic"),
     ],
 )
 def test_a_fresh_start_is_refused_where_outputs_stand_that_cannot_be_compared(
