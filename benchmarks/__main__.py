@@ -22,7 +22,6 @@ from benchmarks import (
     report,
     restart,
     results,
-    savepoint,
     scale,
     table,
     throughput,
@@ -39,7 +38,6 @@ BENCHMARKS: dict[str, ModuleType] = {
     "failover": failover,
     "backlog": backlog,
     "scale": scale,
-    "savepoint": savepoint,
 }
 #: each has `add_options(parser)` and `main(given)`
 COMMANDS: dict[str, ModuleType] = {"all": plan, "report": report}

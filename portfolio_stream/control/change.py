@@ -2,7 +2,8 @@
 
 1. InitProducerId with the transactional id `GROUP-control` fences every other writer: what an older one has open can
    never be committed any more.
-2. The topic is read to its end. No other decision can come in between.
+2. The topic is read to its end. No other decision can come in between. A broker that has just woken may name an end
+   that is too low. So the decision is committed only if every record before its own was read when it was made.
 3. `decide` gets these values and returns records, or raises the refusal. Everything is written in one transaction,
    with the group's offsets if the decision switches to another generation.
 4. A switch is committed only if the group has no member after its offsets were reserved. Kafka takes offsets without a
@@ -18,19 +19,19 @@ import time
 from collections.abc import Awaitable, Callable
 
 from aiokafka import errors as kafka_errors
+from aiokafka.structs import TopicPartition
 
-from portfolio_stream.control.log import ControlLog
+from portfolio_stream.control.log import PARTITION, ControlLog
 from portfolio_stream.control.state import ControlState
 from portfolio_stream.control.values import Confirm, ControlChange, encode
 from portfolio_stream.errors import ControlUnavailable, GroupNotEmpty, PortfolioStreamError, Superseded
-from portfolio_stream.exactly_once.protocol import AFTER_RECORDS_ALONE, Doubt
+from portfolio_stream.exactly_once.protocol import AFTER_RECORDS_ALONE, Doubt, TransactionStep
 from portfolio_stream.exactly_once.transaction import Share
 from portfolio_stream.exactly_once.writer import Writer
 from portfolio_stream.kafka.connections import Client
 from portfolio_stream.kafka.member_lookup import MemberLookup
 from portfolio_stream.kafka.reach import LOST
 from portfolio_stream.kafka.wire import Coordinators
-from portfolio_stream.observe.events import WorkerEvent
 
 #: the longest wait for a decision: an outage of a broker, or many writers that fence each other
 DECISION_SECONDS = 60.0
@@ -47,8 +48,6 @@ class ControlWriter:
         self._group = group
         self._topic = topic
         self._source_topic = source_topic
-        coordinators = Coordinators(client, group, group)
-        self._members = MemberLookup(client, coordinators, group=group, topic=source_topic)
         self._lock = asyncio.Lock()
 
     async def change(self, decide: Decide | AsyncDecide) -> ControlState:
@@ -62,22 +61,23 @@ class ControlWriter:
             deadline = time.monotonic() + DECISION_SECONDS
             while True:
                 try:
-                    await self._try(decide)
-                    return await self._log.read_to_end()
+                    end = await self._try(decide)
+                    return await self._log.read_to_end(at_least=end)
                 except (Doubt, Superseded, TimeoutError, *LOST, kafka_errors.KafkaError) as error:
                     if time.monotonic() > deadline:
                         raise ControlUnavailable(self._topic, str(error) or type(error).__name__) from error
-                    await self._members.forget()
+                    await self._client.force_metadata_update()
                     await asyncio.sleep(random.uniform(*PAUSE_SECONDS))
 
-    async def _try(self, decide: Decide | AsyncDecide) -> None:
+    async def _try(self, decide: Decide | AsyncDecide) -> int:
+        """Decide once. Returns the offset behind the decision's records; 0 if there are none."""
         transactional_id = f"{self._group}-control"
+        coordinators = Coordinators(self._client, self._group, transactional_id)
         writer = Writer(
             self._client,
-            Coordinators(self._client, self._group, transactional_id),
+            coordinators,
             group=self._group,
             transactional_id=transactional_id,
-            tell=_unheard,
             extra_transitions=AFTER_RECORDS_ALONE,
         )
         await writer.start()
@@ -85,7 +85,7 @@ class ControlWriter:
         if isinstance(decided, Awaitable):
             decided = await decided
         if decided is None:
-            return
+            return 0
         if decided.offsets:
             await writer.send_offsets(
                 self._source_topic,
@@ -94,16 +94,24 @@ class ControlWriter:
                 member_epoch=-1,
                 generation=decided.generation,
             )
-            await self._require_empty_group(writer)
+            await self._require_empty_group(writer, coordinators)
             if decided.confirm is not None:
                 await self._require_confirmed(writer, decided.confirm)
-        await writer.send_records([self._records(decided)])
+        endings = await writer.send_records([self._records(decided)])
+        end = endings.get(TopicPartition(self._topic, PARTITION))
+        if end is None or await self._log.read_up_to(end - len(decided.records)):
+            raise Doubt(TransactionStep.PRODUCE, "the decision was made on older values")
         await writer.commit()
+        return end
 
-    async def _require_empty_group(self, writer: Writer) -> None:
-        """Raises GroupNotEmpty, after an abort, if a worker may hold partitions under older offsets."""
+    async def _require_empty_group(self, writer: Writer, coordinators: Coordinators) -> None:
+        """Raises GroupNotEmpty, after an abort, if a worker may hold partitions under older offsets.
+
+        The coordinator that took the offsets is asked: another one may know the members of an earlier moment.
+        """
+        lookup = MemberLookup(self._client, coordinators, group=self._group, topic=self._source_topic)
         try:
-            members = await self._members.members()
+            members = await lookup.members()
         except kafka_errors.GroupIdNotFound:
             members = ()
         if members:
@@ -125,10 +133,6 @@ class ControlWriter:
         for key, value in decided.records.items():
             append(now, key.encode(), None if value is None else encode(value), ())
         return share
-
-
-def _unheard(event: WorkerEvent, cause: BaseException | None = None) -> None:
-    """That a decision was fenced by another one is no news: it is made again."""
 
 
 def _positioned(partition: int, offset: int) -> Share:

@@ -33,13 +33,22 @@ class ControlLog:
         self._is_reading = False
         self.state = ControlState()
 
-    async def read_to_end(self) -> ControlState:
-        """Read all that was committed before the call. Raises TimeoutError, one of LOST or a KafkaError."""
-        end = await self._bound(LATEST)
+    async def read_to_end(self, at_least: int = 0) -> ControlState:
+        """Read all that was committed before the call, and everything before the offset `at_least`.
+
+        A broker that has just woken from a pause may name an end that is too low. Raises TimeoutError, one of LOST or
+        a KafkaError.
+        """
+        await self.read_up_to(max(at_least, await self._bound(LATEST)))
+        return self.state
+
+    async def read_up_to(self, end: int) -> bool:
+        """Read everything before the offset `end`. Returns whether there was something new. Raises as read_to_end."""
+        is_new = False
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not self._is_reading or await self._reader.position(PARTITION) < end:
-                await self.read()
-        return self.state
+                is_new |= await self.read()
+        return is_new
 
     async def read(self) -> bool:
         """Wait for the next records, at most FETCH_WAIT_MS. Returns whether they changed the state."""

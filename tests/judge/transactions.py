@@ -18,7 +18,7 @@ the transaction's records and offsets count together, or not at all.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -180,10 +180,10 @@ class Judge:
 
     # -- generations
 
-    def built(self, owner: str, batches: Mapping[Place, Sequence[Any]], offsets: Mapping[int, int]) -> None:
+    def built(self, owner: str, batches: Mapping[Place, Sequence[Any]], offsets: Collection[int]) -> None:
         """Judge a transaction that loads the changelog of a generation that is not the job's yet."""
         if offsets:
-            raise Anomaly(f"{owner} committed offsets {dict(offsets)}")
+            raise Anomaly(f"{owner} committed offsets of the partitions {sorted(offsets)}")
         for (topic, partition), records in batches.items():
             if topic in (OUTPUT, DEAD, SOURCE, self.changelog):
                 raise Anomaly(f"{owner} wrote to {topic}, the job's changelog is {self.changelog}")

@@ -21,6 +21,8 @@ REMAINING_SHARE = 0.5  # the share of the stops after which the worker remains a
 STEPS = 400  # about 50 commits of a loaded worker, or a whole start
 KILLED_TARGETS = 4  # of 12: the share of the commands that are killed before one of their steps
 COMMAND_STEPS = 30  # most commands take 10 to 25 steps
+SWITCH_STEPS = 400  # of a switch, while it waits for workers and reads changelogs
+SWITCH_SECONDS = 10.0  # most switches are over by then
 REQUESTS = ("TxnOffsetCommit", "Produce", "EndTxn", "ConsumerGroupHeartbeat", "OffsetFetch", "ListOffsets")
 START_REQUESTS = (*REQUESTS, "InitProducerId", "Metadata", "FindCoordinator")
 
@@ -281,8 +283,9 @@ def compact(world: "World", fault: Fault) -> bool:
     """Compact twice: the second pass takes the tombstones whose time is over."""
 
     def clean() -> None:
-        for partition in range(world.plan.profile.partitions):
-            world.kafka.compact(CHANGELOG, partition)
+        for topic, partition in list(world.kafka.logs):
+            if topic.startswith(CHANGELOG):
+                world.kafka.compact(topic, partition)
         world.kafka.compact(CONTROL, 0)
 
     clean()
@@ -417,7 +420,7 @@ def refuse_records(world: "World", fault: Fault) -> bool:
 def damage_fetches(world: "World", fault: Fault) -> bool:
     """Fetched bytes are damaged on their way, once, or so often that the partition stops."""
     partition = fault.target % world.plan.profile.partitions
-    places = ((SOURCE, partition), (SOURCE, partition), (CHANGELOG, partition), (CONTROL, 0))
+    places = ((SOURCE, partition), (SOURCE, partition), (world.judge.changelog, partition), (CONTROL, 0))
     world.kafka.damaged[places[int(fault.amount * len(places))]] += 1 + int(fault.seconds) % 4
     return True
 
@@ -485,6 +488,41 @@ def stop_with_savepoint(world: "World", fault: Fault) -> bool:
     return _asks_and_takes_back(world, fault, deed, Deed.START)
 
 
+def restore(world: "World", fault: Fault) -> bool:
+    return _switches(world, fault, Deed.RESTORE)
+
+
+def fresh(world: "World", fault: Fault) -> bool:
+    return _switches(world, fault, Deed.FRESH)
+
+
+def reset(world: "World", fault: Fault) -> bool:
+    return _switches(world, fault, Deed.RESET)
+
+
+def rollback(world: "World", fault: Fault) -> bool:
+    return _switches(world, fault, Deed.ROLLBACK)
+
+
+def adopt(world: "World", fault: Fault) -> bool:
+    """A stranger commits an offset, and the job adopts it."""
+    partition = fault.target % world.plan.profile.partitions
+    world.kafka.move_group_offset(partition, -1 - int(fault.amount * 60) if fault.target % 3 else 5)
+    world.faults["move_offset"] += 1
+    return _switches(world, fault, Deed.ADOPT)
+
+
+def _switches(world: "World", fault: Fault, deed: Deed) -> bool:
+    """Make another generation. Some faults kill the command before one of its steps; others ask for the same twice."""
+    is_killed = fault.target < KILLED_TARGETS
+    world.command(deed, dies_at=1 + int(fault.amount * SWITCH_STEPS) if is_killed else None)
+    if fault.target == KILLED_TARGETS:
+        world.after(fault.seconds, lambda: world.command(deed))
+    if is_killed or fault.target % 2:
+        world.after(SWITCH_SECONDS + fault.seconds, lambda: world.command(Deed.START))
+    return True
+
+
 def fail_store(world: "World", fault: Fault) -> bool:
     """For a while some requests to the savepoints' place fail. Some of the failed requests took effect."""
     world.bucket.failing = 0.05 + 0.6 * fault.amount
@@ -516,5 +554,6 @@ ACTS: Mapping[str, Act] = {
         slow_disk, crash_machine, wipe_folder, new_identity, copy_folder, jump_clock, fail_fold, fail_encoding,
         slow_fold, poison, source_transactions, open_source_transaction, move_offset, refuse_records, damage_fetches,
         pause_job, stop_job, cancel_job, quarrel, savepoint, stop_with_savepoint, fail_store, slow_store,
+        restore, fresh, reset, adopt, rollback,
     )
 }  # fmt: skip

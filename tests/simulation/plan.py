@@ -38,7 +38,7 @@ class Profile:
     burst_pause: float
     burst_events: int
     #: mean seconds between two deeds of the job's operator
-    deed_pause: float = 12.0
+    deed_pause: float = 7.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +119,13 @@ DEEDS = {
     "stop_with_savepoint": 4,
     "fail_store": 3,
     "slow_store": 2,
+    "restore": 4,
+    "fresh": 1,
+    "reset": 5,
+    "adopt": 3,
+    "rollback": 3,
 }
-DEED_SHARE = 0.5  # the share of the worlds whose job has an operator
+DEED_SHARE = 0.6  # the share of the worlds whose job has an operator
 SHORT, LONG = (0.0, 2.0), (2.0, 20.0)
 
 

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from random import Random
-from typing import TypeVar
+from typing import Any, TypeVar
+from unittest.mock import patch
 
 from portfolio_stream.control.job_control import JobControl
 from portfolio_stream.control.job_life import JobState
+from portfolio_stream.control.log import ControlLog
 from portfolio_stream.control.values import OperationKind
 from portfolio_stream.errors import JobNotInState
 from portfolio_stream.jobs.asking import asked, change_at_once
@@ -80,3 +82,28 @@ def test_of_two_decisions_at_once_the_second_is_made_on_the_first() -> None:
         return state.job.state, state.job.revision + refused, len(state.operations) + refused
 
     assert (JobState.CANCELLED, 3, 2) == with_kafka(work)
+
+
+def test_a_decision_on_old_values_is_made_again() -> None:
+    """A broker that has just woken names an end from before another decision. Both decisions count in the end."""
+
+    async def work(kafka: SimulatedKafka) -> tuple[JobState, int]:
+        one, other = await opened(kafka, "one"), await opened(kafka, "other")
+        await change_at_once(other, asked(OperationKind.STOP, "other"))
+        with patch.object(ControlLog, "_bound", answers(0, ControlLog._bound)):
+            await change_at_once(one, asked(OperationKind.CANCEL, "one"))
+        job = (await other.newest()).job
+        assert job is not None
+        return job.state, job.revision
+
+    assert (JobState.CANCELLED, 3) == with_kafka(work)
+
+
+def answers(first: int, then: Callable[..., Awaitable[int]]) -> Callable[..., Awaitable[int]]:
+    """Answers `first` at the first call."""
+    given = [first]
+
+    async def answer(*args: Any) -> int:
+        return given.pop() if given else await then(*args)
+
+    return answer

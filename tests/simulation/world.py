@@ -38,16 +38,18 @@ from tests.judge.savepoints import SavepointJudge
 from tests.judge.transactions import OWN_PREFIX, Anomaly, Judge
 from tests.simulation.disk import Disk
 from tests.simulation.faults import ACTS
-from tests.simulation.job_commands import Deed, SimulatedCommand, hurt
+from tests.simulation.job_cluster import SimulatedCluster
+from tests.simulation.job_commands import Deed, Places, SimulatedCommand, hurt
 from tests.simulation.kafka.cluster import DELETE_RETENTION_SECONDS, SimulatedKafka
 from tests.simulation.kafka.groups import Committed
 from tests.simulation.kafka.transactions import LAST_EPOCH, Place
+from tests.simulation.ledger import GROUP
 from tests.simulation.loop import Deadlock, Process, SimulatedLoop, simulate
 from tests.simulation.objects import Bucket
 from tests.simulation.orders import Operator, ask, check_held_back, held_back
 from tests.simulation.plan import Fault, Plan
 from tests.simulation.timeline import Timeline
-from tests.simulation.worker import SimulatedWorker, Surroundings
+from tests.simulation.worker import CONFIGURATION, SimulatedWorker, Surroundings
 
 SETTLE_SECONDS = 240.0  # sessions, transactions and revocations time out, and beliefs last 15 s
 LOGS = (OUTPUT, DEAD)
@@ -80,6 +82,7 @@ LATE_ENDINGS_SECONDS = (
     30.0  # after everything is mended: by then, workers have given up the requests that nobody will answer
 )
 #: until every worker has heard of an order, and has ended what it does: a worker may be cut off for so long
+BUILDER = f"{GROUP}-build"
 OBEDIENCE_SECONDS = 10.0
 OPERATOR_SHARE = 0.05  # the share of the checks at which an operator acts on halted partitions
 STANDBYS = (0, 1, 2)  # of a partition, one of these in each world
@@ -156,7 +159,7 @@ class World:
             objects=self.bucket,
             partitions=profile.partitions,
             standbys=self.standbys,
-            savepoint_interval=Random(f"schedule {plan.seed}").choice((None, None, profile.deed_pause)),
+            savepoint_interval=Random(f"schedule {plan.seed}").choice((None, None, 4 * profile.deed_pause)),
         )
         self.commands: list[SimulatedCommand] = []
         self.workers: list[SimulatedWorker] = []
@@ -164,6 +167,8 @@ class World:
         #: the copied partitions whose tables were compared: worker, partition, and what the worker said
         self.copied: list[tuple[str, int, CopiedPartition]] = []
         #: workers with another worker's identity
+        #: how many generations have begun besides the first
+        self.generations = 0
         self.twins: list[SimulatedWorker] = []
         self.forgets_tombstones = self.random.random() < 0.5
         self.delete_retention_seconds = SHORT_RETENTION if self.forgets_tombstones else DELETE_RETENTION_SECONDS
@@ -237,7 +242,7 @@ class World:
                 continue
             if not self.faults["twin"]:  # a twin commits under the same transactional id
                 check_held_back(worker.name, engine.started, self.judge)
-            if engine.started.membership.is_fresh:
+            if engine.started.membership.is_fresh and engine.configuration.generation == self.jobs.generation:
                 for partition in _owned(worker) - self._lost_to_twin(worker):
                     meta = engine.store.meta(partition)
                     offset = 0 if meta is None else meta.offset
@@ -390,7 +395,7 @@ class World:
         for partition in range(self.plan.profile.partitions):
             for topic in LOGS:
                 self.judge.check_log(partition, topic, self.kafka.read_committed(topic, partition))
-            self.judge.check_changelog(partition, self.kafka.read_committed(CHANGELOG, partition))
+            self.judge.check_changelog(partition, self.kafka.read_committed(self.judge.changelog, partition))
             group = self.kafka.committed_offset(SOURCE, partition)
             self.judge.check_end(partition, group, self.kafka.end_of(SOURCE, partition))
         for worker in self.workers:
@@ -407,7 +412,9 @@ class World:
 
     def _committed(self, owner: str, batches: Mapping[Place, Any], offsets: Mapping[int, Committed]) -> None:
         if owner == CONTROL:
-            self._judged(lambda: self._job_changed(batches))
+            self._judged(lambda: self._job_changed(batches, offsets))
+        elif owner == BUILDER:
+            self._judged(lambda: self.judge.built(owner, batches, offsets.keys()))
         else:
             self._judged(lambda: self._decided(owner, batches, offsets))
             self._judged(lambda: self._check_rest(owner))
@@ -419,14 +426,28 @@ class World:
         generation = next(iter(named), self.judge.generation)
         self.judge.decided(owner, batches, {partition: one.offset for partition, one in offsets.items()}, generation)
 
-    def _job_changed(self, batches: Mapping[Place, Any]) -> None:
-        before = self.jobs.state
+    def _job_changed(self, batches: Mapping[Place, Any], offsets: Mapping[int, Committed]) -> None:
+        before, generation = self.jobs.state, self.jobs.generation
         for operation in self.jobs.decided(batches.get((CONTROL, 0), ())):
             self._check_ended(operation)
+        if self.jobs.generation != generation:
+            self._switched(offsets)
+        elif offsets:
+            raise Anomaly(f"offsets {offsets} are committed, and generation {generation} stays")
         if (before in REST) != (self.jobs.state in REST):
             self._rests_since = self.loop.time() if self.jobs.state in REST else math.inf
         if before != self.jobs.state:
             self.timeline.add(f"the job is {self.jobs.state}")
+
+    def _switched(self, offsets: Mapping[int, Committed]) -> None:
+        number = self.jobs.generation
+        if any(generation_in(one.metadata) != number for one in offsets.values()):
+            raise Anomaly(f"generation {number} begins with the offsets {offsets}")
+        if offsets.keys() != set(range(self.plan.profile.partitions)):
+            raise Anomaly(f"generation {number} begins with the offsets {offsets}: some are missing")
+        self.generations += 1
+        changelog = self.jobs.generations[number]["changelog_topic"]
+        self.judge.switched(number, changelog, {partition: one.offset for partition, one in offsets.items()})
 
     def _check_ended(self, operation: Mapping[str, Any]) -> None:
         """An operation that is done has its effect: its savepoint is complete, and the job stops at the savepoint."""
@@ -529,10 +550,18 @@ class World:
     def command(self, deed: Deed, *, dies_at: int | None = None) -> None:
         """The job's operator runs a command. With `dies_at` it is killed before this step."""
         name = f"c{len(self.commands)}"
-        command = SimulatedCommand(name, deed, self.loop, self.kafka.connections(name))
+        link = self.kafka.link(name)
+        partitions = self.plan.profile.partitions
+        places = Places(
+            connections=self.kafka.connections(name),
+            cluster=SimulatedCluster(self.kafka, link, partitions, self._outside, self.judge.forget),
+            objects=self.bucket,
+            configuration=CONFIGURATION,
+        )
+        command = SimulatedCommand(name, deed, self.loop, Random(f"{name} deed {self.plan.seed}"), places)
         self.commands.append(command)
         if self.loop.time() < self._mended_at:
-            hurt(self.kafka.link(name), Random(f"{name} {self.plan.seed}"))
+            hurt(link, Random(f"{name} {self.plan.seed}"))
         self.timeline.add(f"{name} asks: {deed.value}")
         self._outside.run(command.start, dies_at)
 
