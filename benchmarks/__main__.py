@@ -22,6 +22,7 @@ from benchmarks import (
     report,
     restart,
     results,
+    savepoint,
     scale,
     table,
     throughput,
@@ -38,6 +39,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "failover": failover,
     "backlog": backlog,
     "scale": scale,
+    "savepoint": savepoint,
 }
 #: each has `add_options(parser)` and `main(given)`
 COMMANDS: dict[str, ModuleType] = {"all": plan, "report": report}

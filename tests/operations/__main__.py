@@ -9,6 +9,7 @@ Exit code 1 if anything is wrong: the folder with logs and data then stays.
 import argparse
 import asyncio
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -31,6 +32,7 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="keep the folder with logs and data")
     given = parser.parse_args()
     quieten()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # the broker and the workers end, too
     print(f"seed {given.seed}", flush=True)
     folder = Path(tempfile.mkdtemp(prefix="operations-"))
     try:
