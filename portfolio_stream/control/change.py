@@ -32,6 +32,7 @@ from portfolio_stream.kafka.connections import Client
 from portfolio_stream.kafka.member_lookup import MemberLookup
 from portfolio_stream.kafka.reach import LOST
 from portfolio_stream.kafka.wire import Coordinators
+from portfolio_stream.observe.events import WorkerEvent
 
 #: the longest wait for a decision: an outage of a broker, or many writers that fence each other
 DECISION_SECONDS = 60.0
@@ -78,6 +79,7 @@ class ControlWriter:
             coordinators,
             group=self._group,
             transactional_id=transactional_id,
+            tell=_unheard,
             extra_transitions=AFTER_RECORDS_ALONE,
         )
         await writer.start()
@@ -133,6 +135,10 @@ class ControlWriter:
         for key, value in decided.records.items():
             append(now, key.encode(), None if value is None else encode(value), ())
         return share
+
+
+def _unheard(event: WorkerEvent, cause: BaseException | None = None) -> None:
+    """That a decision was fenced by another one is no news: it is made again."""
 
 
 def _positioned(partition: int, offset: int) -> Share:
