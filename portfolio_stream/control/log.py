@@ -23,7 +23,7 @@ PARTITION = 0
 
 
 class ControlLog:
-    """The topic as far as it was read. One task at a time may read."""
+    """The topic as far as it was read. One task at a time reads; `read_to_end` lets the next one wait."""
 
     def __init__(self, client: Client, reader: Reader, topic: str) -> None:
         """`client` knows the topic (`set_topics`); `reader` is started, and reads the topic alone."""
@@ -31,6 +31,7 @@ class ControlLog:
         self._reader = reader
         self._topic = topic
         self._is_reading = False
+        self._reads = asyncio.Lock()
         self.state = ControlState()
 
     async def read_to_end(self, at_least: int = 0) -> ControlState:
@@ -45,7 +46,7 @@ class ControlLog:
     async def read_up_to(self, end: int) -> bool:
         """Read everything before the offset `end`. Returns whether there was something new. Raises as read_to_end."""
         is_new = False
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS), self._reads:
             while not self._is_reading or await self._reader.position(PARTITION) < end:
                 is_new |= await self.read()
         return is_new

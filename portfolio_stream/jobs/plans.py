@@ -134,6 +134,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return f"{again}{compared}; about {self.seconds:,.0f} s"
 
 
+def plan_json(plan: Plan) -> dict[str, object]:
+    """The plan for `-o json --dry-run` and for ?dry_run=true."""
+    built: dict[str, object] = msgspec.to_builtins(plan)
+    return built | {"folded_again": plan.folded_again, "seconds": plan.seconds}
+
+
 def restore(facts: Facts, manifest: Manifest) -> Plan:
     """Every partition begins with its part of one savepoint. Raises SavepointForeign, SwitchRefused."""
     if reasons := foreign(facts, manifest):

@@ -133,15 +133,25 @@ class Switcher:
         """What the switch would do now. Changes nothing. Raises SwitchRefused and the errors of `Gathering.plan`."""
         return await self._gathering.plan(wanted, await self._control.newest())
 
-    async def carry_out(self, wanted: Wanted, plan: Plan, *, by: str, then: JobState | None = None) -> JobOperation:
+    async def carry_out(
+        self,
+        wanted: Wanted,
+        plan: Plan,
+        *,
+        by: str,
+        then: JobState | None = None,
+        overtakes: bool = True,
+        begun: Callable[[JobOperation], None] = lambda _: None,
+    ) -> JobOperation:
         """Switch as `plan`, the preview of `wanted`, says. Returns the operation, which is done.
 
-        `then` is the job's state afterwards; None: what it was before. Raises PortfolioStreamError: then nothing was
-        switched, and the job is what it was before. Only after ControlUnavailable nobody knows.
+        `then` is the job's state afterwards; None: what it was before. `overtakes`: see `asking.begin_switch`. `begun`
+        is called with the operation when it has begun. Raises PortfolioStreamError: then nothing was switched, and the
+        job is what it was before. Only after ControlUnavailable nobody knows.
         """
         before = await self._control.newest()
         for other in before.running:
-            if other.kind.is_switch:
+            if other.kind.is_switch and overtakes:
                 said = f"operation {other.id} ({other.kind.value}, {other.by}) was begun and never ended: it fails now"
                 self._report(SwitchProgress("abandoned", 0, None, said))
         arguments = {
@@ -151,7 +161,8 @@ class Switcher:
         }
         asked = asking.asked(wanted.kind, by, **arguments)
         try:
-            operation = await asking.begin_switch(self._control, asked)
+            operation = await asking.begin_switch(self._control, asked, overtakes=overtakes)
+            begun(operation)
             return await self._carry_out(wanted, plan, operation, then)
         except asyncio.CancelledError:
             await self._end(asked.id, OperationState.CANCELLED, "interrupted")
