@@ -107,8 +107,7 @@ async def _expire(settings: Settings, keep: int, output: OutputFormat, *, dry_ru
             named = ", ".join(chosen.changelogs)
             if not confirmed(f"Delete these changelogs: {named}? This cannot be undone.", yes=yes):
                 raise click.Abort
-            done = await expired(control, ChangelogTopics(settings), keep)
-            chosen = msgspec.structs.replace(done, changelogs=present)
+            await expired(control, ChangelogTopics(settings), keep)
     if output == "json":
         print_json(msgspec.to_builtins(chosen, str_keys=True) | {"dry_run": dry_run})
         return
