@@ -332,6 +332,11 @@ def _current(at: PartitionFacts) -> PartitionPlan | str:
         return _empty(at)
     if not at.source.start <= at.meta.offset <= at.source.end:
         return _outside(at, "its state ends at", at.meta.offset)
+    if at.group.generation is not None and at.meta.offset < at.group.offset:  # META was read after the group's offset
+        return (
+            f"partition {at.partition}: the changelog's state ends at {at.meta.offset}, before the group's offset "
+            f"{at.group.offset}: a broker that has just started may not know its end yet"
+        )
     return PartitionPlan(
         partition=at.partition,
         base="current",
