@@ -31,10 +31,13 @@ from portfolio_stream.faust_host.web import web_service
 from portfolio_stream.http.access import Access
 from portfolio_stream.http.addresses import DEFAULT_PORT, advertised_address, authority, listen
 from portfolio_stream.jobs.agent import JobAgent, SavepointHeads, SavepointPlace
+from portfolio_stream.jobs.background import BackgroundSwitches
 from portfolio_stream.jobs.copies import copies_of
 from portfolio_stream.jobs.export_process import ChildExporter
 from portfolio_stream.jobs.job_configuration import job_configuration
+from portfolio_stream.jobs.switch import Switcher
 from portfolio_stream.kafka.admin import admin_client, prepare_for_worker
+from portfolio_stream.kafka.changelog_topics import ChangelogTopics
 from portfolio_stream.kafka.client import client_options
 from portfolio_stream.kafka.connections import KafkaConnections
 from portfolio_stream.kafka.follower import Follower
@@ -65,6 +68,7 @@ class Parts(NamedTuple):
     server: WebServer
     control: JobControl
     agent: JobAgent
+    switches: BackgroundSwitches
 
 
 async def make_parts(
@@ -132,8 +136,11 @@ async def _make_parts(
         head=SavepointHeads(control, engine, version(DISTRIBUTION)).of,
         interval=settings.savepoint_interval,
     )
-    server = WebServer(engine, settings, sock, prices, checkpoints, JobRoutes(control, objects, identity.instance_id))
-    return Parts(engine, server, control, JobAgent(control, engine, place))
+    topics, job = ChangelogTopics(settings), job_configuration(settings)
+    switches = BackgroundSwitches(control, lambda report: Switcher(control, kafka, topics, objects, job, report))
+    routes = JobRoutes(control, objects, switches, identity.instance_id)
+    server = WebServer(engine, settings, sock, prices, checkpoints, routes)
+    return Parts(engine, server, control, JobAgent(control, engine, place), switches)
 
 
 def first_generation(settings: Settings, partitions: int) -> Generation:
@@ -157,7 +164,7 @@ def make_app(settings: Settings, unknown: Sequence[str] = ()) -> ExactlyOnceApp:
     when it starts.
     """
     quieten()
-    started: list[WebServer | Follower | JobControl | JobAgent | Recorder] = []
+    started: list[WebServer | Follower | JobControl | JobAgent | BackgroundSwitches | Recorder] = []
 
     async def stop_started() -> None:
         while started:
@@ -175,9 +182,10 @@ def make_app(settings: Settings, unknown: Sequence[str] = ()) -> ExactlyOnceApp:
             log.warning("ignored variables=%s reason=no setting has this name", ",".join(unknown))
         prices, checkpoints = Prices(read_record), History()
         host_setting = "--web-bind" if "web_bind" in app.given else variable("web_host")
-        engine, server, control, agent = await make_parts(chosen(), tables, prices, checkpoints, host_setting)
+        engine, server, control, agent, switches = await make_parts(chosen(), tables, prices, checkpoints, host_setting)
         try:
             started.append(control)
+            started.append(switches)
             started.append(server)
             await server.start()
             follower = Follower(settings, settings.prices_topic, prices)

@@ -94,16 +94,22 @@ def expire(keep: int, dry_run: bool, yes: bool, bootstrap_servers: str | None, o
 async def _expire(settings: Settings, keep: int, output: OutputFormat, *, dry_run: bool, yes: bool) -> None:
     from portfolio_stream.jobs.generations import choose
     from portfolio_stream.jobs.generations import expire as expired
+    from portfolio_stream.kafka.admin import admin_client
     from portfolio_stream.kafka.changelog_topics import ChangelogTopics
+    from portfolio_stream.kafka.topics import describe_topics
 
     async with open_job(settings) as control:
         chosen = choose(await control.newest(), keep)
+        async with admin_client(settings) as admin:  # an earlier run has deleted some of them
+            present = tuple(sorted(await describe_topics(admin, chosen.changelogs))) if chosen.changelogs else ()
+        chosen = msgspec.structs.replace(chosen, changelogs=present)
         if chosen.changelogs and not dry_run:
-            if not confirmed(f"Delete {', '.join(chosen.changelogs)}? This cannot be undone.", yes=yes):
+            named = ", ".join(chosen.changelogs)
+            if not confirmed(f"Delete these changelogs: {named}? This cannot be undone.", yes=yes):
                 raise click.Abort
-            chosen = await expired(control, ChangelogTopics(settings), keep)
+            await expired(control, ChangelogTopics(settings), keep)
     if output == "json":
-        print_json(msgspec.to_builtins(chosen) | {"dry_run": dry_run})
+        print_json(msgspec.to_builtins(chosen, str_keys=True) | {"dry_run": dry_run})
         return
     verb = "would be deleted" if dry_run else "deleted"
     for topic in chosen.changelogs:

@@ -1,7 +1,5 @@
 """portfolio-stream offsets: move the group's offsets, and the state with them."""
 
-import re
-from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -16,7 +14,7 @@ from portfolio_stream.commands.common import (
 )
 from portfolio_stream.commands.job_client import dry_run_option, yes_option
 
-PLACE = re.compile(r"([0-9]{1,9}):([0-9]{1,18})")
+WAYS = "--to-earliest, --to-offset, --to-time and --by"
 
 
 class PartitionOffset(click.ParamType):
@@ -25,10 +23,12 @@ class PartitionOffset(click.ParamType):
     name = "P:N"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        found = PLACE.fullmatch(value)
-        if found is None:
-            self.fail("say a partition and an offset, like 3:1000.", param, ctx)
-        return int(found[1]), int(found[2])
+        from portfolio_stream.jobs.asked_offsets import place
+
+        try:
+            return place(value)
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
 
 
 class MomentType(click.ParamType):
@@ -37,13 +37,12 @@ class MomentType(click.ParamType):
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        from portfolio_stream.jobs.asked_offsets import moment
+
         try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail("say a time like 2026-11-29T20:00:00Z.", param, ctx)
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        return int(moment.timestamp() * 1000)
+            return moment(value)
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
 
 
 @click.group()
@@ -82,16 +81,12 @@ def reset(
     asks. `generations rollback` takes a reset back.
     """
     from portfolio_stream.commands.switching import switch
-    from portfolio_stream.control.values import OperationKind
-    from portfolio_stream.jobs.gathering import Wanted
+    from portfolio_stream.jobs.asked_offsets import reset_to
 
-    given = [bool(to_earliest), bool(to_offset), to_time is not None, by is not None]
-    if sum(given) != 1:
-        raise click.UsageError("Say one of --to-earliest, --to-offset, --to-time and --by.")
-    named = [partition for partition, _ in to_offset]
-    if len(set(named)) < len(named):
-        raise click.UsageError("Name each partition once.")
-    wanted = Wanted(OperationKind.RESET, to_earliest=to_earliest, offsets=dict(to_offset), to_time_ms=to_time, by=by)
+    try:
+        wanted = reset_to(to_earliest=to_earliest, places=to_offset, to_time_ms=to_time, by=by, names=WAYS)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     settings = read_settings(bootstrap_servers=bootstrap_servers)
     run(switch(settings, wanted, output, dry_run=dry_run, yes=yes, stays_stopped=stay_stopped))
 

@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from portfolio_stream.commands.job_client import asker, confirmed, open_job, print_operation
 from portfolio_stream.commands.output import note, print_json, print_line
@@ -90,7 +89,9 @@ class _Noted:
 
 def _print_plan(plan: "Plan", output: str) -> None:
     if output == "json":
-        print_json(msgspec.to_builtins(plan) | {"folded_again": plan.folded_again, "seconds": plan.seconds})
+        from portfolio_stream.jobs.plans import plan_json
+
+        print_json(plan_json(plan))
         return
     for line in plan.lines:
         print_line(line)

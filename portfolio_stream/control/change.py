@@ -83,7 +83,9 @@ class ControlWriter:
             extra_transitions=AFTER_RECORDS_ALONE,
         )
         await writer.start()
-        decided = decide(await self._log.read_to_end())
+        state = await self._log.read_to_end()
+        changes = self._log.changes
+        decided = decide(state)
         if isinstance(decided, Awaitable):
             decided = await decided
         if decided is None:
@@ -101,7 +103,9 @@ class ControlWriter:
                 await self._require_confirmed(writer, decided.confirm)
         endings = await writer.send_records([self._records(decided)])
         end = endings.get(TopicPartition(self._topic, PARTITION))
-        if end is None or await self._log.read_up_to(end - len(decided.records)):
+        if end is not None:
+            await self._log.read_up_to(end - len(decided.records))
+        if end is None or self._log.changes != changes:  # by this read, or by another task's meanwhile
             raise Doubt(TransactionStep.PRODUCE, "the decision was made on older values")
         await writer.commit()
         return end

@@ -36,7 +36,8 @@ class JobControl:
         self._connections = connections
         self._tell = tell
         self._opened = AsyncExitStack()
-        self._following: asyncio.Task[None] | None = None
+        #: the task of `follow`, which ends with `stop` only
+        self.following: asyncio.Task[None] | None = None
         #: called with the values after each change that `follow` has read
         self.listeners: list[Callable[[ControlState], None]] = []
 
@@ -70,9 +71,9 @@ class JobControl:
 
     async def stop(self) -> None:
         """Close the connection."""
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.gather(self._following, return_exceptions=True)
+        if self.following is not None:
+            self.following.cancel()
+            await asyncio.gather(self.following, return_exceptions=True)
         await self._opened.aclose()
 
     async def change(self, decide: Decide | AsyncDecide) -> ControlState:
@@ -115,7 +116,7 @@ class JobControl:
             for listener in self.listeners:
                 listener(state)
 
-        self._following = asyncio.create_task(Following(log, changed, self._tell).run(), name="control topic")
+        self.following = asyncio.create_task(Following(log, changed, self._tell).run(), name="control topic")
         return orders
 
     @property

@@ -23,7 +23,7 @@ PARTITION = 0
 
 
 class ControlLog:
-    """The topic as far as it was read. One task at a time may read."""
+    """The topic as far as it was read. One task at a time reads; `read_to_end` lets the next one wait."""
 
     def __init__(self, client: Client, reader: Reader, topic: str) -> None:
         """`client` knows the topic (`set_topics`); `reader` is started, and reads the topic alone."""
@@ -31,7 +31,10 @@ class ControlLog:
         self._reader = reader
         self._topic = topic
         self._is_reading = False
+        self._reads = asyncio.Lock()
         self.state = ControlState()
+        #: how often the state has changed
+        self.changes = 0
 
     async def read_to_end(self, at_least: int = 0) -> ControlState:
         """Read all that was committed before the call, and everything before the offset `at_least`.
@@ -42,13 +45,11 @@ class ControlLog:
         await self.read_up_to(max(at_least, await self._bound(LATEST)))
         return self.state
 
-    async def read_up_to(self, end: int) -> bool:
-        """Read everything before the offset `end`. Returns whether there was something new. Raises as read_to_end."""
-        is_new = False
-        async with asyncio.timeout(PATIENCE_SECONDS):
+    async def read_up_to(self, end: int) -> None:
+        """Read everything before the offset `end`. Raises as read_to_end."""
+        async with asyncio.timeout(PATIENCE_SECONDS), self._reads:
             while not self._is_reading or await self._reader.position(PARTITION) < end:
-                is_new |= await self.read()
-        return is_new
+                await self.read()
 
     async def read(self) -> bool:
         """Wait for the next records, at most FETCH_WAIT_MS. Returns whether they changed the state."""
@@ -60,6 +61,7 @@ class ControlLog:
             fetched = await self._reader.fetch(FETCH_WAIT_MS)
         except kafka_errors.OffsetOutOfRangeError:  # the topic was deleted and made again
             self.state.clear()
+            self.changes += 1
             self._is_reading = False
             return True
         except BatchUnreadable as unreadable:
@@ -68,7 +70,9 @@ class ControlLog:
             else:  # not one of ours
                 self._reader.resume(PARTITION, unreadable.batch.last_offset + 1)
             return False
-        return any([self.state.apply(batch) for batch in fetched.get(PARTITION, ())])
+        is_changed = any([self.state.apply(batch) for batch in fetched.get(PARTITION, ())])
+        self.changes += is_changed
+        return is_changed
 
     async def _bound(self, which: int) -> int:
         """The log's start or end. While its leader moves, ask again."""

@@ -30,6 +30,7 @@ def generation_json(generation: Generation) -> dict[str, object]:
         "parent": generation.parent,
         "partitions": generation.partitions,
         "created_at": utc(generation.created_at),
+        "is_expired": generation.is_expired,
     }
 
 

@@ -68,13 +68,14 @@ class JobAgent:
         control.listeners.append(lambda _: self._woken.set())
         #: when each operation had all its parts for the first time, in monotonic seconds
         self._whole: dict[str, float] = {}
-        self._task: asyncio.Task[None] | None = None
+        #: ends with `stop` only
+        self.task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="job agent")
+        self.task = asyncio.create_task(self._run(), name="job agent")
 
     async def stop(self) -> None:
-        await cancelled(self._task)
+        await cancelled(self.task)
 
     async def _run(self) -> None:
         while True:

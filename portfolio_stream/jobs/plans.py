@@ -134,6 +134,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return f"{again}{compared}; about {self.seconds:,.0f} s"
 
 
+def plan_json(plan: Plan) -> dict[str, object]:
+    """The plan for `-o json --dry-run` and for ?dry_run=true."""
+    built: dict[str, object] = msgspec.to_builtins(plan)
+    return built | {"folded_again": plan.folded_again, "seconds": plan.seconds}
+
+
 def restore(facts: Facts, manifest: Manifest) -> Plan:
     """Every partition begins with its part of one savepoint. Raises SavepointForeign, SwitchRefused."""
     if reasons := foreign(facts, manifest):
@@ -326,6 +332,11 @@ def _current(at: PartitionFacts) -> PartitionPlan | str:
         return _empty(at)
     if not at.source.start <= at.meta.offset <= at.source.end:
         return _outside(at, "its state ends at", at.meta.offset)
+    if at.group.generation is not None and at.meta.offset < at.group.offset:  # META was read after the group's offset
+        return (
+            f"partition {at.partition}: the changelog's state ends at {at.meta.offset}, before the group's offset "
+            f"{at.group.offset}: a broker that has just started may not know its end yet"
+        )
     return PartitionPlan(
         partition=at.partition,
         base="current",

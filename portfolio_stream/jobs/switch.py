@@ -49,7 +49,7 @@ from portfolio_stream.errors import (
 )
 from portfolio_stream.exactly_once.configuration import Configuration
 from portfolio_stream.exactly_once.protocol import Doubt
-from portfolio_stream.exactly_once.store import META_KEY, Meta, encode_meta
+from portfolio_stream.exactly_once.store import META_KEY, Meta, encode_meta, read_meta
 from portfolio_stream.jobs import asking
 from portfolio_stream.jobs.building import Builder, RowSource
 from portfolio_stream.jobs.cluster import JobCluster
@@ -133,15 +133,25 @@ class Switcher:
         """What the switch would do now. Changes nothing. Raises SwitchRefused and the errors of `Gathering.plan`."""
         return await self._gathering.plan(wanted, await self._control.newest())
 
-    async def carry_out(self, wanted: Wanted, plan: Plan, *, by: str, then: JobState | None = None) -> JobOperation:
+    async def carry_out(
+        self,
+        wanted: Wanted,
+        plan: Plan,
+        *,
+        by: str,
+        then: JobState | None = None,
+        overtakes: bool = True,
+        begun: Callable[[JobOperation], None] = lambda _: None,
+    ) -> JobOperation:
         """Switch as `plan`, the preview of `wanted`, says. Returns the operation, which is done.
 
-        `then` is the job's state afterwards; None: what it was before. Raises PortfolioStreamError: then nothing was
-        switched, and the job is what it was before. Only after ControlUnavailable nobody knows.
+        `then` is the job's state afterwards; None: what it was before. `overtakes`: see `asking.begin_switch`. `begun`
+        is called with the operation when it has begun. Raises PortfolioStreamError: then nothing was switched, and the
+        job is what it was before. Only after ControlUnavailable nobody knows.
         """
         before = await self._control.newest()
         for other in before.running:
-            if other.kind.is_switch:
+            if other.kind.is_switch and overtakes:
                 said = f"operation {other.id} ({other.kind.value}, {other.by}) was begun and never ended: it fails now"
                 self._report(SwitchProgress("abandoned", 0, None, said))
         arguments = {
@@ -151,7 +161,8 @@ class Switcher:
         }
         asked = asking.asked(wanted.kind, by, **arguments)
         try:
-            operation = await asking.begin_switch(self._control, asked)
+            operation = await asking.begin_switch(self._control, asked, overtakes=overtakes)
+            begun(operation)
             return await self._carry_out(wanted, plan, operation, then)
         except asyncio.CancelledError:
             await self._end(asked.id, OperationState.CANCELLED, "interrupted")
@@ -357,6 +368,10 @@ class Switcher:
                     one.partition,
                     lambda read, at=one.partition: self._tell("reading", read, None, f"records of partition {at}"),  # type: ignore[misc]
                 )
+                meta = read_meta(state.pop(META_KEY, None))
+                if meta is None or meta.offset != one.offset:
+                    place = f"{parent.changelog_topic}-{one.partition}"
+                    raise KafkaRefused(f"the broker of {place} does not know its end: it has just started")
                 content = ChangelogContent()
                 for key, value in state.items():
                     content.add(key, value)
@@ -391,8 +406,11 @@ class Switcher:
     ) -> JobOperation:
         """Make the new generation the job's. Raises SwitchOvertaken, JobNotSettled, ControlUnavailable."""
         self._tell("switching", 0, None, "")
-        outputs = {topic: await self._seen.bounds(topic) for topic in self._seen.outputs}
-        left = {topic: [bounds[p].end for p in self._seen.partitions] for topic, bounds in outputs.items()}
+        left = await self._output_ends()
+        for one in plan.partitions:
+            for topic, (_, until) in one.repeat.items():
+                if one.base != "current" and left[topic][one.partition] != until:  # a broker did not know its end
+                    raise JobNotSettled([f"{topic}-{one.partition}, which has other outputs than were planned with"], 0)
 
         async def confirm() -> None:
             if await self._seen.positions(is_stable=False) != positions:
@@ -410,6 +428,11 @@ class Switcher:
         done = (await self._control.change(decide)).operation(operation.id)
         assert done is not None  # noqa: S101  decide has seen it
         return done
+
+    async def _output_ends(self) -> dict[str, list[int]]:
+        """Where the output topics end, by partition."""
+        outputs = {topic: await self._seen.bounds(topic) for topic in self._seen.outputs}
+        return {topic: [bounds[p].end for p in self._seen.partitions] for topic, bounds in outputs.items()}
 
     async def _until_stable(self, partitions: int) -> None:
         """Wait for the end of an earlier try to switch, whose outcome was not known. Raises JobNotSettled."""

@@ -2,7 +2,10 @@
 
 1. A request that changes something makes one decision in the control topic and answers with the operation. An operation
    that takes longer answers 202, with the operation's address in `Location`: look there until its state is final.
-2. Parameters are in the query, because a signed request has no body.
+2. Parameters are in the query, because a signed request has no body. An unknown one is refused: it may be a `dry_run`
+   that is spelt otherwise.
+3. `?dry_run=true` answers 200 with what would be done: the operation, or the plan of a switch. It changes nothing.
+4. The worker that takes the request carries a switch out (`jobs.background`).
 """
 
 from collections.abc import Awaitable, Callable
@@ -12,67 +15,89 @@ import msgspec
 from aiohttp import web
 
 from portfolio_stream.control.job_control import JobControl
+from portfolio_stream.control.job_life import JobState
 from portfolio_stream.control.shown import generation_json, job_json, operation_json
 from portfolio_stream.control.values import JobOperation, OperationKind
 from portfolio_stream.errors import (
+    BrokerUnreachable,
     ControlUnavailable,
+    GenerationUnknown,
+    JobNotBegun,
     JobNotInState,
+    KafkaRefused,
     OperationInProgress,
     OperationUnknown,
     PortfolioStreamError,
+    SavepointForeign,
     SavepointIdInvalid,
     SavepointKept,
     SavepointMissing,
     SavepointStoreFailed,
     SavepointTampered,
     SavepointTorn,
+    SwitchRefused,
+    TopicMissing,
 )
 from portfolio_stream.http.problem import Problem, json_response
 from portfolio_stream.jobs import asking
+from portfolio_stream.jobs.background import BackgroundSwitches
+from portfolio_stream.jobs.gathering import Wanted
+from portfolio_stream.jobs.plans import plan_json
 from portfolio_stream.savepoints.describe import describe
 from portfolio_stream.savepoints.expire import delete
 from portfolio_stream.savepoints.manifest import new_id
 from portfolio_stream.savepoints.objects import Objects
 from portfolio_stream.savepoints.read import load, savepoints
+from portfolio_stream.web.job_queries import QueryRefused, flag, known, reset_wanted, start_wanted
 
 AT_ONCE = {
     "cancel": OperationKind.CANCEL,
     "pause": OperationKind.PAUSE,
     "resume": OperationKind.RESUME,
-    "start": OperationKind.START,
-    "stop": OperationKind.STOP,
 }
 #: the status of each refusal; any other error is a broken part (500)
 STATUS: dict[type[PortfolioStreamError], HTTPStatus] = {
+    BrokerUnreachable: HTTPStatus.SERVICE_UNAVAILABLE,
     ControlUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    GenerationUnknown: HTTPStatus.NOT_FOUND,
+    JobNotBegun: HTTPStatus.CONFLICT,
     JobNotInState: HTTPStatus.CONFLICT,
+    KafkaRefused: HTTPStatus.SERVICE_UNAVAILABLE,
     OperationInProgress: HTTPStatus.CONFLICT,
     OperationUnknown: HTTPStatus.NOT_FOUND,
+    SavepointForeign: HTTPStatus.CONFLICT,
     SavepointIdInvalid: HTTPStatus.BAD_REQUEST,
-    SavepointMissing: HTTPStatus.NOT_FOUND,
     SavepointKept: HTTPStatus.CONFLICT,
-    SavepointTorn: HTTPStatus.CONFLICT,
-    SavepointTampered: HTTPStatus.CONFLICT,
+    SavepointMissing: HTTPStatus.NOT_FOUND,
     SavepointStoreFailed: HTTPStatus.SERVICE_UNAVAILABLE,
+    SavepointTampered: HTTPStatus.CONFLICT,
+    SavepointTorn: HTTPStatus.CONFLICT,
+    SwitchRefused: HTTPStatus.CONFLICT,
+    TopicMissing: HTTPStatus.CONFLICT,
 }
-TRUE, FALSE = ("1", "true", ""), ("0", "false")
 
 
 class JobRoutes:
-    def __init__(self, control: JobControl, objects: Objects, worker: str) -> None:
+    def __init__(self, control: JobControl, objects: Objects, switches: BackgroundSwitches, worker: str) -> None:
         """`worker` is the instance id."""
         self._control = control
         self._objects = objects
+        self._switches = switches
         self._worker = worker
 
     def routes(self) -> list[web.RouteDef]:
         return [
             web.get("/job", self._answering(self.show)),
-            web.post("/job/{change:cancel|pause|resume|start|stop}", self._answering(self.change)),
+            web.post("/job/{change:cancel|pause|resume}", self._answering(self.change)),
+            web.post("/job/stop", self._answering(self.stop)),
+            web.post("/job/start", self._answering(self.start)),
+            web.post("/offsets/reset", self._answering(self.reset)),
+            web.post("/offsets/adopt", self._answering(self.adopt)),
             web.get("/operations", self._answering(self.operations)),
             web.get("/operations/{id}", self._answering(self.operation)),
             web.post("/operations/{id}/cancel", self._answering(self.cancel_operation)),
             web.get("/generations", self._answering(self.generations)),
+            web.post("/generations/{number:[0-9]{1,9}}/rollback", self._answering(self.rollback)),
             web.get("/savepoints", self._answering(self.savepoints)),
             web.post("/savepoints", self._answering(self.create_savepoint)),
             web.get("/savepoints/{id}", self._answering(self.savepoint)),
@@ -85,6 +110,8 @@ class JobRoutes:
         async def answer(request: web.Request) -> web.Response:
             try:
                 return await handler(request)
+            except QueryRefused as refused:
+                return Problem(HTTPStatus.BAD_REQUEST, str(refused), {"worker": self._worker}).response()
             except tuple(STATUS) as refused:
                 status = next(status for kind, status in STATUS.items() if isinstance(refused, kind))
                 return Problem(status, refused.cause, {"action": refused.action, "worker": self._worker}).response()
@@ -97,21 +124,57 @@ class JobRoutes:
         return self._json(job_json(self._control.group, self._control.state))
 
     async def change(self, request: web.Request) -> web.Response:
-        """Stop (also ?savepoint, ?drain), cancel, start, pause or resume the job."""
-        change = request.match_info["change"]
-        wants_savepoint, drains = _flag(request, "savepoint"), _flag(request, "drain")
-        if wants_savepoint is None or drains is None:
-            return Problem(HTTPStatus.BAD_REQUEST, "Say savepoint=true or false, drain=true or false.").response()
-        if change != "stop" and (wants_savepoint or drains):
-            return Problem(HTTPStatus.BAD_REQUEST, "Only a stop takes savepoint and drain.").response()
+        """Cancel, pause or resume the job."""
+        known(request.query, "dry_run")
+        return await self._at_once(request, AT_ONCE[request.match_info["change"]])
+
+    async def stop(self, request: web.Request) -> web.Response:
+        """Stop the job; with ?savepoint when a savepoint is complete, with ?drain when the source is folded."""
+        query = request.query
+        known(query, "savepoint", "drain", "dry_run")
+        wants_savepoint, drains, is_dry = flag(query, "savepoint"), flag(query, "drain"), flag(query, "dry_run")
         if drains and not wants_savepoint:
-            return Problem(HTTPStatus.BAD_REQUEST, "A drain needs savepoint=true.").response()
-        if wants_savepoint:
-            drain = {"drain": await asking.source_ends(self._control)} if drains else {}
-            wanted = asking.asked(OperationKind.STOP, self._by(request), savepoint=new_id(), reason="stop", **drain)
-            return self._accepted(await asking.begin_stop_with_savepoint(self._control, wanted))
-        wanted = asking.asked(AT_ONCE[change], self._by(request))
-        return self._json(operation_json(await asking.change_at_once(self._control, wanted)))
+            raise QueryRefused("A drain needs savepoint=true.")
+        if not wants_savepoint:
+            return await self._at_once(request, OperationKind.STOP)
+        drain = {"drain": await asking.source_ends(self._control)} if drains else {}
+        wanted = asking.asked(OperationKind.STOP, self._by(request), savepoint=new_id(), reason="stop", **drain)
+        return self._begun(await asking.begin_stop_with_savepoint(self._control, wanted, dry_run=is_dry), is_dry=is_dry)
+
+    async def start(self, request: web.Request) -> web.Response:
+        """Start the job, or with ?from or ?fresh switch it to that state and start it."""
+        known(request.query, "from", "fresh", "dry_run")
+        wanted = start_wanted(request.query)
+        if wanted is None:
+            return await self._at_once(request, OperationKind.START)
+        return await self._switch(request, wanted, JobState.RUNNING)
+
+    async def _at_once(self, request: web.Request, kind: OperationKind) -> web.Response:
+        wanted = asking.asked(kind, self._by(request))
+        is_dry = flag(request.query, "dry_run")
+        return self._json(operation_json(await asking.change_at_once(self._control, wanted, dry_run=is_dry)))
+
+    # -- switches
+
+    async def reset(self, request: web.Request) -> web.Response:
+        known(request.query, "to", "offset", "time", "by", "stay_stopped", "dry_run")
+        then = JobState.STOPPED if flag(request.query, "stay_stopped") else None
+        return await self._switch(request, reset_wanted(request.query), then)
+
+    async def adopt(self, request: web.Request) -> web.Response:
+        known(request.query, "dry_run")
+        return await self._switch(request, Wanted(OperationKind.ADOPT))
+
+    async def rollback(self, request: web.Request) -> web.Response:
+        known(request.query, "dry_run")
+        number = int(request.match_info["number"])
+        return await self._switch(request, Wanted(OperationKind.ROLLBACK, generation=number))
+
+    async def _switch(self, request: web.Request, wanted: Wanted, then: JobState | None = None) -> web.Response:
+        """Preview the switch or begin it. `then` is the job's state afterwards; None: what it was before."""
+        if flag(request.query, "dry_run"):
+            return self._json(plan_json(await self._switches.preview(wanted)))
+        return self._begun(await self._switches.begin(wanted, by=self._by(request), then=then))
 
     # -- operations and generations
 
@@ -120,12 +183,17 @@ class JobRoutes:
         return self._json({"operations": [operation_json(operation) for operation in reversed(found)]})
 
     async def operation(self, request: web.Request) -> web.Response:
-        state, wanted = self._control.state, request.match_info["id"]
+        wanted = request.match_info["id"]
+        state = self._control.state
+        if state.operation(wanted) is None:  # begun just now, perhaps
+            state = await self._control.newest()
         found = state.operation(wanted)
         if found is None:
             raise OperationUnknown(wanted)
         parts = [msgspec.to_builtins(part) for _, part in sorted(state.parts(wanted).items())]
-        return self._json({**operation_json(found), "parts": parts})
+        progress = None if found.state.is_final else self._switches.progress(wanted)
+        shown = None if progress is None else progress._asdict()
+        return self._json({**operation_json(found), "parts": parts, "progress": shown})
 
     async def cancel_operation(self, request: web.Request) -> web.Response:
         ended = await asking.cancel_operation(self._control, request.match_info["id"], self._by(request))
@@ -142,8 +210,10 @@ class JobRoutes:
         return self._json({"location": self._objects.location, "savepoints": msgspec.to_builtins(found)})
 
     async def create_savepoint(self, request: web.Request) -> web.Response:
+        known(request.query, "dry_run")
+        is_dry = flag(request.query, "dry_run")
         wanted = asking.asked(OperationKind.SAVEPOINT, self._by(request), savepoint=new_id(), reason="asked")
-        return self._accepted(await asking.begin_savepoint(self._control, wanted))
+        return self._begun(await asking.begin_savepoint(self._control, wanted, dry_run=is_dry), is_dry=is_dry)
 
     async def savepoint(self, request: web.Request) -> web.Response:
         found = describe(await load(self._objects, request.match_info["id"]))
@@ -162,18 +232,12 @@ class JobRoutes:
     def _json(self, body: dict[str, object], status: HTTPStatus = HTTPStatus.OK) -> web.Response:
         return json_response({**body, "worker": self._worker}, status)
 
-    def _accepted(self, operation: JobOperation) -> web.Response:
+    def _begun(self, operation: JobOperation, *, is_dry: bool = False) -> web.Response:
+        if is_dry:
+            return self._json(operation_json(operation))
         answer = self._json(operation_json(operation), HTTPStatus.ACCEPTED)
         answer.headers["Location"] = f"/operations/{operation.id}"
         return answer
 
     def _by(self, request: web.Request) -> str:
         return f"{request.method} {request.path} at worker {self._worker}"
-
-
-def _flag(request: web.Request, name: str) -> bool | None:
-    """Whether the query has the flag; None if its value is neither true nor false."""
-    given = request.query.get(name)
-    if given is None or given in FALSE:
-        return False
-    return True if given in TRUE else None

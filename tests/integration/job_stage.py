@@ -83,7 +83,7 @@ async def save(job: JobStage, savepoint: str | None = None) -> Manifest:
             changelog_offset=ends[current.changelog_topic][partition].end,
             outputs={topic: ends[topic][partition].end for topic in seen.outputs},
             fold=job.settings.fold_signature,
-            rows=sorted(state.items()),
+            rows=sorted(state.items()),  # META among them is left out
             form=TableRows(TABLES),
         )
     head = Head(

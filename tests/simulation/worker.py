@@ -127,8 +127,8 @@ class SimulatedWorker:
     @property
     def beside(self) -> list["asyncio.Task[None]"]:
         """The tasks beside the engine, which end with the process only."""
-        following = None if self.control is None else self.control._following
-        helping = None if self.agent is None else self.agent._task
+        following = None if self.control is None else self.control.following
+        helping = None if self.agent is None else self.agent.task
         return [task for task in (following, helping) if task is not None]
 
     def start(self) -> None:

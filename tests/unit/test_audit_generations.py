@@ -191,6 +191,7 @@ async def test_a_broken_generation_is_caught(name: str, seed: int, monkeypatch: 
         (nothing, set()),
         (writes_again, {"unexpected_output"}),
         (changed, set()),
+        (early_decision, set()),
         (impossible_repeat, {"meta_wrong"}),
     ],
 )

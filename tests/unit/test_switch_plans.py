@@ -291,7 +291,7 @@ def test_a_reset_leaves_out_foreign_savepoints() -> None:
 
 def test_a_partition_that_is_not_named_keeps_its_state_and_what_it_still_repeats() -> None:
     """Its META says what is left to repeat."""
-    repeating = replace(at(partition=1), meta=meta(700, repeat={OUT: (720, 1_050)}, partitions=2))
+    repeating = replace(at(partition=1, state=700), meta=meta(700, repeat={OUT: (720, 1_050)}, partitions=2))
     plan = plans.reset(facts(at(), repeating), {0: 900}, [])
     assert [("empty", 0, {OUT: (0, 1_100)}), ("current", 700, {OUT: (720, 1_050)})] == shown(plan)
     assert 1_000 == plan.folded_again
@@ -313,6 +313,7 @@ def test_a_partition_without_state_and_offset_begins_at_the_source() -> None:
             "partition 1: the changelog has no state, although the group is at 7",
         ),
         (at(partition=1, source=(1_001, 1_200)), "partition 1: its state ends at offset 1000, outside"),
+        (at(partition=1, group=GroupPosition(1_001, 1)), "partition 1: the changelog's state ends at 1000, before"),
     ],
 )
 def test_a_partition_that_is_not_named_needs_its_state(other: PartitionFacts, reason: str) -> None:

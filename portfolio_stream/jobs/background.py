@@ -1,0 +1,97 @@
+"""Switches that a worker carries out for somebody who asked over HTTP.
+
+1. One switch at a time in a worker. A switch that is not over, at whatever worker or command, is never overtaken.
+2. The switch goes on when the client goes away. It ends with the worker's stop: then it is cancelled, and the job is
+   what it was before. If the worker is killed, see `switch`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+from portfolio_stream.control.job_control import JobControl
+from portfolio_stream.control.job_life import JobState
+from portfolio_stream.control.values import JobOperation
+from portfolio_stream.errors import OperationInProgress, PortfolioStreamError
+from portfolio_stream.jobs.gathering import Wanted
+from portfolio_stream.jobs.plans import Plan
+from portfolio_stream.jobs.switch import Switcher, SwitchProgress, TellSwitch, unreported
+
+log = logging.getLogger(__name__)
+
+STOP_SECONDS = 1.0  # to say that a switch is cancelled: a worker has 5 s to end, and its engine needs 3 s of these
+
+OpenSwitcher = Callable[[TellSwitch], AbstractAsyncContextManager[Switcher]]
+
+
+class BackgroundSwitches:
+    def __init__(self, control: JobControl, open_switcher: OpenSwitcher) -> None:
+        """`open_switcher` makes a switcher that tells its progress to the function."""
+        self._control = control
+        self._open_switcher = open_switcher
+        self._begins = asyncio.Lock()
+        self._going: asyncio.Task[JobOperation] | None = None
+        self._operation: JobOperation | None = None
+        self._progress: SwitchProgress | None = None
+
+    async def preview(self, wanted: Wanted) -> Plan:
+        """See Switcher.preview. Changes nothing."""
+        async with self._open_switcher(unreported) as switcher:
+            return await switcher.preview(wanted)
+
+    async def begin(self, wanted: Wanted, *, by: str, then: JobState | None = None) -> JobOperation:
+        """Begin a switch, and go on with it in the background. Returns the operation, which runs.
+
+        Raises what `preview` and `asking.begin_switch` raise: then nothing was begun.
+        """
+        async with self._begins:
+            for other in (await self._control.newest()).running:
+                raise OperationInProgress(other.id, other.kind.value)
+            if self._going is not None:  # its operation is over; perhaps it still deletes what it has built
+                await asyncio.wait([self._going])
+            self._operation = self._progress = None
+            begun: asyncio.Future[JobOperation] = asyncio.get_running_loop().create_future()
+            self._going = asyncio.create_task(self._carry_out(wanted, by, then, begun), name="switch")
+            self._going.add_done_callback(lambda task: _tell_end(task, begun))
+            return await asyncio.shield(begun)  # a client that goes away does not end the switch
+
+    def progress(self, operation: str) -> SwitchProgress | None:
+        """How far an operation is; None if this worker does not carry it out."""
+        return self._progress if self._operation is not None and self._operation.id == operation else None
+
+    async def stop(self) -> None:
+        """Cancel the switch that goes on."""
+        if self._going is not None:
+            self._going.cancel()
+            await asyncio.wait([self._going], timeout=STOP_SECONDS)
+
+    async def _carry_out(
+        self, wanted: Wanted, by: str, then: JobState | None, begun: "asyncio.Future[JobOperation]"
+    ) -> JobOperation:
+        def note(operation: JobOperation) -> None:
+            self._operation = operation
+            begun.set_result(operation)
+
+        async with self._open_switcher(self._report) as switcher:
+            plan = await switcher.preview(wanted)
+            return await switcher.carry_out(wanted, plan, by=by, then=then, overtakes=False, begun=note)
+
+    def _report(self, progress: SwitchProgress) -> None:
+        self._progress = progress
+
+
+def _tell_end(task: "asyncio.Task[JobOperation]", begun: "asyncio.Future[JobOperation]") -> None:
+    """Give the error to the one who waits for the beginning; later errors are in the operation, and in the log."""
+    if task.cancelled():
+        begun.cancel()
+        return
+    error = task.exception()
+    if not begun.done():
+        assert error is not None  # noqa: S101  a switch that is done has begun
+        begun.set_exception(error)
+        begun.exception()  # asyncio need not warn of it if the client went away
+    elif isinstance(error, PortfolioStreamError):
+        log.error("switch failed cause=%s action=%s", error.cause, error.action)
+    elif error is not None:
+        log.error("switch failed", exc_info=error)
