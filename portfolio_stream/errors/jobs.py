@@ -89,8 +89,8 @@ class JobNotSettled(PortfolioStreamError):
         super().__init__(
             f"After {seconds:.0f} s these still hold the job: {'; '.join(waits)}.",
             "A worker that died leaves the group when its session ends: run the command again. Stop every consumer "
-            "that is none of our workers (`portfolio-stream partitions` shows who owns what). If a transaction does "
-            "not end, find it with `kafka-transactions find-hanging`, and abort it.",
+            "that is none of our workers (`portfolio-stream partitions list` shows who owns what). If a transaction "
+            "does not end, find it with Kafka's `kafka-transactions.sh find-hanging`, and abort it.",
         )
         self.waits = tuple(waits)
 
