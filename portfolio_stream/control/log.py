@@ -52,27 +52,36 @@ class ControlLog:
                 await self.read()
 
     async def read(self) -> bool:
-        """Wait for the next records, at most FETCH_WAIT_MS. Returns whether they changed the state."""
+        """Wait for the next records, at most FETCH_WAIT_MS. Returns whether they changed the state.
+
+        A topic that was made again changes the state once, when it is read to its end: old values would look new.
+        """
         if not self._is_reading:
-            self._reader.resume(PARTITION, await self._bound(EARLIEST))
+            self._first_end, start = await self._bound(LATEST), await self._bound(EARLIEST)
+            self._reader.resume(PARTITION, start)
             self._is_reading = True
-            return False
+            return await self._read_again()
         try:
             fetched = await self._reader.fetch(FETCH_WAIT_MS)
-        except kafka_errors.OffsetOutOfRangeError:  # the topic was deleted and made again
-            self.state.clear()
-            self.changes += 1
+        except kafka_errors.OffsetOutOfRangeError:  # the topic was deleted and made again, or its start was deleted
+            self._read = ControlState()
             self._is_reading = False
-            return True
+            return False
         except BatchUnreadable as unreadable:
             if unreadable.batch.reason == "corrupt":  # perhaps on its way: a decision without it would be a wrong one
                 await asyncio.sleep(PAUSE_SECONDS)
             else:  # not one of ours
                 self._reader.resume(PARTITION, unreadable.batch.last_offset + 1)
             return False
-        is_changed = any([self.state.apply(batch) for batch in fetched.get(PARTITION, ())])
-        self.changes += is_changed
-        return is_changed
+        is_new = any([self._read.apply(batch) for batch in fetched.get(PARTITION, ())])
+        return is_new if self._is_whole else await self._read_again()
+
+    async def _read_again(self) -> bool:
+        """Take the values of a topic that was made again, if they are whole now. Returns whether they are."""
+        if self._read is self.state or await self._reader.position(PARTITION) < self._first_end:
+            return False
+        self.state = self._read
+        return True
 
     async def _bound(self, which: int) -> int:
         """The log's start or end. While its leader moves, ask again."""

@@ -19,9 +19,10 @@ class ControlUnavailable(PortfolioStreamError):
 class JobNotBegun(PortfolioStreamError):
     """No worker has ever started this job."""
 
-    def __init__(self, group: str) -> None:
+    def __init__(self, group: str | None = None) -> None:
+        """`group` is None where the job's name is not known."""
         super().__init__(
-            f"The job {group} has not begun: its control topic is empty.",
+            f"The job {'' if group is None else f'{group} '}has not begun: its control topic is empty.",
             "Start a worker (`faust -A portfolio_stream worker`), or name another group with PORTFOLIO_GROUP.",
         )
 
