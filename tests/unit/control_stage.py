@@ -1,4 +1,4 @@
-"""A job's control topic in memory, behind the port that `JobControl` is to the rest: every record is written as bytes."""
+"""A job's control topic in memory, in place of a `JobControl`. Every record is written as bytes."""
 
 from collections.abc import Callable, Mapping
 from inspect import isawaitable

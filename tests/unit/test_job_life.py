@@ -10,8 +10,8 @@ from portfolio_stream.control.values import JOB_KEY, Job, generation_key
 from portfolio_stream.exactly_once.orders import Order
 from tests.unit.control_stage import MemoryControl, generation
 
-#: what follows each event, in the order RUNNING, PAUSED, STOPPING, STOPPED, CANCELLED, MIGRATING. `.`: refused. `<`: the
-#: state before the operation
+#: what follows each event in RUNNING, PAUSED, STOPPING, STOPPED, CANCELLED and MIGRATING. `.`: the event is refused.
+#: `<`: the state before the operation
 LIFE = {
     JobEvent.START: (".", ".", ".", "running", "running", "running"),
     JobEvent.PAUSE: ("paused", ".", ".", ".", ".", "."),
