@@ -103,7 +103,7 @@ async def change_at_once(control: JobControl, wanted: Asked, *, dry_run: bool = 
             for other in state.running:
                 if other.kind is not OperationKind.SAVEPOINT or job.state is not JobState.RUNNING:
                     reason = f"operation {wanted.id} ({wanted.kind.value}) came before its end"
-                    ended |= _ended(state, other, OperationState.FAILED, reason)
+                    ended |= _end_records(state, other, OperationState.FAILED, reason)
         return ControlChange(records={**ended, **_swept(state), operation_key(wanted.id): done, JOB_KEY: job})
 
     return await _decided(control, wanted, decide, dry_run=dry_run)
@@ -219,7 +219,7 @@ async def begin_switch(control: JobControl, wanted: Asked, *, overtakes: bool = 
         for other in state.running:
             if not (other.kind.is_switch and overtakes):
                 raise OperationInProgress(other.id, other.kind.value)
-            records |= _ended(state, other, OperationState.FAILED, ABANDONED)
+            records |= _end_records(state, other, OperationState.FAILED, ABANDONED)
             if before is JobState.MIGRATING:
                 before = JobState(other.arguments["before"])
         arguments = {**wanted.arguments, "generation": state.next_generation(), "before": before.value}
@@ -252,7 +252,7 @@ async def end(
             raise OperationUnknown(operation)
         if known.state.is_final:
             return None
-        records = _ended(newest, known, state, reason, result)
+        records = _end_records(newest, known, state, reason, result)
         job = _after_end(newest, known, state)
         return ControlChange(records=records if job is None else records | {JOB_KEY: job})
 
@@ -331,7 +331,7 @@ def _operation(wanted: Asked, state: OperationState, **fields: Any) -> JobOperat
     )
 
 
-def _ended(
+def _end_records(
     newest: ControlState,
     operation: JobOperation,
     state: OperationState,

@@ -184,13 +184,13 @@ class Switcher:
     ) -> JobOperation:
         state = await self._control.newest()
         await self._delete_leftovers(state)
-        positions = await self._settled(state)
+        positions = await self._when_settled(state)
         final = await self._gathering.plan(settled_wanted(wanted, plan), state, again=True)
         return await self._make(operation, final, positions, then)
 
     # -- the old generation comes to rest
 
-    async def _settled(self, state: ControlState) -> dict[int, GroupPosition]:
+    async def _when_settled(self, state: ControlState) -> dict[int, GroupPosition]:
         """Wait until the group is empty and nothing is pending. Returns the group's offsets. Raises JobNotSettled."""
         deadline = time.monotonic() + SETTLED_SECONDS
         while True:
@@ -251,7 +251,7 @@ class Switcher:
         decisions = await self._decisions(plan, parent)
         if plan.kept_changelog is not None:
             topic = plan.kept_changelog
-            await self._mark(operation, plan, topic, decisions)
+            await self._mark_meta(operation, plan, topic, decisions)
         else:
             await self._build(operation, plan, parent, topic, decisions)
         generation = Generation(
@@ -290,7 +290,7 @@ class Switcher:
         self._require_ours(await self._control.newest(), operation.id)
         return builder
 
-    async def _mark(
+    async def _mark_meta(
         self, operation: JobOperation, plan: Plan, topic: str, decisions: Mapping[int, Mapping[bytes, bytes]]
     ) -> None:
         """Write what a changelog that is kept lacks. Its own generation may have it too: its offsets stay."""

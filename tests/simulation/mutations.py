@@ -18,7 +18,7 @@ from aiokafka import errors as kafka_errors
 from kio.schema.errors import ErrorCode as E
 
 from portfolio_stream.control.state import ControlState
-from portfolio_stream.control.values import ControlChange, operation_key
+from portfolio_stream.control.values import ControlChange
 from portfolio_stream.exactly_once.beat_content import Owes
 from portfolio_stream.exactly_once.membership_life import MembershipEvent, MembershipState, Next
 from portfolio_stream.exactly_once.partition_life import PartitionEvent, PartitionState, Transition
@@ -452,7 +452,7 @@ async def ends_what_has_ended(
         known = newest.operation(operation)
         if known is None or not known.state.is_final:
             return None
-        return ControlChange(records={operation_key(operation): asking._ended(known, state, reason, result)})
+        return ControlChange(records=asking._end_records(newest, known, state, reason, result))
 
     await control.change(decide)
     return await end(control, operation, state, reason=reason, result=result)
@@ -637,7 +637,7 @@ MUTATIONS = (
     ),
     Mutation(
         "offsets switched without the state",
-        [Replaced(SWITCHER, "_make", switches_offsets_alone), Replaced(SWITCHER, "_mark", marks_nothing)],
+        [Replaced(SWITCHER, "_make", switches_offsets_alone), Replaced(SWITCHER, "_mark_meta", marks_nothing)],
     ),
     Mutation(
         "a manifest written before its files",
@@ -666,7 +666,7 @@ MUTATIONS = (
     Mutation(
         "a switch that waits for no worker",
         [
-            Replaced(SWITCHER, "_settled", waits_for_nobody),
+            Replaced(SWITCHER, "_when_settled", waits_for_nobody),
             Replaced(CONTROL_WRITER, "_require_empty_group", looks_for_no_member),
             Replaced(CONTROL_WRITER, "_require_confirmed", confirms_nothing),
         ],
