@@ -86,7 +86,7 @@ def describe(bootstrap_servers: str | None, output: OutputFormat) -> None:
 
 
 async def _describe(settings: Settings, output: OutputFormat) -> None:
-    from portfolio_stream.control.shown import job_json, utc
+    from portfolio_stream.control.shown import job_json, next_step, utc
 
     async with open_job(settings) as control:
         state = await control.newest()
@@ -100,6 +100,8 @@ async def _describe(settings: Settings, output: OutputFormat) -> None:
     origin = generation.origin if generation.savepoint is None else f"{generation.origin} of {generation.savepoint}"
     print_line(f"Generation {generation.number} ({origin}) has its state in {generation.changelog_topic}.")
     print_line(f"Workers: {', '.join(members) or 'none takes part'}.")
+    if (step := next_step(state)) is not None:
+        print_line(step)
     rows = [
         (one.id, one.kind.value, one.state.value, utc(one.asked_at), one.by, one.reason or shown(one.result))
         for one in reversed(state.operations[-NEWEST:])
@@ -303,8 +305,12 @@ async def until_left(settings: Settings, seconds: float) -> None:
     from portfolio_stream.errors import WorkersRemain
 
     deadline = time.monotonic() + seconds
-    while members := await _members(settings):
-        if time.monotonic() > deadline:
-            raise WorkersRemain(members)
-        note(f"Waiting until these workers have left: {', '.join(members)}.")
-        await asyncio.sleep(0.5)
+    try:
+        while members := await _members(settings):
+            if time.monotonic() > deadline:
+                raise WorkersRemain(members)
+            note(f"Waiting until these workers have left: {', '.join(members)}.")
+            await asyncio.sleep(0.5)
+    except asyncio.CancelledError:
+        note("The job leaves the group without this command: the order is given. See `portfolio-stream job describe`.")
+        raise

@@ -41,6 +41,8 @@ async def switch(
         if output == "text":
             for line in plan.lines:
                 note(line)
+        for other in await switcher.abandoned():
+            note(f"Operation {other.id} ({other.kind.value}, by {other.by}) is not over: it fails if you go on.")
         if not confirmed("Go on? The job stops until the new state is there.", yes=yes):
             raise click.Abort
         then = JobState.RUNNING if runs else JobState.STOPPED if stays_stopped else None

@@ -2,7 +2,8 @@
 
     RUNNING <--resume-- PAUSED
     RUNNING, PAUSED --stop--> STOPPED        with a savepoint: --> STOPPING --stopped--> STOPPED
-    RUNNING, PAUSED, STOPPING --cancel--> CANCELLED
+    RUNNING, PAUSED, STOPPING, STOPPED --cancel--> CANCELLED
+    STOPPING --stop--> STOPPED
     STOPPED, CANCELLED --start--> RUNNING
     every state but STOPPING --migrate--> MIGRATING --start--> RUNNING
     MIGRATING --switched--> the state that the operation gives

@@ -1,7 +1,6 @@
 """Reads the control topic: once up to its end, or on and on (`Following`)."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -32,7 +31,12 @@ class ControlLog:
         self._topic = topic
         self._is_reading = False
         self._reads = asyncio.Lock()
+        #: the values when the topic was last read to its end, and what was read since
         self.state = ControlState()
+        #: what is read now: another one than `state` until a topic that was made again is read to its end
+        self._newest = self.state
+        #: where the topic ended when the reading began
+        self._first_end = 0
         #: how often the state has changed
         self.changes = 0
 
@@ -47,32 +51,55 @@ class ControlLog:
 
     async def read_up_to(self, end: int) -> None:
         """Read everything before the offset `end`. Raises as read_to_end."""
-        async with asyncio.timeout(PATIENCE_SECONDS), self._reads:
-            while not self._is_reading or await self._reader.position(PARTITION) < end:
-                await self.read()
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS), self._reads:
+                while not self._is_whole or await self._reader.position(PARTITION) < end:
+                    await self.read()
+        except TimeoutError:
+            raise TimeoutError(
+                f"in {PATIENCE_SECONDS:.0f} s it was not read to its end. No broker answers for it, or an open "
+                f"transaction hides its newest records"
+            ) from None
+
+    @property
+    def _is_whole(self) -> bool:
+        return self._is_reading and self._newest is self.state
 
     async def read(self) -> bool:
-        """Wait for the next records, at most FETCH_WAIT_MS. Returns whether they changed the state."""
+        """Wait for the next records, at most FETCH_WAIT_MS. Returns whether they changed the state.
+
+        A topic that was made again changes the state once, when it is read to its end: old values would look new.
+        """
         if not self._is_reading:
-            self._reader.resume(PARTITION, await self._bound(EARLIEST))
+            self._first_end, start = await self._bound(LATEST), await self._bound(EARLIEST)
+            self._reader.resume(PARTITION, start)
             self._is_reading = True
-            return False
+            return await self._take_if_whole()
         try:
             fetched = await self._reader.fetch(FETCH_WAIT_MS)
-        except kafka_errors.OffsetOutOfRangeError:  # the topic was deleted and made again
-            self.state.clear()
-            self.changes += 1
+        except kafka_errors.OffsetOutOfRangeError:  # the topic was made again, or somebody deleted its first records
+            self._newest = ControlState()
             self._is_reading = False
-            return True
+            return False
         except BatchUnreadable as unreadable:
             if unreadable.batch.reason == "corrupt":  # perhaps on its way: a decision without it would be a wrong one
                 await asyncio.sleep(PAUSE_SECONDS)
             else:  # not one of ours
                 self._reader.resume(PARTITION, unreadable.batch.last_offset + 1)
             return False
-        is_changed = any([self.state.apply(batch) for batch in fetched.get(PARTITION, ())])
+        is_changed = any([self._newest.apply(batch) for batch in fetched.get(PARTITION, ())])
+        if self._newest is not self.state:
+            return await self._take_if_whole()
         self.changes += is_changed
         return is_changed
+
+    async def _take_if_whole(self) -> bool:
+        """Take the values of a topic that was made again once it is read to its end. Returns whether they are taken."""
+        if self._newest is self.state or await self._reader.position(PARTITION) < self._first_end:
+            return False
+        self.state = self._newest
+        self.changes += 1
+        return True
 
     async def _bound(self, which: int) -> int:
         """The log's start or end. While its leader moves, ask again."""
@@ -93,8 +120,6 @@ class Following:
         self._log = log
         self._changed = changed
         self._tell = tell
-        #: monotonic seconds at which the topic last answered
-        self.heard = time.monotonic()
 
     @property
     def state(self) -> ControlState:
@@ -106,7 +131,6 @@ class Following:
             try:
                 if await self._log.read():
                     self._changed(self._log.state)
-                self.heard = time.monotonic()
             except (*LOST, kafka_errors.KafkaError) as error:
                 self._tell(told.ControlOutage(error=type(error).__name__))
                 await asyncio.sleep(PAUSE_SECONDS)

@@ -1,9 +1,22 @@
 """The job, its generations and its operations as JSON, for commands and HTTP."""
 
 import time
+from collections.abc import Mapping
 
+from portfolio_stream.control.job_life import JobState
 from portfolio_stream.control.state import ControlState
 from portfolio_stream.control.values import Generation, JobOperation
+
+#: what an operator can do now; a job that runs needs nothing
+NEXT_STEPS: Mapping[JobState, str] = {
+    JobState.PAUSED: "`portfolio-stream job resume` lets it read again.",
+    JobState.STOPPING: "It stops when its savepoint is complete. `portfolio-stream job cancel-operation {operation}` "
+    "lets it run on instead.",
+    JobState.STOPPED: "`portfolio-stream job start` lets it run.",
+    JobState.CANCELLED: "`portfolio-stream job start` lets it run.",
+    JobState.MIGRATING: "It waits for operation {operation}, which was asked for by {by}. If that process is gone, "
+    "`portfolio-stream job start` runs the job with generation {generation} as it was; or ask for the operation again.",
+}
 
 
 def job_json(group: str, state: ControlState) -> dict[str, object]:
@@ -16,9 +29,20 @@ def job_json(group: str, state: ControlState) -> dict[str, object]:
         "revision": job.revision,
         "since": utc(job.since),
         "operation": job.operation,
+        "next_step": next_step(state),
         "generation": generation_json(generation),
         "operations": [operation_json(operation) for operation in state.operations],
     }
+
+
+def next_step(state: ControlState) -> str | None:
+    """What an operator can do now; None: nothing is to be done."""
+    job = state.job
+    if job is None or job.state not in NEXT_STEPS:
+        return None
+    operation = state.operation(job.operation or "")
+    by = "nobody knows whom" if operation is None else operation.by
+    return NEXT_STEPS[job.state].format(operation=job.operation, by=by, generation=job.generation)
 
 
 def generation_json(generation: Generation) -> dict[str, object]:

@@ -37,9 +37,6 @@ class ControlState:
                 is_changed = True
         return is_changed
 
-    def clear(self) -> None:
-        self._values.clear()
-
     @property
     def job(self) -> Job | None:
         """None before the first worker of the group has started."""

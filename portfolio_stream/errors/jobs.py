@@ -19,9 +19,10 @@ class ControlUnavailable(PortfolioStreamError):
 class JobNotBegun(PortfolioStreamError):
     """No worker has ever started this job."""
 
-    def __init__(self, group: str) -> None:
+    def __init__(self, group: str | None = None) -> None:
+        """`group` is None where the job's name is not known."""
         super().__init__(
-            f"The job {group} has not begun: its control topic is empty.",
+            f"The job {'' if group is None else f'{group} '}has not begun: its control topic is empty.",
             "Start a worker (`faust -A portfolio_stream worker`), or name another group with PORTFOLIO_GROUP.",
         )
 
@@ -89,8 +90,8 @@ class JobNotSettled(PortfolioStreamError):
         super().__init__(
             f"After {seconds:.0f} s these still hold the job: {'; '.join(waits)}.",
             "A worker that died leaves the group when its session ends: run the command again. Stop every consumer "
-            "that is none of our workers (`portfolio-stream partitions` shows who owns what). If a transaction does "
-            "not end, find it with `kafka-transactions find-hanging`, and abort it.",
+            "that is none of our workers (`portfolio-stream partitions list` shows who owns what). If a transaction "
+            "does not end, find it with Kafka's `kafka-transactions.sh find-hanging`, and abort it.",
         )
         self.waits = tuple(waits)
 

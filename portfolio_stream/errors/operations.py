@@ -55,7 +55,7 @@ class OffsetsAgree(PortfolioStreamError):
     def __init__(self, partition: int, reason: str) -> None:
         super().__init__(
             f"Partition {partition} is halted, but not by the group's offset: {reason}.",
-            "Correct that cause, then run `portfolio-stream partitions retry` without --from-state.",
+            f"Correct that cause, then run `portfolio-stream partitions retry {partition}`.",
         )
         self.partition = partition
 

@@ -92,7 +92,8 @@ class OutputDiffers(RepeatFailed):
             f"The fold of {records} does not give again the output {topic}-{partition}@{offset}, which differs in "
             f"{', '.join(fields)}.",
             "Nothing was written. Find out what changed: the code of the fold, its settings, or a record that another "
-            "program wrote. Then `portfolio-stream partitions retry`, or roll the job back to its former generation.",
+            f"program wrote. Then run `portfolio-stream partitions retry {partition}`, or go back to a former "
+            "generation with `portfolio-stream generations rollback`.",
         )
 
 
@@ -102,8 +103,8 @@ class OutputUnreadable(RepeatFailed):
     def __init__(self, topic: str, partition: int, offset: int, reason: str) -> None:
         super().__init__(
             f"The output {topic}-{partition}@{offset} cannot be compared: {reason}.",
-            "Repair the log of that topic, then `portfolio-stream partitions retry`. Or roll the job back to its "
-            "former generation.",
+            f"Repair the log of that topic, then run `portfolio-stream partitions retry {partition}`. Or go back to a "
+            "former generation with `portfolio-stream generations rollback`.",
         )
 
 

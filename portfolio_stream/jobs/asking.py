@@ -103,7 +103,7 @@ async def change_at_once(control: JobControl, wanted: Asked, *, dry_run: bool = 
             for other in state.running:
                 if other.kind is not OperationKind.SAVEPOINT or job.state is not JobState.RUNNING:
                     reason = f"operation {wanted.id} ({wanted.kind.value}) came before its end"
-                    ended[operation_key(other.id)] = _ended(other, OperationState.FAILED, reason)
+                    ended |= _end_records(state, other, OperationState.FAILED, reason)
         return ControlChange(records={**ended, **_swept(state), operation_key(wanted.id): done, JOB_KEY: job})
 
     return await _decided(control, wanted, decide, dry_run=dry_run)
@@ -219,7 +219,7 @@ async def begin_switch(control: JobControl, wanted: Asked, *, overtakes: bool = 
         for other in state.running:
             if not (other.kind.is_switch and overtakes):
                 raise OperationInProgress(other.id, other.kind.value)
-            records[operation_key(other.id)] = _ended(other, OperationState.FAILED, ABANDONED)
+            records |= _end_records(state, other, OperationState.FAILED, ABANDONED)
             if before is JobState.MIGRATING:
                 before = JobState(other.arguments["before"])
         arguments = {**wanted.arguments, "generation": state.next_generation(), "before": before.value}
@@ -252,10 +252,7 @@ async def end(
             raise OperationUnknown(operation)
         if known.state.is_final:
             return None
-        records: dict[str, msgspec.Struct | None] = {
-            operation_key(operation): _ended(known, state, reason, result),
-            **{part_key(operation, partition): None for partition in newest.parts(operation)},
-        }
+        records = _end_records(newest, known, state, reason, result)
         job = _after_end(newest, known, state)
         return ControlChange(records=records if job is None else records | {JOB_KEY: job})
 
@@ -303,7 +300,7 @@ async def follow(control: JobControl, operation: str) -> AsyncIterator[tuple[Job
 
 def _job(state: ControlState) -> Job:
     if state.job is None:
-        raise JobNotBegun("")
+        raise JobNotBegun
     return state.job
 
 
@@ -334,12 +331,19 @@ def _operation(wanted: Asked, state: OperationState, **fields: Any) -> JobOperat
     )
 
 
-def _ended(
-    operation: JobOperation, state: OperationState, reason: str | None, result: Mapping[str, Any] | None = None
-) -> JobOperation:
-    return msgspec.structs.replace(
+def _end_records(
+    newest: ControlState,
+    operation: JobOperation,
+    state: OperationState,
+    reason: str | None,
+    result: Mapping[str, Any] | None = None,
+) -> dict[str, msgspec.Struct | None]:
+    """The records that end an operation: its parts are deleted."""
+    ended = msgspec.structs.replace(
         operation, state=state, reason=reason, ended_at=time.time(), result=dict(result or {})
     )
+    parts = {part_key(operation.id, partition): None for partition in newest.parts(operation.id)}
+    return {operation_key(operation.id): ended, **parts}
 
 
 def _require_nothing_runs(state: ControlState) -> None:
@@ -348,9 +352,14 @@ def _require_nothing_runs(state: ControlState) -> None:
 
 
 def _swept(state: ControlState) -> dict[str, msgspec.Struct | None]:
-    """Deletes the oldest operations that are over, beyond KEPT_OPERATIONS."""
+    """Deletes the oldest operations that are over, beyond KEPT_OPERATIONS.
+
+    The one that reserved the newest generation's number stays: without it the number would be given a second time.
+    """
     over = [operation for operation in state.operations if operation.state.is_final]
-    return {operation_key(operation.id): None for operation in over[:-KEPT_OPERATIONS]}
+    newest = state.next_generation() - 1
+    swept = [one for one in over[:-KEPT_OPERATIONS] if one.arguments.get("generation") != newest]
+    return {operation_key(operation.id): None for operation in swept}
 
 
 async def _decided(control: JobControl, wanted: Asked, decide: Any, *, dry_run: bool) -> JobOperation:

@@ -30,7 +30,7 @@ def choose(state: ControlState, keep: int) -> GenerationExpiry:
     """Decide which generations expire. Pure. Raises JobNotBegun."""
     current = state.current
     if current is None:
-        raise JobNotBegun("")
+        raise JobNotBegun
     left = [one for one in reversed(state.generations) if not one.is_expired and one.number != current.number]
     kept = {current.number: "it is the job's generation"}
     kept |= {one.number: f"it is one of the newest {keep} besides the job's" for one in left[:keep]}

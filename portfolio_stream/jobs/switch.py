@@ -133,6 +133,10 @@ class Switcher:
         """What the switch would do now. Changes nothing. Raises SwitchRefused and the errors of `Gathering.plan`."""
         return await self._gathering.plan(wanted, await self._control.newest())
 
+    async def abandoned(self) -> list[JobOperation]:
+        """The switches that are not over: this one makes them fail. Raises ControlUnavailable."""
+        return [other for other in (await self._control.newest()).running if other.kind.is_switch]
+
     async def carry_out(
         self,
         wanted: Wanted,
@@ -149,11 +153,9 @@ class Switcher:
         is called with the operation when it has begun. Raises PortfolioStreamError: then nothing was switched, and the
         job is what it was before. Only after ControlUnavailable nobody knows.
         """
-        before = await self._control.newest()
-        for other in before.running:
-            if other.kind.is_switch and overtakes:
-                said = f"operation {other.id} ({other.kind.value}, {other.by}) was begun and never ended: it fails now"
-                self._report(SwitchProgress("abandoned", 0, None, said))
+        for other in await self.abandoned() if overtakes else ():
+            said = f"operation {other.id} ({other.kind.value}, {other.by}) was begun and never ended: it fails now"
+            self._report(SwitchProgress("abandoned", 0, None, said))
         arguments = {
             "plan": plan.lines,
             "savepoints": list(plan.savepoints),
@@ -165,7 +167,8 @@ class Switcher:
             begun(operation)
             return await self._carry_out(wanted, plan, operation, then)
         except asyncio.CancelledError:
-            await self._end(asked.id, OperationState.CANCELLED, "interrupted")
+            ended = await self._end(asked.id, OperationState.CANCELLED, "interrupted")
+            self._report(SwitchProgress("interrupted", 0, None, _after_interruption(ended)))
             raise
         except ControlUnavailable:
             raise
@@ -181,13 +184,13 @@ class Switcher:
     ) -> JobOperation:
         state = await self._control.newest()
         await self._delete_leftovers(state)
-        positions = await self._settled(state)
+        positions = await self._when_settled(state)
         final = await self._gathering.plan(settled_wanted(wanted, plan), state, again=True)
         return await self._make(operation, final, positions, then)
 
     # -- the old generation comes to rest
 
-    async def _settled(self, state: ControlState) -> dict[int, GroupPosition]:
+    async def _when_settled(self, state: ControlState) -> dict[int, GroupPosition]:
         """Wait until the group is empty and nothing is pending. Returns the group's offsets. Raises JobNotSettled."""
         deadline = time.monotonic() + SETTLED_SECONDS
         while True:
@@ -248,7 +251,7 @@ class Switcher:
         decisions = await self._decisions(plan, parent)
         if plan.kept_changelog is not None:
             topic = plan.kept_changelog
-            await self._mark(operation, plan, topic, decisions)
+            await self._mark_meta(operation, plan, topic, decisions)
         else:
             await self._build(operation, plan, parent, topic, decisions)
         generation = Generation(
@@ -287,7 +290,7 @@ class Switcher:
         self._require_ours(await self._control.newest(), operation.id)
         return builder
 
-    async def _mark(
+    async def _mark_meta(
         self, operation: JobOperation, plan: Plan, topic: str, decisions: Mapping[int, Mapping[bytes, bytes]]
     ) -> None:
         """Write what a changelog that is kept lacks. Its own generation may have it too: its offsets stay."""
@@ -519,6 +522,14 @@ class Switcher:
     def _tell(self, step: str, done: int, of: int | None, what: str) -> None:
         counted = f"{done:,}" if of is None else f"{done:,} of {of:,}"
         self._report(SwitchProgress(step, done, of, f"{step} {counted} {what}" if what else step))
+
+
+def _after_interruption(ended: JobOperation | None) -> str:
+    if ended is None:
+        return "interrupted before anything was begun"
+    if ended.state is OperationState.DONE:
+        return f"interrupted, but operation {ended.id} was done already: see `portfolio-stream job describe`"
+    return f"interrupted: operation {ended.id} is {ended.state.value}, nothing was switched, the job is as it was"
 
 
 def changelog_name(group: str, generation: int) -> str:

@@ -17,6 +17,8 @@ import msgspec
 from aiokafka import errors as kafka_errors
 from kio.schema.errors import ErrorCode as E
 
+from portfolio_stream.control.state import ControlState
+from portfolio_stream.control.values import ControlChange
 from portfolio_stream.exactly_once.beat_content import Owes
 from portfolio_stream.exactly_once.membership_life import MembershipEvent, MembershipState, Next
 from portfolio_stream.exactly_once.partition_life import PartitionEvent, PartitionState, Transition
@@ -24,15 +26,20 @@ from portfolio_stream.exactly_once.protocol import Action, StaleEpoch, Transacti
 from portfolio_stream.exactly_once.slices import cut
 from portfolio_stream.exactly_once.stored_view import StoredView
 from portfolio_stream.exactly_once.views import Dirty
+from portfolio_stream.jobs import asking
 from portfolio_stream.kafka.offset_lookup import LATEST, READ_COMMITTED
 from portfolio_stream.kafka.reach import LOST
 from portfolio_stream.kafka.record_batches import next_offset
+from portfolio_stream.savepoints import write
 from tests.judge.ledger import CHANGELOG
 from tests.simulation.hooks import ENGINE, Hook, Line, Number, OnTheLine, Replaced, Row, installed
 from tests.simulation.kafka import answers
 from tests.simulation.kafka.transactions import Pair
 
+JOBS = "portfolio_stream.jobs."
 COMMITS = f"{ENGINE}commits:Commits"
+CONTROL_WRITER = "portfolio_stream.control.change:ControlWriter"
+SWITCHER = f"{JOBS}switch:Switcher"
 FOLDING = f"{ENGINE}folding:Folding"
 OWNERSHIP = f"{ENGINE}ownership:Ownership"
 LIFE = f"{ENGINE}partition_life"
@@ -386,6 +393,116 @@ async def writes_a_standbys_position_first(write: Call, store: Any, items: Any, 
     await write(store, items, {})
 
 
+# -- bugs of jobs, savepoints and switches
+
+
+async def switches_offsets_alone(
+    make: Call, switcher: Any, operation: Any, plan: Any, positions: Any, then: Any
+) -> Any:
+    """The new generation goes on in the changelog of the old one, whose state is at other offsets."""
+    current = (await switcher._control.newest()).current
+    kept = msgspec.structs.replace(plan, kept_changelog=current.changelog_topic)
+    return await make(switcher, operation, kept, positions, then)
+
+
+async def marks_nothing(mark: Call, switcher: Any, *args: Any) -> None:
+    """META stays as the old generation left it."""
+
+
+class FilesLast:
+    """The place of the savepoints, of a writer that puts the data files behind the part that names them."""
+
+    def __init__(self, objects: Any) -> None:
+        self._objects = objects
+        self._later: list[tuple[str, bytes]] = []
+
+    async def get(self, path: str) -> bytes | None:
+        found: bytes | None = await self._objects.get(path)
+        return found
+
+    async def put(self, path: str, data: bytes) -> None:
+        self._later.append((path, data))
+
+    async def put_new(self, path: str, data: bytes) -> bool:
+        is_new: bool = await self._objects.put_new(path, data)
+        for path, data in self._later:
+            await asyncio.sleep(0.5)
+            await self._objects.put(path, data)
+        return is_new
+
+    async def delete(self, paths: Collection[str]) -> None:
+        """There is nothing to delete yet."""
+
+
+async def puts_files_last(write_part: Call, objects: Any, **part: Any) -> Any:
+    return await write_part(FilesLast(objects), **part)
+
+
+async def looks_for_no_file(whole_parts: Call, objects: Any, head: Any) -> Any:
+    found = [await write._part(objects, head.id, number) for number in range(head.partitions)]
+    return tuple(part for part in found if part is not None)
+
+
+async def ends_what_has_ended(
+    end: Call, control: Any, operation: str, state: Any, *, reason: Any = None, result: Any = None
+) -> Any:
+    """Whoever sees all parts of an operation ends it, also after somebody else."""
+
+    def decide(newest: ControlState) -> ControlChange | None:
+        known = newest.operation(operation)
+        if known is None or not known.state.is_final:
+            return None
+        return ControlChange(records=asking._end_records(newest, known, state, reason, result))
+
+    await control.change(decide)
+    return await end(control, operation, state, reason=reason, result=result)
+
+
+def looks_at_no_generation(generation_in: Call, metadata: str | None) -> None:
+    return None
+
+
+def keeps_its_first_generation(give: Call, orders: Any, order: Any) -> None:
+    first = orders.current
+    give(orders, replace(order, generation=first.generation, changelog_topic=first.changelog_topic))
+
+
+def goes_on(give: Call, orders: Any, order: Any) -> None:
+    give(orders, replace(order, is_joined=True))
+
+
+async def repeats_nothing(begin: Call, repeats: Any, partition: int, repeat: Any, decided: Any) -> None:
+    await begin(repeats, partition, None, decided)
+
+
+def takes_the_next_partition(rows: Call, objects: Any, manifest: Any, partition: int) -> Any:
+    return rows(objects, manifest, (partition + 1) % manifest.partitions)
+
+
+def checks_nothing(check: Call, *args: Any) -> None:
+    """Whatever was loaded is right."""
+
+
+async def forgets_decisions(decisions: Call, switcher: Any, *args: Any) -> dict[int, Any]:
+    return {}
+
+
+async def waits_for_nobody(settled: Call, switcher: Any, state: Any) -> Any:
+    return await switcher._seen.positions(is_stable=False)
+
+
+async def looks_for_no_member(require: Call, *args: Any) -> None:
+    """Nobody can be there."""
+
+
+async def confirms_nothing(require: Call, *args: Any) -> None:
+    """Nothing can have moved."""
+
+
+def copies_without_a_pause(copy: Call, partitions: Any, folder: Any, pauses: bool) -> Any:
+    return copy(partitions, folder, False)
+
+
 #: an expelled worker joins again while its transaction may be in flight; by itself, this does no harm
 REJOINS_AT_ONCE = Row(
     f"{ENGINE}membership_life",
@@ -517,6 +634,46 @@ MUTATIONS = (
             Replaced(STANDBYS, "run", says_that_it_stands_by),
             Replaced(f"{ENGINE}store:Store", "write", writes_a_standbys_position_first),
         ],
+    ),
+    Mutation(
+        "offsets switched without the state",
+        [Replaced(SWITCHER, "_make", switches_offsets_alone), Replaced(SWITCHER, "_mark_meta", marks_nothing)],
+    ),
+    Mutation(
+        "a manifest written before its files",
+        [
+            Replaced(f"{JOBS}exporting", "write_part", puts_files_last),
+            Replaced("portfolio_stream.savepoints.write", "_whole_parts", looks_for_no_file),
+        ],
+    ),
+    Mutation("an operation carried out twice", [Replaced(f"{JOBS}asking", "end", ends_what_has_ended)]),
+    Mutation(
+        "an old generation's zombie",
+        [
+            Replaced("portfolio_stream.kafka.offset_lookup", "generation_in", looks_at_no_generation),
+            Replaced(f"{ENGINE}orders:GivenOrders", "give", keeps_its_first_generation),
+        ],
+    ),
+    Mutation("outputs written again", [Replaced(f"{ENGINE}repeats:Repeats", "begin", repeats_nothing)]),
+    Mutation(
+        "the state of another partition",
+        [
+            Replaced(f"{JOBS}switch", "savepoint_rows", takes_the_next_partition),
+            Replaced(f"{JOBS}switch", "check", checks_nothing),
+        ],
+    ),
+    Mutation("an operator's decision forgotten by a switch", [Replaced(SWITCHER, "_decisions", forgets_decisions)]),
+    Mutation(
+        "a switch that waits for no worker",
+        [
+            Replaced(SWITCHER, "_when_settled", waits_for_nobody),
+            Replaced(CONTROL_WRITER, "_require_empty_group", looks_for_no_member),
+            Replaced(CONTROL_WRITER, "_require_confirmed", confirms_nothing),
+        ],
+    ),
+    Mutation("an order to stop that nobody follows", [Replaced(f"{ENGINE}orders:GivenOrders", "give", goes_on)]),
+    Mutation(
+        "a stop with a savepoint that pauses nothing", [Replaced(f"{JOBS}agent", "CopyState", copies_without_a_pause)]
     ),
 )
 

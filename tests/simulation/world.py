@@ -84,6 +84,9 @@ LATE_ENDINGS_SECONDS = (
 #: until every worker has heard of an order, and has ended what it does: a worker may be cut off for so long
 BUILDER = f"{GROUP}-build"
 OBEDIENCE_SECONDS = 10.0
+NEWCOMER_SHARE = 0.3  # the share of the worlds in which a worker joins at the end
+SETTLED_IN_SECONDS = 3.5  # a newcomer sends its first heartbeats within 3 s
+LATE_FOLD_SECONDS = 7.0
 OPERATOR_SHARE = 0.05  # the share of the checks at which an operator acts on halted partitions
 STANDBYS = (0, 1, 2)  # of a partition, one of these in each world
 SHORT_RETENTION = 100.0  # of tombstones, in half of the worlds: half of this time is longer than any pause of a worker
@@ -212,7 +215,26 @@ class World:
         load.cancel()
         self._mend()
         await self._settle()
+        if Random(f"newcomer {self.plan.seed}").random() < NEWCOMER_SHARE:
+            await self._welcome()
+            await self._settle()
         self._check_end()
+
+    async def _welcome(self) -> None:
+        """A worker joins. The owners give partitions up late, and the answer that tells the newcomer of them is lost.
+
+        By then the newcomer's heartbeats are as rare as those of the others.
+        """
+        for worker in self.workers:
+            worker.fold_seconds = LATE_FOLD_SECONDS
+        for partition in range(self.plan.profile.partitions):
+            self._burst(partition, 1)
+        newcomer = self.new_worker()
+        newcomer.start()
+        await self._until(self.loop.time() + SETTLED_IN_SECONDS)
+        self.kafka.link(newcomer.name).lost_assignments = 1
+        self.timeline.add(f"{newcomer.name} will not hear of its partitions")
+        await self._until(self.loop.time() + 2 * LATE_FOLD_SECONDS)
 
     @property
     def first_steps(self) -> int:

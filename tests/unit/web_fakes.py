@@ -31,6 +31,7 @@ from portfolio_stream.kafka.offset_lookup import LATEST
 from portfolio_stream.observe.ring import EventRing
 from portfolio_stream.observe.statistics import Statistics
 from portfolio_stream.settings import Settings
+from portfolio_stream.web.job import JobRoutes
 from portfolio_stream.web.server import WebServer
 from tables.prices import Prices
 
@@ -189,11 +190,13 @@ class FakeEngine:
 
 
 @asynccontextmanager
-async def serving(engine: FakeEngine, *, port: int = 0, **settings: Any) -> AsyncIterator[WebServer]:
+async def serving(
+    engine: FakeEngine, *, port: int = 0, job: JobRoutes | None = None, **settings: Any
+) -> AsyncIterator[WebServer]:
     nobody = {"bootstrap_servers": "127.0.0.1:1", "auditor": "127.0.0.1:1"}
     options = {"web_host": "127.0.0.1", "input_topic": TOPIC} | nobody | settings
     sock = listen(options["web_host"], port)
-    server = WebServer(engine, Settings(**options), sock, engine.prices, engine.checkpoints)  # type: ignore[arg-type]
+    server = WebServer(engine, Settings(**options), sock, engine.prices, engine.checkpoints, job)  # type: ignore[arg-type]
     await server.start()
     try:
         yield server
