@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from aiokafka.structs import TopicPartition
+
 from portfolio_stream.errors import RepeatFailed
 from portfolio_stream.exactly_once.commit_interval import CommitInterval
 from portfolio_stream.exactly_once.configuration import Configuration
@@ -136,6 +138,10 @@ class Commits:
     def is_committing(self) -> bool:
         """A transaction is in flight."""
         return self._committing is not None and not self._committing.done()
+
+    def least_end(self, topic: str, partition: int) -> int:
+        """No log of this partition ends before this offset: a leader that names an earlier end has slept."""
+        return self._delivery.endings.get(TopicPartition(topic, partition), 0)
 
     def to_commit(self) -> Mapping[int, int]:
         """Next source offsets, by partition, that the open transaction will commit."""

@@ -56,6 +56,8 @@ class Delivery:
         self._changelog_topic = changelog_topic
         self._changelog_id = changelog_id
         self._generation = generation
+        #: the offset behind the last record that this process wrote to each partition: no log ends before it
+        self.endings: Endings = {}
         self._tell = tell
 
     async def commit(
@@ -71,6 +73,7 @@ class Delivery:
             raise Doubt(None, "every partition of the transaction was lost")
         laps.end("reserve")
         endings = await self._send_records(shares)
+        self.endings |= endings
         laps.end("write")
         await self._writer.commit()
         laps.end("end")

@@ -3,7 +3,7 @@
 1. `prepare` writes the recent rows to files while the engine goes on, so that the copy finds little that is new.
 2. At the boundary: commit what is open. From here on the store has every committed row of this worker's partitions.
 3. Ask where the output topics end. This worker is the only one that writes to these partitions, and it writes nothing
-   now: so each end is exact.
+   now: so each end is exact. An end before this worker's last record is an old leader's, and is asked for again.
 4. Have the group coordinator confirm the membership, after the ends. Another worker may own the partitions of a worker
    that stood still, and may have written to their outputs: such a copy would not fit to its ends.
 5. Copy the database, and pause the partitions if the operator wants that.
@@ -38,6 +38,7 @@ class StateCopying:
         self._coordinators = equipment.coordinators
         self._source = equipment.source
         self._changelog_id = equipment.changelog_id
+        self._commits = equipment.commits
         self._member = equipment.membership
         self._partitions = equipment.partitions
         self._store = equipment.store
@@ -96,9 +97,12 @@ class StateCopying:
                 while True:
                     try:
                         ends = await self._ask_ends(partitions)
-                        if all(len(found) == len(partitions) for found in ends.values()):
+                        if not all(len(found) == len(partitions) for found in ends.values()):
+                            reason = "an output topic has a partition without a leader"
+                        elif self._are_old(ends):
+                            reason = "a broker that has just woken named an end from before this worker's last records"
+                        else:
                             return ends if await self._is_member(partitions) else None
-                        reason = "an output topic has a partition without a leader"
                     except (*LOST, kafka_errors.KafkaError) as error:
                         reason = f"a broker did not answer: {type(error).__name__}"
                         self._coordinators.forget()
@@ -106,6 +110,14 @@ class StateCopying:
                     await self._client.force_metadata_update()
         except TimeoutError:
             raise StateNotCopied(folder, reason) from None
+
+    def _are_old(self, ends: Ends) -> bool:
+        """A leader that was paused names the end that it knew, until it hears of its successor."""
+        return any(
+            end < self._commits.least_end(topic, partition)
+            for topic, found in ends.items()
+            for partition, end in found.items()
+        )
 
     async def _ask_ends(self, partitions: Collection[int]) -> Ends:
         topics = self._configuration.output_topics

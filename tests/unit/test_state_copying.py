@@ -234,3 +234,18 @@ async def test_a_copy_that_meets_the_end_of_the_engine_is_answered(
     engine.interpreter.refuse_all()
     with pytest.raises(OutcomeUnknown, match="partitions 0, 1 may"):
         await waiting
+
+
+async def test_an_end_from_before_our_last_record_is_an_old_leaders(
+    engine: Stage, brokers: Brokers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The outputs of a restore would be compared from an earlier place, and its partition would halt."""
+    monkeypatch.setattr(engine.commits, "least_end", lambda topic, partition: 115 if partition == 1 else 0)
+    answers = iter(({0: 110, 1: 0}, {0: 110, 1: 120}))
+
+    async def log_offsets(*_: Any) -> dict[int, int]:
+        return next(answers)
+
+    monkeypatch.setattr(state_copying, "log_offsets", log_offsets)
+    copy = await copied(engine, CopyState(BOTH, tmp_path / "copy"))
+    assert [{"out": 110}, {"out": 120}] == [dict(copy.parts[partition].outputs) for partition in (0, 1)]
