@@ -196,6 +196,7 @@ class JobRoutes:
         return self._json({**operation_json(found), "parts": parts, "progress": shown})
 
     async def cancel_operation(self, request: web.Request) -> web.Response:
+        known(request.query)
         ended = await asking.cancel_operation(self._control, request.match_info["id"], self._by(request))
         return self._json(operation_json(ended))
 
@@ -220,6 +221,7 @@ class JobRoutes:
         return self._json(msgspec.to_builtins(found))
 
     async def delete_savepoint(self, request: web.Request) -> web.Response:
+        known(request.query)
         state, savepoint = await self._control.newest(), request.match_info["id"]
         current = state.current
         bases = [] if current is None or current.savepoint is None else [current.savepoint]

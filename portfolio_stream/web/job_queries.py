@@ -26,7 +26,7 @@ def known(query: Query, *names: str) -> None:
     """Raises QueryRefused for a parameter with another name."""
     for name in query:
         if name not in names:
-            raise QueryRefused(f"The parameter {name[:40]!r} is unknown here. Known are: {', '.join(names)}.")
+            raise QueryRefused(f"The parameter {name[:40]!r} is unknown here. Known are: {', '.join(names) or 'none'}.")
 
 
 def flag(query: Query, name: str) -> bool:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
@@ -17,7 +18,7 @@ from portfolio_stream import cli
 from portfolio_stream.broker.cluster import Cluster
 from portfolio_stream.settings import Settings
 from tests.integration.job_stage import holds
-from tests.integration.workers import Worker, WorkersStage
+from tests.integration.workers import FAUST, Worker, WorkersStage
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 EVENTS = 2_000
@@ -282,6 +283,44 @@ def test_a_stop_of_the_worker_ends_its_switch(life: Life) -> None:
     life.starts()
     life.folds(100, 2)
     asyncio.run(holds(life.stage.settings))
+
+
+def test_ctrl_c_says_what_goes_on(life: Life) -> None:
+    """A switch ends, and the job is as it was. What the workers carry out goes on, and the command says so."""
+    life.starts()
+    life.until(life.is_ready, "the worker is ready")
+    life.folds(EVENTS, 1)
+    asyncio.run(with_stranger(life.stage.settings, lambda: interrupt_a_switch(life)))
+    ended = life.asks("job", "describe")["operations"][-1]
+    assert ("fresh", "cancelled", "running") == (ended["kind"], ended["state"], life.job_state())
+    life.until(life.is_ready, "the worker is ready again")
+
+    life.worker.signal(signal.SIGSTOP)
+    try:
+        said = interrupted(life, "savepoint", "create", after="0 of 4 partitions are written")
+    finally:
+        life.worker.signal(signal.SIGCONT)
+    operation = life.asks("job", "describe")["operations"][-1]["id"]
+    assert f"Operation {operation} goes on without this command." in said
+    assert "done" == life.follows(f"/operations/{operation}")["state"]
+
+
+def interrupt_a_switch(life: Life) -> None:
+    said = interrupted(life, "job", "start", "--fresh", "--yes", after="waiting for member")
+    assert "nothing was switched, the job is as it was" in said
+
+
+def interrupted(life: Life, *arguments: str, after: str) -> str:
+    """Run a command in a process, and press Ctrl-C when it has said `after`. Returns its standard error."""
+    with (life.stage.folder / "stderr").open("wb") as output:
+        command = [str(FAUST.with_name("portfolio-stream")), *arguments]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=output)
+    said = life.stage.folder / "stderr"
+    life.until(lambda: bool(said.read_text()) and after in said.read_text(), f"the command says {after!r}")
+    process.send_signal(signal.SIGINT)
+    assert 130 == process.wait(WAIT_SECONDS), said.read_text()
+    assert "Traceback" not in said.read_text()
+    return said.read_text()
 
 
 def test_a_switch_whose_worker_was_killed_is_named_with_the_way_out(life: Life) -> None:

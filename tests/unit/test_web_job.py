@@ -312,6 +312,7 @@ async def test_a_refused_switch_says_why_and_what_to_do(
         "/offsets/reset?by=1",
         "/offsets/reset?by=-0",
         "/offsets/adopt?partition=3",
+        "/operations/x/cancel?dry_run=true",
     ],
 )
 async def test_a_wrong_parameter_changes_nothing(doors: Doors, path: str) -> None:
@@ -333,5 +334,7 @@ async def test_lists_and_unknown_names(doors: Doors) -> None:
     assert 400 == (await doors.get("/savepoints/..%2Fx")).status
     deleted = await request(doors.server, "DELETE", f"/savepoints/{ID}", Authorization=f"Bearer {TOKEN}")
     assert 404 == deleted.status
+    preview = await request(doors.server, "DELETE", f"/savepoints/{ID}?dry_run=true", Authorization=f"Bearer {TOKEN}")
+    assert (400, True) == (preview.status, "'dry_run' is unknown here" in preview.json["detail"])
     doors.control.failure = ControlUnavailable("topic", "why")
     assert 503 == (await doors.post("/job/pause")).status
