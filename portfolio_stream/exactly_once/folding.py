@@ -3,7 +3,8 @@
 1. A slice is acknowledged when its fold is done. A failure never acknowledges.
 2. A slice that became void on its way changes nothing.
 3. A failure in one partition makes void what was read of that partition alone.
-4. A record that an operator had moved to the dead letters before, in a state that began later, goes there again. No
+4. A slice of an earlier start of the engine counts no more: its fold may end after the engine has joined again.
+5. A record that an operator had moved to the dead letters before, in a state that began later, goes there again. No
    fold sees it.
 """
 
@@ -132,21 +133,30 @@ class Folding:
 
     def acknowledged(self, piece: Slice) -> None:
         """The fold is done with the slice."""
+        if not self._handed_out(piece):
+            return
         if piece.is_current:
             piece.acknowledge()
         self._handout.release()
 
     def discarded(self, piece: Slice) -> None:
         """The slice became void before its fold began."""
-        self._handout.release()
+        if self._handed_out(piece):
+            self._handout.release()
 
     def failed(self, piece: Slice, error: BaseException) -> None:
         """The fold raised `error`. Nothing of this slice may be committed; no later slice of its partition counts."""
+        if not self._handed_out(piece):
+            return
         try:
             if piece.is_current:
                 self._fail(piece, error)
         finally:  # the main loop waits for the release, also if a bug makes the event illegal
             self._handout.release()
+
+    def _handed_out(self, piece: Slice) -> bool:
+        """This start of the engine handed the slice out."""
+        return piece.is_of(self._partitions[piece.partition])
 
     def _fail(self, piece: Slice, error: BaseException) -> None:
         self._partitions.happened(PartitionEvent.FAILED, (piece.partition,))

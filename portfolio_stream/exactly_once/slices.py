@@ -56,6 +56,10 @@ class Slice:
         """False for a slice that is void: its records will be read again."""
         return self._known.incarnation == self.incarnation
 
+    def is_of(self, known: Partition) -> bool:
+        """The slice was read of this partition, and not of the same one before the engine left and joined again."""
+        return self._known is known
+
     def view(self, table: TableDefinition[V]) -> StoredView[V]:
         """The partition's view. A slice that became void while its fold waited gets a view that nobody else sees."""
         if not self.is_current:

@@ -12,11 +12,13 @@ from portfolio_stream.control.log import ControlLog
 from portfolio_stream.control.values import OperationKind
 from portfolio_stream.errors import JobNotInState
 from portfolio_stream.jobs.asking import asked, change_at_once
-from tests.judge.ledger import CONTROL, SOURCE
+from portfolio_stream.savepoints.objects import MemoryObjects
+from tests.judge.ledger import CHANGELOG, CONTROL, DEAD, OUTPUT, SOURCE
+from tests.simulation.disk import Disk
 from tests.simulation.kafka.cluster import SimulatedKafka
 from tests.simulation.ledger import GROUP
 from tests.simulation.loop import SimulatedLoop, simulate
-from tests.simulation.worker import first_generation
+from tests.simulation.worker import SimulatedWorker, Surroundings, first_generation
 
 T = TypeVar("T")
 
@@ -107,3 +109,33 @@ def answers(first: int, then: Callable[..., Awaitable[int]]) -> Callable[..., Aw
         return given.pop() if given else await then(*args)
 
     return answer
+
+
+def test_a_fold_that_ends_after_the_job_was_stopped_and_started_hinders_nobody() -> None:
+    """Its slice belongs to the engine of before. The engine that joined again commits everything."""
+
+    async def main(loop: SimulatedLoop) -> list[int]:
+        kafka = SimulatedKafka(Random(1))
+        for topic in (SOURCE, OUTPUT, DEAD, CHANGELOG):
+            kafka.create_topic(topic, 1)
+        kafka.create_topic(CONTROL, 1)
+        around = Surroundings(connect=kafka.connections, objects=MemoryObjects(), partitions=1)
+        worker = SimulatedWorker("w", loop, Random(1), Disk(lambda _: None), around, lambda: None, lambda _: None)
+        worker.start()
+        await asyncio.sleep(5.0)
+        worker.fold_seconds = 12.0
+        kafka.append(SOURCE, 0, [(b"k", b"1 1")])
+        await asyncio.sleep(1.0)
+        control = await opened(kafka, "operator")
+        await change_at_once(control, asked(OperationKind.STOP, "operator"))
+        await asyncio.sleep(5.0)
+        await change_at_once(control, asked(OperationKind.START, "operator"))
+        committed = []
+        for number in range(2, 5):
+            await asyncio.sleep(10.0)
+            kafka.append(SOURCE, 0, [(b"k", b"%d 1" % number)])
+            await asyncio.sleep(5.0)
+            committed.append(kafka.committed_offset(SOURCE, 0))
+        return committed
+
+    assert [2, 3, 4] == simulate(main, Random(1))
