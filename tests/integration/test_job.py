@@ -271,30 +271,13 @@ def test_switches_by_commands_and_over_http(life: Life) -> None:
     life.folds(100, 4)
 
 
-def test_a_stop_of_the_worker_ends_its_switch(life: Life) -> None:
-    """The operation is cancelled, the job is what it was before, and the next worker goes on with the old state."""
+def test_whoever_carries_an_operation_out_may_end_in_its_middle(life: Life) -> None:
+    """Ctrl-C, a stop or a kill: the job is what it was, or `job describe` says what to type, and that works."""
     life.starts()
     life.until(life.is_ready, "the worker is ready")
     life.folds(EVENTS, 1)
-    asyncio.run(with_stranger(life.stage.settings, lambda: stop_while_it_waits(life)))
-    ended = life.asks("job", "describe")["operations"][-1]
-    assert ("fresh", "cancelled", "interrupted") == (ended["kind"], ended["state"], ended["reason"])
-    assert ("running", 1) == (life.job_state(), life.asks("job", "describe")["generation"]["number"])
-    life.starts()
-    life.folds(100, 2)
-    asyncio.run(holds(life.stage.settings))
 
-
-def test_ctrl_c_says_what_goes_on(life: Life) -> None:
-    """A switch ends, and the job is as it was. What the workers carry out goes on, and the command says so."""
-    life.starts()
-    life.until(life.is_ready, "the worker is ready")
-    life.folds(EVENTS, 1)
-    asyncio.run(with_stranger(life.stage.settings, lambda: interrupt_a_switch(life)))
-    ended = life.asks("job", "describe")["operations"][-1]
-    assert ("fresh", "cancelled", "running") == (ended["kind"], ended["state"], life.job_state())
-    life.until(life.is_ready, "the worker is ready again")
-
+    # the workers carry a savepoint out: it goes on without the command
     life.worker.signal(signal.SIGSTOP)
     try:
         said = interrupted(life, "savepoint", "create", after="0 of 4 partitions are written")
@@ -304,10 +287,38 @@ def test_ctrl_c_says_what_goes_on(life: Life) -> None:
     assert f"Operation {operation} goes on without this command." in said
     assert "done" == life.follows(f"/operations/{operation}")["state"]
 
+    asyncio.run(with_stranger(life.stage.settings, lambda: end_switches(life)))
+    life.types("job", "start")
+    life.folds(100, 2)
+    assert ["cancelled", "cancelled", "failed"] == [
+        one["state"] for one in life.asks("job", "describe")["operations"] if one["kind"] == "fresh"
+    ]
+    asyncio.run(holds(life.stage.settings))
 
-def interrupt_a_switch(life: Life) -> None:
+
+def end_switches(life: Life) -> None:
+    """A stranger is a member of the group, so no switch can come to its end."""
     said = interrupted(life, "job", "start", "--fresh", "--yes", after="waiting for member")
     assert "nothing was switched, the job is as it was" in said
+    assert "running" == life.job_state()
+
+    waits_for_the_stranger(life)  # the worker carries the switch out
+    assert life.worker.process is not None
+    life.worker.signal(signal.SIGTERM)
+    assert 0 == life.worker.process.wait(WAIT_SECONDS)
+    ended = life.asks("job", "describe")["operations"][-1]
+    assert ("fresh", "cancelled", "interrupted") == (ended["kind"], ended["state"], ended["reason"])
+    assert ("running", 1) == (life.job_state(), life.asks("job", "describe")["generation"]["number"])
+
+    life.starts()
+    waits_for_the_stranger(life)
+    life.worker.kill()
+    described = life.types("job", "describe")
+    assert "It waits for operation " in described and "POST /job/start at worker one" in described
+    assert "`portfolio-stream job start` runs the job with generation 1 as it was" in described
+    life.starts()
+    refused = life.request("POST", "/offsets/reset?to=earliest")
+    assert 409 == refused.status and "job cancel-operation" in refused.body["action"]
 
 
 def interrupted(life: Life, *arguments: str, after: str) -> str:
@@ -321,37 +332,6 @@ def interrupted(life: Life, *arguments: str, after: str) -> str:
     assert 130 == process.wait(WAIT_SECONDS), said.read_text()
     assert "Traceback" not in said.read_text()
     return said.read_text()
-
-
-def test_a_switch_whose_worker_was_killed_is_named_with_the_way_out(life: Life) -> None:
-    """`job describe` says who asked and what to type; what it says works."""
-    life.starts()
-    life.until(life.is_ready, "the worker is ready")
-    life.folds(EVENTS, 1)
-    asyncio.run(with_stranger(life.stage.settings, lambda: kill_while_it_waits(life)))
-    described = life.types("job", "describe")
-    assert "It waits for operation " in described and "POST /job/start at worker one" in described
-    assert "`portfolio-stream job start` runs the job with generation 1 as it was" in described
-    life.starts()
-    refused = life.request("POST", "/offsets/reset?to=earliest")
-    assert 409 == refused.status and "job cancel-operation" in refused.body["action"]
-    life.types("job", "start")
-    life.folds(100, 2)
-    failed = life.asks("job", "describe")["operations"][0]
-    assert ("fresh", "failed") == (failed["kind"], failed["state"])
-    asyncio.run(holds(life.stage.settings))
-
-
-def stop_while_it_waits(life: Life) -> None:
-    waits_for_the_stranger(life)
-    assert life.worker.process is not None
-    life.worker.signal(signal.SIGTERM)
-    assert 0 == life.worker.process.wait(WAIT_SECONDS)
-
-
-def kill_while_it_waits(life: Life) -> None:
-    waits_for_the_stranger(life)
-    life.worker.kill()
 
 
 def waits_for_the_stranger(life: Life) -> None:
