@@ -34,6 +34,7 @@ from portfolio_stream.jobs.agent import JobAgent, SavepointHeads, SavepointPlace
 from portfolio_stream.jobs.background import BackgroundSwitches
 from portfolio_stream.jobs.copies import copies_of
 from portfolio_stream.jobs.export_process import ChildExporter
+from portfolio_stream.jobs.first_start import require_no_outputs
 from portfolio_stream.jobs.job_configuration import job_configuration
 from portfolio_stream.jobs.switch import Switcher
 from portfolio_stream.kafka.admin import admin_client, prepare_for_worker
@@ -116,7 +117,8 @@ async def _make_parts(
     events = EventRing()
     control = JobControl(kafka, group=settings.group, source_topic=settings.input_topic, tell=events.tell)
     held.push_async_callback(control.stop)
-    await control.open()
+    if (await control.open()).job is None:
+        await require_no_outputs(control, kafka, job_configuration(settings))
     await control.begin_job(first_generation(settings, partitions))
     orders = await control.follow()
     steps.end("job")

@@ -27,6 +27,20 @@ class JobNotBegun(PortfolioStreamError):
         )
 
 
+class OutputsStand(PortfolioStreamError):
+    """A job that begins would write outputs again that stand already."""
+
+    exit_code = 2
+
+    def __init__(self, group: str, topic: str, partition: int) -> None:
+        super().__init__(
+            f"The job {group} begins now, without any state, but {topic}-{partition} has outputs already: every output "
+            "would be written twice.",
+            "Set PORTFOLIO_GROUP to the group that wrote them. For a job of its own, name other output topics with "
+            "PORTFOLIO_OUTPUT_TOPIC and PORTFOLIO_DLQ_TOPIC. To fold everything again, delete both output topics.",
+        )
+
+
 class JobNotInState(PortfolioStreamError):
     """The job's state does not allow what was asked for."""
 

@@ -95,7 +95,8 @@ class TopicMissing(PortfolioStreamError):
         super().__init__(
             f"Topic {topic} does not exist.",
             "Create it with `portfolio-stream topics create`. If that command does not create this topic, correct the "
-            "topic's name (`portfolio-stream topics list` lists all topics).",
+            "topic's name (`portfolio-stream topics list` lists all topics). For the changelog of generation 2 or "
+            "later, use `portfolio-stream job start --from latest`, or `--fresh`.",
         )
         self.topic = topic
 

@@ -203,8 +203,13 @@ async def report(control: JobControl, operation: str, part: Part) -> ControlStat
 # -- carried out by the process that asked
 
 
-async def begin_switch(control: JobControl, wanted: Asked, *, overtakes: bool = True) -> JobOperation:
+async def begin_switch(
+    control: JobControl, wanted: Asked, *, overtakes: bool = True, committed: int = 0
+) -> JobOperation:
     """Let every worker leave, and reserve the next generation's number (`arguments["generation"]`).
+
+    The number is greater than `committed`, the newest generation that the group's offsets name: a control topic that
+    was deleted and made again does not know the generations before.
 
     A switch that was begun before, and is not over, is abandoned: it fails. If this one does not overtake, it is
     refused instead. Raises JobNotBegun, JobNotInState, OperationInProgress, ControlUnavailable.
@@ -222,7 +227,8 @@ async def begin_switch(control: JobControl, wanted: Asked, *, overtakes: bool = 
             records |= _end_records(state, other, OperationState.FAILED, ABANDONED)
             if before is JobState.MIGRATING:
                 before = JobState(other.arguments["before"])
-        arguments = {**wanted.arguments, "generation": state.next_generation(), "before": before.value}
+        number = max(state.next_generation(), committed + 1)
+        arguments = {**wanted.arguments, "generation": number, "before": before.value}
         running = _operation(wanted._replace(arguments=arguments), OperationState.RUNNING)
         return ControlChange(records={**records, **_swept(state), operation_key(wanted.id): running, JOB_KEY: job})
 

@@ -121,11 +121,22 @@ class Gathering:
             described[partition] = meta, state_problem(facts, meta, changelog=found.id.hex, place=place, start=start)
         return described
 
-    async def _metas_of(self, target: Generation, facts: Facts) -> dict[int, Meta | str]:
-        """META of an earlier generation's changelog, or why its state cannot be used, by partition."""
-        found = await self._metas(target.changelog_topic, facts)
-        missing = f"the changelog {target.changelog_topic} of generation {target.number} has no state of it"
-        return {partition: problem or meta or missing for partition, (meta, problem) in found.items()}
+    async def _metas_of(self, target: Generation, facts: Facts) -> dict[int, Meta | str | None]:
+        """META of an earlier generation's changelog, or why its state cannot be used, by partition.
+
+        None: nothing was ever written there, because that generation had no record of the partition.
+        """
+        topic = target.changelog_topic
+        found = await self._metas(topic, facts)
+        if all(meta is None for meta, _ in found.values()):  # the topic was deleted, or deleted and made again
+            missing = f"the changelog {topic} of generation {target.number} has no state of any partition"
+            return {partition: problem or missing for partition, (_, problem) in found.items()}
+        ends = {partition: bounds.end for partition, bounds in (await self._observation.bounds(topic)).items()}
+        missing = f"the changelog {topic} of generation {target.number} has no state of it"
+        return {
+            partition: problem or meta or (missing if ends[partition] else None)
+            for partition, (meta, problem) in found.items()
+        }
 
     async def _targets(self, wanted: Wanted, facts: Facts) -> dict[int, int]:
         """Where a reset goes, by partition."""

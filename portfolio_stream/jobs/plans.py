@@ -233,10 +233,11 @@ def adopt_at(facts: Facts, moved: Mapping[int, int], manifests: Iterable[Manifes
     )
 
 
-def rollback(facts: Facts, target: Generation, metas: Mapping[int, Meta | str]) -> Plan:
+def rollback(facts: Facts, target: Generation, metas: Mapping[int, Meta | str | None]) -> Plan:
     """Every partition goes on from the state that an earlier generation left. Raises SwitchRefused.
 
-    `metas` has, for each partition, META of that generation's changelog, or why its state cannot be used.
+    `metas` has, for each partition, META of that generation's changelog, or why its state cannot be used; None: the
+    generation had no record of the partition.
     """
     action = "Restore a savepoint instead: `portfolio-stream job start --from latest`."
     if target.changelog_topic == facts.generation.changelog_topic:
@@ -335,7 +336,9 @@ def _current(at: PartitionFacts) -> PartitionPlan | str:
     if at.group.generation is not None and at.meta.offset < at.group.offset:  # META was read after the group's offset
         return (
             f"partition {at.partition}: the changelog's state ends at {at.meta.offset}, before the group's offset "
-            f"{at.group.offset}: a broker that has just started may not know its end yet"
+            f"{at.group.offset}: a broker that has just started may not know its end yet; if it stays so, records of "
+            "the changelog or the control topic are lost, and `portfolio-stream job start --from latest` makes a whole "
+            "state"
         )
     return PartitionPlan(
         partition=at.partition,
@@ -376,7 +379,9 @@ def _based(at: PartitionFacts, target: int, bases: Sequence[Manifest]) -> Partit
     )
 
 
-def _left_by(at: PartitionFacts, target: Generation, meta: Meta | str) -> PartitionPlan | str:
+def _left_by(at: PartitionFacts, target: Generation, meta: Meta | str | None) -> PartitionPlan | str:
+    if meta is None:
+        return _empty(at)
     if isinstance(meta, str):
         return f"partition {at.partition}: {meta}"
     if not at.source.start <= meta.offset <= at.source.end:

@@ -162,8 +162,10 @@ class Switcher:
             "offsets": {str(partition): offset for partition, offset in plan.offsets.items()},
         }
         asked = asking.asked(wanted.kind, by, **arguments)
+        positions = await self._seen.positions(is_stable=False)
+        committed = max((position.generation or 0 for position in positions.values()), default=0)
         try:
-            operation = await asking.begin_switch(self._control, asked, overtakes=overtakes)
+            operation = await asking.begin_switch(self._control, asked, overtakes=overtakes, committed=committed)
             begun(operation)
             return await self._carry_out(wanted, plan, operation, then)
         except asyncio.CancelledError:

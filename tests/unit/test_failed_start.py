@@ -12,6 +12,9 @@ import pytest
 
 from portfolio_stream import worker
 from portfolio_stream.checkpoints.history import History
+from portfolio_stream.control.job_life import JobState
+from portfolio_stream.control.state import ControlState
+from portfolio_stream.control.values import Job, encode
 from portfolio_stream.errors import PortfolioStreamError, StoreFailed
 from portfolio_stream.exactly_once import startup as module
 from portfolio_stream.exactly_once.configuration import AssumedTopics, Configuration
@@ -148,7 +151,11 @@ class RunningJob:
     def __init__(self, *_: Any, **__: Any) -> None:
         self.listeners: list[Any] = []
 
-    async def open(self) -> None: ...
+    async def open(self) -> ControlState:
+        state = ControlState()
+        state.apply([SimpleNamespace(key=b"job", value=encode(Job(state=JobState.RUNNING, revision=1, generation=1)))])
+        return state
+
     async def begin_job(self, _: Any) -> None: ...
     async def stop(self) -> None: ...
 

@@ -297,6 +297,15 @@ def test_a_partition_that_is_not_named_keeps_its_state_and_what_it_still_repeats
     assert 1_000 == plan.folded_again
 
 
+@pytest.mark.parametrize("committed", [GroupPosition(1_100, 1), GroupPosition(1_100, 2)])
+def test_a_state_behind_what_workers_have_committed_is_no_base(committed: GroupPosition) -> None:
+    """Outputs stand of the records in between, and nobody would repeat them. The control topic may be a new one."""
+    behind = at(partition=1, group=committed)
+    with pytest.raises(SwitchRefused) as refused:
+        plans.reset(facts(at(), behind), {0: 900}, [])
+    assert "partition 1: the changelog's state ends at 1000, before the group's offset 1100" in refusal(refused)
+
+
 def test_a_partition_without_state_and_offset_begins_at_the_source() -> None:
     """Nothing was ever folded of it."""
     idle = at(state=None, source=(0, 0), out=(0, 0), partition=1)
@@ -404,6 +413,13 @@ def test_a_rollback_goes_on_from_what_the_earlier_generation_left() -> None:
     plan = plans.rollback(facts(generation=generation(2)), target, {0: meta(700)})
     assert [("generation", 700, {OUT: (750, 1_100)})] == shown(plan)
     assert ("changelog-1", 1, 300) == (plan.kept_changelog, plan.target, plan.folded_again)
+
+
+def test_a_rollback_begins_a_partition_that_had_no_record_at_the_source() -> None:
+    """It may have records and outputs by now: they are folded again, and compared."""
+    target = generation(1, left_outputs={OUT: [850]})
+    plan = plans.rollback(facts(generation=generation(2)), target, {0: None})
+    assert [("empty", 0, {OUT: (0, 1_100)})] == shown(plan)
 
 
 def test_a_rollback_to_a_generation_that_was_repeating_repeats_from_there() -> None:
