@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from aiokafka import errors as kafka_errors
 
 from portfolio_stream.control.change import AsyncDecide, ControlWriter, Decide
-from portfolio_stream.control.job_life import TRAITS, JobState
+from portfolio_stream.control.job_life import GOES_ON, TRAITS, JobState
 from portfolio_stream.control.log import FETCH, ControlLog, Following
 from portfolio_stream.control.state import ControlState
 from portfolio_stream.control.values import JOB_KEY, ControlChange, Generation, Job, generation_key
@@ -130,11 +130,13 @@ def order_of(state: ControlState) -> Order:
     job, generation = state.job, state.current
     assert job is not None and generation is not None  # noqa: S101  begin_job writes both
     traits = TRAITS[job.state]
+    by = "" if job.operation is None else f" by operation {job.operation}"
+    how = f"; {GOES_ON[job.state]}" if job.state in GOES_ON else ""
     return Order(
         is_joined=traits.is_joined,
         generation=generation.number,
         changelog_topic=generation.changelog_topic,
         pauses=traits.pauses,
         is_abandoned=traits.is_abandoned,
-        reason=f"the job is {job.state.value}" + (f" by operation {job.operation}" if job.operation else ""),
+        reason=f"the job is {job.state.value}{by}{how}",
     )

@@ -70,6 +70,14 @@ TRAITS: Mapping[JobState, JobTraits] = {
     JobState.MIGRATING: JobTraits(is_joined=False, pauses="none"),
 }
 
+_START = "`portfolio-stream job start` lets it run"
+#: how a job goes on whose workers have left
+GOES_ON: Mapping[JobState, str] = {
+    JobState.STOPPED: _START,
+    JobState.CANCELLED: _START,
+    JobState.MIGRATING: "it goes on when that is over (`portfolio-stream job describe`)",
+}
+
 #: in TRANSITIONS: the state before the operation, or the one that a switch gives
 AS_BEFORE = None
 

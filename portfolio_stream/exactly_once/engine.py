@@ -223,14 +223,26 @@ class Engine:
         """Follow the orders that leave this engine a member. Returns the first other one."""
         order = self._orders.current
         while order.is_joined and order.generation == self.configuration.generation:
-            await made.pause(order.pauses)
-            order = await self._orders.after(order)
+            order = await self._other_while_pausing(made, order)
             self.events.tell(
                 told.OrderFollowed(
                     is_joined=order.is_joined, pauses=order.pauses, generation=order.generation, reason=order.reason
                 )
             )
         return order
+
+    async def _other_while_pausing(self, made: StartedEngine, order: Order) -> Order:
+        """Pause what the order says, and wait for another order. A fold that hangs must not keep that one away."""
+        other = asyncio.ensure_future(self._orders.after(order))
+        pausing = asyncio.create_task(made.pause(order.pauses), name="pausing")
+        try:
+            await asyncio.wait((other, pausing), return_when=asyncio.FIRST_COMPLETED)
+            if pausing.done():
+                pausing.result()
+                await other
+            return other.result()
+        finally:
+            await cancelled(other, pausing)
 
     @property
     def _is_settled_at_stop(self) -> bool:
@@ -247,7 +259,14 @@ class Engine:
     def away(self) -> str | None:
         """Why this engine takes no part in the job; None if it does, or is about to."""
         order = self._orders.current
-        return None if order.is_joined or self.started is not None else order.reason
+        if self.started is not None:
+            return None
+        if not order.is_joined:
+            return order.reason
+        if order.generation < self._least_generation:
+            newest = self._least_generation
+            return f"the group is at generation {newest}, which the job's control topic does not name yet"
+        return None
 
     @property
     def order(self) -> Order:
@@ -307,7 +326,8 @@ class Engine:
         Raises what the operation's class names, OutcomeUnknown, and PartitionNotReady before the start.
         """
         if self.started is None or self._is_closed:
-            state = "on a worker that starts or stops" if self.order.is_joined else f"away: {self.order.reason}"
+            away = self.away
+            state = "on a worker that starts or stops" if away is None else f"away: {away}"
             raise PartitionNotReady(min(operation.concerned()), state)
         return await self.started.interpreter.ask(operation)
 

@@ -99,8 +99,8 @@ class Interpreter:
                 raise PartitionNotReady(partition, "not a partition of the topic")
         if isinstance(operation, CopyState):
             await self._copying.prepare(operation)
-            if self._is_closed:
-                raise OutcomeUnknown(*operation.concerned())
+        if self._is_closed:  # the engine leaves: nobody would answer
+            raise OutcomeUnknown(*operation.concerned())
         asked = AskedOperation(operation, asyncio.get_running_loop().create_future())
         self._asked.append(asked)
         self._signals.wake()
@@ -110,6 +110,11 @@ class Interpreter:
         """Carry out all operations that wait, in order. Call this only between two transactions."""
         while self._asked:
             await self._carry_out(self._asked.popleft())
+
+    @property
+    def is_closed(self) -> bool:
+        """Nothing is carried out any more."""
+        return self._is_closed
 
     def refuse_all(self) -> None:
         """Answer all operations that wait with OutcomeUnknown, because the engine ends."""

@@ -77,8 +77,15 @@ class StartedEngine:
             return
         make: type[PartitionOperation[Standing]] = Pause if pauses == "all" else Resume
         for partition in sorted(partitions.owned):
-            with suppress(PartitionNotReady, PartitionNotPaused, OutcomeUnknown):
-                await self.interpreter.ask(make(partition))
+            with suppress(PartitionNotReady, PartitionNotPaused):
+                await self._have_carried_out(make(partition))
+
+    async def _have_carried_out(self, operation: PartitionOperation[Standing]) -> None:
+        """Ask again after a doubt: the job's order stands until the engine leaves. Raises as the operation's class."""
+        while not self.interpreter.is_closed:
+            with suppress(OutcomeUnknown):
+                await self.interpreter.ask(operation)
+                return
 
     async def stop(self, running: "asyncio.Task[None] | None", *, abandons: bool = False) -> None:
         """Let the main loop commit what is folded and return. If a fold or a broker keeps it, end it in doubt.

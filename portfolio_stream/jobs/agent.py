@@ -10,17 +10,25 @@
 import asyncio
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aiokafka import errors as kafka_errors
 
 from portfolio_stream.control.job_control import JobControl
 from portfolio_stream.control.state import ControlState
 from portfolio_stream.control.values import JobOperation, OperationKind, OperationState, Part
-from portfolio_stream.errors import OffsetBehind, OutcomeUnknown, PartitionNotReady, PortfolioStreamError, TopicMissing
+from portfolio_stream.errors import (
+    JobNotBegun,
+    OffsetBehind,
+    OutcomeUnknown,
+    PartitionNotReady,
+    PortfolioStreamError,
+    TopicMissing,
+)
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.operations import CopyState, Pause, StateCopy, StopAt
 from portfolio_stream.exactly_once.partition_life import PartitionState
@@ -79,17 +87,19 @@ class JobAgent:
 
     async def _run(self) -> None:
         while True:
-            self._woken.clear()
             try:
                 await self._look(self._control.state)
             except PASSING as error:
                 self._engine.events.tell(_delayed(error))
                 await asyncio.sleep(RETRY_SECONDS)
-            try:
-                async with asyncio.timeout(LOOK_SECONDS):
-                    await self._woken.wait()
-            except TimeoutError:
-                pass
+            await self._next_look()
+
+    async def _next_look(self) -> None:
+        """Wait for a change of the control topic, at most LOOK_SECONDS."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_SECONDS):
+                await self._woken.wait()
+        self._woken.clear()
 
     async def _look(self, state: ControlState) -> None:
         for operation in state.running:
@@ -104,13 +114,25 @@ class JobAgent:
         parts = state.parts(operation.id)
         missing = set(range(self._engine.partition_count)) - parts.keys()
         if not missing:
-            await self._complete(operation)
-        elif time.time() > operation.asked_at + operation.arguments.get("seconds", OPERATION_SECONDS):
+            await self._complete_or_fail(operation)
+        elif _is_late(operation):
             waits = ", ".join(f"{partition} ({self._why_missing(partition)})" for partition in sorted(missing))
             reason = f"it took too long; these partitions had no part: {waits}"
             await asking.end(self._control, operation.id, OperationState.FAILED, reason=reason)
         else:
-            await self._do_parts(operation, frozenset(missing & self._engine.owned))
+            await self._until_over(operation, self._do_parts(operation, frozenset(missing & self._engine.owned)))
+
+    async def _until_over(self, operation: JobOperation, work: Coroutine[Any, Any, None]) -> None:
+        """Work for an operation until somebody ends it, or its time is over: a store may hang for ever."""
+        working = asyncio.create_task(work, name="savepoint parts")
+        working.add_done_callback(lambda _: self._woken.set())
+        try:
+            while not (working.done() or self._is_over(operation.id) or _is_late(operation)):
+                await self._next_look()
+            if working.done():
+                working.result()
+        finally:
+            await cancelled(working)
 
     def _why_missing(self, partition: int) -> str:
         engine = self._engine
@@ -161,6 +183,15 @@ class JobAgent:
         known = self._control.state.operation(operation)
         return known is None or known.state.is_final
 
+    async def _complete_or_fail(self, operation: JobOperation) -> None:
+        try:
+            await self._complete(operation)
+        except PASSING as error:
+            if not _is_late(operation):
+                raise
+            reason = f"it took too long; all parts are written, but not the manifest: {_cause(error)}"
+            await asking.end(self._control, operation.id, OperationState.FAILED, reason=reason)
+
     async def _complete(self, operation: JobOperation) -> None:
         """Complete the savepoint and end the operation. The owner of partition 0 comes first."""
         since = self._whole.setdefault(operation.id, time.monotonic())
@@ -190,10 +221,18 @@ class JobAgent:
         await asking.begin_scheduled_savepoint(self._control, wanted, interval)
 
 
+def _is_late(operation: JobOperation) -> bool:
+    return time.time() > operation.asked_at + float(operation.arguments.get("seconds", OPERATION_SECONDS))
+
+
+def _cause(error: BaseException) -> str:
+    return error.cause if isinstance(error, PortfolioStreamError) else str(error) or type(error).__name__
+
+
 def _delayed(error: BaseException) -> told.OperationDelayed:
     if isinstance(error, PortfolioStreamError):
         return told.OperationDelayed(reason=error.cause, remedy=error.action)
-    return told.OperationDelayed(reason=str(error) or type(error).__name__, remedy="Wait: the worker tries again.")
+    return told.OperationDelayed(reason=_cause(error), remedy="Wait: the worker tries again.")
 
 
 class SavepointHeads:
@@ -206,7 +245,10 @@ class SavepointHeads:
         self._writer = writer
 
     async def of(self, operation: JobOperation) -> Head:
-        """Raises one of LOST or a KafkaError, and TopicMissing."""
+        """Raises one of LOST or a KafkaError, TopicMissing, and JobNotBegun."""
+        generation = self._control.state.current  # this worker's engine may not have joined yet with this generation
+        if generation is None:
+            raise JobNotBegun(self._control.group)
         conf, client, source = self._engine.configuration, self._control.client, self._control.source_topic
         known = await describe(client, [source, *conf.output_topics])
         for topic in (source, *conf.output_topics):
@@ -215,13 +257,13 @@ class SavepointHeads:
         return Head(
             id=operation.arguments["savepoint"],
             reason=operation.arguments.get("reason", "asked"),
-            generation=conf.generation,
+            generation=generation.number,
             cluster_id=await cluster_id(client),
             group=conf.group,
             source_topic=source,
             source_topic_id=known[source].id.hex,
             partitions=known[source].partitions,
-            changelog_topic=conf.changelog_topic,
+            changelog_topic=generation.changelog_topic,
             output_topics={topic: known[topic].id.hex for topic in conf.output_topics},
             fold=conf.fold,
             writer=self._writer,

@@ -76,8 +76,7 @@ def readiness(engine: Engine) -> Readiness:
 
 def away_reason(engine: Engine) -> str:
     """Why an engine without a membership has none."""
-    away = engine.away
-    return STARTING if away is None else f"{away}; `portfolio-stream job start` lets it run"
+    return engine.away or STARTING
 
 
 def _recovering(partitions: Collection[int], replays: Replays) -> str:

@@ -51,6 +51,9 @@ class Reader:
         self.fetched: Mapping[int, list[list[Any]]] = {}
         #: partitions of which Kafka has more records
         self.behind: set[int] = set()
+        #: a fetch that finds nothing waits until it is woken
+        self.waits = False
+        self._woken = asyncio.Event()
 
     def resume(self, partition: int, offset: int) -> None:
         self.reading[partition] = offset
@@ -61,11 +64,15 @@ class Reader:
         for partition in partitions:
             self.reading.pop(partition, None)
 
-    def wake(self) -> None: ...
+    def wake(self) -> None:
+        self._woken.set()
 
     def pace(self, seconds: float) -> None: ...
 
     async def fetch(self, timeout_ms: int) -> Mapping[int, list[list[Any]]]:
+        if self.waits and not self.fetched:
+            await self._woken.wait()
+        self._woken.clear()
         fetched, self.fetched = self.fetched, {}
         for partition, batches in fetched.items():
             self.positions[partition] = batches[-1][-1].offset + 1
