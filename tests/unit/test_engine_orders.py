@@ -333,25 +333,19 @@ async def test_a_job_that_stops_pauses_only_what_comes(job: Job) -> None:
 
 
 async def test_a_doubt_does_not_lose_the_pause_of_a_job(job: Job) -> None:
-    """The pause is interrupted, and asked for again."""
+    """The pause is interrupted, and asked for again: the job's order stands."""
     await job.engine.start()
-    commits, broken = job.stage.sent, [MembershipBroken(None, "expelled")]
-    send = commits.send_offsets
+    ask, doubts_left = job.stage.interpreter.ask, [OutcomeUnknown(0), OutcomeUnknown(0)]
 
-    async def send_offsets(*args: Any, **named: Any) -> None:
-        if broken:
-            raise broken.pop()
-        await send(*args, **named)
+    async def interrupted(operation: Any) -> Any:
+        if doubts_left:
+            raise doubts_left.pop()
+        return await ask(operation)
 
-    commits.send_offsets = send_offsets  # type: ignore[method-assign]
-    job.may_fold.clear()
+    job.stage.interpreter.ask = interrupted  # type: ignore[method-assign]
     job.run()
-    job.bring(0, 10, 5)
-    await until(lambda: not job.stage.reader.fetched)
     job.give(PAUSE)
-    job.may_fold.set()
     await until(lambda: job.engine.paused == {0, 1})
-    assert not broken
 
 
 async def test_a_fold_that_hangs_keeps_no_order_away(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
