@@ -9,7 +9,8 @@ from portfolio_stream.settings import Settings
 LARGE = {"max.message.bytes": str(4 << 20)}
 CONTROL_PARTITIONS = 1  # all decisions about the job stand in one order
 ONE_PARTITION = 1  # each worker reads the whole topic into a global table
-#: a day of 8 partitions is 20 MB: compaction, which never touches the newest segment, keeps less than a tenth of that
+#: compaction never touches the newest segment. A day of 8 partitions' checkpoints is 20 MB, and compaction keeps less
+#: than a tenth of that. Every worker that starts and every command reads the whole control topic
 SHORT_SEGMENTS = {"segment.bytes": str(1 << 20)}
 
 
@@ -30,6 +31,6 @@ def all_topics(settings: Settings) -> tuple[Topic, ...]:
         topic(settings.dlq_topic, "output", kept | ANY_TIMESTAMP | LARGE),
         topic(settings.changelog_topic, "changelog", state),
         topic(settings.prices_topic, "prices", compacted, partitions=ONE_PARTITION),
-        topic(settings.control_topic, "control", compacted, partitions=CONTROL_PARTITIONS),
+        topic(settings.control_topic, "control", compacted | SHORT_SEGMENTS, partitions=CONTROL_PARTITIONS),
         topic(settings.checkpoints_topic, "checkpoints", compacted | SHORT_SEGMENTS, partitions=ONE_PARTITION),
     )

@@ -23,6 +23,7 @@ PRICES: tuple[Role, ...] = ("prices",)
 WRITTEN: tuple[Role, ...] = ("output", "changelog")
 KEPT: tuple[Role, ...] = ("source", "output")
 CHECKPOINTS: tuple[Role, ...] = ("checkpoints",)
+CONTROL: tuple[Role, ...] = ("control",)
 NEEDED: tuple[Role, ...] = ("source", "output", "changelog", "prices", "control")
 EVERY: tuple[Role, ...] = (*NEEDED, *CHECKPOINTS)
 REPLICATION_FACTOR, MIN_INSYNC_REPLICAS, PARTITION_COUNT = (
@@ -75,6 +76,8 @@ RULES = (
          "the statistics of checkpoints are deleted, or fill the disk"),
     TopicRule("segment.bytes", CHECKPOINTS, "at most", None, "warn",
          "the statistics of checkpoints take more of the disk, and a worker reads them longer at its start"),
+    TopicRule("segment.bytes", CONTROL, "at most", None, "warn",
+         "old values are kept for longer, and each command and each start of a worker reads them all"),
     TopicRule(REPLICATION_FACTOR, EVERY, "at least", None, "warn",
          "fewer brokers may fail before records are lost"),
     TopicRule(MIN_INSYNC_REPLICAS, EVERY, "at least", TWO_IN_SYNC, "warn",

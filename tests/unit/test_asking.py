@@ -211,6 +211,12 @@ async def test_an_abandoned_switch_fails_and_the_next_knows_the_state_before_it(
     assert (before, []) == (control.job.state, control.state.running)
 
 
+async def test_a_switch_takes_no_number_that_the_groups_offsets_name() -> None:
+    """A control topic that was made again does not know the generations before."""
+    wanted = asked(OperationKind.RESET, "me")
+    assert 8 == (await asking.begin_switch(begun(), wanted, committed=7)).arguments["generation"]
+
+
 async def test_a_start_ends_a_switch() -> None:
     """The process that carried it out may be gone: the old generation runs."""
     control = begun()

@@ -65,7 +65,7 @@ def test_what_the_contract_makes_has_no_fault(topic: Topic) -> None:
         ((SOURCE, OUTPUT, DEAD_LETTERS), "retention.ms", "604800000", "-1", "warn", False),
         ((SOURCE, OUTPUT, DEAD_LETTERS), "retention.bytes", "1073741824", "-1", "warn", False),
         ((CHECKPOINTS,), "cleanup.policy", "delete", "compact", "warn", False),
-        ((CHECKPOINTS,), "segment.bytes", "1073741824", "1048576 or less", "warn", False),
+        ((CHECKPOINTS, CONTROL), "segment.bytes", "1073741824", "1048576 or less", "warn", False),
         (TOPICS, "unclean.leader.election.enable", "true", "false", "warn", False),
     ],
 )
