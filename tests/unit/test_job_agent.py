@@ -6,24 +6,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
+import msgspec
 import pytest
 
 from portfolio_stream.control.job_life import JobState
-from portfolio_stream.control.values import JobOperation, OperationKind, OperationState
+from portfolio_stream.control.values import JOB_KEY, JobOperation, OperationKind, OperationState, generation_key
 from portfolio_stream.errors import ControlUnavailable, OffsetBehind, PartitionNotReady, SavepointStoreFailed
 from portfolio_stream.exactly_once.operations import CopiedPartition, CopyState, Pause, Standing, StateCopy, StopAt
 from portfolio_stream.exactly_once.partition_life import PartitionState
 from portfolio_stream.jobs import agent as module
 from portfolio_stream.jobs import asking
-from portfolio_stream.jobs.agent import JobAgent, SavepointPlace
+from portfolio_stream.jobs.agent import JobAgent, SavepointHeads, SavepointPlace
 from portfolio_stream.jobs.asking import asked
 from portfolio_stream.observe.ring import EventRing
 from portfolio_stream.savepoints.manifest import PartitionPart, new_id
 from portfolio_stream.savepoints.objects import MemoryObjects
 from portfolio_stream.savepoints.read import load
 from portfolio_stream.savepoints.write import write_part
-from tests.unit.control_stage import begun
+from tests.unit.control_stage import begun, generation
+from tests.unit.engine_stage import CONFIGURATION
 from tests.unit.savepoint_world import FOLD, PLAIN, ROWS, head
 
 OFFSETS = {0: 50, 1: 60}
@@ -330,3 +333,21 @@ async def test_without_an_interval_nothing_is_scheduled(stage: Stage) -> None:
     running = await savepoint(stage)
     await stage.over(running)
     assert [running.id] == [one.id for one in stage.control.state.operations]
+
+
+async def test_a_savepoint_names_the_jobs_generation(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if the worker that completes it has not joined with that generation yet."""
+
+    async def describe(_: Any, topics: list[str]) -> Any:
+        return {topic: SimpleNamespace(id=UUID(int=1), partitions=2) for topic in topics}
+
+    async def cluster_id(_: Any) -> str:
+        return "cluster"
+
+    monkeypatch.setattr(module, "describe", describe)
+    monkeypatch.setattr(module, "cluster_id", cluster_id)
+    job = msgspec.structs.replace(stage.control.job, generation=2)
+    stage.control.put({generation_key(2): generation(2), JOB_KEY: job})
+    old: Any = SimpleNamespace(configuration=CONFIGURATION)
+    made = await SavepointHeads(stage.control, old, "1").of(await savepoint(stage))
+    assert (1, 2, "g-changelog-g2") == (old.configuration.generation, made.generation, made.changelog_topic)
