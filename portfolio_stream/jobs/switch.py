@@ -186,14 +186,17 @@ class Switcher:
     ) -> JobOperation:
         state = await self._control.newest()
         await self._delete_leftovers(state)
-        positions = await self._when_settled(state)
+        positions = await self._when_settled(state, operation.id)
         final = await self._gathering.plan(settled_wanted(wanted, plan), state, again=True)
         return await self._make(operation, final, positions, then)
 
     # -- the old generation comes to rest
 
-    async def _when_settled(self, state: ControlState) -> dict[int, GroupPosition]:
-        """Wait until the group is empty and nothing is pending. Returns the group's offsets. Raises JobNotSettled."""
+    async def _when_settled(self, state: ControlState, operation: str) -> dict[int, GroupPosition]:
+        """Wait until the group is empty and nothing is pending. Returns the group's offsets.
+
+        Raises JobNotSettled, and SwitchOvertaken: the workers stay then.
+        """
         deadline = time.monotonic() + SETTLED_SECONDS
         while True:
             waits = [f"member {member}" for member in await self._seen.members()]
@@ -203,6 +206,7 @@ class Switcher:
             waits += await self._open_logs(state)
             if not waits:
                 return positions
+            self._require_ours(await self._control.newest(), operation)
             if time.monotonic() > deadline:
                 raise JobNotSettled(waits, SETTLED_SECONDS)
             self._report(SwitchProgress("waiting", 0, len(waits), f"waiting for {'; '.join(waits)}"))

@@ -14,11 +14,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from portfolio_stream.control.job_life import JobState
 from portfolio_stream.control.values import JobOperation, OperationKind, OperationState
+from portfolio_stream.errors import SwitchOvertaken
 from portfolio_stream.jobs import asking
 from portfolio_stream.jobs.gathering import Wanted
 from portfolio_stream.jobs.generations import expire
+from portfolio_stream.jobs.switch import SwitchProgress
 from portfolio_stream.kafka.admin import admin_client
 from portfolio_stream.kafka.changelog_topics import ChangelogTopics
 from portfolio_stream.kafka.topics import describe_topics
@@ -98,6 +102,29 @@ async def test_a_restore_takes_the_state_back_and_writes_no_output_twice(stage: 
         await stands_once(settings, before)
         await folded(settings, 3)
         await holds(settings)
+
+
+async def test_a_switch_that_was_overtaken_while_it_waited_says_so_at_once(stage: WorkersStage) -> None:
+    """A worker stands still, so the switch waits for it. `job start` comes between."""
+    settings = with_savepoints(stage)
+    (worker,) = await stage.started("one")
+    await folded(settings, 1)
+    waits = asyncio.Event()
+
+    def report(progress: SwitchProgress) -> None:
+        if progress.step == "waiting":
+            waits.set()
+
+    async with job_stage(settings, report) as job:
+        worker.signal(signal.SIGSTOP)
+        switching = asyncio.create_task(switch(job, Wanted(OperationKind.FRESH)))
+        await asyncio.wait_for(waits.wait(), 30)
+        await start(job)
+        worker.signal(signal.SIGCONT)
+        with pytest.raises(SwitchOvertaken):
+            await asyncio.wait_for(switching, 30)
+    await folded(settings, 2)
+    await holds(settings)
 
 
 def move_offset(settings: Settings, partition: int, *how: str) -> None:
