@@ -169,14 +169,28 @@ def encode(value: msgspec.Struct) -> bytes:
 
 
 def decode(key: bytes, value: bytes) -> Job | Generation | JobOperation | Part | None:
-    """The value of a record; None if its key or value is not one of ours (a stranger may write to the topic)."""
+    """The value of a record; None if its key or value is not one of ours: a stranger may write to the topic."""
     kind = _KINDS.get(_shape(key))
     if kind is None:
         return None
     try:
-        return msgspec.json.decode(value, type=kind)  # type: ignore[no-any-return]
+        found: Job | Generation | JobOperation | Part = msgspec.json.decode(value, type=kind)
     except UNDECODABLE:
         return None
+    return None if isinstance(found, JobOperation) and not _is_whole(found) else found
+
+
+def _is_whole(operation: JobOperation) -> bool:
+    """The operation has the arguments that whoever carries it out needs."""
+    given = operation.arguments
+    knows_before = isinstance(given.get("before"), str) and given["before"] in _STATES
+    if operation.kind.is_switch:
+        return isinstance(given.get("generation"), int) and knows_before
+    if operation.kind is OperationKind.SAVEPOINT:
+        return isinstance(given.get("savepoint"), str)
+    if operation.kind is OperationKind.STOP and operation.state is OperationState.RUNNING:
+        return isinstance(given.get("savepoint"), str) and knows_before
+    return True
 
 
 def _shape(key: bytes) -> tuple[str, int]:
@@ -184,6 +198,7 @@ def _shape(key: bytes) -> tuple[str, int]:
     return first, len(rest)
 
 
+_STATES = frozenset(state.value for state in JobState)
 _KINDS: dict[tuple[str, int], Any] = {
     ("job", 0): Job,
     ("generation", 1): Generation,

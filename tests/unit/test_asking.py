@@ -276,7 +276,7 @@ async def test_old_operations_are_swept(name: str) -> None:
 async def test_the_attempt_with_the_newest_number_is_never_swept() -> None:
     """Its generation's number would be given again."""
     control = begun()
-    attempts = [over(0, generation=2), over(1, generation=3)]
+    attempts = [over(number, generation=2 + number, before="running") for number in (0, 1)]
     control.put({operation_key(one.id): one for one in attempts})
     control.put({operation_key(one.id): one for one in map(over, range(2, asking.KEPT_OPERATIONS + 5))})
     new = await switch(control)

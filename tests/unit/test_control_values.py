@@ -34,6 +34,8 @@ GENERATION = Generation(
 
 def operation(name: str = "b", at: float = 1.0, **fields: Any) -> JobOperation:
     known = {"kind": OperationKind.SAVEPOINT, "state": OperationState.RUNNING, "asked_at": at} | fields
+    whole = {"savepoint": "s", "before": "running"} | ({"generation": 2} if known["kind"].is_switch else {})
+    known["arguments"] = whole | known.get("arguments", {})
     return JobOperation(id=name, **known)
 
 
@@ -58,6 +60,24 @@ def test_fields_of_a_later_version_are_passed_over(key: str, value: Any) -> None
     """A worker of this version goes on while others are updated."""
     later = msgspec.json.encode({**msgspec.json.decode(encode(value)), "of a later version": {"a": [1]}})
     assert value == decode(key.encode(), later)
+
+
+@pytest.mark.parametrize(
+    ("kind", "lacking"),
+    [
+        (OperationKind.SAVEPOINT, "savepoint"),
+        (OperationKind.STOP, "savepoint"),
+        (OperationKind.STOP, "before"),
+        (OperationKind.RESET, "generation"),
+        (OperationKind.RESTORE, "before"),
+    ],
+)
+def test_an_operation_that_nobody_could_carry_out_has_no_value(kind: OperationKind, lacking: str) -> None:
+    """A stranger's half operation would end the agent of every worker, or every later switch."""
+    whole = operation(kind=kind)
+    half = {name: value for name, value in whole.arguments.items() if name != lacking}
+    assert decode(b"operation/b", encode(msgspec.structs.replace(whole, arguments=half))) is None
+    assert decode(b"operation/b", encode(msgspec.structs.replace(whole, arguments=half | {lacking: [1]}))) is None
 
 
 @pytest.mark.parametrize(
