@@ -41,7 +41,7 @@ from portfolio_stream.exactly_once.partitions import Partition
 from portfolio_stream.exactly_once.recovery import Halted
 from portfolio_stream.exactly_once.recovery_task import RecoveryTask
 from portfolio_stream.exactly_once.repeat import repeat_of
-from portfolio_stream.exactly_once.state_copying import StateCopying
+from portfolio_stream.exactly_once.state_copying import SettleWriter, StateCopying
 from portfolio_stream.observe import events as told
 
 R = TypeVar("R")
@@ -69,7 +69,14 @@ class AskedOperation(NamedTuple):
 
 
 class Interpreter:
-    def __init__(self, equipment: Equipment, boundary: Boundary, folding: Folding, recovery_task: RecoveryTask) -> None:
+    def __init__(
+        self,
+        equipment: Equipment,
+        boundary: Boundary,
+        folding: Folding,
+        recovery_task: RecoveryTask,
+        settle_writer: SettleWriter,
+    ) -> None:
         self._partitions = equipment.partitions
         self._commits = equipment.commits
         self._store = equipment.store
@@ -80,7 +87,7 @@ class Interpreter:
         self._boundary = boundary
         self._folding = folding
         self._recovery_task = recovery_task
-        self._copying = StateCopying(equipment, boundary)
+        self._copying = StateCopying(equipment, boundary, settle_writer)
         self._asked: deque[AskedOperation] = deque()
         self._is_closed = False
         self._works: Mapping[type[Any], Callable[[Any], Awaitable[object]]] = {

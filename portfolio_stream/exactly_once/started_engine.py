@@ -49,7 +49,9 @@ class StartedEngine:
         self.recovery_task = RecoveryTask(equipment, self.boundary)
         self.ownership = Ownership(equipment, self.boundary, self.folding, self.recovery_task)
         self.doubts = Doubts(equipment, self.boundary, self.folding, self.recovery_task, self.ownership)
-        self.interpreter = Interpreter(equipment, self.boundary, self.folding, self.recovery_task)
+        self.interpreter = Interpreter(
+            equipment, self.boundary, self.folding, self.recovery_task, self.doubts.settle_writer
+        )
         self.main_loop = MainLoop(
             equipment,
             self.boundary,

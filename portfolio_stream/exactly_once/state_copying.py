@@ -6,11 +6,13 @@
    now: so each end is exact. An end before this worker's last record is an old leader's, and is asked for again.
 4. Have the group coordinator confirm the membership, after the ends. Another worker may own the partitions of a worker
    that stood still, and may have written to their outputs: such a copy would not fit to its ends.
-5. Copy the database, and pause the partitions if the operator wants that.
+5. Have the transaction coordinator confirm the identity, after the ends too. A second process with a copy of this
+   worker's folder is a member under the same id.
+6. Copy the database, and pause the partitions if the operator wants that.
 """
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 
 from aiokafka import errors as kafka_errors
@@ -27,12 +29,14 @@ from portfolio_stream.kafka.reach import LOST
 ANSWER_SECONDS = 1.0  # of the brokers, for all ends and the membership: nothing is folded meanwhile
 RETRY_SECONDS = 0.05  # after a moved leader or coordinator
 
+#: see Doubts.settle_writer
+SettleWriter = Callable[[], Awaitable[bool]]
 #: by output topic, the end of each partition
 Ends = Mapping[str, Mapping[int, int]]
 
 
 class StateCopying:
-    def __init__(self, equipment: Equipment, boundary: Boundary) -> None:
+    def __init__(self, equipment: Equipment, boundary: Boundary, settle_writer: SettleWriter) -> None:
         self._configuration = equipment.configuration
         self._client = equipment.client
         self._coordinators = equipment.coordinators
@@ -43,6 +47,7 @@ class StateCopying:
         self._partitions = equipment.partitions
         self._store = equipment.store
         self._boundary = boundary
+        self._settle_writer = settle_writer
 
     async def prepare(self, asked: CopyState) -> None:
         """Do what needs no boundary. Raises StoreFailed and StateNotCopied.
@@ -56,13 +61,15 @@ class StateCopying:
             await self._store.prepare_copy(asked.folder)
 
     async def copy(self, asked: CopyState) -> StateCopy:
-        """Call this only between two transactions, when every slice is settled. Raises StateNotCopied."""
+        """Call this between two transactions, when every slice is settled. Raises StateNotCopied and Superseded."""
         await self._boundary.commit()
         served = sorted(asked.partitions & self._partitions.served)
         left_out = {p: self._partitions[p].state.value for p in asked.partitions.difference(served)}
         ends = await self._ends(served, asked.folder) if served else {}
         if ends is None:
             return StateCopy(asked.folder, {}, left_out | dict.fromkeys(served, "perhaps another worker's"))
+        if served and not await self._settle_writer():
+            raise StateNotCopied(asked.folder, "the worker stops")
         parts = {partition: self._copied(partition, ends) for partition in served}
         if parts:
             await self._store.copy(asked.folder)
