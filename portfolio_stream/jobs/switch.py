@@ -303,12 +303,10 @@ class Switcher:
         changed = [one for one in plan.partitions if one.base != "current"]
         if not changed:
             return
-        found = await self._seen.topics(topic)
+        topic_id = await self._topic_id(topic)
         try:
             builder = await self._builder(operation, topic)
-            await builder.describe(
-                {one.partition: self._own_rows(one, found[topic].id.hex, decisions) for one in changed}
-            )
+            await builder.describe({one.partition: self._own_rows(one, topic_id, decisions) for one in changed})
         except (Doubt, Superseded) as error:
             raise KafkaRefused(f"a transaction in {topic} has no known outcome: {error}") from error
 
@@ -339,7 +337,7 @@ class Switcher:
     ) -> None:
         self._require_ours(await self._control.newest(), operation.id)
         await self._cluster.make_changelog(topic)
-        topic_id = (await self._seen.topics(topic))[topic].id.hex
+        topic_id = await self._topic_id(topic)
         total = plan.rows or None
         builder = await self._builder(operation, topic, lambda rows: self._tell("loading", rows, total, "rows"))
         expected = {one.partition: self._own_rows(one, topic_id, decisions) for one in plan.partitions}
@@ -349,8 +347,16 @@ class Switcher:
         found = await contents_of(self._seen, topic, lambda rows: self._tell("checking", rows, count, "rows"))
         for partition, content in found.items():
             check(topic, partition, content, wanted[partition])
-        if (await self._seen.topics(topic))[topic].id.hex != topic_id:
+        if await self._topic_id(topic) != topic_id:
             raise KafkaRefused(f"the topic {topic} was made again while it was loaded")
+
+    async def _topic_id(self, topic: str) -> str:
+        """Raises KafkaRefused for a topic that is gone: a command that overtakes this one deletes what was built."""
+        found = (await self._seen.topics(topic)).get(topic)
+        if found is None:
+            action = "Look with `portfolio-stream job describe` which command came between, then run this one again."
+            raise KafkaRefused(f"the topic {topic} is gone", action)
+        return found.id.hex
 
     async def _load(
         self, builder: Builder, plan: Plan, parent: Generation, own: Mapping[int, list[ChangelogRow]]
