@@ -22,8 +22,8 @@ COLUMNS = ("GENERATION", "ORIGIN", "SAVEPOINT", "PARENT", "CHANGELOG", "CREATED"
 def generations() -> None:
     """List the job's generations, go back to one, delete old ones.
 
-    A restore or an offset reset makes a generation, with a changelog of its own. The one before stays until it is
-    deleted. Exit codes: 0 done, 1 not done, 2 bad arguments.
+    A restore or an offset reset makes a generation, with a changelog of its own. The changelog of an earlier
+    generation stays until `generations expire` deletes it. Exit codes: 0 done, 1 not done, 2 bad arguments.
     """
 
 

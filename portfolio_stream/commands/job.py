@@ -127,7 +127,7 @@ def stop(
     bootstrap_servers: str | None,
     output: OutputFormat,
 ) -> None:
-    """Stop the job: each worker commits what it has folded and leaves the group. The workers stay up and say so.
+    """Stop the job: each worker commits what it has folded and leaves the group. The workers stay up.
 
     With --savepoint each partition rests once it is copied, and the job stops when the savepoint is complete. If the
     savepoint cannot be written, the job runs on.
@@ -163,8 +163,9 @@ def start(
 ) -> None:
     """Start the job, which was stopped or cancelled, with the state that it had. Every worker that is up joins.
 
-    --from and --fresh also take a job that runs, and one whose changelog and folders are lost. The records behind the
-    savepoint are folded again; outputs that exist are compared and not written again.
+    --from and --fresh also work while the job runs, and if its changelog and folders are lost: the job then begins
+    another generation. The records after the savepoint are folded again; outputs that exist are compared and not
+    written again.
     """
     from portfolio_stream.commands.switching import switch
     from portfolio_stream.control.values import OperationKind
@@ -185,7 +186,7 @@ def start(
 @bootstrap_option
 @output_option
 def pause(dry_run: bool, bootstrap_servers: str | None, output: OutputFormat) -> None:
-    """Read nothing more. The workers keep their partitions and serve their tables."""
+    """Pause the job: the workers read nothing more, keep their partitions and serve their tables."""
     run(_change(read_settings(bootstrap_servers=bootstrap_servers), "pause", output, dry_run=dry_run, yes=True))
 
 
@@ -194,7 +195,7 @@ def pause(dry_run: bool, bootstrap_servers: str | None, output: OutputFormat) ->
 @bootstrap_option
 @output_option
 def resume(dry_run: bool, bootstrap_servers: str | None, output: OutputFormat) -> None:
-    """End a pause."""
+    """End the pause: the workers read again."""
     run(_change(read_settings(bootstrap_servers=bootstrap_servers), "resume", output, dry_run=dry_run, yes=True))
 
 
@@ -203,7 +204,7 @@ def resume(dry_run: bool, bootstrap_servers: str | None, output: OutputFormat) -
 @bootstrap_option
 @output_option
 def cancel_operation(operation: str, bootstrap_servers: str | None, output: OutputFormat) -> None:
-    """End OPERATION, which is not over yet. The job is then as it was before the operation."""
+    """End OPERATION if it is not over yet. The job is then as it was before the operation."""
     run(_cancel_operation(read_settings(bootstrap_servers=bootstrap_servers), operation, output))
 
 

@@ -49,8 +49,8 @@ class MomentType(click.ParamType):
 def offsets() -> None:
     """Move the group's offsets, and the state with them.
 
-    The records from there on are folded again. Outputs that exist are compared and not written again: nothing is
-    applied twice. Exit codes: 0 done, 1 not done, 2 bad arguments.
+    The records from the new offsets on are folded again. Outputs that exist are compared and not written again:
+    nothing is applied twice. Exit codes: 0 done, 1 not done, 2 bad arguments.
     """
 
 

@@ -242,7 +242,11 @@ async def _delete(settings: Settings, savepoint: str, *, dry_run: bool, yes: boo
 def expire(
     keep: int, older_than: int, dry_run: bool, yes: bool, bootstrap_servers: str | None, output: OutputFormat
 ) -> None:
-    """Delete old savepoints. The newest complete one stays, and so does one that is being written."""
+    """Delete old savepoints.
+
+    The newest complete one stays. So do the one from which the job's generation was started, and one that is being
+    written.
+    """
     settings = read_settings(bootstrap_servers=bootstrap_servers)
     run(_expire(settings, keep, older_than, output, dry_run=dry_run, yes=yes))
 

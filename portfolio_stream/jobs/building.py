@@ -1,7 +1,7 @@
 """Writes the state of the next generation into its changelog, before anybody reads it.
 
 1. The transactional id GROUP-build fences an older builder: what it has open can never be committed any more.
-2. RowSource go into transactions of some MB, of several partitions each. While one is being committed, the next one is
+2. Rows go into transactions of some MB, of several partitions each. While one is being committed, the next one is
    filled.
 3. META goes last, so a partition that is not whole has none.
 4. A doubt about a transaction ends the build: whoever builds begins again with an empty topic.

@@ -9,7 +9,7 @@ A generation's state begins, in each partition, with one of these bases:
 | `empty` | no state, from the source's start |
 | `generation` | the state that an earlier generation left |
 
-1. Nothing is ever skipped: no partition begins behind the offset up to which its state holds the source.
+1. Nothing is ever skipped: no partition begins after the offset up to which its state holds the source.
 2. Nothing is written twice: if outputs stand already that the fold will give again, `repeat` says where they stand. The
    engine compares them (`exactly_once.repeat`). If some of them are deleted, the switch is refused.
 3. The source still has every record from a base's offset on. Otherwise the switch is refused.
@@ -99,7 +99,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def rows(self) -> int:
-        """RowSource to load, as far as they are counted."""
+        """Rows to load, as far as they are counted."""
         return sum(partition.rows or 0 for partition in self.partitions)
 
     @property
@@ -353,7 +353,7 @@ def _based(at: PartitionFacts, target: int, bases: Sequence[Manifest]) -> Partit
     """The newest base at or before the target."""
     if target > at.current:
         return (
-            f"partition {at.partition}: offset {target} is behind the job's offset {at.current}, and no record is ever "
+            f"partition {at.partition}: offset {target} is after the job's offset {at.current}, and no record is ever "
             "skipped (`portfolio-stream dlq` and `partitions dead-letter` pass a single record)"
         )
     if target == at.state_offset:
@@ -371,7 +371,7 @@ def _based(at: PartitionFacts, target: int, bases: Sequence[Manifest]) -> Partit
             reasons.append(found)
     if at.source.start == 0:
         return _empty(at, target)
-    later = f"; the first savepoint behind it is {usable[0][1].id}, at {usable[0][0]}" if usable else ""
+    later = f"; the first savepoint after it is {usable[0][1].id}, at {usable[0][0]}" if usable else ""
     why = f"; {reasons[0]}" if reasons else ""
     return (
         f"partition {at.partition}: the source begins at {at.source.start}, and no savepoint has a state between "

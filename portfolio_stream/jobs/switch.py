@@ -275,7 +275,7 @@ class Switcher:
         return await self._switch(operation, plan, generation, positions, then)
 
     async def _decisions(self, plan: Plan, parent: Generation) -> dict[int, dict[bytes, bytes]]:
-        """The operators' decisions about records behind the bases: they must be made again when these are folded again.
+        """The operators' decisions about records after the bases: they must be made again when these are folded again.
 
         A generation that began with an earlier base has decisions about records that it has not reached yet.
         """

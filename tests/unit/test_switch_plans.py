@@ -263,13 +263,13 @@ def test_a_reset_takes_the_newest_base_at_or_before_its_target(
 @pytest.mark.parametrize(
     ("target", "source_start", "bases", "reason"),
     [
-        (1_001, 0, (OLD,), "offset 1001 is behind the job's offset 1000, and no record is ever skipped"),
+        (1_001, 0, (OLD,), "offset 1001 is after the job's offset 1000, and no record is ever skipped"),
         (300, 400, (OLD,), "offset 300 is gone, the source begins at 400"),
         (
             500,
             401,
             (OLD, NEW),
-            f"between 401 and 500; the first savepoint behind it is {SECOND}",
+            f"between 401 and 500; the first savepoint after it is {SECOND}",
         ),
         (500, 401, (), "no savepoint has a state between 401 and 500"),
     ],
