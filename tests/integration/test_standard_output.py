@@ -191,7 +191,8 @@ async def test_a_worker_runs_whatever_its_output_is(
         "full disk": (os.open("/dev/full", os.O_WRONLY),) * 2,
         "closed pipe": (closed,) * 2,
     }[sink]
-    process = start_worker(*streams, PORTFOLIO_WEB_PORT=str(port), PYTHONIOENCODING="latin-1")
+    own = {"PORTFOLIO_OUTPUT_TOPIC": f"{strangers}-answers", "PORTFOLIO_DLQ_TOPIC": f"{strangers}-letters"}
+    process = start_worker(*streams, PORTFOLIO_WEB_PORT=str(port), PYTHONIOENCODING="latin-1", **own)
 
     def is_ready() -> bool:
         assert process.poll() is None, err.read_text() if err.exists() else sink

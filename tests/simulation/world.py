@@ -440,7 +440,8 @@ class World:
             self._judged(lambda: self.judge.built(owner, batches, offsets.keys()))
         else:
             self._judged(lambda: self._decided(owner, batches, offsets))
-            self._judged(lambda: self._check_rest(owner))
+            if any(topic in (OUTPUT, DEAD) for topic, _ in batches):  # an offset that is put back folds nothing
+                self._judged(lambda: self._check_rest(owner))
 
     def _decided(self, owner: str, batches: Mapping[Place, Any], offsets: Mapping[int, Committed]) -> None:
         named = {generation_in(one.metadata) for one in offsets.values()}
