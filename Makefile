@@ -40,6 +40,8 @@ proof: setup
 	$(BIN)/python -m tests.simulation --profile days --minutes 60
 	$(BIN)/python -m tests.sweep --seeds 3
 	$(BIN)/python -m tests.chaos --minutes 60
+	$(BIN)/python -m tests.operations --runs 60
+	$(BIN)/python -m pytest --slow -m slow
 	$(BIN)/python -m tests.chaos.stock
 
 # Make the README's picture of the web view. It takes two minutes.

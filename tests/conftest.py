@@ -22,11 +22,20 @@ settings.load_profile("any-machine")
 _bucket_numbers = count(1)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test that uses the fixture `kafka`, so that `-m "not kafka"` leaves out all tests with a broker."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also the tests that take half a minute or more each")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark every test that uses the fixture `kafka`, so that `-m "not kafka"` leaves out all tests with a broker.
+
+    Skip the slow tests without --slow.
+    """
     for item in items:
         if "kafka" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.kafka)
+        if item.get_closest_marker("slow") is not None and not config.getoption("--slow"):
+            item.add_marker(pytest.mark.skip(reason="needs --slow"))
 
 
 @pytest.fixture(scope="session")

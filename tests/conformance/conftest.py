@@ -23,13 +23,6 @@ AT_ONCE = 8  # the broker has a small heap and two cores
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kafka", choices=LOCKS, default="", help="an older Kafka than the embedded one")
-    parser.addoption("--slow", action="store_true", help="also what restarts brokers or waits for compaction")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.get_closest_marker("slow") is not None and not config.getoption("--slow", False):
-            item.add_marker(pytest.mark.skip(reason="needs --slow"))
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,8 @@ from tests.integration.test_operations import ROOT, TOKEN, poison, send
 from tests.integration.test_state_faults import commit, committed, halted, replace_topic
 from tests.integration.workers import Worker, WorkersStage, group_offsets, until
 
+pytestmark = pytest.mark.slow  # `make proof` runs it
+
 EVENTS = 40_000  # some seconds of folding: a worker can be killed amid
 
 

@@ -138,6 +138,7 @@ async def is_halted(worker: Worker) -> bool:
     return any("the group's offset is" in fields.get("reason", "") for fields in worker.events("partition stopped"))
 
 
+@pytest.mark.slow  # `make proof` runs it
 async def test_offsets_are_reset_and_adopted_and_a_switch_is_taken_back(stage: WorkersStage) -> None:
     """One partition, moved offsets behind our back, everything, and back again: each with its state."""
     settings = with_savepoints(stage)
@@ -202,6 +203,7 @@ def command(stage: WorkersStage, savepoint: str) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(arguments, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
+@pytest.mark.slow  # `make proof` runs it
 async def test_a_lost_changelog_and_all_lost_folders_come_back_from_a_savepoint(stage: WorkersStage) -> None:
     """And the command that restores is killed some moments after its start, at other moments each time."""
     settings = with_savepoints(stage)

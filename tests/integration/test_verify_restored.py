@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 
@@ -44,6 +45,7 @@ async def delete_covered(settings: Settings, manifest: Manifest) -> None:
         await admin.delete_records({place: RecordsToDelete(at) for place, at in places.items()})
 
 
+@pytest.mark.slow  # `make proof` runs it
 async def test_a_restored_job_is_audited_from_its_savepoint_on(stage: WorkersStage) -> None:
     """Savepoint under load, records deleted up to it, a restore under `verify --follow`: no alarm, all is judged."""
     settings = stage.settings = replace(stage.settings, savepoint_dir=str(stage.folder / "savepoints"))

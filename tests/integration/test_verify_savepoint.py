@@ -275,6 +275,7 @@ async def test_a_generation_that_writes_again_is_violated(settings: Settings, wr
     assert {"duplicate_output", "duplicate_dead_letter", "sequence_gap"} == set(result.anomaly_counts)
 
 
+@pytest.mark.slow  # `make proof` runs it
 async def test_a_switch_under_verify(
     settings: Settings, writer: HistoryWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
