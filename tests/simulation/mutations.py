@@ -198,10 +198,11 @@ async def postpones_offsets(send_offsets: Call, writer: Any, *args: Any, **kwarg
 
 async def sends_offsets_after_records(send_records: Call, writer: Any, parts: Any) -> Any:
     endings = await send_records(writer, parts)
-    writer.state = TransactionState.READY
-    with suppress(StaleEpoch):
-        await writer.postponed()
-    writer.state = TransactionState.WRITTEN
+    if hasattr(writer, "postponed"):  # a decision about the job, or a new changelog, has no offsets
+        writer.state = TransactionState.READY
+        with suppress(StaleEpoch):
+            await writer.postponed()
+        writer.state = TransactionState.WRITTEN
     return endings
 
 
