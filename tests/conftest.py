@@ -38,6 +38,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="needs --slow"))
 
 
+@pytest.fixture(autouse=True)
+def log_levels() -> Iterator[None]:
+    """A command that silences the log silences no later test."""
+    loggers = [logging.getLogger(name) for name in ("portfolio_stream", "aiokafka")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+
+
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A running one-broker cluster on a free port. All tests share it, so each topic needs a name of its own."""

@@ -7,6 +7,7 @@ The audit judges one generation. A switch commits the group's offsets and the co
 nothing that was read before it fits to what is read after it: HistoryMoved, and the audit starts over.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
@@ -16,10 +17,12 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from portfolio_stream.audit.reader import TopicReader, open_reader
 from portfolio_stream.decoding import decoded
-from portfolio_stream.errors import CannotVerify, HistoryMoved
+from portfolio_stream.errors import CannotVerify, CannotVerifyYet, HistoryMoved
 from portfolio_stream.kafka.topics import describe_topics
 from portfolio_stream.settings import Settings
 
+#: a consumer alone would ask for 40 s; a dead writer's transaction in the control topic ends after 3 s
+ANSWER_SECONDS = 12.0
 JOB_KEY, GENERATION_KEY = b"job", b"generation/"
 FRESH = "fresh"
 
@@ -122,7 +125,17 @@ class Generations:
         self._position = 0
 
     async def current(self) -> AuditedGeneration:
-        """Returns the job's generation. Raises CannotVerify and Kafka's errors."""
+        """Returns the job's generation. Raises CannotVerify, Kafka's errors, and CannotVerifyYet without an answer."""
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await self._current()
+        except TimeoutError as error:
+            raise CannotVerifyYet(
+                f"{self._settings.control_topic} gave no answer within {ANSWER_SECONDS:g} s",
+                "Look at the brokers with `portfolio-stream doctor`, and run verify again.",
+            ) from error
+
+    async def _current(self) -> AuditedGeneration:
         topic = self._settings.control_topic
         if self._reader is None:
             if topic not in await describe_topics(self._admin, [topic]):

@@ -5,7 +5,6 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
 from portfolio_stream.commands.common import (
     OutputFormat,
@@ -105,7 +104,7 @@ async def _list(settings: Settings, output: OutputFormat) -> None:
 
     found = await savepoints(_objects(settings))
     if output == "json":
-        print_json({"location": settings.savepoint_dir, "savepoints": msgspec.to_builtins(found)})
+        print_json({"location": settings.savepoint_dir, "savepoints": _json_of(found)})
         return
     if not found:
         note(f"There is no savepoint in {settings.savepoint_dir}.")
@@ -131,7 +130,7 @@ async def _describe(settings: Settings, savepoint: str, output: OutputFormat) ->
 
     found = described(await load(_objects(settings), savepoint))
     if output == "json":
-        print_json(msgspec.to_builtins(found))
+        print_json(_json_of(found))
         return
     head = found.head
     print_line(f"Savepoint {head.id} ({head.reason}) of generation {head.generation} of the job {head.group}.")
@@ -158,7 +157,7 @@ async def _verify(settings: Settings, savepoint: str, output: OutputFormat) -> i
 
     found = await checked(_objects(settings), savepoint)
     if output == "json":
-        print_json(msgspec.to_builtins(found))
+        print_json(_json_of(found))
     elif not found.faults:
         print_line(
             f"Savepoint {found.savepoint} is whole: {found.files} files, {found.rows:,} rows, {found.bytes:,} bytes."
@@ -190,7 +189,7 @@ async def _diff(settings: Settings, first: str, second: str, output: OutputForma
     found = await compared(_objects(settings), first, second, with_keys=with_keys)
     differ = [table for table in found.tables if table.parts]
     if output == "json":
-        print_json(msgspec.to_builtins(found))
+        print_json(_json_of(found))
         return NOT_DONE if differ else 0
     for table in found.tables:
         if not table.parts:
@@ -270,7 +269,7 @@ async def _expire(
             raise click.Abort
         chosen = await expired(objects, **rules, progress=lambda one: note(f"Deleting {one}."))
     if output == "json":
-        print_json(msgspec.to_builtins(chosen) | {"dry_run": dry_run})
+        print_json(_json_of(chosen) | {"dry_run": dry_run})
         return
     verb = "would be deleted" if dry_run else "deleted"
     for one in chosen.delete:
@@ -287,6 +286,13 @@ def _in_use(state: "ControlState") -> tuple[Collection[str], Collection[str]]:
         bases += operation.arguments.get("savepoints", ())
     written = [one.arguments["savepoint"] for one in state.running if "savepoint" in one.arguments]
     return bases, written
+
+
+def _json_of(value: object) -> Any:
+    """The value for print_json: msgspec's structs as objects."""
+    import msgspec
+
+    return msgspec.to_builtins(value)
 
 
 def _objects(settings: Settings) -> "Objects":

@@ -146,9 +146,12 @@ class Standbys:
             members = ()
         held = {first_name(member.member_id): member.partitions for member in members}
         me = first_name(self._member.member_id)
-        self.chosen = standbys_of(me, held, copies=self._copies, partitions=len(self._partitions))
-        if me in held or not any(held.values()):
-            self._warm.set()  # this worker is still a member, and its partitions wait for it; or no worker has any
+        self.chosen = frozenset()
+        is_first = not any(held.values())  # no worker has any partition: this one joins at once, to own some
+        if not is_first:
+            self.chosen = standbys_of(me, held, copies=self._copies, partitions=len(self._partitions))
+        if me in held or is_first:
+            self._warm.set()  # if this worker is still a member, its partitions wait for it
 
     async def _follow(self, replay: ChangelogReplay) -> float:
         """Read the chosen partitions once. Returns how long to wait before the next pass."""

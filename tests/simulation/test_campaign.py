@@ -13,7 +13,7 @@ from tests.simulation.plan import PROFILES, make
 from tests.simulation.world import run
 
 ROOT = Path(__file__).parents[2]
-MOST_SEEDS = 12  # the rarest hook needs that many seeds; most hooks are used in the first one
+MOST_SEEDS = 24  # the rarest hook needs that many seeds; most hooks are used in the first one
 
 
 def simulated(*arguments: str) -> "subprocess.CompletedProcess[str]":

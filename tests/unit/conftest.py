@@ -1,6 +1,5 @@
 """What holds for every unit test."""
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,16 +16,6 @@ def no_process() -> Iterator[None]:
     watch.is_on = True
     yield
     watch.is_on = False
-
-
-@pytest.fixture(autouse=True)
-def log_levels() -> Iterator[None]:
-    """A command that silences the log silences no later test."""
-    loggers = [logging.getLogger(name) for name in ("portfolio_stream", "aiokafka")]
-    levels = [logger.level for logger in loggers]
-    yield
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
 
 
 @pytest.fixture(autouse=True)
