@@ -1,7 +1,6 @@
 """portfolio-stream generations: list the job's generations, go back to one, delete old ones."""
 
 import click
-import msgspec
 
 from portfolio_stream.commands.common import (
     OutputFormat,
@@ -92,6 +91,8 @@ def expire(keep: int, dry_run: bool, yes: bool, bootstrap_servers: str | None, o
 
 
 async def _expire(settings: Settings, keep: int, output: OutputFormat, *, dry_run: bool, yes: bool) -> None:
+    import msgspec
+
     from portfolio_stream.jobs.generations import choose
     from portfolio_stream.jobs.generations import expire as expired
     from portfolio_stream.kafka.admin import admin_client

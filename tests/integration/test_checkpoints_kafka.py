@@ -44,6 +44,7 @@ async def told(worker: Worker, status: str, after: int = 0, reason: str | None =
     return found
 
 
+@pytest.mark.slow  # `make proof` runs it
 async def test_checkpoints_outlive_a_worker(
     stage: WorkersStage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

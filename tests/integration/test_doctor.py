@@ -160,6 +160,7 @@ async def configure(topic: str, setting: str) -> None:
     await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True, timeout=60)
 
 
+@pytest.mark.slow  # `make proof` runs it
 async def test_a_foreign_member(kafka: Cluster, environment: None, tmp_path: Path, name: str) -> None:
     """A consumer of the classic protocol in the workers' group is named with its client id, until it stops."""
     async with running(tmp_path) as worker:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from tests.simulation.mutations import MUTATIONS, Mutation
 from tests.simulation.plan import PROFILES, make
@@ -14,6 +15,8 @@ from tests.simulation.world import run
 
 ROOT = Path(__file__).parents[2]
 MOST_SEEDS = 24  # the rarest hook needs that many seeds; most hooks are used in the first one
+
+RARELY_USED = ("a switch that waits for no worker",)  # it takes 19 seeds
 
 
 def simulated(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -59,6 +62,11 @@ def test_a_seed_is_the_same_whenever_it_is_run() -> None:
     assert first == second and "exactly-once holds" in first
 
 
+def param(mutation: Mutation) -> ParameterSet:
+    marks = [pytest.mark.slow] if mutation.name in RARELY_USED else []
+    return pytest.param(mutation, id=mutation.name, marks=marks)
+
+
 @pytest.fixture
 def no_logs() -> Iterator[None]:
     """The engines of a run log thousands of lines."""
@@ -69,7 +77,7 @@ def no_logs() -> Iterator[None]:
 
 @pytest.mark.usefixtures("no_logs")
 @pytest.mark.filterwarnings("ignore:coroutine '.*' was never awaited:RuntimeWarning")  # of killed workers
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+@pytest.mark.parametrize("mutation", [*map(param, MUTATIONS)])
 def test_each_seeded_bug_takes_hold(mutation: Mutation) -> None:
     """The engine uses each thing that a bug replaces. Else `--mutations` would test an engine without the bug."""
     with mutation.installed() as used:
