@@ -3,9 +3,9 @@
 One worker folds a trade for each position key. Then events come at `--rate`:
 
 1. the latency of `--quiet` seconds, then `savepoint create`: its seconds and bytes, and the latency meanwhile;
-2. `job start --from latest` with one worker, and with three: the seconds from the command until each partition has an
-   output of an event that was sent after the command began. Records that came since the savepoint are folded again, and
-   their outputs are compared;
+2. `job start --from latest` with one worker, and with three: the seconds from the command's start until each partition
+   has an output of an event that was sent after the command's end. Records that came since the savepoint are folded
+   again, and their outputs are compared;
 3. with a scheduled savepoint each minute: all workers are killed, their folders and the changelog topic are deleted,
    the newest savepoint is restored, and the workers are started again. `RPO s` is the age of the savepoint at the kill,
    `RTO s` the time from the kill until each partition has a new output.
@@ -165,11 +165,13 @@ def outputs_after(made: System, *workers: MeasuredWorker) -> Iterator[Callable[[
     """
     servers, partitions = made.cluster.bootstrap_servers, SETTINGS.partitions
     with Arrivals(servers, SETTINGS.output_topic, partitions) as outputs:
-        begun, ends = time.monotonic(), source_ends(servers, SETTINGS.input_topic, partitions)
+        begun = time.monotonic()
 
         def seconds(limit: float | None) -> Any:
             if limit is None:
                 return time.monotonic() - begun
+            # only now: while the workers still leave, they give outputs of the old generation
+            ends = source_ends(servers, SETTINGS.input_topic, partitions)
             until(lambda: outputs.have_passed(ends), limit, "an output of each partition", *workers)
             came = [at - begun for place, end in ends.items() if (at := outputs.first(place, end)) is not None]
             return min(came), max(came)

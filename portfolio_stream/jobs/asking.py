@@ -211,8 +211,9 @@ async def begin_switch(
     The number is greater than `committed`, the newest generation that the group's offsets name: a control topic that
     was deleted and made again does not know the generations before.
 
-    A switch that was begun before, and is not over, is abandoned: it fails. If this one does not overtake, it is
-    refused instead. Raises JobNotBegun, JobNotInState, OperationInProgress, ControlUnavailable.
+    A savepoint that is not complete fails: after a disaster nobody is there who could complete it. A switch that was
+    begun before, and is not over, is abandoned: it fails. If this one does not overtake, it is refused instead.
+    Raises JobNotBegun, JobNotInState, OperationInProgress, ControlUnavailable.
     """
 
     def decide(state: ControlState) -> ControlChange | None:
@@ -222,6 +223,10 @@ async def begin_switch(
         job = _moved(state, JobEvent.MIGRATE, wanted)
         records: dict[str, msgspec.Struct | None] = {}
         for other in state.running:
+            if other.kind is OperationKind.SAVEPOINT:
+                reason = f"operation {wanted.id} ({wanted.kind.value}) came before its end"
+                records |= _end_records(state, other, OperationState.FAILED, reason)
+                continue
             if not (other.kind.is_switch and overtakes):
                 raise OperationInProgress(other.id, other.kind.value)
             records |= _end_records(state, other, OperationState.FAILED, ABANDONED)

@@ -118,8 +118,23 @@ async def test_an_operation_begins_once(begin: Any, kind: OperationKind) -> None
     assert 1 == len(control.written)
 
 
-@pytest.mark.parametrize("name", ["savepoint", "stop with a savepoint", "switch"])
-@pytest.mark.parametrize("running", ["savepoint", "stop with a savepoint"])
+async def test_a_switch_fails_a_savepoint_that_nobody_may_complete() -> None:
+    """All workers may be lost in the middle of a scheduled savepoint: the restore must not wait for its deadline."""
+    control = begun()
+    first = await ASKS["savepoint"](control)
+    new = await ASKS["switch"](control)
+    failed = control.state.operation(first.id)
+    assert failed is not None
+    assert (OperationState.FAILED, [new]) == (failed.state, control.state.running)
+
+
+@pytest.mark.parametrize(
+    ("name", "running"),
+    [
+        *((name, "savepoint") for name in ("savepoint", "stop with a savepoint")),
+        *((name, "stop with a savepoint") for name in ("savepoint", "stop with a savepoint", "switch")),
+    ],
+)
 async def test_two_operations_never_run_at_once(name: str, running: str) -> None:
     """The refusal names the operation that runs, or the job's state forbids both."""
     control = begun()
