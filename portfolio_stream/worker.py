@@ -39,8 +39,7 @@ from portfolio_stream.jobs.job_configuration import job_configuration
 from portfolio_stream.jobs.switch import Switcher
 from portfolio_stream.kafka.admin import admin_client, prepare_for_worker
 from portfolio_stream.kafka.changelog_topics import ChangelogTopics
-from portfolio_stream.kafka.client import client_options
-from portfolio_stream.kafka.connections import KafkaConnections
+from portfolio_stream.kafka.client import kafka_connections
 from portfolio_stream.kafka.follower import Follower
 from portfolio_stream.kafka.quiet_logs import quieten
 from portfolio_stream.observe.ring import EventRing
@@ -111,9 +110,7 @@ async def _make_parts(
     async with admin_client(settings) as admin:
         topic_settings, partitions = await prepare_for_worker(admin, settings)
     steps.end("topics")
-    options = client_options(settings)
-    del options["client_id"]
-    kafka = KafkaConnections(options=options, client_id=f"{identity.instance_id}@{advertised_address(settings, sock)}")
+    kafka = kafka_connections(settings, f"{identity.instance_id}@{advertised_address(settings, sock)}")
     events = EventRing()
     control = JobControl(kafka, group=settings.group, source_topic=settings.input_topic, tell=events.tell)
     held.push_async_callback(control.stop)

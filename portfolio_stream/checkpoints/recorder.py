@@ -8,7 +8,6 @@
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Mapping
 
@@ -25,9 +24,9 @@ from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.kafka.client import client_options, connected
 from portfolio_stream.kafka.follower import Follower
 from portfolio_stream.kafka.quiet_logs import sparing
+from portfolio_stream.observe.beside import log_failure
 from portfolio_stream.settings import Settings
 
-log = logging.getLogger(__name__)
 outage_log = sparing(__name__)
 
 #: seconds until the next look, by the age of the newest checkpoint in progress: a part's duration is as exact as this
@@ -61,7 +60,7 @@ class Recorder:
             asyncio.create_task(self._write(), name="write checkpoints"),
         ]
         for task in self._tasks:
-            task.add_done_callback(_log_failure)
+            task.add_done_callback(log_failure)
 
     async def stop(self) -> None:
         """Parts that are not written are given up: the worker must end soon."""
@@ -129,8 +128,3 @@ class Recorder:
         for key, part in sent.items():
             if self.waiting.get(key) is part:
                 del self.waiting[key]
-
-
-def _log_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled():
-        log.error("task failed task=%s", task.get_name(), exc_info=task.exception())

@@ -35,7 +35,8 @@ def list_generations(bootstrap_servers: str | None, output: OutputFormat) -> Non
 
 
 async def _list(settings: Settings, output: OutputFormat) -> None:
-    from portfolio_stream.control.shown import generation_json, utc
+    from portfolio_stream.control.shown import generation_json
+    from portfolio_stream.savepoints.manifest import utc_text
 
     async with open_job(settings) as control:
         state = await control.newest()
@@ -51,7 +52,7 @@ async def _list(settings: Settings, output: OutputFormat) -> None:
             one.savepoint or "-",
             one.parent or "-",
             one.changelog_topic,
-            utc(one.created_at),
+            utc_text(one.created_at),
             "current" if one.number == current else "expired" if one.is_expired else "",
         )
         for one in found

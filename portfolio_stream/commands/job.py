@@ -63,14 +63,14 @@ def list_jobs(bootstrap_servers: str | None, output: OutputFormat) -> None:
 
 
 async def _list(settings: Settings, output: OutputFormat) -> None:
-    from portfolio_stream.control.shown import utc
+    from portfolio_stream.savepoints.manifest import utc_text
 
     async with open_job(settings) as control:
         newest = (await control.newest()).job
         assert newest is not None  # noqa: S101  open_job has seen it
         members = len(await _members(settings))
     row = {"job": settings.group, "state": newest.state.value, "generation": newest.generation,
-           "since": utc(newest.since), "workers": members}  # fmt: skip
+           "since": utc_text(newest.since), "workers": members}  # fmt: skip
     if output == "json":
         print_json({"jobs": [row]})
     else:
@@ -86,7 +86,8 @@ def describe(bootstrap_servers: str | None, output: OutputFormat) -> None:
 
 
 async def _describe(settings: Settings, output: OutputFormat) -> None:
-    from portfolio_stream.control.shown import job_json, next_step, utc
+    from portfolio_stream.control.shown import job_json, next_step
+    from portfolio_stream.savepoints.manifest import utc_text
 
     async with open_job(settings) as control:
         state = await control.newest()
@@ -96,14 +97,16 @@ async def _describe(settings: Settings, output: OutputFormat) -> None:
         return
     newest, generation = state.job, state.current
     assert newest is not None and generation is not None  # noqa: S101  open_job has seen them
-    print_line(f"Job {settings.group} is {newest.state.value} since {utc(newest.since)} (revision {newest.revision}).")
+    print_line(
+        f"Job {settings.group} is {newest.state.value} since {utc_text(newest.since)} (revision {newest.revision})."
+    )
     origin = generation.origin if generation.savepoint is None else f"{generation.origin} of {generation.savepoint}"
     print_line(f"Generation {generation.number} ({origin}) has its state in {generation.changelog_topic}.")
     print_line(f"Workers: {', '.join(members) or 'none takes part'}.")
     if (step := next_step(state)) is not None:
         print_line(step)
     rows = [
-        (one.id, one.kind.value, one.state.value, utc(one.asked_at), one.by, one.reason or shown(one.result))
+        (one.id, one.kind.value, one.state.value, utc_text(one.asked_at), one.by, one.reason or shown(one.result))
         for one in reversed(state.operations[-NEWEST:])
     ]
     if rows:

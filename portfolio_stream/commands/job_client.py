@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+CLIENT_ID = "portfolio-stream"
 DONE, NOT_DONE = 0, 1  # exit codes; 2 is for bad arguments and settings
 
 
@@ -51,20 +52,14 @@ async def open_job(settings: Settings) -> AsyncIterator["JobControl"]:
     from portfolio_stream.control.job_control import JobControl
     from portfolio_stream.errors import JobNotBegun
     from portfolio_stream.kafka.admin import admin_client
-    from portfolio_stream.kafka.client import client_options
-    from portfolio_stream.kafka.connections import KafkaConnections
+    from portfolio_stream.kafka.client import kafka_connections
     from portfolio_stream.kafka.topics import describe_topics
 
     async with admin_client(settings) as admin:
         if not await describe_topics(admin, [settings.control_topic]):
             raise JobNotBegun(settings.group)
-    options = client_options(settings)
-    del options["client_id"]
-    control = JobControl(
-        KafkaConnections(options=options, client_id="portfolio-stream"),
-        group=settings.group,
-        source_topic=settings.input_topic,
-    )
+    kafka = kafka_connections(settings, CLIENT_ID)
+    control = JobControl(kafka, group=settings.group, source_topic=settings.input_topic)
     if (await control.open()).job is None:
         await control.stop()
         raise JobNotBegun(settings.group)

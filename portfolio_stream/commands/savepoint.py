@@ -1,7 +1,6 @@
 """portfolio-stream savepoint: write, list, check, compare and delete savepoints."""
 
 import re
-from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,7 +27,6 @@ from portfolio_stream.commands.output import note, print_columns, print_json, pr
 from portfolio_stream.settings import Settings
 
 if TYPE_CHECKING:
-    from portfolio_stream.control.state import ControlState
     from portfolio_stream.savepoints.objects import Objects
 
 SAVEPOINTS = ("SAVEPOINT", "STATE", "REASON", "GENERATION", "PARTITIONS", "ROWS", "BYTES", "COMPLETED")
@@ -221,7 +219,7 @@ async def _delete(settings: Settings, savepoint: str, *, dry_run: bool, yes: boo
 
     checked_id(savepoint)
     async with open_job(settings) as control:
-        bases, in_progress = _in_use(await control.newest())
+        bases, in_progress = (await control.newest()).savepoints_in_use
     if dry_run:
         print_line(f"Savepoint {savepoint} would be deleted from {settings.savepoint_dir}.")
         return
@@ -258,7 +256,7 @@ async def _expire(
     from portfolio_stream.savepoints.expire import expire as expired
 
     async with open_job(settings) as control:
-        bases, in_progress = _in_use(await control.newest())
+        bases, in_progress = (await control.newest()).savepoints_in_use
     objects, now = _objects(settings), time.time()
     rules: dict[str, Any] = {
         "keep": keep, "older_than": older_than, "now": now, "bases": bases, "in_progress": in_progress
@@ -276,16 +274,6 @@ async def _expire(
         print_line(f"{one} {verb}")
     for one, reason in chosen.kept.items():
         print_line(f"{one} kept: {reason}")
-
-
-def _in_use(state: "ControlState") -> tuple[Collection[str], Collection[str]]:
-    """The savepoints that the job's generation came from or a switch loads, and those that are being written."""
-    current = state.current
-    bases = [] if current is None or current.savepoint is None else [current.savepoint]
-    for operation in state.running:  # those that load a savepoint
-        bases += operation.arguments.get("savepoints", ())
-    written = [one.arguments["savepoint"] for one in state.running if "savepoint" in one.arguments]
-    return bases, written
 
 
 def _json_of(value: object) -> Any:

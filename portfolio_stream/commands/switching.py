@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from portfolio_stream.commands.job_client import asker, confirmed, open_job, print_operation
+from portfolio_stream.commands.job_client import CLIENT_ID, asker, confirmed, open_job, print_operation
 from portfolio_stream.commands.output import note, print_json, print_line
 from portfolio_stream.settings import Settings
 
@@ -55,18 +55,14 @@ async def open_switcher(settings: Settings) -> AsyncIterator["Switcher"]:
     from portfolio_stream.jobs.job_configuration import job_configuration
     from portfolio_stream.jobs.switch import Switcher
     from portfolio_stream.kafka.changelog_topics import ChangelogTopics
-    from portfolio_stream.kafka.client import client_options
-    from portfolio_stream.kafka.connections import KafkaConnections
+    from portfolio_stream.kafka.client import kafka_connections
     from portfolio_stream.savepoints.objects import open_objects
 
-    options = client_options(settings)
-    del options["client_id"]
-    connections = KafkaConnections(options=options, client_id="portfolio-stream")
     async with (
         open_job(settings) as control,
         Switcher(
             control,
-            connections,
+            kafka_connections(settings, CLIENT_ID),
             ChangelogTopics(settings),
             open_objects(settings.savepoint_dir),
             job_configuration(settings),

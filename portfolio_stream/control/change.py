@@ -24,7 +24,7 @@ from aiokafka.structs import TopicPartition
 from portfolio_stream.control.log import PARTITION, ControlLog
 from portfolio_stream.control.state import ControlState
 from portfolio_stream.control.values import Confirm, ControlChange, encode
-from portfolio_stream.errors import ControlUnavailable, GroupNotEmpty, PortfolioStreamError, Superseded
+from portfolio_stream.errors import ControlUnavailable, GroupNotEmpty, PortfolioStreamError, Superseded, cause_of
 from portfolio_stream.exactly_once.protocol import AFTER_RECORDS_ALONE, Doubt, TransactionStep
 from portfolio_stream.exactly_once.transaction import Share
 from portfolio_stream.exactly_once.writer import Writer
@@ -64,9 +64,9 @@ class ControlWriter:
                 try:
                     end = await self._try(decide)
                     return await self._log.read_to_end(at_least=end)
-                except (Doubt, Superseded, TimeoutError, *LOST, kafka_errors.KafkaError) as error:
+                except (Doubt, Superseded, *LOST, kafka_errors.KafkaError) as error:
                     if time.monotonic() > deadline:
-                        raise ControlUnavailable(self._topic, str(error) or type(error).__name__) from error
+                        raise ControlUnavailable(self._topic, cause_of(error)) from error
                     await self._client.force_metadata_update()
                     await asyncio.sleep(random.uniform(*PAUSE_SECONDS))
 

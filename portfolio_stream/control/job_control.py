@@ -15,9 +15,9 @@ from portfolio_stream.control.job_life import GOES_ON, TRAITS, JobState
 from portfolio_stream.control.log import FETCH, ControlLog, Following
 from portfolio_stream.control.state import ControlState
 from portfolio_stream.control.values import JOB_KEY, ControlChange, Generation, Job, generation_key
-from portfolio_stream.errors import ControlUnavailable
+from portfolio_stream.errors import ControlUnavailable, cause_of
 from portfolio_stream.exactly_once.orders import GivenOrders, Order
-from portfolio_stream.kafka.connections import Client, Connections
+from portfolio_stream.kafka.connections import Connections, connected_client
 from portfolio_stream.kafka.reach import LOST, bootstrapped
 from portfolio_stream.observe.ring import Tell, write
 
@@ -44,21 +44,16 @@ class JobControl:
     async def open(self) -> ControlState:
         """Connect, and read the topic to its end. The topic exists. Raises PortfolioStreamError."""
         try:
-            self.client: Client = self._connections.client()
-            self._opened.push_async_callback(self.client.close)
-            try:
-                await bootstrapped(self.client.bootstrap)
-            except kafka_errors.KafkaConnectionError:
-                raise await self._connections.why_unreachable() from None
+            self.client = await connected_client(self._connections, self._opened)
             await self.client.set_topics([self.source_topic, self.topic])
             self._log = await self._new_log()
             self._writer = ControlWriter(
                 self.client, self._log, group=self.group, topic=self.topic, source_topic=self.source_topic
             )
             return await self._log.read_to_end()
-        except (*LOST, kafka_errors.KafkaError, TimeoutError) as error:
+        except (*LOST, kafka_errors.KafkaError) as error:
             await self.stop()
-            raise ControlUnavailable(self.topic, str(error) or type(error).__name__) from error
+            raise ControlUnavailable(self.topic, cause_of(error)) from error
         except BaseException:
             await self.stop()
             raise
@@ -84,8 +79,8 @@ class JobControl:
         """Read the topic to its end. Raises ControlUnavailable."""
         try:
             return await self._log.read_to_end()
-        except (*LOST, kafka_errors.KafkaError, TimeoutError) as error:
-            raise ControlUnavailable(self.topic, str(error) or type(error).__name__) from error
+        except (*LOST, kafka_errors.KafkaError) as error:
+            raise ControlUnavailable(self.topic, cause_of(error)) from error
 
     async def begin_job(self, generation: Generation) -> ControlState:
         """Begin the job with its first generation, unless it has begun. Raises ControlUnavailable."""
@@ -106,8 +101,8 @@ class JobControl:
         try:
             log = await self._new_log()
             orders = GivenOrders(order_of(await log.read_to_end()))
-        except (*LOST, kafka_errors.KafkaError, TimeoutError) as error:
-            raise ControlUnavailable(self.topic, str(error) or type(error).__name__) from error
+        except (*LOST, kafka_errors.KafkaError) as error:
+            raise ControlUnavailable(self.topic, cause_of(error)) from error
         self._followed = log
 
         def changed(state: ControlState) -> None:

@@ -1,11 +1,11 @@
 """The job, its generations and its operations as JSON, for commands and HTTP."""
 
-import time
 from collections.abc import Mapping
 
 from portfolio_stream.control.job_life import JobState
 from portfolio_stream.control.state import ControlState
 from portfolio_stream.control.values import Generation, JobOperation
+from portfolio_stream.savepoints.manifest import utc_text
 
 #: what an operator can do now; a job that runs needs nothing
 NEXT_STEPS: Mapping[JobState, str] = {
@@ -27,7 +27,7 @@ def job_json(group: str, state: ControlState) -> dict[str, object]:
         "job": group,
         "state": job.state.value,
         "revision": job.revision,
-        "since": utc(job.since),
+        "since": utc_text(job.since),
         "operation": job.operation,
         "next_step": next_step(state),
         "generation": generation_json(generation),
@@ -53,7 +53,7 @@ def generation_json(generation: Generation) -> dict[str, object]:
         "savepoint": generation.savepoint,
         "parent": generation.parent,
         "partitions": generation.partitions,
-        "created_at": utc(generation.created_at),
+        "created_at": utc_text(generation.created_at),
         "is_expired": generation.is_expired,
     }
 
@@ -65,13 +65,8 @@ def operation_json(operation: JobOperation) -> dict[str, object]:
         "state": operation.state.value,
         "arguments": operation.arguments,
         "by": operation.by,
-        "asked_at": utc(operation.asked_at),
-        "ended_at": None if operation.ended_at is None else utc(operation.ended_at),
+        "asked_at": utc_text(operation.asked_at),
+        "ended_at": None if operation.ended_at is None else utc_text(operation.ended_at),
         "result": operation.result,
         "reason": operation.reason,
     }
-
-
-def utc(seconds: float) -> str:
-    """A moment, given in seconds since 1970."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -1,7 +1,7 @@
 """The control topic's newest values, folded from its records. Pure."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from portfolio_stream.control.values import (
     JOB_KEY,
@@ -14,6 +14,13 @@ from portfolio_stream.control.values import (
     operation_key,
     part_key,
 )
+
+
+class SavepointsInUse(NamedTuple):
+    #: the one that the job's generation came from, and those that a switch loads
+    bases: Sequence[str]
+    #: those that are being written
+    in_progress: Sequence[str]
 
 
 class ControlState:
@@ -76,6 +83,18 @@ class ControlState:
         prefix = part_key(operation, 0)[:-1]
         found = [value for key, value in self._values.items() if key.startswith(prefix)]
         return {part.partition: part for part in found}
+
+    @property
+    def savepoints_in_use(self) -> SavepointsInUse:
+        """The savepoints that nobody may delete now."""
+        current = self.current
+        bases = [] if current is None or current.savepoint is None else [current.savepoint]
+        written = []
+        for operation in self.running:
+            bases += operation.arguments.get("savepoints", ())
+            if "savepoint" in operation.arguments:
+                written.append(operation.arguments["savepoint"])
+        return SavepointsInUse(bases, written)
 
     def next_generation(self) -> int:
         """The next number that no generation and no attempt at one has used."""

@@ -19,7 +19,7 @@ from portfolio_stream.errors.app import (
     TopicNotAnOutput,
     ValueNotBytes,
 )
-from portfolio_stream.errors.base import PortfolioStreamError, shortened
+from portfolio_stream.errors.base import PortfolioStreamError, cause_of, shortened
 from portfolio_stream.errors.broker import (
     BrokerAlreadyRunning,
     BrokerCacheUnusable,
@@ -215,5 +215,6 @@ __all__ = [
     "WorkerUnreachable",
     "WorkersRemain",
     "WorkingDirectoryGone",
+    "cause_of",
     "shortened",
 ]

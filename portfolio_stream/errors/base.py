@@ -8,6 +8,11 @@ def shortened(value: str) -> str:
     return repr(value) if len(value) <= SHOWN_CHARACTERS else f"{value[:SHOWN_CHARACTERS]!r}..."
 
 
+def cause_of(error: BaseException) -> str:
+    """What happened: our own error's cause, or another error's text, or its kind if it has no text."""
+    return error.cause if isinstance(error, PortfolioStreamError) else str(error) or type(error).__name__
+
+
 class PortfolioStreamError(Exception):
     """Base of all errors that an operator can meet.
 

@@ -24,7 +24,7 @@ from portfolio_stream.exactly_once.configuration import AssumedTopics, Configura
 from portfolio_stream.exactly_once.equipment import WriteDeadLetter
 from portfolio_stream.exactly_once.identity import Identity
 from portfolio_stream.exactly_once.operations import Operation
-from portfolio_stream.exactly_once.orders import GenerationReplaced, Order, Orders, StandingOrder
+from portfolio_stream.exactly_once.orders import GenerationReplaced, GivenOrders, Order, Orders
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.protocol import Doubt
 from portfolio_stream.exactly_once.recovery import Halted
@@ -75,7 +75,7 @@ class Engine:
         standing = Order(
             is_joined=True, generation=configuration.generation, changelog_topic=configuration.changelog_topic
         )
-        self._orders: Orders = orders or StandingOrder(standing)
+        self._orders: Orders = orders or GivenOrders(standing)
         self._partition_count = partition_count
         self._kafka = kafka
         self._tables = tables

@@ -38,20 +38,8 @@ class Orders(Protocol):
         ...
 
 
-class StandingOrder:
-    """An order that never changes: of a job that nobody stops."""
-
-    def __init__(self, order: Order) -> None:
-        self.current = order
-
-    async def after(self, seen: Order) -> Order:
-        if seen == self.current:
-            await asyncio.Event().wait()
-        return self.current
-
-
 class GivenOrders:
-    """Orders that somebody in the same process gives."""
+    """Orders that somebody in the same process gives. Until then the first one stands."""
 
     def __init__(self, order: Order) -> None:
         self._current = order

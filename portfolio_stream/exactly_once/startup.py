@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from aiokafka import errors as kafka_errors
-
 from portfolio_stream.exactly_once.commits import Commits
 from portfolio_stream.exactly_once.configuration import Configuration, TopicSettings
 from portfolio_stream.exactly_once.equipment import Equipment, WriteDeadLetter
@@ -29,7 +27,7 @@ from portfolio_stream.exactly_once.started_engine import StartedEngine
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.exactly_once.views import Views
 from portfolio_stream.exactly_once.writer import Writer
-from portfolio_stream.kafka.connections import Client, Connections, Reader
+from portfolio_stream.kafka.connections import Connections, Reader, connected_client
 from portfolio_stream.kafka.member_lookup import MemberLookup
 from portfolio_stream.kafka.offset_lookup import MemberEpoch
 from portfolio_stream.kafka.reach import answered, bootstrapped
@@ -71,7 +69,7 @@ async def started(engine: Description, opened: AsyncExitStack) -> StartedEngine:
     Everything that it opens is put on `opened` first.
     """
     conf, store, steps = engine.configuration, engine.store, engine.statistics.start
-    client = await _connected(engine.kafka, opened)
+    client = await connected_client(engine.kafka, opened)
     await answered(client, lambda: require_features(client))
     await client.set_topics(conf.topics)
     watch = TopicWatch(client, conf.topics)
@@ -197,16 +195,6 @@ async def started(engine: Description, opened: AsyncExitStack) -> StartedEngine:
     )
     engine.tell(told.EngineStarted(instance=engine.identity.instance_id, partitions=count, generation=conf.generation))
     return made
-
-
-async def _connected(kafka: Connections, opened: AsyncExitStack) -> Client:
-    client = kafka.client()
-    opened.push_async_callback(client.close)
-    try:
-        await bootstrapped(client.bootstrap)
-    except kafka_errors.KafkaConnectionError:
-        raise await kafka.why_unreachable() from None
-    return client
 
 
 async def _standing_by(

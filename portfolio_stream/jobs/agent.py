@@ -28,6 +28,7 @@ from portfolio_stream.errors import (
     PartitionNotReady,
     PortfolioStreamError,
     TopicMissing,
+    cause_of,
 )
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.operations import CopyState, Pause, StateCopy, StopAt
@@ -189,7 +190,7 @@ class JobAgent:
         except PASSING as error:
             if not _is_late(operation):
                 raise
-            reason = f"it took too long; all parts are written, but not the manifest: {_cause(error)}"
+            reason = f"it took too long; all parts are written, but not the manifest: {cause_of(error)}"
             await asking.end(self._control, operation.id, OperationState.FAILED, reason=reason)
 
     async def _complete(self, operation: JobOperation) -> None:
@@ -225,14 +226,9 @@ def _is_late(operation: JobOperation) -> bool:
     return time.time() > operation.asked_at + float(operation.arguments.get("seconds", OPERATION_SECONDS))
 
 
-def _cause(error: BaseException) -> str:
-    return error.cause if isinstance(error, PortfolioStreamError) else str(error) or type(error).__name__
-
-
 def _delayed(error: BaseException) -> told.OperationDelayed:
-    if isinstance(error, PortfolioStreamError):
-        return told.OperationDelayed(reason=error.cause, remedy=error.action)
-    return told.OperationDelayed(reason=_cause(error), remedy="Wait: the worker tries again.")
+    remedy = error.action if isinstance(error, PortfolioStreamError) else "Wait: the worker tries again."
+    return told.OperationDelayed(reason=cause_of(error), remedy=remedy)
 
 
 class SavepointHeads:

@@ -35,6 +35,7 @@ from portfolio_stream.errors import (
     JobNotInState,
     OperationInProgress,
     OperationUnknown,
+    cause_of,
 )
 from portfolio_stream.kafka.offset_lookup import LATEST, READ_COMMITTED, log_offsets
 from portfolio_stream.kafka.reach import LOST
@@ -180,7 +181,7 @@ async def source_ends(control: JobControl) -> dict[str, int]:
     try:
         found = await log_offsets(control.client, control.source_topic, partitions, LATEST, READ_COMMITTED)
     except (*LOST, kafka_errors.KafkaError) as error:
-        raise ControlUnavailable(control.source_topic, str(error) or type(error).__name__) from error
+        raise ControlUnavailable(control.source_topic, cause_of(error)) from error
     if missing := set(partitions) - found.keys():
         raise ControlUnavailable(control.source_topic, f"partition {min(missing)} has no leader")
     return {str(partition): end for partition, end in sorted(found.items())}

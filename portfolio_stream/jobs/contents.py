@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from aiokafka import errors as kafka_errors
 
-from portfolio_stream.errors import KafkaRefused
+from portfolio_stream.errors import KafkaRefused, cause_of
 from portfolio_stream.exactly_once.store import SKIP_KEY
 from portfolio_stream.jobs.observation import Observation
 from portfolio_stream.kafka.connections import Reader
@@ -136,7 +136,7 @@ async def _scan(
             if passes_over and tries[problem] == CORRUPT_TRIES:
                 reader.resume(damaged.partition, damaged.batch.last_offset + 1)
         except (*LOST, kafka_errors.KafkaError) as error:
-            problem = str(error) or type(error).__name__
+            problem = cause_of(error)
             await asyncio.sleep(PAUSE_SECONDS)
         for partition, batches in fetched.items():
             if partition in left:

@@ -6,19 +6,19 @@ asked again for ANSWER_SECONDS, and then raises KafkaRefused.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Self, TypeVar
 
 from aiokafka import errors as kafka_errors
 
-from portfolio_stream.errors import KafkaRefused, TopicMissing
+from portfolio_stream.errors import KafkaRefused, TopicMissing, cause_of
 from portfolio_stream.exactly_once.configuration import Configuration
 from portfolio_stream.exactly_once.fold_check import STEPS, newest_metas
 from portfolio_stream.exactly_once.store import Meta
 from portfolio_stream.jobs.facts import LogBounds
 from portfolio_stream.kafka.cluster_id import cluster_id
-from portfolio_stream.kafka.connections import Client, Connections, Reader
+from portfolio_stream.kafka.connections import Connections, Reader, connected_client
 from portfolio_stream.kafka.member_lookup import MemberLookup
 from portfolio_stream.kafka.members import GroupMember
 from portfolio_stream.kafka.offset_lookup import (
@@ -68,12 +68,7 @@ class Observation:
 
     async def _open(self) -> None:
         conf = self.configuration
-        self.client: Client = self._connections.client()
-        self._opened.push_async_callback(self.client.close)
-        try:
-            await bootstrapped(self.client.bootstrap)
-        except kafka_errors.KafkaConnectionError:
-            raise await self._connections.why_unreachable() from None
+        self.client = await connected_client(self._connections, self._opened)
         self._coordinators = Coordinators(self.client, conf.group, conf.group)
         self._lookup = MemberLookup(self.client, self._coordinators, group=conf.group, topic=conf.source_topic)
         found = await self.topics(conf.source_topic, *conf.output_topics)
@@ -93,7 +88,7 @@ class Observation:
                 return await question()
             except (*LOST, kafka_errors.KafkaError) as error:
                 if time.monotonic() > deadline:
-                    raise KafkaRefused(str(error) or type(error).__name__) from error
+                    raise KafkaRefused(cause_of(error)) from error
             self._coordinators.forget()
             await self.client.force_metadata_update()
             await asyncio.sleep(PAUSE_SECONDS)
@@ -200,8 +195,3 @@ class Observation:
                     reader.pause(self.partitions)
 
             return await self.ask(metas)
-
-
-def waits(members: Collection[GroupMember]) -> list[str]:
-    """Who is still there, for people."""
-    return [f"member {member}" for member in members]

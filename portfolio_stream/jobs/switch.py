@@ -46,6 +46,7 @@ from portfolio_stream.errors import (
     StateDiffers,
     Superseded,
     SwitchOvertaken,
+    cause_of,
 )
 from portfolio_stream.exactly_once.configuration import Configuration
 from portfolio_stream.exactly_once.protocol import Doubt
@@ -175,8 +176,7 @@ class Switcher:
         except ControlUnavailable:
             raise
         except Exception as error:
-            reason = error.cause if isinstance(error, PortfolioStreamError) else str(error) or type(error).__name__
-            ended = await self._end(asked.id, OperationState.FAILED, reason)
+            ended = await self._end(asked.id, OperationState.FAILED, cause_of(error))
             if ended is not None and ended.state is OperationState.DONE:  # it took effect, and its answer was lost
                 return ended
             raise

@@ -25,6 +25,7 @@ from aiokafka.errors import (
 
 from portfolio_stream.errors import InvalidSetting, KafkaRefused
 from portfolio_stream.kafka.aiokafka_stop import stop_consumer, stop_producer
+from portfolio_stream.kafka.connections import KafkaConnections
 from portfolio_stream.kafka.reach import bootstrapped, why_unreachable
 from portfolio_stream.kafka.rebootstrap import recovering
 from portfolio_stream.settings import Security, Settings
@@ -43,6 +44,13 @@ REMEDIES: Mapping[type[KafkaError], str] = {
     InvalidTimestampError: "Give a time that is nearer to now, or raise the topic's message.timestamp.before.max.ms "
     "and message.timestamp.after.max.ms.",
 }
+
+
+def kafka_connections(settings: Settings, client_id: str) -> KafkaConnections:
+    """Returns the engine's connections to the cluster of these settings, under a client id of their own."""
+    options = client_options(settings)
+    del options["client_id"]
+    return KafkaConnections(options=options, client_id=client_id)
 
 
 def client_options(settings: Settings) -> dict[str, Any]:

@@ -4,14 +4,16 @@ The protocols here list every method of aiokafka that the engine calls.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from aiokafka import errors as kafka_errors
 from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.structs import TopicPartition
 
 from portfolio_stream.errors import PortfolioStreamError
-from portfolio_stream.kafka.reach import why_unreachable
+from portfolio_stream.kafka.reach import bootstrapped, why_unreachable
 from portfolio_stream.kafka.reader import BatchReader, FetchLimits, Records
 from portfolio_stream.kafka.rebootstrap import recovering
 
@@ -61,6 +63,17 @@ class Connections(Protocol):
 
     def reader(self, topic: str, partitions: int, limits: FetchLimits) -> Reader: ...
     async def why_unreachable(self) -> PortfolioStreamError: ...
+
+
+async def connected_client(kafka: Connections, opened: AsyncExitStack) -> Client:
+    """Returns a client that has found the cluster; `opened` closes it. Raises PortfolioStreamError."""
+    client = kafka.client()
+    opened.push_async_callback(client.close)
+    try:
+        await bootstrapped(client.bootstrap)
+    except kafka_errors.KafkaConnectionError:
+        raise await kafka.why_unreachable() from None
+    return client
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

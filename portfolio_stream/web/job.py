@@ -222,11 +222,9 @@ class JobRoutes:
 
     async def delete_savepoint(self, request: web.Request) -> web.Response:
         known(request.query)
-        state, savepoint = await self._control.newest(), request.match_info["id"]
-        current = state.current
-        bases = [] if current is None or current.savepoint is None else [current.savepoint]
-        written = [one.arguments["savepoint"] for one in state.running if "savepoint" in one.arguments]
-        await delete(self._objects, savepoint, bases=bases, in_progress=written)
+        savepoint = request.match_info["id"]
+        bases, in_progress = (await self._control.newest()).savepoints_in_use
+        await delete(self._objects, savepoint, bases=bases, in_progress=in_progress)
         return self._json({"deleted": savepoint})
 
     # -- answers

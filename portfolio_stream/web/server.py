@@ -18,6 +18,7 @@ from portfolio_stream.http.listener import Listener
 from portfolio_stream.http.peers import Peers
 from portfolio_stream.http.problem import problems
 from portfolio_stream.http.sign_in import LOGIN, LOGOUT, SignIn
+from portfolio_stream.observe.beside import log_failure
 from portfolio_stream.observe.pulse import Pulse
 from portfolio_stream.settings import SHORTEST_TOKEN, Settings
 from portfolio_stream.web.checkpoints import ONE_PATH as ONE_CHECKPOINT_PATH
@@ -106,7 +107,7 @@ class WebServer:
             asyncio.create_task(self._pulse.run(), name="pulse"),
         ]
         for task in self._beside:
-            task.add_done_callback(_log_failure)
+            task.add_done_callback(log_failure)
 
     async def stop(self) -> None:
         """Close idle connections at once, and the others after SHUTDOWN_SECONDS. A stop takes less than a second."""
@@ -164,12 +165,6 @@ class WebServer:
             web.post(LOGIN, sign_in.login),
             web.post(LOGOUT, sign_in.logout),
         ]
-
-
-def _log_failure(task: asyncio.Task[None]) -> None:
-    """Log the error of a task that ended. Only a cancellation or a bug ends one of these tasks."""
-    if not task.cancelled():
-        log.error("task failed task=%s", task.get_name(), exc_info=task.exception())
 
 
 async def _with_headers(_request: web.Request, response: web.StreamResponse) -> None:

@@ -7,13 +7,12 @@ from typing import NamedTuple
 from portfolio_stream.audit.verify import verify
 from portfolio_stream.control.job_control import JobControl
 from portfolio_stream.control.job_life import JobState
-from portfolio_stream.exactly_once.configuration import Configuration
 from portfolio_stream.jobs.contents import state_of
+from portfolio_stream.jobs.job_configuration import job_configuration
 from portfolio_stream.jobs.observation import Observation
 from portfolio_stream.jobs.switch import Switcher, TellSwitch, unreported
 from portfolio_stream.kafka.changelog_topics import ChangelogTopics
-from portfolio_stream.kafka.client import client_options
-from portfolio_stream.kafka.connections import KafkaConnections
+from portfolio_stream.kafka.client import kafka_connections
 from portfolio_stream.savepoints.manifest import Head, Manifest, new_id, utc_text
 from portfolio_stream.savepoints.objects import Objects, open_objects
 from portfolio_stream.savepoints.write import complete, write_part
@@ -31,33 +30,16 @@ class JobStage(NamedTuple):
     objects: Objects
 
 
-def connections(settings: Settings) -> KafkaConnections:
-    options = client_options(settings)
-    del options["client_id"]
-    return KafkaConnections(options=options, client_id="test")
-
-
-def configuration(settings: Settings) -> Configuration:
-    return Configuration(
-        group=settings.group,
-        source_topic=settings.input_topic,
-        changelog_topic=settings.changelog_topic,
-        output_topics=(settings.output_topic, settings.dlq_topic),
-        fold=settings.fold_signature,
-        older_folds=settings.older_fold_signatures,
-    )
-
-
 @asynccontextmanager
 async def job_stage(settings: Settings, report: TellSwitch = unreported) -> AsyncIterator[JobStage]:
     """The job of these settings. Its control topic exists."""
-    kafka = connections(settings)
+    kafka = kafka_connections(settings, "test")
     control = JobControl(kafka, group=settings.group, source_topic=settings.input_topic)
     objects = open_objects(settings.savepoint_dir)
     await control.open()
     try:
-        made = Switcher(control, kafka, ChangelogTopics(settings), objects, configuration(settings), report)
-        async with made as switcher, Observation(kafka, configuration(settings)) as observation:
+        made = Switcher(control, kafka, ChangelogTopics(settings), objects, job_configuration(settings), report)
+        async with made as switcher, Observation(kafka, job_configuration(settings)) as observation:
             yield JobStage(settings, control, switcher, observation, objects)
     finally:
         await control.stop()

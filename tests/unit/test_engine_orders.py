@@ -15,7 +15,7 @@ from portfolio_stream.exactly_once import engine as module
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.exactly_once.identity import claim, release
 from portfolio_stream.exactly_once.operations import Pause
-from portfolio_stream.exactly_once.orders import GenerationReplaced, GivenOrders, Order, StandingOrder
+from portfolio_stream.exactly_once.orders import GenerationReplaced, GivenOrders, Order
 from portfolio_stream.exactly_once.partition_life import OperatorWish
 from portfolio_stream.exactly_once.protocol import MembershipBroken
 from portfolio_stream.exactly_once.slices import Slice
@@ -380,7 +380,7 @@ async def test_whoever_asks_an_engine_that_leaves_gets_an_answer(job: Job) -> No
 
 async def test_an_order_that_never_changes() -> None:
     """A job that nobody stops: whoever waits for another order waits until it is cancelled."""
-    standing = StandingOrder(RUN)
+    standing = GivenOrders(RUN)
     waiting = asyncio.create_task(standing.after(RUN))
     await asyncio.sleep(0)
     assert (False, RUN) == (waiting.done(), await standing.after(STOP))

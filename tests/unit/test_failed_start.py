@@ -181,7 +181,7 @@ def free_again(settings: Settings) -> None:
         pass
 
 
-MAKING = ("Store", "listen", "Access", "admin_client", "prepare_for_worker", "client_options", "JobControl",
+MAKING = ("Store", "listen", "Access", "admin_client", "prepare_for_worker", "kafka_connections", "JobControl",
           "Engine", "WebServer")  # fmt: skip
 
 
