@@ -19,6 +19,7 @@ from portfolio_stream.errors import ControlUnavailable, cause_of
 from portfolio_stream.exactly_once.orders import GivenOrders, Order
 from portfolio_stream.kafka.connections import Connections, connected_client
 from portfolio_stream.kafka.reach import LOST, bootstrapped
+from portfolio_stream.observe.beside import log_failure
 from portfolio_stream.observe.ring import Tell, write
 
 FIRST_START = "first start"
@@ -112,6 +113,7 @@ class JobControl:
                 listener(state)
 
         self.following = asyncio.create_task(Following(log, changed, self._tell).run(), name="control topic")
+        self.following.add_done_callback(log_failure)
         return orders
 
     @property

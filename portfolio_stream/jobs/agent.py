@@ -40,6 +40,7 @@ from portfolio_stream.kafka.cluster_id import cluster_id
 from portfolio_stream.kafka.reach import LOST
 from portfolio_stream.kafka.topic_watch import describe
 from portfolio_stream.observe import events as told
+from portfolio_stream.observe.beside import log_failure
 from portfolio_stream.savepoints.manifest import Head, new_id, utc_text
 from portfolio_stream.savepoints.objects import Objects
 from portfolio_stream.savepoints.write import complete
@@ -82,6 +83,7 @@ class JobAgent:
 
     def start(self) -> None:
         self.task = asyncio.create_task(self._run(), name="job agent")
+        self.task.add_done_callback(log_failure)
 
     async def stop(self) -> None:
         await cancelled(self.task)

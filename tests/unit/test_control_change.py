@@ -326,3 +326,22 @@ async def test_an_outage_is_told_and_the_follower_goes_on(monkeypatch: pytest.Mo
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
     assert [told.ControlOutage(error="OSError")] == events
+
+
+def test_a_bug_that_ends_the_following_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody awaits the task: without this line a worker would hear no order, and say nothing."""
+
+    async def work(_: SimulatedKafka, one: JobControl, other: JobControl) -> None:
+        def listener(_: ControlState) -> None:
+            raise ValueError("a bug")
+
+        one.listeners.append(listener)
+        await one.follow()
+        await other.change(counted)
+        assert one.following is not None
+        await asyncio.wait((one.following,))
+        await asyncio.sleep(0)  # the task's callbacks run in the loop's next turn
+
+    with_job(work)
+    assert "task failed task=control topic" in caplog.text
+    assert "ValueError: a bug" in caplog.text

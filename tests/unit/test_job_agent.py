@@ -226,6 +226,18 @@ async def test_a_part_that_fails_is_tried_again(stage: Stage, error: Exception) 
     assert getattr(told[0], "reason", "")
 
 
+async def test_a_bug_that_ends_the_agent_is_logged(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody awaits the agent's task: without this line a worker would take part in no savepoint, and say nothing."""
+    worker = stage.worker("one", 0, 1)
+    worker.errors = [ValueError("a bug")]
+    await savepoint(stage)
+    task = stage.agents.pop().task
+    assert task is not None
+    await asyncio.wait((task,))
+    await until(lambda: "task failed task=job agent" in caplog.text)
+    assert "ValueError: a bug" in caplog.text
+
+
 async def test_an_outage_of_the_control_topic_is_waited_for(stage: Stage) -> None:
     """No decision is lost, and none is made twice."""
     stage.worker("one", 0, 1)
