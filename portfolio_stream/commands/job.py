@@ -249,7 +249,9 @@ async def _change(
 
     async with open_job(settings) as control:
         if kind == "stop_with_savepoint":
-            await _stop_with_savepoint(settings, control, output, dry_run=dry_run, yes=yes, drain=drain)
+            await _stop_with_savepoint(
+                settings, control, output, dry_run=dry_run, yes=yes, timeout=timeout, drain=drain
+            )
             return
         wanted = asking.asked(OperationKind(kind), asker())
         would = await asking.change_at_once(control, wanted, dry_run=True)
@@ -265,7 +267,14 @@ async def _change(
 
 
 async def _stop_with_savepoint(
-    settings: Settings, control: "JobControl", output: OutputFormat, *, dry_run: bool, yes: bool, drain: bool
+    settings: Settings,
+    control: "JobControl",
+    output: OutputFormat,
+    *,
+    dry_run: bool,
+    yes: bool,
+    timeout: float,
+    drain: bool,
 ) -> None:
     from portfolio_stream.control.values import OperationKind
     from portfolio_stream.jobs import asking
@@ -283,7 +292,8 @@ async def _stop_with_savepoint(
         raise click.Abort
     begun = await asking.begin_stop_with_savepoint(control, wanted)
     done = await until_over(control, begun)
-    await until_left(settings, WAIT_SECONDS)
+    if timeout:
+        await until_left(settings, timeout)
     print_operation(done, f"The job is stopped. Its savepoint is {done.result['savepoint']}.", output)
 
 
