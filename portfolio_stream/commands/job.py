@@ -1,6 +1,7 @@
 """portfolio-stream job: look at the job, stop it, start it, pause it. All workers follow."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -8,6 +9,7 @@ from portfolio_stream.commands.common import (
     LONGEST_WAIT,
     FiniteRange,
     OutputFormat,
+    SettingType,
     bootstrap_option,
     output_option,
     read_settings,
@@ -24,6 +26,7 @@ from portfolio_stream.commands.job_client import (
     yes_option,
 )
 from portfolio_stream.commands.output import note, print_columns, print_json, print_line
+from portfolio_stream.jobs.job_settings import ALLOWED, PARALLELISM, given_setting
 from portfolio_stream.settings import Settings
 
 if TYPE_CHECKING:
@@ -200,6 +203,63 @@ def pause(dry_run: bool, bootstrap_servers: str | None, output: OutputFormat) ->
 def resume(dry_run: bool, bootstrap_servers: str | None, output: OutputFormat) -> None:
     """End the pause: the workers read again."""
     run(_change(read_settings(bootstrap_servers=bootstrap_servers), "resume", output, dry_run=dry_run, yes=True))
+
+
+@job.command()
+@click.argument("workers", type=SettingType(PARALLELISM), required=False)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help=f"A setting of the workers; without VALUE: as their supervisor has it. NAME is one of {', '.join(ALLOWED)}.",
+)
+@dry_run_option
+@yes_option
+@bootstrap_option
+@output_option
+def scale(
+    workers: int | None,
+    settings: tuple[str, ...],
+    dry_run: bool,
+    yes: bool,
+    bootstrap_servers: str | None,
+    output: OutputFormat,
+) -> None:
+    """Run the job with WORKERS workers, or with other settings. The supervisor follows (`portfolio-stream cluster`).
+
+    For other settings the supervisor restarts its workers one after another. Where Compose, systemd or Kubernetes keep
+    the workers, use their own command.
+    """
+    if workers is None and not settings:
+        raise click.UsageError("Say how many WORKERS, or --set NAME=VALUE.")
+    changes = dict(map(given_setting, settings))
+    run(_scale(read_settings(bootstrap_servers=bootstrap_servers), workers, changes, output, dry_run=dry_run, yes=yes))
+
+
+async def _scale(
+    settings: Settings, workers: int | None, changes: dict[str, str], output: OutputFormat, *, dry_run: bool, yes: bool
+) -> None:
+    from portfolio_stream.control.values import OperationKind
+    from portfolio_stream.jobs import asking
+
+    async with open_job(settings) as control:
+        wanted = asking.asked(OperationKind.SCALE, asker())
+        would = await asking.resize(control, wanted, parallelism=workers, settings=changes, dry_run=True)
+        size = _size(would.result)
+        if dry_run:
+            print_operation(would, f"The job would have {size}.", output)
+            return
+        if not confirmed(f"Run the job with {size}? Restarted workers fold nothing for some seconds.", yes=yes):
+            raise click.Abort
+        done = await asking.resize(control, wanted, parallelism=workers, settings=changes)
+    print_operation(done, f"The job has {size}. See `portfolio-stream cluster status`.", output)
+
+
+def _size(result: Mapping[str, Any]) -> str:
+    count = result["parallelism"]
+    workers = "as many workers as its supervisor was told" if count is None else f"{count} workers"
+    return f"{workers}, with {shown(result['settings'])}" if result["settings"] else workers
 
 
 @job.command("cancel-operation")

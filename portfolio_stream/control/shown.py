@@ -30,6 +30,8 @@ def job_json(group: str, state: ControlState) -> dict[str, object]:
         "since": utc_text(job.since),
         "operation": job.operation,
         "next_step": next_step(state),
+        "parallelism": job.parallelism,
+        "settings": job.settings,
         "generation": generation_json(generation),
         "operations": [operation_json(operation) for operation in state.operations],
     }

@@ -63,6 +63,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     operation: str | None = None
     #: seconds since 1970
     since: float = 0.0
+    #: how many workers a supervisor keeps on its host; None: as many as its own command line says
+    parallelism: int | None = None
+    #: PORTFOLIO_ variables that a supervisor gives its workers, over those of its own environment
+    settings: dict[str, str] = {}
 
 
 class OperationState(Enum):
@@ -86,11 +90,13 @@ class OperationKind(Enum):
     SAVEPOINT = "savepoint"
     #: stop with a savepoint (the workers)
     STOP = "stop"
-    #: drop what is not committed and stop (at once, by the change itself); so are PAUSE, RESUME and START
+    #: drop what is not committed and stop (at once, by the change itself); so are PAUSE, RESUME, START and SCALE
     CANCEL = "cancel"
     PAUSE = "pause"
     RESUME = "resume"
     START = "start"
+    #: another number of workers, or other settings: the supervisors follow
+    SCALE = "scale"
     #: make the next generation and switch to it (the process that asked)
     RESTORE = "restore"
     FRESH = "fresh"

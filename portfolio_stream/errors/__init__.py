@@ -102,7 +102,14 @@ from portfolio_stream.errors.savepoints import (
     SavepointTampered,
     SavepointTorn,
 )
-from portfolio_stream.errors.settings import InvalidSetting, PortInUse, SettingMissing, WebServerNeeded, WebTokenMissing
+from portfolio_stream.errors.settings import (
+    InvalidSetting,
+    PortInUse,
+    SettingMissing,
+    SettingNotForJob,
+    WebServerNeeded,
+    WebTokenMissing,
+)
 from portfolio_stream.errors.state import (
     DataDirectoryInUse,
     DataDirectoryUnusable,
@@ -191,6 +198,7 @@ __all__ = [
     "SavepointTampered",
     "SavepointTorn",
     "SettingMissing",
+    "SettingNotForJob",
     "ShareTooLarge",
     "StateDiffers",
     "StateNotCopied",

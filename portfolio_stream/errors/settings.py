@@ -1,5 +1,7 @@
 """Errors of settings and of addresses to listen on."""
 
+from collections.abc import Sequence
+
 from portfolio_stream.errors.base import PortfolioStreamError, shortened
 
 
@@ -26,6 +28,19 @@ class SettingMissing(PortfolioStreamError):
             f"{name} is not set, but {because}.", f"Set {name}, or correct the other setting, and start again."
         )
         self.name = name
+
+
+class SettingNotForJob(PortfolioStreamError):
+    """The job's settings name a variable that a running job's workers may not be given."""
+
+    exit_code = 2
+
+    def __init__(self, name: str, allowed: Sequence[str]) -> None:
+        super().__init__(
+            f"{shortened(name)} is no setting that a job gives its workers.",
+            f"Name one of {', '.join(allowed)}. Set any other variable where the workers or their supervisor are "
+            "started, and start them again.",
+        )
 
 
 class PortInUse(PortfolioStreamError):

@@ -3,8 +3,9 @@
 1. Each function makes one decision (`JobControl.change`). A refusal raises, and changes nothing.
 2. An operation has an id. A decision that was made, but whose answer was lost, finds its own operation and is not made
    again.
-3. pause, resume, cancel, stop and start are done at once: every worker follows the job's state, also one that starts
-   later. The others are carried out by the workers (`agent`) or by the process that asked (`switch`).
+3. pause, resume, cancel, stop, start and scale are done at once: every worker follows the job's state, also one that
+   starts later, and every supervisor follows its size. The others are carried out by the workers (`agent`) or by the
+   process that asked (`switch`).
 """
 
 import asyncio
@@ -37,6 +38,7 @@ from portfolio_stream.errors import (
     OperationUnknown,
     cause_of,
 )
+from portfolio_stream.jobs.job_settings import changed_settings, given_parallelism
 from portfolio_stream.kafka.offset_lookup import LATEST, READ_COMMITTED, log_offsets
 from portfolio_stream.kafka.reach import LOST
 from portfolio_stream.savepoints.manifest import new_id
@@ -106,6 +108,40 @@ async def change_at_once(control: JobControl, wanted: Asked, *, dry_run: bool = 
                     reason = f"operation {wanted.id} ({wanted.kind.value}) came before its end"
                     ended |= _end_records(state, other, OperationState.FAILED, reason)
         return ControlChange(records={**ended, **_swept(state), operation_key(wanted.id): done, JOB_KEY: job})
+
+    return await _decided(control, wanted, decide, dry_run=dry_run)
+
+
+async def resize(
+    control: JobControl,
+    wanted: Asked,
+    *,
+    parallelism: int | None = None,
+    settings: Mapping[str, str] | None = None,
+    dry_run: bool = False,
+) -> JobOperation:
+    """Have every supervisor keep this many workers, with these settings. Returns the operation, which is done.
+
+    None leaves what is as it is. `settings` are changes by PORTFOLIO_ variable: an empty value takes the variable away.
+    It may be asked for in every state of the job, and beside every operation. Raises InvalidSetting, SettingNotForJob,
+    JobNotBegun, ControlUnavailable.
+    """
+    if parallelism is not None:
+        given_parallelism(str(parallelism))
+
+    def decide(state: ControlState) -> ControlChange | None:
+        if state.operation(wanted.id) is not None:
+            return None
+        before = _job(state)
+        job = msgspec.structs.replace(
+            before,
+            revision=before.revision + 1,
+            parallelism=before.parallelism if parallelism is None else parallelism,
+            settings=changed_settings(before.settings, settings or {}),
+        )
+        result = {"parallelism": job.parallelism, "settings": job.settings}
+        done = _operation(wanted, OperationState.DONE, ended_at=wanted.at, result=result)
+        return ControlChange(records={**_swept(state), operation_key(wanted.id): done, JOB_KEY: job})
 
     return await _decided(control, wanted, decide, dry_run=dry_run)
 
@@ -322,12 +358,8 @@ def _moved(state: ControlState, event: JobEvent, wanted: Asked) -> Job:
     following = after(job.state, event)
     if following is None:
         raise JobNotInState(event.value, job.state.value, NEXT_STEPS[job.state])
-    return Job(
-        state=following,
-        revision=job.revision + 1,
-        generation=job.generation,
-        operation=wanted.id,
-        since=wanted.at,
+    return msgspec.structs.replace(
+        job, state=following, revision=job.revision + 1, operation=wanted.id, since=wanted.at
     )
 
 

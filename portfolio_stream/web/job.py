@@ -22,6 +22,7 @@ from portfolio_stream.errors import (
     BrokerUnreachable,
     ControlUnavailable,
     GenerationUnknown,
+    InvalidSetting,
     JobNotBegun,
     JobNotInState,
     KafkaRefused,
@@ -35,6 +36,7 @@ from portfolio_stream.errors import (
     SavepointStoreFailed,
     SavepointTampered,
     SavepointTorn,
+    SettingNotForJob,
     SwitchRefused,
     TopicMissing,
 )
@@ -48,7 +50,7 @@ from portfolio_stream.savepoints.expire import delete
 from portfolio_stream.savepoints.manifest import new_id
 from portfolio_stream.savepoints.objects import Objects
 from portfolio_stream.savepoints.read import load, savepoints
-from portfolio_stream.web.job_queries import QueryRefused, flag, known, reset_wanted, start_wanted
+from portfolio_stream.web.job_queries import QueryRefused, flag, known, reset_wanted, scale_wanted, start_wanted
 
 AT_ONCE = {
     "cancel": OperationKind.CANCEL,
@@ -60,6 +62,7 @@ STATUS: dict[type[PortfolioStreamError], HTTPStatus] = {
     BrokerUnreachable: HTTPStatus.SERVICE_UNAVAILABLE,
     ControlUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     GenerationUnknown: HTTPStatus.NOT_FOUND,
+    InvalidSetting: HTTPStatus.BAD_REQUEST,
     JobNotBegun: HTTPStatus.CONFLICT,
     JobNotInState: HTTPStatus.CONFLICT,
     KafkaRefused: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -72,6 +75,7 @@ STATUS: dict[type[PortfolioStreamError], HTTPStatus] = {
     SavepointStoreFailed: HTTPStatus.SERVICE_UNAVAILABLE,
     SavepointTampered: HTTPStatus.CONFLICT,
     SavepointTorn: HTTPStatus.CONFLICT,
+    SettingNotForJob: HTTPStatus.BAD_REQUEST,
     SwitchRefused: HTTPStatus.CONFLICT,
     TopicMissing: HTTPStatus.CONFLICT,
 }
@@ -91,6 +95,7 @@ class JobRoutes:
             web.post("/job/{change:cancel|pause|resume}", self._answering(self.change)),
             web.post("/job/stop", self._answering(self.stop)),
             web.post("/job/start", self._answering(self.start)),
+            web.post("/job/scale", self._answering(self.scale)),
             web.post("/offsets/reset", self._answering(self.reset)),
             web.post("/offsets/adopt", self._answering(self.adopt)),
             web.get("/operations", self._answering(self.operations)),
@@ -148,6 +153,15 @@ class JobRoutes:
         if wanted is None:
             return await self._at_once(request, OperationKind.START)
         return await self._switch(request, wanted, JobState.RUNNING)
+
+    async def scale(self, request: web.Request) -> web.Response:
+        """Give the job another number of workers with ?workers, other settings with ?set=NAME=VALUE."""
+        known(request.query, "workers", "set", "dry_run")
+        workers, settings = scale_wanted(request.query)
+        wanted = asking.asked(OperationKind.SCALE, self._by(request))
+        is_dry = flag(request.query, "dry_run")
+        done = await asking.resize(self._control, wanted, parallelism=workers, settings=settings, dry_run=is_dry)
+        return self._json(operation_json(done))
 
     async def _at_once(self, request: web.Request, kind: OperationKind) -> web.Response:
         wanted = asking.asked(kind, self._by(request))

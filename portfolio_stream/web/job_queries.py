@@ -8,6 +8,7 @@ from multidict import MultiMapping
 from portfolio_stream.control.values import OperationKind
 from portfolio_stream.jobs import asked_offsets
 from portfolio_stream.jobs.gathering import Wanted
+from portfolio_stream.jobs.job_settings import given_parallelism, given_setting
 
 T = TypeVar("T")
 
@@ -47,6 +48,15 @@ def start_wanted(query: Query) -> Wanted | None:
     if savepoint is not None:
         return Wanted(OperationKind.RESTORE, savepoint=savepoint)
     return Wanted(OperationKind.FRESH) if is_fresh else None
+
+
+def scale_wanted(query: Query) -> tuple[int | None, dict[str, str]]:
+    """The number of workers, and changes of settings by variable. Raises QueryRefused, InvalidSetting."""
+    workers = query.get("workers")
+    if workers is None and "set" not in query:
+        raise QueryRefused("Say workers=N, or set=NAME=VALUE, or both.")
+    settings = dict(map(given_setting, query.getall("set", [])))
+    return None if workers is None else given_parallelism(workers), settings
 
 
 def reset_wanted(query: Query) -> Wanted:

@@ -17,10 +17,13 @@ from portfolio_stream.control.values import (
     part_key,
 )
 from portfolio_stream.errors import (
+    InvalidSetting,
     JobNotBegun,
     JobNotInState,
     OperationInProgress,
     OperationUnknown,
+    PortfolioStreamError,
+    SettingNotForJob,
 )
 from portfolio_stream.jobs import asking
 from portfolio_stream.jobs.asking import asked
@@ -47,6 +50,11 @@ async def switch(control: Any) -> JobOperation:
     return await asking.begin_switch(control, asked(OperationKind.RESET, "me"))
 
 
+async def scale(control: Any, parallelism: int | None = 4, **settings: str) -> JobOperation:
+    wanted = asked(OperationKind.SCALE, "me")
+    return await asking.resize(control, wanted, parallelism=parallelism, settings=settings)
+
+
 ASKS: dict[str, Ask] = {
     "pause": at_once(OperationKind.PAUSE),
     "resume": at_once(OperationKind.RESUME),
@@ -56,6 +64,7 @@ ASKS: dict[str, Ask] = {
     "savepoint": savepoint,
     "stop with a savepoint": stop_with_savepoint,
     "switch": switch,
+    "scale": scale,
 }
 #: the job's state afterwards, in the order of JobState; `.`: refused with JobNotInState
 EXPECTED = {
@@ -67,6 +76,7 @@ EXPECTED = {
     "savepoint": "running paused . . . .",
     "stop with a savepoint": "stopping stopping . . . .",
     "switch": "migrating migrating . migrating migrating migrating",
+    "scale": "running paused stopping stopped cancelled migrating",
 }
 
 
@@ -84,7 +94,7 @@ async def test_every_operation_in_every_state(name: str, state: JobState) -> Non
     operation = await ASKS[name](control)
     is_done = operation.state is OperationState.DONE
     assert (expected, len(control.written)) == (control.job.state.value, 1)
-    assert is_done is (name in ("pause", "resume", "stop", "cancel", "start"))
+    assert is_done is (name in ("pause", "resume", "stop", "cancel", "start", "scale"))
     assert control.job.revision == 1 + (name != "savepoint")
 
 
@@ -329,3 +339,75 @@ async def test_the_parts_of_an_ended_operation_are_deleted_by_name() -> None:
     await asking.report(control, running.id, PART)
     await ASKS["cancel"](control)
     assert control.written[-1][part_key(running.id, 1)] is None
+
+
+SIZE = {"PORTFOLIO_STANDBYS": "1", "PORTFOLIO_CHECKPOINT_INTERVAL": "5s"}
+
+
+@pytest.mark.parametrize("name", [name for name in ASKS if name not in ("savepoint", "scale")])
+@pytest.mark.parametrize("state", JobState)
+async def test_every_change_of_the_job_keeps_its_size(name: str, state: JobState) -> None:
+    """Neither a stop nor a restore changes how many workers there are, and with which settings."""
+    control = begun(state)
+    await scale(control, 3, **SIZE)
+    if EXPECTED[name].split()[list(JobState).index(state)] != ".":
+        await ASKS[name](control)
+    assert (3, SIZE) == (control.job.parallelism, control.job.settings)
+
+
+async def test_the_end_of_an_operation_keeps_the_jobs_size_and_finds_its_job() -> None:
+    """A job that is scaled while it stops or migrates still waits for the operation that was there before."""
+    for name in ("stop with a savepoint", "switch"):
+        control = begun()
+        operation = await ASKS[name](control)
+        await scale(control, 3, **SIZE)
+        assert operation.id == control.job.operation
+        await asking.end(control, operation.id, OperationState.FAILED, reason="test")
+        assert (JobState.RUNNING, 3, SIZE) == (control.job.state, control.job.parallelism, control.job.settings)
+
+
+@pytest.mark.parametrize(
+    ("parallelism", "settings", "expected"),
+    [
+        (5, {}, (5, SIZE)),
+        (None, {"PORTFOLIO_STANDBYS": "2"}, (3, SIZE | {"PORTFOLIO_STANDBYS": "2"})),
+        (None, {"PORTFOLIO_STANDBYS": ""}, (3, {"PORTFOLIO_CHECKPOINT_INTERVAL": "5s"})),
+        (None, {"PORTFOLIO_STATE_MEMORY": ""}, (3, SIZE)),
+    ],
+)
+async def test_a_change_of_the_size_leaves_the_rest_of_the_size(parallelism: Any, settings: Any, expected: Any) -> None:
+    """Only what is named changes; an empty value takes a setting away. The operation's result is the whole size."""
+    control = begun()
+    await scale(control, 3, **SIZE)
+    done = await scale(control, parallelism, **settings)
+    assert expected == (control.job.parallelism, control.job.settings)
+    assert {"parallelism": expected[0], "settings": expected[1]} == done.result
+
+
+@pytest.mark.parametrize(
+    ("parallelism", "settings", "error"),
+    [
+        (0, {}, InvalidSetting),
+        (65, {}, InvalidSetting),
+        (None, {"PORTFOLIO_STANDBYS": "many"}, InvalidSetting),
+        (None, {"PORTFOLIO_CHECKPOINT_TIMEOUT": "1h"}, InvalidSetting),
+        (None, {"PORTFOLIO_WEB_TOKEN": "a secret that everybody would read"}, SettingNotForJob),
+        (None, {"PORTFOLIO_DEDUPLICATION_WINDOW": "5"}, SettingNotForJob),
+        (None, {"PATH": ""}, SettingNotForJob),
+    ],
+)
+async def test_a_size_that_workers_would_refuse_is_refused(
+    parallelism: Any, settings: Any, error: type[PortfolioStreamError]
+) -> None:
+    """Nothing is written: no worker is restarted to end at once, and no secret comes into the topic."""
+    control = begun()
+    with pytest.raises(error) as refused:
+        await scale(control, parallelism, **settings)
+    assert ([], 2) == (control.written, refused.value.exit_code)
+
+
+async def test_the_same_size_is_decided_once() -> None:
+    control, wanted = begun(), asked(OperationKind.SCALE, "me")
+    first = await asking.resize(control, wanted, parallelism=2)
+    assert first == await asking.resize(control, wanted, parallelism=2)
+    assert 1 == len(control.written)

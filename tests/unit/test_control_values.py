@@ -24,7 +24,10 @@ from portfolio_stream.control.values import (
 )
 from tests.unit.control_stage import control_record, generation
 
-JOB = Job(state=JobState.STOPPING, revision=7, generation=3, operation="b", since=1.5)
+JOB = Job(
+    state=JobState.STOPPING, revision=7, generation=3, operation="b", since=1.5,
+    parallelism=4, settings={"PORTFOLIO_STANDBYS": "1"},
+)  # fmt: skip
 GENERATION = Generation(
     number=3, changelog_topic="g-changelog-g3", source_topic_id="00" * 16, partitions=2, first_offsets={0: 5, 1: 0},
     fold="f", origin="reset", parent=1, savepoint="20261129T203512Z-4f2a9c", created_at=2.5,
@@ -60,6 +63,12 @@ def test_fields_of_a_later_version_are_passed_over(key: str, value: Any) -> None
     """A worker of this version goes on while others are updated."""
     later = msgspec.json.encode({**msgspec.json.decode(encode(value)), "of a later version": {"a": [1]}})
     assert value == decode(key.encode(), later)
+
+
+def test_a_job_of_an_earlier_version_has_no_size() -> None:
+    """A topic that was written before jobs had a size is read as ever."""
+    earlier = b'{"state":"paused","revision":2,"generation":1,"operation":null,"since":1.5}'
+    assert Job(state=JobState.PAUSED, revision=2, generation=1, since=1.5) == decode(b"job", earlier)
 
 
 @pytest.mark.parametrize(

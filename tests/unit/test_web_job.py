@@ -163,6 +163,7 @@ CHANGES = (
     "/job/cancel",
     "/job/pause",
     "/job/resume",
+    "/job/scale?workers=4",
     "/job/start",
     "/job/start?from=latest",
     "/job/stop",
@@ -338,3 +339,24 @@ async def test_lists_and_unknown_names(doors: Doors) -> None:
     assert (400, True) == (preview.status, "'dry_run' is unknown here" in preview.json["detail"])
     doors.control.failure = ControlUnavailable("topic", "why")
     assert 503 == (await doors.post("/job/pause")).status
+
+
+STANDBYS = "PORTFOLIO_STANDBYS"
+
+
+async def test_a_job_is_scaled_by_http(doors: Doors) -> None:
+    """Also the preview shows the size; it changes nothing."""
+    asked = f"/job/scale?workers=4&set={STANDBYS}=1"
+    for path, job in ((f"{asked}&dry_run=true", (None, {})), (asked, (4, {STANDBYS: "1"}))):
+        answer = await doors.post(path)
+        assert (200, {"parallelism": 4, "settings": {STANDBYS: "1"}}) == (answer.status, answer.json["result"])
+        shown = (await doors.get("/job")).json
+        assert job == (shown["parallelism"], shown["settings"])
+
+
+@pytest.mark.parametrize(
+    "query", ["", "?workers=0", "?workers=many", "?set=PATH", "?set=PATH=/tmp", f"?set={STANDBYS}=x", "?worker=2"]
+)
+async def test_a_size_that_makes_no_sense_is_refused(doors: Doors, query: str) -> None:
+    assert 400 == (await doors.post(f"/job/scale{query}")).status
+    assert [] == doors.control.state.operations
