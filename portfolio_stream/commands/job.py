@@ -158,7 +158,9 @@ def cancel(timeout: float, dry_run: bool, yes: bool, bootstrap_servers: str | No
 
 
 @job.command()
-@click.option("--from", "savepoint", metavar="SAVEPOINT", help="With the state of SAVEPOINT; latest: the newest one.")
+@click.option(
+    "--from", "savepoint", metavar="SAVEPOINT", help="With the state of SAVEPOINT: an id, an address, or latest."
+)
 @click.option("--fresh", is_flag=True, help="With an empty state, from the source's start.")
 @dry_run_option
 @yes_option
@@ -176,6 +178,7 @@ def start(
     from portfolio_stream.commands.switching import switch
     from portfolio_stream.control.values import OperationKind
     from portfolio_stream.jobs.gathering import Wanted
+    from portfolio_stream.savepoints.addresses import savepoint_named
 
     settings = read_settings(bootstrap_servers=bootstrap_servers)
     if savepoint is not None and fresh:
@@ -183,7 +186,9 @@ def start(
     if savepoint is None and not fresh:
         run(_change(settings, "start", output, dry_run=dry_run, yes=True))
         return
-    wanted = Wanted(OperationKind.FRESH) if fresh else Wanted(OperationKind.RESTORE, savepoint=savepoint)
+    wanted = Wanted(OperationKind.FRESH)
+    if savepoint is not None:
+        wanted = Wanted(OperationKind.RESTORE, savepoint=savepoint_named(savepoint, settings))
     run(switch(settings, wanted, output, dry_run=dry_run, yes=yes, runs=True))
 
 

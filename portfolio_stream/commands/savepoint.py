@@ -53,8 +53,9 @@ class Duration(click.ParamType):
 def savepoint() -> None:
     """Write, list, check, compare and delete savepoints.
 
-    PORTFOLIO_SAVEPOINT_DIR says where they are: a folder, or s3://bucket/prefix. Exit codes: 0 done or whole, 1 not
-    done, different or not whole, 2 bad arguments.
+    PORTFOLIO_SAVEPOINT_DIR says where they are: a folder, or s3://bucket/prefix. A savepoint is named by its id, by
+    `latest` or by its address, such as hdfs:///flink/savepoints/ID. Exit codes: 0 done or whole, 1 not done, different
+    or not whole, 2 bad arguments.
     """
 
 
@@ -119,7 +120,8 @@ async def _list(settings: Settings, output: OutputFormat) -> None:
 @output_option
 def describe(savepoint: str, output: OutputFormat) -> None:
     """Show what SAVEPOINT holds, by table and by partition. `latest` is the newest complete one."""
-    run(_describe(read_settings(), savepoint, output))
+    settings = read_settings()
+    run(_describe(settings, _named(savepoint, settings), output))
 
 
 async def _describe(settings: Settings, savepoint: str, output: OutputFormat) -> None:
@@ -147,7 +149,8 @@ async def _describe(settings: Settings, savepoint: str, output: OutputFormat) ->
 @click.pass_context
 def verify(context: click.Context, savepoint: str, output: OutputFormat) -> None:
     """Read all files of SAVEPOINT, and compare sizes, checksums, rows and state hashes with its manifest."""
-    context.exit(run(_verify(read_settings(), savepoint, output)))
+    settings = read_settings()
+    context.exit(run(_verify(settings, _named(savepoint, settings), output)))
 
 
 async def _verify(settings: Settings, savepoint: str, output: OutputFormat) -> int:
@@ -178,7 +181,9 @@ async def _verify(settings: Settings, savepoint: str, output: OutputFormat) -> i
 @click.pass_context
 def diff(context: click.Context, first: str, second: str, keys: bool, output: OutputFormat) -> None:
     """Compare the tables of FIRST and SECOND. Exit code 1 if they differ."""
-    context.exit(run(_diff(read_settings(), first, second, output, with_keys=keys)))
+    settings = read_settings()
+    code = run(_diff(settings, _named(first, settings), _named(second, settings), output, with_keys=keys))
+    context.exit(code)
 
 
 async def _diff(settings: Settings, first: str, second: str, output: OutputFormat, *, with_keys: bool) -> int:
@@ -210,7 +215,8 @@ async def _diff(settings: Settings, first: str, second: str, output: OutputForma
 @bootstrap_option
 def delete(savepoint: str, dry_run: bool, yes: bool, bootstrap_servers: str | None) -> None:
     """Delete SAVEPOINT, complete or not."""
-    run(_delete(read_settings(bootstrap_servers=bootstrap_servers), savepoint, dry_run=dry_run, yes=yes))
+    settings = read_settings(bootstrap_servers=bootstrap_servers)
+    run(_delete(settings, _named(savepoint, settings), dry_run=dry_run, yes=yes))
 
 
 async def _delete(settings: Settings, savepoint: str, *, dry_run: bool, yes: bool) -> None:
@@ -287,6 +293,12 @@ def _objects(settings: Settings) -> "Objects":
     from portfolio_stream.savepoints.objects import open_objects
 
     return open_objects(settings.savepoint_dir)
+
+
+def _named(text: str, settings: Settings) -> str:
+    from portfolio_stream.savepoints.addresses import savepoint_named
+
+    return savepoint_named(text, settings)
 
 
 def _shown(value: object) -> object:

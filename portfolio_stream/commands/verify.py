@@ -97,6 +97,7 @@ def verify(
     if judged is not None and (follow or web_address is not None):
         raise click.UsageError("--savepoint judges a savepoint: --follow and --web-address do not go with it.")
     settings = read_settings(bootstrap_servers=bootstrap_servers)
+    savepoint, judged = _named(savepoint, settings), _named(judged, settings)
     plan = _Follow(interval or INTERVAL_SECONDS, keep_going, web_port or WEB_PORT, output)
     asked = _Asked(served, web_address, savepoint)
     try:
@@ -107,6 +108,12 @@ def verify(
         error.exit_code = CANNOT_VERIFY
         raise
     context.exit(code)
+
+
+def _named(text: str | None, settings: Settings) -> str | None:
+    from portfolio_stream.savepoints.addresses import savepoint_named
+
+    return None if text is None else savepoint_named(text, settings)
 
 
 class _Asked(NamedTuple):

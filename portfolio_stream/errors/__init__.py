@@ -93,12 +93,14 @@ from portfolio_stream.errors.operations import (
 )
 from portfolio_stream.errors.run import ProducerFailed, RunStalled, WorkerCannotStart, WorkerKeepsEnding
 from portfolio_stream.errors.savepoints import (
+    SavepointElsewhere,
     SavepointForeign,
     SavepointIdInvalid,
     SavepointIncomplete,
     SavepointKept,
     SavepointMissing,
     SavepointStoreFailed,
+    SavepointStoreOther,
     SavepointTampered,
     SavepointTorn,
 )
@@ -189,12 +191,14 @@ __all__ = [
     "RepeatFailed",
     "ReplayStopped",
     "RunStalled",
+    "SavepointElsewhere",
     "SavepointForeign",
     "SavepointIdInvalid",
     "SavepointIncomplete",
     "SavepointKept",
     "SavepointMissing",
     "SavepointStoreFailed",
+    "SavepointStoreOther",
     "SavepointTampered",
     "SavepointTorn",
     "SettingMissing",

@@ -33,6 +33,35 @@ class SavepointIdInvalid(PortfolioStreamError):
         )
 
 
+class SavepointElsewhere(PortfolioStreamError):
+    """The address is not in the place of this job's savepoints."""
+
+    exit_code = 2
+
+    def __init__(self, text: str, location: str) -> None:
+        super().__init__(
+            f"{shortened(text)} is not in {location}, where this job's savepoints are.",
+            "Say a savepoint's id, hdfs:///flink/savepoints/ID or `latest`: `portfolio-stream savepoint list` shows the "
+            f"ids. To use a savepoint of another place, copy its folder to {location} first (`cp -a` or `aws s3 sync`), "
+            "or set PORTFOLIO_SAVEPOINT_DIR to that place for this command and all workers.",
+        )
+        self.location = location
+
+
+class SavepointStoreOther(PortfolioStreamError):
+    """A savepoint was asked for in a target directory that is not the place of the savepoints."""
+
+    exit_code = 2
+
+    def __init__(self, text: str, location: str) -> None:
+        super().__init__(
+            f"No savepoint can be written to {shortened(text)}: the workers write savepoints to {location}.",
+            "Leave the target directory out, or say hdfs:///flink/savepoints, which means the same place. To use "
+            "another place, set PORTFOLIO_SAVEPOINT_DIR for all workers and commands, and restart the workers.",
+        )
+        self.location = location
+
+
 class SavepointMissing(PortfolioStreamError):
     """There is no such savepoint, or none at all."""
 
