@@ -58,6 +58,7 @@ KINDS: Mapping[str, SettingKind] = {
     "replication_factor": whole_number_setting(1, 100),
     "data_dir": FOLDER,
     "savepoint_dir": SAVEPOINTS,
+    "log_dir": FOLDER,
     "instance_id": NAME,
     "web_host": HOST,
     "web_port": PORT,
@@ -130,6 +131,9 @@ class Settings:
     data_dir: Path = Path("data")
     #: where savepoints are kept: a folder that all workers and commands reach, or s3://bucket/prefix
     savepoint_dir: str = "data/savepoints"
+    #: holds kafka/ (the embedded brokers' logs) and flink/ (the supervisor's and its workers'); None: each log
+    #: lies in its program's data folder
+    log_dir: Path | None = None
     #: a worker's stable name; None: the worker makes a name once and keeps it in its data folder
     instance_id: str | None = None
     web_host: str = "127.0.0.1"

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Self
 
 from portfolio_stream.broker import controller, diagnosis, probe, processes, storage
-from portfolio_stream.broker.layout import SIZES, ClusterRecord, Layout, as_operator_error
+from portfolio_stream.broker.layout import SIZES, ClusterRecord, Layout, as_operator_error, recorded
 from portfolio_stream.broker.server import BrokerListener, server_properties
 from portfolio_stream.broker.status import BrokerStatus, ClusterStatus
 from portfolio_stream.errors import (
@@ -56,8 +56,12 @@ class Cluster:
         profile: java.JvmProfile = "small",
         listener: BrokerListener | None = None,
         lock: Path = jars.LOCK,
+        logs: Path | None = None,
     ) -> None:
-        """`lock` is the file that names Kafka's jars; tests of another Kafka version give another lock."""
+        """`logs` is the folder of the brokers' logs, or None for one in the data directory.
+
+        `lock` is the file that names Kafka's jars; tests of another Kafka version give another lock.
+        """
         if brokers not in SIZES:
             raise InvalidSetting("--brokers", str(brokers), "1 or 3")
         if not 1 <= port <= probe.HIGHEST_PORT - brokers + 1:
@@ -68,7 +72,7 @@ class Cluster:
         self.profile: java.JvmProfile = profile
         self.listener = listener
         self._lock = lock
-        self._layout = Layout(self.data_dir)
+        self._layout = Layout(self.data_dir, None if logs is None else logs.absolute())
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._since: dict[int, int] = {}  # each log's length before this object started its broker
 
@@ -86,6 +90,8 @@ class Cluster:
             self._layout.claim()
             with self._layout.exclusive():
                 missing = self._check_idle()
+                if len(missing) < self.brokers:
+                    self._layout = recorded(self.data_dir)  # one cluster, one folder of logs
                 if len(missing) == self.brokers:
                     self._start_all(progress)
                 for node in missing if len(missing) < self.brokers else ():
@@ -236,15 +242,17 @@ class Cluster:
         """Write and return the record of this start. Each start may have other ports; the cluster's id stays."""
         found = self._layout.read_record()
         controllers = probe.choose_controller_ports(self.port, self.brokers)
+        logs = None if self._layout.given_logs is None else str(self._layout.given_logs)
         record = (
             ClusterRecord(
                 cluster_id=storage.new_cluster_id(),
                 brokers=self.brokers,
                 port=self.port,
                 controller_ports=controllers,
+                logs=logs,
             )
             if found is None
-            else replace(found, port=self.port, controller_ports=controllers)
+            else replace(found, port=self.port, controller_ports=controllers, logs=logs)
         )
         self._layout.write_record(record)
         return record

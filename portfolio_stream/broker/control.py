@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from portfolio_stream.broker.cluster import Cluster, ignore
-from portfolio_stream.broker.layout import SIZES, Layout, disk_errors
+from portfolio_stream.broker.layout import SIZES, Layout, disk_errors, recorded
 from portfolio_stream.broker.processes import ending_signals
 from portfolio_stream.broker.status import ClusterStatus
 from portfolio_stream.errors import BrokerFolderUnusable
@@ -32,9 +32,10 @@ def run(
     brokers: int = 1,
     profile: JvmProfile = "small",
     progress: Callable[[str], None] = ignore,
+    logs: Path | None = None,
 ) -> None:
     """Serve in the foreground; call it in the main thread. Raises BrokerDied if the last broker ends by itself."""
-    cluster = Cluster(data_dir, port, brokers, profile)
+    cluster = Cluster(data_dir, port, brokers, profile, logs=logs)
     with _signals_raise():
         try:
             cluster.start(progress)
@@ -51,9 +52,10 @@ def start(
     brokers: int = 1,
     profile: JvmProfile = "small",
     progress: Callable[[str], None] = ignore,
+    logs: Path | None = None,
 ) -> ClusterStatus:
     """Start in the background; call it in the main thread. Raises KeyboardInterrupt if a signal comes first."""
-    cluster = Cluster(data_dir, port, brokers, profile)
+    cluster = Cluster(data_dir, port, brokers, profile, logs=logs)
     try:
         with _signals_raise():
             cluster.start(progress)
@@ -98,8 +100,9 @@ def _reset(layout: Layout) -> bool:
 
 
 def _recorded(data_dir: Path) -> Cluster | None:
-    record = Layout(data_dir.resolve()).read_record()
-    return None if record is None else Cluster(data_dir, record.port, record.brokers)
+    layout = recorded(data_dir.resolve())
+    record = layout.read_record()
+    return None if record is None else Cluster(data_dir, record.port, record.brokers, logs=layout.given_logs)
 
 
 @contextmanager

@@ -3,7 +3,8 @@
     .portfolio-stream-broker  the mark: the directory is ours; locked while a command starts, stops or deletes
     cluster.json              cluster id, number of brokers, ports; written before the first format, and after it
     broker-0/                 node 0's log.dirs; broker-0.properties and broker-0.pid are beside it
-    logs/broker-0.log         the broker's log; broker-0.out has what its process printed
+    logs/broker-0.log         the broker's log; broker-0.out has what its process printed. With a log folder given:
+                              server.log and server.out there, and server-1.log, server-2.log
     tmp/                      native libraries that Java unpacks; emptied when all brokers start
 
 A directory that has files but no mark belongs to someone else: nothing is ever written or deleted there.
@@ -12,6 +13,7 @@ A directory that has files but no mark belongs to someone else: nothing is ever 
 import errno
 import fcntl
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +23,13 @@ from typing import Annotated
 
 import msgspec
 
-from portfolio_stream.errors import BrokerAlreadyRunning, BrokerDiskFull, BrokerFolderUnusable, ForeignDataDirectory
+from portfolio_stream.errors import (
+    BrokerAlreadyRunning,
+    BrokerDiskFull,
+    BrokerFolderUnusable,
+    ForeignDataDirectory,
+    LogFolderUnusable,
+)
 from portfolio_stream.files import write_atomically
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -42,11 +50,19 @@ class ClusterRecord:
     controller_ports: tuple[Port, ...]
     #: every node's directory is formatted; until then the directories hold nothing that could be lost
     is_formatted: bool = False
+    #: the folder of the brokers' logs; None: logs/ in the data directory
+    logs: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
     data_dir: Path
+    #: None: logs/ in the data directory
+    given_logs: Path | None = None
+
+    @property
+    def logs(self) -> Path:
+        return self.data_dir / "logs" if self.given_logs is None else self.given_logs
 
     def log_dir(self, node: int) -> Path:
         return self.data_dir / f"broker-{node}"
@@ -58,10 +74,15 @@ class Layout:
         return self.data_dir / f"broker-{node}.pid"
 
     def log(self, node: int) -> Path:
-        return self.data_dir / "logs" / f"broker-{node}.log"
+        return self.logs / f"{self._log_name(node)}.log"
 
     def output(self, node: int) -> Path:
-        return self.data_dir / "logs" / f"broker-{node}.out"
+        return self.logs / f"{self._log_name(node)}.out"
+
+    def _log_name(self, node: int) -> str:
+        if self.given_logs is None:
+            return f"broker-{node}"
+        return "server" if node == 0 else f"server-{node}"  # server.log: where operators of Kafka look
 
     @property
     def tmp(self) -> Path:
@@ -83,7 +104,14 @@ class Layout:
                 raise BrokerFolderUnusable(self.data_dir, "it holds files that are not this broker's")
             self.data_dir.mkdir(parents=True, exist_ok=True)
             mark.touch()
-        (self.data_dir / "logs").mkdir(exist_ok=True)
+        try:
+            self.logs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if self.given_logs is None:
+                raise
+            raise LogFolderUnusable(self.logs, error.strerror or type(error).__name__) from None
+        if not os.access(self.logs, os.W_OK | os.X_OK):
+            raise LogFolderUnusable(self.logs, "this user may not write there")
 
     def is_ours(self) -> bool:
         return (self.data_dir / MARK).exists()
@@ -157,6 +185,13 @@ class Layout:
         (self.data_dir / MARK).unlink(missing_ok=True)
         if not any(self.data_dir.iterdir()):
             self.data_dir.rmdir()
+
+
+def recorded(data_dir: Path) -> Layout:
+    """Returns the layout of the directory's cluster, with the log folder of its last start."""
+    layout = Layout(data_dir)
+    record = layout.read_record()
+    return layout if record is None or record.logs is None else Layout(data_dir, Path(record.logs))
 
 
 def as_operator_error(data_dir: Path, error: OSError) -> Exception:

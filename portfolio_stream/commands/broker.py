@@ -55,7 +55,7 @@ def run(data_dir: Path | None, port: int, brokers: str) -> None:
     """Run Kafka in the foreground until it is stopped."""
     from portfolio_stream.broker import control
 
-    control.run(_folder(data_dir), port, int(brokers), progress=note)
+    control.run(_folder(data_dir), port, int(brokers), progress=note, logs=_logs())
 
 
 @broker.command()
@@ -66,7 +66,8 @@ def start(data_dir: Path | None, port: int, brokers: str, output: OutputFormat) 
     from portfolio_stream.broker import control
     from portfolio_stream.commands.broker_status import print_status
 
-    print_status(control.start(_folder(data_dir), port, int(brokers), progress=note), None, output)
+    status = control.start(_folder(data_dir), port, int(brokers), progress=note, logs=_logs())
+    print_status(status, None, output)
 
 
 @broker.command()
@@ -123,6 +124,11 @@ def reset(data_dir: Path | None, output: OutputFormat) -> None:
 
 def _folder(data_dir: Path | None) -> Path:
     return read_settings().data_dir / "broker" if data_dir is None else data_dir
+
+
+def _logs() -> Path | None:
+    log_dir = read_settings().log_dir
+    return None if log_dir is None else log_dir / "kafka"
 
 
 def _local(folder: Path) -> "tuple[ClusterStatus | None, KafkaHealth | None]":

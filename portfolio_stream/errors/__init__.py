@@ -106,6 +106,7 @@ from portfolio_stream.errors.savepoints import (
 )
 from portfolio_stream.errors.settings import (
     InvalidSetting,
+    LogFolderUnusable,
     PortInUse,
     SettingMissing,
     SettingNotForJob,
@@ -163,6 +164,7 @@ __all__ = [
     "JobNotInState",
     "JobNotSettled",
     "KafkaRefused",
+    "LogFolderUnusable",
     "LoginRefused",
     "MembershipLost",
     "NotTransactional",

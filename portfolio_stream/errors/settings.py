@@ -1,6 +1,7 @@
 """Errors of settings and of addresses to listen on."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from portfolio_stream.errors.base import PortfolioStreamError, shortened
 
@@ -41,6 +42,19 @@ class SettingNotForJob(PortfolioStreamError):
             f"Name one of {', '.join(allowed)}. Set any other variable where the workers or their supervisor are "
             "started, and start them again.",
         )
+
+
+class LogFolderUnusable(PortfolioStreamError):
+    """The folder that PORTFOLIO_LOG_DIR names cannot be made or written."""
+
+    exit_code = 2
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"Logs cannot be written in {path}: {reason}.",
+            "Let this user write there, or name another folder in PORTFOLIO_LOG_DIR.",
+        )
+        self.path = path
 
 
 class PortInUse(PortfolioStreamError):

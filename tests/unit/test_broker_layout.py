@@ -1,17 +1,19 @@
 import errno
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from portfolio_stream.broker import control
 from portfolio_stream.broker.cluster import Cluster
-from portfolio_stream.broker.layout import MARK, ClusterRecord, Layout, as_operator_error
+from portfolio_stream.broker.layout import MARK, ClusterRecord, Layout, as_operator_error, recorded
 from portfolio_stream.errors import (
     BrokerAlreadyRunning,
     BrokerDiskFull,
     BrokerFolderUnusable,
     ForeignDataDirectory,
     InvalidSetting,
+    LogFolderUnusable,
     PortfolioStreamError,
 )
 
@@ -38,6 +40,23 @@ def write_meta(layout: Layout, cluster_id: str, node_id: str) -> None:
 def test_the_record_comes_back_as_it_was_written(layout: Layout) -> None:
     """Other processes find the cluster by it."""
     assert layout.read_record() == RECORD
+
+
+def test_the_logs_lie_where_the_last_start_put_them(layout: Layout, tmp_path: Path) -> None:
+    """Any process finds them, whatever its own PORTFOLIO_LOG_DIR is. The first broker's log has Kafka's usual name."""
+    assert layout.data_dir / "logs" / "broker-0.log" == recorded(layout.data_dir).log(0)
+    layout.write_record(replace(RECORD, logs=str(tmp_path / "kafka")))
+    found = recorded(layout.data_dir)
+    assert ["server.log", "server-1.log"] == [found.log(node).name for node in (0, 1)]
+    assert {tmp_path / "kafka"} == {path.parent for path in (found.log(0), found.output(0))}
+
+
+def test_a_log_folder_that_cannot_be_made_is_named(layout: Layout) -> None:
+    """The setting is wrong, not the data directory."""
+    (layout.data_dir / "file").touch()
+    with pytest.raises(LogFolderUnusable) as caught:
+        Layout(layout.data_dir, layout.data_dir / "file" / "kafka").claim()
+    assert (2, True) == (caught.value.exit_code, "PORTFOLIO_LOG_DIR" in caught.value.action)
 
 
 def test_a_whole_directory_is_accepted(layout: Layout) -> None:
