@@ -41,9 +41,9 @@ class SavepointElsewhere(PortfolioStreamError):
     def __init__(self, text: str, location: str) -> None:
         super().__init__(
             f"{shortened(text)} is not in {location}, where this job's savepoints are.",
-            "Say a savepoint's id, hdfs:///flink/savepoints/ID or `latest`: `portfolio-stream savepoint list` shows the "
-            f"ids. To use a savepoint of another place, copy its folder to {location} first (`cp -a` or `aws s3 sync`), "
-            "or set PORTFOLIO_SAVEPOINT_DIR to that place for this command and all workers.",
+            "Say an id from `portfolio-stream savepoint list`, hdfs:///flink/savepoints/ID, or `latest`. To use a "
+            f"savepoint of another place, copy its folder to {location} first (`cp -a` or `aws s3 sync`), or set "
+            "PORTFOLIO_SAVEPOINT_DIR to that place for this command and all workers.",
         )
         self.location = location
 

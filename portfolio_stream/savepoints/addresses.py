@@ -11,7 +11,7 @@ a job id as Flink writes it.
 
 - `hdfs:///` is no Hadoop: /flink/savepoints is a second name of DIR, as a mount table of Hadoop's ViewFS gives one.
 - Flink lets operators name a savepoint's metadata file. So a name may also end in /_metadata, or in /manifest.json.
-- An address in another place is refused, also if a savepoint with that id is in DIR: the operator may mean another state.
+- An address in another place is refused, also if DIR has a savepoint with that id: the operator may mean another one.
 - Nothing here asks the place. Whether the savepoint exists is for its reader to say.
 """
 

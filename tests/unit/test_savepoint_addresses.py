@@ -82,7 +82,7 @@ def test_an_address_in_the_bucket_names_its_savepoint(scheme: str) -> None:
 def test_an_address_elsewhere_is_refused(text: str, folder: Settings) -> None:
     """The same id in another place may be another state. The error says where this job's savepoints are."""
     for settings in (folder, BUCKET):
-        with pytest.raises(SavepointElsewhere, match="Operator action: .*copy its folder to"):
+        with pytest.raises(SavepointElsewhere, match=r"Operator action: .*copy its folder to"):
             savepoint_named(text, settings)
 
 
@@ -105,7 +105,7 @@ def test_the_shown_address_is_understood(folder: Settings) -> None:
 
 
 def test_the_place_has_names_as_a_target_directory(folder: Settings, tmp_path: Path) -> None:
-    """`flink savepoint JOB hdfs:///flink/savepoints` writes where the workers write anyway; other targets are refused."""
+    """`flink savepoint JOB hdfs:///flink/savepoints` writes where the workers write; other targets are refused."""
     names = ["hdfs:///flink/savepoints", "hdfs:///flink/savepoints/", f"hdfs:///flink/savepoints/{JOB}"]
     for text in [*names, folder.savepoint_dir, f"file://{folder.savepoint_dir}/"]:
         assert is_savepoint_store(text, folder), text
