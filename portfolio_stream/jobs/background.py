@@ -1,6 +1,7 @@
 """Switches that a worker carries out for somebody who asked over HTTP.
 
-1. One switch at a time in a worker. A switch that is not over, at whatever worker or command, is never overtaken.
+1. One switch at a time in a worker. A switch that is not over, at whatever worker or command, is never overtaken. A
+   savepoint that is not complete fails (`asking.begin_switch`): after a disaster nobody is there to complete it.
 2. The switch goes on when the client goes away. It ends with the worker's stop: then it is cancelled, and the job is
    what it was before. If the worker is killed, see `switch`.
 """
@@ -12,7 +13,7 @@ from contextlib import AbstractAsyncContextManager
 
 from portfolio_stream.control.job_control import JobControl
 from portfolio_stream.control.job_life import JobState
-from portfolio_stream.control.values import JobOperation
+from portfolio_stream.control.values import JobOperation, OperationKind
 from portfolio_stream.errors import OperationInProgress, PortfolioStreamError
 from portfolio_stream.jobs.gathering import Wanted
 from portfolio_stream.jobs.plans import Plan
@@ -47,7 +48,8 @@ class BackgroundSwitches:
         """
         async with self._begins:
             for other in (await self._control.newest()).running:
-                raise OperationInProgress(other.id, other.kind.value)
+                if other.kind is not OperationKind.SAVEPOINT:
+                    raise OperationInProgress(other.id, other.kind.value)
             if self._going is not None:  # its operation is over; perhaps it still deletes what it has built
                 await asyncio.wait([self._going])
             self._operation = self._progress = None

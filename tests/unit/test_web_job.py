@@ -1,8 +1,6 @@
 """The job over HTTP: what each route answers, what it changes, and what it refuses."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +15,6 @@ from portfolio_stream.control.values import (
     ControlChange,
     Generation,
     Job,
-    JobOperation,
     OperationKind,
     OperationState,
     encode,
@@ -32,15 +29,13 @@ from portfolio_stream.errors import (
     SavepointMissing,
     SwitchRefused,
 )
-from portfolio_stream.jobs import asking
 from portfolio_stream.jobs.background import BackgroundSwitches
 from portfolio_stream.jobs.gathering import Wanted
-from portfolio_stream.jobs.plans import PartitionPlan, Plan
-from portfolio_stream.jobs.switch import SwitchProgress, TellSwitch
 from portfolio_stream.savepoints.objects import MemoryObjects
 from portfolio_stream.web.job import JobRoutes
 from portfolio_stream.web.server import WebServer
 from tests.unit.savepoint_world import ID
+from tests.unit.switch_stage import FakeSwitcher
 from tests.unit.web_fakes import FakeCoordinator, FakeEngine, WebAnswer, get, request, serving
 
 TOKEN = "secret"
@@ -86,44 +81,6 @@ class FakeControl:
     def job(self) -> JobState:
         assert self.state.job is not None
         return self.state.job.state
-
-
-class FakeSwitcher:
-    """Begins a switch, and ends it when the test says so."""
-
-    def __init__(self, control: FakeControl) -> None:
-        self.control = control
-        self.refusal: PortfolioStreamError | None = None
-        self.goes_on = asyncio.Event()
-        self.wanted: list[Wanted] = []
-        self.then: list[JobState | None] = []
-
-    @asynccontextmanager
-    async def open(self, report: TellSwitch) -> AsyncIterator["FakeSwitcher"]:
-        report(SwitchProgress("loading", 5, 10, "loading 5 of 10 rows"))
-        yield self
-
-    async def preview(self, wanted: Wanted) -> Plan:
-        if self.refusal is not None:
-            raise self.refusal
-        self.wanted.append(wanted)
-        return Plan(
-            kind=wanted.kind, parent=1, partitions=(PartitionPlan(partition=0, base="empty", offset=0, before=7),)
-        )
-
-    async def carry_out(
-        self, wanted: Wanted, plan: Plan, *, by: str, then: JobState | None, overtakes: bool, begun: Any
-    ) -> JobOperation:
-        assert not overtakes
-        self.then.append(then)
-        operation = await asking.begin_switch(self.control, asking.asked(wanted.kind, by), overtakes=overtakes)  # type: ignore[arg-type]
-        begun(operation)
-        try:
-            await self.goes_on.wait()
-        except asyncio.CancelledError:
-            await asking.end(self.control, operation.id, OperationState.CANCELLED, reason="interrupted")  # type: ignore[arg-type]
-            raise
-        return await asking.end(self.control, operation.id, OperationState.FAILED, reason="test")  # type: ignore[arg-type]
 
 
 class Doors:
