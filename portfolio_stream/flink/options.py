@@ -16,7 +16,7 @@ from portfolio_stream.errors import InvalidSetting
 from portfolio_stream.savepoints.addresses import is_savepoint_store
 from portfolio_stream.settings import KINDS, MOST_IN_PROGRESS, Settings, read_value, variable
 
-Effect = Literal["applied", "already so", "no effect"]
+OptionEffect = Literal["applied", "already so", "no effect"]
 
 _DURATION = re.compile(r"(?P<count>[0-9]{1,12})\s*(?P<unit>[a-zµ]*)")
 _MILLISECONDS: Mapping[str, float] = {
@@ -44,7 +44,7 @@ class Outcome(NamedTuple):
     #: as it was given
     option: str
     value: str
-    effect: Effect
+    effect: OptionEffect
     #: as what it is applied, or why it changes nothing; without a full stop
     detail: str
 
@@ -100,11 +100,11 @@ class FromSavepoint(NamedTuple):
     """The option is another way to say -s."""
 
 
-class SavepointPlace(NamedTuple):
+class SavepointDirectory(NamedTuple):
     """The option names the place of savepoints."""
 
 
-Rule = Setting | Fixed | Without | Parallelism | FromSavepoint | SavepointPlace
+Rule = Setting | Fixed | Without | Parallelism | FromSavepoint | SavepointDirectory
 
 
 def duration_text(text: str) -> str:
@@ -167,7 +167,7 @@ OPTIONS: Mapping[str, Rule] = {
     ),
     "parallelism.default": Parallelism(),
     "execution.state-recovery.path": FromSavepoint(),
-    "execution.checkpointing.savepoint-dir": SavepointPlace(),
+    "execution.checkpointing.savepoint-dir": SavepointDirectory(),
     "execution.checkpointing.mode": Fixed(
         "exactly_once", "every commit is one Kafka transaction, in each mode", ("at_least_once",)
     ),
@@ -271,7 +271,7 @@ def translated(
     """
     asked = Translation()
     for option, value in given.items():
-        detail: tuple[Effect, str]
+        detail: tuple[OptionEffect, str]
         match rule_of(option):
             case None:
                 detail = "no effect", "no such option of Flink's is known here"
@@ -286,7 +286,7 @@ def translated(
             case FromSavepoint():
                 asked.savepoint = value
                 detail = "applied", f"as -s {value}"
-            case SavepointPlace():
+            case SavepointDirectory():
                 is_so = is_savepoint_store(value, settings)
                 because = (
                     "savepoints are kept there"
@@ -304,7 +304,7 @@ def translated(
     return asked
 
 
-def _fixed(option: str, value: str, rule: Fixed) -> tuple[Effect, str]:
+def _fixed(option: str, value: str, rule: Fixed) -> tuple[OptionEffect, str]:
     """Flink reads an enumeration without case, and with - or _."""
     said = value.strip().lower().replace("-", "_")
     if said == rule.value:
@@ -327,7 +327,7 @@ def _set(
     settings: Settings,
     job_settings: Mapping[str, str],
     asked: Translation,
-) -> tuple[Effect, str]:
+) -> tuple[OptionEffect, str]:
     name = variable(rule.field)
     try:
         text = rule.read(value)
