@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: setup fold run test proof check clean constraints browser screenshot
+.PHONY: setup fold run test proof runbook check clean constraints browser screenshot
 .DEFAULT_GOAL := run
 
 setup: $(VENV)/ready fold
@@ -43,6 +43,10 @@ proof: setup
 	$(BIN)/python -m tests.operations --runs 60
 	$(BIN)/python -m pytest --slow -m slow
 	$(BIN)/python -m tests.chaos.stock
+
+# Run every command of the runbook, as it was and as it is, on three brokers under load. It takes about 25 minutes.
+runbook: setup
+	$(BIN)/python -m pytest --slow -s tests/runbook $(ARGS)
 
 # Make the README's picture of the web view. It takes two minutes.
 screenshot: setup browser
