@@ -16,10 +16,14 @@ def shell() -> None:
     For bash and zsh: eval "$(portfolio-stream shell)"
     """
     from portfolio_stream.kafka.tools import jars
-    from portfolio_stream.launchers import folder
+    from portfolio_stream.launchers import archive, folder
 
     jar_folder = jars.provide(os.environ, note)
-    print_lines(lines(folder.provide(jar_folder.parent / "launchers", folder.scripts(folder.paths(jar_folder)))))
+    base = jar_folder.parent / "launchers"
+    paths = folder.paths(jar_folder, base)
+    launchers = folder.provide(base, folder.scripts(paths))
+    archive.provide(paths, note)
+    print_lines(lines(launchers))
 
 
 def lines(folder: Path) -> list[str]:

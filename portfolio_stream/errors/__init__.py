@@ -45,11 +45,14 @@ from portfolio_stream.errors.commands import (
     OutputNotWritten,
     PartitionUnreadable,
     ProduceStopped,
+    ProgramMissing,
+    QuorumWithoutLeader,
     ReplayStopped,
     WorkerRefused,
     WorkersRemain,
     WorkerUnreachable,
     WorkingDirectoryGone,
+    ZooKeeperGone,
 )
 from portfolio_stream.errors.flink import (
     FlinkActionGone,
@@ -212,7 +215,9 @@ __all__ = [
     "PortfolioStreamError",
     "ProduceStopped",
     "ProducerFailed",
+    "ProgramMissing",
     "ProtocolMismatch",
+    "QuorumWithoutLeader",
     "RecordNotMovable",
     "RepeatFailed",
     "ReplayStopped",
@@ -253,6 +258,7 @@ __all__ = [
     "WorkerUnreachable",
     "WorkersRemain",
     "WorkingDirectoryGone",
+    "ZooKeeperGone",
     "cause_of",
     "shortened",
 ]

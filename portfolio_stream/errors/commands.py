@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from portfolio_stream.errors.base import PortfolioStreamError
+from portfolio_stream.errors.base import PortfolioStreamError, shortened
 
 
 class CommandFailed(PortfolioStreamError):
@@ -201,3 +201,30 @@ WORKER_ANSWERS = {
     404: "Check the table's name and every part of the key.",
     503: "Try again in a few seconds: the partition is recovering or has no owner yet.",
 }
+
+
+class ProgramMissing(PortfolioStreamError):
+    """A launcher needs the host's real program, and the host has none."""
+
+    def __init__(self, program: str, cause: str) -> None:
+        super().__init__(cause, f"Install {program} on this host, and type the same command again.")
+
+
+class ZooKeeperGone(PortfolioStreamError):
+    """A four-letter word that only ZooKeeper could answer."""
+
+    def __init__(self, word: str) -> None:
+        super().__init__(
+            f"Kafka 4 has no ZooKeeper, and nothing here answers {shortened(word)}.",
+            "See the brokers and their quorum by: kafka-metadata-quorum --bootstrap-server HOST:PORT describe --status",
+        )
+
+
+class QuorumWithoutLeader(PortfolioStreamError):
+    """The brokers' metadata quorum has no leader: most of its voters do not run."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The metadata quorum has no leader.",
+            "Start brokers until most of its voters run: systemctl start kafka, or portfolio-stream broker start",
+        )

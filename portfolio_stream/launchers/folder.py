@@ -14,17 +14,19 @@ from pathlib import Path
 
 from portfolio_stream.errors import LaunchersNotWritten
 from portfolio_stream.kafka.tools import jars, java
+from portfolio_stream.launchers import archive
 from portfolio_stream.launchers.scripts import Paths, text_of
 from portfolio_stream.launchers.table import LAUNCHERS
 
 DIGITS = 12  # of the digest: 48 bits, enough for the few folders of one user
 
 
-def paths(jar_folder: Path) -> Paths:
+def paths(jar_folder: Path, base: Path) -> Paths:
     """Returns the paths of this Python environment. Raises JavaMissing."""
-    programs = Path(sys.executable).parent
+    java_home = java.executable().parents[1]
     class_path = ":".join(str(jar_folder / jar.name) for jar in jars.read_lock())
-    return Paths(java.executable().parents[1], class_path, Path(sys.executable), programs)
+    python = Path(sys.executable)
+    return Paths(java_home, class_path, archive.path(base, java_home, class_path), python, python.parent)
 
 
 def scripts(with_paths: Paths) -> Mapping[str, str]:

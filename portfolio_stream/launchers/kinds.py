@@ -13,6 +13,16 @@ class KafkaClass(NamedTuple):
     renamed: Mapping[str, str] = {}
 
 
+class RunClass(NamedTuple):
+    """kafka-run-class: any class of Kafka's jars, also by the name that it had before Kafka 4."""
+
+    #: a class's old name, and its name today
+    moved: Mapping[str, str]
+    #: classes that are gone, and what the launcher says
+    removed: Mapping[str, "Refusal"]
+    renamed: Mapping[str, str]
+
+
 class Script(NamedTuple):
     """A file of the folder `scripts/`, in POSIX sh. scripts.py says which variables and functions it finds."""
 
@@ -20,7 +30,10 @@ class Script(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """The command has no counterpart that could do the same. The launcher prints both sentences and exits with 1."""
+    """Nothing here can do what the command does. The launcher prints both sentences and exits with 1.
+
+    If the host has the real command, the launcher becomes that instead.
+    """
 
     cause: str
     #: what to type instead
@@ -28,7 +41,10 @@ class Refusal(NamedTuple):
 
 
 class NothingToDo(NamedTuple):
-    """There is nothing to do. The launcher prints the line, which says why, on stderr and exits with 0."""
+    """There is nothing to do. The launcher prints the line, which says why, on stderr and exits with 0.
+
+    If the host has the real command, the launcher becomes that instead.
+    """
 
     line: str
 
@@ -50,4 +66,4 @@ class OwnProgram(NamedTuple):
     name: str
 
 
-Kind = KafkaClass | Script | Refusal | NothingToDo | PythonEntry | OwnProgram
+Kind = KafkaClass | RunClass | Script | Refusal | NothingToDo | PythonEntry | OwnProgram

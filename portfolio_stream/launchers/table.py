@@ -10,10 +10,39 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from portfolio_stream.launchers.kinds import KafkaClass, Kind, OwnProgram
+from portfolio_stream.launchers.kinds import KafkaClass, Kind, NothingToDo, OwnProgram, Refusal, RunClass, Script
 
 #: `--broker-list` went with Kafka 4
 BROKER_LIST = {"--broker-list": "--bootstrap-server"}
+#: names of classes before Kafka 4, which kafka-run-class still takes
+MOVED = {
+    "kafka.admin.AclCommand": "org.apache.kafka.tools.AclCommand",
+    "kafka.admin.BrokerApiVersionsCommand": "org.apache.kafka.tools.BrokerApiVersionsCommand",
+    "kafka.admin.ConsumerGroupCommand": "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+    "kafka.admin.DeleteRecordsCommand": "org.apache.kafka.tools.DeleteRecordsCommand",
+    "kafka.admin.LeaderElectionCommand": "org.apache.kafka.tools.LeaderElectionCommand",
+    "kafka.admin.LogDirsCommand": "org.apache.kafka.tools.LogDirsCommand",
+    "kafka.admin.ReassignPartitionsCommand": "org.apache.kafka.tools.reassign.ReassignPartitionsCommand",
+    "kafka.admin.TopicCommand": "org.apache.kafka.tools.TopicCommand",
+    "kafka.tools.ClusterTool": "org.apache.kafka.tools.ClusterTool",
+    "kafka.tools.ConsoleConsumer": "org.apache.kafka.tools.consumer.ConsoleConsumer",
+    "kafka.tools.ConsoleProducer": "org.apache.kafka.tools.ConsoleProducer",
+    "kafka.tools.ConsumerPerformance": "org.apache.kafka.tools.ConsumerPerformance",
+    "kafka.tools.DumpLogSegments": "org.apache.kafka.tools.DumpLogSegments",
+    "kafka.tools.EndToEndLatency": "org.apache.kafka.tools.EndToEndLatency",
+    "kafka.tools.GetOffsetShell": "org.apache.kafka.tools.GetOffsetShell",
+    "kafka.tools.JmxTool": "org.apache.kafka.tools.JmxTool",
+    "kafka.tools.StreamsResetter": "org.apache.kafka.tools.StreamsResetter",
+}
+MIRROR_MAKER_1 = Refusal(
+    "Kafka 4 removed MirrorMaker 1.",
+    "Use its successor: name both clusters and `topics = portfolio-.*` in mm2.properties, then: "
+    "connect-mirror-maker.sh mm2.properties",
+)
+MIRROR_MAKER_2 = Refusal(
+    "MirrorMaker 2 does not run here yet: its jars are not among the locked jars.",
+    "Put the bin folder of an installed Apache Kafka 4 on PATH, and type the same command again.",
+)
 
 
 class Launcher(NamedTuple):
@@ -49,7 +78,24 @@ KAFKA: Sequence[Launcher] = (
     ),
     Launcher("kafka-metadata-quorum", KafkaClass("org.apache.kafka.tools.MetadataQuorumCommand"), has_sh=True),
     Launcher("kafka-storage", KafkaClass("kafka.tools.StorageTool"), has_sh=True),
+    Launcher("kafka-run-class", RunClass(MOVED, {"kafka.tools.MirrorMaker": MIRROR_MAKER_1}, BROKER_LIST), has_sh=True),
+    Launcher("kafka-server-start", Script("server-start.sh"), has_sh=True),
+    Launcher("kafka-server-stop", Script("server-stop.sh"), has_sh=True),
+    Launcher("kafka-mirror-maker", MIRROR_MAKER_1, has_sh=True),
+    Launcher("connect-mirror-maker", MIRROR_MAKER_2, has_sh=True),
 )
+ZOOKEEPER: Sequence[Launcher] = (
+    Launcher(
+        "zookeeper-server-start",
+        NothingToDo("Kafka 4 has no ZooKeeper, so there is nothing to start: the brokers hold the metadata quorum."),
+        has_sh=True,
+    ),
+    Launcher(
+        "zookeeper-server-stop", NothingToDo("Kafka 4 has no ZooKeeper, so there is nothing to stop."), has_sh=True
+    ),
+    Launcher("nc", Script("nc.sh")),
+)
+JAVA: Sequence[Launcher] = tuple(Launcher(name, Script("java-tool.sh")) for name in ("jstat", "jps", "jcmd"))
 OWN: Sequence[Launcher] = (Launcher("portfolio-stream", OwnProgram("portfolio-stream")),)
 
-LAUNCHERS: Sequence[Launcher] = (*KAFKA, *OWN)
+LAUNCHERS: Sequence[Launcher] = (*KAFKA, *ZOOKEEPER, *JAVA, *OWN)

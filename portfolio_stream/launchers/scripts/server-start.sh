@@ -1,0 +1,48 @@
+# As Kafka's kafka-server-start.sh: [-daemon] FILE.properties [--override NAME=VALUE]...
+# LOG_DIR, KAFKA_HEAP_OPTS, KAFKA_JMX_OPTS, JMX_PORT and the others of kafka-run-class.sh count.
+daemon=
+if [ "${1-}" = -daemon ]; then
+  daemon=yes
+  shift
+fi
+case ${1-} in
+  '' | -*)
+    refuse "kafka-server-start needs a properties file: kafka-server-start [-daemon] FILE [--override NAME=VALUE]..." \
+      "Name the file, or start this project's own Kafka: portfolio-stream broker start" ;;
+esac
+if [ ! -r "$1" ]; then
+  refuse "The file $1 does not exist or cannot be read." \
+    "Name the broker's properties file, or start this project's own Kafka: portfolio-stream broker start"
+fi
+if [ $# -eq 1 ] && ! grep -q '^[[:space:]]*process\.roles' "$1"; then
+  refuse "$1 has no process.roles: it is the file of a broker with ZooKeeper, and Kafka 4 has none." \
+    "Give the file process.roles, node.id and controller.quorum.voters, then format: kafka-storage format --help"
+fi
+
+logs=${LOG_DIR-${PORTFOLIO_LOG_DIR:+$PORTFOLIO_LOG_DIR/kafka}}
+if [ -z "$logs" ] && [ -n "$daemon" ]; then
+  logs=logs
+fi
+if [ -n "$logs" ] && ! mkdir -p "$logs"; then
+  refuse "The folder of the broker's logs cannot be made: $logs." "Set LOG_DIR to a folder that you can write."
+fi
+if [ -z "${KAFKA_LOG4J_OPTS+set}" ]; then
+  KAFKA_LOG4J_OPTS=-Dlog4j2.configurationFile=$server_console${logs:+,$server_log}
+fi
+if [ -n "${JMX_PORT-}" ] && [ -z "${KAFKA_JMX_OPTS+set}" ]; then # on the loopback address only: JMX asks for no password
+  of_jmx=-Dcom.sun.management.jmxremote
+  KAFKA_JMX_OPTS="$of_jmx.port=$JMX_PORT $of_jmx.rmi.port=$JMX_PORT $of_jmx.host=127.0.0.1"
+  KAFKA_JMX_OPTS="$KAFKA_JMX_OPTS $of_jmx.authenticate=false $of_jmx.ssl=false -Djava.rmi.server.hostname=127.0.0.1"
+fi
+KAFKA_HEAP_OPTS=${KAFKA_HEAP_OPTS--Xms1g -Xmx1g}
+KAFKA_JVM_PERFORMANCE_OPTS=${KAFKA_JVM_PERFORMANCE_OPTS--XX:+UseG1GC -XX:MaxGCPauseMillis=20 \
+-XX:InitiatingHeapOccupancyPercent=35 -XX:+ExplicitGCInvokesConcurrent}
+KAFKA_OPTS="${KAFKA_JMX_OPTS-} ${KAFKA_OPTS-}"
+
+# kafka-server-stop finds the process by the first of these properties
+set -- -Dportfolio.launcher=kafka-server-start ${logs:+"-Dportfolio.log=$logs/server.log"} kafka.Kafka "$@"
+if [ -n "$daemon" ]; then
+  (run_kafka "$@" >"$logs/kafkaServer.out" 2>&1 </dev/null) &
+  exit 0
+fi
+run_kafka "$@"
