@@ -59,6 +59,7 @@ KINDS: Mapping[str, SettingKind] = {
     "data_dir": FOLDER,
     "savepoint_dir": SAVEPOINTS,
     "log_dir": FOLDER,
+    "hdfs_root": SAVEPOINTS,
     "instance_id": NAME,
     "web_host": HOST,
     "web_port": PORT,
@@ -134,6 +135,8 @@ class Settings:
     #: holds kafka/ (the embedded brokers' logs) and flink/ (the supervisor's and its workers'); None: each log
     #: lies in its program's data folder
     log_dir: Path | None = None
+    #: a folder or s3://bucket/prefix: what `hdfs` shows at all paths but /flink/savepoints and /flink/checkpoints
+    hdfs_root: str | None = None
     #: a worker's stable name; None: the worker makes a name once and keeps it in its data folder
     instance_id: str | None = None
     web_host: str = "127.0.0.1"

@@ -66,6 +66,13 @@ from portfolio_stream.errors.flink import (
     FlinkTopicsDiffer,
     FlinkUnreachable,
 )
+from portfolio_stream.errors.hdfs import (
+    HdfsCommandRefused,
+    HdfsHostUnknown,
+    HdfsRootFailed,
+    HdfsRootMissing,
+    HdfsUsage,
+)
 from portfolio_stream.errors.jobs import (
     ControlUnavailable,
     GenerationUnknown,
@@ -183,6 +190,11 @@ __all__ = [
     "GenerationUnknown",
     "GroupMissing",
     "GroupNotEmpty",
+    "HdfsCommandRefused",
+    "HdfsHostUnknown",
+    "HdfsRootFailed",
+    "HdfsRootMissing",
+    "HdfsUsage",
     "HistoryMoved",
     "InvalidSetting",
     "JavaMissing",

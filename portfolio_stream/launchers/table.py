@@ -10,7 +10,16 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from portfolio_stream.launchers.kinds import KafkaClass, Kind, NothingToDo, OwnProgram, Refusal, RunClass, Script
+from portfolio_stream.launchers.kinds import (
+    KafkaClass,
+    Kind,
+    NothingToDo,
+    OwnProgram,
+    PythonEntry,
+    Refusal,
+    RunClass,
+    Script,
+)
 
 #: `--broker-list` went with Kafka 4
 BROKER_LIST = {"--broker-list": "--bootstrap-server"}
@@ -96,6 +105,7 @@ ZOOKEEPER: Sequence[Launcher] = (
     Launcher("nc", Script("nc.sh")),
 )
 JAVA: Sequence[Launcher] = tuple(Launcher(name, Script("java-tool.sh")) for name in ("jstat", "jps", "jcmd"))
+STORES: Sequence[Launcher] = (Launcher("hdfs", PythonEntry("portfolio_stream.commands.hdfs:main")),)
 OWN: Sequence[Launcher] = (Launcher("portfolio-stream", OwnProgram("portfolio-stream")),)
 
-LAUNCHERS: Sequence[Launcher] = (*KAFKA, *ZOOKEEPER, *JAVA, *OWN)
+LAUNCHERS: Sequence[Launcher] = (*KAFKA, *ZOOKEEPER, *JAVA, *STORES, *OWN)
