@@ -72,12 +72,15 @@ def _is_passed_over(path: HdfsPath, one: "HdfsMatch") -> bool:
 
 
 async def _get_one(shell: Shell, one: "HdfsMatch", target: Path) -> None:
-    from portfolio_stream.hdfs.download import copy
+    from portfolio_stream.hdfs.download import copy, is_same
 
     if one.node.is_torn:
         shell.fail(PathFailed(one.path, "the savepoint is not complete: it is being written, or its writer has ended"))
         return
     try:
+        if one.node.is_savepoint and await is_same(one.node, target):
+            note(f"{target} is there already, with the same content.")
+            return
         await copy(one.node, target)
     except FileExistsError:
         shell.fail(PathFailed(target, EXISTS))

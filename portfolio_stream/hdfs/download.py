@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 
 from portfolio_stream.hdfs.tree import HdfsNode
+from portfolio_stream.savepoints.manifest import MANIFEST
 
 COPYING = "._COPYING_"  # what Hadoop too calls a file that it is copying
 
@@ -31,6 +32,23 @@ async def copy(node: HdfsNode, target: Path) -> None:
         unfinished.rename(target)
     finally:
         _remove(unfinished)
+
+
+async def is_same(savepoint: HdfsNode, folder: Path) -> bool:
+    """Whether the folder is a copy of the savepoint: the same manifest, which has the SHA-256 of the others, and sizes.
+
+    A savepoint never changes, so such a copy need not be made again.
+    """
+    files = dict(savepoint.files)
+    if MANIFEST not in files or _sizes(folder) != {path: file.bytes for path, file in files.items()}:
+        return False
+    content = files[MANIFEST].content
+    assert content is not None  # noqa: S101  every file has its content somewhere
+    return await content.objects.get(content.path) == (folder / MANIFEST).read_bytes()
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
 
 
 def _check_free(target: Path) -> None:

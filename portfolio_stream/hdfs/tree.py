@@ -2,7 +2,8 @@
 
 - A folder lists its children in the order in which `-ls` prints them.
 - An alias finds a node that its folder lists under another name, or does not list at all.
-- A pattern has Hadoop's wildcards: * ? [abc] [a-c] [^a] {one,other}. No wildcard matches a slash, and none an alias.
+- A pattern has Hadoop's wildcards: * ? [abc] [a-c] [^a] {one,other}. No wildcard matches a slash, and
+  none an alias, but for savepoint-ID: where a pattern matches no name that is listed, it may match those.
 """
 
 import re
@@ -12,6 +13,7 @@ from fnmatch import translate
 from pathlib import Path
 from typing import NamedTuple
 
+from portfolio_stream.savepoints.addresses import NAMED
 from portfolio_stream.savepoints.objects import Objects
 
 _MAGIC = re.compile(r"[*?\[{]")
@@ -105,9 +107,15 @@ def _named(node: HdfsNode, name: str) -> list[tuple[str, HdfsNode]]:
     children = node.children or {}
     if is_pattern(name):
         wanted = re.compile(translate(name.replace("[^", "[!")))
-        return [(called, child) for called, child in children.items() if wanted.fullmatch(called)]
+        found = [(called, child) for called, child in children.items() if wanted.fullmatch(called)]
+        return found or [one for one in _flinks_names(node) if wanted.fullmatch(one[0])]
     child = children.get(name) or node.aliases.get(name)
     return [] if child is None else [(name, child)]
+
+
+def _flinks_names(node: HdfsNode) -> list[tuple[str, HdfsNode]]:
+    """The savepoints of a folder under the names that Flink's operators know: savepoint-ID."""
+    return [(f"{NAMED}{name}", child) for name, child in (node.children or {}).items() if child.is_savepoint]
 
 
 def _choices(pattern: str) -> Iterator[str]:

@@ -175,6 +175,9 @@ def test_wildcards_are_hadoops(shell: Shell) -> None:
         assert [f"/flink/savepoints/{one}" for one in expected] == columns(
             shell.dfs(f"-ls -d /flink/savepoints/{pattern}"), 8
         )
+    assert [f"/flink/savepoints/savepoint-{ID}"] == columns(
+        shell.dfs("-ls -d /flink/savepoints/savepoint-20261129*"), 8
+    )
     missing = shell.dfs("-ls /flink/savepoints/savepoint-old-*")
     assert (1, f"ls: `/flink/savepoints/savepoint-old-*': {NO_SUCH}\n") == (missing.code, missing.err)
 
@@ -201,6 +204,17 @@ def test_every_complete_savepoint_is_copied_into_a_new_folder_and_verifies_there
     assert [ID, LATER] == sorted(path.name for path in target.iterdir())
     for one in (ID, LATER, "latest"):
         assert asyncio.run(verify(open_objects(str(target)), one)).is_whole
+
+
+def test_the_next_back_up_copies_what_is_new(shell: Shell, tmp_path: Path) -> None:
+    """A savepoint never changes, so a copy that is there already is no failure. Hadoop would end with 1 each month."""
+    assert 0 == shell.dfs(f"-get /flink/savepoints/{ID} {tmp_path}/backup/").code
+    again = shell.dfs(f"-get /flink/savepoints/* {tmp_path}/backup/")
+    assert 0 == again.code
+    assert f"{tmp_path}/backup/{ID} is there already, with the same content.\n" in again.err
+    assert [ID, LATER] == sorted(path.name for path in (tmp_path / "backup").iterdir())
+    (tmp_path / "backup" / ID / "partitions" / "00.json").unlink()
+    assert 1 == shell.dfs(f"-get /flink/savepoints/* {tmp_path}/backup/").code
 
 
 def test_a_copy_is_never_written_over(shell: Shell, tmp_path: Path) -> None:
