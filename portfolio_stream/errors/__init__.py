@@ -31,6 +31,7 @@ from portfolio_stream.errors.broker import (
     BrokerNotReady,
     ForeignDataDirectory,
     JavaMissing,
+    JmxUnreachable,
     LaunchersNotWritten,
 )
 from portfolio_stream.errors.commands import (
@@ -198,6 +199,7 @@ __all__ = [
     "HistoryMoved",
     "InvalidSetting",
     "JavaMissing",
+    "JmxUnreachable",
     "JobNotBegun",
     "JobNotInState",
     "JobNotSettled",

@@ -136,3 +136,15 @@ class LaunchersNotWritten(PortfolioStreamError):
             "Make that folder writable, or set XDG_CACHE_HOME to a writable folder with room.",
         )
         self.path = path
+
+
+class JmxUnreachable(PortfolioStreamError):
+    """No JMX server answers at an address."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(
+            f"No JMX server answers at {address}: {reason}.",
+            "Start the broker with JMX, which it opens only when asked to: set PORTFOLIO_JMX_PORT=9999 for "
+            "`portfolio-stream broker start`, or JMX_PORT=9999 for kafka-server-start.",
+        )
+        self.address = address

@@ -9,6 +9,7 @@ A Script finds these variables and functions (PRELUDE):
 - note LINE: prints the line on standard error
 - refuse CAUSE ACTION: prints both and exits with 1
 - run_kafka CLASS ARGUMENT...: becomes that class, as Kafka's own kafka-run-class.sh runs it
+- run_jmx_tool ARGUMENT...: becomes Kafka's JmxTool
 - run_python TARGET ARGUMENT...: becomes a PythonEntry
 - real_program NAME: prints the path of the first NAME on PATH that is no launcher, or fails
 """
@@ -38,6 +39,11 @@ LOG_SETTINGS = {
     "server_console": Path(__file__).with_name("server-console.properties"),
     "server_log": Path(__file__).parents[1] / "broker" / "log4j2.properties",
 }
+RUN_CLASS = """case $class in
+  org.apache.kafka.tools.JmxTool) run_jmx_tool "$@" ;;
+  *) run_kafka "$class" "$@" ;;
+esac
+"""
 REAL_FIRST = 'if real=$(real_program "$name"); then\n  exec "$real" "$@"\nfi\n'
 
 
@@ -65,7 +71,7 @@ def _body(name: str, runs: Kind, paths: Paths) -> str:
         case KafkaClass(main, renamed):
             return _prelude(paths) + _renaming(renamed) + f'run_kafka {main} "$@"\n'
         case RunClass(moved, removed, renamed):
-            return _prelude(paths) + _class_name(moved, removed) + _renaming(renamed) + 'run_kafka "$class" "$@"\n'
+            return _prelude(paths) + _class_name(moved, removed) + _renaming(renamed) + RUN_CLASS
         case Script(file):
             return _prelude(paths) + (SCRIPTS / file).read_text(encoding="utf-8")
         case Refusal():

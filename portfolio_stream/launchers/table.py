@@ -77,7 +77,7 @@ KAFKA: Sequence[Launcher] = (
     Launcher("kafka-delete-records", KafkaClass("org.apache.kafka.tools.DeleteRecordsCommand"), has_sh=True),
     Launcher("kafka-broker-api-versions", KafkaClass("org.apache.kafka.tools.BrokerApiVersionsCommand"), has_sh=True),
     Launcher("kafka-get-offsets", KafkaClass("org.apache.kafka.tools.GetOffsetShell", BROKER_LIST), has_sh=True),
-    Launcher("kafka-jmx", KafkaClass("org.apache.kafka.tools.JmxTool"), has_sh=True),
+    Launcher("kafka-jmx", Script("jmx.sh"), has_sh=True),
     Launcher("kafka-transactions", KafkaClass("org.apache.kafka.tools.TransactionsCommand"), has_sh=True),
     Launcher("kafka-log-dirs", KafkaClass("org.apache.kafka.tools.LogDirsCommand"), has_sh=True),
     Launcher(

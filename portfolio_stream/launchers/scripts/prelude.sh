@@ -21,6 +21,29 @@ run_python() {
   exec "$python" -P -m portfolio_stream.commands.entry "$name" "$@"
 }
 
+# JmxTool's address goes through Python: this Java lacks the part of JNDI that the usual addresses need.
+run_jmx_tool() {
+  address=service:jmx:rmi:///jndi/rmi://:9999/jmxrmi # as JmxTool itself
+  takes_address=
+  case "$# $* " in
+    '0 '* | *' --help '* | *' --version '*) run_kafka org.apache.kafka.tools.JmxTool "$@" ;;
+  esac
+  for argument in "$@"; do
+    shift
+    case $takes_address$argument in
+      --jmx-url) takes_address=yes: ;;
+      --jmx-url=*) address=${argument#*=} ;;
+      yes:*)
+        address=$argument
+        takes_address=
+        ;;
+      *) set -- "$@" "$argument" ;;
+    esac
+  done
+  address=$("$python" -P -m portfolio_stream.commands.entry "$name" portfolio_stream.commands.jmx:main "$address") || exit
+  run_kafka org.apache.kafka.tools.JmxTool --jmx-url "$address" "$@"
+}
+
 # Passes over every launcher, also those of another folder of ours that is still on PATH.
 real_program() (
   IFS=:

@@ -29,7 +29,8 @@ fi
 if [ -z "${KAFKA_LOG4J_OPTS+set}" ]; then
   KAFKA_LOG4J_OPTS=-Dlog4j2.configurationFile=$server_console${logs:+,$server_log}
 fi
-if [ -n "${JMX_PORT-}" ] && [ -z "${KAFKA_JMX_OPTS+set}" ]; then # on the loopback address only: JMX asks for no password
+JMX_PORT=${JMX_PORT-${PORTFOLIO_JMX_PORT-}}
+if [ -n "$JMX_PORT" ] && [ -z "${KAFKA_JMX_OPTS+set}" ]; then # on the loopback address only: JMX asks for no password
   of_jmx=-Dcom.sun.management.jmxremote
   KAFKA_JMX_OPTS="$of_jmx.port=$JMX_PORT $of_jmx.rmi.port=$JMX_PORT $of_jmx.host=127.0.0.1"
   KAFKA_JMX_OPTS="$KAFKA_JMX_OPTS $of_jmx.authenticate=false $of_jmx.ssl=false -Djava.rmi.server.hostname=127.0.0.1"
