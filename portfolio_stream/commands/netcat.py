@@ -1,13 +1,12 @@
 """What the launcher `nc` does in Python: it answers ZooKeeper's words, and probes where no nc is installed."""
 
+import getopt
 import os
 import socket
 import string
 import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
-
-import click
 
 from portfolio_stream.commands.output import note, print_line
 from portfolio_stream.errors import ProgramMissing, QuorumWithoutLeader, ZooKeeperGone
@@ -29,7 +28,7 @@ def four_letter_word(arguments: list[str]) -> int:
         if not real:
             raise ProgramMissing("nc", f"Something listens at {host}:{port}, and only nc can talk to it.")
         os.execv(real, [real, host, port])
-    word = os.read(sys.stdin.fileno(), LONGEST_WORD).decode("ascii", "replace").strip()
+    word = _input().strip()
     if len(word) != 4 or not set(word) <= set(string.ascii_lowercase):
         note(f"nc: nothing listens at {host}:{port}, and the input is no four-letter word of ZooKeeper.")
         return 1
@@ -53,6 +52,11 @@ def _answer(word: str) -> int:
     return 0
 
 
+def _input() -> str:
+    """Returns the beginning of standard input, as soon as there is some: the word and its line end come at once."""
+    return os.read(sys.stdin.fileno(), LONGEST_WORD).decode("ascii", "replace")
+
+
 def _health() -> "KafkaHealth":
     from portfolio_stream.commands import common
     from portfolio_stream.kafka.health import look
@@ -61,25 +65,19 @@ def _health() -> "KafkaHealth":
 
 
 def probe(arguments: list[str]) -> int:
-    """`nc -z [-v] [-w SECONDS] HOST PORT` where the host has no nc: whether something listens. Exit code as nc's."""
-    code: int = _probe.main(arguments, prog_name="nc", standalone_mode=False)
-    return code
-
-
-@click.command()
-@click.option("-z", "only_probes", is_flag=True)
-@click.option("-v", "is_verbose", is_flag=True)
-@click.option("-n", "is_numeric", is_flag=True)
-@click.option("-w", "seconds", type=click.IntRange(1, 3_600), default=PROBE_SECONDS)
-@click.argument("host")
-@click.argument("port", type=click.IntRange(1, 65_535))
-def _probe(only_probes: bool, is_verbose: bool, is_numeric: bool, seconds: float, host: str, port: int) -> int:
-    if not only_probes:
-        raise ProgramMissing("nc", "Without nc, only `nc -z HOST PORT` works.")
-    reason = _reason_against(host, port, seconds)
-    if is_verbose:
-        told = "succeeded!" if reason is None else f"failed: {reason}"
-        note(f"{'Connection to' if reason is None else 'connect to'} {host} port {port} (tcp) {told}")
+    """`nc -z [-v] [-n] [-w SECONDS] HOST PORT` where the host has no nc. Exit code 0 if something listens, else 1."""
+    try:
+        pairs, (host, port) = getopt.getopt(arguments, "zvnw:")
+        options = dict(pairs)
+        number, seconds = int(port), float(options.get("-w", PROBE_SECONDS))
+    except (getopt.GetoptError, ValueError):
+        options = {}
+    if "-z" not in options:
+        raise ProgramMissing("nc", "This host has no nc. Without it only `nc -z [-v] [-w SECONDS] HOST PORT` works.")
+    reason = _reason_against(host, number, seconds)
+    if "-v" in options:
+        succeeded = f"Connection to {host} {port} port [tcp/*] succeeded!"
+        note(succeeded if reason is None else f"nc: connect to {host} port {port} (tcp) failed: {reason}")
     return 0 if reason is None else 1
 
 
@@ -88,5 +86,5 @@ def _reason_against(host: str, port: int, seconds: float = PROBE_SECONDS) -> str
     try:
         with closing(socket.create_connection((host, port), seconds)):
             return None
-    except OSError as error:
-        return error.strerror or str(error) or type(error).__name__
+    except (OSError, OverflowError) as error:  # no port has such a number
+        return getattr(error, "strerror", None) or str(error) or type(error).__name__

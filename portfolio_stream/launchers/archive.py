@@ -70,9 +70,12 @@ def _make(paths: Paths, folder: Path) -> Path:
 
 
 def merge(lists: Iterable[str]) -> list[str]:
-    """Returns the lines of all class lists, each once. The numbers of one run's classes mean nothing in another run."""
-    lines = (line.partition(" id: ")[0] for text in lists for line in text.splitlines())
-    return list(dict.fromkeys(line for line in lines if line and not line.startswith("#") and " source: " not in line))
+    """Returns the lines of all class lists, each once.
+
+    The numbers of one run's classes mean nothing in another run. A class with a `source` needs them, and is left out.
+    """
+    lines = [line for text in lists for line in text.splitlines() if line and not line.startswith("#")]
+    return list(dict.fromkeys(line.partition(" id: ")[0] for line in lines if " source: " not in line))
 
 
 def _start(paths: Paths, folder: Path, kept: Path, main: str, *arguments: str) -> "subprocess.Popen[bytes]":
