@@ -17,7 +17,7 @@ def typed(*command: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_python_without_the_project_says_which_one_to_use(program: str) -> None:
     """No traceback, and an exit code of its own. -S hides what is installed."""
-    ended = typed(sys.executable, "-I", "-S", f"src/{program}", "--topic", "x")
+    ended = typed(sys.executable, "-S", f"src/{program}", "--topic", "x")
     assert (2, "") == (ended.returncode, ended.stdout)
     first, second = ended.stderr.splitlines()
     assert "portfolio_stream is not installed for it" in first
