@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from portfolio_stream.broker.cluster import Cluster
-from portfolio_stream.broker.probe import free_port
+from tests.ports import free_port
 
 # pytest must know these modules before a test imports them, to explain their failed assertions
 pytest.register_assert_rewrite("tests.integration.workers", "tests.integration.histories")

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from portfolio_stream.broker.cluster import Cluster
-from portfolio_stream.broker.probe import free_port
 from portfolio_stream.kafka.tools import jars
 from tests.conformance.brokers import BROKERS
 from tests.conformance.real import RealKafka
 from tests.conformance.scenario import Observed, Scenario
+from tests.ports import free_port
 
 #: the jars, by the version that --kafka names
 LOCKS = {"": jars.LOCK, "4.0": Path(__file__).with_name("kafka-4.0.2.lock")}

@@ -11,9 +11,9 @@ from typing import Any
 
 import aiohttp
 
-from portfolio_stream.broker.probe import free_port
 from portfolio_stream.settings import Settings
 from tests.integration.workers import until
+from tests.ports import free_port
 
 COMMAND = Path(sys.executable).with_name("portfolio-stream")
 

@@ -23,13 +23,13 @@ from kio.schema.errors import ErrorCode
 
 from portfolio_stream import cli
 from portfolio_stream.broker.cluster import Cluster, ignore
-from portfolio_stream.broker.probe import free_port
 from portfolio_stream.kafka.admin import admin_client
 from portfolio_stream.kafka.tools import jars, java
 from portfolio_stream.kafka.wire import Coordinators, Lane, Node, call, schema
 from portfolio_stream.settings import Settings
 from tests.batches import transactional_batch
 from tests.integration.workers import Worker, until
+from tests.ports import free_port
 
 TOKEN = "the operator's secret"
 PARTITIONS = 4

@@ -8,11 +8,11 @@ from signal import SIGCONT, SIGSTOP, SIGTERM
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from portfolio_stream.broker.probe import free_port
 from tests.integration import sensor_averages
 from tests.integration.histories import Load, check, wait_for_no_lag
 from tests.integration.sensor_averages import AVERAGES, GROUP, make
 from tests.integration.workers import START_SECONDS, Worker, WorkersStage, starved_seconds, until
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 RETURN_SECONDS = 5.0  # after the end of the fault; Python's start alone takes 1 to 2 s

@@ -14,9 +14,9 @@ from aiokafka import AIOKafkaConsumer
 
 from portfolio_stream import cli
 from portfolio_stream.broker.cluster import Cluster
-from portfolio_stream.broker.probe import free_port
 from portfolio_stream.http.access import IDENTITY_PATH
 from tests.integration.workers import Worker, until
+from tests.ports import free_port
 
 TOKEN = "the operator's secret"
 PARTITIONS, PORTFOLIOS = 4, 30

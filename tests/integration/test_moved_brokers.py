@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from aiokafka.client import AIOKafkaClient
 
 from portfolio_stream.broker.cluster import Cluster
-from portfolio_stream.broker.probe import free_port
 from portfolio_stream.kafka.client import client_options, connected
 from portfolio_stream.settings import Settings
 from tests.integration.histories import Load, check, wait_for_no_lag
 from tests.integration.workers import WorkersStage, until
+from tests.ports import free_port
 
 FOUND_SECONDS = 60.0
 LOOKING, FOUND = "no known broker answers", "brokers found again"

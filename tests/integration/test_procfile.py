@@ -12,9 +12,10 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaConnectionError
 
-from portfolio_stream.broker.probe import free_port, is_free
+from portfolio_stream.broker.probe import is_free
 from portfolio_stream.settings import Settings
 from tests.integration.workers import POLL_SECONDS, until
+from tests.ports import free_port
 
 pytestmark = pytest.mark.kafka
 

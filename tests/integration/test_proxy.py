@@ -18,12 +18,12 @@ from aiokafka.admin import NewTopic
 from aiokafka.client import AIOKafkaClient
 
 from portfolio_stream.broker.cluster import Cluster
-from portfolio_stream.broker.probe import free_port
 from portfolio_stream.kafka.reach import LOST
 from portfolio_stream.kafka.wire import Coordinators, Lane, Node, call, schema
 from tests.integration.kafka_tools import tool
 from tests.integration.topics import create_readable
 from tests.integration.workers import until
+from tests.ports import free_port
 from tests.proxy.addresses import Address
 from tests.proxy.connection import Network, ProxiedConnection, ProxyLink
 from tests.proxy.frames import Api

@@ -27,11 +27,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from portfolio_stream.broker.cluster import Cluster
-from portfolio_stream.broker.probe import free_port
 from portfolio_stream.broker.server import BrokerListener
 from portfolio_stream.kafka.wire import Lane, Node, call, schema
 from tests.integration.auditor import COMMAND
 from tests.integration.workers import START_SECONDS, Worker, until
+from tests.ports import free_port
 
 pytestmark = pytest.mark.kafka
 

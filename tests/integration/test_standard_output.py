@@ -17,9 +17,9 @@ from aiokafka import AIOKafkaProducer
 
 from portfolio_stream import cli
 from portfolio_stream.broker.cluster import Cluster
-from portfolio_stream.broker.probe import free_port
 from portfolio_stream.records.outputs import ADDED_HEADERS
 from tests.integration.workers import FAUST, START_SECONDS, until
+from tests.ports import free_port
 
 ESCAPE = b"\x1b[2J\x1b]0;owned\x07"
 SHOWN = rb"\x1b[2J\x1b]0;owned\x07"

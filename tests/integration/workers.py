@@ -22,10 +22,10 @@ from typing import Any
 import pytest
 
 from portfolio_stream.broker.cluster import Cluster
-from portfolio_stream.broker.probe import free_port
 from portfolio_stream.kafka.admin import admin_client, create_all
 from portfolio_stream.kafka.tools.jars import LOCK
 from portfolio_stream.settings import Settings
+from tests.ports import free_port
 
 POLL_SECONDS = 0.02  # a condition in another process can only be polled
 ANSWER_SECONDS = 2.0  # a process that is stopped does not answer

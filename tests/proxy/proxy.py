@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from portfolio_stream.broker.cluster import Cluster
-from portfolio_stream.broker.probe import free_port
+from tests.ports import free_port
 from tests.proxy.addresses import Address
 from tests.proxy.connection import BUFFER_BYTES, Network, ProxiedConnection, ProxyLink
 from tests.proxy.rules import Match, ProxySide, Rule, Trap

@@ -23,9 +23,9 @@ from portfolio_stream.audit.served import no_workers
 from portfolio_stream.audit.server import serving
 from portfolio_stream.audit.start import Start
 from portfolio_stream.audit.verify import OpenAudits
-from portfolio_stream.broker.probe import free_port
 from portfolio_stream.errors import CannotVerify, HistoryMoved, PortInUse, WebTokenMissing
 from portfolio_stream.settings import Settings
+from tests.ports import free_port
 from tests.unit.audit_world import AuditWorld
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "verify.md"

@@ -9,7 +9,7 @@ from threading import Thread
 import pytest
 
 from portfolio_stream import cli
-from portfolio_stream.broker.probe import free_port
+from tests.ports import free_port
 
 
 @pytest.fixture(autouse=True)

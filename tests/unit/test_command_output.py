@@ -10,9 +10,9 @@ import click
 import pytest
 
 from portfolio_stream import cli
-from portfolio_stream.broker.probe import free_port
 from portfolio_stream.commands import output
 from portfolio_stream.standard_streams import open_stream
+from tests.ports import free_port
 
 STRANGE = "Zoë 日\x1b[2J\u202e\x7f\n\ud800"
 

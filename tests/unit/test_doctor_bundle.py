@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from portfolio_stream import cli
-from portfolio_stream.broker.probe import free_port
 from portfolio_stream.control.job_life import JobState
 from portfolio_stream.control.state import ControlState
 from portfolio_stream.control.values import Generation, Job, JobOperation, OperationKind, OperationState, Part
@@ -33,6 +32,7 @@ from portfolio_stream.savepoints.objects import MemoryObjects
 from portfolio_stream.savepoints.read import Summary
 from portfolio_stream.settings import Security, Settings
 from portfolio_stream.web import health
+from tests.ports import free_port
 from tests.unit.test_doctor_judges import GROUP, HEALTHY, SAVEPOINTS, answers, member, transaction
 
 SECRET = "hunter2-Passw0rd"

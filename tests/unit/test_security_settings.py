@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import trustme
 
-from portfolio_stream.broker.probe import free_port
 from portfolio_stream.errors import (
     BrokerUnreachable,
     InvalidSetting,
@@ -24,6 +23,7 @@ from portfolio_stream.errors import (
 from portfolio_stream.kafka.client import client_options
 from portfolio_stream.kafka.reach import why_unreachable
 from portfolio_stream.settings import MECHANISMS, PROTOCOLS, Security, Settings
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 CLIENTS = {"AIOKafkaClient", "AIOKafkaConsumer", "batch_consumer", "AIOKafkaProducer", "AIOKafkaAdminClient"}

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from portfolio_stream.audit import server as audit_server
 from portfolio_stream.audit.board import Board
-from portfolio_stream.broker.probe import free_port
 from portfolio_stream.http.exposition import prefers_open_metrics
 from portfolio_stream.settings import Settings
+from tests.ports import free_port
 from tests.unit.web_fakes import FakeCoordinator, FakeEngine, serving
 
 OPEN_METRICS = "application/openmetrics-text"

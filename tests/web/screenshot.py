@@ -8,9 +8,9 @@ from pathlib import Path
 from playwright.async_api import async_playwright
 
 from portfolio_stream.broker.cluster import Cluster
-from portfolio_stream.broker.probe import free_port
 from portfolio_stream.settings import Settings
 from tests.integration.workers import WorkersStage, make_topics
+from tests.ports import free_port
 from tests.web import chromium
 from tests.web.conftest import ARGUMENTS, running
 

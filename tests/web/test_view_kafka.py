@@ -6,10 +6,10 @@ import signal
 
 import pytest
 
-from portfolio_stream.broker.probe import free_port
 from portfolio_stream.load.producer import make_producer
 from tests.integration.histories import Load
 from tests.integration.workers import Worker, WorkersStage, until
+from tests.ports import free_port
 from tests.web.conftest import Viewer, running
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.kafka]
