@@ -1,6 +1,7 @@
 """Shared by all tests: one real Kafka for the whole session. The first test that needs it starts it."""
 
 import logging
+import signal
 from collections.abc import Iterator
 from itertools import count
 from urllib.request import Request, urlopen
@@ -17,6 +18,19 @@ pytest.register_assert_rewrite("tests.integration.workers", "tests.integration.h
 # a property's examples have no time limit: a busy machine must not fail a test
 settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any-machine")
+
+
+def _pass_no_ignored_signals_on() -> None:
+    """Let the processes that tests start obey Ctrl-C and hang-ups, though a shell ignores them for its background jobs.
+
+    A new process inherits that a signal is ignored, but no handler. This process itself still does nothing at them.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+
+
+_pass_no_ignored_signals_on()
 
 
 _bucket_numbers = count(1)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,6 @@ from ruamel.yaml import YAML
 
 from portfolio_stream.broker import control, probe
 from portfolio_stream.broker.cluster import Cluster
-from portfolio_stream.broker.probe import free_port
 from portfolio_stream.errors import (
     BrokerAlreadyRunning,
     BrokerDied,
@@ -30,6 +30,7 @@ from portfolio_stream.kafka.health import look
 from portfolio_stream.settings import Settings
 from tests.integration.kafka_tools import tool
 from tests.integration.workers import until
+from tests.ports import free_port
 
 pytestmark = pytest.mark.kafka
 
@@ -225,6 +226,16 @@ def test_stop_from_elsewhere_ends_a_detached_broker(stopped: Cluster) -> None:
     assert not stopped.data_dir.exists()
 
 
+@contextmanager
+def started(command: list[str], **pipe: int) -> Iterator[subprocess.Popen[str]]:
+    """Start a process. At the end of the block it is killed, if it still runs: a failed test waits for nothing."""
+    with subprocess.Popen(command, text=True, **pipe) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_run_ends_with_its_broker_at_a_signal(stopped: Cluster, number: signal.Signals) -> None:
     """A signal ends the foreground command with exit code 0, and no broker is left."""
@@ -233,7 +244,7 @@ def test_run_ends_with_its_broker_at_a_signal(stopped: Cluster, number: signal.S
         "control.run(pathlib.Path(sys.argv[1]), int(sys.argv[2]), progress=lambda line: print(line, flush=True))"
     )
     command = [sys.executable, "-c", script, str(stopped.data_dir), str(stopped.port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as runner:
+    with started(command, stdout=subprocess.PIPE) as runner:
         assert runner.stdout is not None
         assert any("serves at" in line for line in runner.stdout)
         assert stopped.status().is_ready
@@ -247,7 +258,7 @@ def test_a_start_that_a_signal_ends_leaves_no_broker(stopped: Cluster, number: s
     """A signal during `start` leaves no broker. The exit code is that of an interrupted command."""
     command = [sys.executable, "-m", "portfolio_stream", "broker", "start"]
     command += ["--data-dir", str(stopped.data_dir), "--port", str(stopped.port)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as starter:
+    with started(command, stderr=subprocess.PIPE) as starter:
         assert starter.stderr is not None
         assert any("Starting 1 broker" in line for line in starter.stderr)
         starter.send_signal(number)

@@ -327,9 +327,13 @@ def interrupted(life: Life, *arguments: str, after: str) -> str:
         command = [str(FAUST.with_name("portfolio-stream")), *arguments]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=output)
     said = life.stage.folder / "stderr"
-    life.until(lambda: bool(said.read_text()) and after in said.read_text(), f"the command says {after!r}")
-    process.send_signal(signal.SIGINT)
-    assert 130 == process.wait(WAIT_SECONDS), said.read_text()
+    try:
+        life.until(lambda: after in said.read_text(), f"the command says {after!r}")
+        process.send_signal(signal.SIGINT)
+        assert 130 == process.wait(WAIT_SECONDS), said.read_text()
+    finally:  # if it runs on, its end would fail a later test
+        process.kill()
+        process.wait()
     assert "Traceback" not in said.read_text()
     return said.read_text()
 
