@@ -19,7 +19,7 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
-from portfolio_stream.broker.probe import free_port
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(sys.executable).parent
