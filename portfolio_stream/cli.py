@@ -10,6 +10,7 @@ import click
 
 from portfolio_stream.commands.broker import broker
 from portfolio_stream.commands.checkpoints import checkpoints
+from portfolio_stream.commands.cluster import cluster
 from portfolio_stream.commands.consume import consume
 from portfolio_stream.commands.debug import debug
 from portfolio_stream.commands.dlq import dlq
@@ -32,6 +33,7 @@ from portfolio_stream.standard_streams import install
 COMMANDS = (
     broker,
     checkpoints,
+    cluster,
     consume,
     debug,
     dlq,

@@ -48,25 +48,11 @@ def confirmed(question: str, *, yes: bool) -> bool:
 
 @asynccontextmanager
 async def open_job(settings: Settings) -> AsyncIterator["JobControl"]:
-    """Yields a connection to the job. Raises JobNotBegun, and the errors of `JobControl.open`."""
-    from portfolio_stream.control.job_control import JobControl
-    from portfolio_stream.errors import JobNotBegun
-    from portfolio_stream.kafka.admin import admin_client
-    from portfolio_stream.kafka.client import kafka_connections
-    from portfolio_stream.kafka.topics import describe_topics
+    """See control.opening.open_job."""
+    from portfolio_stream.control import opening
 
-    async with admin_client(settings) as admin:
-        if not await describe_topics(admin, [settings.control_topic]):
-            raise JobNotBegun(settings.group)
-    kafka = kafka_connections(settings, CLIENT_ID)
-    control = JobControl(kafka, group=settings.group, source_topic=settings.input_topic)
-    if (await control.open()).job is None:
-        await control.stop()
-        raise JobNotBegun(settings.group)
-    try:
+    async with opening.open_job(settings) as control:
         yield control
-    finally:
-        await control.stop()
 
 
 async def until_over(control: "JobControl", operation: "JobOperation") -> "JobOperation":

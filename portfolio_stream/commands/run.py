@@ -173,12 +173,14 @@ def _run(plan: RunPlan, settings: Settings, brokers: int | None) -> int:
 
 
 async def _play(plan: RunPlan, settings: Settings, display: Display, cluster: "Cluster | None") -> "RunOutcome":
+    from portfolio_stream.cluster.child import Child
+    from portfolio_stream.cluster.fleet import Fleet, WorkerProcess
     from portfolio_stream.commands.run_flow import RunFlow
-    from portfolio_stream.commands.run_processes import Child, Fleet, WorkerProcess
+    from portfolio_stream.http.addresses import reachable
 
     environment = child_environment(os.environ, settings)
     worker = (sys.executable, "-m", "faust", "-A", "portfolio_stream", "worker", "-l", "info")
-    ports, host = _web_ports(settings), _reachable(settings.web_host)
+    ports, host = _web_ports(settings), reachable(settings.web_host)
     names = [f"w{number + 1}" for number in range(plan.workers)]
     workers = [
         WorkerProcess(name, worker, environment, plan.logs / f"{name}.log", host=host, ports=ports) for name in names
@@ -245,11 +247,6 @@ def _web_ports(settings: Settings) -> Iterator[int]:
     from portfolio_stream.broker.probe import HIGHEST_PORT, is_free
 
     return (port for port in range(settings.web_port or FIRST_WEB_PORT, HIGHEST_PORT + 1) if is_free(port))
-
-
-def _reachable(host: str) -> str:
-    """Returns the host by which this machine reaches a server that listens on `host`."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
 async def _keep_brokers(cluster: "Cluster", say: Callable[[str], None]) -> None:

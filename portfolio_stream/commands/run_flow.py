@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from portfolio_stream.broker.processes import ending_signals
+from portfolio_stream.cluster.child import Child, Ending, name_of_end
+from portfolio_stream.cluster.fleet import Fleet, WorkerProcess
 from portfolio_stream.commands.run_measure import Tally, halted, running
 from portfolio_stream.commands.run_offsets import OffsetReader, RunOffsets, open_offset_reader
-from portfolio_stream.commands.run_processes import Child, Ending, Fleet, WorkerProcess, name_of_end
 from portfolio_stream.commands.run_status import Display, RunStatus, ShownWorker, milliseconds
 from portfolio_stream.decoding import decoded
 from portfolio_stream.errors import ProducerFailed, RunStalled

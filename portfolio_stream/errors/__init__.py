@@ -5,7 +5,7 @@ the HTTP answers show both, and no traceback. Inside the engine, errors of the p
 `exactly_once.protocol`: they become one of these errors only when they end a worker or a command.
 
 Each module holds the errors of one place: settings, Kafka, the state, the worker, an operator's order to a partition
-(`operations`), savepoints, an app's code, a command, a `run`, the embedded broker.
+(`operations`), savepoints, an app's code, a command, a `run`, a supervised cluster, the embedded broker.
 """
 
 from portfolio_stream.errors.app import (
@@ -34,6 +34,7 @@ from portfolio_stream.errors.broker import (
     JmxUnreachable,
     LaunchersNotWritten,
 )
+from portfolio_stream.errors.cluster import ClusterFolderUnusable, ClusterNotServing, SupervisorEnded, SupervisorRuns
 from portfolio_stream.errors.commands import (
     BundleNotWritten,
     CannotVerify,
@@ -164,6 +165,8 @@ __all__ = [
     "BundleNotWritten",
     "CannotVerify",
     "CannotVerifyYet",
+    "ClusterFolderUnusable",
+    "ClusterNotServing",
     "CommandFailed",
     "ConfirmationMissing",
     "ControlUnavailable",
@@ -254,6 +257,8 @@ __all__ = [
     "StateUnreadable",
     "StoreFailed",
     "Superseded",
+    "SupervisorEnded",
+    "SupervisorRuns",
     "SwitchOvertaken",
     "SwitchRefused",
     "TableNameInvalid",

@@ -70,6 +70,11 @@ def authority(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def reachable(host: str) -> str:
+    """Returns the host by which this machine reaches a server that listens on `host`."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+
+
 def host_of(authority: str) -> str | None:
     """Returns the host of host:port in lower case, without brackets. Returns None if there is no host."""
     is_bare_ipv6 = authority.count(":") > 1 and "[" not in authority

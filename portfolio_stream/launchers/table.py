@@ -106,6 +106,10 @@ ZOOKEEPER: Sequence[Launcher] = (
 )
 JAVA: Sequence[Launcher] = tuple(Launcher(name, Script("java-tool.sh")) for name in ("jstat", "jps", "jcmd"))
 STORES: Sequence[Launcher] = (Launcher("hdfs", PythonEntry("portfolio_stream.commands.hdfs:main")),)
+FLINK: Sequence[Launcher] = (
+    Launcher("start-cluster", PythonEntry("portfolio_stream.commands.cluster:start_cluster"), has_sh=True),
+    Launcher("stop-cluster", PythonEntry("portfolio_stream.commands.cluster:stop_cluster"), has_sh=True),
+)
 OWN: Sequence[Launcher] = (Launcher("portfolio-stream", OwnProgram("portfolio-stream")),)
 
-LAUNCHERS: Sequence[Launcher] = (*KAFKA, *ZOOKEEPER, *JAVA, *STORES, *OWN)
+LAUNCHERS: Sequence[Launcher] = (*KAFKA, *ZOOKEEPER, *JAVA, *STORES, *FLINK, *OWN)

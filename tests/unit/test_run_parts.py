@@ -12,11 +12,12 @@ from rich.console import Console
 
 from portfolio_stream import cli
 from portfolio_stream.broker.processes import ending_signals
+from portfolio_stream.cluster.child import Ending, explain, name_of_end
+from portfolio_stream.cluster.fleet import ATTEMPTS, Fleet
 from portfolio_stream.commands.produce import stamped
 from portfolio_stream.commands.run import child_environment
 from portfolio_stream.commands.run_measure import Tally, halted, running
 from portfolio_stream.commands.run_offsets import RunOffsets
-from portfolio_stream.commands.run_processes import ATTEMPTS, Ending, Fleet, explain, name_of_end
 from portfolio_stream.commands.run_status import RunStatus, ShownWorker, line, milliseconds, ranges, table
 from portfolio_stream.errors import PortfolioStreamError
 from portfolio_stream.kafka.group import Offsets
