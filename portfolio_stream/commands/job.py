@@ -263,7 +263,9 @@ async def _scale(
 
 def _size(result: Mapping[str, Any]) -> str:
     count = result["parallelism"]
-    workers = "as many workers as its supervisor was told" if count is None else f"{count} worker{'' if count == 1 else 's'}"
+    workers = (
+        "as many workers as its supervisor was told" if count is None else f"{count} worker{'' if count == 1 else 's'}"
+    )
     return f"{workers}, with {shown(result['settings'])}" if result["settings"] else workers
 
 
