@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from portfolio_stream.broker.processes import BrokerProcess, deferred_signals, send, wait_for_end
 from portfolio_stream.cluster.child import KILL_SECONDS, TERM_SECONDS, explain
-from portfolio_stream.cluster.folder import ClusterFolder, ClusterStatus, WorkerShown
+from portfolio_stream.cluster.folder import ClusterFolder, SupervisorStatus, WorkerShown
 from portfolio_stream.cluster.worker import FAILURES
 from portfolio_stream.errors import ClusterNotServing, SupervisorEnded
 from portfolio_stream.settings import Settings
@@ -24,7 +24,7 @@ POLL_SECONDS = 0.1  # the supervisor's file can only be polled
 STOP_SECONDS = KILL_SECONDS + TERM_SECONDS
 
 
-def status(settings: Settings) -> tuple[ClusterStatus | None, dict[int, BrokerProcess]]:
+def status(settings: Settings) -> tuple[SupervisorStatus | None, dict[int, BrokerProcess]]:
     """What the running supervisor shows; None if none runs. And the workers' live processes, by number."""
     folder = ClusterFolder(settings)
     supervisor, shown = folder.supervisor(), folder.status()
@@ -32,7 +32,7 @@ def status(settings: Settings) -> tuple[ClusterStatus | None, dict[int, BrokerPr
     return shown if is_its else None, folder.workers()
 
 
-def start(settings: Settings, arguments: Sequence[str], seconds: float, say: Callable[[str], None]) -> ClusterStatus:
+def start(settings: Settings, arguments: Sequence[str], seconds: float, say: Callable[[str], None]) -> SupervisorStatus:
     """Start a supervisor, unless one runs, and wait until the wanted workers serve.
 
     `arguments` are those of `portfolio-stream`. If an ending signal comes first, the supervisor that was started here
@@ -66,7 +66,7 @@ def _until_serving(
     settings: Settings,
     seconds: float,
     say: Callable[[str], None],
-) -> ClusterStatus:
+) -> SupervisorStatus:
     deadline, told = time.monotonic() + seconds, ""
     while True:
         shown, _ = status(settings)
@@ -88,7 +88,7 @@ def _is_stuck(worker: WorkerShown) -> bool:
     return worker.state == "refused" or (worker.state == "ended" and worker.restarts >= FAILURES)
 
 
-def _cause(workers: Sequence[WorkerShown], shown: ClusterStatus) -> tuple[str, str | None]:
+def _cause(workers: Sequence[WorkerShown], shown: SupervisorStatus) -> tuple[str, str | None]:
     for worker in workers:
         if worker.state != "serving":
             reason = worker.cause or f"it is {worker.state}"
@@ -96,7 +96,7 @@ def _cause(workers: Sequence[WorkerShown], shown: ClusterStatus) -> tuple[str, s
     return shown.problem or "not all wanted workers are there yet", None
 
 
-def _tell(shown: ClusterStatus, told: str, say: Callable[[str], None]) -> str:
+def _tell(shown: SupervisorStatus, told: str, say: Callable[[str], None]) -> str:
     serving = sum(worker.state == "serving" for worker in shown.workers)
     now = f"{serving} of {shown.wanted} workers serve."
     if now != told:

@@ -3,7 +3,7 @@
     name               the first part of the workers' names; written once, so a worker keeps its data folder for good
     lock               locked by the supervisor while it lives
     supervisor.pid     the supervisor's process
-    status.json        what the supervisor last saw and did (`ClusterStatus`)
+    status.json        what the supervisor last saw and did (`SupervisorStatus`)
     wish.json          the last known wish: what the supervisor keeps up while Kafka does not answer
     worker-1.pid       worker 1's process, written by itself
     worker-1.json      with which port and settings it was started
@@ -62,7 +62,7 @@ class WorkerShown(msgspec.Struct, frozen=True, kw_only=True):
     action: str | None = None
 
 
-class ClusterStatus(msgspec.Struct, frozen=True, kw_only=True):
+class SupervisorStatus(msgspec.Struct, frozen=True, kw_only=True):
     #: the supervisor's process
     pid: int
     #: how many workers are wanted, and with which settings of the job
@@ -138,11 +138,11 @@ class ClusterFolder:
     def write_start(self, number: int, start: WorkerStart) -> None:
         write_atomically(self.path / f"worker-{number}.json", msgspec.json.encode(start))
 
-    def status(self) -> ClusterStatus | None:
+    def status(self) -> SupervisorStatus | None:
         """What the supervisor last wrote; it may be gone since."""
-        return _read(self.path / "status.json", ClusterStatus)
+        return _read(self.path / "status.json", SupervisorStatus)
 
-    def write_status(self, status: ClusterStatus) -> None:
+    def write_status(self, status: SupervisorStatus) -> None:
         write_atomically(self.path / "status.json", msgspec.json.encode(status))
 
     def wish(self, kind: type[T]) -> T | None:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 PAUSES_SECONDS = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)  # before a start, by how many starts in a row have failed
 
 
-class Phase(Enum):
+class WorkerPhase(Enum):
     #: the process runs, but the worker does not serve all its partitions yet
     STARTING = "starting"
     SERVING = "serving"
@@ -27,7 +27,11 @@ class Phase(Enum):
     REFUSED = "refused"
 
 
-class Wish(NamedTuple):
+#: the process runs, and nobody has asked it to end
+ALIVE = frozenset({WorkerPhase.STARTING, WorkerPhase.SERVING})
+
+
+class JobWish(NamedTuple):
     workers: int
     #: variables of the job, over those of the supervisor's environment
     settings: Mapping[str, str] = {}
@@ -37,7 +41,7 @@ class Wish(NamedTuple):
 
 class Seen(NamedTuple):
     number: int
-    phase: Phase
+    phase: WorkerPhase
     #: those of the last start
     settings: Mapping[str, str]
     #: seconds until the worker may be started again; only of a worker that has ended
@@ -59,42 +63,42 @@ class Step(NamedTuple):
     settings: Mapping[str, str] = {}
 
 
-def steps(wish: Wish, seen: Sequence[Seen]) -> list[Step]:
+def steps(wish: JobWish, seen: Sequence[Seen]) -> list[Step]:
     """What is to be done now."""
     known = {worker.number: worker for worker in seen}
     wanted = [known.get(number) for number in range(1, wish.workers + 1)]
     new = [Step(Move.START, number, wish.settings) for number in range(1, wish.workers + 1) if number not in known]
     surplus = [
-        Step(Move.LEAVE, worker.number) for worker in seen if worker.number > wish.workers and _has_process(worker)
+        Step(Move.LEAVE, worker.number) for worker in seen if worker.number > wish.workers and worker.phase in ALIVE
     ]
     there = [worker for worker in wanted if worker is not None]
     return [*surplus, *_restarts(wish, there), *new]
 
 
-def _restarts(wish: Wish, workers: Sequence[Seen]) -> Iterator[Step]:
+def _restarts(wish: JobWish, workers: Sequence[Seen]) -> Iterator[Step]:
     """The starts of workers that have ended, and at most one stop for a restart."""
     is_proven = not any(_is_on_trial(wish, worker) for worker in workers)
     for worker in workers:
         is_current = worker.settings == wish.settings
-        if worker.phase in (Phase.ENDED, Phase.REFUSED):
+        if worker.phase in (WorkerPhase.ENDED, WorkerPhase.REFUSED):
             if not is_current and is_proven:
                 yield Step(Move.START, worker.number, wish.settings)
                 is_proven = False
-            elif worker.phase is Phase.ENDED and worker.wait <= 0:
+            elif worker.phase is WorkerPhase.ENDED and worker.wait <= 0:
                 yield Step(Move.START, worker.number, worker.settings)
-    outdated = [w for w in workers if w.settings != wish.settings and w.phase in (Phase.STARTING, Phase.SERVING)]
+    outdated = [
+        w for w in workers if w.settings != wish.settings and w.phase in (WorkerPhase.STARTING, WorkerPhase.SERVING)
+    ]
     if is_proven and outdated:
-        first = min(outdated, key=lambda worker: (worker.phase is Phase.SERVING, worker.number))
+        first = min(outdated, key=lambda worker: (worker.phase is WorkerPhase.SERVING, worker.number))
         yield Step(Move.REMAIN, first.number)
 
 
-def _is_on_trial(wish: Wish, worker: Seen) -> bool:
+def _is_on_trial(wish: JobWish, worker: Seen) -> bool:
     """A worker with the wanted settings does not serve, or one is about to end."""
-    return worker.phase is Phase.STOPPING or (worker.settings == wish.settings and worker.phase is not Phase.SERVING)
-
-
-def _has_process(worker: Seen) -> bool:
-    return worker.phase in (Phase.STARTING, Phase.SERVING)
+    return worker.phase is WorkerPhase.STOPPING or (
+        worker.settings == wish.settings and worker.phase is not WorkerPhase.SERVING
+    )
 
 
 def pause(failures: int) -> float:

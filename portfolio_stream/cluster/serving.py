@@ -19,7 +19,7 @@ class Serving(NamedTuple):
     reason: str | None = None
 
 
-class Readiness(msgspec.Struct, frozen=True, kw_only=True):
+class ReadyAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The answer of /health/ready, as far as it is read here."""
 
     worker: str
@@ -28,7 +28,7 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     partitions: dict[str, str]
 
 
-_decode = msgspec.json.Decoder(Readiness).decode
+_decode = msgspec.json.Decoder(ReadyAnswer).decode
 
 
 async def ask(http: aiohttp.ClientSession, address: str, name: str, *, is_joined: bool) -> Serving:
@@ -44,7 +44,7 @@ async def ask(http: aiohttp.ClientSession, address: str, name: str, *, is_joined
     return judged(found, is_joined=is_joined)
 
 
-def judged(found: Readiness, *, is_joined: bool) -> Serving:
+def judged(found: ReadyAnswer, *, is_joined: bool) -> Serving:
     """A worker whose partitions are all decided serves: one that is halted waits for an operator, not for a start."""
     is_decided = bool(found.partitions) and RECOVERING not in found.partitions.values()
     if not found.reasons or is_decided or not is_joined:

@@ -18,8 +18,8 @@ import aiohttp
 
 from portfolio_stream.broker.probe import is_free
 from portfolio_stream.broker.processes import ending_signals, write_pid_file
-from portfolio_stream.cluster.folder import ClusterFolder, ClusterStatus
-from portfolio_stream.cluster.plan import Move, Phase, Step, steps
+from portfolio_stream.cluster.folder import ClusterFolder, SupervisorStatus
+from portfolio_stream.cluster.plan import ALIVE, Move, Step, steps
 from portfolio_stream.cluster.serving import ANSWER_SECONDS, ask
 from portfolio_stream.cluster.wishes import Wishes
 from portfolio_stream.cluster.worker import SupervisedWorker
@@ -48,7 +48,7 @@ class Supervisor:
         self._environment = worker_environment(os.environ, settings)
         self._wake = asyncio.Event()
         self._stopped = asyncio.Event()
-        self._last: ClusterStatus | None = None
+        self._last: SupervisorStatus | None = None
 
     async def run(self, beside: "Beside") -> None:
         """Supervise until a signal asks for the end. Raises SupervisorRuns, ClusterFolderUnusable."""
@@ -74,9 +74,9 @@ class Supervisor:
         self._stopped.set()
         self._wake.set()
 
-    def status(self) -> ClusterStatus:
+    def status(self) -> SupervisorStatus:
         wish = self._wishes.wish
-        return ClusterStatus(
+        return SupervisorStatus(
             pid=os.getpid(),
             wanted=wish.workers,
             settings=dict(wish.settings),
@@ -108,7 +108,7 @@ class Supervisor:
         self._show()
 
     async def _look(self, http: aiohttp.ClientSession) -> None:
-        asked = [worker for worker in self._workers.values() if worker.phase in (Phase.STARTING, Phase.SERVING)]
+        asked = [worker for worker in self._workers.values() if worker.phase in ALIVE]
         is_joined = self._wishes.wish.is_joined
         found = await asyncio.gather(*(ask(http, one.address, one.name, is_joined=is_joined) for one in asked))
         for worker, one in zip(asked, found, strict=True):
@@ -167,7 +167,7 @@ class Supervisor:
     async def _end(self) -> None:
         number = STOP_SIGNALS[self.settings.on_stop]
         for worker in self._workers.values():
-            if worker.phase in (Phase.STARTING, Phase.SERVING):
+            if worker.phase in ALIVE:
                 worker.stop(number)
         await asyncio.gather(*(worker.ended() for worker in self._workers.values()))
         log.info("All workers have ended.")

@@ -13,7 +13,7 @@ import msgspec
 from aiokafka import errors as kafka_errors
 
 from portfolio_stream.cluster.folder import ClusterFolder
-from portfolio_stream.cluster.plan import Wish
+from portfolio_stream.cluster.plan import JobWish
 from portfolio_stream.control.job_life import TRAITS
 from portfolio_stream.control.opening import open_job
 from portfolio_stream.control.state import ControlState
@@ -56,7 +56,7 @@ class Wishes:
         self._refusal: str | None = None
         #: why Kafka does not tell the wish
         self._outage: str | None = None
-        self.wish = self._wished(Wish(default))
+        self.wish = self._wished(JobWish(default))
 
     @property
     def problem(self) -> str | None:
@@ -100,7 +100,7 @@ class Wishes:
         self.wish = self._wished(self.wish)
         self._changed()
 
-    def _wished(self, before: Wish) -> Wish:
+    def _wished(self, before: JobWish) -> JobWish:
         known, refusal = self._known, None
         given: Mapping[str, str] = known.settings
         try:
@@ -110,7 +110,7 @@ class Wishes:
         if refusal is not None and refusal != self._refusal:
             self._say(refusal)
         self._refusal = refusal
-        return Wish(self._default if known.workers is None else known.workers, given, known.is_joined)
+        return JobWish(self._default if known.workers is None else known.workers, given, known.is_joined)
 
 
 def known_wish(job: Job) -> KnownWish:

@@ -9,7 +9,7 @@ from portfolio_stream.broker.processes import BrokerProcess
 from portfolio_stream.cluster import hosted
 from portfolio_stream.cluster.child import ACTION, SETTLED_SECONDS, Child, name_of_end
 from portfolio_stream.cluster.folder import ClusterFolder, WorkerShown, WorkerStart
-from portfolio_stream.cluster.plan import Phase, Seen, pause
+from portfolio_stream.cluster.plan import ALIVE, Seen, WorkerPhase, pause
 from portfolio_stream.cluster.serving import SILENT, Serving
 from portfolio_stream.http.addresses import authority
 
@@ -23,7 +23,7 @@ class SupervisedWorker:
     def __init__(self, number: int, folder: ClusterFolder, host: str, changed: Callable[[], None], say: Say) -> None:
         self.number = number
         self.name = folder.worker_name(number)
-        self.phase = Phase.ENDED
+        self.phase = WorkerPhase.ENDED
         self.settings: Mapping[str, str] = {}
         self.port = 0
         #: starts in a row whose process ended within SETTLED_SECONDS
@@ -45,7 +45,7 @@ class SupervisedWorker:
 
     @property
     def has_process(self) -> bool:
-        return self.phase in (Phase.STARTING, Phase.SERVING, Phase.STOPPING)
+        return self.phase in (WorkerPhase.STARTING, WorkerPhase.SERVING, WorkerPhase.STOPPING)
 
     def seen(self) -> Seen:
         return Seen(self.number, self.phase, self.settings, max(0.0, self._due - time.monotonic()))
@@ -95,13 +95,13 @@ class SupervisedWorker:
         return Child(self.name, command, environment, log)
 
     def _begin(self) -> None:
-        self.phase, self._restarts = Phase.STARTING, self._restarts + 1
+        self.phase, self._restarts = WorkerPhase.STARTING, self._restarts + 1
         self._keeping = asyncio.create_task(self._keep(), name=f"worker {self.number}")
 
     def stop(self, number: signal.Signals) -> None:
         """Begin to stop the process. SIGTERM: it leaves the group. SIGUSR2: it stays a member."""
         assert self._child is not None  # noqa: S101  it has a process
-        self.phase, self._cause, self._action = Phase.STOPPING, None, None
+        self.phase, self._cause, self._action = WorkerPhase.STOPPING, None, None
         self._restarts -= 1  # the next start was asked for
         self._stopping = asyncio.create_task(self._child.stop(self._say, number))
 
@@ -119,9 +119,9 @@ class SupervisedWorker:
 
     def look(self, found: Serving) -> None:
         """Take what the worker said about itself."""
-        if self.phase not in (Phase.STARTING, Phase.SERVING):
+        if self.phase not in ALIVE:
             return
-        self.phase = Phase.SERVING if found.serves else Phase.STARTING
+        self.phase = WorkerPhase.SERVING if found.serves else WorkerPhase.STARTING
         if found.reason != SILENT or self.failures == 0:  # the cause of the last end says more
             self._cause, self._action = found.reason, None
 
@@ -130,7 +130,7 @@ class SupervisedWorker:
         child = self._child
         assert child is not None  # noqa: S101  `_begin` comes after it
         code = await child.wait()
-        was_asked = self.phase is Phase.STOPPING
+        was_asked = self.phase is WorkerPhase.STOPPING
         is_settled = time.monotonic() - child.started >= SETTLED_SECONDS
         self._wait(0 if was_asked or is_settled else self.failures + 1)
         if not was_asked:
@@ -144,7 +144,7 @@ class SupervisedWorker:
             self._say(f"{self.name}: {cause}")
 
     def _wait(self, failures: int) -> None:
-        self.phase, self.failures = Phase.ENDED, failures
+        self.phase, self.failures = WorkerPhase.ENDED, failures
         self._due = time.monotonic() + pause(failures)
 
     def _note_end(self, child: Child, code: int) -> None:
@@ -154,5 +154,5 @@ class SupervisedWorker:
             self._cause, self._action = child.why()
             ended = f"{ended}: {self._cause} {ACTION} {self._action}"
         if code == BAD_SETTINGS:
-            self.phase = Phase.REFUSED
+            self.phase = WorkerPhase.REFUSED
         self._say(ended)

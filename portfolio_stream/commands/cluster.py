@@ -22,7 +22,7 @@ from portfolio_stream.settings import Settings
 
 if TYPE_CHECKING:
     from portfolio_stream.broker.processes import BrokerProcess
-    from portfolio_stream.cluster.folder import ClusterStatus
+    from portfolio_stream.cluster.folder import SupervisorStatus
     from portfolio_stream.cluster.supervisor import Supervisor
 
 WORKERS = ("WORKER", "STATE", "PROCESS", "ADDRESS", "RESTARTS", "CAUSE")
@@ -141,7 +141,7 @@ def stop_cluster(arguments: list[str]) -> object:
     return stop.main(arguments, prog_name="stop-cluster.sh", standalone_mode=False)
 
 
-def _print(shown: "ClusterStatus | None", processes: "dict[int, BrokerProcess]", output: OutputFormat) -> None:
+def _print(shown: "SupervisorStatus | None", processes: "dict[int, BrokerProcess]", output: OutputFormat) -> None:
     orphans = [] if shown is not None else [process.pid for process in processes.values()]
     if output == "json":
         print_json(_json(shown, orphans))
@@ -177,7 +177,7 @@ def _print(shown: "ClusterStatus | None", processes: "dict[int, BrokerProcess]",
     print_columns(WORKERS, rows)
 
 
-def _json(shown: "ClusterStatus | None", orphans: list[int]) -> dict[str, object]:
+def _json(shown: "SupervisorStatus | None", orphans: list[int]) -> dict[str, object]:
     import msgspec
 
     body: dict[str, object] = {} if shown is None else msgspec.to_builtins(shown)

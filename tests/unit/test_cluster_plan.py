@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from portfolio_stream.cluster.plan import PAUSES_SECONDS, Move, Phase, Seen, Step, Wish, pause, steps
+from portfolio_stream.cluster.plan import PAUSES_SECONDS, JobWish, Move, Seen, Step, WorkerPhase, pause, steps
 
 SETTINGS: Mapping[str, Mapping[str, str]] = {
     "S": {"PORTFOLIO_STANDBYS": "1"},
@@ -51,7 +51,7 @@ def seen(text: str) -> list[Seen]:
     found = []
     for number, worker in enumerate(filter(None, text.split(", ")), 1):
         state, settings = worker.split()
-        phase = Phase.ENDED if state == "waiting" else Phase(state)
+        phase = WorkerPhase.ENDED if state == "waiting" else WorkerPhase(state)
         found.append(Seen(number, phase, SETTINGS[settings], 1.0 if state == "waiting" else 0.0))
     return found
 
@@ -63,24 +63,24 @@ def step(text: str) -> Step:
 
 @pytest.mark.parametrize(("workers", "before", "expected"), CASES.values(), ids=CASES)
 def test_the_next_steps(workers: int, before: str, expected: str) -> None:
-    found = steps(Wish(workers, SETTINGS["S"]), seen(before))
+    found = steps(JobWish(workers, SETTINGS["S"]), seen(before))
     assert [step(one) for one in filter(None, expected.split(", "))] == found
 
 
 @pytest.mark.parametrize("workers", range(1, 7))
 def test_other_settings_reach_every_worker_one_after_another(workers: int) -> None:
     """At every moment all workers but one serve, and in the end all have the settings."""
-    wish, now = Wish(workers, SETTINGS["S"]), [Seen(n, Phase.SERVING, {}) for n in range(1, workers + 1)]
+    wish, now = JobWish(workers, SETTINGS["S"]), [Seen(n, WorkerPhase.SERVING, {}) for n in range(1, workers + 1)]
     for _ in range(3 * workers):
         (one,) = steps(wish, now)
         before = now[one.number - 1]
-        after = {Move.REMAIN: Phase.STOPPING, Move.START: Phase.STARTING}[one.move]
+        after = {Move.REMAIN: WorkerPhase.STOPPING, Move.START: WorkerPhase.STARTING}[one.move]
         now[one.number - 1] = before._replace(phase=after, settings=one.settings or before.settings)
-        assert 1 == sum(worker.phase is not Phase.SERVING for worker in now)
+        assert 1 == sum(worker.phase is not WorkerPhase.SERVING for worker in now)
         assert [] == steps(wish, now)
-        done = {Phase.STOPPING: Phase.ENDED, Phase.STARTING: Phase.SERVING}[after]
+        done = {WorkerPhase.STOPPING: WorkerPhase.ENDED, WorkerPhase.STARTING: WorkerPhase.SERVING}[after]
         now[one.number - 1] = now[one.number - 1]._replace(phase=done)
-        if all(worker.settings == wish.settings and worker.phase is Phase.SERVING for worker in now):
+        if all(worker.settings == wish.settings and worker.phase is WorkerPhase.SERVING for worker in now):
             break
     assert [] == steps(wish, now)
     assert {workers} == {sum(worker.settings == SETTINGS["S"] for worker in now)}
