@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from portfolio_stream.broker.cluster import Cluster
+from tests import archive
 from tests.ports import free_port
 
 # pytest must know these modules before a test imports them, to explain their failed assertions
@@ -18,6 +19,8 @@ pytest.register_assert_rewrite("tests.integration.workers", "tests.integration.h
 # a property's examples have no time limit: a busy machine must not fail a test
 settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any-machine")
+
+archive.use()
 
 
 def _pass_no_ignored_signals_on() -> None:
@@ -43,8 +46,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark every test that uses the fixture `kafka`, so that `-m "not kafka"` leaves out all tests with a broker.
 
-    Skip the slow tests without --slow.
+    Skip the slow tests without --slow. Put the unit tests last: the files are short, so that of several processes none
+    runs much longer than the others.
     """
+    items.sort(key=lambda item: "unit" in item.path.parts)
     for item in items:
         if "kafka" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.kafka)
