@@ -37,7 +37,7 @@ def test_what_the_dockerfile_copies_is_all_that_an_install_needs(tmp_path: Path)
     (line,) = re.findall(r"^RUN /opt/venv/bin/(python -m pip install .*)$", stage, re.MULTILINE)
     _, *arguments = shlex.split(line)
     here = ["--no-deps", "--no-build-isolation", "--quiet", "--target", str(tmp_path / "installed")]
-    subprocess.run([sys.executable, *arguments, *here], cwd=tmp_path / "build", check=True, timeout=120)
+    subprocess.run([sys.executable, *arguments, *here], cwd=tmp_path / "build", check=True, timeout=240)
 
     packages = ("agents", "portfolio_stream", "tables")
     assert source_files(ROOT, packages) == source_files(tmp_path / "installed", packages)
