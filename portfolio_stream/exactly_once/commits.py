@@ -267,7 +267,9 @@ class Commits:
         if self._committing is None:
             return CommitOutcome()
         task = self._committing
+        began = time.perf_counter()
         await asyncio.wait((task,))
+        self._statistics.work.wait_seconds += time.perf_counter() - began
         self._committing = None
         return CommitOutcome(task.result())
 

@@ -72,12 +72,15 @@ class Delivery:
         if not shares:
             raise Doubt(None, "every partition of the transaction was lost")
         laps.end("reserve")
+        made = [(topic, of.records, of.size) for share in shares for topic, of in share.batches.items()]
         endings = await self._send_records(shares)
         self.endings |= endings
         laps.end("write")
         await self._writer.commit()
         laps.end("end")
         self._count(shares, laps.total)
+        for topic, records, size in made:
+            self._statistics.work.wrote(topic, records, size)
         now = time.time()
         positions = {
             share.partition: ChangelogPosition(topic_id=self._changelog_id, offset=endings[target], written_at=now)
@@ -143,6 +146,7 @@ class Delivery:
         statistics.usual_commit_seconds += NEWEST_COMMIT_SHARE * (seconds - statistics.usual_commit_seconds)
         for share in shares:
             statistics.events += share.events
+            statistics.work.source_bytes += share.source_bytes
             statistics.counts.update(share.counts)
             if share.latest_timestamps:
                 statistics.last_timestamps[share.partition] = share.latest_timestamps[-1][0] / 1000

@@ -30,6 +30,7 @@ class Folding:
         self._repeats = equipment.repeats
         self._write_dead_letter = equipment.write_dead_letter
         self._boundary = boundary
+        self._work = equipment.statistics.work
         self._handout = Handout()
 
     async def hand_out_all(self, deliver: Deliver, partition: int, batches: list[list[Any]], incarnation: int) -> None:
@@ -47,7 +48,7 @@ class Folding:
             if self._signals.is_stopping or not known.is_reading or known.incarnation != incarnation:
                 return
             if records[0].offset in decided:
-                await self.move_again(partition, records[0], incarnation)
+                await self.move_again(partition, records[0], incarnation, size)
             else:
                 await self.hand_out(deliver, partition, records, size)
 
@@ -55,7 +56,7 @@ class Folding:
         """Offsets of records that go to the dead letters again, as an operator decided."""
         return frozenset() if self._write_dead_letter is None else self._repeats.decided(partition)
 
-    async def move_again(self, partition: int, record: Any, incarnation: int) -> None:
+    async def move_again(self, partition: int, record: Any, incarnation: int, size: int = 0) -> None:
         """Move a record, or a batch that cannot be read, to the dead letters, as an operator decided once.
 
         The dead letter is one more record of the open share. Its place in the share is behind all earlier records.
@@ -65,7 +66,7 @@ class Folding:
         if not known.is_reading or known.incarnation != incarnation:
             return
         assert self._write_dead_letter is not None  # noqa: S101  `_decided` names no record otherwise
-        piece = self.slice(partition, [record])
+        piece = self.slice(partition, [record], size)
         try:
             self._write_dead_letter(piece)
         except StoreFailed:
@@ -90,7 +91,7 @@ class Folding:
 
     async def hand_out(self, deliver: Deliver, partition: int, records: list[Any], size: int) -> None:
         """Hand out one slice of `size` bytes, and wait for the slices on their way if there are enough of them."""
-        piece = self.slice(partition, records)
+        piece = self.slice(partition, records, size)
         self._partitions[partition].handed_out = records[-1].offset + 1
         self._handout.add(len(records), size)
         await deliver(piece)
@@ -99,8 +100,8 @@ class Folding:
             await self.settle()
             await self._boundary.close_if_due(now=with_care)
 
-    def slice(self, partition: int, records: Sequence[Any]) -> Slice:
-        """A slice in the partition's share of the open transaction."""
+    def slice(self, partition: int, records: Sequence[Any], size: int = 0) -> Slice:
+        """A slice of `size` bytes in the partition's share of the open transaction."""
         return Slice(
             self._partitions[partition],
             self._views,
@@ -108,6 +109,7 @@ class Folding:
             records,
             partition_count=len(self._partitions),
             outputs=self._outputs,
+            size=size,
         )
 
     def slice_records(self, partition: int) -> int:
@@ -119,6 +121,7 @@ class Folding:
     async def settle(self) -> None:
         """Wait until every slice that was handed out is acknowledged, or its partition's share is dropped."""
         self._commits.handed_out(await self._handout.settled())
+        self._work.fold_seconds += self._handout.take_seconds()
         failures = self._handout.take_failures()
         if failures:
             await self._boundary.finish()

@@ -49,6 +49,7 @@ class MainLoop:
         self._member = equipment.membership
         self._store = equipment.store
         self._partitions = equipment.partitions
+        self._statistics = equipment.statistics
         self._tell = equipment.tell
         self._commits = equipment.commits
         self._signals = equipment.signals
@@ -93,6 +94,7 @@ class MainLoop:
         await self._folding.settle()
         await self._boundary.close_if_due(is_gathered=not self._reader.is_behind(fetched))
         if fetched:
+            self._statistics.work.decode_seconds += self._reader.take_decode_seconds()
             self._pace()
         await self._repeats.tidy()
         await self._end_drains()

@@ -29,7 +29,9 @@ SLICE_BYTES = 4 << 20  # keys and values; events are small, but a record may hol
 class Slice:
     """Records of one partition on their way through a fold (see ports.FoldSlice)."""
 
-    __slots__ = ("_known", "_outputs", "_share", "_views", "incarnation", "partition", "partition_count", "records")
+    __slots__ = (
+        "_known", "_outputs", "_share", "_views", "incarnation", "partition", "partition_count", "records", "size",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -40,8 +42,9 @@ class Slice:
         *,
         partition_count: int,
         outputs: Collection[str],
+        size: int = 0,
     ) -> None:
-        """`outputs` are the topics that a fold may append to."""
+        """`outputs` are the topics that a fold may append to. `size`: bytes of the records' keys and values."""
         self._known = known
         self._views = views
         self._share = share
@@ -50,6 +53,7 @@ class Slice:
         self.partition_count = partition_count
         self.incarnation = share.incarnation
         self.records = records
+        self.size = size
 
     @property
     def is_current(self) -> bool:
@@ -89,6 +93,7 @@ class Slice:
             share.first = self.records[0]
         share.position = last.offset + 1
         share.events += len(self.records)
+        share.source_bytes += self.size
         share.latest_timestamps.append((last.timestamp, len(self.records)))
 
 
@@ -118,6 +123,7 @@ class Handout:
 
     def __init__(self) -> None:
         self.failures: list[Failure] = []
+        self._seconds = 0.0
         #: how many records may be on their way
         self.limit = FIRST_RECORDS
         self._slices = 0
@@ -143,7 +149,9 @@ class Handout:
         """Wait until each slice was acknowledged, discarded or failed. Returns the bytes since the last call."""
         await self._settled.wait()
         if self._records:
-            self._adapt(time.perf_counter() - self._started)
+            seconds = time.perf_counter() - self._started
+            self._seconds += seconds
+            self._adapt(seconds)
         size, self._records, self._bytes = self._bytes, 0, 0
         return size
 
@@ -153,6 +161,11 @@ class Handout:
             self.limit = min(self.limit, fitting)
         else:  # some cheap records say little about many
             self.limit = min(SLICE_RECORDS, self.limit * 2, max(self.limit, fitting))
+
+    def take_seconds(self) -> float:
+        """Returns the seconds since the last call in which slices were on their way."""
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds
 
     def take_failures(self) -> list[Failure]:
         failures, self.failures = self.failures, []

@@ -64,6 +64,10 @@ class Batches:
         """Bytes."""
         return sum(builder.size() for builder, _ in self._chain)
 
+    @property
+    def records(self) -> int:
+        return sum(count[0] for _, count in self._chain)
+
     def last_batch_records(self) -> int:
         return self._chain[-1][1][0]
 
@@ -175,7 +179,7 @@ class Share:
 
     __slots__ = (
         "batches", "counts", "events", "first", "gathered", "incarnation", "latest_timestamps", "partition", "position",
-        "skipped",
+        "skipped", "source_bytes",
     )  # fmt: skip
 
     def __init__(self, partition: int, incarnation: int, gathered: Mapping[TopicName, Gathered] | None = None) -> None:
@@ -186,6 +190,8 @@ class Share:
         #: the first acknowledged source record
         self.first: Any = None
         self.events = 0
+        #: of the keys and values of these events
+        self.source_bytes = 0
         self.counts: Counter[str] = Counter()
         self.batches: dict[TopicName, Batches] = {}
         #: the topics whose records are compared with outputs that stand already

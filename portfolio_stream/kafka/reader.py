@@ -61,8 +61,9 @@ class BatchReader:
         self._error: kafka_errors.KafkaError | None = None
         self._rest = _Rest()
         self._fetch_bytes = limits.fetch_bytes
+        self._reading = Reading(PIECE_RECORDS, for_side_reader=False)
         consumer = batch_consumer(
-            Reading(PIECE_RECORDS, for_side_reader=False),
+            self._reading,
             **client_options,
             isolation_level="read_committed",
             auto_offset_reset="none",
@@ -144,6 +145,12 @@ class BatchReader:
 
     def last_stable_offset(self, partition: int) -> int | None:
         return self._consumer.last_stable_offset(self._targets[partition])  # type: ignore[no-any-return]
+
+    def take_decode_seconds(self) -> float:
+        """Returns the seconds since the last call in which bytes became records."""
+        spent = self._reading.spent
+        seconds, spent.seconds = spent.seconds, 0.0
+        return seconds
 
     def has_buffered(self, partition: int) -> bool:
         """Whether records of this partition are fetched but not handed out."""

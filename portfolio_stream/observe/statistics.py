@@ -14,6 +14,7 @@ from typing import Literal, get_args
 from portfolio_stream.observe.histogram import COMMIT_BOUNDS, LATENCY_BOUNDS, LOOP_BOUNDS, Histogram
 from portfolio_stream.observe.rates import Counted
 from portfolio_stream.observe.start_steps import StartSteps
+from portfolio_stream.observe.steps import StepFigures, StepWork
 
 #: the phases of a commit, in order: table values become bytes at the close; then offsets, records, EndTxn, store
 Phase = Literal["encode", "reserve", "write", "end", "store"]
@@ -66,6 +67,8 @@ class Statistics:
     last_timestamps: dict[int, float] = field(default_factory=dict)
     #: what is committed and stored, by partition
     committed: defaultdict[int, PartitionWork] = field(default_factory=lambda: defaultdict(PartitionWork))
+    #: what the steps of a record have done
+    work: StepWork = field(default_factory=StepWork)
     #: how many changelog records were replayed
     replayed: int = 0
     #: how often records of a partition failed: their fold, the encoding of their table values, or the broker's refusal
@@ -76,6 +79,21 @@ class Statistics:
         """The counts as a value that can be added and subtracted."""
         latencies = dict(zip((*self.latencies.bounds, math.inf), self.latencies.counts, strict=True))
         return Counted(self.events, self.commits, self.rejected, self.drops.total(), latencies)
+
+    @property
+    def steps(self) -> StepFigures:
+        """What the steps have done since the start of the process, as a value."""
+        work = self.work
+        return StepFigures(
+            records_in=self.events,
+            bytes_in=work.source_bytes,
+            records_out=sum(one.records for one in work.written.values()),
+            bytes_out=sum(one.bytes for one in work.written.values()),
+            decode_seconds=work.decode_seconds,
+            fold_seconds=work.fold_seconds,
+            commit_seconds=sum(phase.sum for phase in self.phase_seconds.values()),
+            wait_seconds=work.wait_seconds,
+        )
 
     @property
     def rejected(self) -> int:

@@ -81,6 +81,9 @@ class Reader:
     async def position(self, partition: int) -> int:
         return self.positions.get(partition, self.reading.get(partition, 0))
 
+    def take_decode_seconds(self) -> float:
+        return 0.0
+
     def has_buffered(self, partition: int) -> bool:
         return False
 

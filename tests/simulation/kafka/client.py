@@ -189,6 +189,9 @@ class SimulatedReader:
     def last_stable_offset(self, partition: int) -> int | None:
         return self._stable.get(partition)
 
+    def take_decode_seconds(self) -> float:
+        return 0.0
+
     def has_buffered(self, partition: int) -> bool:
         return partition in self._buffers
 
