@@ -7,10 +7,15 @@ them, and the vertices are the steps that a record takes through a worker.
 import hashlib
 from collections.abc import Mapping
 
+from portfolio_stream.observe.steps import Step
+
 HEX_DIGITS = 32
+JOB_NAME = "portfolio_stream"  # of every generation
 #: a record takes these steps, in this order
-SOURCE, FOLD, COMMIT = "source", "fold", "commit"
-STEPS = (SOURCE, FOLD, COMMIT)
+SOURCE: Step = "source"
+FOLD: Step = "fold"
+COMMIT: Step = "commit"
+STEPS: tuple[Step, ...] = (SOURCE, FOLD, COMMIT)
 
 
 def job_id(group: str, generation: int) -> str:
@@ -18,12 +23,12 @@ def job_id(group: str, generation: int) -> str:
     return _hex(f"{group}/{generation}")
 
 
-def vertex_id(job: str, step: str) -> str:
+def vertex_id(job: str, step: Step) -> str:
     """Returns the id of a step of the job with this id."""
     return _hex(f"{job}/{step}")
 
 
-def vertices(job: str) -> Mapping[str, str]:
+def vertices(job: str) -> Mapping[str, Step]:
     """Returns the steps by their vertex ids, in the order of STEPS."""
     return {vertex_id(job, step): step for step in STEPS}
 

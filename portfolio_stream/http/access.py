@@ -5,7 +5,9 @@
 2. With a token, every path except OPEN asks for it, on loopback too. A client sends the bearer token. A worker proves
    by a signature that it has the token (signed_access.py). A browser has a session (sign_in.py), which is enough for
    requests that change nothing.
-3. A request that changes something needs the bearer token or a worker's signature, on every address. No web page can
+3. Flink's interface also changes things without a token, on loopback alone: its clients send none. A web page that
+   another server has sent may not (its requests have an Origin).
+4. Any other request that changes something needs the bearer token or a worker's signature, on every address. No web page can
    make a browser send that header.
 """
 
@@ -38,14 +40,25 @@ SIGN_IN = frozenset({("POST", sign_in.LOGIN), ("POST", sign_in.LOGOUT)})
 class Access:
     """Raises WebTokenMissing without a token, if the bound address is not loopback."""
 
-    def __init__(self, settings: Settings, bound_host: str, recipient: str | None = None) -> None:
-        """A signed request must name `recipient`. If `recipient` is None, every signed request is refused."""
+    def __init__(
+        self,
+        settings: Settings,
+        bound_host: str,
+        recipient: str | None = None,
+        *,
+        changes_on_loopback: bool = False,
+    ) -> None:
+        """A signed request must name `recipient`. If `recipient` is None, every signed request is refused.
+
+        `changes_on_loopback`: without a token, on loopback, a request may change something.
+        """
         self._token = None if settings.web_token is None else settings.web_token.encode()
         self._sessions = None if self._token is None else sign_in.Sessions(self._token)
         self._signed: SignedAccess | None = None
         if settings.web_token is not None and recipient is not None:
             self._signed = SignedAccess(signatures.derive_key(settings.web_token, settings.group), recipient)
         is_loopback = ip_address(bound_host).is_loopback
+        self._changes_without_token = changes_on_loopback and is_loopback and self._token is None
         if not is_loopback and self._token is None:
             raise WebTokenMissing(bound_host)
         own = host_of(settings.web_advertised or bound_host)
@@ -60,12 +73,15 @@ class Access:
         authorization: str | None,
         method: str = "GET",
         session: str | None = None,
+        origin: str | None = None,
     ) -> Problem | None:
         """Returns why this request is refused, or None if it may be answered."""
         if (misdirected := self._misdirected(host)) is not None:
             return misdirected
         if (method, path) in SIGN_IN or (method in SAFE_METHODS and self._may_read(path, session)):
             return None
+        if self._changes_without_token:
+            return self._foreign_page(origin, host)
         if self._token is None:
             detail = "This worker has no PORTFOLIO_WEB_TOKEN, and without one it changes nothing."
             return Problem(HTTPStatus.FORBIDDEN, detail, {"action": SET_TOKEN})
@@ -79,6 +95,12 @@ class Access:
         if self._hosts is None or (host is not None and host_of(host) in self._hosts):
             return None
         return Problem(HTTPStatus.MISDIRECTED_REQUEST, "The Host header names another host than this worker.")
+
+    def _foreign_page(self, origin: str | None, host: str | None) -> Problem | None:
+        """Browsers name the origin of the page that makes a request which changes something; other clients do not."""
+        if origin is None or (host is not None and origin == f"http://{host}"):
+            return None
+        return Problem(HTTPStatus.FORBIDDEN, "A web page of another origin may change nothing here.")
 
     def _may_read(self, path: str, session: str | None) -> bool:
         """Whether the path may be read without a bearer token."""
@@ -95,6 +117,7 @@ class Access:
             authorization=request.headers.get("Authorization"),
             method=request.method,
             session=request.cookies.get(sign_in.COOKIE),
+            origin=request.headers.get("Origin"),
         )
         if refusal is None:
             return await handler(request)

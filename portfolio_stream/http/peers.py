@@ -7,7 +7,8 @@
    must prove itself again.
 3. Requests follow no redirect, and every answer is bounded.
 4. A caller waits for a challenge at most as long as for an answer, however many addresses are silent.
-5. Without PORTFOLIO_WEB_TOKEN nobody can prove anything. Then only loopback addresses are asked, and a process that
+5. A caller that knows no member id (the empty one) asks whichever worker listens at the address.
+6. Without PORTFOLIO_WEB_TOKEN nobody can prove anything. Then only loopback addresses are asked, and a process that
    answers with the member's id counts as the member.
 """
 
@@ -215,7 +216,7 @@ class Peers:
         address = self._addresses.get(worker.address)
         if address is None:
             return _UNKNOWN
-        if address.member_id is not None and address.member_id != worker.member_id:
+        if worker.member_id and address.member_id is not None and address.member_id != worker.member_id:
             return Peer("elsewhere", f"another worker listens at {worker.address}")
         return address.peer
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from portfolio_stream.observe.lag import LagClock
 from portfolio_stream.observe.rates import Meter
 from portfolio_stream.observe.statistics import Statistics
+from portfolio_stream.observe.steps import StepGrowth, StepMeter
 
 BEAT_SECONDS = 0.1  # the pulse costs 0.15 % of a core, looks included; it sees half of all standstills of 50 ms
 LOOK_BEATS = 10  # a look each second: rates need no more, and the lag in seconds is exact to a second
@@ -24,6 +25,7 @@ class Pulse:
         self._counted = statistics.counted
         #: the rates of the last seconds
         self.meter = Meter()
+        self._steps = StepMeter()
 
     async def run(self) -> None:
         """Run until the task is cancelled."""
@@ -38,10 +40,15 @@ class Pulse:
                 self.look(loop.time())
 
     def look(self, now: float) -> None:
-        """Feed the meter and the lag's clock. `now` is in monotonic seconds."""
+        """Feed the meters and the lag's clock. `now` is in monotonic seconds."""
         before, self._counted = self._counted, self._statistics.counted
         self.meter.feed(now, self._counted.since(before))
+        self._steps.feed(now, self._statistics.steps)
         self.lag_seconds()
+
+    def growth(self) -> StepGrowth | None:
+        """Returns what the steps have done in the last seconds; None until there are two looks."""
+        return self._steps.growth()
 
     def lag_seconds(self) -> Mapping[int, float]:
         """Returns the lag in seconds, by partition."""

@@ -7,12 +7,14 @@
 3. The rest of a step's time is idle: the step waits for records.
 """
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import msgspec
+
+from portfolio_stream.observe.rates import WINDOW_SECONDS
 
 Step = Literal["source", "fold", "commit"]
 STEPS: tuple[Step, ...] = get_args(Step)
@@ -76,3 +78,30 @@ class StepFigures(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def backpressured_seconds(self) -> Mapping[Step, float]:
         return {"source": self.fold_seconds + self.wait_seconds, "fold": self.wait_seconds, "commit": 0.0}
+
+
+class StepGrowth(msgspec.Struct, frozen=True, kw_only=True):
+    """How much the figures grew in the last seconds."""
+
+    seconds: float
+    figures: StepFigures
+
+
+class StepMeter:
+    """The growth over the last WINDOW_SECONDS."""
+
+    def __init__(self) -> None:
+        self._looks: deque[tuple[float, StepFigures]] = deque()
+
+    def feed(self, now: float, figures: StepFigures) -> None:
+        """Take the figures of this moment. `now` is in monotonic seconds."""
+        self._looks.append((now, figures))
+        while len(self._looks) > 2 and now - self._looks[1][0] >= WINDOW_SECONDS:
+            self._looks.popleft()
+
+    def growth(self) -> StepGrowth | None:
+        """None until there are two looks."""
+        if len(self._looks) < 2:
+            return None
+        (began, before), (ended, now) = self._looks[0], self._looks[-1]
+        return StepGrowth(seconds=ended - began, figures=now.since(before))

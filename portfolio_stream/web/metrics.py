@@ -106,6 +106,7 @@ class _Engine(Collector):
 def _counts(statistics: Statistics) -> Iterator[Metric]:
     yield counter("events", "Source records whose transaction has committed.", statistics.events)
     yield counter("commits", "Committed transactions.", statistics.commits)
+    yield from _steps(statistics)
     yield counter("replayed_records", "Changelog records replayed in recoveries.", statistics.replayed)
     yield counter("agent_failures", "Failures of folds, of encodings, of refused records.", statistics.agent_failures)
     yield counters(
@@ -128,6 +129,20 @@ def _counts(statistics: Statistics) -> Iterator[Metric]:
     )
     text = "Committed source records by their outcome."
     yield counters("records", text, ("outcome", "code"), _outcomes(statistics))
+
+
+def _steps(statistics: Statistics) -> Iterator[Metric]:
+    work, figures = statistics.work, statistics.steps
+    yield counter("source_bytes", "Keys and values of committed source records.", work.source_bytes)
+    written = sorted(work.written.items())
+    records = [((topic,), of.records) for topic, of in written]
+    yield counters("written_records", "Committed records of the transactions, by topic.", ("topic",), records)
+    sizes = [((topic,), of.bytes) for topic, of in written]
+    yield counters("written_bytes", "Their bytes, before Kafka compresses them.", ("topic",), sizes)
+    busy = [((step,), seconds) for step, seconds in figures.busy_seconds.items()]
+    yield counters("step_busy_seconds", "For how long each step worked.", ("step",), busy)
+    waited = [((step,), seconds) for step, seconds in figures.backpressured_seconds.items()]
+    yield counters("step_backpressured_seconds", "For how long each step waited for the next one.", ("step",), waited)
 
 
 def _outcomes(statistics: Statistics) -> Iterator[tuple[Labels, float]]:

@@ -36,6 +36,7 @@ async def exposed(tmp_path: Path) -> list[Metric]:
     engine.repeated = {0: 9}
     engine.statistics.last_timestamps[0] = 1.0
     engine.topic_settings.findings["t", "retention.ms"] = "too short"
+    engine.statistics.work.wrote("t", 1, 10)
     engine.statistics.drops["Doubt"] += 1
     engine.statistics.retries["TxnOffsetCommit", "concurrent_transactions"] += 1
     engine.statistics.counts.update({"accepted": 3, "rejected:invalid_field": 1})

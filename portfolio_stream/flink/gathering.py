@@ -1,0 +1,191 @@
+"""Gathers the figures: from the workers over HTTP, from the group's coordinator, and from topics that are followed.
+
+1. A look asks the coordinator, then all workers at once. It ends within 2 * LOOK_SECONDS, whoever is silent.
+2. A look is kept for KEPT_SECONDS: a page of Flink's asks for a dozen answers at once.
+3. The workers are: members of the group, those that the supervisor keeps, and those that have answered lately. So a
+   worker stays in sight while the job is stopped, and while Kafka is away.
+4. Requests are signed: the token never travels (http/peers.py).
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+from aiokafka.errors import KafkaError
+
+from portfolio_stream.checkpoints.history import History
+from portfolio_stream.control.job_control import JobControl
+from portfolio_stream.control.state import ControlState
+from portfolio_stream.decoding import decoded
+from portfolio_stream.flink.figures import Figures, KnownWorker, SeenWorker
+from portfolio_stream.http.answers import Peer
+from portfolio_stream.http.peers import Peers
+from portfolio_stream.kafka.group import GroupClient
+from portfolio_stream.kafka.members import GroupMember, Owner
+from portfolio_stream.kafka.quiet_logs import sparing
+from portfolio_stream.kafka.wire import Coordinators
+from portfolio_stream.web import figures as worker_route
+from portfolio_stream.web.figures import WorkerFigures
+from portfolio_stream.web.group import Silence, WorkerLook, owners_of
+from portfolio_stream.web.status import WorkerStatus
+
+outage_log = sparing(__name__)
+
+LOOK_SECONDS = 1.0  # a worker under load answers in milliseconds
+KEPT_SECONDS = 0.5
+FORGOTTEN_SECONDS = 60.0  # how long a worker stays in sight that nobody knows any more
+_decode = msgspec.json.Decoder(WorkerFigures).decode
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sources:
+    """What the supervisor gives."""
+
+    #: the job, whose topic is followed; None until Kafka has answered
+    control: Callable[[], JobControl | None]
+    #: the workers that the supervisor keeps
+    workers: Callable[[], Sequence[KnownWorker]] = tuple
+    #: its own log files, the newest first
+    logs: Callable[[], Sequence[Path]] = tuple
+
+
+@dataclass(slots=True)
+class _Remembered:
+    owner: Owner
+    answered: float
+    answered_at: float
+
+
+class _Group(NamedTuple):
+    """The coordinator's client, for one connection to the job."""
+
+    control: JobControl
+    coordinators: Coordinators
+    client: GroupClient
+
+
+class Gathering:
+    def __init__(self, group: str, topic: str, sources: Sources, peers: Peers, history: History) -> None:
+        self._group = group
+        self._topic = topic
+        self._sources = sources
+        self._peers = peers
+        self._history = history
+        self._client: _Group | None = None
+        #: by address
+        self._remembered: dict[str, _Remembered] = {}
+        self._lock = asyncio.Lock()
+        self._newest: Figures | None = None
+        self._looked = float("-inf")
+        #: the newest job state, and since when
+        self._state: tuple[str | None, float] = (None, 0.0)
+
+    async def look(self) -> Figures:
+        async with self._lock:
+            if self._newest is None or time.monotonic() - self._looked >= KEPT_SECONDS:
+                self._newest = await self._look()
+                self._looked = time.monotonic()
+            return self._newest
+
+    async def _look(self) -> Figures:
+        control = self._sources.control()
+        state = ControlState() if control is None else control.state
+        members = None if control is None else await self._members(control)
+        workers = await self._workers(members)
+        looks = list(map(_look_at, workers))
+        figures = Figures(
+            at=time.time(),
+            group=self._group,
+            job=state.job,
+            generations=state.generations,
+            operations=state.operations,
+            workers=workers,
+            held=owners_of(looks, _foreign(members or ())),
+            checkpoints=self._history.checkpoints() if self._history.is_ready else None,
+            settings={} if state.job is None else getattr(state.job, "settings", {}),
+        )
+        if figures.state != self._state[0]:
+            self._state = figures.state, figures.at
+        return replace(figures, since=self._state[1])
+
+    # -- the group
+
+    async def _members(self, control: JobControl) -> Sequence[GroupMember] | None:
+        """None while the coordinator does not answer."""
+        if self._client is None or self._client.control is not control:
+            coordinators = Coordinators(control.client, self._group, self._group)
+            client = GroupClient(control.client, coordinators, group=self._group, topic=self._topic)
+            self._client = _Group(control, coordinators, client)
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                return await self._client.client.members()
+        except (TimeoutError, KafkaError, OSError) as error:
+            self._client.coordinators.forget()
+            outage_log.info("members unknown error=%s", type(error).__name__)
+            return None
+
+    # -- the workers
+
+    async def _workers(self, members: Sequence[GroupMember] | None) -> list[SeenWorker]:
+        found = {member.worker.address: member for member in members or () if member.worker is not None}
+        known = {one.address: one for one in self._sources.workers() if one.address is not None}
+        self._forget({*found, *known})
+        asked = self._asked(found, known)
+        answers = dict(zip(asked, await asyncio.gather(*map(self._ask, asked.values())), strict=True))
+        now, wall = time.monotonic(), time.time()
+        seen = []
+        for address, owner in asked.items():
+            answer, member = answers[address], found.get(address)
+            if isinstance(answer, WorkerFigures):
+                owner = Owner(answer.status.worker, address, owner.member_id)
+                self._remembered[address] = _Remembered(owner, now, wall)
+            last = self._remembered.get(address)
+            seen.append(
+                SeenWorker(
+                    owner=owner,
+                    known=known.get(address),
+                    is_member=member is not None or (members is None and last is not None),
+                    assigned=() if member is None else member.partitions,
+                    answer=answer,
+                    answered_at=None if last is None else last.answered_at,
+                )
+            )
+        in_sight = [one for one in seen if one.figures or one.is_member or (one.known and one.known.is_alive)]
+        return sorted(in_sight, key=lambda one: (one.owner.instance_id, one.owner.address))
+
+    def _asked(self, found: Mapping[str, GroupMember], known: Mapping[str, KnownWorker]) -> dict[str, Owner]:
+        """Whom to ask, by address."""
+        asked = {address: one.owner for address, one in self._remembered.items()}
+        asked |= {address: Owner(one.instance_id, address, "") for address, one in known.items()}
+        asked |= {address: member.worker for address, member in found.items() if member.worker is not None}
+        return asked
+
+    def _forget(self, here: set[str]) -> None:
+        until = time.monotonic() - FORGOTTEN_SECONDS
+        kept = {at: one for at, one in self._remembered.items() if at in here or one.answered > until}
+        self._remembered = kept
+
+    async def _ask(self, worker: Owner) -> WorkerFigures | Silence:
+        answer = await self._peers.ask(worker, worker_route.PATH, seconds=LOOK_SECONDS)
+        if isinstance(answer, Peer):
+            return Silence("gone" if answer.kind in ("gone", "elsewhere") else "silent", answer.detail)
+        if answer.status != HTTPStatus.OK:
+            return Silence("silent", f"it refused the request with {answer.status}")
+        told = decoded(_decode, answer.body)
+        return Silence("silent", f"no worker of this version answers at {worker.address}") if told is None else told
+
+
+def _look_at(worker: SeenWorker) -> WorkerLook:
+    answer = worker.answer if worker.figures is None else worker.figures.status
+    assert isinstance(answer, Silence | WorkerStatus)  # noqa: S101  a worker that answers has a status
+    return WorkerLook(worker=worker.owner, is_member=worker.is_member, assigned=worker.assigned, answer=answer)
+
+
+def _foreign(members: Sequence[GroupMember]) -> Mapping[int, str]:
+    """The partitions that members hold which are no workers."""
+    return {partition: str(member) for member in members if member.worker is None for partition in member.partitions}
