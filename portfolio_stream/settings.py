@@ -66,6 +66,8 @@ KINDS: Mapping[str, SettingKind] = {
     "web_advertised": ADDRESS,
     "web_token": TOKEN,
     "auditor": ADDRESS,
+    "flink_host": HOST,
+    "flink_port": PORT,
     "commit_interval_ms": whole_number_setting(1, 10_000),
     "deduplication_window": whole_number_setting(1, 10_000_000),
     "state_memory": whole_number_setting(64, 1_000_000),
@@ -147,6 +149,9 @@ class Settings:
     web_token: str | None = field(default=None, repr=False)
     #: host:port of `portfolio-stream verify --follow`; the web view shows its verdict
     auditor: str = "127.0.0.1:6060"
+    #: where Flink's REST interface listens
+    flink_host: str = "127.0.0.1"
+    flink_port: int = 8081
     #: milliseconds; None: adaptive, at most 100
     commit_interval_ms: int | None = None
     #: a duplicate is found among this many latest accepted events of its portfolio; part of the fold

@@ -8,7 +8,7 @@
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from portfolio_stream.checkpoints.history import Checkpoint
@@ -17,7 +17,7 @@ from portfolio_stream.control.values import JobOperation, OperationState
 from portfolio_stream.flink import ids
 from portfolio_stream.flink.figures import FlinkJob, is_done
 from portfolio_stream.flink.shapes import NEVER, ms, spread
-from portfolio_stream.settings import Settings
+from portfolio_stream.settings import KINDS, Settings, read_value, variable
 
 SPREADS = ("checkpointed_size", "state_size", "end_to_end_duration")
 #: Flink's figures of barriers and of records in flight: a checkpoint here waits for none
@@ -234,12 +234,12 @@ def _state_size(parts: Sequence[CheckpointPart]) -> int:
     return sum(known) if known else NEVER
 
 
-def configuration(settings: Settings, given: dict[str, int]) -> dict[str, Any]:
-    """`given`: milliseconds that the job gives to its workers, by interval and timeout."""
+def configuration(settings: Settings, given: Mapping[str, str]) -> dict[str, Any]:
+    """`given`: the settings that the job gives to its workers, by variable."""
     return {
         "mode": "exactly_once",
-        "interval": given.get("interval", ms(settings.checkpoint_interval)),
-        "timeout": given.get("timeout", ms(settings.checkpoint_timeout)),
+        "interval": ms(_given(given, settings, "checkpoint_interval")),
+        "timeout": ms(_given(given, settings, "checkpoint_timeout")),
         "min_pause": 0,
         "max_concurrent": 1,
         "externalization": {"enabled": False, "delete_on_cancellation": False},
@@ -253,3 +253,10 @@ def configuration(settings: Settings, given: dict[str, int]) -> dict[str, Any]:
         "changelog_periodic_materialization_interval": NEVER,
         "changelog_storage": "kafka",
     }
+
+
+def _given(given: Mapping[str, str], settings: Settings, name: str) -> float:
+    """Seconds. The job's setting beats ours."""
+    text = given.get(variable(name))
+    seconds: float = getattr(settings, name) if text is None else read_value(variable(name), text, KINDS[name])
+    return seconds

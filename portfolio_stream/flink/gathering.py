@@ -107,7 +107,7 @@ class Gathering:
             workers=workers,
             held=owners_of(looks, _foreign(members or ())),
             checkpoints=self._history.checkpoints() if self._history.is_ready else None,
-            settings={} if state.job is None else getattr(state.job, "settings", {}),
+            settings={} if state.job is None else state.job.settings,
         )
         if figures.state != self._state[0]:
             self._state = figures.state, figures.at

@@ -28,12 +28,12 @@ from portfolio_stream.flink import (
     logs,
 )
 from portfolio_stream.flink.answers_jobs import Names
+from portfolio_stream.flink.error_shape import in_flinks_shape, not_there
 from portfolio_stream.flink.figures import Figures, FlinkJob, SeenWorker
 from portfolio_stream.flink.gathering import Gathering, Sources
 from portfolio_stream.flink.incidents import Incidents
 from portfolio_stream.flink.interface import Interface, jar
 from portfolio_stream.flink.profiles import Profiles
-from portfolio_stream.flink.error_shape import in_flinks_shape, not_there
 from portfolio_stream.flink.shown_settings import shown_settings
 from portfolio_stream.http.access import Access
 from portfolio_stream.http.listener import Listener

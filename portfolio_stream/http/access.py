@@ -7,8 +7,8 @@
    requests that change nothing.
 3. Flink's interface also changes things without a token, on loopback alone: its clients send none. A web page that
    another server has sent may not (its requests have an Origin).
-4. Any other request that changes something needs the bearer token or a worker's signature, on every address. No web page can
-   make a browser send that header.
+4. Any other request that changes something needs the bearer token or a worker's signature, on every address. No web
+   page can make a browser send that header.
 """
 
 import logging

@@ -1,0 +1,72 @@
+"""A connection to the job that may come late: a supervisor starts before Kafka, and before the first worker.
+
+1. `link` tries until Kafka answers and a worker has begun the job. From then on no outage ends the connection.
+2. Until then a change, and a look at the newest values, raise ControlUnavailable with the reason.
+"""
+
+import asyncio
+
+from aiokafka import errors as kafka_errors
+
+from portfolio_stream.control.change import AsyncDecide, Decide
+from portfolio_stream.control.job_control import JobControl
+from portfolio_stream.control.state import ControlState
+from portfolio_stream.errors import ControlUnavailable, JobNotBegun, PortfolioStreamError, cause_of
+from portfolio_stream.kafka.admin import admin_client
+from portfolio_stream.kafka.client import kafka_connections
+from portfolio_stream.kafka.quiet_logs import sparing
+from portfolio_stream.kafka.reach import LOST
+from portfolio_stream.kafka.topics import describe_topics
+from portfolio_stream.settings import Settings
+
+outage_log = sparing(__name__)
+
+PAUSE_SECONDS = 1.0  # before Kafka is asked again
+NOT_YET = "Kafka has not answered since the supervisor started."
+
+
+class LinkedJob(JobControl):
+    def __init__(self, settings: Settings, client_id: str) -> None:
+        self.kafka = kafka_connections(settings, client_id)
+        super().__init__(self.kafka, group=settings.group, source_topic=settings.input_topic)
+        self._settings = settings
+        self._is_linked = False
+        self._reason = NOT_YET
+
+    @property
+    def linked(self) -> JobControl | None:
+        """This job, once its topic is followed."""
+        return self if self._is_linked else None
+
+    async def link(self) -> None:
+        """Connect, and follow the topic. Tries until it is done, or cancelled."""
+        while not self._is_linked:
+            try:
+                await self._link()
+            except (PortfolioStreamError, kafka_errors.KafkaError, *LOST) as error:
+                self._reason = cause_of(error)
+                outage_log.info("job not connected reason=%s", self._reason)
+                await self.stop()
+                await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _link(self) -> None:
+        """Raises JobNotBegun, other PortfolioStreamErrors, a KafkaError and one of LOST."""
+        async with admin_client(self._settings) as admin:
+            if not await describe_topics(admin, [self.topic]):
+                raise JobNotBegun(self.group)
+        if (await self.open()).job is None:
+            raise JobNotBegun(self.group)
+        await self.follow()
+        self._is_linked = True
+
+    async def newest(self) -> ControlState:
+        self._require_link()
+        return await super().newest()
+
+    async def change(self, decide: Decide | AsyncDecide) -> ControlState:
+        self._require_link()
+        return await super().change(decide)
+
+    def _require_link(self) -> None:
+        if not self._is_linked:
+            raise ControlUnavailable(self.topic, self._reason)
