@@ -149,7 +149,7 @@ class Settings:
     web_token: str | None = field(default=None, repr=False)
     #: host:port of `portfolio-stream verify --follow`; the web view shows its verdict
     auditor: str = "127.0.0.1:6060"
-    #: where Flink's REST interface listens
+    #: where the cluster's supervisor serves Flink's REST interface, and where `flink` asks it
     flink_host: str = "127.0.0.1"
     flink_port: int = 8081
     #: milliseconds; None: adaptive, at most 100

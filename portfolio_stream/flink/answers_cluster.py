@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import Any
 
 from portfolio_stream.flink import ids
-from portfolio_stream.flink.figures import Figures, SeenWorker
+from portfolio_stream.flink.figures import ClusterFigures, SeenWorker
 from portfolio_stream.flink.shapes import NEVER, ms
 from portfolio_stream.observe.process import ProcessFigures
 
@@ -20,7 +20,7 @@ REFRESH_MILLISECONDS = 3_000
 _MEBIBYTE = 1 << 20
 
 
-def overview(figures: Figures) -> dict[str, Any]:
+def overview(figures: ClusterFigures) -> dict[str, Any]:
     states = [job.state for job in figures.jobs]
     return {
         "taskmanagers": len(figures.workers),
@@ -54,7 +54,7 @@ def is_free(worker: SeenWorker) -> bool:
     return not worker.partitions
 
 
-def task_managers(figures: Figures) -> dict[str, Any]:
+def task_managers(figures: ClusterFigures) -> dict[str, Any]:
     return {"taskmanagers": [task_manager_row(worker) for worker in figures.workers]}
 
 

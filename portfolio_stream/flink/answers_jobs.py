@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from portfolio_stream.flink import ids, job_states, steps
-from portfolio_stream.flink.figures import Figures, FlinkJob, SeenWorker
+from portfolio_stream.flink.figures import ClusterFigures, FlinkJob, SeenWorker
 from portfolio_stream.flink.shapes import NEVER, aggregates, counts, ms
 from portfolio_stream.observe.steps import Step
 
@@ -34,11 +34,11 @@ class Names:
 # -- jobs
 
 
-def jobs(figures: Figures) -> dict[str, Any]:
+def jobs(figures: ClusterFigures) -> dict[str, Any]:
     return {"jobs": [{"id": job.id, "status": job.state} for job in figures.jobs]}
 
 
-def jobs_overview(figures: Figures) -> dict[str, Any]:
+def jobs_overview(figures: ClusterFigures) -> dict[str, Any]:
     return {"jobs": [job_row(job) for job in figures.jobs]}
 
 
@@ -260,7 +260,7 @@ def started_at(worker: SeenWorker) -> float | None:
 # -- applications: one for each job
 
 
-def applications(figures: Figures) -> dict[str, Any]:
+def applications(figures: ClusterFigures) -> dict[str, Any]:
     return {"applications": [application_row(one) for one in figures.jobs]}
 
 

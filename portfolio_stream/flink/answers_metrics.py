@@ -12,7 +12,7 @@ from typing import Any
 
 from portfolio_stream.checkpoints.history import Checkpoint
 from portfolio_stream.flink import steps
-from portfolio_stream.flink.figures import Figures, FlinkJob, SeenWorker
+from portfolio_stream.flink.figures import ClusterFigures, FlinkJob, SeenWorker
 from portfolio_stream.flink.ids import COMMIT, SOURCE
 from portfolio_stream.flink.shapes import ms
 from portfolio_stream.flink.steps import Flow
@@ -207,7 +207,7 @@ def worker_values(worker: SeenWorker) -> Values:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def cluster_values(figures: Figures) -> Values:
+def cluster_values(figures: ClusterFigures) -> Values:
     return {
         "numRegisteredTaskManagers": len(figures.workers),
         "numRunningJobs": sum(job.state == "RUNNING" for job in figures.jobs),

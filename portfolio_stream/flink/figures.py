@@ -75,7 +75,7 @@ class SeenWorker:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figures:
+class ClusterFigures:
     #: UNIX seconds
     at: float
     group: str
@@ -147,7 +147,7 @@ class Figures:
 class FlinkJob:
     """A generation of the job's state, as a job of Flink's."""
 
-    figures: Figures
+    figures: ClusterFigures
     generation: Generation
     state: str
     #: UNIX seconds since which it has this state

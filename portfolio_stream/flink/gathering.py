@@ -22,7 +22,7 @@ from portfolio_stream.checkpoints.history import History
 from portfolio_stream.control.job_control import JobControl
 from portfolio_stream.control.state import ControlState
 from portfolio_stream.decoding import decoded
-from portfolio_stream.flink.figures import Figures, KnownWorker, SeenWorker
+from portfolio_stream.flink.figures import ClusterFigures, KnownWorker, SeenWorker
 from portfolio_stream.http.answers import Peer
 from portfolio_stream.http.peers import Peers
 from portfolio_stream.kafka.group import GroupClient
@@ -61,7 +61,7 @@ class _Remembered:
     answered_at: float
 
 
-class _Group(NamedTuple):
+class _GroupClient(NamedTuple):
     """The coordinator's client, for one connection to the job."""
 
     control: JobControl
@@ -69,36 +69,36 @@ class _Group(NamedTuple):
     client: GroupClient
 
 
-class Gathering:
+class FigureGathering:
     def __init__(self, group: str, topic: str, sources: Sources, peers: Peers, history: History) -> None:
         self._group = group
         self._topic = topic
         self._sources = sources
         self._peers = peers
         self._history = history
-        self._client: _Group | None = None
+        self._client: _GroupClient | None = None
         #: by address
         self._remembered: dict[str, _Remembered] = {}
         self._lock = asyncio.Lock()
-        self._newest: Figures | None = None
+        self._newest: ClusterFigures | None = None
         self._looked = float("-inf")
         #: the newest job state, and since when
         self._state: tuple[str | None, float] = (None, 0.0)
 
-    async def look(self) -> Figures:
+    async def look(self) -> ClusterFigures:
         async with self._lock:
             if self._newest is None or time.monotonic() - self._looked >= KEPT_SECONDS:
                 self._newest = await self._look()
                 self._looked = time.monotonic()
             return self._newest
 
-    async def _look(self) -> Figures:
+    async def _look(self) -> ClusterFigures:
         control = self._sources.control()
         state = ControlState() if control is None else control.state
         members = None if control is None else await self._members(control)
         workers = await self._workers(members)
         looks = list(map(_look_at, workers))
-        figures = Figures(
+        figures = ClusterFigures(
             at=time.time(),
             group=self._group,
             job=state.job,
@@ -120,7 +120,7 @@ class Gathering:
         if self._client is None or self._client.control is not control:
             coordinators = Coordinators(control.client, self._group, self._group)
             client = GroupClient(control.client, coordinators, group=self._group, topic=self._topic)
-            self._client = _Group(control, coordinators, client)
+            self._client = _GroupClient(control, coordinators, client)
         try:
             async with asyncio.timeout(LOOK_SECONDS):
                 return await self._client.client.members()

@@ -15,7 +15,7 @@ import msgspec
 from portfolio_stream.decoding import decoded
 from portfolio_stream.flink.answers_exceptions import EXCEPTIONS, Incident
 from portfolio_stream.flink.figures import SeenWorker
-from portfolio_stream.flink.gathering import Gathering
+from portfolio_stream.flink.gathering import FigureGathering
 from portfolio_stream.http.answers import PeerAnswer
 from portfolio_stream.http.peers import Peers
 from portfolio_stream.observe.ring import KEPT_EVENTS
@@ -44,7 +44,7 @@ _decode = msgspec.json.Decoder(ToldEvents).decode
 
 
 class Incidents:
-    def __init__(self, gathering: Gathering, peers: Peers) -> None:
+    def __init__(self, gathering: FigureGathering, peers: Peers) -> None:
         self._gathering = gathering
         self._peers = peers
         self._kept: deque[Incident] = deque(maxlen=KEPT)

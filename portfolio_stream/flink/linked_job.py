@@ -1,6 +1,6 @@
 """A connection to the job that may come late: a supervisor starts before Kafka, and before the first worker.
 
-1. `link` tries until Kafka answers and a worker has begun the job. From then on no outage ends the connection.
+1. `run` tries until Kafka answers and a worker has begun the job. From then on no outage ends the connection.
 2. Until then a change, and a look at the newest values, raise ControlUnavailable with the reason.
 """
 
@@ -38,8 +38,8 @@ class LinkedJob(JobControl):
         """This job, once its topic is followed."""
         return self if self._is_linked else None
 
-    async def link(self) -> None:
-        """Connect, and follow the topic. Tries until it is done, or cancelled."""
+    async def run(self) -> None:
+        """Connect, and follow the topic, until cancelled."""
         while not self._is_linked:
             try:
                 await self._link()
@@ -48,6 +48,8 @@ class LinkedJob(JobControl):
                 outage_log.info("job not connected reason=%s", self._reason)
                 await self.stop()
                 await asyncio.sleep(PAUSE_SECONDS)
+        assert self.following is not None  # noqa: S101  `follow` has made it
+        await self.following
 
     async def _link(self) -> None:
         """Raises JobNotBegun, other PortfolioStreamErrors, a KafkaError and one of LOST."""

@@ -30,7 +30,7 @@ _decode_samples = msgspec.json.Decoder(StackSamples).decode
 _decode_threads = msgspec.json.Decoder(ThreadDump).decode
 
 
-class _Kept(NamedTuple):
+class _Profile(NamedTuple):
     at: float
     samples: Sequence[StackSamples]
 
@@ -39,7 +39,7 @@ class Profiles:
     def __init__(self, peers: Peers) -> None:
         self._peers = peers
         #: by the ids of the workers
-        self._kept: dict[tuple[str, ...], _Kept] = {}
+        self._kept: dict[tuple[str, ...], _Profile] = {}
         self._running: dict[tuple[str, ...], asyncio.Task[None]] = {}
 
     async def stop(self) -> None:
@@ -73,7 +73,7 @@ class Profiles:
         told = [decoded(_decode_samples, one.body) for one in answers if _is_ok(one)]
         now = time.monotonic()
         self._kept = {one: kept for one, kept in self._kept.items() if now - kept.at < KEPT_SECONDS}
-        self._kept[key] = _Kept(now, [one for one in told if one is not None])
+        self._kept[key] = _Profile(now, [one for one in told if one is not None])
 
     async def threads(self, worker: SeenWorker) -> Mapping[str, tuple[str, ...]] | None:
         """The frames of each thread of a worker now; None if it does not answer."""

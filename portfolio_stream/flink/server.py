@@ -29,8 +29,8 @@ from portfolio_stream.flink import (
 )
 from portfolio_stream.flink.answers_jobs import Names
 from portfolio_stream.flink.error_shape import in_flinks_shape, not_there
-from portfolio_stream.flink.figures import Figures, FlinkJob, SeenWorker
-from portfolio_stream.flink.gathering import Gathering, Sources
+from portfolio_stream.flink.figures import ClusterFigures, FlinkJob, SeenWorker
+from portfolio_stream.flink.gathering import FigureGathering, Sources
 from portfolio_stream.flink.incidents import Incidents
 from portfolio_stream.flink.interface import Interface, jar
 from portfolio_stream.flink.profiles import Profiles
@@ -60,7 +60,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-Answer = Callable[[web.Request, Figures], Any]
+AnswerOf = Callable[[web.Request, ClusterFigures], Any]
 
 
 class Absent(Exception):
@@ -83,7 +83,7 @@ class FlinkServer:
         self._peers = Peers(settings.web_token, settings.group, SENDER)
         self._history = History()
         self._follower = Follower(settings, settings.checkpoints_topic, self._history)
-        self._gathering = Gathering(settings.group, settings.input_topic, sources, self._peers, self._history)
+        self._gathering = FigureGathering(settings.group, settings.input_topic, sources, self._peers, self._history)
         self._incidents = Incidents(self._gathering, self._peers)
         self._profiles = Profiles(self._peers)
         self._interface = Interface(jar())
@@ -111,7 +111,7 @@ class FlinkServer:
         await self._peers.stop()
         self._sock.close()
 
-    async def look(self) -> Figures:
+    async def look(self) -> ClusterFigures:
         """Returns the figures of this moment, for the supervisor and the routes that change something."""
         return await self._gathering.look()
 
@@ -134,7 +134,7 @@ class FlinkServer:
         )
         return app
 
-    def _answers(self) -> Mapping[str, Answer]:
+    def _answers(self) -> Mapping[str, AnswerOf]:
         job, vertex, worker = "/jobs/{job}", "/jobs/{job}/vertices/{vertex}", "/taskmanagers/{worker}"
         return {
             "/config": lambda request, figures: answers_cluster.config(),
@@ -196,7 +196,7 @@ class FlinkServer:
             "/jars": lambda request, figures: {"address": f"http://{request.host}", "files": []},
         }
 
-    def _answering(self, answer: Answer) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    def _answering(self, answer: AnswerOf) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def handler(request: web.Request) -> web.StreamResponse:
             try:
                 body = answer(request, await self._gathering.look())
@@ -210,7 +210,7 @@ class FlinkServer:
 
     # -- one job
 
-    def _job_config(self, request: web.Request, figures: Figures) -> dict[str, Any]:
+    def _job_config(self, request: web.Request, figures: ClusterFigures) -> dict[str, Any]:
         job = _job(request, figures)
         return {
             "jid": job.id,
@@ -223,11 +223,11 @@ class FlinkServer:
             },
         }
 
-    def _job_accumulators(self, request: web.Request, figures: Figures) -> dict[str, Any]:
+    def _job_accumulators(self, request: web.Request, figures: ClusterFigures) -> dict[str, Any]:
         _job(request, figures)
         return {"job-accumulators": [], "user-task-accumulators": [], "serialized-user-task-accumulators": {}}
 
-    async def _exceptions(self, request: web.Request, figures: Figures) -> dict[str, Any]:
+    async def _exceptions(self, request: web.Request, figures: ClusterFigures) -> dict[str, Any]:
         job = _job(request, figures)
         most = request.query.get("maxExceptions", "")
         names: dict[str, str] = {step: self._names.of(step) for step in ids.STEPS}
@@ -236,18 +236,18 @@ class FlinkServer:
         limit = int(most) if most.isascii() and most.isdigit() and len(most) < 6 else answers_exceptions.MOST
         return answers_exceptions.exceptions(incidents, names, places, limit)
 
-    def _checkpoint_config(self, request: web.Request, figures: Figures) -> dict[str, Any]:
+    def _checkpoint_config(self, request: web.Request, figures: ClusterFigures) -> dict[str, Any]:
         _job(request, figures)
         return answers_checkpoints.configuration(self._settings, figures.settings)
 
-    def _checkpoint(self, request: web.Request, figures: Figures) -> dict[str, Any]:
+    def _checkpoint(self, request: web.Request, figures: ClusterFigures) -> dict[str, Any]:
         job, number = _job(request, figures), int(request.match_info["number"])
         found = answers_checkpoints.details(job, number, self._settings.savepoint_dir)
         if found is None:
             raise Absent(f"Could not find checkpoint {number}: the last 100 checkpoints do not have it.")
         return found
 
-    def _checkpoint_subtasks(self, request: web.Request, figures: Figures) -> dict[str, Any]:
+    def _checkpoint_subtasks(self, request: web.Request, figures: ClusterFigures) -> dict[str, Any]:
         job, number = _job(request, figures), int(request.match_info["number"])
         _, step = _vertex(request, job)
         found = answers_checkpoints.checkpoint_with(job, number)
@@ -257,22 +257,22 @@ class FlinkServer:
 
     # -- one vertex
 
-    def _of_vertex(self, answer: Callable[[FlinkJob, str, Step, Names], Any]) -> Answer:
-        def of(request: web.Request, figures: Figures) -> Any:
+    def _of_vertex(self, answer: Callable[[FlinkJob, str, Step, Names], Any]) -> AnswerOf:
+        def of(request: web.Request, figures: ClusterFigures) -> Any:
             job = _job(request, figures)
             return answer(job, *_vertex(request, job), self._names)
 
         return of
 
-    def _vertex_metrics(self, request: web.Request, figures: Figures) -> Any:
+    def _vertex_metrics(self, request: web.Request, figures: ClusterFigures) -> Any:
         job = _job(request, figures)
         return _metrics(request, answers_metrics.vertex_values(job, _vertex(request, job)[1]))
 
-    def _subtask_metrics(self, request: web.Request, figures: Figures) -> Any:
+    def _subtask_metrics(self, request: web.Request, figures: ClusterFigures) -> Any:
         job = _job(request, figures)
         return answers_metrics.over_subtasks(job, _vertex(request, job)[1], _asked(request))
 
-    def _flame_graph(self, request: web.Request, figures: Figures) -> Any:
+    def _flame_graph(self, request: web.Request, figures: ClusterFigures) -> Any:
         job = _job(request, figures)
         _, step = _vertex(request, job)
         kind = request.query.get("type", "full").lower()
@@ -284,25 +284,25 @@ class FlinkServer:
 
     # -- workers
 
-    def _task_manager(self, request: web.Request, figures: Figures) -> dict[str, Any]:
+    def _task_manager(self, request: web.Request, figures: ClusterFigures) -> dict[str, Any]:
         newest = next((job.id for job in figures.jobs if job.is_current), None)
         return answers_cluster.task_manager(_worker(request, figures), newest)
 
-    async def _worker_threads(self, request: web.Request, figures: Figures) -> Any:
+    async def _worker_threads(self, request: web.Request, figures: ClusterFigures) -> Any:
         found = await self._profiles.threads(_worker(request, figures))
         if found is None:
             return not_there("The worker does not answer.", HTTPStatus.SERVICE_UNAVAILABLE)
         return answers_cluster.thread_dump(found)
 
-    async def _worker_log(self, request: web.Request, figures: Figures) -> web.Response:
+    async def _worker_log(self, request: web.Request, figures: ClusterFigures) -> web.Response:
         return await _log(_worker_logs(_worker(request, figures)), request.match_info.get("name"))
 
     # -- the supervisor
 
-    def _cluster_config(self, request: web.Request, figures: Figures) -> Any:
+    def _cluster_config(self, request: web.Request, figures: ClusterFigures) -> Any:
         return answers_cluster.settings_rows(shown_settings(self._settings) | dict(figures.settings))
 
-    def _cluster_metrics(self, request: web.Request, figures: Figures) -> Any:
+    def _cluster_metrics(self, request: web.Request, figures: ClusterFigures) -> Any:
         process = process_figures()
         own = {
             "Status.Process.CPU.Seconds": process.cpu_seconds,
@@ -312,15 +312,15 @@ class FlinkServer:
         known = {name: value for name, value in own.items() if value is not None}
         return _metrics(request, {**answers_metrics.cluster_values(figures), **known})
 
-    async def _cluster_log(self, request: web.Request, figures: Figures) -> web.Response:
+    async def _cluster_log(self, request: web.Request, figures: ClusterFigures) -> web.Response:
         return await _log(self._sources.logs(), request.match_info.get("name"))
 
-    async def _cluster_threads(self, request: web.Request, figures: Figures) -> Any:
+    async def _cluster_threads(self, request: web.Request, figures: ClusterFigures) -> Any:
         found = await asyncio.to_thread(threads)
         return answers_cluster.thread_dump({one.thread: one.frames for one in found})
 
 
-def _job(request: web.Request, figures: Figures) -> FlinkJob:
+def _job(request: web.Request, figures: ClusterFigures) -> FlinkJob:
     """Raises Absent."""
     wanted = request.match_info["job"].lower()
     found = next((job for job in figures.jobs if job.id == wanted), None)
@@ -338,7 +338,7 @@ def _vertex(request: web.Request, job: FlinkJob) -> tuple[str, Step]:
     return wanted, step
 
 
-def _worker(request: web.Request, figures: Figures) -> SeenWorker:
+def _worker(request: web.Request, figures: ClusterFigures) -> SeenWorker:
     """Raises Absent."""
     wanted = request.match_info["worker"]
     found = next((worker for worker in figures.workers if worker.id == wanted), None)

@@ -54,7 +54,7 @@ async def serving(
     except BaseException:
         sock.close()
         raise
-    linking = asyncio.create_task(job.link(), name="link the job")
+    linking = asyncio.create_task(job.run(), name="the job")
     linking.add_done_callback(log_failure)
     await server.start()
     log.info("serving Flink's REST interface port=%d", server.port)

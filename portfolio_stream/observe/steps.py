@@ -21,7 +21,7 @@ STEPS: tuple[Step, ...] = get_args(Step)
 
 
 @dataclass(slots=True)
-class Written:
+class TopicWork:
     """Committed records of one topic, and their bytes before Kafka compresses them."""
 
     records: int = 0
@@ -35,7 +35,7 @@ class StepWork:
     #: keys and values of committed source records
     source_bytes: int = 0
     #: by topic: outputs, dead letters and changelog
-    written: defaultdict[str, Written] = field(default_factory=lambda: defaultdict(Written))
+    written: defaultdict[str, TopicWork] = field(default_factory=lambda: defaultdict(TopicWork))
     #: fetched bytes became records
     decode_seconds: float = 0.0
     #: slices were at the fold

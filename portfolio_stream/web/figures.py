@@ -60,7 +60,7 @@ class ThreadDump(msgspec.Struct, frozen=True, kw_only=True):
     threads: tuple[ThreadStack, ...]
 
 
-class Figures:
+class FigureRoutes:
     def __init__(self, engine: Engine, settings: Settings, status: Status, pulse: Pulse) -> None:
         self._engine = engine
         self._settings = settings

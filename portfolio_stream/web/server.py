@@ -27,7 +27,7 @@ from portfolio_stream.web.checkpoints import Checkpoints
 from portfolio_stream.web.events import PATH as EVENTS_PATH
 from portfolio_stream.web.events import Events
 from portfolio_stream.web.fanout import Fanout
-from portfolio_stream.web.figures import Figures
+from portfolio_stream.web.figures import FigureRoutes
 from portfolio_stream.web.forwarding import Forwarding
 from portfolio_stream.web.group_watch import Watch
 from portfolio_stream.web.health import Health, lag_of
@@ -147,7 +147,7 @@ class WebServer:
                 web.get("/health/live", health.live),
                 web.get("/health/ready", health.ready),
                 *table_routes(engine, self._owners, fanout, self._census, self._prices),
-                *Figures(engine, self._settings, status, self._pulse).routes(),
+                *FigureRoutes(engine, self._settings, status, self._pulse).routes(),
                 *(self._job.routes() if self._job is not None else ()),
                 *self._live_view(app, status),
             ]
