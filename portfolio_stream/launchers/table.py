@@ -105,7 +105,10 @@ ZOOKEEPER: Sequence[Launcher] = (
     Launcher("nc", Script("nc.sh")),
 )
 JAVA: Sequence[Launcher] = tuple(Launcher(name, Script("java-tool.sh")) for name in ("jstat", "jps", "jcmd"))
-STORES: Sequence[Launcher] = (Launcher("hdfs", PythonEntry("portfolio_stream.commands.hdfs:main")),)
+STORES: Sequence[Launcher] = (
+    Launcher("hdfs", PythonEntry("portfolio_stream.commands.hdfs:main")),
+    Launcher("aws", Script("aws.sh")),
+)
 FLINK: Sequence[Launcher] = (
     Launcher("start-cluster", PythonEntry("portfolio_stream.commands.cluster:start_cluster"), has_sh=True),
     Launcher("stop-cluster", PythonEntry("portfolio_stream.commands.cluster:stop_cluster"), has_sh=True),
