@@ -16,6 +16,7 @@ from portfolio_stream.commands.debug import debug
 from portfolio_stream.commands.dlq import dlq
 from portfolio_stream.commands.doctor import doctor
 from portfolio_stream.commands.ending import exit_code_of
+from portfolio_stream.commands.flink import flink
 from portfolio_stream.commands.generations import generations
 from portfolio_stream.commands.job import job
 from portfolio_stream.commands.lag import lag
@@ -38,6 +39,7 @@ COMMANDS = (
     debug,
     dlq,
     doctor,
+    flink,
     generations,
     job,
     lag,

@@ -7,11 +7,11 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from portfolio_stream.errors import InvalidSetting, PortInUse
-from portfolio_stream.http.listener import BACKLOG
 from portfolio_stream.setting_values import LAST_PORT
 from portfolio_stream.settings import Settings
 
 DEFAULT_PORT = 6066
+BACKLOG = 128
 WORKER_PORT_REMEDY = "give another --web-port or PORTFOLIO_WEB_PORT, or none"
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 

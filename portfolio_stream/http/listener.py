@@ -19,13 +19,13 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
+from portfolio_stream.http.addresses import BACKLOG
 from portfolio_stream.http.problem import Handler, Problem
 
 CONNECTIONS = 256  # 32 live views, the group's workers, scrapers and commands; each costs some 20 KB
 FILES_SHARE = 4  # a quarter of the open files; RocksDB, connections to Kafka and our own requests need the others
 IDLE_SECONDS = 30.0  # a peer keeps a connection for 15 s, so it never sends a request on a closed one
 UNREAD_SECONDS = 20.0  # longer than the bound of a live view
-BACKLOG = 128
 
 NO_REQUEST = "This is no HTTP request that this server takes."
 OUR_FAULT = "The server failed at this request; its log says why."

@@ -112,6 +112,7 @@ STORES: Sequence[Launcher] = (
 FLINK: Sequence[Launcher] = (
     Launcher("start-cluster", PythonEntry("portfolio_stream.commands.cluster:start_cluster"), has_sh=True),
     Launcher("stop-cluster", PythonEntry("portfolio_stream.commands.cluster:stop_cluster"), has_sh=True),
+    Launcher("flink", PythonEntry("portfolio_stream.commands.flink:main")),
 )
 OWN: Sequence[Launcher] = (Launcher("portfolio-stream", OwnProgram("portfolio-stream")),)
 
