@@ -17,6 +17,7 @@ from portfolio_stream.control.values import JobOperation, OperationState
 from portfolio_stream.flink import ids
 from portfolio_stream.flink.figures import FlinkJob, is_done
 from portfolio_stream.flink.shapes import NEVER, ms, spread
+from portfolio_stream.savepoints.addresses import hdfs_address
 from portfolio_stream.settings import KINDS, Settings, read_value, variable
 
 SPREADS = ("checkpointed_size", "state_size", "end_to_end_duration")
@@ -31,14 +32,14 @@ SAVEPOINT_STATUS = {
 HISTORY = 100
 
 
-def statistics(job: FlinkJob, savepoint_dir: str) -> dict[str, Any]:
+def statistics(job: FlinkJob) -> dict[str, Any]:
     checkpoints = _of(job)
     rows = [checkpoint_row(one) for one in checkpoints]
-    saved = [savepoint_row(one, savepoint_dir) for one in job.figures.savepoints()] if job.is_current else []
+    saved = [savepoint_row(one) for one in job.figures.savepoints()] if job.is_current else []
     completed = [row for row in rows if row["status"] == "COMPLETED"]
     counted = Counter(row["status"] for row in [*rows, *saved])
     known = {name: [row[name] for row in completed if row.get(name, NEVER) != NEVER] for name in SPREADS}
-    restored = restored_from(job, savepoint_dir)
+    restored = restored_from(job)
     newest = sorted([*rows, *saved], key=lambda row: int(row["trigger_timestamp"]), reverse=True)
     return {
         "counts": {
@@ -115,7 +116,7 @@ def workers_of(one: Checkpoint) -> dict[str, list[CheckpointPart]]:
     return dict(sorted(found.items()))
 
 
-def savepoint_row(operation: JobOperation, savepoint_dir: str) -> dict[str, Any]:
+def savepoint_row(operation: JobOperation) -> dict[str, Any]:
     status = SAVEPOINT_STATUS[operation.state]
     asked, ended = ms(operation.asked_at), ms(operation.ended_at)
     size = operation.result.get("bytes", NEVER)
@@ -137,32 +138,32 @@ def savepoint_row(operation: JobOperation, savepoint_dir: str) -> dict[str, Any]
         "tasks": {},
     }
     if is_done(operation):
-        name = operation.result.get("savepoint", operation.arguments.get("savepoint"))
-        row |= {"external_path": f"{savepoint_dir}/{name}", "discarded": False}
+        name = str(operation.result.get("savepoint", operation.arguments.get("savepoint")))
+        row |= {"external_path": hdfs_address(name), "discarded": False}
     elif status == "FAILED":
         row |= {"failure_timestamp": ended, "failure_message": operation.reason or operation.state.value}
     return row
 
 
-def restored_from(job: FlinkJob, savepoint_dir: str) -> dict[str, Any] | None:
+def restored_from(job: FlinkJob) -> dict[str, Any] | None:
     """The savepoint that this generation began with; None if it began without one."""
     savepoint, at = job.generation.savepoint, ms(job.generation.created_at)
     if savepoint is None:
         return None
-    path = f"{savepoint_dir}/{savepoint}"
+    path = hdfs_address(savepoint)
     return {"id": at, "restore_timestamp": at, "is_savepoint": True, "external_path": path}
 
 
 # -- one of them
 
 
-def details(job: FlinkJob, number: int, savepoint_dir: str) -> dict[str, Any] | None:
+def details(job: FlinkJob, number: int) -> dict[str, Any] | None:
     """None if the last ones have none with this number."""
     one = checkpoint_with(job, number)
     if one is not None:
         tasks = {vertex: vertex_part(one, step) for vertex, step in ids.vertices(job.id).items()}
         return checkpoint_row(one) | {"tasks": tasks}
-    saved = [savepoint_row(operation, savepoint_dir) for operation in job.figures.savepoints()]
+    saved = [savepoint_row(operation) for operation in job.figures.savepoints()]
     return next((row for row in saved if row["id"] == number), None)
 
 

@@ -53,6 +53,7 @@ DEFAULT_PORT = 8081
 PORT_REMEDY = "give another PORTFOLIO_FLINK_PORT"
 SHUTDOWN_SECONDS = 0.3
 SENDER = "supervisor"  # our name in the workers' logs
+VERSION_PATH = "/v1"  # the only version of the interface
 MOST_NAMES = 1_000  # of metrics in one request
 HEADERS = {
     "Cache-Control": "no-store",
@@ -122,10 +123,12 @@ class FlinkServer:
         token = self._settings.web_token
         sign_in = SignIn(None if token is None else token.encode())
         app.on_response_prepare.append(_with_headers)
+        answers = [web.get(path, self._answering(answer)) for path, answer in self._answers().items()]
+        routes = [*answers, *self._changes]
         app.add_routes(
             [
-                *(web.get(path, self._answering(answer)) for path, answer in self._answers().items()),
-                *self._changes,
+                *routes,
+                *map(_versioned, routes),
                 web.post(LOGIN, sign_in.login),
                 web.post(LOGOUT, sign_in.logout),
                 web.get("/", self._interface.page),
@@ -152,9 +155,7 @@ class FlinkServer:
             ),
             f"{job}/exceptions": self._exceptions,
             f"{job}/accumulators": self._job_accumulators,
-            f"{job}/checkpoints": lambda request, figures: answers_checkpoints.statistics(
-                _job(request, figures), self._settings.savepoint_dir
-            ),
+            f"{job}/checkpoints": lambda request, figures: answers_checkpoints.statistics(_job(request, figures)),
             f"{job}/checkpoints/config": self._checkpoint_config,
             f"{job}/checkpoints/details/{{number:[0-9]{{1,15}}}}": self._checkpoint,
             f"{job}/checkpoints/details/{{number:[0-9]{{1,15}}}}/subtasks/{{vertex}}": self._checkpoint_subtasks,
@@ -193,7 +194,6 @@ class FlinkServer:
             "/jobmanager/logs": lambda request, figures: logs.listed(self._sources.logs()),
             "/jobmanager/logs/{name}": self._cluster_log,
             "/jobmanager/thread-dump": self._cluster_threads,
-            "/jars": lambda request, figures: {"address": f"http://{request.host}", "files": []},
         }
 
     def _answering(self, answer: AnswerOf) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -242,7 +242,7 @@ class FlinkServer:
 
     def _checkpoint(self, request: web.Request, figures: ClusterFigures) -> dict[str, Any]:
         job, number = _job(request, figures), int(request.match_info["number"])
-        found = answers_checkpoints.details(job, number, self._settings.savepoint_dir)
+        found = answers_checkpoints.details(job, number)
         if found is None:
             raise Absent(f"Could not find checkpoint {number}: the last 100 checkpoints do not have it.")
         return found
@@ -318,6 +318,11 @@ class FlinkServer:
     async def _cluster_threads(self, request: web.Request, figures: ClusterFigures) -> Any:
         found = await asyncio.to_thread(threads)
         return answers_cluster.thread_dump({one.thread: one.frames for one in found})
+
+
+def _versioned(route: web.RouteDef) -> web.RouteDef:
+    """The same route under the path that Flink's Java clients ask for."""
+    return web.route(route.method, f"{VERSION_PATH}{route.path}", route.handler)
 
 
 def _job(request: web.Request, figures: ClusterFigures) -> FlinkJob:
