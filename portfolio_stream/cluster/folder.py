@@ -25,6 +25,7 @@ import msgspec
 
 from portfolio_stream.broker.processes import BrokerProcess, find
 from portfolio_stream.cluster import hosted
+from portfolio_stream.cluster.logs import log_files
 from portfolio_stream.decoding import UNDECODABLE
 from portfolio_stream.errors import ClusterFolderUnusable, SupervisorRuns
 from portfolio_stream.files import write_atomically
@@ -156,6 +157,10 @@ class ClusterFolder:
     @property
     def supervisor_log(self) -> Path:
         return self._logs / f"flink-{_user()}-jobmanager-0-{platform.node()}.log"
+
+    def supervisor_logs(self) -> list[Path]:
+        """The supervisor's log and its older files, the newest first."""
+        return log_files(self.supervisor_log)
 
     def worker_log(self, number: int) -> Path:
         return self._logs / f"flink-{_user()}-taskmanager-{number}-{platform.node()}.log"

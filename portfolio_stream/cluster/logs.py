@@ -69,5 +69,10 @@ def rotate(log: Path, descriptors: Sequence[int], largest: int = LARGEST_BYTES) 
         os.close(new)
 
 
+def log_files(log: Path) -> list[Path]:
+    """The log and its older files, the newest first."""
+    return [path for path in (log, *(_numbered(log, number) for number in range(1, KEPT + 1))) if path.exists()]
+
+
 def _numbered(log: Path, number: int) -> Path:
     return log.with_name(f"{log.name}.{number}")

@@ -40,9 +40,9 @@ class Supervisor:
         """`workers` counts until the job names a number."""
         self.settings = settings
         self.folder = ClusterFolder(settings)
-        #: http://host:port of Flink's REST interface, once it listens
-        self.rest: str | None = None
-        self._default = workers
+        #: as many are kept if the job does not say how many
+        self.default_workers = workers
+        self._rest: str | None = None
         self._workers: dict[int, SupervisedWorker] = {}
         self._host = reachable(settings.web_host)
         self._environment = worker_environment(os.environ, settings)
@@ -58,9 +58,12 @@ class Supervisor:
         with self.folder.locked():
             write_pid_file(self.folder.supervisor_pid, os.getpid())
             self._wishes = Wishes(
-                self.settings, self._environment, self.folder, self._default, self._wake.set, log.info
+                self.settings, self._environment, self.folder, self.default_workers, self._wake.set, log.info
             )
-            async with beside(self), aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(ANSWER_SECONDS)) as http:
+            async with (
+                beside(self) as self._rest,
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(ANSWER_SECONDS)) as http,
+            ):
                 self._adopt()
                 following = asyncio.create_task(self._wishes.follow(), name="wishes")
                 following.add_done_callback(log_failure)
@@ -82,7 +85,7 @@ class Supervisor:
             settings=dict(wish.settings),
             workers=tuple(worker.shown() for _, worker in sorted(self._workers.items())),
             log=str(self.folder.supervisor_log),
-            rest=self.rest,
+            rest=self._rest,
             problem=self._wishes.problem,
         )
 
@@ -174,8 +177,9 @@ class Supervisor:
         self._show()
 
 
-#: serves beside the supervisor, from before the first worker's start until after the last one's end
-Beside = Callable[[Supervisor], AbstractAsyncContextManager[None]]
+#: serves Flink's REST interface beside the supervisor, from before the first worker's start until after the last one's
+#: end; yields its address
+Beside = Callable[[Supervisor], AbstractAsyncContextManager[str]]
 
 
 def worker_environment(environment: Mapping[str, str], settings: Settings) -> dict[str, str]:

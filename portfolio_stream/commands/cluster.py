@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -70,9 +71,27 @@ async def _supervise(settings: Settings, workers: int) -> None:
 
 
 @asynccontextmanager
-async def _serve_flink(_: "Supervisor") -> AsyncIterator[None]:
-    """Serve what a cluster serves besides its workers."""
-    yield
+async def _serve_flink(supervisor: "Supervisor") -> AsyncIterator[str]:
+    """Serve Flink's REST interface. Yields its address."""
+    from portfolio_stream.flink.figures import KnownWorker
+    from portfolio_stream.flink.serving import serving
+    from portfolio_stream.http.addresses import authority, reachable
+
+    def workers() -> list[KnownWorker]:
+        return [
+            KnownWorker(
+                instance_id=one.name,
+                address=one.address.removeprefix("http://"),
+                is_alive=one.pid is not None,
+                restarts=one.restarts,
+                log=Path(one.log),
+            )
+            for one in supervisor.status().workers
+        ]
+
+    settings = supervisor.settings
+    async with serving(settings, workers, supervisor.folder.supervisor_logs, supervisor.default_workers) as server:
+        yield f"http://{authority(reachable(settings.flink_host), server.port)}"
 
 
 @cluster.command()

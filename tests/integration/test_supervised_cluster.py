@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -38,6 +39,7 @@ class Host:
             "DATA_DIR": str(folder / "data"),
             "LOG_DIR": str(folder / "logs"),
             "WEB_PORT": str(free_port(3)),
+            "FLINK_PORT": str(free_port()),
         }.items():
             monkeypatch.setenv(f"PORTFOLIO_{name}", value)
         self.settings = Settings.from_environment(os.environ)
@@ -62,6 +64,13 @@ class Host:
     @property
     def pids(self) -> dict[int, int | None]:
         return {number: worker.pid for number, worker in self.workers.items()}
+
+    def overview(self) -> dict[str, Any]:
+        """What Flink's REST interface says, at the address that the status shows."""
+        assert self.status is not None
+        with urlopen(f"{self.status.rest}/overview", timeout=10) as answer:
+            found: dict[str, Any] = json.load(answer)
+        return found
 
     def await_that(self, condition: Callable[[], bool], what: str) -> None:
         asyncio.run(until(condition, SECONDS, f"{what}: {self.status}"))
@@ -110,6 +119,7 @@ def test_a_supervisor_follows_the_job(host: Host, capsys: Any) -> None:
     host.await_serving(2)
     both = host.pids
     assert first[1] == both[1]
+    host.await_that(lambda: host.overview()["taskmanagers"] == 2, "Flink's clients see both")
 
     host.kill_supervisor()
     orphans = control.status(host.settings)[1]
@@ -170,6 +180,7 @@ def test_a_supervisor_needs_no_kafka(lonely: Host, capsys: Any) -> None:
     code, told = lonely.start("--workers", "1", "--timeout", "4")
     assert 1 == code and "The supervisor goes on" in told
     lonely.await_that(lambda: lonely.status is not None and lonely.status.problem is not None, "the outage is shown")
+    assert 0 == lonely.overview()["jobs-running"]
     lonely.kill_supervisor()
     orphans = control.status(lonely.settings)[1]
     assert 0 == lonely.type("cluster", "stop")
