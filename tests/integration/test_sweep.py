@@ -45,6 +45,7 @@ def run_of(name: str, variant: Variant) -> Run:
     return Run(point=BY_NAME[name], variant=variant, seed=SEED)
 
 
+@pytest.mark.timeout(600)  # ten strikes: on a busy machine half a minute each
 async def test_a_strike_at_any_step_changes_nothing(struck: StruckStage) -> None:
     """After each strike, every output and dead letter is there once and in order; changelog and offsets are right."""
     sweep = Sweep(struck, SEED)
