@@ -39,7 +39,7 @@ class JobWish(NamedTuple):
     is_joined: bool = True
 
 
-class Seen(NamedTuple):
+class SeenProcess(NamedTuple):
     number: int
     phase: WorkerPhase
     #: those of the last start
@@ -56,45 +56,45 @@ class Move(Enum):
     REMAIN = "remain"
 
 
-class Step(NamedTuple):
+class PlannedStep(NamedTuple):
     move: Move
     number: int
     #: for a start
     settings: Mapping[str, str] = {}
 
 
-def steps(wish: JobWish, seen: Sequence[Seen]) -> list[Step]:
+def steps(wish: JobWish, seen: Sequence[SeenProcess]) -> list[PlannedStep]:
     """What is to be done now."""
-    known = {worker.number: worker for worker in seen}
-    wanted = [known.get(number) for number in range(1, wish.workers + 1)]
-    new = [Step(Move.START, number, wish.settings) for number in range(1, wish.workers + 1) if number not in known]
-    surplus = [
-        Step(Move.LEAVE, worker.number) for worker in seen if worker.number > wish.workers and worker.phase in ALIVE
+    there = sorted((worker for worker in seen if worker.number <= wish.workers), key=lambda worker: worker.number)
+    surplus = [worker for worker in seen if worker.number > wish.workers and worker.phase in ALIVE]
+    missing = set(range(1, wish.workers + 1)) - {worker.number for worker in there}
+    return [
+        *(PlannedStep(Move.LEAVE, worker.number) for worker in surplus),
+        *_restarts(wish, there),
+        *(PlannedStep(Move.START, number, wish.settings) for number in sorted(missing)),
     ]
-    there = [worker for worker in wanted if worker is not None]
-    return [*surplus, *_restarts(wish, there), *new]
 
 
-def _restarts(wish: JobWish, workers: Sequence[Seen]) -> Iterator[Step]:
+def _restarts(wish: JobWish, workers: Sequence[SeenProcess]) -> Iterator[PlannedStep]:
     """The starts of workers that have ended, and at most one stop for a restart."""
     is_proven = not any(_is_on_trial(wish, worker) for worker in workers)
     for worker in workers:
         is_current = worker.settings == wish.settings
         if worker.phase in (WorkerPhase.ENDED, WorkerPhase.REFUSED):
             if not is_current and is_proven:
-                yield Step(Move.START, worker.number, wish.settings)
+                yield PlannedStep(Move.START, worker.number, wish.settings)
                 is_proven = False
             elif worker.phase is WorkerPhase.ENDED and worker.wait <= 0:
-                yield Step(Move.START, worker.number, worker.settings)
+                yield PlannedStep(Move.START, worker.number, worker.settings)
     outdated = [
         w for w in workers if w.settings != wish.settings and w.phase in (WorkerPhase.STARTING, WorkerPhase.SERVING)
     ]
     if is_proven and outdated:
         first = min(outdated, key=lambda worker: (worker.phase is WorkerPhase.SERVING, worker.number))
-        yield Step(Move.REMAIN, first.number)
+        yield PlannedStep(Move.REMAIN, first.number)
 
 
-def _is_on_trial(wish: JobWish, worker: Seen) -> bool:
+def _is_on_trial(wish: JobWish, worker: SeenProcess) -> bool:
     """A worker with the wanted settings does not serve, or one is about to end."""
     return worker.phase is WorkerPhase.STOPPING or (
         worker.settings == wish.settings and worker.phase is not WorkerPhase.SERVING

@@ -19,7 +19,7 @@ import aiohttp
 from portfolio_stream.broker.probe import is_free
 from portfolio_stream.broker.processes import ending_signals, write_pid_file
 from portfolio_stream.cluster.folder import ClusterFolder, SupervisorStatus
-from portfolio_stream.cluster.plan import ALIVE, Move, Step, steps
+from portfolio_stream.cluster.plan import ALIVE, Move, PlannedStep, steps
 from portfolio_stream.cluster.serving import ANSWER_SECONDS, ask
 from portfolio_stream.cluster.wishes import Wishes
 from portfolio_stream.cluster.worker import SupervisedWorker
@@ -123,7 +123,7 @@ class Supervisor:
         for number in [n for n, worker in self._workers.items() if n > wanted and not worker.has_process]:
             del self._workers[number]
 
-    async def _do(self, step: Step) -> None:
+    async def _do(self, step: PlannedStep) -> None:
         if step.move is not Move.START:
             self._workers[step.number].stop(STOP_SIGNALS[step.move.value])
             return

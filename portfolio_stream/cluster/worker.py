@@ -9,7 +9,7 @@ from portfolio_stream.broker.processes import BrokerProcess
 from portfolio_stream.cluster import hosted
 from portfolio_stream.cluster.child import ACTION, SETTLED_SECONDS, Child, name_of_end
 from portfolio_stream.cluster.folder import ClusterFolder, WorkerShown, WorkerStart
-from portfolio_stream.cluster.plan import ALIVE, Seen, WorkerPhase, pause
+from portfolio_stream.cluster.plan import ALIVE, SeenProcess, WorkerPhase, pause
 from portfolio_stream.cluster.serving import SILENT, Serving
 from portfolio_stream.http.addresses import authority
 
@@ -47,8 +47,8 @@ class SupervisedWorker:
     def has_process(self) -> bool:
         return self.phase in (WorkerPhase.STARTING, WorkerPhase.SERVING, WorkerPhase.STOPPING)
 
-    def seen(self) -> Seen:
-        return Seen(self.number, self.phase, self.settings, max(0.0, self._due - time.monotonic()))
+    def seen(self) -> SeenProcess:
+        return SeenProcess(self.number, self.phase, self.settings, max(0.0, self._due - time.monotonic()))
 
     def shown(self) -> WorkerShown:
         return WorkerShown(

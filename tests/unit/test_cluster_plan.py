@@ -7,7 +7,16 @@ from collections.abc import Mapping
 
 import pytest
 
-from portfolio_stream.cluster.plan import PAUSES_SECONDS, JobWish, Move, Seen, Step, WorkerPhase, pause, steps
+from portfolio_stream.cluster.plan import (
+    PAUSES_SECONDS,
+    JobWish,
+    Move,
+    PlannedStep,
+    SeenProcess,
+    WorkerPhase,
+    pause,
+    steps,
+)
 
 SETTINGS: Mapping[str, Mapping[str, str]] = {
     "S": {"PORTFOLIO_STANDBYS": "1"},
@@ -47,18 +56,18 @@ CASES = {
 }
 
 
-def seen(text: str) -> list[Seen]:
+def seen(text: str) -> list[SeenProcess]:
     found = []
     for number, worker in enumerate(filter(None, text.split(", ")), 1):
         state, settings = worker.split()
         phase = WorkerPhase.ENDED if state == "waiting" else WorkerPhase(state)
-        found.append(Seen(number, phase, SETTINGS[settings], 1.0 if state == "waiting" else 0.0))
+        found.append(SeenProcess(number, phase, SETTINGS[settings], 1.0 if state == "waiting" else 0.0))
     return found
 
 
-def step(text: str) -> Step:
+def step(text: str) -> PlannedStep:
     move, number, *settings = text.split()
-    return Step(Move(move), int(number), SETTINGS[settings[0]] if settings else {})
+    return PlannedStep(Move(move), int(number), SETTINGS[settings[0]] if settings else {})
 
 
 @pytest.mark.parametrize(("workers", "before", "expected"), CASES.values(), ids=CASES)
@@ -70,7 +79,10 @@ def test_the_next_steps(workers: int, before: str, expected: str) -> None:
 @pytest.mark.parametrize("workers", range(1, 7))
 def test_other_settings_reach_every_worker_one_after_another(workers: int) -> None:
     """At every moment all workers but one serve, and in the end all have the settings."""
-    wish, now = JobWish(workers, SETTINGS["S"]), [Seen(n, WorkerPhase.SERVING, {}) for n in range(1, workers + 1)]
+    wish, now = (
+        JobWish(workers, SETTINGS["S"]),
+        [SeenProcess(n, WorkerPhase.SERVING, {}) for n in range(1, workers + 1)],
+    )
     for _ in range(3 * workers):
         (one,) = steps(wish, now)
         before = now[one.number - 1]
