@@ -197,6 +197,20 @@ def test_a_program_of_the_host_stays_reachable(dry: Shell, tmp_path: Path, typed
     assert (7, f"real {' '.join(words[1:])}\n", "") == (done.returncode, done.stdout, done.stderr)
 
 
+def test_a_damaged_archive_costs_only_the_faster_start(shell: Shell, tmp_path: Path) -> None:
+    """A power cut or a bad disk must not take the operator's tools away."""
+    launchers = Path(shell.environment["PATH"].partition(":")[0])
+    (line,) = re.findall(r"(?m)^archive=(.*)$", (launchers / "kafka-storage").read_text())
+    content = bytearray(Path(line.strip("'")).read_bytes())
+    content[1 << 20 : -(1 << 20) : 1 << 20] = bytes(byte ^ 255 for byte in content[1 << 20 : -(1 << 20) : 1 << 20])
+    (tmp_path / "damaged.jsa").write_bytes(content)
+    (tmp_path / "short.jsa").write_bytes(content[: 1 << 20])
+    for name in ("damaged", "short", "absent"):
+        done = shell.run("kafka-storage random-uuid", KAFKA_OPTS=f"-XX:SharedArchiveFile={tmp_path}/{name}.jsa")
+        assert re.fullmatch(r"\S{22}\n", done.stdout), f"{name}: {done.stdout}"
+        assert (0, "") == (done.returncode, done.stderr)
+
+
 def test_a_daemon_leaves_the_terminal(dry: Shell) -> None:
     """`-daemon` returns at once; the broker's output is in the log folder."""
     (dry.working / "server.properties").write_text("process.roles=broker\n")

@@ -12,7 +12,7 @@ refuse() {
 run_kafka() {
   exec "$java_home/bin/java" ${KAFKA_HEAP_OPTS--Xmx256m} \
     ${KAFKA_JVM_PERFORMANCE_OPTS--XX:+UseSerialGC -XX:TieredStopAtLevel=1} \
-    -XX:SharedArchiveFile="$archive" -Xlog:disable $java_options \
+    -XX:SharedArchiveFile="$archive" -XX:+VerifySharedSpaces -Xlog:disable $java_options \
     ${KAFKA_LOG4J_OPTS-"-Dlog4j2.configurationFile=$log4j"} ${KAFKA_OPTS-} \
     -cp "$class_path${CLASSPATH:+:$CLASSPATH}" "$@"
 }
