@@ -17,6 +17,7 @@ KILL_SECONDS = 10.0  # twice that, for a busy machine; then comes SIGKILL, and t
 SETTLED_SECONDS = 10.0  # after this time a worker has joined the group
 TAIL_BYTES = 64 << 10  # the end of a log, which is searched for the cause
 ACTION = "Operator action:"
+COMMANDS_PREFIX = "Error: "  # of a command's error, which a worker's error lacks
 UNKNOWN = 256  # stands for the exit code of a process that is not our child
 POLL_SECONDS = 0.1
 LOG_PREFIX = re.compile(r"^(\[[^\]]*\] )+")  # time, process and level
@@ -138,7 +139,7 @@ def explain(lines: Sequence[str]) -> tuple[str, str] | None:
         before, found, action = LOG_PREFIX.sub("", lines[index]).partition(ACTION)
         if found:
             cause = before.strip() or (lines[index - 1].strip() if index else "")
-            return cause, action.strip()
+            return cause.removeprefix(COMMANDS_PREFIX), action.strip()
     for text in reversed(lines):
         if any(word in text for word in ("ERROR", "CRITICAL", "Error", "error")):
             return LOG_PREFIX.sub("", text).strip(), "Read the log."

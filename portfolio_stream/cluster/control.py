@@ -54,7 +54,7 @@ def start(settings: Settings, arguments: Sequence[str], seconds: float, say: Cal
     try:
         return _until_serving(folder, process, settings, seconds, say)
     except KeyboardInterrupt:
-        if process is not None:
+        if process is not None and process.poll() is None:
             process.terminate()
             process.wait(STOP_SECONDS)
         raise
@@ -70,8 +70,8 @@ def _until_serving(
     deadline, told = time.monotonic() + seconds, ""
     while True:
         shown, _ = status(settings)
-        if process is not None and process.poll() is not None:
-            raise SupervisorEnded(*_why(folder))
+        if process is not None and process.poll() is not None and folder.supervisor() is None:
+            raise SupervisorEnded(*_why(folder))  # it has not lost the race against another one
         if shown is not None:
             if shown.is_serving:
                 return shown
@@ -85,7 +85,7 @@ def _until_serving(
 
 
 def _is_stuck(worker: WorkerShown) -> bool:
-    return worker.state == "refused" or (worker.state == "ended" and worker.restarts >= FAILURES)
+    return worker.state == "refused" or (worker.failures >= FAILURES)
 
 
 def _cause(workers: Sequence[WorkerShown], shown: SupervisorStatus) -> tuple[str, str | None]:

@@ -54,6 +54,8 @@ class WorkerShown(msgspec.Struct, frozen=True, kw_only=True):
     pid: int | None
     #: http://host:port
     address: str
+    #: how many starts in a row ended within moments
+    failures: int
     #: how often it was started again after an end that nobody had asked for
     restarts: int
     log: str

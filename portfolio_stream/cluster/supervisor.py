@@ -18,7 +18,7 @@ import aiohttp
 
 from portfolio_stream.broker.probe import is_free
 from portfolio_stream.broker.processes import ending_signals, write_pid_file
-from portfolio_stream.cluster.folder import ClusterFolder, SupervisorStatus
+from portfolio_stream.cluster.folder import ClusterFolder, SupervisorStatus, WorkerStart
 from portfolio_stream.cluster.plan import ALIVE, Move, PlannedStep, steps
 from portfolio_stream.cluster.serving import ANSWER_SECONDS, ask
 from portfolio_stream.cluster.wishes import Wishes
@@ -146,7 +146,7 @@ class Supervisor:
         taken = {other.port for other in self._workers.values() if other is not worker}
         first = (self.settings.web_port or DEFAULT_PORT) + worker.number - 1
         known = self.folder.start_of(worker.number)
-        before = () if known is None else (known.port,)
+        before = () if known is None or not known.port else (known.port,)
         candidates = (*before, *range(first, first + 1000))
         return next((port for port in candidates if port not in taken and is_free(port)), first)
 
@@ -161,11 +161,13 @@ class Supervisor:
     def _adopt(self) -> None:
         for number, process in self.folder.workers().items():
             start = self.folder.start_of(number)
-            if start is None:
-                continue
             worker = self._workers[number] = self._new(number)
-            worker.adopt(process, start)
-            log.info(f"{worker.name} runs already: process {process.pid}, {worker.address}. It goes on.")
+            worker.adopt(process, start or WorkerStart(port=0, settings={}))
+            if start is None:
+                log.info(f"{worker.name} runs already: process {process.pid}, at an unknown port. It is started again.")
+                worker.stop(signal.SIGUSR2)
+            else:
+                log.info(f"{worker.name} runs already: process {process.pid}, {worker.address}. It goes on.")
 
     async def _end(self) -> None:
         number = STOP_SIGNALS[self.settings.on_stop]

@@ -96,6 +96,7 @@ class Wishes:
         known = known_wish(job)
         if known != self._known:
             self._known = known
+            self._say(f"The job wants {told(known, self._default)}.")
             self._folder.write_wish(known)
         self.wish = self._wished(self.wish)
         self._changed()
@@ -111,6 +112,12 @@ class Wishes:
             self._say(refusal)
         self._refusal = refusal
         return JobWish(self._default if known.workers is None else known.workers, given, known.is_joined)
+
+
+def told(known: KnownWish, default: int) -> str:
+    count = default if known.workers is None else known.workers
+    settings = "".join(f" {name}={value}" for name, value in known.settings.items())
+    return f"{count} worker{'' if count == 1 else 's'}{f' with{settings}' if settings else ''}"
 
 
 def known_wish(job: Job) -> KnownWish:

@@ -57,6 +57,7 @@ class SupervisedWorker:
             state=self.phase.value,
             pid=self._child.pid if self._child is not None and self.has_process else None,
             address=self.address,
+            failures=self.failures,
             restarts=max(0, self._restarts),
             log=str(self._folder.worker_log(self.number)),
             settings=dict(self.settings),
