@@ -60,6 +60,7 @@ KINDS: Mapping[str, SettingKind] = {
     "savepoint_dir": SAVEPOINTS,
     "log_dir": FOLDER,
     "hdfs_root": SAVEPOINTS,
+    "jmx_port": PORT,
     "instance_id": NAME,
     "web_host": HOST,
     "web_port": PORT,
@@ -139,6 +140,8 @@ class Settings:
     log_dir: Path | None = None
     #: a folder or s3://bucket/prefix: what `hdfs` shows at all paths but /flink/savepoints and /flink/checkpoints
     hdfs_root: str | None = None
+    #: the first embedded broker's port of Java's monitoring, on loopback, without a password; None: closed
+    jmx_port: int | None = None
     #: a worker's stable name; None: the worker makes a name once and keeps it in its data folder
     instance_id: str | None = None
     web_host: str = "127.0.0.1"

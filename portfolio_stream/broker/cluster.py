@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from portfolio_stream.broker import controller, diagnosis, probe, processes, storage
+from portfolio_stream.broker import controller, diagnosis, jmx, probe, processes, storage
 from portfolio_stream.broker.layout import SIZES, ClusterRecord, Layout, as_operator_error, recorded
 from portfolio_stream.broker.server import BrokerListener, server_properties
 from portfolio_stream.broker.status import BrokerStatus, ClusterStatus
@@ -32,6 +32,7 @@ from portfolio_stream.errors import (
     InvalidSetting,
     PortfolioStreamError,
     PortInUse,
+    QuorumMissing,
 )
 from portfolio_stream.kafka.tools import jars, java
 
@@ -57,8 +58,10 @@ class Cluster:
         listener: BrokerListener | None = None,
         lock: Path = jars.LOCK,
         logs: Path | None = None,
+        jmx_port: int | None = None,
     ) -> None:
-        """`logs` is the folder of the brokers' logs, or None for one in the data directory.
+        """`logs` is the folder of the brokers' logs, or None for one in the data directory. Node i's JMX listens at
+        `jmx_port` + i; None means no JMX.
 
         `lock` is the file that names Kafka's jars; tests of another Kafka version give another lock.
         """
@@ -66,11 +69,14 @@ class Cluster:
             raise InvalidSetting("--brokers", str(brokers), "1 or 3")
         if not 1 <= port <= probe.HIGHEST_PORT - brokers + 1:
             raise InvalidSetting("--port", str(port), f"a number from 1 to {probe.HIGHEST_PORT - brokers + 1}")
+        if jmx_port is not None and not brokers <= abs(jmx_port - port) <= probe.HIGHEST_PORT - brokers:
+            raise InvalidSetting("--jmx-port", str(jmx_port), f"outside the ports {port} to {port + brokers - 1}")
         self.data_dir = data_dir.resolve()  # this path identifies our processes, so it must always be spelt the same
         self.port = port
         self.brokers = brokers
         self.profile: java.JvmProfile = profile
         self.listener = listener
+        self.jmx_port = jmx_port
         self._lock = lock
         self._layout = Layout(self.data_dir, None if logs is None else logs.absolute())
         self._children: dict[int, subprocess.Popen[bytes]] = {}
@@ -94,8 +100,8 @@ class Cluster:
                     self._layout = recorded(self.data_dir)  # one cluster, one folder of logs
                 if len(missing) == self.brokers:
                     self._start_all(progress)
-                for node in missing if len(missing) < self.brokers else ():
-                    self._start_again(node, progress)
+                else:
+                    self._start_again(missing, progress)
         except OSError as error:
             raise as_operator_error(self.data_dir, error) from error
         progress(f"Kafka {jars.version_of(self._lock)} serves at {self.bootstrap_servers}.")
@@ -121,7 +127,9 @@ class Cluster:
             running = self._find(node)
             if running is not None:
                 raise BrokerAlreadyRunning(self.data_dir, running.pid)
-            self._start_again(node, progress)
+            if self.brokers > 1 and not self._running():
+                raise QuorumMissing(self.data_dir, node)
+            self._start_again((node,), progress)
 
     def revive(self, progress: Callable[[str], None]) -> None:
         """Restart every broker that this object started and that ended without being stopped."""
@@ -131,7 +139,8 @@ class Cluster:
         with self._layout.exclusive():
             for node in ended:
                 progress(f"{self._why_it_died(node).cause} It is started again.")
-                self._start_again(node, ignore)
+            self._start_again(ended, ignore)
+            for node in ended:
                 progress(f"Broker {node} serves again.")
 
     def wait(self, progress: Callable[[str], None] = ignore) -> None:
@@ -209,8 +218,8 @@ class Cluster:
 
     def _start_all(self, progress: Callable[[str], None]) -> None:
         self._layout.check_room()
-        ports = tuple(self.port + node for node in range(self.brokers))
-        self._check_ports(ports)
+        self._check_ports(self.port + node for node in range(self.brokers))
+        self._check_jmx_ports(self.jmx_port, range(self.brokers))
         folder = jars.provide(os.environ, progress, self._lock)
         shutil.rmtree(self._layout.tmp, ignore_errors=True)
         self._layout.tmp.mkdir()
@@ -224,16 +233,18 @@ class Cluster:
             self._start_and_wait(range(self.brokers), record, folder)
             undo.pop_all()
 
-    def _start_again(self, node: int, progress: Callable[[str], None]) -> None:
+    def _start_again(self, nodes: Collection[int], progress: Callable[[str], None]) -> None:
         record = self._layout.read_record()
         if record is None:
             raise ForeignDataDirectory(self.data_dir, "its cluster was never started")
-        self._end((node,), signal.SIGKILL)  # the broker has ended; this removes its pid file and reaps our child
-        self._check_ports((record.port + node, record.controller_ports[node]))
+        self._end(nodes, signal.SIGKILL)  # the brokers have ended; this removes pid files and reaps our children
+        for node in nodes:
+            self._check_ports((record.port + node, record.controller_ports[node]))
+        self._check_jmx_ports(record.jmx_port, nodes)
         with ExitStack() as undo:
-            undo.callback(self._end, (node,), signal.SIGKILL)
+            undo.callback(self._end, nodes, signal.SIGKILL)
             try:
-                self._start_and_wait((node,), record, jars.provide(os.environ, progress, self._lock))
+                self._start_and_wait(nodes, record, jars.provide(os.environ, progress, self._lock))
             except OSError as error:
                 raise as_operator_error(self.data_dir, error) from error
             undo.pop_all()
@@ -249,11 +260,11 @@ class Cluster:
                 brokers=self.brokers,
                 port=self.port,
                 controller_ports=controllers,
-                logs=logs,
             )
             if found is None
-            else replace(found, port=self.port, controller_ports=controllers, logs=logs)
+            else replace(found, port=self.port, controller_ports=controllers)
         )
+        record = replace(record, logs=logs, jmx_port=self.jmx_port)
         self._layout.write_record(record)
         return record
 
@@ -261,11 +272,13 @@ class Cluster:
         self._unregister_dead(nodes, record, folder)
         for node in nodes:
             self._spawn(node, record, folder)
-        expected = frozenset(nodes) | {node for node in range(self.brokers) if self._find(node) is not None}
+        expected = frozenset(nodes) | self._running()
         deadline = time.monotonic() + READY_SECONDS
         for node in nodes:
             is_ready = partial(self._sees, node, expected)
             self._wait_until(is_ready, node, expected, deadline)
+            if record.jmx_port is not None:
+                jmx.open_port(self._children[node].pid, node, record.jmx_port + node)
 
     def _unregister_dead(self, nodes: Collection[int], record: ClusterRecord, folder: Path) -> None:
         """After a crash of all brokers, run only the controllers first, and let them unregister the dead brokers.
@@ -277,7 +290,7 @@ class Cluster:
         session, so its start need not wait for one either.
         """
         dead = [node for node in nodes if self._layout.ended_abruptly(node)]
-        if not dead or len(nodes) < record.brokers:
+        if not dead or self._running():
             return  # a live broker has already taken over the dead brokers' partitions
         for node in nodes:
             self._spawn(node, record, folder, is_broker=False)
@@ -294,6 +307,8 @@ class Cluster:
         text = server_properties(node, record, self._layout.log_dir(node), self.profile, is_broker, self.listener)
         properties.write_text(text, encoding="ascii")
         system = storage.java_properties(self._layout, node)
+        if record.jmx_port is not None:
+            system |= jmx.START
         command = java.command("kafka.Kafka", str(properties), jars=folder, profile=self.profile, properties=system)
         with self._layout.output(node).open("wb") as output, processes.deferred_signals():
             child = subprocess.Popen(
@@ -330,10 +345,19 @@ class Cluster:
             if not probe.is_free(port):
                 raise PortInUse("127.0.0.1", port, "choose another port with --port")
 
+    @staticmethod
+    def _check_jmx_ports(first: int | None, nodes: Iterable[int]) -> None:
+        for port in () if first is None else (first + node for node in nodes):
+            if not probe.is_free(port):
+                raise PortInUse(jmx.LOOPBACK, port, "choose another port with --jmx-port")
+
     # --- end ---
 
     def _find(self, node: int) -> processes.BrokerProcess | None:
         return processes.find(self._layout.pid_file(node), str(self._layout.properties(node)))
+
+    def _running(self) -> frozenset[int]:
+        return frozenset(node for node in range(self.brokers) if self._find(node) is not None)
 
     def _end(self, nodes: Iterable[int], number: signal.Signals) -> None:
         """Signal all nodes, then wait for each; kill a process that does not end within STOP_SECONDS.

@@ -3,7 +3,8 @@
 run     serve until SIGINT, SIGTERM, SIGHUP, `stop` from another process, or the death of the last broker
 start   start the missing brokers and return when the cluster serves; the brokers outlive the caller. If one of these
         signals comes before the cluster serves, `start` stops the brokers that it started.
-stop    stop the brokers of the data directory
+stop    stop the brokers of the data directory, or one of them
+restart stop them and start them again, as they were started last
 status  tell which brokers of the data directory run
 reset   stop the brokers, then delete their files, damaged or not; other files stay
 """
@@ -15,10 +16,10 @@ from pathlib import Path
 from types import FrameType
 
 from portfolio_stream.broker.cluster import Cluster, ignore
-from portfolio_stream.broker.layout import SIZES, Layout, disk_errors, recorded
+from portfolio_stream.broker.layout import SIZES, ClusterRecord, Layout, disk_errors, recorded
 from portfolio_stream.broker.processes import ending_signals
 from portfolio_stream.broker.status import ClusterStatus
-from portfolio_stream.errors import BrokerFolderUnusable
+from portfolio_stream.errors import BrokerFolderUnusable, BrokerUnknown
 from portfolio_stream.kafka.tools.java import JvmProfile
 
 
@@ -28,14 +29,15 @@ class _Signalled(Exception):
 
 def run(
     data_dir: Path,
-    port: int = 9092,
-    brokers: int = 1,
+    port: int | None = None,
+    brokers: int | None = None,
     profile: JvmProfile = "small",
     progress: Callable[[str], None] = ignore,
     logs: Path | None = None,
+    jmx_port: int | None = None,
 ) -> None:
     """Serve in the foreground; call it in the main thread. Raises BrokerDied if the last broker ends by itself."""
-    cluster = Cluster(data_dir, port, brokers, profile, logs=logs)
+    cluster = _cluster(data_dir, port, brokers, profile, logs, jmx_port)
     with _signals_raise():
         try:
             cluster.start(progress)
@@ -48,20 +50,55 @@ def run(
 
 def start(
     data_dir: Path,
-    port: int = 9092,
-    brokers: int = 1,
+    port: int | None = None,
+    brokers: int | None = None,
     profile: JvmProfile = "small",
     progress: Callable[[str], None] = ignore,
     logs: Path | None = None,
+    jmx_port: int | None = None,
 ) -> ClusterStatus:
     """Start in the background; call it in the main thread. Raises KeyboardInterrupt if a signal comes first."""
-    cluster = Cluster(data_dir, port, brokers, profile, logs=logs)
-    try:
-        with _signals_raise():
-            cluster.start(progress)
-    except _Signalled:
-        raise KeyboardInterrupt from None
+    cluster = _cluster(data_dir, port, brokers, profile, logs, jmx_port)
+    with _signals_interrupt():
+        cluster.start(progress)
     return cluster.status()
+
+
+def restart(
+    data_dir: Path,
+    port: int | None = None,
+    brokers: int | None = None,
+    profile: JvmProfile = "small",
+    progress: Callable[[str], None] = ignore,
+    logs: Path | None = None,
+    jmx_port: int | None = None,
+) -> ClusterStatus:
+    """Stop the brokers and start all of them. Without a new value, logs and JMX are where they were, too."""
+    record = _record(data_dir)
+    if record is not None:
+        logs = logs if logs is not None or record.logs is None else Path(record.logs)
+        jmx_port = jmx_port or record.jmx_port
+    with _signals_interrupt():
+        if stop(data_dir):
+            progress("Stopped.")
+    return start(data_dir, port, brokers, profile, progress, logs, jmx_port)
+
+
+def start_one(data_dir: Path, node: int, progress: Callable[[str], None] = ignore) -> ClusterStatus:
+    """Start one broker of three. Raises BrokerUnknown, BrokerAlreadyRunning, QuorumMissing."""
+    cluster = _with_broker(data_dir, node)
+    with _signals_interrupt():
+        cluster.start_broker(node, progress)
+    return cluster.status()
+
+
+def stop_one(data_dir: Path, node: int) -> bool:
+    """Returns whether the broker was running. Raises BrokerUnknown."""
+    cluster = _with_broker(data_dir, node)
+    was_running = cluster.status().brokers[node].pid is not None
+    with disk_errors(cluster.data_dir):
+        cluster.stop_broker(node)
+    return was_running
 
 
 def status(data_dir: Path) -> ClusterStatus | None:
@@ -99,10 +136,44 @@ def _reset(layout: Layout) -> bool:
     return True
 
 
+def _cluster(
+    data_dir: Path, port: int | None, brokers: int | None, profile: JvmProfile, logs: Path | None, jmx_port: int | None
+) -> Cluster:
+    """Returns the cluster. Number and port of its brokers are those of its last start, unless they are given."""
+    record = _record(data_dir)
+    port = port or (9092 if record is None else record.port)
+    brokers = brokers or (1 if record is None else record.brokers)
+    return Cluster(data_dir, port, brokers, profile, logs=logs, jmx_port=jmx_port)
+
+
+def _record(data_dir: Path) -> ClusterRecord | None:
+    folder = data_dir.resolve()
+    with disk_errors(folder):
+        return Layout(folder).read_record()
+
+
+def _with_broker(data_dir: Path, node: int) -> Cluster:
+    with disk_errors(data_dir.resolve()):
+        cluster = _recorded(data_dir)
+    if cluster is None or node >= cluster.brokers:
+        raise BrokerUnknown(data_dir.resolve(), node, 0 if cluster is None else cluster.brokers)
+    return cluster
+
+
 def _recorded(data_dir: Path) -> Cluster | None:
     layout = recorded(data_dir.resolve())
     record = layout.read_record()
     return None if record is None else Cluster(data_dir, record.port, record.brokers, logs=layout.given_logs)
+
+
+@contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """End the block by KeyboardInterrupt, whichever signal asks for it."""
+    try:
+        with _signals_raise():
+            yield
+    except _Signalled:
+        raise KeyboardInterrupt from None
 
 
 @contextmanager

@@ -52,6 +52,8 @@ class ClusterRecord:
     is_formatted: bool = False
     #: the folder of the brokers' logs; None: logs/ in the data directory
     logs: str | None = None
+    #: node i's JMX listens at this port + i; None: no JMX
+    jmx_port: Port | None = None
 
 
 @dataclass(frozen=True, slots=True)

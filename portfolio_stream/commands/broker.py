@@ -1,6 +1,6 @@
 """portfolio-stream broker: a real Kafka on this machine."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,7 +17,7 @@ from portfolio_stream.commands.common import (
     read_settings,
 )
 from portfolio_stream.commands.output import note, print_json, print_line
-from portfolio_stream.setting_values import FOLDER
+from portfolio_stream.setting_values import FOLDER, PORT
 from portfolio_stream.settings import Security, Settings
 
 if TYPE_CHECKING:
@@ -37,11 +37,25 @@ def data_dir_option(command: F) -> F:
 
 
 def size_options(command: F) -> F:
-    count = click.option("--brokers", type=click.Choice(["1", "3"]), default="1", show_default=True)
+    count = click.option("--brokers", type=click.Choice(["1", "3"]), help="Default: as at their last start, or 1.")
     port = click.option(
-        "--port", type=WholeRange(1, 65_535), default=9092, show_default=True, help="Port of the first broker."
+        "--port",
+        type=WholeRange(1, 65_535),
+        help="Port of the first broker. Default: as at its last start, or 9092.",
     )
-    return count(port(data_dir_option(command)))
+    jmx = click.option(
+        "--jmx-port",
+        type=SettingType(PORT),
+        metavar="PORT",
+        help="Port of the first broker's JMX (Java's monitoring), on loopback. Default: PORTFOLIO_JMX_PORT, or closed.",
+    )
+    return count(port(jmx(data_dir_option(command))))
+
+
+def one_option(command: F) -> F:
+    return click.option(
+        "--broker", "node", type=WholeRange(0, 2), metavar="N", help="Only this broker of three: 0, 1 or 2."
+    )(command)
 
 
 @click.group()
@@ -51,33 +65,58 @@ def broker() -> None:
 
 @broker.command()
 @size_options
-def run(data_dir: Path | None, port: int, brokers: str) -> None:
+def run(data_dir: Path | None, **size: Any) -> None:
     """Run Kafka in the foreground until it is stopped."""
     from portfolio_stream.broker import control
 
-    control.run(_folder(data_dir), port, int(brokers), progress=note, logs=_logs())
+    control.run(_folder(data_dir), progress=note, **_start(size))
 
 
 @broker.command()
 @size_options
+@one_option
 @output_option
-def start(data_dir: Path | None, port: int, brokers: str, output: OutputFormat) -> None:
+def start(data_dir: Path | None, node: int | None, output: OutputFormat, **size: Any) -> None:
     """Start Kafka in the background. Returns when it serves."""
     from portfolio_stream.broker import control
     from portfolio_stream.commands.broker_status import print_status
 
-    status = control.start(_folder(data_dir), port, int(brokers), progress=note, logs=_logs())
-    print_status(status, None, output)
+    folder = _folder(data_dir)
+    if node is None:
+        print_status(control.start(folder, progress=note, **_start(size)), None, output)
+    else:
+        _check_alone(size)
+        print_status(control.start_one(folder, node, progress=note), None, output)
+
+
+@broker.command()
+@size_options
+@one_option
+@output_option
+def restart(data_dir: Path | None, node: int | None, output: OutputFormat, **size: Any) -> None:
+    """Stop the folder's brokers, and start all of them again. Returns when they serve."""
+    from portfolio_stream.broker import control
+    from portfolio_stream.commands.broker_status import print_status
+
+    folder = _folder(data_dir)
+    if node is None:
+        print_status(control.restart(folder, progress=note, **_start(size)), None, output)
+    else:
+        _check_alone(size)
+        control.stop_one(folder, node)
+        print_status(control.start_one(folder, node, progress=note), None, output)
 
 
 @broker.command()
 @data_dir_option
+@one_option
 @output_option
-def stop(data_dir: Path | None, output: OutputFormat) -> None:
+def stop(data_dir: Path | None, node: int | None, output: OutputFormat) -> None:
     """Stop the folder's brokers."""
     from portfolio_stream.broker import control
 
-    was_running = control.stop(_folder(data_dir))
+    folder = _folder(data_dir)
+    was_running = control.stop(folder) if node is None else control.stop_one(folder, node)
     if output == "json":
         print_json({"stopped": was_running})
     else:
@@ -122,13 +161,34 @@ def reset(data_dir: Path | None, output: OutputFormat) -> None:
         print_line("Deleted." if was_there else "There was nothing to delete.")
 
 
+def is_serving() -> bool:
+    """Whether all brokers of the default folder serve."""
+    from portfolio_stream.broker import control
+
+    found = control.status(_folder(None))
+    return found is not None and found.is_ready
+
+
 def _folder(data_dir: Path | None) -> Path:
     return read_settings().data_dir / "broker" if data_dir is None else data_dir
 
 
-def _logs() -> Path | None:
-    log_dir = read_settings().log_dir
-    return None if log_dir is None else log_dir / "kafka"
+def _start(size: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of `control.start`, from the options and the settings."""
+    settings = read_settings(jmx_port=size["jmx_port"])
+    return {
+        "port": size["port"],
+        "brokers": None if size["brokers"] is None else int(size["brokers"]),
+        "logs": None if settings.log_dir is None else settings.log_dir / "kafka",
+        "jmx_port": settings.jmx_port,
+    }
+
+
+def _check_alone(size: Mapping[str, Any]) -> None:
+    """A broker that starts alone has the ports of its cluster."""
+    for name, value in size.items():
+        if value is not None:
+            raise click.UsageError(f"Give --broker or --{name.replace('_', '-')}, not both.")
 
 
 def _local(folder: Path) -> "tuple[ClusterStatus | None, KafkaHealth | None]":

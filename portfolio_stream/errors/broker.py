@@ -58,6 +58,30 @@ class BrokerFolderUnusable(ForeignDataDirectory):
         self.action = "Give another --data-dir, or PORTFOLIO_DATA_DIR."
 
 
+class BrokerUnknown(PortfolioStreamError):
+    """A command names a broker that the data directory's cluster does not have."""
+
+    exit_code = 2
+
+    def __init__(self, path: Path, node: int, brokers: int) -> None:
+        """`brokers` is 0 if no broker was ever started there."""
+        has = f"has {brokers} broker(s), numbered from 0" if brokers else "has no broker yet"
+        super().__init__(
+            f"There is no broker {node}: {path} {has}.",
+            f"See `{_broker_command('status', path)}`, or start all brokers with `{_broker_command('start', path)}`.",
+        )
+
+
+class QuorumMissing(PortfolioStreamError):
+    """One broker of three shall start alone. It would wait in vain: two of three elect a controller."""
+
+    def __init__(self, path: Path, node: int) -> None:
+        super().__init__(
+            f"Broker {node} cannot serve alone: of three brokers two must run, and no other one runs.",
+            f"Start all of them with `{_broker_command('start', path)}`.",
+        )
+
+
 class BrokerDied(PortfolioStreamError):
     """A broker's process ended by itself."""
 
@@ -81,6 +105,29 @@ class BrokerNotReady(PortfolioStreamError):
         )
         self.node_id = node_id
         self.log = log
+
+
+class JmxNotOpened(PortfolioStreamError):
+    """A broker serves, but Java's monitoring port cannot be opened in it."""
+
+    def __init__(self, node_id: int, port: int, reason: str) -> None:
+        super().__init__(
+            f"Broker {node_id} cannot open JMX at 127.0.0.1:{port}: {reason.rstrip('.')}.",
+            "Start the broker again with another --jmx-port, or without JMX.",
+        )
+        self.node_id = node_id
+        self.port = port
+
+
+class UnitMissing(PortfolioStreamError):
+    """systemctl was asked for a unit of ours that no systemd of this machine has."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__(
+            f"No systemd of this machine has the unit {unit}.",
+            "Install the units of deploy/systemd, or keep workers without systemd by `portfolio-stream cluster start`.",
+        )
+        self.unit = unit
 
 
 class BrokerDownloadFailed(PortfolioStreamError):

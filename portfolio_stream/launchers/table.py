@@ -114,6 +114,7 @@ FLINK: Sequence[Launcher] = (
     Launcher("stop-cluster", PythonEntry("portfolio_stream.commands.cluster:stop_cluster"), has_sh=True),
     Launcher("flink", PythonEntry("portfolio_stream.commands.flink:main")),
 )
+SYSTEM: Sequence[Launcher] = (Launcher("systemctl", Script("systemctl.sh")),)
 OWN: Sequence[Launcher] = (Launcher("portfolio-stream", OwnProgram("portfolio-stream")),)
 
-LAUNCHERS: Sequence[Launcher] = (*KAFKA, *ZOOKEEPER, *JAVA, *STORES, *FLINK, *OWN)
+LAUNCHERS: Sequence[Launcher] = (*KAFKA, *ZOOKEEPER, *JAVA, *STORES, *FLINK, *SYSTEM, *OWN)
