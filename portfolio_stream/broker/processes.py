@@ -120,8 +120,9 @@ def _look_in_proc(pid: int) -> tuple[str, str] | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = stat.rpartition(")")[2].split()  # the program's name in parentheses may hold any character
-    state, started = fields[0], fields[19]
-    return None if state in "ZX" else (started, arguments.replace(b"\0", b" ").decode("utf-8", "replace"))
+    state, threads, started = fields[0], int(fields[17]), fields[19]
+    has_ended = state in "ZX" and threads <= 1  # the process's other threads may still hold its ports
+    return None if has_ended else (started, arguments.replace(b"\0", b" ").decode("utf-8", "replace"))
 
 
 def _look_with_ps(pid: int) -> tuple[str, str] | None:
