@@ -21,12 +21,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from portfolio_stream.broker import controller, diagnosis, jmx, probe, processes, storage
+from portfolio_stream.broker import controller, diagnosis, jmx, own_settings, probe, processes, storage
 from portfolio_stream.broker.layout import SIZES, ClusterRecord, Layout, as_operator_error, recorded
 from portfolio_stream.broker.server import BrokerListener, server_properties
 from portfolio_stream.broker.status import BrokerStatus, ClusterStatus
 from portfolio_stream.errors import (
     BrokerAlreadyRunning,
+    BrokerDataGone,
     BrokerNotReady,
     ForeignDataDirectory,
     InvalidSetting,
@@ -230,7 +231,7 @@ class Cluster:
         progress(f"Starting {self.brokers} broker(s) at {self.bootstrap_servers}.")
         with ExitStack() as undo:
             undo.callback(self._end, range(self.brokers), signal.SIGKILL)
-            self._start_and_wait(range(self.brokers), record, folder)
+            self._serve(range(self.brokers), record, folder, progress)
             undo.pop_all()
 
     def _start_again(self, nodes: Collection[int], progress: Callable[[str], None]) -> None:
@@ -244,7 +245,7 @@ class Cluster:
         with ExitStack() as undo:
             undo.callback(self._end, nodes, signal.SIGKILL)
             try:
-                self._start_and_wait(nodes, record, jars.provide(os.environ, progress, self._lock))
+                self._serve(nodes, record, jars.provide(os.environ, progress, self._lock), progress)
             except OSError as error:
                 raise as_operator_error(self.data_dir, error) from error
             undo.pop_all()
@@ -268,8 +269,29 @@ class Cluster:
         self._layout.write_record(record)
         return record
 
-    def _start_and_wait(self, nodes: Collection[int], record: ClusterRecord, folder: Path) -> None:
-        self._unregister_dead(nodes, record, folder)
+    def _serve(
+        self, nodes: Collection[int], record: ClusterRecord, folder: Path, progress: Callable[[str], None]
+    ) -> None:
+        """Start the nodes. A node without data starts last, when the others serve.
+
+        Earlier, its vote could elect a controller that lacks the cluster's latest changes. Files of its former life are
+        deleted: Kafka takes .kafka_cleanshutdown for the promise that its copies are still whole.
+        """
+        emptied = [node for node in range(self.brokers) if self._layout.is_emptied(node)]
+        if len(emptied) > self.brokers // 2:
+            raise BrokerDataGone(self.data_dir, emptied, self.brokers)
+        lasting = [node for node in nodes if node not in emptied]
+        if lasting:
+            self._start_and_wait(lasting, record, folder, gone=emptied)
+        for node in set(emptied).intersection(nodes):
+            progress(f"Broker {node} has no data any more. It copies its partitions from the other brokers.")
+            storage.format_nodes(self._layout, record, (node,), folder, self.profile)
+            self._start_and_wait((node,), record, folder)
+
+    def _start_and_wait(
+        self, nodes: Collection[int], record: ClusterRecord, folder: Path, gone: Collection[int] = ()
+    ) -> None:
+        self._unregister_dead(nodes, gone, record, folder)
         for node in nodes:
             self._spawn(node, record, folder)
         expected = frozenset(nodes) | self._running()
@@ -280,16 +302,19 @@ class Cluster:
             if record.jmx_port is not None:
                 jmx.open_port(self._children[node].pid, node, record.jmx_port + node)
 
-    def _unregister_dead(self, nodes: Collection[int], record: ClusterRecord, folder: Path) -> None:
+    def _unregister_dead(
+        self, nodes: Collection[int], gone: Collection[int], record: ClusterRecord, folder: Path
+    ) -> None:
         """After a crash of all brokers, run only the controllers first, and let them unregister the dead brokers.
 
         Without this, the registration from before the crash stays valid until its session ends. Until then, a broker
         that starts becomes coordinator on old metadata. When the session ends, no partition has a leader for a moment,
         and Kafka 4.3 skips the transaction markers that it should write then (KAFKA-20734). The transaction ends
         without markers, and the last stable offset never moves again. A broker that is unregistered has no such old
-        session, so its start need not wait for one either.
+        session, so its start need not wait for one either. `gone` nodes have lost their data, and with it the sign of
+        a crash.
         """
-        dead = [node for node in nodes if self._layout.ended_abruptly(node)]
+        dead = [*filter(self._layout.ended_abruptly, nodes), *gone]
         if not dead or self._running():
             return  # a live broker has already taken over the dead brokers' partitions
         for node in nodes:
@@ -304,7 +329,9 @@ class Cluster:
     def _spawn(self, node: int, record: ClusterRecord, folder: Path, is_broker: bool = True) -> None:
         self._since[node] = diagnosis.log_length(self._layout, node)
         properties = self._layout.properties(node)
-        text = server_properties(node, record, self._layout.log_dir(node), self.profile, is_broker, self.listener)
+        operators = own_settings.read(self._layout.own_settings)
+        folder_of_node = self._layout.log_dir(node)
+        text = server_properties(node, record, folder_of_node, self.profile, is_broker, self.listener, operators)
         properties.write_text(text, encoding="ascii")
         system = storage.java_properties(self._layout, node)
         if record.jmx_port is not None:

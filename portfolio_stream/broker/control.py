@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from portfolio_stream.broker import own_settings
 from portfolio_stream.broker.cluster import Cluster, ignore
 from portfolio_stream.broker.layout import SIZES, ClusterRecord, Layout, disk_errors, recorded
 from portfolio_stream.broker.processes import ending_signals
@@ -35,12 +36,17 @@ def run(
     progress: Callable[[str], None] = ignore,
     logs: Path | None = None,
     jmx_port: int | None = None,
+    serves: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve in the foreground; call it in the main thread. Raises BrokerDied if the last broker ends by itself."""
+    """Serve in the foreground; call it in the main thread. Raises BrokerDied if the last broker ends by itself.
+
+    `serves` is called once, when all brokers serve.
+    """
     cluster = _cluster(data_dir, port, brokers, profile, logs, jmx_port)
     with _signals_raise():
         try:
             cluster.start(progress)
+            serves()
             cluster.wait(progress)
         except _Signalled:
             progress("Stopping.")
@@ -78,6 +84,7 @@ def restart(
     if record is not None:
         logs = logs if logs is not None or record.logs is None else Path(record.logs)
         jmx_port = jmx_port or record.jmx_port
+        own_settings.read(Layout(data_dir.resolve()).own_settings)  # a mistake there must not cost a running broker
     with _signals_interrupt():
         if stop(data_dir):
             progress("Stopped.")
@@ -126,7 +133,7 @@ def reset(data_dir: Path) -> bool:
 
 def _reset(layout: Layout) -> bool:
     if not layout.is_ours():
-        if layout.data_dir.exists() and any(layout.data_dir.iterdir()):
+        if layout.is_foreign():
             raise BrokerFolderUnusable(layout.data_dir, "it holds files that are not this broker's")
         return False
     Cluster(layout.data_dir, brokers=max(SIZES)).stop()  # works from pid files alone: the record may be damaged

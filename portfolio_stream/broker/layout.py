@@ -1,6 +1,7 @@
 """The files of the broker's data directory, and the checks before the directory is used.
 
     .portfolio-stream-broker  the mark: the directory is ours; locked while a command starts, stops or deletes
+    server.properties         the operator's own settings of the brokers (`own_settings`)
     cluster.json              cluster id, number of brokers, ports; written before the first format, and after it
     broker-0/                 node 0's log.dirs; broker-0.properties and broker-0.pid are beside it
     logs/broker-0.log         the broker's log; broker-0.out has what its process printed. With a log folder given:
@@ -23,6 +24,7 @@ from typing import Annotated
 
 import msgspec
 
+from portfolio_stream.broker import own_settings
 from portfolio_stream.errors import (
     BrokerAlreadyRunning,
     BrokerDiskFull,
@@ -94,6 +96,16 @@ class Layout:
     def record(self) -> Path:
         return self.data_dir / "cluster.json"
 
+    @property
+    def own_settings(self) -> Path:
+        return self.data_dir / own_settings.FILE
+
+    def is_foreign(self) -> bool:
+        """Whether the path has files of somebody else. server.properties may come before the first start."""
+        if self.is_ours() or not self.data_dir.exists():
+            return False
+        return not self.data_dir.is_dir() or any(path != self.own_settings for path in self.data_dir.iterdir())
+
     def claim(self) -> None:
         """Put our mark into a new or empty directory. Raises BrokerFolderUnusable."""
         mark = self.data_dir / MARK
@@ -101,11 +113,13 @@ class Layout:
             raise BrokerFolderUnusable(self.data_dir, "Kafka accepts no comma in the path")
         if str(self.data_dir) != str(self.data_dir).strip() or not str(self.data_dir).isprintable():
             raise BrokerFolderUnusable(self.data_dir, "Kafka misreads a path with control characters or outer blanks")
+        if self.is_foreign():
+            raise BrokerFolderUnusable(self.data_dir, "it holds files that are not this broker's")
         if not mark.exists():
-            if self.data_dir.exists() and (not self.data_dir.is_dir() or any(self.data_dir.iterdir())):
-                raise BrokerFolderUnusable(self.data_dir, "it holds files that are not this broker's")
             self.data_dir.mkdir(parents=True, exist_ok=True)
             mark.touch()
+        if not self.own_settings.exists():
+            self.own_settings.write_text(own_settings.TEMPLATE, encoding="utf-8")
         try:
             self.logs.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -153,8 +167,10 @@ class Layout:
         return shutil.disk_usage(self.data_dir).free < FULL_BYTES
 
     def check_formatted(self, record: ClusterRecord) -> None:
-        """Raises ForeignDataDirectory unless this cluster formatted every node's directory."""
+        """Raises ForeignDataDirectory unless this cluster formatted every node's directory that is not empty."""
         for node in range(record.brokers):
+            if self.is_emptied(node):
+                continue
             folder = self.log_dir(node)
             found = read_properties(folder / "meta.properties")
             if not found:
@@ -165,6 +181,11 @@ class Layout:
                     raise ForeignDataDirectory(self.data_dir, reason)
             if not (folder / "bootstrap.checkpoint").exists() and not (folder / "__cluster_metadata-0").exists():
                 raise ForeignDataDirectory(self.data_dir, f"{folder.name} has lost the cluster's metadata")
+
+    def is_emptied(self, node: int) -> bool:
+        """Whether nothing is left of a node's data. `rm -rf broker-0/*` leaves files that begin with a dot."""
+        folder = self.log_dir(node)
+        return not folder.exists() or all(path.name.startswith(".") for path in folder.iterdir())
 
     def ended_abruptly(self, node: int) -> bool:
         """Whether the node has served, and did not end with a controlled shutdown: it is then still registered."""
@@ -178,13 +199,17 @@ class Layout:
                 raise BrokerAlreadyRunning(self.data_dir, None)
 
     def delete_all(self) -> None:
-        """Delete the files that this module's docstring lists, the mark last. All other files stay."""
+        """Delete the files that this module's docstring lists. All other files stay, and settings of the operator's."""
         for path in (*self.data_dir.glob("broker-*"), self.data_dir / "logs", self.tmp, self.record):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
         (self.data_dir / MARK).unlink(missing_ok=True)
+        if self.own_settings.exists() and self.own_settings.read_text(encoding="utf-8", errors="replace") == (
+            own_settings.TEMPLATE
+        ):
+            self.own_settings.unlink()
         if not any(self.data_dir.iterdir()):
             self.data_dir.rmdir()
 
@@ -217,12 +242,10 @@ def disk_errors(data_dir: Path) -> Iterator[None]:
 
 
 def read_properties(path: Path) -> dict[str, str]:
-    """Read a Java properties file that has no escapes. Returns nothing if the file does not exist."""
+    """Read a Java properties file. Returns nothing if the file does not exist."""
     if not path.is_file():
         return {}
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    pairs = (line.partition("=") for line in lines if "=" in line and not line.startswith("#"))
-    return {name.strip(): value.strip() for name, _, value in pairs}
+    return dict(own_settings.parse(path.read_text(encoding="utf-8", errors="replace")))
 
 
 def is_locked(path: Path) -> bool:

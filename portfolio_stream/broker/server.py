@@ -73,8 +73,12 @@ def server_properties(
     profile: JvmProfile,
     is_broker: bool = True,
     listener: BrokerListener | None = None,
+    operators: Mapping[str, str] | None = None,
 ) -> str:
-    """Returns the text of one node's properties file. If `is_broker` is false, the node is only a controller."""
+    """Returns the text of one node's properties file. If `is_broker` is false, the node is only a controller.
+
+    `operators` has the operator's settings (`own_settings`).
+    """
     controller = f"CONTROLLER://127.0.0.1:{record.controller_ports[node]}"
     client = f"PLAINTEXT://127.0.0.1:{record.port + node}"
     if listener is not None:
@@ -92,7 +96,8 @@ def server_properties(
     own = {"node.id": node, "controller.quorum.voters": voters, "log.dirs": escape(str(log_dir))}
     of_size = {**replication(record.brokers), **fencing(record.brokers)}
     more = {} if listener is None else listener.properties()
-    table = {**roles, **FIXED, **of_size, **THREADS_AND_BUFFERS[profile], **own, **more}
+    theirs = {name: escape(value) for name, value in (operators or {}).items()}
+    table = {**FIXED, **of_size, **THREADS_AND_BUFFERS[profile], **theirs, **roles, **own, **more}
     return "".join(f"{name}={value}\n" for name, value in table.items())
 
 
@@ -126,6 +131,8 @@ def fencing(brokers: int) -> Mapping[str, object]:
 def escape(value: str) -> str:
     """Escape a value so that Java's Properties reads exactly this text, also backslashes, line ends and non-ASCII."""
     plain = value.replace("\\", "\\\\")
+    if plain.startswith(" "):  # Java skips blanks before a value
+        plain = f"\\{plain}"
     return "".join(c if c.isascii() and c.isprintable() else "".join(f"\\u{u:04x}" for u in _utf16(c)) for c in plain)
 
 

@@ -9,6 +9,7 @@ import base64
 import shutil
 import subprocess
 import uuid
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,8 +30,17 @@ def new_cluster_id() -> str:
 
 
 def format_all(layout: Layout, record: ClusterRecord, jars: Path, profile: java.JvmProfile) -> ClusterRecord:
-    """Format all nodes at the same time. Writes and returns the record with `is_formatted` set."""
-    nodes = range(record.brokers)
+    """Format all nodes. Writes and returns the record with `is_formatted` set."""
+    format_nodes(layout, record, range(record.brokers), jars, profile)
+    formatted = replace(record, is_formatted=True)
+    layout.write_record(formatted)
+    return formatted
+
+
+def format_nodes(
+    layout: Layout, record: ClusterRecord, nodes: Collection[int], jars: Path, profile: java.JvmProfile
+) -> None:
+    """Format some nodes at the same time, for the record's cluster. All that is in their folders is deleted first."""
     for node in nodes:
         for folder in (layout.log_dir(node), _unfinished(layout, node)):
             shutil.rmtree(folder, ignore_errors=True)
@@ -38,13 +48,10 @@ def format_all(layout: Layout, record: ClusterRecord, jars: Path, profile: java.
     since = [diagnosis.log_length(layout, node) for node in nodes]
     processes = [_format(layout, record, node, jars, profile) for node in nodes]
     codes = [process.wait() for process in processes]
-    for node, code in enumerate(codes):
+    for node, length, code in zip(nodes, since, codes, strict=True):
         if code != 0:
-            raise diagnosis.why_it_died(layout, node, since[node], code)
+            raise diagnosis.why_it_died(layout, node, length, code)
         _unfinished(layout, node).rename(layout.log_dir(node))
-    formatted = replace(record, is_formatted=True)
-    layout.write_record(formatted)
-    return formatted
 
 
 def _unfinished(layout: Layout, node: int) -> Path:

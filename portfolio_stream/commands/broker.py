@@ -68,8 +68,9 @@ def broker() -> None:
 def run(data_dir: Path | None, **size: Any) -> None:
     """Run Kafka in the foreground until it is stopped."""
     from portfolio_stream.broker import control
+    from portfolio_stream.commands.service_manager import tell_ready
 
-    control.run(_folder(data_dir), progress=note, **_start(size))
+    control.run(_folder(data_dir), progress=note, serves=tell_ready, **_start(size))
 
 
 @broker.command()

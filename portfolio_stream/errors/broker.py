@@ -1,9 +1,10 @@
 """Errors of the embedded broker: its data directory, its processes, Kafka's jars, and Java."""
 
 import shlex
+from collections.abc import Collection
 from pathlib import Path
 
-from portfolio_stream.errors.base import PortfolioStreamError
+from portfolio_stream.errors.base import PortfolioStreamError, shortened
 
 
 def _broker_command(name: str, path: Path) -> str:
@@ -80,6 +81,33 @@ class QuorumMissing(PortfolioStreamError):
             f"Broker {node} cannot serve alone: of three brokers two must run, and no other one runs.",
             f"Start all of them with `{_broker_command('start', path)}`.",
         )
+
+
+class BrokerSettingRefused(PortfolioStreamError):
+    """The operator's server.properties has a setting that the embedded broker does not take from there."""
+
+    exit_code = 2
+
+    def __init__(self, path: Path, name: str, reason: str) -> None:
+        super().__init__(
+            f"{path} sets {shortened(name)}, but {reason}.",
+            f"Remove {shortened(name)} from that file and start the broker again.",
+        )
+        self.path = path
+
+
+class BrokerDataGone(PortfolioStreamError):
+    """Folders of brokers are empty, and the other brokers cannot be trusted to have all that was in them."""
+
+    def __init__(self, path: Path, nodes: Collection[int], brokers: int) -> None:
+        folders = ", ".join(f"broker-{node}" for node in nodes)
+        has = "It was the only copy" if brokers == 1 else f"Of {brokers} brokers one can be rebuilt, no more"
+        super().__init__(
+            f"{path} has lost the content of {folders}. {has}.",
+            f"Put the content back if you have a copy. To begin with an empty Kafka, run "
+            f"`{_broker_command('reset', path)}`: all topics and records are lost then.",
+        )
+        self.nodes = nodes
 
 
 class BrokerDied(PortfolioStreamError):

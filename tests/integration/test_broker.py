@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -19,14 +20,18 @@ from ruamel.yaml import YAML
 
 from portfolio_stream.broker import control, probe
 from portfolio_stream.broker.cluster import Cluster
+from portfolio_stream.broker.layout import ClusterRecord, Layout
 from portfolio_stream.errors import (
     BrokerAlreadyRunning,
+    BrokerDataGone,
     BrokerDied,
     BrokerDiskFull,
+    BrokerSettingRefused,
     ForeignDataDirectory,
     PortInUse,
 )
 from portfolio_stream.kafka.health import look
+from portfolio_stream.kafka.tools.jmx import stub_address
 from portfolio_stream.settings import Settings
 from tests.integration.kafka_tools import tool
 from tests.integration.workers import until
@@ -279,6 +284,38 @@ def test_a_broker_that_dies_at_its_start_is_cited(stopped: Cluster) -> None:
     assert not stopped.status().is_running
 
 
+def test_a_restart_keeps_ports_logs_and_monitoring_and_takes_new_settings(stopped: Cluster, tmp_path: Path) -> None:
+    """JMX listens on loopback alone. A wrong setting is refused before the running broker is stopped."""
+    jmx_port, folder = free_port(), stopped.data_dir
+    control.start(folder, stopped.port, logs=tmp_path / "logs", jmx_port=jmx_port)
+    (folder / "server.properties").write_text("# ours\nlog.retention.hours : 77\nnum.io.threads=\\\n  3\n")
+    status = control.restart(folder)
+    assert (stopped.port, tmp_path / "logs" / "server.log") == (status.brokers[0].port, status.brokers[0].log)
+    assert "Kafka Server started" in status.brokers[0].log.read_text()
+    written = (folder / "broker-0.properties").read_text().splitlines()
+    assert {"log.retention.hours=77", "num.io.threads=3"} <= set(written)
+
+    process = psutil.Process(status.brokers[0].pid)
+    listening = [one.laddr for one in process.net_connections() if one.status == psutil.CONN_LISTEN]
+    assert {"127.0.0.1"} == {place.ip.removeprefix("::ffff:") for place in listening}
+    assert {stopped.port, jmx_port} < {place.port for place in listening}
+    address = stub_address(f"service:jmx:rmi:///jndi/rmi://localhost:{jmx_port}/jmxrmi")
+    name = "kafka.server:type=BrokerTopicMetrics,name=MessagesInPerSec"
+    assert "MessagesInPerSec:Count" in tool(
+        "org.apache.kafka.tools.JmxTool", "--one-time", "--object-name", name, "--jmx-url", address
+    )
+
+    (folder / "server.properties").write_text("log.dirs=/elsewhere\n")
+    with pytest.raises(BrokerSettingRefused, match=r"log\.dirs"):
+        control.restart(folder)
+    assert stopped.status().is_ready
+    stopped.stop()
+    (folder / "server.properties").unlink()
+    empty(folder / "broker-0")
+    with pytest.raises(BrokerDataGone, match="only copy"):
+        control.start(folder)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A small file system, with a little more than the free space that a broker's start needs."""
@@ -353,6 +390,67 @@ async def test_three_brokers_bear_the_loss_of_one(tmp_path: Path) -> None:
             return (await look(settings)).is_healthy
 
         await until(is_healthy, 20, "every copy is in sync again")
+
+        cluster.stop()
+        empty(cluster.data_dir / "broker-2")
+        cluster.start()
+        assert await consume(cluster.bootstrap_servers, "replicated", 2) == [b"before", b"after"]
+        await until(is_healthy, 20, "broker 2 has copied every partition")
+
+
+def empty(folder: Path) -> None:
+    """As `rm -rf FOLDER/*` does: files whose names begin with a dot stay."""
+    for path in folder.glob("[!.]*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("node", range(3))
+@pytest.mark.parametrize("how", ["one stopped", "all stopped", "all killed"])
+async def test_any_broker_is_rebuilt_from_the_others(tmp_path: Path, node: int, how: str) -> None:
+    """Whichever broker lost its data, and however it ended: the cluster's id and every acknowledged record stay."""
+    with Cluster(tmp_path / "broker", free_port(3), brokers=3) as cluster:
+        settings = Settings(bootstrap_servers=cluster.bootstrap_servers)
+        await create_topic(cluster.bootstrap_servers, "replicated", replicas=3)
+        for number in range(5):
+            await produce(cluster.bootstrap_servers, "replicated", b"%d" % number)
+        before = cluster.status().cluster_id
+        if how == "one stopped":
+            cluster.stop_broker(node)
+        elif how == "all stopped":
+            cluster.stop()
+        else:
+            for other in range(3):
+                cluster.kill(other)
+        empty(cluster.data_dir / f"broker-{node}")
+        cluster.start()
+
+        async def is_healthy() -> bool:
+            return (await look(settings)).is_healthy
+
+        await until(is_healthy, 30, "every copy is in sync again")
+        others = [other for other in range(3) if other != node]
+        cluster.stop_broker(others[0])  # so that the rebuilt broker leads some partitions
+        await produce(cluster.bootstrap_servers, "replicated", b"5")
+        assert [b"%d" % number for number in range(6)] == await consume(cluster.bootstrap_servers, "replicated", 6)
+        assert before == (await look(settings)).cluster_id
+
+
+def test_brokers_that_lost_too_much_do_not_start(tmp_path: Path) -> None:
+    """With two of three folders empty, their votes could elect a controller that has nothing. The third stays whole."""
+    layout = Layout(tmp_path / "broker")
+    layout.claim()
+    ports = (free_port(), free_port(), free_port())
+    layout.write_record(
+        ClusterRecord(cluster_id="x", brokers=3, port=free_port(3), controller_ports=ports, is_formatted=True)
+    )
+    layout.log_dir(0).mkdir()
+    (layout.log_dir(0) / "meta.properties").write_text("node.id=0\ncluster.id=x\n")
+    (layout.log_dir(0) / "bootstrap.checkpoint").touch()
+    with pytest.raises(BrokerDataGone, match="broker-1, broker-2"):
+        control.start(layout.data_dir)
+    assert (layout.log_dir(0) / "meta.properties").exists()
+    assert not control.status(layout.data_dir).is_running  # type: ignore[union-attr]
 
 
 async def test_the_compose_files_broker_settings_are_kafkas(kafka: Cluster) -> None:
