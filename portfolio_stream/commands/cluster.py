@@ -150,6 +150,13 @@ def status(context: click.Context, output: OutputFormat) -> None:
     context.exit(0 if shown is not None and shown.is_serving else 1)
 
 
+def is_running() -> bool:
+    """Whether a supervisor runs in the default folder."""
+    from portfolio_stream.cluster import control
+
+    return control.status(read_settings())[0] is not None
+
+
 def start_cluster(arguments: list[str]) -> object:
     """The launcher start-cluster.sh: Flink's command without arguments, ours with the options of `cluster start`."""
     return start.main(arguments, prog_name="start-cluster.sh", standalone_mode=False)

@@ -13,7 +13,11 @@ import pytest
 from portfolio_stream import cli
 from portfolio_stream.broker import cluster as brokers
 from portfolio_stream.cluster import child
+from portfolio_stream.commands import systemctl
 from portfolio_stream.commands.service_manager import tell_ready
+from portfolio_stream.errors import UnitMissing
+from portfolio_stream.launchers.kinds import Script
+from portfolio_stream.launchers.scripts import Paths, text_of
 from portfolio_stream.settings import VARIABLES, Settings
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "systemd"
@@ -95,6 +99,67 @@ def test_each_unit_may_write_its_own_folders_alone(unit: str) -> None:
     )
     users = re.findall(r"^u (\S+)", (FOLDER / "portfolio-stream.sysusers").read_text(), re.MULTILINE)
     assert set(values(unit, "User")) <= set(users)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Path:
+    """A folder with a real systemctl, which knows the unit portfolio-worker@1, and the launcher of ours."""
+    (tmp_path / "real").mkdir()
+    real = tmp_path / "real" / "systemctl"
+    real.write_text("#!/bin/sh\ncase $1 in cat) [ $2 = portfolio-worker@1.service ];; *) echo real \"$@\";; esac\n")
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\nshift 3\necho ours "$@"\n')
+    launcher = tmp_path / "systemctl"
+    paths = Paths(Path("/java"), "jars", Path("/archive"), python, tmp_path)
+    launcher.write_text(text_of("systemctl", Script("systemctl.sh"), paths))
+    for program in (real, python, launcher):
+        program.chmod(0o755)
+    return tmp_path
+
+
+OURS = "ours systemctl portfolio_stream.commands.systemctl:main"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "with_systemd", "without"),
+    [
+        ("restart kafka", f"{OURS} restart kafka", f"{OURS} restart kafka"),
+        ("--no-block start kafka.service zookeeper", *[f"{OURS} start kafka zookeeper"] * 2),
+        ("status portfolio-worker@1", "real status portfolio-worker@1", f"{OURS} status portfolio-worker@1"),
+        ("restart ssh", "real restart ssh", "real restart ssh"),
+        ("stop kafka ssh", "real stop kafka ssh", "real stop kafka ssh"),
+        ("enable kafka", "real enable kafka", "real enable kafka"),
+        ("list-units", "real list-units", "real list-units"),
+        ("stop *", "real stop *", "real stop *"),
+    ],
+)
+def test_systemctl_takes_what_no_systemd_has(host: Path, arguments: str, with_systemd: str, without: str) -> None:
+    """Where systemd runs and has the unit, and for all other units and verbs, the real systemctl does the work."""
+    launcher, environment = host / "systemctl", {"PATH": f"{host}:{host}/real:/usr/bin:/bin"}
+    script = launcher.read_text()
+    for booted, expected in (("/", with_systemd), ("/nowhere", without)):
+        launcher.write_text(script.replace("/run/systemd/system", booted))
+        ran = subprocess.run([launcher, *arguments.split()], capture_output=True, text=True, env=environment)
+        assert (0, f"{expected}\n") == (ran.returncode, ran.stdout)
+
+
+def test_without_a_real_systemctl_other_units_are_unknown(host: Path) -> None:
+    """As the shell says it. The launcher alone on PATH does not take itself for the real one."""
+    environment = {"PATH": str(host)}
+    ran = subprocess.run(
+        [host / "systemctl", "stop", "ssh"], capture_output=True, text=True, env=environment, timeout=20
+    )
+    assert (127, "systemctl: command not found\n") == (ran.returncode, ran.stderr)
+
+
+def test_a_unit_without_a_command_says_what_to_type(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """ZooKeeper has nothing to do. A unit of ours that only systemd could run is refused. The first failure counts."""
+    monkeypatch.setenv("PORTFOLIO_DATA_DIR", str(tmp_path))
+    assert 0 == systemctl.main(["start", "zookeeper"])
+    assert 0 == systemctl.main(["stop", "kafka", "zookeeper"])
+    assert 1 == systemctl.main(["status", "kafka", "zookeeper"])
+    with pytest.raises(UnitMissing, match="cluster start"):
+        systemctl.main(["start", "portfolio-worker@1"])
 
 
 def test_systemd_is_told_when_kafka_serves(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

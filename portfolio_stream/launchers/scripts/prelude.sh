@@ -44,12 +44,20 @@ run_jmx_tool() {
   run_kafka org.apache.kafka.tools.JmxTool --jmx-url "$address" "$@"
 }
 
+# The second line tells. It is read without other programs: where those are missing, a launcher would call itself forever.
+is_launcher() {
+  second=
+  { IFS= read -r _ && IFS= read -r second; } <"$1" 2>/dev/null
+  case $second in *'Written by `portfolio-stream shell`'*) return 0 ;; esac
+  return 1
+}
+
 # Passes over every launcher, also those of another folder of ours that is still on PATH.
 real_program() (
   IFS=:
   for folder in $PATH; do
     program=$folder/$1
-    if [ -f "$program" ] && [ -x "$program" ] && ! head -n 2 "$program" | grep -q 'Written by `portfolio-stream shell`'; then
+    if [ -f "$program" ] && [ -x "$program" ] && ! is_launcher "$program"; then
       printf '%s\n' "$program"
       exit 0
     fi
