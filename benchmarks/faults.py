@@ -4,7 +4,7 @@
 
 - A worker is killed `--rounds` times. Every other kind of fault comes once.
 - The time of an act runs from the act until every partition has a committed output of an event that was sent after it.
-  If all brokers are away, it begins when they serve again.
+  If all brokers are away, it begins when they serve again, and a line of its own says how long their start took.
 - After each act, every event that was sent must have its answer, once and in order. After each kind of fault the load
   rests, and the audit compares all new records (benchmarks/trial.py).
 - In the end `verify` compares the whole history, and every value that the workers serve.
@@ -20,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from random import SystemRandom
@@ -133,7 +134,7 @@ class Faults(Trial):
 
     async def restart_all_brokers(self) -> None:
         async def fault() -> None:
-            await self._restart_brokers(self.stage.cluster.stop)
+            await self._restart_brokers("SIGTERM", self.stage.cluster.stop)
 
         await self.act("all brokers SIGTERM, restart", fault, is_over=True)
 
@@ -143,13 +144,15 @@ class Faults(Trial):
                 self.stage.cluster.kill(node)
 
         async def fault() -> None:
-            await self._restart_brokers(kill)
+            await self._restart_brokers("kill -9", kill)
 
         await self.act("all brokers kill -9, restart", fault, is_over=True)
 
-    async def _restart_brokers(self, end: Callable[[], None]) -> None:
+    async def _restart_brokers(self, name: str, end: Callable[[], None]) -> None:
         await asyncio.to_thread(end)
+        begun = time.monotonic()
         await asyncio.to_thread(self.stage.cluster.start)
+        self.seconds[f"  until all brokers serve after {name}"].append(time.monotonic() - begun)
 
     # --- producer epochs ---
 
@@ -161,7 +164,7 @@ class Faults(Trial):
         servers = self.stage.settings.bootstrap_servers
         async with transaction_log(servers) as log:
             await log.set_epochs(dict.fromkeys(ids.values(), LAST_EPOCH - EPOCHS_LEFT))
-        await self._restart_brokers(self.stage.cluster.stop)
+        await self._restart_brokers("SIGTERM", self.stage.cluster.stop)
 
         async def start() -> None:
             for worker in self.workers:

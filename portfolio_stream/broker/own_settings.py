@@ -43,11 +43,9 @@ _CONTROL = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
 def read(path: Path) -> Mapping[str, str]:
     """Returns the operator's settings; none without the file. Raises BrokerSettingRefused."""
     try:
-        settings = dict(parse(path.read_text(encoding="utf-8")))
+        settings = dict(parse(path.read_text(encoding="utf-8", errors="replace")))
     except FileNotFoundError:
         return {}
-    except UnicodeDecodeError:
-        raise BrokerSettingRefused(path, "its text", "it must be UTF-8") from None
     for name in settings:
         if name in REFUSED:
             raise BrokerSettingRefused(path, name, REFUSED[name])
@@ -85,4 +83,5 @@ def _logical_lines(text: str) -> Iterator[str]:
 
 
 def _unescaped(text: str) -> str:
-    return _ESCAPE.sub(lambda found: chr(int(found[1], 16)) if found[1] else _CONTROL.get(found[2], found[2]), text)
+    plain = _ESCAPE.sub(lambda found: chr(int(found[1], 16)) if found[1] else _CONTROL.get(found[2], found[2]), text)
+    return plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # Java writes UTF-16 units

@@ -26,7 +26,6 @@ from portfolio_stream.errors import (
     BrokerDataGone,
     BrokerDied,
     BrokerDiskFull,
-    BrokerSettingRefused,
     ForeignDataDirectory,
     PortInUse,
 )
@@ -284,36 +283,44 @@ def test_a_broker_that_dies_at_its_start_is_cited(stopped: Cluster) -> None:
     assert not stopped.status().is_running
 
 
-def test_a_restart_keeps_ports_logs_and_monitoring_and_takes_new_settings(stopped: Cluster, tmp_path: Path) -> None:
+def broker_command(verb: str, cluster: Cluster) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "portfolio_stream", "broker", verb, "--data-dir", str(cluster.data_dir)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_a_restart_keeps_ports_logs_and_monitoring_and_takes_new_settings(tmp_path: Path) -> None:
     """JMX listens on loopback alone. A wrong setting is refused before the running broker is stopped."""
-    jmx_port, folder = free_port(), stopped.data_dir
-    control.start(folder, stopped.port, logs=tmp_path / "logs", jmx_port=jmx_port)
-    (folder / "server.properties").write_text("# ours\nlog.retention.hours : 77\nnum.io.threads=\\\n  3\n")
-    status = control.restart(folder)
-    assert (stopped.port, tmp_path / "logs" / "server.log") == (status.brokers[0].port, status.brokers[0].log)
-    assert "Kafka Server started" in status.brokers[0].log.read_text()
-    written = (folder / "broker-0.properties").read_text().splitlines()
-    assert {"log.retention.hours=77", "num.io.threads=3"} <= set(written)
+    jmx_port, own = free_port(), tmp_path / "broker" / "server.properties"
+    with Cluster(tmp_path / "broker", free_port(), logs=tmp_path / "logs", jmx_port=jmx_port) as cluster:
+        own.write_text("log.dirs=/elsewhere\n")
+        refused = broker_command("restart", cluster)
+        assert (2, True) == (refused.returncode, "sets 'log.dirs'" in refused.stderr)
+        assert cluster.status().is_ready
 
-    process = psutil.Process(status.brokers[0].pid)
-    listening = [one.laddr for one in process.net_connections() if one.status == psutil.CONN_LISTEN]
-    assert {"127.0.0.1"} == {place.ip.removeprefix("::ffff:") for place in listening}
-    assert {stopped.port, jmx_port} < {place.port for place in listening}
-    address = stub_address(f"service:jmx:rmi:///jndi/rmi://localhost:{jmx_port}/jmxrmi")
-    name = "kafka.server:type=BrokerTopicMetrics,name=MessagesInPerSec"
-    assert "MessagesInPerSec:Count" in tool(
-        "org.apache.kafka.tools.JmxTool", "--one-time", "--object-name", name, "--jmx-url", address
-    )
+        own.write_text("# ours\nlog.retention.hours : 77\nnum.io.threads=\\\n  3\n")
+        before = cluster.status().brokers[0].pid
+        assert 0 == broker_command("restart", cluster).returncode
+        (broker,) = cluster.status().brokers
+        assert (cluster.port, True) == (broker.port, broker.is_ready)
+        assert broker.pid not in (None, before)
+        assert "Kafka Server started" in (tmp_path / "logs" / "server.log").read_text()
+        written = (cluster.data_dir / "broker-0.properties").read_text().splitlines()
+        assert {"log.retention.hours=77", "num.io.threads=3"} <= set(written)
 
-    (folder / "server.properties").write_text("log.dirs=/elsewhere\n")
-    with pytest.raises(BrokerSettingRefused, match=r"log\.dirs"):
-        control.restart(folder)
-    assert stopped.status().is_ready
-    stopped.stop()
-    (folder / "server.properties").unlink()
-    empty(folder / "broker-0")
-    with pytest.raises(BrokerDataGone, match="only copy"):
-        control.start(folder)
+        connections = psutil.Process(broker.pid).net_connections()
+        listening = [one.laddr for one in connections if one.status == psutil.CONN_LISTEN]
+        assert {"127.0.0.1"} == {place.ip.removeprefix("::ffff:") for place in listening}
+        assert {cluster.port, jmx_port} < {place.port for place in listening}
+        address = stub_address(f"service:jmx:rmi:///jndi/rmi://localhost:{jmx_port}/jmxrmi")
+        name = "kafka.server:type=BrokerTopicMetrics,name=MessagesInPerSec"
+        figures = ("--one-time", "--object-name", name, "--jmx-url", address)
+        assert "MessagesInPerSec:Count" in tool("org.apache.kafka.tools.JmxTool", *figures)
+
+        cluster.stop()
+        own.unlink()
+        empty(cluster.data_dir / "broker-0")
+        with pytest.raises(BrokerDataGone, match="only copy"):
+            cluster.start()
 
 
 @pytest.fixture

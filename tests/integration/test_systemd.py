@@ -106,7 +106,7 @@ def host(tmp_path: Path) -> Path:
     """A folder with a real systemctl, which knows the unit portfolio-worker@1, and the launcher of ours."""
     (tmp_path / "real").mkdir()
     real = tmp_path / "real" / "systemctl"
-    real.write_text("#!/bin/sh\ncase $1 in cat) [ $2 = portfolio-worker@1.service ];; *) echo real \"$@\";; esac\n")
+    real.write_text('#!/bin/sh\ncase $1 in cat) [ $2 = portfolio-worker@1.service ];; *) echo real "$@";; esac\n')
     python = tmp_path / "python"
     python.write_text('#!/bin/sh\nshift 3\necho ours "$@"\n')
     launcher = tmp_path / "systemctl"
