@@ -106,7 +106,7 @@ ZOOKEEPER: Sequence[Launcher] = (
 )
 JAVA: Sequence[Launcher] = tuple(Launcher(name, Script("java-tool.sh")) for name in ("jstat", "jps", "jcmd"))
 STORES: Sequence[Launcher] = (
-    Launcher("hdfs", PythonEntry("portfolio_stream.commands.hdfs:main")),
+    Launcher("hdfs", Script("hdfs.sh")),
     Launcher("aws", Script("aws.sh")),
 )
 FLINK: Sequence[Launcher] = (

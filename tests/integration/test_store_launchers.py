@@ -1,4 +1,4 @@
-"""The real AWS CLI on a bucket of savepoints, by the launcher `aws`, as the runbook types it."""
+"""The launchers `aws` and `hdfs`: the real AWS CLI on a bucket of savepoints, as the runbook types it; and a Hadoop."""
 
 import asyncio
 import os
@@ -21,16 +21,25 @@ PROGRAMS = Path(sys.executable).parent
 SYSTEM = "/usr/bin:/bin"
 
 
-def launcher(tmp_path: Path, programs: Path = PROGRAMS) -> Path:
-    """The launcher `aws`, for a Python environment in the folder `programs`. Returns its folder."""
+def launcher(tmp_path: Path, programs: Path = PROGRAMS, name: str = "aws") -> Path:
+    """A launcher for a Python environment in the folder `programs`. Returns the launcher's folder."""
     paths = Paths(Path("/j"), "", Path("/j"), programs / "python", programs)
-    return provide(tmp_path / "launchers", {"aws": text_of("aws", Script("aws.sh"), paths)})
+    return provide(tmp_path / "launchers", {name: text_of(name, Script(f"{name}.sh"), paths)})
 
 
 def typed(line: str, *folders: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Type a line in bash, with these folders before the system's own on PATH."""
     environment = {**os.environ, **variables, "PATH": ":".join([*map(str, folders), SYSTEM])}
     return subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True, check=False)
+
+
+def program(tmp_path: Path, name: str) -> Path:
+    """A program of the host, which prints what it gets. Returns its folder."""
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / name).write_text('#!/bin/sh\necho $AWS_DEFAULT_REGION "$@"\nexit 7\n')
+    (own / name).chmod(0o755)
+    return own
 
 
 def is_whole(place: str, savepoint: str) -> bool:
@@ -87,10 +96,7 @@ def test_an_older_cli_is_told_where_the_savepoints_are(
     line: str, variables: dict[str, str], passed: str, tmp_path: Path
 ) -> None:
     """A CLI before AWS_ENDPOINT_URL would ask Amazon. The operator's own words count, and so does his own CLI."""
-    own = tmp_path / "own"
-    own.mkdir()
-    (own / "aws").write_text('#!/bin/sh\necho $AWS_DEFAULT_REGION "$@"\nexit 7\n')
-    (own / "aws").chmod(0o755)
+    own = program(tmp_path, "aws")
     unset = {name: "" for name in os.environ if name.startswith("AWS_")}
     ended = typed(line, launcher(tmp_path), own, **{**unset, **variables})
     assert (7, f"{passed}\n", "") == (ended.returncode, ended.stdout, ended.stderr)
@@ -102,3 +108,16 @@ def test_without_the_cli_the_launcher_says_what_to_install_and_what_does_the_sam
     assert "Error: The AWS CLI is not installed." in ended.stderr
     assert "Operator action: Install it (`pipx install awscli`" in ended.stderr
     assert "`portfolio-stream savepoint list`" in ended.stderr
+
+
+def test_on_a_host_with_hadoop_all_other_paths_are_hadoops(tmp_path: Path) -> None:
+    """The launcher hides nothing that the host's own `hdfs` can do."""
+    folders = launcher(tmp_path, name="hdfs"), program(tmp_path, "hdfs")
+    place = {"PORTFOLIO_SAVEPOINT_DIR": str(tmp_path / "savepoints"), "AWS_DEFAULT_REGION": ""}
+    for line in ("dfs -put a /user/ops", "dfs -ls /flink/savepoints-of-others", "dfsadmin -report", "namenode"):
+        ended = typed(f"hdfs {line}", *folders, **place)
+        assert (7, f"{line}\n") == (ended.returncode, ended.stdout)
+    for path in ("/flink/savepoints", "hdfs:///flink/savepoints/"):
+        ended = typed(f"hdfs dfs -ls {path}", *folders, **place)
+        assert (0, "", "") == (ended.returncode, ended.stdout, ended.stderr)
+    assert "portfolio-stream checkpoints" in typed("hdfs dfs -ls /flink/checkpoints", *folders, **place).stderr
