@@ -1,11 +1,10 @@
 """`python -m tests.archive` makes the archive of Java classes with which the tests' brokers start in half the time.
 
 The archive holds the classes that a broker loaded in one run, ready for use (JEP 483, 514). Java itself checks that
-the archive fits the Java and the jars, and starts without a wrong one. Without an archive, the tests take longer.
+the archive is whole and fits the Java and the jars, and starts without a wrong one. Without an archive, the tests take longer.
 """
 
 import asyncio
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -25,7 +24,7 @@ WRITING_SECONDS = 120.0  # a broker writes the archive when it stops; that takes
 def use() -> None:
     """Let the brokers that this process starts use the archive, if it exists."""
     if ARCHIVE.exists():
-        add_flags(f"-XX:AOTCache={ARCHIVE}", "-Xlog:aot*=off")
+        add_flags(f"-XX:AOTCache={ARCHIVE}", "-XX:+VerifySharedSpaces", "-Xlog:aot*=off")
 
 
 def add_flags(*flags: str) -> None:
@@ -34,15 +33,14 @@ def add_flags(*flags: str) -> None:
 
 def make() -> None:
     """Run a broker, and a transaction on it, with the classes recorded. The archive gets its name when complete."""
-    with tempfile.TemporaryDirectory() as folder:
-        new = Path(folder) / ARCHIVE.name
-        with broker.Cluster(Path(folder) / "broker", free_port()) as cluster:
-            cluster.stop()
-            broker.STOP_SECONDS = WRITING_SECONDS
-            add_flags(f"-XX:AOTCacheOutput={new}", "-Xlog:aot*=off")
-            cluster.start()
-            asyncio.run(_work(Settings(bootstrap_servers=cluster.bootstrap_servers, replication_factor=1)))
-        shutil.move(new, ARCHIVE)
+    new = ARCHIVE.with_suffix(".new")
+    with tempfile.TemporaryDirectory() as folder, broker.Cluster(Path(folder) / "broker", free_port()) as cluster:
+        cluster.stop()
+        broker.STOP_SECONDS = WRITING_SECONDS
+        add_flags(f"-XX:AOTCacheOutput={new}", "-Xlog:aot*=off")
+        cluster.start()
+        asyncio.run(_work(Settings(bootstrap_servers=cluster.bootstrap_servers, replication_factor=1)))
+    new.replace(ARCHIVE)
 
 
 async def _work(settings: Settings) -> None:
