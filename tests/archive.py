@@ -1,7 +1,8 @@
 """`python -m tests.archive` makes the archive of Java classes with which the tests' brokers start in half the time.
 
 The archive holds the classes that a broker loaded in one run, ready for use (JEP 483, 514). Java itself checks that
-the archive is whole and fits the Java and the jars, and starts without a wrong one. Without an archive, the tests take longer.
+the archive is whole and fits the Java and the jars, and starts without a wrong one. Without an archive, the tests take
+longer.
 """
 
 import asyncio

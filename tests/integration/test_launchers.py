@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 
 from portfolio_stream.broker.cluster import Cluster
-from portfolio_stream.broker.probe import free_port, is_free
+from portfolio_stream.broker.probe import is_free
 from portfolio_stream.launchers import folder
 from portfolio_stream.launchers.kinds import KafkaClass, RunClass
 from portfolio_stream.launchers.scripts import Paths
 from portfolio_stream.launchers.table import LAUNCHERS
+from tests.ports import free_port
 
 PROGRAMS = Path(sys.executable).parent
 SECONDS = 60.0  # for one command on a busy machine
