@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from typing import Any
 
 import click
 
 from portfolio_stream.commands.flink_cluster import POLL_SECONDS, REQUIREMENTS, FlinkCluster, placed
 from portfolio_stream.commands.output import note, print_line
-from portfolio_stream.errors import FlinkNotRunning
+from portfolio_stream.errors import FlinkNotRunning, FlinkRefused
 
 RUN_PATH = "/jars/portfolio_stream.jar/run"
 RUN_SECONDS = (
@@ -46,6 +47,7 @@ def run_job(
         "programArgsList": list(arguments),
         "flinkConfiguration": dict(map(_given_option, options)),
     }
+    begun = time.monotonic()
     answer = cluster.post(RUN_PATH, body)
     named = jar if entry_class is None else f"{jar} and {entry_class}"
     note(f"{named}: names only. The program is the workers' own code, and its job is portfolio_stream.")
@@ -62,8 +64,8 @@ def run_job(
     if answer["request-id"] is not None:
         done = cluster.until_over(f"{RUN_PATH}/{answer['request-id']}", "switch to the savepoint", _told())
         job = done["jobid"]
-    seconds = until_state(cluster, job, RUNNING)
-    note(f"The job runs after {seconds:.1f} s.")
+    until_state(cluster, job, RUNNING)
+    note(f"The job runs after {time.monotonic() - begun:.1f} s.")
 
 
 def _given_option(text: str) -> tuple[str, str]:
@@ -87,14 +89,25 @@ def _told() -> Callable[[dict[str, Any]], None]:
     return tell
 
 
-def until_state(cluster: FlinkCluster, job: str, state: str) -> float:
-    """Wait until the job is in this state. Returns how long it took. Raises FlinkNotRunning."""
+def shown_job(cluster: FlinkCluster, job: str) -> dict[str, Any]:
+    """The job as the cluster shows it. A job that was made just now may not be shown yet."""
+    try:
+        found: dict[str, Any] = cluster.get(f"/jobs/{job}")
+    except FlinkRefused as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+        return {"state": "INITIALIZING", "vertices": []}
+    return found
+
+
+def until_state(cluster: FlinkCluster, job: str, state: str) -> None:
+    """Wait until the job is in this state. Raises FlinkNotRunning."""
     begun = time.monotonic()
     while True:
-        found = cluster.get(f"/jobs/{job}")["state"]
+        found = shown_job(cluster, job)["state"]
         waited = time.monotonic() - begun
         if found == state:
-            return waited
+            return
         if waited > RUN_SECONDS:
             raise FlinkNotRunning(job, str(found), waited)
         time.sleep(POLL_SECONDS)
@@ -126,7 +139,7 @@ def until_workers(cluster: FlinkCluster, job: str, workers: int) -> float:
     """Wait until the job runs with so many workers. Returns how long it took. Raises FlinkNotRunning."""
     begun = time.monotonic()
     while True:
-        found = cluster.get(f"/jobs/{job}")
+        found = shown_job(cluster, job)
         serving = [vertex["tasks"].get(RUNNING, 0) for vertex in found["vertices"]]
         waited = time.monotonic() - begun
         if found["state"] == RUNNING and serving and min(serving) == max(serving) == workers:

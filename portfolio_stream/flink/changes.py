@@ -200,6 +200,13 @@ REFUSED = (
     ),
     (
         "POST",
+        "/jobs/{job}/checkpoints",
+        "trigger of a checkpoint",
+        "the job commits ten times a second, and its checkpoints begin by the clock",
+        "Run `flink checkpoint ID` of portfolio_stream (`portfolio-stream flink checkpoint ID`): it waits for one.",
+    ),
+    (
+        "POST",
         "/savepoint-disposal",
         "flink savepoint --dispose",
         "it does not say of which job the savepoint is",

@@ -189,7 +189,7 @@ def answered(trigger: str | None, *options: str) -> dict[str, Any]:
 def test_run(fake: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
     """As the runbook types it: options before the jar are Flink's, those after it the program's."""
     fake.answers[f"POST {RUN}"] = answered(None, "-p=4: applied as the number of workers")
-    fake.answers[f"GET /jobs/{JOB}"] = [{"state": "RESTARTING"}, {"state": "RUNNING"}]
+    fake.answers[f"GET /jobs/{JOB}"] = [(404, {"errors": ["not yet"]}), {"state": "RESTARTING"}, {"state": "RUNNING"}]
     given = "-c com.example.StreamProcessor -p 4 -Dexecution.buffer-timeout=100 -D flag target/stream-processor.jar"
     program = "--kafka-bootstrap-servers localhost:9092 --input-topic portfolio-events -p x"
     assert 0 == flink("run", *given.split(), *program.split())

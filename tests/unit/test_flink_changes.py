@@ -196,7 +196,7 @@ RUN = "/jars/portfolio_stream.jar/run"
 async def test_the_only_jar(doors: Doors) -> None:
     (file,) = (await doors.ask("GET", "/jars", status=200))["files"]
     assert RUN == f"/jars/{file['id']}/run"
-    for path in ("/jars/upload", "/jobs", "/savepoint-disposal"):
+    for path in ("/jars/upload", "/jobs", f"/jobs/{JOB}/checkpoints", "/savepoint-disposal"):
         await doors.errors("POST", path, 400)
 
 
