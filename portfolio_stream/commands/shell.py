@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import sys
 from pathlib import Path
 
 import click
@@ -24,6 +25,8 @@ def shell() -> None:
     launchers = folder.provide(base, folder.scripts(paths))
     archive.provide(paths, note)
     print_lines(lines(launchers))
+    if sys.stdout.isatty():
+        note('These lines change nothing by themselves. Type: eval "$(portfolio-stream shell)"')
 
 
 def lines(folder: Path) -> list[str]:

@@ -11,6 +11,8 @@ class KafkaClass(NamedTuple):
     main: str
     #: options that Kafka removed, and the option that replaced each
     renamed: Mapping[str, str] = {}
+    #: the largest heap, as in Kafka's own script; KAFKA_HEAP_OPTS replaces it
+    heap: str = "256m"
 
 
 class RunClass(NamedTuple):

@@ -68,8 +68,8 @@ def text_of(name: str, runs: Kind, paths: Paths) -> str:
 
 def _body(name: str, runs: Kind, paths: Paths) -> str:
     match runs:
-        case KafkaClass(main, renamed):
-            return _prelude(paths) + _renaming(renamed) + f'run_kafka {main} "$@"\n'
+        case KafkaClass(main, renamed, heap):
+            return _prelude(paths) + f"heap={heap}\n" + _renaming(renamed) + f'run_kafka {main} "$@"\n'
         case RunClass(moved, removed, renamed):
             return _prelude(paths) + _class_name(moved, removed) + _renaming(renamed) + RUN_CLASS
         case Script(file):

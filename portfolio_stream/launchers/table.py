@@ -45,8 +45,8 @@ MOVED = {
 }
 MIRROR_MAKER_1 = Refusal(
     "Kafka 4 removed MirrorMaker 1.",
-    "Use its successor: name both clusters and `topics = portfolio-.*` in mm2.properties, then: "
-    "connect-mirror-maker.sh mm2.properties",
+    "Use MirrorMaker 2 of an installed Apache Kafka 4: name both clusters and `topics = portfolio-.*` in mm2.properties, "
+    "then: connect-mirror-maker.sh mm2.properties",
 )
 MIRROR_MAKER_2 = Refusal(
     "MirrorMaker 2 does not run here yet: its jars are not among the locked jars.",
@@ -71,8 +71,16 @@ KAFKA: Sequence[Launcher] = (
         KafkaClass("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"),
         has_sh=True,
     ),
-    Launcher("kafka-console-producer", KafkaClass("org.apache.kafka.tools.ConsoleProducer", BROKER_LIST), has_sh=True),
-    Launcher("kafka-console-consumer", KafkaClass("org.apache.kafka.tools.consumer.ConsoleConsumer"), has_sh=True),
+    Launcher(
+        "kafka-console-producer",
+        KafkaClass("org.apache.kafka.tools.ConsoleProducer", BROKER_LIST, heap="512m"),
+        has_sh=True,
+    ),
+    Launcher(
+        "kafka-console-consumer",
+        KafkaClass("org.apache.kafka.tools.consumer.ConsoleConsumer", heap="512m"),
+        has_sh=True,
+    ),
     Launcher("kafka-configs", KafkaClass("kafka.admin.ConfigCommand"), has_sh=True),
     Launcher("kafka-delete-records", KafkaClass("org.apache.kafka.tools.DeleteRecordsCommand"), has_sh=True),
     Launcher("kafka-broker-api-versions", KafkaClass("org.apache.kafka.tools.BrokerApiVersionsCommand"), has_sh=True),

@@ -1,3 +1,5 @@
+heap=256m
+
 note() {
   echo "$name: $1" >&2
 }
@@ -10,7 +12,7 @@ refuse() {
 
 # Kafka's own variables count as in kafka-run-class.sh, which leaves the words of each unquoted too.
 run_kafka() {
-  exec "$java_home/bin/java" ${KAFKA_HEAP_OPTS--Xmx256m} \
+  exec "$java_home/bin/java" ${KAFKA_HEAP_OPTS--Xmx$heap} \
     ${KAFKA_JVM_PERFORMANCE_OPTS--XX:+UseSerialGC -XX:TieredStopAtLevel=1} \
     -XX:SharedArchiveFile="$archive" -XX:+VerifySharedSpaces -Xlog:disable $java_options \
     ${KAFKA_LOG4J_OPTS-"-Dlog4j2.configurationFile=$log4j"} ${KAFKA_OPTS-} \
