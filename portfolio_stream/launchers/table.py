@@ -45,8 +45,8 @@ MOVED = {
 }
 MIRROR_MAKER_1 = Refusal(
     "Kafka 4 removed MirrorMaker 1.",
-    "Use MirrorMaker 2 of an installed Apache Kafka 4: name both clusters and `topics = portfolio-.*` in mm2.properties, "
-    "then: connect-mirror-maker.sh mm2.properties",
+    "Use MirrorMaker 2 of an installed Apache Kafka 4: name both clusters and `topics = portfolio-.*` in a file "
+    "mm2.properties, then: connect-mirror-maker.sh mm2.properties",
 )
 MIRROR_MAKER_2 = Refusal(
     "MirrorMaker 2 does not run here yet: its jars are not among the locked jars.",
