@@ -163,7 +163,7 @@ def test_what_kafka_renamed_is_translated(dry: Shell, typed: str, main: str, arg
         ("kafka-server-start /absent.properties", "does not exist"),
         ("echo zookeeper.connect=z > zk.properties; kafka-server-start zk.properties", "process.roles"),
         ("kafka-server-stop absent.properties", "portfolio-stream broker stop"),
-        (f"jstat -gc {os.getpid()}", "it has no Java heap"),
+        ("jstat -gc $PPID", "it has no Java heap"),
     ],
 )
 def test_a_refusal_says_why_and_what_to_type(dry: Shell, typed: str, told: str) -> None:
