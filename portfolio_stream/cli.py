@@ -3,7 +3,6 @@
 commands/ending.py says how a command ends: with which lines and which exit code.
 """
 
-import sys
 from collections.abc import Sequence
 
 import click
@@ -29,6 +28,7 @@ from portfolio_stream.commands.shell import shell
 from portfolio_stream.commands.tables import tables
 from portfolio_stream.commands.topics import topics
 from portfolio_stream.commands.verify import verify
+from portfolio_stream.savepoints.objects import end_process
 from portfolio_stream.standard_streams import install
 
 COMMANDS = (
@@ -73,4 +73,4 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def main() -> None:
     install(drops_output=False)
-    sys.exit(run())
+    end_process(run())

@@ -7,6 +7,7 @@ import sys
 from importlib import import_module
 
 from portfolio_stream.commands.ending import exit_code_of
+from portfolio_stream.savepoints.objects import end_process
 from portfolio_stream.standard_streams import install
 
 
@@ -15,7 +16,7 @@ def main() -> None:
     name, target, *arguments = sys.argv[1:]
     sys.argv = [name, *arguments]  # what a click command, argparse and `ps` of a traceback show
     module, _, function = target.partition(":")
-    sys.exit(exit_code_of(lambda: getattr(import_module(module), function)(arguments), name))
+    end_process(exit_code_of(lambda: getattr(import_module(module), function)(arguments), name))
 
 
 if __name__ == "__main__":

@@ -84,8 +84,6 @@ async def _get_one(shell: Shell, one: "HdfsMatch", target: Path) -> None:
         await copy(one.node, target)
     except FileExistsError:
         shell.fail(PathFailed(target, EXISTS))
-    except FileNotFoundError as error:
-        shell.fail(PathFailed(one.path, f"it was deleted meanwhile: {error}"))
     except OSError as error:
         shell.fail(PathFailed(target, error.strerror or type(error).__name__))
 

@@ -33,7 +33,7 @@ def _listed(shell: Shell, one: "HdfsMatch") -> "list[HdfsMatch]":
 
     start = one.path.rstrip("/")
     if shell.has("-R"):
-        shown = [HdfsMatch(*each) for each in walk(start, one.node)][1:]
+        shown = [HdfsMatch(f"{start}/{below}", node) for below, node in walk("", one.node)][1:]
     else:
         shown = [HdfsMatch(f"{start}/{name}", child) for name, child in (one.node.children or {}).items()]
     if shell.has("-t"):

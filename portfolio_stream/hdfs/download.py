@@ -7,6 +7,7 @@
 
 import asyncio
 import shutil
+from errno import ENOENT
 from pathlib import Path
 
 from portfolio_stream.hdfs.tree import HdfsNode
@@ -60,7 +61,7 @@ async def _copy_file(file: HdfsNode, target: Path) -> None:
     assert file.content is not None  # noqa: S101  every file has its content somewhere
     data = await file.content.objects.get(file.content.path)
     if data is None:
-        raise FileNotFoundError(file.content.path)
+        raise FileNotFoundError(ENOENT, f"{file.content.path} was deleted meanwhile")
     target.parent.mkdir(parents=True, exist_ok=True)
     await asyncio.to_thread(target.write_bytes, data)
 

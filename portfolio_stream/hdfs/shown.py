@@ -27,7 +27,7 @@ class Permissions(NamedTuple):
 
 
 def listing(found: Sequence[HdfsMatch], *, is_human: bool = False) -> list[str]:
-    """The lines of `-ls`. All columns are as wide as their widest value."""
+    """The lines of `-ls`. A column is as wide as its widest value. An empty folder has the time of the listing."""
     access = [access_of(one.node) for one in found]
     owner = max((len(one.owner) for one in access), default=0)
     group = max((len(one.group) for one in access), default=0)
@@ -35,10 +35,13 @@ def listing(found: Sequence[HdfsMatch], *, is_human: bool = False) -> list[str]:
     width = max([SIZE_WIDTH, *map(len, sizes)])
     return [
         f"{who.permissions} {'-' if one.node.is_folder else '1':>{REPLICATION_WIDTH}} {who.owner:<{owner}} "
-        f"{who.group:<{group}} {size:>{width}} {time.strftime('%Y-%m-%d %H:%M', time.localtime(one.node.modified))} "
-        f"{one.path}"
+        f"{who.group:<{group}} {size:>{width}} {_minute(one.node.modified or None)} {one.path}"
         for one, who, size in zip(found, access, sizes, strict=True)
     ]
+
+
+def _minute(at: float | None) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
 
 
 def access_of(node: HdfsNode) -> Permissions:

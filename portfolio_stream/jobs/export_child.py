@@ -19,7 +19,7 @@ from portfolio_stream.errors import PortfolioStreamError
 from portfolio_stream.exactly_once.database import RocksCopy
 from portfolio_stream.jobs.export_lines import ExportFailure, ExportOrder, Line, decode_order, encode
 from portfolio_stream.jobs.exporting import ExportProgress, write_parts
-from portfolio_stream.savepoints.objects import open_objects
+from portfolio_stream.savepoints.objects import end_process, open_objects
 from tables.catalog import TABLES
 from tables.row_form import TableRows
 
@@ -70,4 +70,4 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())

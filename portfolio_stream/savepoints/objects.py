@@ -4,9 +4,12 @@ All paths are relative to that place and have `/` between their parts. Every fai
 SavepointStoreFailed. A put is atomic in all of them: readers see the whole object or none.
 """
 
+import os
+import sys
 import time
 from collections.abc import Callable, Collection
-from typing import NamedTuple, Protocol
+from contextlib import suppress
+from typing import NamedTuple, NoReturn, Protocol
 
 
 class ObjectEntry(NamedTuple):
@@ -74,3 +77,19 @@ def open_objects(location: str) -> Objects:
     from portfolio_stream.savepoints.stores import open_store  # loads 5 MB of obstore, which only a real place needs
 
     return open_store(location)
+
+
+def end_process(code: int) -> NoReturn:
+    """End the process with this exit code. For a main function that may have opened a place.
+
+    A thread of obstore's may still be in its last call of Python when the answer of that call is there already. If
+    Python ends meanwhile, Python 3.11 ends the thread in the midst of Rust code, and the process is aborted: exit code
+    134 of a command that has done its work. So a process with obstore ends without Python's own end. It loses nothing:
+    what was printed is written, and asyncio.run has ended all tasks.
+    """
+    if "obstore" in sys.modules:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)

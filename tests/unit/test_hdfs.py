@@ -160,12 +160,16 @@ def test_a_listing_goes_as_its_options_say(shell: Shell) -> None:
     below = shell.dfs(f"-ls -R -C /flink/savepoints/{ID}").out.split()
     assert f"/flink/savepoints/{ID}/partitions/00.json" in below
     assert below == sorted(below)
+    everything = shell.dfs("-ls -R -C /").out.split()
+    assert ["/flink", "/flink/checkpoints", "/flink/savepoints", f"/flink/savepoints/{TORN}"] == everything[:4]
     newest = shell.dfs("-ls -C /flink/savepoints/savepoint-latest").out.split()
     assert f"/flink/savepoints/savepoint-latest/{MANIFEST}" in newest
     sizes = columns(shell.dfs(f"-ls -h /flink/savepoints/{ID}/{MANIFEST}"), 6)
     assert ["K"] == sizes
     assert ["/flink"] == columns(shell.dfs("-ls /"), 8)
-    assert ["/flink/checkpoints", "/flink/savepoints"] == columns(shell.dfs("-ls /flink"), 8)
+    mounts = shell.dfs("-ls /flink")
+    assert ["/flink/checkpoints", "/flink/savepoints"] == columns(mounts, 8)
+    assert "1970" not in mounts.out
 
 
 def test_wildcards_are_hadoops(shell: Shell) -> None:

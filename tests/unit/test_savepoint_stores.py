@@ -2,13 +2,14 @@
 
 import asyncio
 import os
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from portfolio_stream.errors import InvalidSetting, SavepointStoreFailed
-from portfolio_stream.savepoints.objects import Objects, open_objects
+from portfolio_stream.savepoints.objects import Objects, end_process, open_objects
 
 
 def everything_in(folder: Path) -> set[str]:
@@ -128,3 +129,26 @@ async def test_a_connection_without_tls_is_made_only_if_the_endpoint_says_http(
     monkeypatch.setattr("portfolio_stream.savepoints.stores._RETRIES", {"max_retries": 0})
     with pytest.raises(SavepointStoreFailed):
         await open_objects(bucket).list()
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_process_that_has_opened_a_place_ends_without_pythons_own_end(
+    code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A thread of obstore's would abort it now and then, though its work is done. Any other process ends as ever."""
+    ended: list[int] = []
+
+    def end(given: int) -> None:
+        ended.append(given)
+        raise SystemExit("by the system")
+
+    monkeypatch.setattr(os, "_exit", end)
+    sys.stdout.write("unwritten")
+    with pytest.raises(SystemExit, match="by the system"):
+        end_process(code)
+    assert [code] == ended
+    assert "unwritten" == capsys.readouterr().out
+    monkeypatch.delitem(sys.modules, "obstore")
+    with pytest.raises(SystemExit) as caught:
+        end_process(code)
+    assert ([code], code) == (ended, caught.value.code)
