@@ -29,6 +29,7 @@ class FlinkClient:
         self._lib = _lib()
         self._address = address
         self._folder = folder
+        folder.mkdir()
         (folder / "config.yaml").write_text("rest.address: 127.0.0.1\n")
         for name, parent in HADOOP.items():
             path = folder / f"{name}.class"

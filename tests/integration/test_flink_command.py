@@ -94,6 +94,7 @@ def test_the_runbooks_life_of_a_job(host: FlinkHost) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # ten starts of Flink's JVM: 3 s each, and 40 s on a busy machine
 async def test_flinks_own_command(host: FlinkHost, tmp_path: Path) -> None:
     """Flink 2.3's command lists, saves, stops and cancels the job, and shows our reasons."""
     client = FlinkClient(tmp_path / "flink", f"127.0.0.1:{host.settings.flink_port}")
