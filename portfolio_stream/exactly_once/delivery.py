@@ -72,7 +72,7 @@ class Delivery:
         if not shares:
             raise Doubt(None, "every partition of the transaction was lost")
         laps.end("reserve")
-        made = [(topic, of.records, of.size) for share in shares for topic, of in share.batches.items()]
+        made = [(topic, of.records, of.size) for share in shares for topic, of in share.batches.items() if of.records]
         endings = await self._send_records(shares)
         self.endings |= endings
         laps.end("write")

@@ -91,7 +91,7 @@ def checkpoint_row(one: Checkpoint) -> dict[str, Any]:
     if one.status == "COMPLETED":
         row |= {"external_path": "<checkpoint-not-externally-addressable>", "discarded": False}
     if one.status == "FAILED":
-        row |= {"failure_timestamp": latest_ack(one, list(one.parts.values())), "failure_message": why_failed(one)}
+        row |= {"failure_timestamp": failed_at(one), "failure_message": why_failed(one)}
     return row
 
 
@@ -101,6 +101,11 @@ def why_failed(one: Checkpoint) -> str:
         + ("" if failure.worker is None else f" (worker {failure.worker})")
         for failure in one.failures
     )
+
+
+def failed_at(one: Checkpoint) -> int:
+    """Milliseconds since 1970: the end of its time-out."""
+    return one.triggered + ms(max((part.timeout_seconds for part in one.parts.values()), default=0.0))
 
 
 def latest_ack(one: Checkpoint, parts: Sequence[CheckpointPart]) -> int:

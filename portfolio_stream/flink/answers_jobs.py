@@ -163,14 +163,30 @@ def subtask(job: FlinkJob, index: int, worker: SeenWorker, step: Step) -> dict[s
         "duration": seconds,
         "metrics": steps.io(steps.total(step, worker)),
         "taskmanager-id": worker.id,
-        "status-duration": {"RUNNING": max(0, seconds)},
+        "status-duration": status_durations(worker, seconds),
     }
+
+
+#: which steps of a worker's start Flink's clients see as which state of its tasks; the rest of its life it is RUNNING
+START_STATES = {
+    "CREATED": ("process",),
+    "SCHEDULED": ("store", "topics", "job"),
+    "DEPLOYING": ("connections", "fold", "fence", "join"),
+    "INITIALIZING": ("recovery",),
+}
+
+
+def status_durations(worker: SeenWorker, life: int) -> dict[str, int]:
+    """Milliseconds in each state. `life` is the age of the worker's process."""
+    took = {} if worker.figures is None else worker.figures.start
+    spent = {state: ms(sum(took.get(step, 0.0) for step in of)) for state, of in START_STATES.items()}
+    return spent | {"RUNNING": max(0, life - sum(spent.values()))}
 
 
 def aggregated(subtasks: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
         "metrics": aggregates([one["metrics"] for one in subtasks], IO_NAMES),
-        "status-duration": aggregates([one["status-duration"] for one in subtasks], ("RUNNING",)),
+        "status-duration": aggregates([one["status-duration"] for one in subtasks], (*START_STATES, "RUNNING")),
     }
 
 

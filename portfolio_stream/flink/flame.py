@@ -26,7 +26,8 @@ MODULES: Mapping[Step, tuple[str, ...]] = {
         "portfolio_stream.compiled.",
         "portfolio_stream.domain.",
         "portfolio_stream.records.",
-        "portfolio_stream.faust_host.",
+        "portfolio_stream.faust_host.agent",
+        "portfolio_stream.faust_host.stream",
         "portfolio_stream.exactly_once.folding",
         "portfolio_stream.exactly_once.slices",
         "portfolio_stream.exactly_once.stored_view",
@@ -42,6 +43,8 @@ MODULES: Mapping[Step, tuple[str, ...]] = {
         "portfolio_stream.exactly_once.transaction",
     ),
 }
+#: where a turn of the event loop begins
+TURN = "asyncio.events.Handle._run:"
 #: whether a stack counts, by Flink's type of a flame graph
 KINDS: Mapping[str, frozenset[bool]] = {
     "full": frozenset({True, False}),
@@ -58,6 +61,12 @@ def step_of(frames: Sequence[str]) -> Step | None:
     return None
 
 
+def inner(frames: Sequence[str]) -> Sequence[str]:
+    """The frames inside the event loop's turn: those outside are the same for every stack of the main thread."""
+    starts = [place for place, frame in enumerate(frames) if frame.startswith(TURN)]
+    return frames[starts[-1] + 1 :] if starts else frames
+
+
 def flame_graph(stacks: Iterable[StackCount], step: Step, kind: str) -> dict[str, Any]:
     """The tree of the step's stacks. `value` counts samples."""
     root: dict[str, Any] = {"name": "root", "value": 0, "children": []}
@@ -66,7 +75,7 @@ def flame_graph(stacks: Iterable[StackCount], step: Step, kind: str) -> dict[str
             continue
         node = root
         node["value"] += stack.samples
-        for frame in (stack.thread, *stack.frames):
+        for frame in (stack.thread, *inner(stack.frames)):
             node = _child(node, frame)
             node["value"] += stack.samples
     return root

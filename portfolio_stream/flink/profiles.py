@@ -5,6 +5,7 @@ costs one sampling in KEPT_SECONDS.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -17,10 +18,11 @@ from portfolio_stream.flink.figures import SeenWorker
 from portfolio_stream.flink.flame import KINDS, flame_graph
 from portfolio_stream.http.answers import Peer, PeerAnswer
 from portfolio_stream.http.peers import Peers
-from portfolio_stream.observe.beside import log_failure
 from portfolio_stream.observe.stacks import StackSamples
 from portfolio_stream.observe.steps import Step
 from portfolio_stream.web.figures import STACKS_PATH, STACKS_SECONDS, THREADS_PATH, ThreadDump
+
+log = logging.getLogger(__name__)
 
 KEPT_SECONDS = 30.0
 ANSWER_SECONDS = 5.0
@@ -64,8 +66,12 @@ class Profiles:
     def _begin(self, key: tuple[str, ...], workers: Sequence[SeenWorker]) -> None:
         if not self._running:  # one at a time: a second sampler would sample the first
             task = self._running[key] = asyncio.create_task(self._sample(key, workers), name="stacks")
-            task.add_done_callback(lambda _: self._running.pop(key))
-            task.add_done_callback(log_failure)
+            task.add_done_callback(lambda task: self._ended(key, task))
+
+    def _ended(self, key: tuple[str, ...], task: "asyncio.Task[None]") -> None:
+        del self._running[key]
+        if not task.cancelled() and task.exception() is not None:
+            log.error("stacks not sampled", exc_info=task.exception())
 
     async def _sample(self, key: tuple[str, ...], workers: Sequence[SeenWorker]) -> None:
         asked = [self._peers.ask(one.owner, STACKS_PATH, seconds=STACKS_SECONDS + ANSWER_SECONDS) for one in workers]

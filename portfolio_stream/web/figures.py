@@ -47,6 +47,8 @@ class WorkerFigures(msgspec.Struct, frozen=True, kw_only=True):
     #: records and seconds behind, by partition
     lag: dict[WirePartition, WireCount]
     lag_seconds: dict[WirePartition, float]
+    #: seconds of the steps of this worker's start that have ended
+    start: dict[str, float]
     process: ProcessFigures
     machine: MachineFigures
     #: bytes that PORTFOLIO_STATE_MEMORY gives the state
@@ -84,6 +86,7 @@ class FigureRoutes:
             latency=Latency(p50=meter.latency(0.5), p95=meter.latency(0.95), p99=meter.latency(0.99)),
             lag=lag_of(self._engine),
             lag_seconds=dict(self._pulse.lag_seconds()),
+            start={step: seconds for step, seconds in self._engine.statistics.start.seconds.items()},
             process=process_figures(),
             machine=machine_figures(),
             state_memory=self._settings.state_memory << 20,
