@@ -1,6 +1,7 @@
 """The routes of Flink's REST interface that read: each is answered from one look at the whole job.
 
-1. Kafka or workers that are away leave gaps in an answer, and never keep it from being given.
+1. Kafka or workers that are away leave gaps in an answer. Only while nobody knows whether there is a job, a question
+   for jobs is answered with 503; the overview and the workers are told.
 2. A job, a vertex, a worker or a log that is not there is a 404 in Flink's shape.
 """
 
@@ -42,6 +43,10 @@ class Absent(Exception):
     """What somebody asks for is not there. The argument says so in one sentence."""
 
 
+class Untold(Exception):
+    """Nobody can tell what somebody asks for, now. The argument says why in one sentence."""
+
+
 class AnswerRoutes:
     def __init__(
         self,
@@ -67,10 +72,10 @@ class AnswerRoutes:
         return {
             "/config": lambda request, figures: answers_cluster.config(),
             "/overview": lambda request, figures: answers_cluster.overview(figures),
-            "/applications/overview": lambda request, figures: answers_jobs.applications(figures),
+            "/applications/overview": lambda request, figures: answers_jobs.applications(_told(figures)),
             "/applications/{job}": lambda request, figures: answers_jobs.application(_job(request, figures)),
-            "/jobs": lambda request, figures: answers_jobs.jobs(figures),
-            "/jobs/overview": lambda request, figures: answers_jobs.jobs_overview(figures),
+            "/jobs": lambda request, figures: answers_jobs.jobs(_told(figures)),
+            "/jobs/overview": lambda request, figures: answers_jobs.jobs_overview(_told(figures)),
             job: lambda request, figures: answers_jobs.job(_job(request, figures), self._names),
             f"{job}/status": lambda request, figures: {"status": _job(request, figures).state},
             f"{job}/plan": lambda request, figures: {"plan": answers_jobs.plan(_job(request, figures), self._names)},
@@ -129,6 +134,8 @@ class AnswerRoutes:
                     body = await body
             except Absent as absent:
                 return not_there(str(absent))
+            except Untold as untold:
+                return not_there(str(untold), HTTPStatus.SERVICE_UNAVAILABLE)
             return body if isinstance(body, web.StreamResponse) else json_response(body)
 
         return handler
@@ -245,9 +252,17 @@ class AnswerRoutes:
         return answers_cluster.thread_dump({one.thread: one.frames for one in found})
 
 
+def _told(figures: ClusterFigures) -> ClusterFigures:
+    """Raises Untold if Kafka has not told the job: an empty list of jobs would not be true."""
+    if figures.unknown is not None:
+        raise Untold(f"Nobody knows the job yet: {figures.unknown}")
+    return figures
+
+
 def _job(request: web.Request, figures: ClusterFigures) -> FlinkJob:
-    """Raises Absent."""
+    """Raises Absent and Untold."""
     wanted = request.match_info["job"].lower()
+    _told(figures)
     found = next((job for job in figures.jobs if job.id == wanted), None)
     if found is None:
         raise Absent(f"Job {_word(wanted)} not found")

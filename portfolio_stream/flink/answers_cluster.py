@@ -85,7 +85,7 @@ def task_manager_row(worker: SeenWorker) -> dict[str, Any]:
         "hardware": {
             "cpuCores": int(cores),
             "physicalMemory": None if told is None else told.machine.memory_bytes,
-            "freeMemory": None if told is None else told.machine.available_bytes,
+            "freeMemory": None,  # to Flink's clients this is the size of Java's heap
             "managedMemory": managed,
         },
         "memoryConfiguration": {

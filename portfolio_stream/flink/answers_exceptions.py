@@ -18,7 +18,6 @@ EXCEPTIONS: Mapping[str, str] = {
     "dropping uncommitted work": "commit",
     "produce refused": "commit",
     "transaction unsettled": "commit",
-    "slow commit": "commit",
     "stopped in doubt": "commit",
     "dead letter failed": "commit",
     "store wiped": "commit",

@@ -200,6 +200,7 @@ def worker_values(worker: SeenWorker) -> Values:
         "Status.Process.Memory.Virtual": process.virtual_bytes,
         "Status.Process.Collections": sum(process.collections),
         "Status.Flink.Memory.Managed.Total": told.state_memory,
+        "Status.Machine.Memory.Available": told.machine.available_bytes,
         "Status.Worker.Partitions": len(told.status.partitions),
         "Status.Worker.Drops": told.status.drops,
         "Status.Worker.Rejected": told.status.rejected,

@@ -79,6 +79,8 @@ class ClusterFigures:
     #: UNIX seconds
     at: float
     group: str
+    #: why nobody knows the job, as Kafka has not told it yet
+    unknown: str | None = None
     #: None until Kafka has told it, or before the first worker has started
     job: Job | None = None
     #: the oldest first

@@ -48,6 +48,8 @@ class Sources:
 
     #: the job, whose topic is followed; None until Kafka has answered
     control: Callable[[], JobControl | None]
+    #: why nobody knows the job; None if it is known, or is known not to have begun
+    reason: Callable[[], str | None] = lambda: None
     #: the workers that the supervisor keeps
     workers: Callable[[], Sequence[KnownWorker]] = tuple
     #: its own log files, the newest first
@@ -101,6 +103,7 @@ class FigureGathering:
         figures = ClusterFigures(
             at=time.time(),
             group=self._group,
+            unknown=self._sources.reason(),
             job=state.job,
             generations=state.generations,
             operations=state.operations,

@@ -107,10 +107,16 @@ class Incidents:
 
 def incident(worker: SeenWorker, event: ToldEvent) -> Incident:
     at = datetime.fromisoformat(event.time).timestamp()
-    text = " ".join([event.action, *(f"{name}={value}" for name, value in event.fields.items())])
+    text = " ".join([event.action, *(f"{name}={shown(value)}" for name, value in event.fields.items())])
     partition = event.fields.get("partition")
     made = _made(worker, int(at * 1000), event.action, text)
     return made._replace(partition=partition if isinstance(partition, int) else None)
+
+
+def shown(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _made(worker: SeenWorker, time: int, action: str, text: str) -> Incident:

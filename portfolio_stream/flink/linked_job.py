@@ -31,25 +31,39 @@ class LinkedJob(JobControl):
         super().__init__(self.kafka, group=settings.group, source_topic=settings.input_topic)
         self._settings = settings
         self._is_linked = False
-        self._reason = NOT_YET
+        self._reason: str | None = NOT_YET
+        #: the first attempt to connect has ended, well or not
+        self.tried = asyncio.Event()
 
     @property
     def linked(self) -> JobControl | None:
         """This job, once its topic is followed."""
         return self if self._is_linked else None
 
+    @property
+    def reason(self) -> str | None:
+        """Why nobody knows the job; None if it is known, or is known not to have begun."""
+        return None if self._is_linked else self._reason
+
     async def run(self) -> None:
         """Connect, and follow the topic, until cancelled."""
         while not self._is_linked:
             try:
                 await self._link()
+            except JobNotBegun as error:
+                await self._pause(None, error.cause)
             except (PortfolioStreamError, kafka_errors.KafkaError, *LOST) as error:
-                self._reason = cause_of(error)
-                outage_log.info("job not connected reason=%s", self._reason)
-                await self.stop()
-                await asyncio.sleep(PAUSE_SECONDS)
+                await self._pause(cause_of(error), cause_of(error))
+        self.tried.set()
         assert self.following is not None  # noqa: S101  `follow` has made it
         await self.following
+
+    async def _pause(self, reason: str | None, told: str) -> None:
+        self._reason = reason
+        self.tried.set()
+        outage_log.info("job not connected reason=%s", told)
+        await self.stop()
+        await asyncio.sleep(PAUSE_SECONDS)
 
     async def _link(self) -> None:
         """Raises JobNotBegun, other PortfolioStreamErrors, a KafkaError and one of LOST."""
@@ -71,4 +85,6 @@ class LinkedJob(JobControl):
 
     def _require_link(self) -> None:
         if not self._is_linked:
+            if self._reason is None:
+                raise JobNotBegun(self.group)
             raise ControlUnavailable(self.topic, self._reason)

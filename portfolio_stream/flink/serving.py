@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from portfolio_stream.flink.changes import ChangeRoutes
@@ -22,6 +22,7 @@ from portfolio_stream.settings import Settings, variable
 
 log = logging.getLogger(__name__)
 
+FIRST_SECONDS = 3.0  # for the first connection to the job: a client that asks at once finds it
 CLIENT_ID = "portfolio-stream-supervisor"  # not of a worker's form: nobody asks it for a partition
 
 
@@ -49,13 +50,15 @@ async def serving(
             job, lambda report: Switcher(job, job.kafka, topics, objects, configuration, report)
         )
         changes = ChangeRoutes(job, switches, settings, wanted_workers).routes()
-        sources = Sources(control=lambda: job.linked, workers=workers, logs=logs)
+        sources = Sources(control=lambda: job.linked, reason=lambda: job.reason, workers=workers, logs=logs)
         server = FlinkServer(settings, sock, sources, changes)
     except BaseException:
         sock.close()
         raise
     linking = asyncio.create_task(job.run(), name="the job")
     linking.add_done_callback(log_failure)
+    with suppress(TimeoutError):  # without Kafka, the first answers say that nobody knows the job
+        await asyncio.wait_for(job.tried.wait(), FIRST_SECONDS)
     await server.start()
     log.info("serving Flink's REST interface port=%d", server.port)
     try:

@@ -160,7 +160,7 @@ class Cluster:
     """What the routes are answered from. A test may change it."""
 
     figures: ClusterFigures = field(default_factory=figures)
-    incidents: Sequence[Incident] = (INCIDENT, INCIDENT._replace(time=int(NOW * 1000) - 5_000, action="slow commit"))
+    incidents: Sequence[Incident] = (INCIDENT, INCIDENT._replace(time=int(NOW * 1000) - 5_000, action="fold failed"))
     logs: Sequence[Path] = ()
     client: Any = None
 

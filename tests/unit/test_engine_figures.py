@@ -41,6 +41,25 @@ async def test_a_commit_leaves_its_figures(engine: Stage) -> None:
     assert [] == engine.events.of(SlowCommit)
 
 
+async def test_a_commit_counts_what_its_steps_moved(engine: Stage) -> None:
+    """Bytes of the source, records and bytes that were written; nothing of what is dropped, or not committed yet."""
+
+    async def write(piece: Slice) -> None:
+        append = piece.appender("out")
+        for record in piece.records:
+            append(record.timestamp, record.key, b"output", ())
+        engine.folding.acknowledged(piece)
+
+    await engine.folding.hand_out(write, 0, records(10, 3), 6)
+    await engine.folding.settle()
+    assert 0 == engine.statistics.work.source_bytes
+    await engine.boundary.commit()
+    work = engine.statistics.work
+    assert (6, 3) == (work.source_bytes, work.written["out"].records)
+    assert work.written["out"].bytes > 3 * len(b"output")
+    assert work.fold_seconds > 0 and engine.statistics.steps.commit_seconds > 0
+
+
 async def test_a_slow_commit_is_told(engine: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the time of each phase, so that an operator sees whether Kafka or the disk was slow."""
     monkeypatch.setattr(delivery, "SLOW_COMMIT_SECONDS", 0.0)

@@ -33,6 +33,8 @@ LEFT_OUT: Mapping[tuple[str, str], str] = {
             *("jvmMetaspace", "jvmOverhead", "totalFlinkMemory"),
         )
     },
+    ("taskmanagers", "taskmanagers[].hardware.freeMemory"): _JAVA,
+    ("taskmanagers_TM", "hardware.freeMemory"): _JAVA,
     ("jobs_JOB_vertices_VERTEX_watermarks", "[].id"): "records have no watermarks here",
     ("jobs_JOB_vertices_VERTEX_watermarks", "[].value"): "records have no watermarks here",
     ("jobmanager_environment", "jvm.options[]"): "this interpreter has no -X options",

@@ -286,3 +286,13 @@ async def test_no_secret_is_shown(tmp_path: Path) -> None:
         for path in (f"/jobs/{cluster.figures.jobs[0].id}/config", "/jobmanager/config"):
             _, answer = await cluster.get(path)
             assert "PORTFOLIO_WEB_TOKEN" in str(answer) and "s3cret" not in str(answer)
+
+
+async def test_no_empty_list_of_jobs_while_nobody_knows_the_job() -> None:
+    """Kafka has not answered since the start: the workers are told, and the question for jobs is refused."""
+    unknown = figures(job=None, generations=(), unknown="no broker answers")
+    async with serving(Cluster(unknown)) as cluster:
+        for path in ("/jobs", "/jobs/overview", f"/jobs/{'0' * 32}", "/applications/overview"):
+            assert (503, {"errors": ["Nobody knows the job yet: no broker answers"]}) == await cluster.get(path)
+        assert 2 == (await cluster.get("/overview"))[1]["taskmanagers"]
+        assert 2 == len((await cluster.get("/taskmanagers"))[1]["taskmanagers"])
