@@ -11,6 +11,7 @@ from portfolio_stream.control.job_life import JobState
 from portfolio_stream.flink import answers_checkpoints, answers_jobs, answers_metrics, flame, ids, job_states, logs
 from portfolio_stream.flink.figures import ClusterFigures
 from portfolio_stream.flink.job_states import Seen
+from portfolio_stream.savepoints.addresses import hdfs_address
 from portfolio_stream.web.group import Held, Silence
 from tests.unit.flink_world import COMMITS, NOW, PARTITIONS, STACKS, TURN, Cluster, figures, savepoint, seen, serving
 
@@ -149,12 +150,12 @@ def test_the_skew_of_a_metric_is_the_mean_deviation_in_percent() -> None:
 
 
 def test_checkpoints_are_counted_and_the_latest_ones_told() -> None:
-    told = answers_checkpoints.statistics(figures().jobs[0], "dir")
+    told = answers_checkpoints.statistics(figures().jobs[0])
     assert {"restored": 1, "total": 6, "in_progress": 1, "completed": 4, "failed": 1} == told["counts"]
     latest = told["latest"]
     assert (102, 103) == (latest["completed"]["id"], latest["failed"]["id"])
-    assert ("dir/sp-1", 77) == (latest["savepoint"]["external_path"], latest["savepoint"]["state_size"])
-    assert "dir/sp-0" == latest["restored"]["external_path"]
+    assert (hdfs_address("sp-1"), 77) == (latest["savepoint"]["external_path"], latest["savepoint"]["state_size"])
+    assert hdfs_address("sp-0") == latest["restored"]["external_path"]
     assert "partition 3: late (worker w2)" == latest["failed"]["failure_message"]
     assert [80, 80.0, 4_000] == [
         told["summary"]["end_to_end_duration"]["max"],
@@ -168,7 +169,7 @@ def test_a_checkpoint_is_acknowledged_by_workers() -> None:
     job = figures().jobs[0]
     one = answers_checkpoints.checkpoint_with(job, 103)
     assert one is not None
-    details = answers_checkpoints.details(job, 103, "dir")
+    details = answers_checkpoints.details(job, 103)
     assert details is not None
     commit, source = (details["tasks"][ids.vertex_id(job.id, step)] for step in ("commit", "source"))
     assert (2, 1, 4_000) == tuple(
@@ -182,13 +183,13 @@ def test_a_checkpoint_is_acknowledged_by_workers() -> None:
 
 def test_a_savepoint_is_found_by_its_number() -> None:
     job = figures().jobs[0]
-    found = answers_checkpoints.details(job, int((NOW - 40) * 1000), "dir")
+    found = answers_checkpoints.details(job, int((NOW - 40) * 1000))
     assert found is not None
     assert (True, "COMPLETED") == (found["is_savepoint"], found["status"])
-    assert answers_checkpoints.details(job, 7, "dir") is None
+    assert answers_checkpoints.details(job, 7) is None
     assert (
         "IN_PROGRESS"
-        == answers_checkpoints.savepoint_row(savepoint(answers_checkpoints.OperationState.RUNNING), "d")["status"]
+        == answers_checkpoints.savepoint_row(savepoint(answers_checkpoints.OperationState.RUNNING))["status"]
     )
 
 
