@@ -104,7 +104,5 @@ class FlinkNotRunning(PortfolioStreamError):
 class FlinkActionGone(PortfolioStreamError):
     """An action that Flink has given up, or that has no meaning here."""
 
-    exit_code = 2
-
     def __init__(self, what: str, because: str, action: str) -> None:
         super().__init__(f"`{what}` does not work here: {because}.", action)

@@ -332,9 +332,6 @@ def test_nobody_answers(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("run-application", "-t", "yarn-application", "-Djobmanager.memory.process.size=2048m", "x.jar"),
-        ("run", "-t", "yarn-application", "x.jar"),
-        ("run", "-m", "yarn-cluster", "x.jar"),
         ("run",),
         ("run", "-p", "0", "x.jar"),
         ("run", "-m", "nowhere", "x.jar"),
@@ -349,6 +346,21 @@ def test_nobody_answers(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 def test_what_cannot_be_is_exit_code_2(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
     assert 2 == flink(*arguments)
     assert capsys.readouterr().err.startswith("Error: ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run-application", "-t", "yarn-application", "-Djobmanager.memory.process.size=2048m", "x.jar"),
+        ("run", "-t", "yarn-application", "x.jar"),
+        ("run", "-m", "yarn-cluster", "x.jar"),
+    ],
+)
+def test_what_flink_has_given_up_is_refused(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
+    """With exit code 1, as the launchers' other refusals, and with what to type instead."""
+    assert 1 == flink(*arguments)
+    said = capsys.readouterr().err
+    assert "start-cluster.sh" in said and "flink run" in said
 
 
 def test_an_interruption_says_that_the_operation_goes_on(
