@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 
 from portfolio_stream.broker.cluster import Cluster
@@ -220,7 +221,7 @@ def test_a_daemon_leaves_the_terminal(dry: Shell) -> None:
     printed = dry.working / "logs" / "kafkaServer.out"
     await_text(printed, "server.properties\n")
     lines = printed.read_text().splitlines()
-    assert {"-Dcom.sun.management.jmxremote.host=127.0.0.1", "-Dportfolio.log=logs/server.log"} <= set(lines)
+    assert {"-Djava.rmi.server.hostname=127.0.0.1", "-Dportfolio.log=logs/server.log"} <= set(lines)
     assert ["server.properties"] == after_class(printed.read_text(), "kafka.Kafka")
 
 
@@ -325,8 +326,15 @@ def test_ctrl_c_ends_the_consumer_in_order(typed: Shell) -> None:
     assert "Processed a total of" in err
 
 
+def listening(argument: str) -> set[str]:
+    """Returns the addresses at which the process with this argument listens."""
+    (process,) = (one for one in psutil.process_iter(["cmdline"]) if argument in (one.info["cmdline"] or ()))
+    found = [one.laddr.ip for one in process.net_connections("inet") if one.status == psutil.CONN_LISTEN]
+    return {address.removeprefix("::ffff:") for address in found}
+
+
 def test_a_broker_of_kafka_server_start_with_jmx(shell: Shell, tmp_path: Path) -> None:
-    """Format, start, ask JMX by the runbook's own line, and stop: no other Kafka of the host is stopped."""
+    """Format, start, ask JMX by the runbook's own line, and stop. Every port is on the loopback address."""
     port = free_port(3)
     file = tmp_path / "server.properties"
     file.write_text(
@@ -341,6 +349,8 @@ def test_a_broker_of_kafka_server_start_with_jmx(shell: Shell, tmp_path: Path) -
     assert 0 == here.run("kafka-server-start -daemon $F").returncode
     try:
         await_text(tmp_path / "logs" / "server.log", "Kafka Server started")
+        until(lambda: not is_free(port + 2), "the broker has opened JMX")
+        assert {"127.0.0.1"} == listening(str(file))
         name = "kafka.server:type=BrokerTopicMetrics,name=MessagesInPerSec"
         done = here.run(
             f"kafka-run-class kafka.tools.JmxTool --object-name {name} --one-time "

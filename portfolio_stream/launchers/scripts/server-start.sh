@@ -30,11 +30,24 @@ if [ -z "${KAFKA_LOG4J_OPTS+set}" ]; then
   KAFKA_LOG4J_OPTS=-Dlog4j2.configurationFile=$server_console${logs:+,$server_log}
 fi
 JMX_PORT=${JMX_PORT-${PORTFOLIO_JMX_PORT-}}
-if [ -n "$JMX_PORT" ] && [ -z "${KAFKA_JMX_OPTS+set}" ]; then # on the loopback address only: JMX asks for no password
-  of_jmx=-Dcom.sun.management.jmxremote
-  KAFKA_JMX_OPTS="$of_jmx.port=$JMX_PORT $of_jmx.rmi.port=$JMX_PORT $of_jmx.host=127.0.0.1"
-  KAFKA_JMX_OPTS="$KAFKA_JMX_OPTS $of_jmx.authenticate=false $of_jmx.ssl=false -Djava.rmi.server.hostname=127.0.0.1"
+if [ -n "${KAFKA_JMX_OPTS+set}" ]; then
+  JMX_PORT= # the operator says by these options how JMX is opened
+elif [ -n "$JMX_PORT" ]; then
+  KAFKA_JMX_OPTS=-Djava.rmi.server.hostname=127.0.0.1
 fi
+
+# JMX asks for no password, so it is opened on the loopback address only, by jcmd as soon as Java runs. Java's options at
+# a start would also open a second port, at all addresses of the machine.
+open_jmx() {
+  until "$java_home/bin/jps" -q 2>/dev/null | grep -qx "$1"; do
+    kill -0 "$1" 2>/dev/null || exit 0
+    sleep 1
+  done
+  "$java_home/bin/jcmd" "$1" ManagementAgent.start jmxremote.port="$JMX_PORT" jmxremote.rmi.port="$JMX_PORT" \
+    jmxremote.host=127.0.0.1 jmxremote.authenticate=false jmxremote.ssl=false ||
+    note "The broker runs, but JMX could not be opened at port $JMX_PORT. See: jcmd $1 ManagementAgent.status"
+}
+
 KAFKA_HEAP_OPTS=${KAFKA_HEAP_OPTS--Xms1g -Xmx1g}
 KAFKA_JVM_PERFORMANCE_OPTS=${KAFKA_JVM_PERFORMANCE_OPTS--XX:+UseG1GC -XX:MaxGCPauseMillis=20 \
 -XX:InitiatingHeapOccupancyPercent=35 -XX:+ExplicitGCInvokesConcurrent}
@@ -44,6 +57,13 @@ KAFKA_OPTS="${KAFKA_JMX_OPTS-} ${KAFKA_OPTS-}"
 set -- -Dportfolio.launcher=kafka-server-start ${logs:+"-Dportfolio.log=$logs/server.log"} kafka.Kafka "$@"
 if [ -n "$daemon" ]; then
   (run_kafka "$@" >"$logs/kafkaServer.out" 2>&1 </dev/null) &
-  exit 0
+  pid=$!
+else
+  pid=$$
 fi
-run_kafka "$@"
+if [ -n "$JMX_PORT" ]; then
+  (open_jmx "$pid" </dev/null >/dev/null &)
+fi
+if [ -z "$daemon" ]; then
+  run_kafka "$@"
+fi
