@@ -6,8 +6,8 @@
     NOT_YET      the platform cannot do it yet: more partitions with the state kept, MirrorMaker, fail-over
 
 `shows` is a regular expression, and `reason` a text on standard error. A row that `ends` never ends by itself: it gets
-Ctrl-C after so many seconds. The blocks of a `Plan` run in ORDER, and a plan says what its block needs, what is done
-before and after it, and why, and whether a later block can use what it leaves.
+Ctrl-C after so many seconds, or when the operator `sees` enough. The blocks of a `Plan` run in ORDER, and a plan says
+what its block needs, what is done before and after it, and why, and whether a later block can use what it leaves.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,8 +36,12 @@ class Row(NamedTuple):
     reason: str = ""
     #: seconds until Ctrl-C
     ends: float | None = None
+    #: Ctrl-C comes as soon as the operator sees this
+    sees: str = ""
     #: what the operator types
     types: str = ""
+    #: what the operator types before the next command, which is another way to do the same
+    then: str = ""
     #: a program that not every host has
     program: str = ""
 
@@ -76,7 +80,13 @@ DESCRIBE_TOPIC = Row(
     "kafka-topics --describe", SAME, r"Topic: portfolio-events.*PartitionCount: 10.*ReplicationFactor: 3"
 )
 JMX = Row(
-    "kafka-run-class kafka.tools.JmxTool", TRANSLATED, r"MessagesInPerSec", reason="org.apache.kafka.tools.JmxTool"
+    "kafka-run-class kafka.tools.JmxTool",
+    TRANSLATED,
+    r"MessagesInPerSec",
+    code=CTRL_C,
+    reason="kafka.tools.JmxTool is org.apache.kafka.tools.JmxTool since Kafka 4.",
+    ends=60,
+    sees=r"\d+,messages",
 )
 CD = Row("cd /home/user/Portfolio-Project", SAME)
 LIST_RUNNING = Row("flink list -r", SAME, r"[0-9a-f]{32} : portfolio_stream \(RUNNING\)")
@@ -93,10 +103,20 @@ VERTEX_METRICS = Row("curl http://localhost:8081/jobs/<job-id>/vertices/<vertex-
 ALTER_PARTITIONS = Row("kafka-topics --alter", NOT_YET, NOTHING)  # Kafka does it; MORE_PARTITIONS is what follows
 MORE_PARTITIONS = ("portfolio-stream doctor", r"portfolio-events.*20.*10")
 MODIFY = Row("flink modify <job-id> -p 8", SAME, r"8")
-CANCEL_WITH_SAVEPOINT = Row("flink cancel -s hdfs:///flink/savepoints <job-id>", SAME, r"hdfs:///flink/savepoints/")
-RUN_LATEST = Row("flink run -s hdfs:///flink/savepoints/savepoint-latest", SAME, r"[0-9a-f]{32}")
-RUN_NAMED = Row("flink run", SAME, r"[0-9a-f]{32}")
-SAVEPOINT = Row("flink savepoint <job-id> hdfs:///flink/savepoints", SAME, r"hdfs:///flink/savepoints/")
+CANCEL_WITH_SAVEPOINT = Row("flink cancel -s hdfs:///flink/savepoints <job-id>", SAME, r"savepoints/20")
+
+
+def run(says: str) -> Row:
+    """`flink run`: the jar and the class are names only, each option is named with what came of it."""
+    return Row("flink run", TRANSLATED, r"JobID [0-9a-f]{32}.*: names only\..*The job runs after", reason=says)
+
+
+FROM_SAVEPOINT = "The job goes on from savepoint "
+RUN_FROM = run(FROM_SAVEPOINT)
+RUNS_ON = run("The job runs already, and runs on.")
+TIMEOUT = run("PORTFOLIO_CHECKPOINT_TIMEOUT=600s")
+NO_HEAP = run("-Dtaskmanager.memory.process.size=8192m: no effect: a worker is a Python process")
+SAVEPOINT = Row("flink savepoint <job-id> hdfs:///flink/savepoints", SAME, r"savepoints/20")
 BROKER_ERRORS = Row("tail -", SAME, NOTHING, code=1)  # grep finds no error: 1
 JOB_MANAGER_ERRORS = Row("tail -", SAME, NOTHING, code=1)
 TASK_MANAGER_ERRORS = Row("tail -", SAME, NOTHING, code=1)
@@ -123,9 +143,14 @@ PLANS: Mapping[int, Plan] = {
         State.KAFKA,
         (
             Row("zookeeper-server-start", TRANSLATED, reason="ZooKeeper"),
-            Row("kafka-server-start /etc/kafka/server.properties &", SAME),
+            # a broker by hand, or all of them by systemd: the runbook has both, and one broker cannot have both
+            Row(
+                "kafka-server-start /etc/kafka/server.properties &",
+                SAME,
+                then="until kafka-server-stop; do sleep 0.5; done; wait",
+            ),
             Row("systemctl start zookeeper", TRANSLATED, reason="ZooKeeper"),
-            Row("systemctl start kafka", SAME),
+            Row("systemctl start kafka", TRANSLATED, reason="Running `portfolio-stream broker start`"),
             API_VERSIONS,
         ),
         before=("systemctl stop kafka",),
@@ -163,9 +188,17 @@ PLANS: Mapping[int, Plan] = {
                 SAME,
                 r'"portfolio_id".*Processed a total of \d+ messages',
                 code=CTRL_C,
-                ends=12,
+                ends=60,
+                sees=r"portfolio_id",
             ),
-            Row("kafka-console-consumer", SAME, r"test message", code=CTRL_C, ends=12),
+            Row(
+                "kafka-console-consumer",
+                SAME,
+                r"Processed a total of \d+ messages",
+                code=CTRL_C,
+                ends=60,
+                sees=r"portfolio_id",
+            ),
         ),
     ),
     7: Plan(
@@ -173,26 +206,33 @@ PLANS: Mapping[int, Plan] = {
         (
             CD,
             Row("start-cluster.sh", SAME),
-            Row("flink run-application", REFUSED, code=1, reason="flink run"),
+            Row("flink run-application", REFUSED, code=2, reason="`flink run-application` does not work here"),
             Row("curl http://localhost:8081/overview", SAME, r'"taskmanagers": ?\d'),
         ),
     ),
     8: Plan(
         State.JOB,
         (
-            RUN_NAMED,
-            RUN_NAMED,
-            Row("flink run -m localhost:8081", SAME, r"[0-9a-f]{32}"),
+            run("-p=4: applied as the number of workers"),
+            RUN_FROM,
+            RUNS_ON,
         ),
+        after=("flink modify <job-id> -p 2",),
     ),
     9: Plan(State.JOB, (LIST_RUNNING, LIST_ALL, INFO, METRICS, CHECKPOINTS)),
     10: Plan(
         State.JOB,
         (
-            Row("flink stop <job-id>", SAME, r"hdfs:///flink/savepoints/"),
-            Row("flink cancel <job-id>", SAME),
-            CANCEL_WITH_SAVEPOINT,
-            Row("flink run -s hdfs:///flink/savepoints/savepoint-12345", SAME, r"[0-9a-f]{32}"),
+            Row("flink stop <job-id>", SAME, r"savepoints/20"),
+            Row("flink cancel <job-id>", SAME, r"Cancelled job [0-9a-f]{32}\."),
+            # the two commands before have ended the job
+            Row(
+                "flink cancel -s hdfs:///flink/savepoints <job-id>",
+                REFUSED,
+                code=1,
+                reason="The job is cancelled, so it cannot stop with a savepoint.",
+            ),
+            RUN_FROM,
         ),
     ),
     11: Plan(
@@ -202,12 +242,12 @@ PLANS: Mapping[int, Plan] = {
             Row("pip install -r requirements.txt", SAME, r"Requirement already satisfied"),
             Row("python src/event_producer.py", SAME, ends=8),
             Row("python src/process_events.py", SAME, ends=25),
-            Row("python src/event_consumer.py", SAME, r'"portfolio_id"', code=CTRL_C, ends=8),
+            Row("python src/event_consumer.py", SAME, r'"portfolio_id"', code=CTRL_C, ends=60, sees="portfolio_id"),
         ),
     ),
     12: Plan(
         State.JOB,
-        (ALTER_PARTITIONS, MODIFY, CANCEL_WITH_SAVEPOINT, RUN_LATEST),
+        (ALTER_PARTITIONS, MODIFY, CANCEL_WITH_SAVEPOINT, RUN_FROM),
         proofs=(MORE_PARTITIONS,),
         breaks="portfolio-events has more partitions than the state",
     ),
@@ -218,7 +258,7 @@ PLANS: Mapping[int, Plan] = {
             Row("for broker in", SAME),
             Row('echo "ruok" | nc localhost 2181', TRANSLATED, r"imok", reason="ZooKeeper"),
             BROKER_ERRORS,
-            Row("systemctl restart kafka", SAME),
+            Row("systemctl restart kafka", TRANSLATED, reason="Running `portfolio-stream broker restart`"),
             API_VERSIONS,
         ),
         before=("systemctl stop kafka",),
@@ -238,10 +278,10 @@ PLANS: Mapping[int, Plan] = {
         (
             Row("kafka-configs", SAME, r"Completed updating config for topic old-topic\."),
             Row("vi /etc/kafka/server.properties", SAME, types=":wq\n", program="vi"),
-            Row("systemctl restart kafka", SAME),
-            Row("systemctl stop kafka", SAME),
+            Row("systemctl restart kafka", TRANSLATED, reason="Running `portfolio-stream broker restart`"),
+            Row("systemctl stop kafka", TRANSLATED, reason="Running `portfolio-stream broker stop`"),
             Row("rm -rf /var/lib/kafka/data/*", SAME, NOTHING),
-            Row("systemctl start kafka", SAME),
+            Row("systemctl start kafka", TRANSLATED, reason="Running `portfolio-stream broker start`"),
         ),
         before=(OLD_TOPIC,),
     ),
@@ -252,11 +292,19 @@ PLANS: Mapping[int, Plan] = {
             Row("flink log -j <job-id>", SAME, r"\S"),
             OVERVIEW,
             Row("SAVEPOINT=$(flink list -a", SAME, NOTHING),
-            Row("flink run -s $SAVEPOINT", SAME, r"[0-9a-f]{32}"),
+            RUN_FROM,
+        ),
+        # the job fails because somebody has moved its offsets: every partition halts
+        before=(
+            "portfolio-stream job stop --yes",
+            "kafka-consumer-groups --bootstrap-server localhost:9092 --group flink-consumer-group"
+            " --topic portfolio-events --reset-offsets --to-earliest --execute",
+            "portfolio-stream job start",
+            "timeout 120 bash -c 'until flink list -a | grep FAILED; do sleep 1; done'",
         ),
     ),
     18: Plan(State.JOB, (JOB_MANAGER_ERRORS, TASK_MANAGER_ERRORS, EXCEPTIONS, CHECKPOINTS)),
-    19: Plan(State.JOB, (RUN_NAMED, RUN_NAMED, LIST_CHECKPOINTS, S3_CHECKPOINTS, RUN_NAMED)),
+    19: Plan(State.JOB, (NO_HEAP, TIMEOUT, LIST_CHECKPOINTS, S3_CHECKPOINTS, RUNS_ON)),
     20: Plan(
         State.JOB,
         (
@@ -276,8 +324,15 @@ PLANS: Mapping[int, Plan] = {
             MODIFY,
             ALTER_PARTITIONS,
             CANCEL_WITH_SAVEPOINT,
-            RUN_NAMED,
-            Row("watch -n 5 'kafka-consumer-groups", SAME, r"CURRENT-OFFSET", ends=15, program="watch"),
+            run("PORTFOLIO_COMMIT_INTERVAL_MS=100"),
+            Row(
+                "watch -n 5 'kafka-consumer-groups",
+                SAME,
+                r"CURRENT-OFFSET",
+                ends=60,
+                sees="CURRENT-OFFSET",
+                program="watch",
+            ),
         ),
         proofs=(MORE_PARTITIONS,),
         breaks="portfolio-events has more partitions than the state",
@@ -299,8 +354,8 @@ PLANS: Mapping[int, Plan] = {
     23: Plan(
         State.JOB,
         (
-            RUN_NAMED,
-            RUN_NAMED,
+            TIMEOUT,
+            run("PORTFOLIO_CHECKPOINT_INTERVAL=120s"),
             DISK,
             Row("hdfs dfsadmin -report", SAME),
             Row("aws s3api list-buckets", SAME, r"flink-checkpoints", program="aws"),
@@ -314,7 +369,7 @@ PLANS: Mapping[int, Plan] = {
             BACKPRESSURE,
         ),
     ),
-    25: Plan(State.JOB, (MODIFY, RUN_NAMED)),
+    25: Plan(State.JOB, (MODIFY, run("PORTFOLIO_COMMIT_INTERVAL_MS=50")), after=("flink modify <job-id> -p 2",)),
     26: Plan(State.NOTHING, (Row("cat > incidents/", SAME), Row('echo "$(date),P1', SAME))),
     27: Plan(
         State.JOB,
@@ -366,9 +421,16 @@ PLANS: Mapping[int, Plan] = {
             Row("jstat -gc <flink-taskmanager-pid>", REFUSED, code=1, reason="Python"),
         ),
     ),
-    33: Plan(State.JOB, (RUN_NAMED, RUN_NAMED, RUN_NAMED)),
+    33: Plan(
+        State.JOB,
+        (
+            run("-Dtaskmanager.memory.managed.size=4096m: applied as PORTFOLIO_STATE_MEMORY=4096"),
+            run("-Dstate.backend=rocksdb: already so"),
+            run("-Dstate.backend.incremental=true: already so"),
+        ),
+    ),
     34: Plan(State.JOB, (DUPLICATES,)),
-    35: Plan(State.JOB, (RUN_NAMED,)),
+    35: Plan(State.JOB, (run("-Dexecution.checkpointing.mode=EXACTLY_ONCE: already so"),)),
     36: Plan(
         State.JOB,
         (
@@ -384,11 +446,11 @@ PLANS: Mapping[int, Plan] = {
     38: Plan(
         State.JOB,
         (
-            Row("systemctl start kafka", SAME),
+            Row("systemctl start kafka", TRANSLATED, reason="Running `portfolio-stream broker start`"),
             API_VERSIONS,
             Row("kafka-topics --create", SAME, r"Topic 'portfolio-events' already exists", code=1),
             MIRROR_MAKER,
-            RUN_LATEST,
+            RUN_FROM,
         ),
         before=("systemctl stop kafka",),
     ),
@@ -396,7 +458,7 @@ PLANS: Mapping[int, Plan] = {
         State.JOB,
         (
             Row("LATEST_SAVEPOINT=$(hdfs dfs -ls", SAME),
-            Row("flink run -s $LATEST_SAVEPOINT", SAME, r"[0-9a-f]{32}"),
+            RUN_FROM,
             LIST_RUNNING,
             DESCRIBE_GROUP,
             Row("watch -n 5 'curl -s", SAME, r"\d", ends=12, program="watch"),
@@ -434,7 +496,7 @@ PLANS: Mapping[int, Plan] = {
             LIST_RUNNING,
             SAVEPOINT,
             CANCEL_WITH_SAVEPOINT,
-            RUN_LATEST,
+            RUN_FROM,
             CD,
             Row("python src/process_events.py", SAME, ends=25),
         ),
@@ -442,12 +504,12 @@ PLANS: Mapping[int, Plan] = {
     44: Plan(
         State.JOB,
         (
-            Row("systemctl restart kafka", SAME),
+            Row("systemctl restart kafka", TRANSLATED, reason="Running `portfolio-stream broker restart`"),
             API_VERSIONS,
-            RUN_LATEST,
+            RUN_FROM,
             MODIFY,
             ALTER_PARTITIONS,
-            RUN_NAMED,
+            TIMEOUT,
             API_VERSIONS,
         ),
         proofs=(MORE_PARTITIONS,),

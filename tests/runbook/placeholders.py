@@ -48,6 +48,8 @@ PLACEHOLDERS: Mapping[str, Callable[[Place], str]] = {
     # folders
     "/var/lib/kafka/data": lambda place: str(place.kafka_records),
     "/var/lib/kafka": lambda place: str(place.kafka_folder),
+    # the operator's own file; the brokers' whole file is written again by each start
+    "vi /etc/kafka/server.properties": lambda place: f"vi {place.kafka_folder / 'server.properties'}",
     "/etc/kafka/server.properties": lambda place: str(place.kafka_properties),
     "/var/log": lambda place: str(place.log_folder),
     "/backup/": lambda place: f"{place.backup_folder}/",

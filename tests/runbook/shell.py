@@ -57,8 +57,14 @@ class Shell:
         )
         self._tell("trap : INT")  # bash outlives Ctrl-C, its children do not
 
-    def run(self, command: str, *, ends: float | None = None, types: str = "", merged: bool = False) -> Done:
-        """Run a command to its end. `ends`: seconds until Ctrl-C. `types`: what the operator types meanwhile."""
+    def run(
+        self, command: str, *, ends: float | None = None, sees: str = "", types: str = "", merged: bool = False
+    ) -> Done:
+        """Run a command to its end.
+
+        `ends`: Ctrl-C comes after so many seconds, or as soon as the operator `sees` this pattern in the output.
+        `types`: what the operator types meanwhile.
+        """
         self._count += 1
         paths = {part: self._folder / f"{self._count:02}.{part}" for part in ("sh", "in", "out", "err", "code")}
         paths["sh"].write_text(f"{command}\n")
@@ -66,7 +72,7 @@ class Shell:
         errors = "2>&1" if merged else f"2>'{paths['err']}'"
         begun = time.monotonic()
         self._tell(f". '{paths['sh']}' <'{paths['in']}' >'{paths['out']}' {errors}; echo $? >'{paths['code']}'")
-        code = self._code(paths["code"], LONGEST_SECONDS if ends is None else ends)
+        code = self._code(paths["code"], LONGEST_SECONDS if ends is None else ends, (paths["out"], paths["err"]), sees)
         if code is None:
             os.killpg(self._process.pid, signal.SIGINT)
             code = self._code(paths["code"], SIGINT_SECONDS)
@@ -101,7 +107,7 @@ class Shell:
         assert self._process.stdin is not None
         self._process.stdin.write(f"{line}\n")
 
-    def _code(self, path: Path, seconds: float) -> int | None:
+    def _code(self, path: Path, seconds: float, outputs: tuple[Path, ...] = (), sees: str = "") -> int | None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             text = _read(path)
@@ -109,6 +115,8 @@ class Shell:
                 return int(text)
             if self._process.poll() is not None:
                 raise AssertionError(f"bash ended with {self._process.returncode}")
+            if sees and re.search(sees, "".join(map(_read, outputs))):
+                return None
             time.sleep(LOOK_SECONDS)
         return None
 

@@ -104,7 +104,7 @@ class Stage:
             "AWS_REGION": "us-east-1",
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_ENDPOINT_URL": s3,
-            "TERM": "dumb",
+            "TERM": "xterm",
             "LC_ALL": "C.UTF-8",
             "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
         }
@@ -260,5 +260,6 @@ class Stage:
         return str(brokers["brokers"][0]["pid"])
 
     def worker_pid(self) -> str:
-        """A worker's process, as `jps` would name a task manager's."""
-        raise NotImplementedError
+        """Of the first worker: it is what a task manager is to Flink's operators."""
+        found = json.loads(self.run("portfolio-stream cluster status -o json", check=False).stdout)
+        return str(found["workers"][0]["pid"])

@@ -12,9 +12,10 @@ from tests.runbook.expected import ORDER, PLANS, Outcome
 from tests.runbook.judge import differences, shown
 from tests.runbook.placeholders import filled
 from tests.runbook.shell import Done, Shell
-from tests.runbook.stage import Stage
+from tests.runbook.stage import ROOT, Stage
 
 ORIGINAL = Path(__file__).with_name("original.md")
+PAGE = ROOT / "docs" / "runbook.md"
 BLOCKS = {block.number: block for block in read(ORIGINAL)}
 
 
@@ -46,6 +47,13 @@ def test_who_does_it_in_another_way_says_so() -> None:
             assert row.outcome is Outcome.SAME or row.reason or plan.proofs, f"block {number}: {row.begins}"
 
 
+def test_the_page_counts_the_outcomes() -> None:
+    """docs/runbook.md says how many commands of the original have which outcome."""
+    found = Counter(row.outcome for plan in PLANS.values() for row in plan.rows)
+    counted = ", ".join(f"{found[outcome]} {outcome}" for outcome in Outcome)
+    assert f"{found.total()} commands in {len(BLOCKS)} blocks: {counted}" in " ".join(PAGE.read_text().split())
+
+
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory, s3_server: str) -> Iterator[Stage]:
     made = Stage(tmp_path_factory.mktemp("runbook"), s3_server)
@@ -75,10 +83,12 @@ def test_the_block_does_what_is_expected(number: int, stage: Stage, outcomes: Co
             if row.program and shutil.which(row.program) is None:
                 print(f"SKIPPED, this host has no {row.program}: {command}")
                 continue
-            done = shell.run(filled(command, stage), ends=row.ends, types=row.types)
+            done = shell.run(filled(command, stage), ends=row.ends, sees=row.sees, types=row.types)
             print(shown(done))
             wrong += [_told(row.begins, done, one) for one in differences(row, done)]
             outcomes[row.outcome] += 1
+            if row.then:
+                print(shown(shell.run(row.then)))
     for command, pattern in plan.proofs:
         if not stage.shows(command, pattern):
             wrong.append(f"{command} does not show {pattern!r}: {stage.run(command, check=False).stdout[-1500:]}")

@@ -100,3 +100,10 @@ def test_ctrl_c_ends_the_whole_pipeline_but_not_the_shell(tmp_path: Path) -> Non
         assert (128 + signal.SIGINT, True) == (done.code, done.seconds < 20)
         assert CTRL_C == done.code
         assert "on\n" == shell.run("echo on").out
+
+
+def test_ctrl_c_comes_when_the_operator_has_seen_enough(tmp_path: Path) -> None:
+    """An endless command need not run to its time limit."""
+    with Shell(tmp_path / "shell", {"PATH": "/usr/bin:/bin"}, tmp_path) as shell:
+        done = shell.run("echo first; sleep 60", ends=60, sees="^first$")
+        assert ("first\n", CTRL_C, True) == (done.out, done.code, done.seconds < 20)
