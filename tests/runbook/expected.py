@@ -130,6 +130,7 @@ S3_CHECKPOINTS = Row("aws s3 ls s3://flink-checkpoints/", SAME)
 GET_SAVEPOINTS = Row("hdfs dfs -get /flink/savepoints/* /backup/flink-savepoints/", SAME)
 SYNC_SAVEPOINTS = Row("aws s3 sync /backup/flink-savepoints/ s3://backup-bucket", SAME, r"upload: ", program="aws")
 DUPLICATES = Row("kafka-console-consumer", SAME, NOTHING, code=CTRL_C, ends=15)
+WORKER = Row("python src/process_events.py", SAME, r"engine stopped .* is_settled=yes", ends=60, sees="recovered ")
 PORTFOLIO_TOPIC = (
     "kafka-topics --create --bootstrap-server localhost:9092 --topic {} --partitions 1 --replication-factor 3"
 )
@@ -240,8 +241,15 @@ PLANS: Mapping[int, Plan] = {
         (
             CD,
             Row("pip install -r requirements.txt", SAME, r"Requirement already satisfied"),
-            Row("python src/event_producer.py", SAME, ends=8),
-            Row("python src/process_events.py", SAME, ends=25),
+            Row(
+                "python src/event_producer.py",
+                SAME,
+                r"Stopped after \d+ records that Kafka acknowledged\.",
+                code=CTRL_C,
+                ends=60,
+                sees="records sent",
+            ),
+            WORKER,
             Row("python src/event_consumer.py", SAME, r'"portfolio_id"', code=CTRL_C, ends=60, sees="portfolio_id"),
         ),
     ),
@@ -256,7 +264,14 @@ PLANS: Mapping[int, Plan] = {
         State.JOB,
         (
             Row("for broker in", SAME),
-            Row('echo "ruok" | nc localhost 2181', TRANSLATED, r"imok", reason="ZooKeeper"),
+            # no broker runs, so no quorum answers
+            Row(
+                'echo "ruok" | nc localhost 2181',
+                TRANSLATED,
+                r"No Kafka broker answers",
+                code=1,
+                reason="Kafka 4 has no ZooKeeper. The state of the brokers' metadata quorum answers",
+            ),
             BROKER_ERRORS,
             Row("systemctl restart kafka", TRANSLATED, reason="Running `portfolio-stream broker restart`"),
             API_VERSIONS,
@@ -498,7 +513,7 @@ PLANS: Mapping[int, Plan] = {
             CANCEL_WITH_SAVEPOINT,
             RUN_FROM,
             CD,
-            Row("python src/process_events.py", SAME, ends=25),
+            WORKER,
         ),
     ),
     44: Plan(
