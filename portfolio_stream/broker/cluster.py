@@ -34,6 +34,7 @@ from portfolio_stream.errors import (
     PortfolioStreamError,
     PortInUse,
     QuorumMissing,
+    RebuildRefused,
 )
 from portfolio_stream.kafka.tools import jars, java
 
@@ -130,6 +131,19 @@ class Cluster:
                 raise BrokerAlreadyRunning(self.data_dir, running.pid)
             if self.brokers > 1 and not self._running():
                 raise QuorumMissing(self.data_dir, node)
+            self._start_again((node,), progress)
+
+    def rebuild(self, node: int, progress: Callable[[str], None] = ignore) -> None:
+        """Stop one broker of three, delete its data, and start it: it copies its partitions from the other two.
+
+        The caller has made sure that the other brokers have a copy of everything. Raises RebuildRefused if one of them
+        does not run.
+        """
+        with self._layout.exclusive():
+            if len(self._running() - {node}) < max(2, self.brokers - 1):
+                raise RebuildRefused(self.data_dir, node, "the other brokers, which have the copies, do not all run")
+            self._end((node,), signal.SIGTERM)
+            shutil.rmtree(self._layout.log_dir(node), ignore_errors=True)
             self._start_again((node,), progress)
 
     def revive(self, progress: Callable[[str], None]) -> None:

@@ -5,6 +5,7 @@ start   start the missing brokers and return when the cluster serves; the broker
         signals comes before the cluster serves, `start` stops the brokers that it started.
 stop    stop the brokers of the data directory, or one of them
 restart stop them and start them again, as they were started last
+rebuild give one broker of three new copies of its partitions
 status  tell which brokers of the data directory run
 reset   stop the brokers, then delete their files, damaged or not; other files stay
 """
@@ -96,6 +97,14 @@ def start_one(data_dir: Path, node: int, progress: Callable[[str], None] = ignor
     cluster = _with_broker(data_dir, node)
     with _signals_interrupt():
         cluster.start_broker(node, progress)
+    return cluster.status()
+
+
+def rebuild(data_dir: Path, node: int, progress: Callable[[str], None] = ignore) -> ClusterStatus:
+    """Give one broker of three new copies of its partitions. Raises BrokerUnknown, RebuildRefused."""
+    cluster = _with_broker(data_dir, node)
+    with _signals_interrupt():
+        cluster.rebuild(node, progress)
     return cluster.status()
 
 

@@ -109,6 +109,30 @@ def restart(data_dir: Path | None, node: int | None, output: OutputFormat, **siz
 
 
 @broker.command()
+@click.argument("node", type=WholeRange(0, 2), metavar="BROKER")
+@data_dir_option
+@output_option
+def rebuild(node: int, data_dir: Path | None, output: OutputFormat) -> None:
+    """Delete the data of broker 0, 1 or 2 of three, and let it copy its partitions from the others.
+
+    Refuses, and changes nothing, if a partition of that broker has no copy in sync on another broker.
+    """
+    from portfolio_stream.broker import control
+    from portfolio_stream.commands.broker_status import print_status
+    from portfolio_stream.errors import RebuildRefused
+
+    folder = _folder(data_dir)
+    _, health = _local(folder)
+    if health is None:
+        raise RebuildRefused(folder, node, "no broker answers")
+    alone = [one for one in health.partitions if node in one.replicas and not set(one.in_sync) - {node}]
+    if alone:
+        more = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
+        raise RebuildRefused(folder, node, f"it has the only copy of {alone[0].topic}-{alone[0].partition}{more}")
+    print_status(control.rebuild(folder, node, progress=note), None, output)
+
+
+@broker.command()
 @data_dir_option
 @one_option
 @output_option

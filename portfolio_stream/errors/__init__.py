@@ -38,6 +38,7 @@ from portfolio_stream.errors.broker import (
     JmxUnreachable,
     LaunchersNotWritten,
     QuorumMissing,
+    RebuildRefused,
     UnitMissing,
 )
 from portfolio_stream.errors.cluster import ClusterFolderUnusable, ClusterNotServing, SupervisorEnded, SupervisorRuns
@@ -246,6 +247,7 @@ __all__ = [
     "ProtocolMismatch",
     "QuorumMissing",
     "QuorumWithoutLeader",
+    "RebuildRefused",
     "RecordNotMovable",
     "RepeatFailed",
     "ReplayStopped",

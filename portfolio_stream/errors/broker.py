@@ -110,6 +110,18 @@ class BrokerDataGone(PortfolioStreamError):
         self.nodes = nodes
 
 
+class RebuildRefused(PortfolioStreamError):
+    """A broker's data is not deleted, because something in it has no other copy."""
+
+    def __init__(self, path: Path, node: int, reason: str) -> None:
+        super().__init__(
+            f"Broker {node} is not rebuilt: {reason}.",
+            f"Run `{_broker_command('status', path)}` until it shows three live brokers, nothing offline. Give a topic "
+            "of a single copy more copies with kafka-reassign-partitions, or delete it.",
+        )
+        self.node = node
+
+
 class BrokerDied(PortfolioStreamError):
     """A broker's process ended by itself."""
 

@@ -1,5 +1,6 @@
 """The real broker. A test that starts another one uses a free port and a folder of its own."""
 
+import asyncio
 import re
 import shutil
 import signal
@@ -283,8 +284,8 @@ def test_a_broker_that_dies_at_its_start_is_cited(stopped: Cluster) -> None:
     assert not stopped.status().is_running
 
 
-def broker_command(verb: str, cluster: Cluster) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "portfolio_stream", "broker", verb, "--data-dir", str(cluster.data_dir)]
+def broker_command(verb: str, cluster: Cluster, *more: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "portfolio_stream", "broker", verb, *more, "--data-dir", str(cluster.data_dir)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
@@ -398,11 +399,16 @@ async def test_three_brokers_bear_the_loss_of_one(tmp_path: Path) -> None:
 
         await until(is_healthy, 20, "every copy is in sync again")
 
+        await create_topic(cluster.bootstrap_servers, "single", replicas=1)
+        (single,) = [one for one in (await look(settings)).partitions if one.topic == "single"]
+        refused = await asyncio.to_thread(broker_command, "rebuild", cluster, str(single.replicas[0]))
+        assert (1, True) == (refused.returncode, "the only copy of single-0" in refused.stderr)
+
         cluster.stop()
-        empty(cluster.data_dir / "broker-2")
+        empty(cluster.data_dir / f"broker-{(single.replicas[0] + 1) % 3}")
         cluster.start()
         assert await consume(cluster.bootstrap_servers, "replicated", 2) == [b"before", b"after"]
-        await until(is_healthy, 20, "broker 2 has copied every partition")
+        await until(is_healthy, 20, "the emptied broker has copied every partition")
 
 
 def empty(folder: Path) -> None:
@@ -413,7 +419,7 @@ def empty(folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("node", range(3))
-@pytest.mark.parametrize("how", ["one stopped", "all stopped", "all killed"])
+@pytest.mark.parametrize("how", ["rebuild", "one stopped", "all stopped", "all killed"])
 async def test_any_broker_is_rebuilt_from_the_others(tmp_path: Path, node: int, how: str) -> None:
     """Whichever broker lost its data, and however it ended: the cluster's id and every acknowledged record stay."""
     with Cluster(tmp_path / "broker", free_port(3), brokers=3) as cluster:
@@ -422,15 +428,18 @@ async def test_any_broker_is_rebuilt_from_the_others(tmp_path: Path, node: int, 
         for number in range(5):
             await produce(cluster.bootstrap_servers, "replicated", b"%d" % number)
         before = cluster.status().cluster_id
-        if how == "one stopped":
+        if how == "rebuild":
+            cluster.rebuild(node)
+        elif how == "one stopped":
             cluster.stop_broker(node)
         elif how == "all stopped":
             cluster.stop()
         else:
             for other in range(3):
                 cluster.kill(other)
-        empty(cluster.data_dir / f"broker-{node}")
-        cluster.start()
+        if how != "rebuild":
+            empty(cluster.data_dir / f"broker-{node}")
+            cluster.start()
 
         async def is_healthy() -> bool:
             return (await look(settings)).is_healthy
