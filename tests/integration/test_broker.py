@@ -408,7 +408,7 @@ async def test_three_brokers_bear_the_loss_of_one(tmp_path: Path) -> None:
         empty(cluster.data_dir / f"broker-{(single.replicas[0] + 1) % 3}")
         cluster.start()
         assert await consume(cluster.bootstrap_servers, "replicated", 2) == [b"before", b"after"]
-        await until(is_healthy, 20, "the emptied broker has copied every partition")
+        await until(is_healthy, 60, "the emptied broker has copied every partition")
 
 
 def empty(folder: Path) -> None:
@@ -444,7 +444,7 @@ async def test_any_broker_is_rebuilt_from_the_others(tmp_path: Path, node: int, 
         async def is_healthy() -> bool:
             return (await look(settings)).is_healthy
 
-        await until(is_healthy, 30, "every copy is in sync again")
+        await until(is_healthy, 60, "every copy is in sync again")
         others = [other for other in range(3) if other != node]
         cluster.stop_broker(others[0])  # so that the rebuilt broker leads some partitions
         await produce(cluster.bootstrap_servers, "replicated", b"5")
