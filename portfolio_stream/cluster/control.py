@@ -80,7 +80,7 @@ def _until_serving(
                 raise ClusterNotServing(*_cause(stuck or shown.workers, shown))
             told = _tell(shown, told, say)
         elif time.monotonic() > deadline:
-            raise SupervisorEnded(*_why(folder))
+            raise ClusterNotServing("it is still starting", None)
         time.sleep(POLL_SECONDS)
 
 

@@ -67,6 +67,8 @@ class Supervisor:
                 self._adopt()
                 following = asyncio.create_task(self._wishes.follow(), name="wishes")
                 following.add_done_callback(log_failure)
+                self._show()
+                await self._wishes.first()
                 await self._supervise(http)
                 following.cancel()
                 await asyncio.gather(following, return_exceptions=True)

@@ -7,6 +7,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ from portfolio_stream.errors import JobNotBegun, PortfolioStreamError, cause_of
 from portfolio_stream.kafka.reach import LOST
 from portfolio_stream.settings import Settings
 
+FIRST_SECONDS = 3.0  # a broker that serves answers in half a second
 PAUSE_SECONDS = 2.0  # before Kafka is asked again
 
 
@@ -57,6 +59,8 @@ class Wishes:
         #: why Kafka does not tell the wish
         self._outage: str | None = None
         self.wish = self._wished(JobWish(default))
+        #: Kafka has told the wish, or why it does not
+        self.is_asked = asyncio.Event()
 
     @property
     def problem(self) -> str | None:
@@ -81,7 +85,13 @@ class Wishes:
             assert control.following is not None  # noqa: S101  `follow` has made it
             await control.following
 
+    async def first(self) -> None:
+        """Wait for Kafka's first answer: a start by an older wish would have to be taken back moments later."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.is_asked.wait(), FIRST_SECONDS)
+
     def _meet_outage(self, cause: str | None) -> None:
+        self.is_asked.set()
         if cause != self._outage:
             if cause is not None:
                 self._say(f"The control topic is not followed: {cause} The last known wish counts.")
@@ -89,6 +99,7 @@ class Wishes:
             self._changed()
 
     def _take(self, state: ControlState) -> None:
+        self.is_asked.set()
         job = state.job
         if job is None:
             return

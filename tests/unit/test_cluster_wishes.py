@@ -87,6 +87,7 @@ async def test_the_job_is_followed(follow: Any) -> None:
     """Until it names a number, the command line's counts."""
     control = FollowedControl()
     async with follow([JobNotBegun("g"), control]) as seen:
+        await seen.wishes.first()
         await seen.until(lambda: bool(control.listeners))
         assert JobWish(2) == seen.wishes.wish
         control.become(parallelism=5, settings=STANDBYS)
@@ -105,6 +106,7 @@ async def test_the_last_known_wish_counts_while_kafka_is_away(follow: Any) -> No
     control = FollowedControl()
     control.become(parallelism=6)
     async with follow([*away, control]) as seen:
+        await seen.wishes.first()
         assert JobWish(5, STANDBYS) == seen.wishes.wish
         await seen.until(lambda: seen.wishes.problem is not None)
         assert "no broker answers" in (seen.wishes.problem or "")
@@ -126,3 +128,12 @@ async def test_settings_that_workers_would_refuse_are_not_followed(follow: Any) 
         assert "PORTFOLIO_CHECKPOINT_TIMEOUT" in (seen.wishes.problem or "")
         control.become(settings={})
         assert (JobWish(3), None) == (seen.wishes.wish, seen.wishes.problem)
+
+
+async def test_the_first_answer_is_awaited(follow: Any) -> None:
+    """A supervisor that knows nothing yet begins with what the job wants."""
+    control = FollowedControl()
+    control.become(parallelism=7)
+    async with follow([control]) as seen:
+        await seen.wishes.first()
+        assert JobWish(7) == seen.wishes.wish
