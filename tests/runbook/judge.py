@@ -28,16 +28,22 @@ def differences(row: Row, done: Done) -> list[str]:
 def unlike(printed: str, found: str) -> str | None:
     """Returns the first line of a page's text that the output does not have, or None if the output is like the text.
 
-    `...` stands for any text, also of several lines. The number of spaces does not matter.
+    `...` stands for any text, also of several lines, and a line of its own for any number of lines, also none. The
+    number of spaces does not matter.
     """
     lines = [line for line in map(_spaced, printed.splitlines()) if line]
-    text = "\n".join(line for line in map(_spaced, found.splitlines()) if line)
+    text = "".join(f"{line}\n" for line in map(_spaced, found.splitlines()) if line)
     for count in range(1, len(lines) + 1):
-        end = r"\Z" if count == len(lines) else r"(?=\n|\Z)"
-        pattern = re.escape("\n".join(lines[:count])).replace(re.escape(ELLIPSIS), ".*?")
-        if not re.match(pattern + end, text, re.DOTALL):
+        end = r"\Z" if count == len(lines) else ""
+        if not re.match("".join(map(_pattern, lines[:count])) + end, text, re.DOTALL):
             return lines[count - 1]
     return None if lines or not text else text.splitlines()[0]
+
+
+def _pattern(line: str) -> str:
+    if line == ELLIPSIS:
+        return r"(?:[^\n]*\n)*?"
+    return re.escape(line).replace(re.escape(ELLIPSIS), ".*?") + "\n"
 
 
 def shown(done: Done) -> str:

@@ -45,6 +45,8 @@ PLACEHOLDERS: Mapping[str, Callable[[Place], str]] = {
     "localhost:9092": _broker(1),
     "localhost:8081": lambda place: f"127.0.0.1:{place.flink_port}",
     "localhost:9999": lambda place: f"localhost:{place.jmx_port}",
+    # a worker beside those of the supervisor takes a port of its own
+    "python src/process_events.py": lambda place: "env -u PORTFOLIO_WEB_PORT python src/process_events.py",
     # folders
     "/var/lib/kafka/data": lambda place: str(place.kafka_records),
     "/var/lib/kafka": lambda place: str(place.kafka_folder),

@@ -65,7 +65,8 @@ class Stage:
         port = free_port(3)
         self.broker_ports = (port, port + 1, port + 2)
         self.flink_port = free_port()
-        self.jmx_port = free_port()
+        self.jmx_port = free_port(3)
+        self.web_port = free_port(9)
         self.data = folder / "data"
         self.kafka_folder = self.data / "broker"
         self.kafka_properties = self.kafka_folder / "broker-0.properties"
@@ -98,7 +99,7 @@ class Stage:
             "PORTFOLIO_LOG_DIR": str(self.log_folder),
             "PORTFOLIO_FLINK_PORT": str(self.flink_port),
             "PORTFOLIO_JMX_PORT": str(self.jmx_port),
-            "PORTFOLIO_WEB_PORT": "",
+            "PORTFOLIO_WEB_PORT": str(self.web_port),
             "AWS_ACCESS_KEY_ID": "key",
             "AWS_SECRET_ACCESS_KEY": "secret",
             "AWS_REGION": "us-east-1",

@@ -70,6 +70,8 @@ def test_a_refusal_must_say_what_to_type_instead() -> None:
     [
         ("a ... c\n...\nz", "a  b c\nmany\nlines\nz\n", None),
         ("...", "", None),
+        ("a\n...", "a\n", None),
+        ("...\na\n...\n...\nb", "a\nb\n", None),
         ("", "", None),
         ("", "a word", "a word"),
         ("a\nb", "a\nc\n", "b"),

@@ -25,7 +25,7 @@ run_python() {
 
 # JmxTool's address goes through Python: this Java lacks the part of JNDI that the usual addresses need.
 run_jmx_tool() {
-  address=service:jmx:rmi:///jndi/rmi://:9999/jmxrmi # as JmxTool itself
+  address=service:jmx:rmi:///jndi/rmi://:${PORTFOLIO_JMX_PORT:-9999}/jmxrmi # 9999: as JmxTool itself
   takes_address=
   case "$# $* " in
     '0 '* | *' --help '* | *' --version '*) run_kafka org.apache.kafka.tools.JmxTool "$@" ;;
