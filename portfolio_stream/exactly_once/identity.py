@@ -52,11 +52,16 @@ class Identity:
 
     #: the first member id, which the transactional id has for good
     member_id: str
-    #: the member id that the group knows
+    #: the life of the member id that the group knows
     name: MemberName
     instance_id: str
     folder: Path
     lock: int
+
+    @property
+    def current_member_id(self) -> str:
+        """The member id by which the group knows this worker now. A running worker may take another one."""
+        return self.name.value
 
 
 def claim(root: Path, instance_id: str | None) -> Identity:

@@ -26,7 +26,7 @@ from portfolio_stream.settings import Settings
 from portfolio_stream.web import status, verdict
 from portfolio_stream.web.group import GroupState, Ledger, Silence, WorkerLook
 from portfolio_stream.web.health import membership_of
-from portfolio_stream.web.roll_call import Roll
+from portfolio_stream.web.roll_call import Roll, own
 from portfolio_stream.web.routing import Routing
 from portfolio_stream.web.status import Status, WorkerStatus
 
@@ -59,14 +59,14 @@ class Watch:
         self._roll = roll
         token = settings.web_token
         self._key = None if token is None else signatures.derive_key(token, settings.group)
-        self._self = Owner(engine.identity.instance_id, address, engine.identity.member_id)
+        self._address = address
         self._ledger = Ledger(engine.identity.instance_id, asks_for_token=settings.web_token is not None)
 
     async def look(self, session: aiohttp.ClientSession) -> GroupState:
         members, offsets, audit = await asyncio.gather(
             self._members(),
             self._offsets(),
-            verdict.ask_auditor(session, self._auditor, self._key, self._self.instance_id),
+            verdict.ask_auditor(session, self._auditor, self._key, self._engine.identity.instance_id),
         )
         looks = await self._looks(members)
         silent = [text for text, told in ((NO_OWNERS, members), (NO_LAG, offsets)) if told is None]
@@ -107,8 +107,9 @@ class Watch:
     async def _looks(self, members: tuple[GroupMember, ...] | None) -> list[WorkerLook]:
         """Look at each member that may be a worker, at each worker of earlier looks, and at this worker."""
         assigned = {member.worker: member.partitions for member in members or () if member.worker is not None}
-        asked = {*assigned, *self._ledger.workers, self._self}
-        answers = dict(zip(asked, await asyncio.gather(*map(self._ask, asked)), strict=True))
+        me = own(self._engine, self._address)
+        asked = {*assigned, *self._ledger.workers, me}
+        answers = dict(zip(asked, await asyncio.gather(*(self._ask(worker, me) for worker in asked)), strict=True))
         here = {worker for worker, answer in answers.items() if isinstance(answer, WorkerStatus)}
         alive = {worker.member_id for worker in here}
         names = {worker.instance_id for worker in here}
@@ -128,8 +129,8 @@ class Watch:
             if not is_left(worker)
         ]
 
-    async def _ask(self, worker: Owner) -> WorkerStatus | Silence:
-        if worker == self._self:
+    async def _ask(self, worker: Owner, me: Owner) -> WorkerStatus | Silence:
+        if worker == me:
             return self._status.now()
         answer = await self._peers.ask(worker, status.PATH, seconds=LOOK_SECONDS)
         if isinstance(answer, Peer):

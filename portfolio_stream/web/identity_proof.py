@@ -29,7 +29,7 @@ class IdentityProof:
         nonce = request.query.get("nonce", "")
         if not signatures.NONCE.fullmatch(nonce):
             return WRONG_NONCE.response()
-        member, worker = self._engine.identity.member_id, self._engine.identity.instance_id
+        member, worker = self._engine.identity.current_member_id, self._engine.identity.instance_id
         key = self._key
         proof = None if key is None else signatures.prove_identity(key, nonce, self._address, member, worker)
         return json_response(ProvedIdentity(worker=worker, member=member, proof=proof))

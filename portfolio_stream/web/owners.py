@@ -35,7 +35,6 @@ class Owners:
         self._routing = routing
         self._forwarding = forwarding
         self.worker = engine.identity.instance_id
-        self._member_id = engine.identity.member_id
 
     async def answer(
         self, request: web.Request, key: str, local: Callable[[Moment], Awaitable[web.Response]]
@@ -84,7 +83,7 @@ class Owners:
         if holder is None:
             return NO_OWNER
         # the instance id would not do: a worker on another machine may have the same
-        if holder.member_id == self._member_id:
+        if holder.member_id == self._engine.identity.current_member_id:
             return HANDED_OVER
         return HELD_BY_STRANGER if holder.worker is None else holder.worker
 

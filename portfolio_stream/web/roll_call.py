@@ -59,6 +59,11 @@ class Foreigner:
         return f"a member of the group is no worker ({self.detail}): {self.member}. {STOP_IT}"
 
 
+def own(engine: Engine, address: str) -> Owner:
+    """Returns this worker as its group knows it now: a running worker may take another member id."""
+    return Owner(engine.identity.instance_id, address, engine.identity.current_member_id)
+
+
 class Roll:
     """The result of the last call. If the coordinator does not answer, the result stays."""
 
@@ -66,7 +71,7 @@ class Roll:
         self._engine = engine
         self._routing = routing
         self._peers = peers
-        self._self = Owner(engine.identity.instance_id, address, engine.identity.member_id)
+        self._address = address
         #: the ids of members that have proved themselves
         self._proved: set[str] = set()
         #: since when a member proves nothing, in monotonic seconds, by member id
@@ -76,6 +81,10 @@ class Roll:
         self._namesakes: Mapping[str, Sequence[Owner]] = {}
         #: a sentence for each worker that answers without a proof
         self._doubts: tuple[str, ...] = ()
+
+    @property
+    def _self(self) -> Owner:
+        return own(self._engine, self._address)
 
     @property
     def foreigners(self) -> Sequence[Foreigner]:

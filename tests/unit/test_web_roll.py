@@ -207,7 +207,7 @@ async def test_two_workers_with_one_instance_id(
 ) -> None:
     """Both serve all of it: their member ids differ. Both are ready, and say in one line what to mend."""
     first, second = FakeEngine(tmp_path / "a", "w1", coordinator), FakeEngine(tmp_path / "b", "w1", coordinator)
-    second.identity.member_id = "another member"
+    second.identity.current_member_id = "another member"
     first.join(0, 1, 2, 3)
     second.join(4, 5, 6, 7)
     async with serving(first) as one, serving(second) as two:
@@ -236,7 +236,7 @@ async def test_a_worker_that_was_started_again_is_no_namesake(
 ) -> None:
     """Without its data folder it is another member; the one before is there until its session ends."""
     before, after = FakeEngine(tmp_path / "a", "w2", coordinator), FakeEngine(tmp_path / "b", "w2", coordinator)
-    after.identity.member_id = "another member"
+    after.identity.current_member_id = "another member"
     async with serving(engine) as server:
         async with serving(before) as old:
             coordinator.members = {f"w1@{server.address}": (0, 1), f"w2@{old.address}": (2,)}
@@ -245,3 +245,21 @@ async def test_a_worker_that_was_started_again_is_no_namesake(
             coordinator.members[f"w2@{new.address}"] = ()
             coordinator.member_ids = {f"w2@{new.address}": "another member"}
             assert () == (await called(server)).warnings()
+
+
+async def test_a_worker_that_has_taken_another_member_id(
+    engine: FakeEngine, coordinator: FakeCoordinator, clock: RollClock, tmp_path: Path
+) -> None:
+    """The others trust it under its new member id as soon as it proves it, and it does not take itself for another."""
+    other = FakeEngine(tmp_path, "w2", coordinator)
+    other.join(2, 3)
+    async with serving(engine) as server, serving(other) as second:
+        names = {"w1": f"w1@{server.address}", "w2": f"w2@{second.address}"}
+        coordinator.members = {names["w1"]: (0, 1), names["w2"]: (2, 3)}
+        assert (await called(server)).foreigners == ()
+
+        other.identity.current_member_id = coordinator.member_ids[names["w2"]] = "member of w2.1"
+        for _ in range(2):
+            rolls = [await called(server), await called(second)]
+            clock.now += 3600.0
+        assert [(roll.foreigners, roll.namesakes, roll.warnings()) for roll in rolls] == [((), 0, ())] * 2

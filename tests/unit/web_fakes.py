@@ -121,7 +121,7 @@ class FakeEngine:
     """What the web server sees of an engine; `join` does what start() and the first heartbeats do."""
 
     def __init__(self, folder: Path, name: str, coordinator: FakeCoordinator) -> None:
-        self.identity = SimpleNamespace(instance_id=name, member_id=f"member of {name}")
+        self.identity = SimpleNamespace(instance_id=name, current_member_id=f"member of {name}")
         self.configuration = SimpleNamespace(group=GROUP, source_topic=TOPIC)
         self.store = Store(folder / name)
         self.statistics = Statistics()
