@@ -89,8 +89,21 @@ def judge_topics(settings: Settings, topics: Topics) -> Iterator[Finding]:
                 yield kind(where, words, run=_secured(settings, command))
 
 
+#: what an operator does after the source got more partitions than the state has
+SOURCE_HAS_GROWN = (
+    "do not give {topic} more partitions: the tables of a key would stay in its old partition. Leave {source} to no "
+    "worker, make a topic with the old number of partitions, copy the records there in order, and name it in "
+    "PORTFOLIO_INPUT_TOPIC, with new PORTFOLIO_GROUP, PORTFOLIO_OUTPUT_TOPIC and PORTFOLIO_DLQ_TOPIC"
+)
+
+
 def judge_partition_counts(settings: Settings, topics: Topics) -> Iterator[Finding]:
-    """The counts of all topics against the source's: a key's record and its state have the same partition number."""
+    """The counts of all topics against the source's: a key's record and its state have the same partition number.
+
+    If the changelog has fewer partitions than the source, the source has grown. No topic may grow after it: the workers
+    would start, and fold keys whose state is in other partitions.
+    """
+    changelog = topics.found.get(settings.changelog_topic)
     for topic in topics.contract:
         found = topics.found.get(topic.name)
         if found is None or found.partitions == topic.partitions:
@@ -102,7 +115,10 @@ def judge_partition_counts(settings: Settings, topics: Topics) -> Iterator[Findi
             words = say("it has {found} partitions, and must have {needed}", found=found.partitions,
                         needed=topic.partitions)  # fmt: skip
         where = say("topic {topic}", topic=topic.name)
-        if found.partitions < topic.partitions:
+        has_grown = changelog is not None and changelog.partitions < topic.partitions and topic.role != "prices"
+        if has_grown and found.partitions < topic.partitions:
+            yield error(where, words, do=say(SOURCE_HAS_GROWN, topic=topic.name, source=settings.input_topic))
+        elif found.partitions < topic.partitions:
             mend = f"kafka-topics.sh --alter --topic {topic.name} --partitions {topic.partitions}"
             yield error(where, words, run=_tool(settings, mend))
         else:

@@ -319,7 +319,10 @@ def test_topics() -> None:
 
 
 def test_partition_counts() -> None:
-    """Too few partitions can be mended, too many cannot. The variable is compared, too."""
+    """Too few partitions can be mended, too many cannot. The variable is compared, too.
+
+    After the source has grown, no command makes the topics of its state as large.
+    """
     _, output, _, changelog = CONTRACT[:4]
     found = dict(TOPICS.found) | {
         output.name: described(output, replicas=3, partitions=4), changelog.name: described(changelog, partitions=9),
@@ -327,6 +330,10 @@ def test_partition_counts() -> None:
     few, many = told(judge_kafka.judge_partition_counts(SETTINGS, Topics(CONTRACT, found)))
     assert few[2].endswith(f"--alter --topic {output.name} --partitions 8")
     assert "removes no partitions" in many[2]
+    grown = dict(TOPICS.found) | {one.name: described(one, partitions=4) for one in (output, changelog)}
+    for _, words, mend in told(judge_kafka.judge_partition_counts(SETTINGS, Topics(CONTRACT, grown))):
+        assert "it has 4 partitions, and must have 8" in words
+        assert mend.startswith("do not give") and "--alter" not in mend
     other = only(judge_kafka.judge_partition_counts(replace(SETTINGS, partitions=4), TOPICS))
     assert ("note", "export PORTFOLIO_PARTITIONS=8") == other[::2]
 
