@@ -515,6 +515,8 @@ PLANS: Mapping[int, Plan] = {
             Row("mv /var/log/kafka/*.log.*", SAME, NOTHING),
             Row("mv /var/log/flink/*.log.*", SAME, NOTHING),
         ),
+        # logs are rotated when they are larger than they become here
+        before=("for log in /var/log/kafka/server.log /var/log/flink/*-taskmanager-1-*.log; do cp $log $log.1; done",),
     ),
     42: Plan(State.JOB, (Row("kafka-configs", SAME), GET_SAVEPOINTS, SYNC_SAVEPOINTS)),
     43: Plan(
