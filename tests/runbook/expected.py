@@ -111,7 +111,7 @@ NO_CANCEL = Row(
     ends=30,
 )
 NO_RUN = Row("flink run", NOT_YET, code=1, reason="Operator action: ")
-MORE_PARTITIONS = ("portfolio-stream doctor", r"portfolio-events.*20.*10")
+MORE_PARTITIONS = ("portfolio-stream doctor", r"it has 10 partitions, and must have 20 as portfolio-events has")
 MODIFY = Row("flink modify <job-id> -p 8", SAME, r"8")
 CANCEL_WITH_SAVEPOINT = Row("flink cancel -s hdfs:///flink/savepoints <job-id>", SAME, r"savepoints/20")
 
