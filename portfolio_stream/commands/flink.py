@@ -16,6 +16,8 @@ from portfolio_stream.commands.output import note, print_line, print_lines
 F = TypeVar("F", bound=Callable[..., Any])
 
 NAME = "flink"
+#: a script's variable may be empty: the job would go on with another state than the script's author meant
+NO_SAVEPOINT = "it is empty, so it names no savepoint. To go on with the state that the job has, leave -s out."
 PROGRAM_ARGUMENTS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 
@@ -81,6 +83,8 @@ def run(jar: str, arguments: tuple[str, ...], jobmanager: str | None, **given: A
     """
     from portfolio_stream.commands.flink_run import run_job
 
+    if given["savepoint"] is not None and not given["savepoint"].strip():
+        raise click.BadParameter(NO_SAVEPOINT, param_hint="'-s' / '--fromSavepoint'")
     run_job(cluster_of(jobmanager), jar, arguments, **given)
 
 

@@ -8,6 +8,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -151,6 +152,8 @@ class FlinkCluster:
                 f"The token was not sent to {self.address}: set PORTFOLIO_FLINK_HOST and PORTFOLIO_FLINK_PORT to that "
                 "address, if it is yours, and leave -m out."
             )
+        elif status == HTTPStatus.UNAUTHORIZED:
+            action = "Set PORTFOLIO_WEB_TOKEN to the token that the cluster was started with, and try again."
         return FlinkRefused(status, cause, action)
 
 

@@ -9,7 +9,7 @@ import click
 
 from portfolio_stream.commands.flink_cluster import POLL_SECONDS, REQUIREMENTS, FlinkCluster, placed
 from portfolio_stream.commands.output import note, print_line
-from portfolio_stream.errors import FlinkNotRunning, FlinkRefused
+from portfolio_stream.errors import FlinkModifiedAgain, FlinkNotRunning, FlinkRefused
 
 RUN_PATH = "/jars/portfolio_stream.jar/run"
 RUN_SECONDS = (
@@ -17,6 +17,7 @@ RUN_SECONDS = (
 )
 CHECKPOINT_SECONDS = 4000.0  # the longest interval, and a time-out
 RUNNING = "RUNNING"
+AT_REST = ("FINISHED", "CANCELED", "SUSPENDED")  # somebody has stopped, cancelled or paused the job
 NOT_APPLIED = {
     "class_path": ("-C", "the workers' own code is the program"),
     "shuts_down": ("-sae", "the job does not end with this command"),
@@ -116,18 +117,20 @@ def until_state(cluster: FlinkCluster, job: str, state: str) -> None:
 def modify_job(cluster: FlinkCluster, job: str, parallelism: int, *, waits: bool) -> None:
     path = f"/jobs/{job}{REQUIREMENTS}"
     found = cluster.get(path)
-    note_spare(cluster, job, parallelism)
+    shown = cluster.get(f"/jobs/{job}")
+    note_spare(int(shown["maxParallelism"]), parallelism)
     print_line(f"Modify job {job}.")
     cluster.put(path, {vertex: {"parallelism": {"lowerBound": 1, "upperBound": parallelism}} for vertex in found})
-    if waits:
+    if shown["state"] in AT_REST:
+        note(f"The job is {shown['state']}, so no worker has anything to serve. `flink run` lets it run.")
+    elif waits:
         seconds = until_workers(cluster, job, parallelism)
         note(f"{parallelism} workers serve after {seconds:.1f} s.")
     print_line(f"Rescaled job {job}. Its new parallelism is {parallelism}.")
 
 
-def note_spare(cluster: FlinkCluster, job: str, parallelism: int) -> None:
+def note_spare(partitions: int, parallelism: int) -> None:
     """Say how many workers will only stand by."""
-    partitions = int(cluster.get(f"/jobs/{job}")["maxParallelism"])
     if parallelism > partitions:
         note(
             f"The source has {partitions} partitions, so {parallelism - partitions} of {parallelism} workers stand by: "
@@ -136,9 +139,15 @@ def note_spare(cluster: FlinkCluster, job: str, parallelism: int) -> None:
 
 
 def until_workers(cluster: FlinkCluster, job: str, workers: int) -> float:
-    """Wait until the job runs with so many workers. Returns how long it took. Raises FlinkNotRunning."""
+    """Wait until the job runs with so many workers. Returns how long it took.
+
+    Raises FlinkNotRunning, and FlinkModifiedAgain as soon as another command has given the job another number.
+    """
     begun = time.monotonic()
     while True:
+        wanted = {one["parallelism"]["upperBound"] for one in cluster.get(f"/jobs/{job}{REQUIREMENTS}").values()}
+        if wanted != {workers}:
+            raise FlinkModifiedAgain(job, workers, max(wanted))
         found = shown_job(cluster, job)
         serving = [vertex["tasks"].get(RUNNING, 0) for vertex in found["vertices"]]
         waited = time.monotonic() - begun

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from portfolio_stream.hdfs.mounts import Places
     from portfolio_stream.hdfs.report import Mounted
     from portfolio_stream.hdfs.tree import HdfsMatch
+    from portfolio_stream.savepoints.objects import Objects
 
 
 async def ls(shell: Shell, paths: Sequence[HdfsPath]) -> None:
@@ -116,16 +117,25 @@ async def df(shell: Shell, paths: Sequence[HdfsPath]) -> None:
 
 async def mounted(places: "Places") -> "list[Mounted]":
     """The places and their space: the savepoints' first. Each is read, so a place that does not answer is an error."""
-    from portfolio_stream.errors import SavepointStoreFailed
-    from portfolio_stream.hdfs.report import Mounted, space_of
+    from portfolio_stream.errors import HdfsRootFailed, SavepointStoreFailed
     from portfolio_stream.savepoints.addresses import MOUNT
 
-    found = []
-    for path, objects in ((MOUNT, places.savepoints), ("/", places.root)):
-        if objects is not None:
-            used = sum(entry.bytes for entry in await objects.list())
-            try:
-                found.append(Mounted(path, objects.location, used, space_of(objects.location)))
-            except OSError as error:
-                raise SavepointStoreFailed(objects.location, error.strerror or type(error).__name__) from error
+    found = [await _mounted(MOUNT, places.savepoints)]
+    if places.root is not None:
+        try:
+            found.append(await _mounted("/", places.root))
+        except SavepointStoreFailed as error:
+            raise HdfsRootFailed(error.location, error.reason) from error
     return found
+
+
+async def _mounted(path: str, objects: "Objects") -> "Mounted":
+    """Raises SavepointStoreFailed."""
+    from portfolio_stream.errors import SavepointStoreFailed
+    from portfolio_stream.hdfs.report import Mounted, space_of
+
+    used = sum(entry.bytes for entry in await objects.list())
+    try:
+        return Mounted(path, objects.location, used, space_of(objects.location))
+    except OSError as error:
+        raise SavepointStoreFailed(objects.location, error.strerror or type(error).__name__) from error

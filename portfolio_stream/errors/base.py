@@ -24,6 +24,8 @@ class PortfolioStreamError(Exception):
     exit_code = 1
 
     def __init__(self, cause: str, action: str | None = None) -> None:
+        if cause.endswith("..") and not cause.endswith("..."):  # another library's reason had a full stop already
+            cause = cause[:-1]
         super().__init__(cause)
         self.cause = cause
         if action is not None:

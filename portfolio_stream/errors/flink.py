@@ -75,7 +75,12 @@ class FlinkRefused(PortfolioStreamError):
     """The cluster answered a request with an error."""
 
     def __init__(self, status: int, cause: str, action: str | None) -> None:
-        super().__init__(cause, action or f"The cluster answered {status}: read its log (`flink log -j ID`).")
+        super().__init__(
+            cause,
+            action
+            or f"The cluster answered {status}: on its host, `portfolio-stream cluster status` shows what is wrong "
+            "there, and names its log.",
+        )
         self.status = status
 
 
@@ -98,6 +103,16 @@ class FlinkNotRunning(PortfolioStreamError):
             f"The job {job} is {state} after {seconds:.0f} s.",
             f"The order stays. Look with `flink info -j {job}` and `flink log -j {job}`. If a partition is halted, "
             "`portfolio-stream partitions list` names the record and the way out.",
+        )
+
+
+class FlinkModifiedAgain(PortfolioStreamError):
+    """Another command has given the job another number of workers meanwhile."""
+
+    def __init__(self, job: str, workers: int, wanted: int) -> None:
+        super().__init__(
+            f"The job {job} was given {workers} workers, and {wanted} by another command since.",
+            f"Agree on the number; then `flink modify {job} -p N` sets it. The last one counts.",
         )
 
 

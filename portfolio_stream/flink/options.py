@@ -284,6 +284,8 @@ def translated(
                 is_so = asked.parallelism == parallelism
                 detail = ("already so", f"{parallelism} workers") if is_so else ("applied", f"as -p {value}")
             case FromSavepoint():
+                if not value.strip():
+                    raise InvalidSetting(f"-D{option}", value, "the name of a savepoint")
                 asked.savepoint = value
                 detail = "applied", f"as -s {value}"
             case SavepointDirectory():

@@ -1,7 +1,8 @@
 """The folder of launchers.
 
-Its name is a digest of all scripts in it. So a folder that exists is complete and never changes: another version, Java
-or path makes another folder. A folder gets its name by a rename, when all its scripts are written.
+Its name is a digest of all scripts in it: another version, Java or path makes another folder. A folder gets its name by
+a rename, when all its scripts are written. A script that was deleted or damaged since, as by a power cut, is written
+again: an empty one would do nothing and end with exit code 0.
 """
 
 import hashlib
@@ -37,15 +38,16 @@ def scripts(with_paths: Paths) -> Mapping[str, str]:
 
 
 def provide(base: Path, texts: Mapping[str, str]) -> Path:
-    """Write the launchers to a folder in `base`, if they do not stand there yet. Returns the folder.
+    """Write the launchers to a folder in `base`, as far as they do not stand there yet. Returns the folder.
 
     Raises LaunchersNotWritten.
     """
     digest = hashlib.sha256(repr(sorted(texts.items())).encode()).hexdigest()[:DIGITS]
     folder = base / digest
-    if folder.is_dir():
-        return folder
     try:
+        if folder.is_dir():
+            _mend(folder, texts)
+            return folder
         base.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=f".{digest}.", dir=base))
         try:
@@ -64,6 +66,21 @@ def _write(folder: Path, texts: Mapping[str, str]) -> None:
         path.write_text(text, encoding="utf-8")
         path.chmod(0o755)
     folder.chmod(0o755)
+
+
+def _mend(folder: Path, texts: Mapping[str, str]) -> None:
+    """Replace what is not as it was written, each script at once: other shells may run it now."""
+    damaged = {name: text for name, text in texts.items() if not _is_whole(folder / name, text)}
+    if not damaged:
+        return
+    with tempfile.TemporaryDirectory(prefix=".mended.", dir=folder) as unfinished:
+        _write(Path(unfinished), damaged)
+        for name in damaged:
+            (Path(unfinished) / name).replace(folder / name)
+
+
+def _is_whole(script: Path, text: str) -> bool:
+    return script.is_file() and os.access(script, os.X_OK) and script.read_bytes() == text.encode()
 
 
 def _publish(unfinished: Path, folder: Path) -> None:

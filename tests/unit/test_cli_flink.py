@@ -244,10 +244,14 @@ def test_a_job_that_does_not_come_up(
     assert "flink log" in capsys.readouterr().err
 
 
+def bounds(workers: int) -> dict[str, Any]:
+    return {"parallelism": {"lowerBound": 1, "upperBound": workers}}
+
+
 def test_modify(fake: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
     """Every vertex gets the number; the command waits until so many workers serve."""
     path = f"/jobs/{JOB}/resource-requirements"
-    fake.answers[f"GET {path}"] = {"v1": {}, "v2": {}}
+    fake.answers[f"GET {path}"] = [dict.fromkeys(("v1", "v2"), bounds(2)), dict.fromkeys(("v1", "v2"), bounds(4))]
     fake.answers[f"PUT {path}"] = {}
 
     def job(workers: int) -> dict[str, Any]:
@@ -255,11 +259,34 @@ def test_modify(fake: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
 
     fake.answers[f"GET /jobs/{JOB}"] = [job(2), job(2), job(4)]
     assert 0 == flink("modify", JOB, "-p", "4")
-    bounds = {"parallelism": {"lowerBound": 1, "upperBound": 4}}
-    assert {"v1": bounds, "v2": bounds} == fake.body(f"PUT {path}")
+    assert {"v1": bounds(4), "v2": bounds(4)} == fake.body(f"PUT {path}")
     said = capsys.readouterr()
     assert said.out.endswith(f"Rescaled job {JOB}. Its new parallelism is 4.\n")
     assert "2 of 4 workers stand by" in said.err
+
+
+def test_modify_of_a_stopped_job_waits_for_nothing(fake: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
+    path = f"/jobs/{JOB}/resource-requirements"
+    fake.answers[f"GET {path}"] = {"v1": bounds(2)}
+    fake.answers[f"PUT {path}"] = {}
+    fake.answers[f"GET /jobs/{JOB}"] = {"state": "CANCELED", "maxParallelism": 8, "vertices": []}
+    assert 0 == flink("modify", JOB, "-p", "4")
+    said = capsys.readouterr()
+    assert "The job is CANCELED" in said.err
+    assert said.out.endswith("Its new parallelism is 4.\n")
+
+
+def test_modify_ends_when_another_command_has_named_another_number(
+    fake: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its own number is never reached any more."""
+    path = f"/jobs/{JOB}/resource-requirements"
+    fake.answers[f"GET {path}"] = [{"v1": bounds(2)}, {"v1": bounds(4)}, {"v1": bounds(1)}]
+    fake.answers[f"PUT {path}"] = {}
+    running = {"state": "RUNNING", "maxParallelism": 8, "vertices": [{"tasks": {"RUNNING": 2}}]}
+    fake.answers[f"GET /jobs/{JOB}"] = running
+    assert 1 == flink("modify", JOB, "-p", "4")
+    assert "was given 4 workers, and 1 by another command since" in capsys.readouterr().err
 
 
 def test_info_and_log(fake: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
@@ -309,6 +336,18 @@ def test_a_refusal_shows_the_clusters_own_words(fake: FakeCluster, capsys: pytes
     assert "Error: The job is cancelled.\nOperator action: Do x.\n" == capsys.readouterr().err
 
 
+def test_a_refusal_without_a_next_step_names_one_that_works_without_the_job(
+    fake: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While Kafka has not answered yet, the cluster knows no job, and `flink log -j ID` would be refused too."""
+    fake.answers["GET /jobs/overview"] = (503, {"errors": ["Nobody knows the job yet: no broker answers."]})
+    assert 1 == flink("list")
+    assert "`portfolio-stream cluster status`" in capsys.readouterr().err
+    fake.answers["GET /jobs/overview"] = (401, {"errors": ["A token is asked for."]})
+    assert 1 == flink("list")
+    assert "Operator action: Set PORTFOLIO_WEB_TOKEN" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "answer", [b"<html>", (200, b"[1]"), (302, {}), (500, b"\xff"), (404, {"errors": []}), (200, {"jobs": 7})]
 )
@@ -334,6 +373,7 @@ def test_nobody_answers(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     [
         ("run",),
         ("run", "-p", "0", "x.jar"),
+        ("run", "-s", "", "x.jar"),
         ("run", "-m", "nowhere", "x.jar"),
         ("cancel",),
         ("stop",),

@@ -85,6 +85,7 @@ def test_what_the_job_has_already_is_not_applied_again() -> None:
         ("taskmanager.memory.managed.size", "-4g"),
         ("parallelism.default", "0"),
         ("parallelism.default", "many"),
+        ("execution.state-recovery.path", " "),
     ],
 )
 def test_a_value_that_cannot_be_is_an_error_with_the_options_own_name(option: str, value: str) -> None:

@@ -343,6 +343,15 @@ def test_a_place_that_does_not_answer_is_an_error(bare: Shell, monkeypatch: pyte
     assert "Operator action:" in failed.err
 
 
+def test_a_root_that_does_not_answer_is_named_by_its_own_variable(bare: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORTFOLIO_HDFS_ROOT", "/dev/null/root")
+    for line in ("dfsadmin -report", "dfs -df", "dfs -ls /"):
+        failed = bare.type(line)
+        assert failed.code
+        assert "PORTFOLIO_HDFS_ROOT" in failed.err
+        assert "PORTFOLIO_SAVEPOINT_DIR" not in failed.err
+
+
 def test_all_other_paths_are_the_root(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without PORTFOLIO_HDFS_ROOT they are refused by name; with it, they are there beside the mounts."""
     refused = shell.dfs("-ls /logs")

@@ -115,10 +115,25 @@ def test_the_same_scripts_have_the_same_folder(tmp_path: Path) -> None:
     """`shell` runs at each login, and writes the launchers once."""
     texts = {"kafka-topics": "#!/bin/sh\n"}
     made = folder.provide(tmp_path / "launchers", texts)
-    (made / "kafka-topics").touch()
+    before = (made / "kafka-topics").stat()
     assert made == folder.provide(tmp_path / "launchers", texts)
+    assert before == (made / "kafka-topics").stat()
     assert ["kafka-topics"] == [path.name for path in made.iterdir()]
     assert 0o755 == (made / "kafka-topics").stat().st_mode & 0o777
+
+
+def test_a_damaged_launcher_is_written_again(tmp_path: Path) -> None:
+    """After a power cut a script may be empty. It would do nothing, with exit code 0: a back-up without a copy."""
+    texts = {"hdfs": "#!/bin/sh\nexec hdfs\n", "aws": "#!/bin/sh\n", "flink": "#!/bin/sh\n", "jmx": "#!/bin/sh\n"}
+    made = folder.provide(tmp_path, texts)
+    (made / "hdfs").write_bytes(b"")
+    (made / "aws").chmod(0o644)
+    (made / "flink").unlink()
+    kept = (made / "jmx").stat()
+    assert made == folder.provide(tmp_path, texts)
+    assert texts == {path.name: path.read_text() for path in made.iterdir()}
+    assert {0o755} == {path.stat().st_mode & 0o777 for path in made.iterdir()}
+    assert kept == (made / "jmx").stat()
 
 
 def test_other_paths_have_another_folder(tmp_path: Path) -> None:
