@@ -5,6 +5,7 @@ no such action any more (modify) or never had it (log -j, info -j), this one doe
 """
 
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 import click
@@ -12,6 +13,7 @@ import click
 from portfolio_stream.commands.common import WholeRange, read_settings
 from portfolio_stream.commands.flink_cluster import JOB_ID, FlinkAddress, FlinkCluster, FlinkTarget, no_yarn, placed
 from portfolio_stream.commands.output import note, print_line, print_lines
+from portfolio_stream.errors import FlinkRefused
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -153,7 +155,10 @@ def current_job(cluster: FlinkCluster) -> str:
 @cluster_options
 @click.argument("job", required=False)
 def log(option: str | None, job: str | None, lines: int, jobmanager: str | None) -> None:
-    """Show the newest lines of the logs of a job: the supervisor's and its workers'."""
+    """Show the newest lines of the logs of a job: the supervisor's and its workers'.
+
+    A worker that the supervisor did not start has a log of its own elsewhere: a line says so, and the others follow.
+    """
     from portfolio_stream.commands.flink_shown import tail_lines
 
     cluster = cluster_of(jobmanager)
@@ -164,7 +169,14 @@ def log(option: str | None, job: str | None, lines: int, jobmanager: str | None)
     places = [("supervisor", "/jobmanager/log")]
     places += [(one["id"], f"/taskmanagers/{one['id']}/log") for one in cluster.get("/taskmanagers")["taskmanagers"]]
     for name, path in places:
-        print_lines(tail_lines(name, cluster.text(path), lines))
+        try:
+            text = cluster.text(path)
+        except FlinkRefused as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+            note(f"{name}: {error.cause}")
+            continue
+        print_lines(tail_lines(name, text, lines))
 
 
 # -- change

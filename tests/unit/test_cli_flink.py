@@ -297,13 +297,14 @@ def test_info_and_log(fake: FakeCluster, capsys: pytest.CaptureFixture[str]) -> 
     shown = capsys.readouterr().out
     for line in (f"Job ID: {JOB}", "State: RUNNING", "Parallelism: 2", f"Latest savepoint: {SAVEPOINT}", "0d 00:01:01"):
         assert line in shown
-    fake.answers["GET /taskmanagers"] = {"taskmanagers": [{"id": "w:1-ab"}]}
+    # the first worker is one that the supervisor did not start: the cluster has no log of it
+    fake.answers["GET /taskmanagers"] = {"taskmanagers": [{"id": "w:0-ab"}, {"id": "w:1-ab"}]}
     fake.answers["GET /jobmanager/log"] = b"one\ntwo\nthree\n"
     fake.answers["GET /taskmanagers/w:1-ab/log"] = b"\x1b[31mfour\n"
     assert 0 == flink("log", "-j", JOB, "-n", "2")
-    assert ["==> supervisor <==", "two", "three", "", "==> w:1-ab <==", "\\x1b[31mfour", ""] == (
-        capsys.readouterr().out.splitlines()
-    )
+    told = capsys.readouterr()
+    assert ["==> supervisor <==", "two", "three", "", "==> w:1-ab <==", "\\x1b[31mfour", ""] == told.out.splitlines()
+    assert told.err.startswith("w:0-ab: ")
 
 
 def test_the_plan_of_a_jar(fake: FakeCluster, capsys: pytest.CaptureFixture[str]) -> None:
