@@ -41,6 +41,17 @@ class OutputsStand(PortfolioStreamError):
         )
 
 
+class SourceHasGrown(PortfolioStreamError):
+    """The source topic got more partitions than the job's other topics have."""
+
+    def __init__(self, source: str, partitions: int, topic: str, fewer: int) -> None:
+        super().__init__(
+            f"Topic {source} has {partitions} partitions, but {topic} has {fewer}: keys would hash to other partitions "
+            "than their state's.",
+            f"Give no topic more partitions. `portfolio-stream doctor` says how to go on with {fewer} partitions.",
+        )
+
+
 class JobNotInState(PortfolioStreamError):
     """The job's state does not allow what was asked for."""
 

@@ -12,7 +12,7 @@ from typing import Self, TypeVar
 
 from aiokafka import errors as kafka_errors
 
-from portfolio_stream.errors import KafkaRefused, TopicMissing, cause_of
+from portfolio_stream.errors import KafkaRefused, SourceHasGrown, TopicMissing, cause_of
 from portfolio_stream.exactly_once.configuration import Configuration
 from portfolio_stream.exactly_once.fold_check import STEPS, newest_metas
 from portfolio_stream.exactly_once.store import Meta
@@ -79,6 +79,9 @@ class Observation:
         self.source = found[conf.source_topic]
         self.outputs = {name: found[name] for name in conf.output_topics}
         self.partitions = range(self.source.partitions)
+        for name, output in self.outputs.items():
+            if output.partitions < self.source.partitions:
+                raise SourceHasGrown(conf.source_topic, self.source.partitions, name, output.partitions)
 
     async def ask(self, question: Callable[[], Awaitable[T]]) -> T:
         """The answer. Raises KafkaRefused if there is none within ANSWER_SECONDS."""

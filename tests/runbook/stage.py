@@ -149,7 +149,10 @@ class Stage:
         self.state = State.NOTHING
 
     def _start_brokers(self) -> None:
-        if self.run("portfolio-stream broker status", check=False).returncode != 0:
+        found = self.run("portfolio-stream broker status", check=False)
+        if found.returncode != 0 and " yes " in found.stdout:  # a block has started the brokers: copies catch up
+            self.run("timeout 120 bash -c 'until portfolio-stream broker status; do sleep 1; done'")
+        elif found.returncode != 0:
             self.run(f"portfolio-stream broker start --brokers 3 --port {self.broker_ports[0]}")
 
     def _serve(self) -> None:

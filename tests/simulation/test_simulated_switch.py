@@ -16,7 +16,7 @@ import pytest
 from portfolio_stream.control.job_control import JobControl
 from portfolio_stream.control.job_life import JobState
 from portfolio_stream.control.values import JOB_KEY, ControlChange, Job, OperationKind, generation_key
-from portfolio_stream.errors import PortfolioStreamError
+from portfolio_stream.errors import PortfolioStreamError, SourceHasGrown
 from portfolio_stream.exactly_once.store import META_KEY, Meta, encode_meta, read_meta, skip_key, skip_value
 from portfolio_stream.jobs.building import Builder
 from portfolio_stream.jobs.contents import state_of
@@ -416,3 +416,17 @@ def test_metas_that_are_read_back_are_metas() -> None:
         assert meta is not None and STATE == meta.offset
 
     in_world(work)
+
+
+def test_a_source_that_has_grown() -> None:
+    """The switch ends with the two topics' names, instead of waiting for leaders of partitions that do not exist."""
+
+    async def main(_: SimulatedLoop) -> None:
+        kafka = SimulatedKafka(Random(1), 1)
+        for topic, partitions in ((SOURCE, PARTITIONS + 1), (OUTPUT, PARTITIONS), (DEAD, PARTITIONS)):
+            kafka.create_topic(topic, partitions)
+        with pytest.raises(SourceHasGrown, match=f"Topic {SOURCE} has 3 partitions, but {OUTPUT} has 2"):
+            async with Observation(kafka.connections("first"), CONFIGURATION):
+                pass
+
+    simulate(main, Random(1))
