@@ -136,7 +136,9 @@ async def _make_parts(
         interval=settings.savepoint_interval,
     )
     topics, job = ChangelogTopics(settings), job_configuration(settings)
-    switches = BackgroundSwitches(control, lambda report: Switcher(control, kafka, topics, objects, job, report))
+    switches = BackgroundSwitches(
+        control, lambda report: Switcher(control, kafka, topics, objects, job, report), identity.member_id
+    )
     routes = JobRoutes(control, objects, switches, identity.instance_id)
     server = WebServer(engine, settings, sock, prices, checkpoints, routes)
     return Parts(engine, server, control, JobAgent(control, engine, place), switches)
@@ -185,6 +187,7 @@ def make_app(settings: Settings, unknown: Sequence[str] = ()) -> ExactlyOnceApp:
         try:
             started.append(control)
             started.append(switches)
+            await switches.end_orphans()
             started.append(server)
             await server.start()
             follower = Follower(settings, settings.prices_topic, prices)

@@ -5,6 +5,7 @@
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from aiokafka import errors as kafka_errors
 
@@ -45,8 +46,8 @@ class LinkedJob(JobControl):
         """Why nobody knows the job; None if it is known, or is known not to have begun."""
         return None if self._is_linked else self._reason
 
-    async def run(self) -> None:
-        """Connect, and follow the topic, until cancelled."""
+    async def run(self, linked: Callable[[], Awaitable[None]]) -> None:
+        """Connect, await `linked`, and follow the topic, until cancelled."""
         while not self._is_linked:
             try:
                 await self._link()
@@ -54,6 +55,7 @@ class LinkedJob(JobControl):
                 await self._pause(None, error.cause)
             except (PortfolioStreamError, kafka_errors.KafkaError, *LOST) as error:
                 await self._pause(cause_of(error), cause_of(error))
+        await linked()
         self.tried.set()
         assert self.following is not None  # noqa: S101  `follow` has made it
         await self.following

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from socket import gethostname
 
 from portfolio_stream.flink.changes import ChangeRoutes
 from portfolio_stream.flink.figures import KnownWorker
@@ -47,7 +48,9 @@ async def serving(
             job_configuration(settings),
         )
         switches = BackgroundSwitches(
-            job, lambda report: Switcher(job, job.kafka, topics, objects, configuration, report)
+            job,
+            lambda report: Switcher(job, job.kafka, topics, objects, configuration, report),
+            f"supervisor of {settings.data_dir.resolve()} at {gethostname()}",
         )
         changes = ChangeRoutes(job, switches, settings, wanted_workers).routes()
         sources = Sources(control=lambda: job.linked, reason=lambda: job.reason, workers=workers, logs=logs)
@@ -55,7 +58,7 @@ async def serving(
     except BaseException:
         sock.close()
         raise
-    linking = asyncio.create_task(job.run(), name="the job")
+    linking = asyncio.create_task(job.run(switches.end_orphans), name="the job")
     linking.add_done_callback(log_failure)
     with suppress(TimeoutError):  # without Kafka, the first answers say that nobody knows the job
         await asyncio.wait_for(job.tried.wait(), FIRST_SECONDS)

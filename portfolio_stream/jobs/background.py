@@ -3,7 +3,9 @@
 1. One switch at a time in a worker. A switch that is not over, at whatever worker or command, is never overtaken. A
    savepoint that is not complete fails (`asking.begin_switch`): after a disaster nobody is there to complete it.
 2. The switch goes on when the client goes away. It ends with the worker's stop: then it is cancelled, and the job is
-   what it was before. If the worker is killed, see `switch`.
+   what it was before.
+3. If the process is killed, its next process ends the switch: it fails, and the job is what it was before. The
+   operation names its carrier, and only one process at a time has a carrier's name.
 """
 
 import asyncio
@@ -13,28 +15,46 @@ from contextlib import AbstractAsyncContextManager
 
 from portfolio_stream.control.job_control import JobControl
 from portfolio_stream.control.job_life import JobState
-from portfolio_stream.control.values import JobOperation, OperationKind
-from portfolio_stream.errors import OperationInProgress, PortfolioStreamError
+from portfolio_stream.control.values import JobOperation, OperationKind, OperationState
+from portfolio_stream.errors import ControlUnavailable, OperationInProgress, PortfolioStreamError
+from portfolio_stream.jobs import asking
 from portfolio_stream.jobs.gathering import Wanted
 from portfolio_stream.jobs.plans import Plan
 from portfolio_stream.jobs.switch import Switcher, SwitchProgress, TellSwitch, unreported
 
 log = logging.getLogger(__name__)
 
+KILLED = "the process that carried it out was killed"
 STOP_SECONDS = 1.0  # to say that a switch is cancelled: a worker has 5 s to end, and its engine needs 3 s of these
 
 OpenSwitcher = Callable[[TellSwitch], AbstractAsyncContextManager[Switcher]]
 
 
 class BackgroundSwitches:
-    def __init__(self, control: JobControl, open_switcher: OpenSwitcher) -> None:
-        """`open_switcher` makes a switcher that tells its progress to the function."""
+    def __init__(self, control: JobControl, open_switcher: OpenSwitcher, carrier: str) -> None:
+        """`open_switcher` makes a switcher that tells its progress to the function. `carrier` names this process and
+        those before it, and no other."""
         self._control = control
+        self._carrier = carrier
         self._open_switcher = open_switcher
         self._begins = asyncio.Lock()
         self._going: asyncio.Task[JobOperation] | None = None
         self._operation: JobOperation | None = None
         self._progress: SwitchProgress | None = None
+
+    async def end_orphans(self) -> None:
+        """End the switches of this carrier's process before this one. Call it before the first `begin`.
+
+        If the control topic gives no answer, the switches stay: a line of the log says so.
+        """
+        for other in self._control.state.running:
+            if other.kind.is_switch and other.arguments.get("carrier") == self._carrier:
+                try:
+                    await asking.end(self._control, other.id, OperationState.FAILED, reason=KILLED)
+                except ControlUnavailable as error:
+                    log.warning("orphaned switch stays operation=%s cause=%s", other.id, error.cause)
+                else:
+                    log.warning("orphaned switch ended operation=%s", other.id)
 
     async def preview(self, wanted: Wanted) -> Plan:
         """See Switcher.preview. Changes nothing."""
@@ -77,7 +97,9 @@ class BackgroundSwitches:
 
         async with self._open_switcher(self._report) as switcher:
             plan = await switcher.preview(wanted)
-            return await switcher.carry_out(wanted, plan, by=by, then=then, overtakes=False, begun=note)
+            return await switcher.carry_out(
+                wanted, plan, by=by, carrier=self._carrier, then=then, overtakes=False, begun=note
+            )
 
     def _report(self, progress: SwitchProgress) -> None:
         self._progress = progress

@@ -144,15 +144,17 @@ class Switcher:
         plan: Plan,
         *,
         by: str,
+        carrier: str | None = None,
         then: JobState | None = None,
         overtakes: bool = True,
         begun: Callable[[JobOperation], None] = lambda _: None,
     ) -> JobOperation:
         """Switch as `plan`, the preview of `wanted`, says. Returns the operation, which is done.
 
-        `then` is the job's state afterwards; None: what it was before. `overtakes`: see `asking.begin_switch`. `begun`
-        is called with the operation when it has begun. Raises PortfolioStreamError: then nothing was switched, and the
-        job is what it was before. Only after ControlUnavailable nobody knows.
+        `carrier`: see `BackgroundSwitches`. `then` is the job's state afterwards; None: what it was before.
+        `overtakes`: see `asking.begin_switch`. `begun` is called with the operation when it has begun. Raises
+        PortfolioStreamError: then nothing was switched, and the job is what it was before. Only after
+        ControlUnavailable nobody knows.
         """
         for other in await self.abandoned() if overtakes else ():
             said = f"operation {other.id} ({other.kind.value}, {other.by}) was begun and never ended: it fails now"
@@ -162,6 +164,8 @@ class Switcher:
             "savepoints": list(plan.savepoints),
             "offsets": {str(partition): offset for partition, offset in plan.offsets.items()},
         }
+        if carrier is not None:
+            arguments["carrier"] = carrier
         asked = asking.asked(wanted.kind, by, **arguments)
         positions = await self._seen.positions(is_stable=False)
         committed = max((position.generation or 0 for position in positions.values()), default=0)

@@ -32,7 +32,7 @@ async def test_flinks_own_command_shows_why_a_savepoint_failed(tmp_path: Path) -
             control.put({operation_key(operation.id): ended})
 
     control.listeners.append(fail)
-    switches = BackgroundSwitches(control, FakeSwitcher(control).open)  # type: ignore[arg-type]
+    switches = BackgroundSwitches(control, FakeSwitcher(control).open, "carrier")  # type: ignore[arg-type]
     routes = ChangeRoutes(control, switches, Settings(group="g"), 2).routes()
     app = web.Application()
     app.add_routes([web.route(one.method, f"/v1{one.path}", one.handler) for one in routes])

@@ -38,11 +38,13 @@ class FakeSwitcher:
         )
 
     async def carry_out(
-        self, wanted: Wanted, plan: Plan, *, by: str, then: JobState | None, overtakes: bool, begun: Any
+        self, wanted: Wanted, plan: Plan, *, by: str, carrier: str, then: JobState | None, overtakes: bool, begun: Any
     ) -> JobOperation:
         assert not overtakes
         self.then.append(then)
-        operation = await asking.begin_switch(self.control, asking.asked(wanted.kind, by), overtakes=overtakes)
+        operation = await asking.begin_switch(
+            self.control, asking.asked(wanted.kind, by, carrier=carrier), overtakes=overtakes
+        )
         begun(operation)
         try:
             await self.goes_on.wait()

@@ -62,7 +62,7 @@ class Doors:
 async def doors() -> AsyncIterator[Doors]:
     control = begun()
     switcher = FakeSwitcher(control)
-    switches = BackgroundSwitches(control, switcher.open)  # type: ignore[arg-type]
+    switches = BackgroundSwitches(control, switcher.open, "carrier")  # type: ignore[arg-type]
     app = web.Application()
     app.add_routes(ChangeRoutes(control, switches, SETTINGS, 2).routes())
     async with TestClient(TestServer(app)) as client:

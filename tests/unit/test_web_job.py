@@ -90,7 +90,7 @@ class Doors:
         self.engine = FakeEngine(folder, "w1", FakeCoordinator())
         self.control = FakeControl()
         self.switcher = FakeSwitcher(self.control)
-        self.switches = BackgroundSwitches(self.control, self.switcher.open)  # type: ignore[arg-type]
+        self.switches = BackgroundSwitches(self.control, self.switcher.open, "carrier")  # type: ignore[arg-type]
         self.routes = JobRoutes(self.control, MemoryObjects(), self.switches, "w1")  # type: ignore[arg-type]
         self.server: WebServer
 
@@ -225,6 +225,18 @@ async def test_a_stop_of_the_worker_ends_its_switch(doors: Doors) -> None:
     ended = doors.control.state.operation(begun.json["id"])
     assert ended is not None
     assert (OperationState.CANCELLED, JobState.RUNNING) == (ended.state, doors.control.job)
+
+
+async def test_the_next_process_ends_the_switch_of_a_killed_one(doors: Doors) -> None:
+    """Other carriers leave the switch alone. Its own next process ends it, and the job is what it was before."""
+    begun = await doors.post("/job/start?fresh=true")
+    for carrier, state, job in (
+        ("another", OperationState.RUNNING, JobState.MIGRATING),
+        ("carrier", OperationState.FAILED, JobState.RUNNING),
+    ):
+        await BackgroundSwitches(doors.control, doors.switcher.open, carrier).end_orphans()  # type: ignore[arg-type]
+        found = doors.control.state.operation(begun.json["id"])
+        assert found is not None and (state, job) == (found.state, doors.control.job)
 
 
 @pytest.mark.parametrize(
