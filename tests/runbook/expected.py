@@ -319,7 +319,7 @@ PLANS: Mapping[int, Plan] = {
         (
             Row("flink list -a", SAME, r"[0-9a-f]{32} : portfolio_stream \(FAILED\)"),
             Row("flink log -j <job-id>", SAME, r"\S"),
-            OVERVIEW,
+            OVERVIEW._replace(shows=r'"jobs-failed": ?1'),
             Row("SAVEPOINT=$(flink list -a", SAME, NOTHING),
             RUN_FROM,
         ),
