@@ -150,11 +150,12 @@ class RunningJob:
 
     def __init__(self, *_: Any, **__: Any) -> None:
         self.listeners: list[Any] = []
+        self.state = ControlState()
 
     async def open(self) -> ControlState:
-        state = ControlState()
-        state.apply([SimpleNamespace(key=b"job", value=encode(Job(state=JobState.RUNNING, revision=1, generation=1)))])
-        return state
+        job = encode(Job(state=JobState.RUNNING, revision=1, generation=1))
+        self.state.apply([SimpleNamespace(key=b"job", value=job)])
+        return self.state
 
     async def begin_job(self, _: Any) -> None: ...
     async def stop(self) -> None: ...
