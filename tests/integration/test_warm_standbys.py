@@ -63,6 +63,7 @@ async def test_a_join_and_a_takeover_replay_little(stage: WorkersStage) -> None:
     assert sum(replayed(second).values()) < TAIL * whole, (replayed(second), whole)
 
     await load.done()
+    await wait_for_no_lag(stage.settings, 30)  # what is folded later is no standby's yet
     await asyncio.gather(*(until(lambda w=w: is_whole(w), 30, "it has all partitions", w) for w in (first, second)))
     owned = set(replayed(second))
     first.kill()
