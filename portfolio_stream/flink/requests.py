@@ -11,65 +11,31 @@ from portfolio_stream.control.state import ControlState
 from portfolio_stream.control.values import Job, JobOperation
 from portfolio_stream.decoding import UNDECODABLE
 from portfolio_stream.errors import (
-    BrokerUnreachable,
-    ControlUnavailable,
     FlinkActionGone,
     FlinkJobReplaced,
     FlinkJobUnknown,
     FlinkRequestInvalid,
     FlinkTopicsDiffer,
-    InvalidSetting,
     JobNotBegun,
-    JobNotInState,
-    KafkaRefused,
-    OperationInProgress,
     OperationUnknown,
     PortfolioStreamError,
-    SavepointElsewhere,
-    SavepointForeign,
-    SavepointIdInvalid,
-    SavepointMissing,
-    SavepointStoreFailed,
-    SavepointStoreOther,
-    SavepointTampered,
-    SavepointTorn,
-    SettingNotForJob,
-    SwitchRefused,
-    TopicMissing,
 )
 from portfolio_stream.flink.ids import job_id
 from portfolio_stream.flink.refusals import refusal
 from portfolio_stream.flink.triggers import operation_of
+from portfolio_stream.http.refusals import JOB_STATUS, status_of
 
 T = TypeVar("T")
 Answer = Callable[[web.Request], Awaitable[web.Response]]
 
 #: the status of each refusal; any other error is a broken part (500)
 STATUS: Mapping[type[PortfolioStreamError], HTTPStatus] = {
-    BrokerUnreachable: HTTPStatus.SERVICE_UNAVAILABLE,
-    ControlUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    **JOB_STATUS,
     FlinkActionGone: HTTPStatus.BAD_REQUEST,
     FlinkJobReplaced: HTTPStatus.CONFLICT,
     FlinkJobUnknown: HTTPStatus.NOT_FOUND,
     FlinkRequestInvalid: HTTPStatus.BAD_REQUEST,
     FlinkTopicsDiffer: HTTPStatus.CONFLICT,
-    InvalidSetting: HTTPStatus.BAD_REQUEST,
-    JobNotBegun: HTTPStatus.CONFLICT,
-    JobNotInState: HTTPStatus.CONFLICT,
-    KafkaRefused: HTTPStatus.SERVICE_UNAVAILABLE,
-    OperationInProgress: HTTPStatus.CONFLICT,
-    OperationUnknown: HTTPStatus.NOT_FOUND,
-    SavepointElsewhere: HTTPStatus.BAD_REQUEST,
-    SavepointForeign: HTTPStatus.CONFLICT,
-    SavepointIdInvalid: HTTPStatus.BAD_REQUEST,
-    SavepointMissing: HTTPStatus.NOT_FOUND,
-    SavepointStoreFailed: HTTPStatus.SERVICE_UNAVAILABLE,
-    SavepointStoreOther: HTTPStatus.BAD_REQUEST,
-    SavepointTampered: HTTPStatus.CONFLICT,
-    SavepointTorn: HTTPStatus.CONFLICT,
-    SettingNotForJob: HTTPStatus.BAD_REQUEST,
-    SwitchRefused: HTTPStatus.CONFLICT,
-    TopicMissing: HTTPStatus.CONFLICT,
 }
 
 
@@ -80,7 +46,7 @@ def answering(handler: Answer) -> Answer:
         try:
             return await handler(request)
         except tuple(STATUS) as error:
-            return refusal(next(status for kind, status in STATUS.items() if isinstance(error, kind)), error)
+            return refusal(status_of(error, STATUS), error)
 
     return answer
 

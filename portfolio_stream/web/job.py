@@ -18,29 +18,9 @@ from portfolio_stream.control.job_control import JobControl
 from portfolio_stream.control.job_life import JobState
 from portfolio_stream.control.shown import generation_json, job_json, operation_json
 from portfolio_stream.control.values import JobOperation, OperationKind
-from portfolio_stream.errors import (
-    BrokerUnreachable,
-    ControlUnavailable,
-    GenerationUnknown,
-    InvalidSetting,
-    JobNotBegun,
-    JobNotInState,
-    KafkaRefused,
-    OperationInProgress,
-    OperationUnknown,
-    PortfolioStreamError,
-    SavepointForeign,
-    SavepointIdInvalid,
-    SavepointKept,
-    SavepointMissing,
-    SavepointStoreFailed,
-    SavepointTampered,
-    SavepointTorn,
-    SettingNotForJob,
-    SwitchRefused,
-    TopicMissing,
-)
+from portfolio_stream.errors import OperationUnknown
 from portfolio_stream.http.problem import Problem, json_response
+from portfolio_stream.http.refusals import JOB_STATUS, status_of
 from portfolio_stream.jobs import asking
 from portfolio_stream.jobs.background import BackgroundSwitches
 from portfolio_stream.jobs.gathering import Wanted
@@ -56,28 +36,6 @@ AT_ONCE = {
     "cancel": OperationKind.CANCEL,
     "pause": OperationKind.PAUSE,
     "resume": OperationKind.RESUME,
-}
-#: the status of each refusal; any other error is a broken part (500)
-STATUS: dict[type[PortfolioStreamError], HTTPStatus] = {
-    BrokerUnreachable: HTTPStatus.SERVICE_UNAVAILABLE,
-    ControlUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
-    GenerationUnknown: HTTPStatus.NOT_FOUND,
-    InvalidSetting: HTTPStatus.BAD_REQUEST,
-    JobNotBegun: HTTPStatus.CONFLICT,
-    JobNotInState: HTTPStatus.CONFLICT,
-    KafkaRefused: HTTPStatus.SERVICE_UNAVAILABLE,
-    OperationInProgress: HTTPStatus.CONFLICT,
-    OperationUnknown: HTTPStatus.NOT_FOUND,
-    SavepointForeign: HTTPStatus.CONFLICT,
-    SavepointIdInvalid: HTTPStatus.BAD_REQUEST,
-    SavepointKept: HTTPStatus.CONFLICT,
-    SavepointMissing: HTTPStatus.NOT_FOUND,
-    SavepointStoreFailed: HTTPStatus.SERVICE_UNAVAILABLE,
-    SavepointTampered: HTTPStatus.CONFLICT,
-    SavepointTorn: HTTPStatus.CONFLICT,
-    SettingNotForJob: HTTPStatus.BAD_REQUEST,
-    SwitchRefused: HTTPStatus.CONFLICT,
-    TopicMissing: HTTPStatus.CONFLICT,
 }
 
 
@@ -117,8 +75,8 @@ class JobRoutes:
                 return await handler(request)
             except QueryRefused as refused:
                 return Problem(HTTPStatus.BAD_REQUEST, str(refused), {"worker": self._worker}).response()
-            except tuple(STATUS) as refused:
-                status = next(status for kind, status in STATUS.items() if isinstance(refused, kind))
+            except tuple(JOB_STATUS) as refused:
+                status = status_of(refused, JOB_STATUS)
                 return Problem(status, refused.cause, {"action": refused.action, "worker": self._worker}).response()
 
         return answer

@@ -27,6 +27,7 @@ from portfolio_stream.errors import (
     PortfolioStreamError,
     SavepointForeign,
     SavepointMissing,
+    SourceHasGrown,
     SwitchRefused,
 )
 from portfolio_stream.jobs.background import BackgroundSwitches
@@ -244,6 +245,7 @@ async def test_the_next_process_ends_the_switch_of_a_killed_one(doors: Doors) ->
     [
         (SwitchRefused("reset its offsets", ["why"], "what"), 409),
         (SavepointForeign(ID, ["why"]), 409),
+        (SourceHasGrown("events", 20, "outputs", 10), 409),
         (SavepointMissing(ID, "here"), 404),
         (GenerationUnknown(3), 404),
         (KafkaRefused("why"), 503),
