@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,9 +20,7 @@ from aiokafka.errors import KafkaError
 from portfolio_stream.checkpoints.history import History
 from portfolio_stream.control.job_control import JobControl
 from portfolio_stream.control.state import ControlState
-from portfolio_stream.decoding import decoded
 from portfolio_stream.flink.figures import ClusterFigures, KnownWorker, SeenWorker
-from portfolio_stream.http.answers import Peer
 from portfolio_stream.http.peers import Peers
 from portfolio_stream.kafka.group import GroupClient
 from portfolio_stream.kafka.members import GroupMember, Owner
@@ -33,6 +30,7 @@ from portfolio_stream.web import figures as worker_route
 from portfolio_stream.web.figures import WorkerFigures
 from portfolio_stream.web.group import Silence, WorkerLook, owners_of
 from portfolio_stream.web.status import WorkerStatus
+from portfolio_stream.web.told import told_by
 
 outage_log = sparing(__name__)
 
@@ -174,13 +172,7 @@ class FigureGathering:
         self._remembered = kept
 
     async def _ask(self, worker: Owner) -> WorkerFigures | Silence:
-        answer = await self._peers.ask(worker, worker_route.PATH, seconds=LOOK_SECONDS)
-        if isinstance(answer, Peer):
-            return Silence("gone" if answer.kind in ("gone", "elsewhere") else "silent", answer.detail)
-        if answer.status != HTTPStatus.OK:
-            return Silence("silent", f"it refused the request with {answer.status}")
-        told = decoded(_decode, answer.body)
-        return Silence("silent", f"no worker of this version answers at {worker.address}") if told is None else told
+        return await told_by(self._peers, worker, worker_route.PATH, _decode, seconds=LOOK_SECONDS)
 
 
 def _look_at(worker: SeenWorker) -> WorkerLook:

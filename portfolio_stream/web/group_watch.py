@@ -8,16 +8,13 @@ answer. So a dead worker does not hide the others.
 import asyncio
 import time
 from collections.abc import Mapping
-from http import HTTPStatus
 
 import aiohttp
 import msgspec
 from aiokafka.errors import KafkaError
 
-from portfolio_stream.decoding import decoded
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.http import signatures
-from portfolio_stream.http.answers import Peer
 from portfolio_stream.http.peers import Peers
 from portfolio_stream.kafka.group import GroupClient, Offsets
 from portfolio_stream.kafka.members import GroupMember, Owner
@@ -29,6 +26,7 @@ from portfolio_stream.web.health import membership_of
 from portfolio_stream.web.roll_call import Roll, own
 from portfolio_stream.web.routing import Routing
 from portfolio_stream.web.status import Status, WorkerStatus
+from portfolio_stream.web.told import told_by
 
 outage_log = sparing(__name__)
 
@@ -132,11 +130,4 @@ class Watch:
     async def _ask(self, worker: Owner, me: Owner) -> WorkerStatus | Silence:
         if worker == me:
             return self._status.now()
-        answer = await self._peers.ask(worker, status.PATH, seconds=LOOK_SECONDS)
-        if isinstance(answer, Peer):
-            return Silence("gone" if answer.kind in ("gone", "elsewhere") else "silent", answer.detail)
-        if answer.status != HTTPStatus.OK:
-            return Silence("silent", f"it refused the request with {answer.status}")
-        told = decoded(_decode, answer.body)
-        no_worker = f"the process that answers at {worker.address} is no worker of this version"
-        return Silence("silent", no_worker) if told is None else told
+        return await told_by(self._peers, worker, status.PATH, _decode, seconds=LOOK_SECONDS)
