@@ -8,8 +8,11 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import TypeVar
 
 from portfolio_stream.observe.histogram import quantile
+
+T = TypeVar("T")
 
 WINDOW_SECONDS = 5.0  # long enough for a hundred commits, short enough to see a fault come and go
 
@@ -50,17 +53,25 @@ class Counted:
         )
 
 
+class Looks(deque[tuple[float, T]]):
+    """What was seen in the last WINDOW_SECONDS, and once before: that look is where the window begins."""
+
+    def feed(self, now: float, seen: T) -> None:
+        """Take what is seen at this moment. `now` is in monotonic seconds."""
+        self.append((now, seen))
+        while len(self) > 2 and now - self[1][0] >= WINDOW_SECONDS:
+            self.popleft()
+
+
 class Meter:
     """Rates over the last WINDOW_SECONDS. The first growth is not counted: only its time is used, as the beginning."""
 
     def __init__(self) -> None:
-        self._looks: deque[tuple[float, Counted]] = deque()
+        self._looks = Looks[Counted]()
 
     def feed(self, now: float, came: Counted) -> None:
         """Take `came`, the growth since the last look. `now` is in monotonic seconds."""
-        self._looks.append((now, came))
-        while len(self._looks) > 2 and now - self._looks[1][0] >= WINDOW_SECONDS:
-            self._looks.popleft()
+        self._looks.feed(now, came)
 
     def rate(self, of: Callable[[Counted], int]) -> float | None:
         """Returns how much the figure `of` grew in a second; None until there are two looks."""

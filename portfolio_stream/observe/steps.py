@@ -7,14 +7,14 @@
 3. The rest of a step's time is idle: the step waits for records.
 """
 
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import msgspec
 
-from portfolio_stream.observe.rates import WINDOW_SECONDS
+from portfolio_stream.observe.rates import Looks
 
 Step = Literal["source", "fold", "commit"]
 STEPS: tuple[Step, ...] = get_args(Step)
@@ -91,13 +91,11 @@ class StepMeter:
     """The growth over the last WINDOW_SECONDS."""
 
     def __init__(self) -> None:
-        self._looks: deque[tuple[float, StepFigures]] = deque()
+        self._looks = Looks[StepFigures]()
 
     def feed(self, now: float, figures: StepFigures) -> None:
         """Take the figures of this moment. `now` is in monotonic seconds."""
-        self._looks.append((now, figures))
-        while len(self._looks) > 2 and now - self._looks[1][0] >= WINDOW_SECONDS:
-            self._looks.popleft()
+        self._looks.feed(now, figures)
 
     def growth(self) -> StepGrowth | None:
         """None until there are two looks."""
