@@ -21,7 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from portfolio_stream.broker import controller, diagnosis, jmx, own_settings, probe, processes, storage
+from portfolio_stream import processes
+from portfolio_stream.broker import controller, diagnosis, jmx, own_settings, probe, storage
 from portfolio_stream.broker.layout import SIZES, ClusterRecord, Layout, as_operator_error, recorded
 from portfolio_stream.broker.server import BrokerListener, server_properties
 from portfolio_stream.broker.status import BrokerStatus, ClusterStatus
@@ -394,7 +395,7 @@ class Cluster:
 
     # --- end ---
 
-    def _find(self, node: int) -> processes.BrokerProcess | None:
+    def _find(self, node: int) -> processes.OwnProcess | None:
         return processes.find(self._layout.pid_file(node), str(self._layout.properties(node)))
 
     def _running(self) -> frozenset[int]:

@@ -19,10 +19,10 @@ from types import FrameType
 from portfolio_stream.broker import own_settings
 from portfolio_stream.broker.cluster import Cluster, ignore
 from portfolio_stream.broker.layout import SIZES, ClusterRecord, Layout, disk_errors, recorded
-from portfolio_stream.broker.processes import ending_signals
 from portfolio_stream.broker.status import ClusterStatus
 from portfolio_stream.errors import BrokerFolderUnusable, BrokerUnknown
 from portfolio_stream.kafka.tools.java import JvmProfile
+from portfolio_stream.processes import ending_signals
 
 
 class _Signalled(Exception):

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from portfolio_stream.broker.processes import BrokerProcess, is_alive, send
+from portfolio_stream.processes import OwnProcess, is_alive, send
 
 TERM_SECONDS = 5.0  # the contract's time for a worker to end its transaction and leave the group
 KILL_SECONDS = 10.0  # twice that, for a busy machine; then comes SIGKILL, and the next start aborts the transaction
@@ -42,7 +42,7 @@ class Ending:
 class AdoptedProcess:
     """A process that a supervisor before us started. It has the parts of asyncio's Process that a Child uses."""
 
-    def __init__(self, process: BrokerProcess) -> None:
+    def __init__(self, process: OwnProcess) -> None:
         self._process = process
         self.pid = process.pid
         self.returncode: int | None = None
@@ -81,7 +81,7 @@ class Child:
             )
         self.pid, self.started = self._process.pid, time.monotonic()
 
-    def adopt(self, process: BrokerProcess) -> None:
+    def adopt(self, process: OwnProcess) -> None:
         """Take a process that a supervisor before us started. It counts as settled."""
         self._since = self.log.stat().st_size if self.log.exists() else 0
         self._process = AdoptedProcess(process)

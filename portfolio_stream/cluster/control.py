@@ -12,11 +12,11 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from portfolio_stream.broker.processes import BrokerProcess, deferred_signals, send, wait_for_end
 from portfolio_stream.cluster.child import KILL_SECONDS, TERM_SECONDS, explain
 from portfolio_stream.cluster.folder import ClusterFolder, SupervisorStatus, WorkerShown
 from portfolio_stream.cluster.worker import FAILURES
 from portfolio_stream.errors import ClusterNotServing, SupervisorEnded
+from portfolio_stream.processes import OwnProcess, deferred_signals, send, wait_for_end
 from portfolio_stream.settings import Settings
 
 POLL_SECONDS = 0.1  # the supervisor's file can only be polled
@@ -24,7 +24,7 @@ POLL_SECONDS = 0.1  # the supervisor's file can only be polled
 STOP_SECONDS = KILL_SECONDS + TERM_SECONDS
 
 
-def status(settings: Settings) -> tuple[SupervisorStatus | None, dict[int, BrokerProcess]]:
+def status(settings: Settings) -> tuple[SupervisorStatus | None, dict[int, OwnProcess]]:
     """What the running supervisor shows; None if none runs. And the workers' live processes, by number."""
     folder = ClusterFolder(settings)
     supervisor, shown = folder.supervisor(), folder.status()

@@ -23,12 +23,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from portfolio_stream.broker.processes import BrokerProcess, find
 from portfolio_stream.cluster import hosted
 from portfolio_stream.cluster.logs import log_files
 from portfolio_stream.decoding import UNDECODABLE
 from portfolio_stream.errors import ClusterFolderUnusable, SupervisorRuns
 from portfolio_stream.files import write_atomically
+from portfolio_stream.processes import OwnProcess, find
 from portfolio_stream.settings import Settings
 
 T = TypeVar("T")
@@ -113,13 +113,13 @@ class ClusterFolder:
     def supervisor_pid(self) -> Path:
         return self.path / "supervisor.pid"
 
-    def supervisor(self) -> BrokerProcess | None:
+    def supervisor(self) -> OwnProcess | None:
         return find(self.supervisor_pid, SUPERVISOR)
 
     def worker_pid(self, number: int) -> Path:
         return self.path / f"worker-{number}.pid"
 
-    def workers(self) -> dict[int, BrokerProcess]:
+    def workers(self) -> dict[int, OwnProcess]:
         """The live processes of workers, whichever supervisor started them. By number."""
         numbers = sorted(int(path.stem.removeprefix("worker-")) for path in self.path.glob("worker-[0-9]*.pid"))
         found = {number: find(self.worker_pid(number), hosted.MODULE) for number in numbers}

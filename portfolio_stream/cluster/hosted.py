@@ -11,8 +11,8 @@ import runpy
 import sys
 from pathlib import Path
 
-from portfolio_stream.broker.processes import write_pid_file
 from portfolio_stream.cluster.logs import STANDARD, keep_small
+from portfolio_stream.processes import write_pid_file
 
 MODULE = "portfolio_stream.cluster.hosted"
 WORKER = ("-A", "portfolio_stream", "worker", "-l", "info")

@@ -17,7 +17,6 @@ from contextlib import AbstractAsyncContextManager
 import aiohttp
 
 from portfolio_stream.broker.probe import is_free
-from portfolio_stream.broker.processes import ending_signals, write_pid_file
 from portfolio_stream.cluster.folder import ClusterFolder, SupervisorStatus, WorkerStart
 from portfolio_stream.cluster.plan import ALIVE, Move, PlannedStep, steps
 from portfolio_stream.cluster.serving import ANSWER_SECONDS, ask
@@ -25,6 +24,7 @@ from portfolio_stream.cluster.wishes import Wishes
 from portfolio_stream.cluster.worker import SupervisedWorker
 from portfolio_stream.http.addresses import DEFAULT_PORT, authority, host_of, reachable
 from portfolio_stream.observe.beside import log_failure
+from portfolio_stream.processes import ending_signals, write_pid_file
 from portfolio_stream.settings import Settings
 
 log = logging.getLogger(__name__)

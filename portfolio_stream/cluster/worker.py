@@ -5,13 +5,13 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 
-from portfolio_stream.broker.processes import BrokerProcess
 from portfolio_stream.cluster import hosted
 from portfolio_stream.cluster.child import ACTION, SETTLED_SECONDS, Child, name_of_end
 from portfolio_stream.cluster.folder import ClusterFolder, WorkerShown, WorkerStart
 from portfolio_stream.cluster.plan import ALIVE, SeenProcess, WorkerPhase, pause
 from portfolio_stream.cluster.serving import SILENT, Serving
 from portfolio_stream.http.addresses import authority
+from portfolio_stream.processes import OwnProcess
 
 BAD_SETTINGS = 2  # a worker's exit code
 FAILURES = 3  # starts in a row that failed; then the cause is worth an operator's look
@@ -67,7 +67,7 @@ class SupervisedWorker:
 
     # -- start and stop
 
-    def adopt(self, process: BrokerProcess, start: WorkerStart) -> None:
+    def adopt(self, process: OwnProcess, start: WorkerStart) -> None:
         """Take the process of a supervisor before us."""
         self._child = self._new_child({})
         self._child.adopt(process)

@@ -22,9 +22,9 @@ from portfolio_stream.jobs.job_settings import MOST_WORKERS
 from portfolio_stream.settings import Settings
 
 if TYPE_CHECKING:
-    from portfolio_stream.broker.processes import BrokerProcess
     from portfolio_stream.cluster.folder import SupervisorStatus
     from portfolio_stream.cluster.supervisor import Supervisor
+    from portfolio_stream.processes import OwnProcess
 
 WORKERS = ("WORKER", "STATE", "PROCESS", "ADDRESS", "RESTARTS", "CAUSE")
 DEFAULT_WORKERS = 2
@@ -167,7 +167,7 @@ def stop_cluster(arguments: list[str]) -> object:
     return stop.main(arguments, prog_name="stop-cluster.sh", standalone_mode=False)
 
 
-def _print(shown: "SupervisorStatus | None", processes: "dict[int, BrokerProcess]", output: OutputFormat) -> None:
+def _print(shown: "SupervisorStatus | None", processes: "dict[int, OwnProcess]", output: OutputFormat) -> None:
     orphans = [] if shown is not None else [process.pid for process in processes.values()]
     if output == "json":
         print_json(_json(shown, orphans))

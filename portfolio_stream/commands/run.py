@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from portfolio_stream.broker.processes import ending_signals
 from portfolio_stream.commands import common
 from portfolio_stream.commands.common import OutputFormat, SettingType, WholeRange, bootstrap_option, output_option
 from portfolio_stream.commands.output import note
 from portfolio_stream.commands.produce import check_shares, event_options
 from portfolio_stream.commands.run_status import Display, PlainDisplay, TerminalDisplay
 from portfolio_stream.errors import BrokerUnreachable, DataDirectoryUnusable
+from portfolio_stream.processes import ending_signals
 from portfolio_stream.setting_values import FOLDER
 from portfolio_stream.settings import Security, Settings
 

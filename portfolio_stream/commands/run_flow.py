@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from portfolio_stream.broker.processes import ending_signals
 from portfolio_stream.cluster.child import Child, Ending, name_of_end
 from portfolio_stream.cluster.fleet import Fleet, WorkerProcess
 from portfolio_stream.commands.run_measure import Tally, halted, running
@@ -27,6 +26,7 @@ from portfolio_stream.commands.run_offsets import OffsetReader, RunOffsets, open
 from portfolio_stream.commands.run_status import Display, RunStatus, ShownWorker, milliseconds
 from portfolio_stream.decoding import decoded
 from portfolio_stream.errors import ProducerFailed, RunStalled
+from portfolio_stream.processes import ending_signals
 from portfolio_stream.settings import Settings
 from portfolio_stream.web.status import PATH as STATUS_PATH
 from portfolio_stream.web.status import WorkerStatus

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from portfolio_stream.broker.processes import ending_signals
 from portfolio_stream.commands.common import (
     LONGEST_WAIT,
     FiniteRange,
@@ -20,6 +19,7 @@ from portfolio_stream.commands.common import (
 )
 from portfolio_stream.commands.output import note, print_json_text, print_line
 from portfolio_stream.errors import PortfolioStreamError
+from portfolio_stream.processes import ending_signals
 from portfolio_stream.setting_values import WEB_ADDRESS
 from portfolio_stream.settings import Settings
 

@@ -15,9 +15,9 @@ from urllib.request import urlopen
 import pytest
 
 from portfolio_stream import cli
-from portfolio_stream.broker.processes import is_alive
 from portfolio_stream.cluster import control
 from portfolio_stream.cluster.folder import ClusterFolder, SupervisorStatus, WorkerShown
+from portfolio_stream.processes import is_alive
 from portfolio_stream.settings import Settings
 from tests.integration.workers import WorkersStage, until
 from tests.ports import free_port

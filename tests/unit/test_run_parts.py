@@ -11,7 +11,6 @@ import pytest
 from rich.console import Console
 
 from portfolio_stream import cli
-from portfolio_stream.broker.processes import ending_signals
 from portfolio_stream.cluster.child import Ending, explain, name_of_end
 from portfolio_stream.cluster.fleet import ATTEMPTS, Fleet
 from portfolio_stream.commands.produce import stamped
@@ -23,6 +22,7 @@ from portfolio_stream.errors import PortfolioStreamError
 from portfolio_stream.kafka.group import Offsets
 from portfolio_stream.load.events import Generated
 from portfolio_stream.observe.histogram import quantile
+from portfolio_stream.processes import ending_signals
 from portfolio_stream.settings import Security, Settings
 from portfolio_stream.web.status import PartitionStatus, WorkerStatus
 

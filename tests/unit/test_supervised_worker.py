@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 
 import pytest
 
-from portfolio_stream.broker.processes import BrokerProcess
 from portfolio_stream.cluster import worker as module
 from portfolio_stream.cluster.child import SETTLED_SECONDS, UNKNOWN
 from portfolio_stream.cluster.folder import ClusterFolder, WorkerStart
 from portfolio_stream.cluster.plan import WorkerPhase
 from portfolio_stream.cluster.serving import Serving
 from portfolio_stream.cluster.worker import SupervisedWorker
+from portfolio_stream.processes import OwnProcess
 from portfolio_stream.settings import Settings
 
 SETTINGS = {"PORTFOLIO_STANDBYS": "1"}
@@ -45,7 +45,7 @@ class FakeChild:
         if FakeChild.refusal is not None:
             raise FakeChild.refusal
 
-    def adopt(self, process: BrokerProcess) -> None:
+    def adopt(self, process: OwnProcess) -> None:
         self.pid, self.age = process.pid, SETTLED_SECONDS
 
     async def wait(self) -> int:
@@ -133,7 +133,7 @@ async def test_a_process_that_cannot_be_started_is_tried_again(worker: Supervise
 
 
 async def test_an_adopted_worker_is_as_it_was_started(worker: SupervisedWorker) -> None:
-    worker.adopt(BrokerProcess(7, "then"), WorkerStart(port=6070, settings=SETTINGS))
+    worker.adopt(OwnProcess(7, "then"), WorkerStart(port=6070, settings=SETTINGS))
     shown = worker.shown()
     assert (7, "http://127.0.0.1:6070", SETTINGS, 0) == (shown.pid, shown.address, shown.settings, shown.restarts)
     worker.stop(signal.SIGTERM)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from portfolio_stream.broker import processes
+from portfolio_stream import processes
 
 ARGUMENT = "the-argument-that-names-us"
 
@@ -40,7 +40,7 @@ def test_another_programs_process_is_not_ours(tmp_path: Path, child: "subprocess
 
 def test_a_reused_number_is_not_ours(tmp_path: Path, child: "subprocess.Popen[bytes]") -> None:
     """A process with another start time than the recorded one is not found and gets no signal."""
-    stale = processes.BrokerProcess(child.pid, "long ago")
+    stale = processes.OwnProcess(child.pid, "long ago")
     (tmp_path / "pid").write_text(json.dumps(stale._asdict()), encoding="ascii")
     assert processes.find(tmp_path / "pid", ARGUMENT) is None
     processes.send(stale, signal.SIGKILL)

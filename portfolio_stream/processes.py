@@ -1,8 +1,8 @@
 """Find and signal our processes by identity, not by pid alone.
 
 A pid file may outlive its process, and the system may give the pid to another program. A process is ours only if its
-start time equals the pid file's and its command line names our broker's properties file. No other process ever gets a
-signal.
+start time equals the pid file's and its command line has the words that the caller expects. No other process ever gets
+a signal.
 """
 
 import json
@@ -23,7 +23,7 @@ ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 POLL_SECONDS = 0.02  # a process can wait only for its own children; all others must be polled
 
 
-class BrokerProcess(NamedTuple):
+class OwnProcess(NamedTuple):
     pid: int
     #: start time as the platform writes it; it is only compared
     started: str
@@ -68,7 +68,7 @@ def write_pid_file(path: Path, pid: int) -> None:
         write_atomically(path, json.dumps({"pid": pid, "started": seen[0]}).encode("ascii"))
 
 
-def find(pid_file: Path, argument: str) -> BrokerProcess | None:
+def find(pid_file: Path, argument: str) -> OwnProcess | None:
     """Returns the live process that the pid file records, or None.
 
     Also returns None if the process started at another time than the pid file says, or its command line lacks
@@ -76,7 +76,7 @@ def find(pid_file: Path, argument: str) -> BrokerProcess | None:
     """
     try:
         content = json.loads(pid_file.read_text(encoding="ascii"))
-        process = BrokerProcess(int(content["pid"]), str(content["started"]))
+        process = OwnProcess(int(content["pid"]), str(content["started"]))
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
     seen = _look(process.pid)
@@ -84,12 +84,12 @@ def find(pid_file: Path, argument: str) -> BrokerProcess | None:
     return process if is_same else None
 
 
-def is_alive(process: BrokerProcess) -> bool:
+def is_alive(process: OwnProcess) -> bool:
     seen = _look(process.pid)
     return seen is not None and seen[0] == process.started
 
 
-def send(process: BrokerProcess, number: signal.Signals) -> None:
+def send(process: OwnProcess, number: signal.Signals) -> None:
     """Send a signal to the process, unless the process has ended."""
     if is_alive(process):
         try:
@@ -98,7 +98,7 @@ def send(process: BrokerProcess, number: signal.Signals) -> None:
             return
 
 
-def wait_for_end(process: BrokerProcess, seconds: float) -> bool:
+def wait_for_end(process: OwnProcess, seconds: float) -> bool:
     """Returns True as soon as the process has ended, False if it still runs after `seconds`."""
     deadline = time.monotonic() + seconds
     while is_alive(process):
