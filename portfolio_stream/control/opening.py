@@ -11,18 +11,22 @@ from portfolio_stream.kafka.topics import describe_topics
 from portfolio_stream.settings import Settings
 
 
+async def open_begun(control: JobControl, settings: Settings) -> None:
+    """Open the connection to a job that has begun. Raises JobNotBegun, and the errors of `JobControl.open`."""
+    async with admin_client(settings) as admin:
+        if not await describe_topics(admin, [control.topic]):
+            raise JobNotBegun(control.group)
+    if (await control.open()).job is None:
+        raise JobNotBegun(control.group)
+
+
 @asynccontextmanager
 async def open_job(settings: Settings) -> AsyncIterator[JobControl]:
-    """Yields a connection to the job. Raises JobNotBegun, and the errors of `JobControl.open`."""
-    async with admin_client(settings) as admin:
-        if not await describe_topics(admin, [settings.control_topic]):
-            raise JobNotBegun(settings.group)
+    """Yields a connection to the job. Raises what `open_begun` raises."""
     kafka = kafka_connections(settings, "portfolio-stream")
     control = JobControl(kafka, group=settings.group, source_topic=settings.input_topic)
-    if (await control.open()).job is None:
-        await control.stop()
-        raise JobNotBegun(settings.group)
     try:
+        await open_begun(control, settings)
         yield control
     finally:
         await control.stop()

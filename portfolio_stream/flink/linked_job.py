@@ -11,13 +11,12 @@ from aiokafka import errors as kafka_errors
 
 from portfolio_stream.control.change import AsyncDecide, Decide
 from portfolio_stream.control.job_control import JobControl
+from portfolio_stream.control.opening import open_begun
 from portfolio_stream.control.state import ControlState
 from portfolio_stream.errors import ControlUnavailable, JobNotBegun, PortfolioStreamError, cause_of
-from portfolio_stream.kafka.admin import admin_client
 from portfolio_stream.kafka.client import kafka_connections
 from portfolio_stream.kafka.quiet_logs import sparing
 from portfolio_stream.kafka.reach import LOST
-from portfolio_stream.kafka.topics import describe_topics
 from portfolio_stream.settings import Settings
 
 outage_log = sparing(__name__)
@@ -69,11 +68,7 @@ class LinkedJob(JobControl):
 
     async def _link(self) -> None:
         """Raises JobNotBegun, other PortfolioStreamErrors, a KafkaError and one of LOST."""
-        async with admin_client(self._settings) as admin:
-            if not await describe_topics(admin, [self.topic]):
-                raise JobNotBegun(self.group)
-        if (await self.open()).job is None:
-            raise JobNotBegun(self.group)
+        await open_begun(self, self._settings)
         await self.follow()
         self._is_linked = True
 
