@@ -70,9 +70,11 @@ class Cluster:
         """
         if brokers not in SIZES:
             raise InvalidSetting("--brokers", str(brokers), "1 or 3")
-        if not 1 <= port <= probe.HIGHEST_PORT - brokers + 1:
-            raise InvalidSetting("--port", str(port), f"a number from 1 to {probe.HIGHEST_PORT - brokers + 1}")
-        if jmx_port is not None and not brokers <= abs(jmx_port - port) <= probe.HIGHEST_PORT - brokers:
+        highest = probe.HIGHEST_PORT - brokers + 1
+        for option, first in (("--port", port), ("--jmx-port", jmx_port)):
+            if first is not None and not 1 <= first <= highest:
+                raise InvalidSetting(option, str(first), f"a number from 1 to {highest}")
+        if jmx_port is not None and abs(jmx_port - port) < brokers:
             raise InvalidSetting("--jmx-port", str(jmx_port), f"outside the ports {port} to {port + brokers - 1}")
         self.data_dir = data_dir.resolve()  # this path identifies our processes, so it must always be spelt the same
         self.port = port

@@ -205,6 +205,15 @@ def test_impossible_options_are_refused_at_once(tmp_path: Path, port: int, broke
     assert not (tmp_path / "broker" / MARK).exists()
 
 
+@pytest.mark.parametrize(
+    ("jmx_port", "brokers"), [(0, 1), (65_536, 1), (65_534, 3), (9_092, 1), (9_094, 3), (9_090, 3)]
+)
+def test_impossible_jmx_ports(tmp_path: Path, jmx_port: int, brokers: int) -> None:
+    """Each broker's JMX has a port of its own, and Kafka's ports are not among them."""
+    with pytest.raises(InvalidSetting, match="--jmx-port"):
+        Cluster(tmp_path / "broker", 9_092, brokers, jmx_port=jmx_port)
+
+
 @pytest.mark.parametrize("command", ["start", "stop", "status", "reset"])
 @pytest.mark.parametrize("parent", [False, True])
 def test_a_directory_without_permission_is_a_bad_argument(
