@@ -1,0 +1,98 @@
+"""The figures of the whole system at one moment, as the watcher sees them. None: nobody knows the figure now."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+AuditVerdict = Literal["holds", "violated", "unverifiable", "starting", "not audited"]
+
+
+class KafkaFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What Kafka tells. While no broker answers, `live` is 0 and the rest is of the last look."""
+
+    #: registered brokers; 0: no broker has ever answered
+    brokers: int
+    #: registered brokers that Kafka gets heartbeats of
+    live: int
+    has_controller: bool
+    offline_partitions: int
+    under_replicated_partitions: int
+    under_min_isr_partitions: int
+
+
+class StepShares(msgspec.Struct, frozen=True, kw_only=True):
+    """Shares of a second, of the last seconds: how long the steps of one worker worked, and waited for the next one."""
+
+    source_busy: float
+    fold_busy: float
+    commit_busy: float
+    source_waits: float
+    fold_waits: float
+
+
+class WorkerAtWork(msgspec.Struct, frozen=True, kw_only=True):
+    """One worker that answers."""
+
+    worker: str
+    is_ready: bool
+    partitions: tuple[int, ...]
+    #: committed source records in a second
+    events_per_second: float | None
+    steps: StepShares | None
+    #: of the last seconds
+    cpu_share: float | None = None
+
+
+class PartitionAtWork(msgspec.Struct, frozen=True, kw_only=True):
+    """One partition of the source."""
+
+    #: running, paused, recovering, halted, unowned, silent or foreign
+    state: str
+    owner: str | None
+    #: records; None if Kafka does not tell it
+    lag: int | None
+    lag_seconds: float | None
+    #: records in a second, of the last minute
+    produced_per_second: float | None
+    processed_per_second: float | None
+
+
+class SystemFigures(msgspec.Struct, frozen=True, kw_only=True):
+    #: UNIX seconds
+    at: float
+    #: None: nobody has looked yet
+    kafka: KafkaFigures | None = None
+    #: used share of each disk, by a name for people ("broker 1 /var/lib/kafka", "worker w1 state")
+    disks: Mapping[str, float] = {}
+    #: what the operator wants: running, paused, stopping, stopped, cancelled or migrating; None: unknown
+    job_state: str | None = None
+    #: partitions of the job; None: unknown
+    job_partitions: int | None = None
+    workers: tuple[WorkerAtWork, ...] = ()
+    #: by number
+    partitions: Mapping[int, PartitionAtWork] = {}
+    #: members of the group that do not answer
+    silent_workers: tuple[str, ...] = ()
+    #: seconds below which 99 % of the latencies of the last minute lie; None without a record
+    p99: float | None = None
+    #: share of the checkpoints of the last CHECKPOINTS_WINDOW_SECONDS that failed; None without a checkpoint
+    failed_checkpoints: float | None = None
+    verdict: AuditVerdict = "not audited"
+    #: UNIX seconds of the last pass that reached a verdict
+    decided_at: float | None = None
+
+    @property
+    def lag(self) -> int | None:
+        """Records behind of all partitions; None if that of one is unknown."""
+        lags = [one.lag for one in self.partitions.values()]
+        return sum(lag for lag in lags if lag is not None) if lags and None not in lags else None
+
+    @property
+    def missing_partitions(self) -> int | None:
+        """How many partitions are not processed although the operator wants the job to run; None: unknown."""
+        if self.job_state is None or self.job_partitions is None:
+            return None
+        if self.job_state != "running":
+            return 0
+        return self.job_partitions - sum(one.state == "running" for one in self.partitions.values())
