@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from portfolio_stream.watch import thresholds as limit
-from portfolio_stream.watch.slices import Slice
+from portfolio_stream.watch.time_slices import TimeSlice
 
 WINDOW = "{{.window}}"  # sloth puts each window of its burn rates in its place
 
@@ -21,8 +21,8 @@ class Objective:
     bad_share: str
     #: what is counted: events, round trips, seconds or checkpoints
     unit: str
-    total: Callable[[Slice], float]
-    bad: Callable[[Slice], float]
+    total: Callable[[TimeSlice], float]
+    bad: Callable[[TimeSlice], float]
     text: str
 
     @property

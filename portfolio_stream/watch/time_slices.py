@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import msgspec
 
 
-class Slice(msgspec.Struct, frozen=True, kw_only=True):
+class TimeSlice(msgspec.Struct, frozen=True, kw_only=True):
     """What the watcher saw in one minute, or in several slices together. Seconds are those that the watcher looked."""
 
     #: UNIX seconds of its beginning
@@ -35,18 +35,18 @@ class Slice(msgspec.Struct, frozen=True, kw_only=True):
     #: anomalies that the auditor found
     anomalies: int = 0
 
-    def __add__(self, later: "Slice") -> "Slice":
+    def __add__(self, later: "TimeSlice") -> "TimeSlice":
         known = [one for one in (self.p99, later.p99) if one is not None]
         sums = {name: getattr(self, name) + getattr(later, name) for name in SUMMED}
-        return Slice(at=min(self.at, later.at), lag=max(self.lag, later.lag), p99=max(known, default=None), **sums)
+        return TimeSlice(at=min(self.at, later.at), lag=max(self.lag, later.lag), p99=max(known, default=None), **sums)
 
 
-SUMMED = tuple(name for name in Slice.__struct_fields__ if name not in ("at", "lag", "p99"))
+SUMMED = tuple(name for name in TimeSlice.__struct_fields__ if name not in ("at", "lag", "p99"))
 
 
-def together(slices: Iterable[Slice]) -> Slice | None:
+def together(slices: Iterable[TimeSlice]) -> TimeSlice | None:
     """The slices as one; None if there is none."""
-    total: Slice | None = None
+    total: TimeSlice | None = None
     for one in slices:
         total = one if total is None else total + one
     return total
