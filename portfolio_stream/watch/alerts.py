@@ -13,9 +13,9 @@ from portfolio_stream.watch import thresholds as limit
 from portfolio_stream.watch.figures import SystemFigures
 
 Priority = Literal["P0", "P1", "P2", "P3"]
-Severity = Literal["critical", "warning", "info"]
+AlertSeverity = Literal["critical", "warning", "info"]
 Component = Literal["kafka", "job", "stream"]
-SEVERITIES: dict[Priority, Severity] = {"P0": "critical", "P1": "critical", "P2": "warning", "P3": "info"}
+SEVERITIES: dict[Priority, AlertSeverity] = {"P0": "critical", "P1": "critical", "P2": "warning", "P3": "info"}
 
 #: recording rules, by name: figures of the whole system, of all workers together
 RECORDED: dict[str, str] = {
@@ -63,7 +63,7 @@ class Alert:
     inhibited_by: tuple[str, ...] = ()
 
     @property
-    def severity(self) -> Severity:
+    def severity(self) -> AlertSeverity:
         return SEVERITIES[self.priority]
 
 
