@@ -22,12 +22,19 @@ class KafkaFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StepShares(msgspec.Struct, frozen=True, kw_only=True):
-    """Shares of a second, of the last seconds: how long the steps of one worker worked, and waited for the next one."""
+    """Shares of a second, of the last seconds: how long the steps of one worker worked, and waited for the next one.
+
+    The main loop decodes (source), folds, and waits for the transaction in flight. These three shares are at most 1
+    together; the rest of the loop's time is closing transactions, serving requests, and waiting for records.
+    """
 
     source_busy: float
     fold_busy: float
+    #: a transaction was on its way to Kafka, beside the loop
     commit_busy: float
+    #: the loop was at the fold, or waited for the transaction in flight
     source_waits: float
+    #: the loop waited for the transaction in flight
     fold_waits: float
 
 
@@ -40,8 +47,14 @@ class WorkerAtWork(msgspec.Struct, frozen=True, kw_only=True):
     #: committed source records in a second
     events_per_second: float | None
     steps: StepShares | None
-    #: of the last seconds
+    #: committed transactions in a second
+    transactions_per_second: float | None = None
+    #: CPU seconds of the process in a second, of the last seconds; may be above 1
     cpu_share: float | None = None
+    #: host of the worker's address: workers with the same one share a machine
+    host: str | None = None
+    #: of the machine, that the worker may use
+    cores: int | None = None
 
 
 class PartitionAtWork(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +92,7 @@ class SystemFigures(msgspec.Struct, frozen=True, kw_only=True):
     #: share of the checkpoints of the last CHECKPOINTS_WINDOW_SECONDS that failed; None without a checkpoint
     failed_checkpoints: float | None = None
     verdict: AuditVerdict = "not audited"
-    #: UNIX seconds of the last pass that reached a verdict
+    #: UNIX seconds of the last pass that reached a verdict; None if no auditor answers, or it has reached none
     decided_at: float | None = None
 
     @property
