@@ -5,8 +5,8 @@
 3. Exactly-once has no error budget: one violation is a P0, and so is a verdict that is too old.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from portfolio_stream.watch import thresholds as limit
@@ -262,3 +262,18 @@ ALERTS: tuple[Alert, ...] = (
     ),
 )
 BY_NAME = {alert.name: alert for alert in ALERTS}
+
+#: no drill makes these times shorter: one pause of the stream stays in the alert's window for as long as the window is
+SHORTEST_SECONDS: Mapping[str, float] = {"ProcessingSlow": limit.SLOW_WINDOW_SECONDS * 1.5}
+
+
+def for_at_most(seconds: float) -> tuple[Alert, ...]:
+    """Returns the alerts with shorter times, for drills: nobody waits an hour to see that an alert fires."""
+    return tuple(
+        replace(
+            alert,
+            seconds=min(alert.seconds, max(seconds, SHORTEST_SECONDS.get(alert.name, 0.0))),
+            keep_seconds=min(alert.keep_seconds, seconds),
+        )
+        for alert in ALERTS
+    )
