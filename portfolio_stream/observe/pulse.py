@@ -1,12 +1,13 @@
 """The worker's pulse: a task that measures how late the event loop wakes it. Once a second it looks at counts and lag.
 
 A fold, a long encoding or a garbage collection keeps the event loop, and delays heartbeats, commits and HTTP. The pulse
-only sleeps, so it is late by this delay alone.
+only sleeps, so it is late by this delay alone. A look also feeds the history of the last hours.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping
 
+from portfolio_stream.observe.history import MinuteHistory
 from portfolio_stream.observe.lag import LagClock
 from portfolio_stream.observe.rates import Meter
 from portfolio_stream.observe.statistics import Statistics
@@ -26,6 +27,8 @@ class Pulse:
         #: the rates of the last seconds
         self.meter = Meter()
         self._steps = StepMeter()
+        #: the last hours
+        self.history = MinuteHistory(statistics)
 
     async def run(self) -> None:
         """Run until the task is cancelled."""
@@ -44,7 +47,8 @@ class Pulse:
         before, self._counted = self._counted, self._statistics.counted
         self.meter.feed(now, self._counted.since(before))
         self._steps.feed(now, self._statistics.steps)
-        self.lag_seconds()
+        lag = self._lag()
+        self.history.look(lag, self._clock.look(lag, self._statistics.last_timestamps))
 
     def growth(self) -> StepGrowth | None:
         """Returns what the steps have done in the last seconds; None until there are two looks."""

@@ -35,6 +35,7 @@ from portfolio_stream.web.identity_proof import IdentityProof
 from portfolio_stream.web.job import JobRoutes
 from portfolio_stream.web.live import Live
 from portfolio_stream.web.metrics import Metrics
+from portfolio_stream.web.minutes import Minutes
 from portfolio_stream.web.operations import ONE_PATH as ONE_PARTITION_PATH
 from portfolio_stream.web.operations import PATH as PARTITIONS_PATH
 from portfolio_stream.web.operations import Operations
@@ -133,6 +134,7 @@ class WebServer:
         status = Status(engine, self._pulse.meter, self.address, self._roll)
         checkpoints = Checkpoints(engine, self._settings, self._checkpoints)
         operations = Operations(engine, self._owners, self._watch(status))
+        minutes = Minutes(engine, self.routing, self._peers, self._pulse, self.address)
         app.on_response_prepare.append(_with_headers)
         app.add_routes(
             [
@@ -148,6 +150,7 @@ class WebServer:
                 web.get("/health/ready", health.ready),
                 *table_routes(engine, self._owners, fanout, self._census, self._prices),
                 *FigureRoutes(engine, self._settings, status, self._pulse).routes(),
+                *minutes.routes(),
                 *(self._job.routes() if self._job is not None else ()),
                 *self._live_view(app, status),
             ]
