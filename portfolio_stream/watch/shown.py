@@ -7,6 +7,7 @@ import msgspec
 from portfolio_stream.watch.figures import SystemFigures
 
 AlertState = Literal["inactive", "pending", "firing"]
+BurnSeverity = Literal["page", "ticket"]
 
 
 class ShownAlert(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +36,17 @@ class AlertChange(msgspec.Struct, frozen=True, kw_only=True):
     inhibited_by: str | None = None
 
 
+class BurnsTooFast(msgspec.Struct, frozen=True, kw_only=True):
+    """That a budget burns so fast that somebody must act: see slos.BURN_RULES."""
+
+    #: page: now. ticket: on the next working day
+    severity: BurnSeverity
+    #: how many times faster than allowed
+    burn_rate: float
+    #: over the last so many seconds
+    seconds: int
+
+
 class ShownObjective(msgspec.Struct, frozen=True, kw_only=True):
     """An objective over the time that the watcher knows, at most thresholds.WINDOW_DAYS."""
 
@@ -51,6 +63,8 @@ class ShownObjective(msgspec.Struct, frozen=True, kw_only=True):
     budget_left: float | None
     #: how many times faster than allowed the budget burned in the last hour; None while nothing was counted
     burn_rate: float | None
+    #: None while the budget burns slowly enough
+    too_fast: BurnsTooFast | None = None
 
 
 class Watched(msgspec.Struct, frozen=True, kw_only=True):
