@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 
 import click
 
-from portfolio_stream.commands.http_client import REFUSED, Method, NoAnswer, exchange, phrase_of, text_members
 from portfolio_stream.commands.output import note
 from portfolio_stream.errors import (
     FlinkActionGone,
@@ -26,6 +25,7 @@ from portfolio_stream.errors import (
     FlinkUnreachable,
 )
 from portfolio_stream.http.addresses import authority, is_loopback, reachable
+from portfolio_stream.http.exchange import REFUSED, Method, NoAnswer, exchange, phrase_of, text_members
 from portfolio_stream.setting_values import ADDRESS
 from portfolio_stream.settings import Settings
 

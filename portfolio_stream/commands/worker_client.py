@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 import click
 
 from portfolio_stream.commands.common import SettingType
-from portfolio_stream.commands.http_client import REFUSED, Method, NoAnswer, exchange, phrase_of, text_members
 from portfolio_stream.errors import WorkerRefused, WorkerUnreachable
+from portfolio_stream.http.exchange import REFUSED, Method, NoAnswer, exchange, phrase_of, text_members
 from portfolio_stream.setting_values import WEB_ADDRESS
 from portfolio_stream.settings import Settings
 
