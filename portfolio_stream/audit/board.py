@@ -37,8 +37,10 @@ class Statement(msgspec.Struct, frozen=True):
     lag: int
     #: the first anomalies, at most LISTED of result.py
     anomalies: tuple[ShownAnomaly, ...]
-    #: RFC 3339: when the last pass ended
+    #: RFC 3339: when the last pass ended, or failed
     updated: str
+    #: RFC 3339: when the last pass ended that reached a verdict; null: none has
+    decided: str | None
 
 
 @dataclass(slots=True)
@@ -52,8 +54,10 @@ class Board:
     failures: int = 0
     #: how long the last pass took
     seconds: float = 0.0
-    #: UNIX time when the last pass ended, or when the audit started
+    #: UNIX time when the last pass ended or failed, or when the audit started
     updated: float = field(default_factory=time.time)
+    #: UNIX time when the last pass ended that compared everything: a failed pass reaches no verdict. None: none has
+    decided: float | None = None
     #: why the last pass failed; None if it ended
     trouble: str | None = None
     #: the savepoint that the audit began with; None: it began with the first records
@@ -113,7 +117,8 @@ class Board:
     def passed(self, seconds: float) -> None:
         """Note that a pass has compared every partition."""
         self.passes += 1
-        self.seconds, self.updated, self.trouble = seconds, time.time(), None
+        self.seconds, self.trouble = seconds, None
+        self.updated = self.decided = time.time()
 
     def failed(self, trouble: str) -> None:
         self.failures += 1
@@ -122,7 +127,7 @@ class Board:
     @property
     def time(self) -> str:
         """Returns `updated` as RFC 3339."""
-        return datetime.fromtimestamp(self.updated, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return _rfc3339(self.updated)
 
     def line(self) -> str:
         return msgspec.json.encode(self.statement()).decode()
@@ -136,4 +141,9 @@ class Board:
                 ShownAnomaly(one.kind, one.partition, one.offset, describe_anomaly(one)) for one in self.findings.listed
             ),
             updated=self.time,
+            decided=None if self.decided is None else _rfc3339(self.decided),
         )
+
+
+def _rfc3339(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -86,9 +86,6 @@ class _Audit(Collector):
         yield counter("audit_passes", "Passes over all partitions.", board.passes)
         yield counter("audit_failed_passes", "Passes that could not end.", board.failures)
         yield gauge("audit_pass_seconds", "How long the last pass took.", board.seconds)
-        yield gauge(
-            "audit_last_pass_timestamp_seconds", "UNIX time of the last pass's end; 0: none ended.", self._last_pass()
-        )
         lag = by_partition({partition: result.lag for partition, result in board.results.items()})
         yield gauges("audit_lag_records", "Source offsets that the workers had not folded yet.", ("partition",), lag)
 
@@ -99,8 +96,7 @@ class _Audit(Collector):
             yield gauge("audit_holds", text, board.verdict == "holds")
         verdicts = [((verdict,), verdict == board.verdict) for verdict in get_args(Verdict)]
         yield gauges("audit_verdict", "1 for what /verdict says.", ("verdict",), verdicts)
+        text = "UNIX time of the last pass that reached a verdict; 0: none has."
+        yield gauge("audit_verdict_timestamp_seconds", text, board.decided or 0.0)
         anomalies = [((kind,), times) for kind, times in sorted(board.findings.counts.items())]
         yield counters("audit_anomalies", "Anomalies by name.", ("anomaly",), anomalies)
-
-    def _last_pass(self) -> float:
-        return self._board.updated if self._board.passes else 0.0

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from aiokafka import errors as kafka_errors
 
 from portfolio_stream.control.change import AsyncDecide, ControlWriter, Decide
+from portfolio_stream.control.job_figures import JobFigures
 from portfolio_stream.control.job_life import GOES_ON, TRAITS, JobState
 from portfolio_stream.control.log import FETCH, ControlLog, Following
 from portfolio_stream.control.state import ControlState
@@ -41,6 +42,8 @@ class JobControl:
         self.following: asyncio.Task[None] | None = None
         #: called with the values after each change that `follow` has read
         self.listeners: list[Callable[[ControlState], None]] = []
+        #: of the whole job, as far as `follow` has read the topic
+        self.figures = JobFigures()
 
     async def open(self) -> ControlState:
         """Connect, and read the topic to its end. The topic exists. Raises PortfolioStreamError."""
@@ -101,14 +104,17 @@ class JobControl:
         """
         try:
             log = await self._new_log()
-            orders = GivenOrders(order_of(await log.read_to_end()))
+            newest = await log.read_to_end()
+            orders = GivenOrders(order_of(newest))
         except (*LOST, kafka_errors.KafkaError) as error:
             raise ControlUnavailable(self.topic, cause_of(error)) from error
         self._followed = log
+        self.figures.look(newest)
 
         def changed(state: ControlState) -> None:
             if state.current is not None:  # a topic that was made again is empty until a worker starts
                 orders.give(order_of(state))
+            self.figures.look(state)
             for listener in self.listeners:
                 listener(state)
 

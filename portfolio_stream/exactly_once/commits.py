@@ -99,6 +99,8 @@ class Commits:
         self._source = source
         self._changelog_id = changelog_id
         self._committing: asyncio.Task[Mapping[int, int]] | None = None
+        #: the transaction that is encoded or committed; None: there is none
+        self._closed: Transaction | None = None
         #: number of the last transaction that the store has
         self._stored = 0
         self._open = Transaction(1)
@@ -138,6 +140,12 @@ class Commits:
     def is_committing(self) -> bool:
         """A transaction is in flight."""
         return self._committing is not None and not self._committing.done()
+
+    def queues(self) -> dict[str, int]:
+        """Source records whose folds are done: in the open transaction, and in the one that is encoded or committed."""
+        has_ended = self._committing is not None and self._committing.done()
+        closed = None if has_ended else self._closed
+        return {"open": self._open.events, "committing": 0 if closed is None else closed.events}
 
     def least_end(self, topic: str, partition: int) -> int:
         """No log of this partition ends before this offset: a leader that names an earlier end has slept."""
@@ -243,6 +251,7 @@ class Commits:
         transaction = self._open
         if not transaction.committable():
             return before
+        self._closed = transaction
         self._open = Transaction(transaction.number + 1)  # a recovery may open a share while this one is encoded
         # all at once: what runs in between may forget views
         dirty = {share.partition: self._views.take_dirty(share.partition) for share in transaction.committable()}
@@ -260,6 +269,8 @@ class Commits:
         if shares:
             self._committing = asyncio.create_task(self._commit(transaction, shares, written, is_slow), name="commit")
             self._committing.add_done_callback(lambda _: self._wake_engine())
+        else:
+            self._closed = None
         return CommitOutcome(before.committed, [*unrepeated, *failures])
 
     async def finish(self) -> CommitOutcome:
@@ -270,7 +281,7 @@ class Commits:
         began = time.perf_counter()
         await asyncio.wait((task,))
         self._statistics.work.wait_seconds += time.perf_counter() - began
-        self._committing = None
+        self._committing = self._closed = None
         return CommitOutcome(task.result())
 
     async def ended(self) -> BaseException | None:
@@ -278,7 +289,7 @@ class Commits:
 
         Returns the error that ended it, or None.
         """
-        task, self._committing = self._committing, None
+        task, self._committing, self._closed = self._committing, None, None
         if task is None:
             return None
         await asyncio.wait((task,))

@@ -46,6 +46,23 @@ class Extent(NamedTuple):
     bytes: int
 
 
+class DatabaseFigures(NamedTuple):
+    """What the database tells of itself. Each figure costs less than a microsecond, also while it writes."""
+
+    #: of the files that hold its newest version
+    live_sst_bytes: int
+    #: of rows that are in no file yet
+    memtable_bytes: int
+    block_cache_bytes: int
+    #: an estimate: old versions and deletions count until they are merged
+    keys: int
+    #: that compactions have still to rewrite
+    pending_compaction_bytes: int
+    running_compactions: int
+    #: it takes no write until compactions have caught up
+    is_write_stopped: bool
+
+
 class Database(Protocol):
     def get(self, key: bytes) -> bytes | None: ...
     def cursor(self) -> Cursor: ...
@@ -68,6 +85,7 @@ class Database(Protocol):
         """What the database knows of its size without reading a row."""
         ...
 
+    def figures(self) -> DatabaseFigures: ...
     def flush(self) -> None:
         """Write to files what is written but in memory only, so that `copy` finds little of it."""
         ...
@@ -124,6 +142,18 @@ class RocksDatabase:
         known = sum(file.rows for file in files)
         row_bytes = sum(file.bytes for file in files) / known if known else TYPICAL_ROW_BYTES
         return [*files, Extent(FIRST_KEY, LAST_KEY, rows, round(rows * row_bytes))]
+
+    def figures(self) -> DatabaseFigures:
+        number = self._number
+        return DatabaseFigures(
+            live_sst_bytes=number("live-sst-files-size"),
+            memtable_bytes=number("size-all-mem-tables"),
+            block_cache_bytes=number("block-cache-usage"),
+            keys=number("estimate-num-keys"),
+            pending_compaction_bytes=number("estimate-pending-compaction-bytes"),
+            running_compactions=number("num-running-compactions"),
+            is_write_stopped=number("is-write-stopped") == 1,
+        )
 
     def _number(self, name: str) -> int:
         return self._db.property_int_value(f"rocksdb.{name}") or 0

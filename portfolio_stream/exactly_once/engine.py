@@ -43,6 +43,9 @@ R = TypeVar("R")
 
 JOIN_AGAIN_SECONDS = 1.0  # between two tries to take part in a job that was started while the brokers are away
 
+#: the places of a source record between its fetch and its commit, in order
+NO_QUEUES = {"fetched": 0, "folding": 0, "open": 0, "committing": 0}
+
 _NO_PARTITIONS: frozenset[int] = frozenset()
 
 
@@ -310,6 +313,10 @@ class Engine:
     def outputs_to_repeat(self) -> dict[int, int]:
         """At most how many outputs that stand already are left to compare, by owned partition."""
         return {} if self.started is None else self.started.repeats.left()
+
+    def queues(self) -> dict[str, int]:
+        """Source records between a fetch and the end of their commit, by where they are."""
+        return NO_QUEUES if self.started is None else self.started.queues()
 
     @property
     def progress(self) -> float:

@@ -32,6 +32,8 @@ class Folding:
         self._boundary = boundary
         self._work = equipment.statistics.work
         self._handout = Handout()
+        #: records of the last fetch that are not handed out yet
+        self._fetched = 0
 
     async def hand_out_all(self, deliver: Deliver, partition: int, batches: list[list[Any]], incarnation: int) -> None:
         """Hand out what was fetched of a partition in `incarnation`.
@@ -47,10 +49,19 @@ class Folding:
         for records, size in cut(batches, lambda: self.slice_records(partition)):
             if self._signals.is_stopping or not known.is_reading or known.incarnation != incarnation:
                 return
+            self._fetched -= len(records)
             if records[0].offset in decided:
                 await self.move_again(partition, records[0], incarnation, size)
             else:
                 await self.hand_out(deliver, partition, records, size)
+
+    def fetched(self, records: int) -> None:
+        """So many records of a fetch are to be handed out from now on."""
+        self._fetched = records
+
+    def queues(self) -> dict[str, int]:
+        """Records that wait for the fold, and records that are at the fold."""
+        return {"fetched": self._fetched, "folding": self._handout.waiting}
 
     def _decided(self, partition: int) -> frozenset[int]:
         """Offsets of records that go to the dead letters again, as an operator decided."""
@@ -130,6 +141,7 @@ class Folding:
 
     def forget_failures(self) -> None:
         """Everything was dropped, and with it the slices that failed."""
+        self._fetched = 0
         self._handout.take_failures()
 
     # -- what the agent's side reports
@@ -140,12 +152,12 @@ class Folding:
             return
         if piece.is_current:
             piece.acknowledge()
-        self._handout.release()
+        self._handout.release(len(piece.records))
 
     def discarded(self, piece: Slice) -> None:
         """The slice became void before its fold began."""
         if self._handed_out(piece):
-            self._handout.release()
+            self._handout.release(len(piece.records))
 
     def failed(self, piece: Slice, error: BaseException) -> None:
         """The fold raised `error`. Nothing of this slice may be committed; no later slice of its partition counts."""
@@ -155,7 +167,7 @@ class Folding:
             if piece.is_current:
                 self._fail(piece, error)
         finally:  # the main loop waits for the release, also if a bug makes the event illegal
-            self._handout.release()
+            self._handout.release(len(piece.records))
 
     def _handed_out(self, piece: Slice) -> bool:
         """This start of the engine handed the slice out."""

@@ -86,9 +86,11 @@ class MainLoop:
             await self._ownership.follow()
             await self._interpreter.carry_out()
         fetched = await self.fetch()
+        self._folding.fetched(sum(len(batch) for batches in fetched.values() for batch in batches))
         incarnations = {partition: self._partitions[partition].incarnation for partition in fetched}
         for partition, batches in fetched.items():  # closing a transaction between two slices may void any partition
             await self._folding.hand_out_all(deliver, partition, batches, incarnations[partition])
+        self._folding.fetched(0)
         if self._signals.is_stopping:
             return  # the fetch positions may be beyond records that were not handed out: they must not be committed
         await self._folding.settle()

@@ -21,6 +21,7 @@ from typing import Any
 from uuid import UUID
 
 from aiokafka import errors as kafka_errors
+from kio.schema.errors import ErrorCode as E
 
 from portfolio_stream.errors import MembershipLost, PortfolioStreamError, StoreFailed, TopicReplaced
 from portfolio_stream.exactly_once.beat_content import Assignment, Content, content_of, owed_after
@@ -40,6 +41,7 @@ from portfolio_stream.kafka.connections import Client
 from portfolio_stream.kafka.reach import LOST
 from portfolio_stream.kafka.wire import Coordinators, Lane, call, schema
 from portfolio_stream.observe.events import HeartbeatUnanswered, MemberExpelled, MemberJoined
+from portfolio_stream.observe.kafka_counts import KafkaCounts
 from portfolio_stream.observe.ring import Tell, write
 
 _heartbeat = schema("consumer_group_heartbeat", 1)
@@ -68,6 +70,7 @@ class Membership:
         progress: Callable[[], float],
         wake_engine: Callable[[], None],
         tell: Tell = write,
+        counts: KafkaCounts | None = None,
     ) -> None:
         """`progress` gives the monotonic time of the main loop's last turn."""
         self._client = client
@@ -78,6 +81,7 @@ class Membership:
         self._progress = progress
         self._wake_engine = wake_engine
         self._tell = tell
+        self.counts = KafkaCounts() if counts is None else counts
         self._name = name
         self.state = first_state(is_unsettled=name.is_unsettled)
         self.epoch = 0
@@ -213,6 +217,8 @@ class Membership:
             self._accept(reply, sent)
         elif event in (MembershipEvent.JOIN_UNKNOWN, MembershipEvent.JOIN_FENCED, MembershipEvent.EXPELLED):
             self._tell(MemberExpelled(error=reply.error_code.name, epoch=self.epoch))
+            self.counts.expulsions += event is MembershipEvent.EXPELLED
+            self.counts.fencings += reply.error_code is E.fenced_member_epoch
         self._carry_out(self._meet(event, carried))
         if event is MembershipEvent.MOVED:
             self._coordinators.forget()
@@ -269,6 +275,7 @@ class Membership:
                 raise TopicReplaced(self._topic)
             target = frozenset(p for topic in reply.assignment.topic_partitions for p in topic.partitions)
             if target != self.target:
+                self.counts.rebalances += 1
                 self._assignment = self._assignment.retargeted(target)
                 self._wake_engine()
 

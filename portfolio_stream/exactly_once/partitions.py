@@ -21,9 +21,16 @@ from portfolio_stream.exactly_once.partition_life import (
     after,
 )
 from portfolio_stream.exactly_once.recovery import Halted
+from portfolio_stream.observe.kafka_counts import KafkaCounts, PartitionMove
 
 #: events after which the partition starts afresh: its earlier failures are forgotten
 _FORGIVING = (PartitionEvent.RETRY, PartitionEvent.MOVED, PartitionEvent.OUT_OF_RANGE)
+#: events after which this worker owns other partitions than before
+_MOVES: Mapping[PartitionEvent, PartitionMove] = {
+    PartitionEvent.ASSIGNED: "assigned",
+    PartitionEvent.RELEASED: "revoked",
+    PartitionEvent.LOST: "lost",
+}
 
 
 class ReadsPartitions(Protocol):
@@ -63,8 +70,9 @@ class Partition:
 
 
 class Partitions:
-    def __init__(self, count: int, reader: ReadsPartitions) -> None:
+    def __init__(self, count: int, reader: ReadsPartitions, counts: KafkaCounts | None = None) -> None:
         self._reader = reader
+        self._counts = KafkaCounts() if counts is None else counts
         #: what the job wants of a partition that this worker gets
         self.wish_when_assigned = OperatorWish.RUN
         self._records = [Partition(number) for number in range(count)]
@@ -95,6 +103,8 @@ class Partitions:
         """
         for partition in partitions:
             self._happened(self._records[partition], event, offset, halt)
+        if event in _MOVES:
+            self._counts.moves[_MOVES[event]] += len(partitions)
         self._look_again()
 
     def _happened(self, known: Partition, event: PartitionEvent, offset: int | None, halt: Halted | None) -> None:

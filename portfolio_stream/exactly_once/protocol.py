@@ -144,6 +144,12 @@ def action_for(step: TransactionStep, error: E) -> Action:
     return ACTIONS[step].get(error, unknown)
 
 
+#: another process, or another member, has what the request names: Kafka fenced this worker
+FENCINGS = frozenset(
+    (E.producer_fenced, E.invalid_producer_epoch, E.stale_member_epoch, E.illegal_generation, E.fenced_instance_id)
+)
+
+
 class IllegalTransition(AssertionError):
     """The engine tried a step that its transaction does not allow, or an event that a partition's state does not allow.
 

@@ -128,6 +128,8 @@ class Handout:
         self.limit = FIRST_RECORDS
         self._slices = 0
         self._records = 0
+        #: records on their way
+        self.waiting = 0
         self._started = 0.0
         self._bytes = 0
         self._settled = asyncio.Event()
@@ -142,6 +144,7 @@ class Handout:
             self._started = time.perf_counter()
         self._slices += 1
         self._records += records
+        self.waiting += records
         self._bytes += size
         self._settled.clear()
 
@@ -171,7 +174,9 @@ class Handout:
         failures, self.failures = self.failures, []
         return failures
 
-    def release(self) -> None:
+    def release(self, records: int) -> None:
+        """A slice of so many records is on its way no more."""
         self._slices -= 1
+        self.waiting -= records
         if self._slices == 0:
             self._settled.set()

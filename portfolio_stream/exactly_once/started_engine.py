@@ -44,6 +44,7 @@ class StartedEngine:
         self.standbys = equipment.standbys
         self.signals = equipment.signals
         self._tell = equipment.tell
+        self._counts = equipment.statistics.kafka
         self.boundary = Boundary(equipment.commits, equipment.partitions, equipment.statistics, equipment.tell)
         self.folding = Folding(equipment, self.boundary)
         self.recovery_task = RecoveryTask(equipment, self.boundary)
@@ -112,6 +113,7 @@ class StartedEngine:
             if remains:
                 self.membership.remain()
             else:
+                self._counts.moves["revoked"] += len(self.partitions.owned)  # the goodbye gives them back
                 await asyncio.wait_for(self.membership.leave(), GOODBYE_SECONDS)
         except (TimeoutError, *LOST) as error:
             self._tell(told.LeftWithoutGoodbye(error=type(error).__name__))
@@ -123,6 +125,10 @@ class StartedEngine:
         replays, recovering = self._recovery.progress.now(time.monotonic()), self.partitions.recovering
         known = {partition: one for partition, one in replays.by_partition.items() if partition in recovering}
         return replays._replace(by_partition=known)
+
+    def queues(self) -> dict[str, int]:
+        """Source records between a fetch and the end of their commit, by where they are."""
+        return self.folding.queues() | self.commits.queues()
 
     def end(self, partition: int) -> int | None:
         """The last stable offset of a source partition, as its last fetch told it; None before the first fetch."""

@@ -85,7 +85,7 @@ async def started(engine: Description, opened: AsyncExitStack) -> StartedEngine:
         group=conf.group,
         transactional_id=transactional_id,
         tell=engine.tell,
-        retries=engine.statistics.retries,
+        counts=engine.statistics.kafka,
     )
     reader = await _reading(engine.kafka.reader(conf.source_topic, count, SOURCE_FETCH), opened)
     changelog = await _reading(engine.kafka.reader(conf.changelog_topic, count, CHANGELOG_FETCH), opened)
@@ -115,8 +115,9 @@ async def started(engine: Description, opened: AsyncExitStack) -> StartedEngine:
         progress=lambda: signals.progress,
         wake_engine=signals.wake,
         tell=engine.tell,
+        counts=engine.statistics.kafka,
     )
-    partitions = Partitions(count, reader)
+    partitions = Partitions(count, reader, engine.statistics.kafka)
     replay_with = partial(
         ChangelogReplay,
         client,

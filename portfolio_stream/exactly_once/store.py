@@ -27,7 +27,7 @@ import msgspec
 
 from portfolio_stream.decoding import UNDECODABLE
 from portfolio_stream.errors import StateNotCopied, StateUnreadable, StoreFailed
-from portfolio_stream.exactly_once.database import Cursor, Database, Extent, Item, RocksDatabase
+from portfolio_stream.exactly_once.database import Cursor, Database, DatabaseFigures, Extent, Item, RocksDatabase
 from portfolio_stream.exactly_once.recent import (
     PARTITION_BYTES,
     PERIOD_SECONDS,
@@ -174,6 +174,14 @@ class Store:
     @failing
     def _extents(self) -> list[Extent]:
         return self._db.extents()
+
+    def figures(self) -> DatabaseFigures | None:
+        """What the database tells of itself, in some 3 us; None once the store is closed."""
+        return None if self._is_closed else self._figures()
+
+    @failing
+    def _figures(self) -> DatabaseFigures:
+        return self._db.figures()
 
     async def read_aside(self, read: Callable[[], R]) -> R:
         """Run `read`, which reads snapshots, in the readers' thread. One `read` runs at a time, and close() waits."""

@@ -20,6 +20,7 @@ from kio.schema.errors import ErrorCode as E
 
 from portfolio_stream.errors import PortfolioStreamError, Superseded
 from portfolio_stream.exactly_once.protocol import (
+    FENCINGS,
     Action,
     Doubt,
     MembershipBroken,
@@ -36,6 +37,7 @@ from portfolio_stream.kafka.offset_lookup import metadata_of
 from portfolio_stream.kafka.reach import LOST
 from portfolio_stream.kafka.wire import Coordinators, Lane, Node, call, schema
 from portfolio_stream.observe.events import ProduceRefused, TransactionUnsettled
+from portfolio_stream.observe.kafka_counts import KafkaCounts
 from portfolio_stream.observe.ring import Tell, write
 
 _init = schema("init_producer_id", 5)
@@ -66,7 +68,7 @@ class Writer:
         group: str,
         transactional_id: str,
         tell: Tell = write,
-        retries: Counter[tuple[str, str]] | None = None,
+        counts: KafkaCounts | None = None,
         extra_transitions: Mapping[tuple[TransactionState, TransactionStep], TransactionState] = MappingProxyType({}),
     ) -> None:
         """`extra_transitions`: see protocol.after."""
@@ -81,8 +83,7 @@ class Writer:
         self._commit_sent = False
         #: monotonic seconds at which the coordinator last told how a transaction of this worker ended
         self.last_end = 0.0
-        #: the number of retries of each step after each error, by step and error
-        self.retries: Counter[tuple[str, str]] = Counter() if retries is None else retries
+        self.counts = KafkaCounts() if counts is None else counts
 
     async def start(self) -> None:
         """Fence the former process of this identity, and abort its open transaction. Call this once, at the start."""
@@ -167,15 +168,16 @@ class Writer:
             raise Superseded(self.transactional_id)
         started = time.monotonic()
         warned = started
+        is_begun = self.state is not TransactionState.READY
         while True:
             try:
-                return await self._settle_once()
+                return await self._settle_once(is_begun=is_begun)
             except Doubt as unanswered:
                 if time.monotonic() - warned > SETTLE_LOG_SECONDS:
                     warned = time.monotonic()
                     self._tell(TransactionUnsettled(seconds=warned - started, reason=str(unanswered)))
 
-    async def _settle_once(self) -> None:
+    async def _settle_once(self, *, is_begun: bool) -> None:
         request = self._end_request(committed=False)
         reply = await self._ask(TransactionStep.ABORT, request, self._coordinators.transaction, _own_code)
         if reply is None:  # EndTxn(commit) took effect: its answer brings the next producer id and epoch
@@ -183,6 +185,8 @@ class Writer:
                 raise PortfolioStreamError("The coordinator reports a commit that this worker never sent.")
             request = self._end_request(committed=True)
             reply = await self._ask(TransactionStep.COMMIT, request, self._coordinators.transaction, _own_code)
+        else:
+            self.counts.aborts += is_begun
         self.begin(reply)
 
     def _end_request(self, *, committed: bool) -> Any:
@@ -232,12 +236,13 @@ class Writer:
         raise AssertionError("unreachable")
 
     async def _pause(self, step: TransactionStep, error: E, attempt: int, until: float) -> None:
-        self.retries[step.value, error.name] += 1
+        self.counts.retries[step.value, error.name] += 1
         if time.monotonic() > until:
             self._raise(step, error, Action.DROP)
         await asyncio.sleep(min(BACKOFF_SECONDS * 2 ** min(attempt, 10), BACKOFF_CAP_SECONDS))
 
     def _raise(self, step: TransactionStep, error: E, action: Action) -> None:
+        self.counts.fencings += error in FENCINGS
         if action is Action.RESTAMP:
             raise StaleEpoch(step, error.name)  # no offset is pending, so the state stays
         self.state = TransactionState.BROKEN

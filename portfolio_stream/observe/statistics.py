@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from portfolio_stream.observe.histogram import COMMIT_BOUNDS, LATENCY_BOUNDS, LOOP_BOUNDS, Histogram
+from portfolio_stream.observe.kafka_counts import KafkaCounts
 from portfolio_stream.observe.rates import Counted
 from portfolio_stream.observe.start_steps import StartSteps
 from portfolio_stream.observe.steps import StepFigures, StepWork
@@ -46,8 +47,8 @@ class Statistics:
     drops: Counter[str] = field(default_factory=Counter)
     #: the counts of the folds, e.g. accepted, duplicate, rejected:<code>
     counts: Counter[str] = field(default_factory=Counter)
-    #: requests of transactions that were sent again, by step and error
-    retries: Counter[tuple[str, str]] = field(default_factory=Counter)
+    #: retries, aborts, fencings, and how the partitions moved
+    kafka: KafkaCounts = field(default_factory=KafkaCounts)
     #: the seconds from a commit's first request to the answer of EndTxn
     commit_seconds: Histogram = field(default_factory=lambda: Histogram(COMMIT_BOUNDS))
     #: the seconds of each phase of a commit

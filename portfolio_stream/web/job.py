@@ -15,6 +15,7 @@ import msgspec
 from aiohttp import web
 
 from portfolio_stream.control.job_control import JobControl
+from portfolio_stream.control.job_figures import JobFigures
 from portfolio_stream.control.job_life import JobState
 from portfolio_stream.control.shown import generation_json, job_json, operation_json
 from portfolio_stream.control.values import JobOperation, OperationKind
@@ -46,6 +47,10 @@ class JobRoutes:
         self._objects = objects
         self._switches = switches
         self._worker = worker
+
+    @property
+    def figures(self) -> JobFigures:
+        return self._control.figures
 
     def routes(self) -> list[web.RouteDef]:
         return [

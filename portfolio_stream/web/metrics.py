@@ -4,7 +4,7 @@ Nothing is counted here: a scrape reads figures that are collected all the time 
 engine has joined the group, the figures are zero or absent.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 
 from aiohttp import web
@@ -14,34 +14,42 @@ from prometheus_client.registry import Collector
 
 from portfolio_stream.checkpoints.history import History
 from portfolio_stream.compiled import BUILD
+from portfolio_stream.control.job_figures import JobFigures
 from portfolio_stream.exactly_once.engine import Engine
+from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.http.exposition import exposed
-from portfolio_stream.observe.families import (
-    Labels,
-    by_partition,
-    counter,
-    counters,
-    gauge,
-    gauges,
-    histogram,
-    histograms,
-)
+from portfolio_stream.observe.disks import Disks
+from portfolio_stream.observe.families import by_partition, counter, counters, gauge, gauges
 from portfolio_stream.observe.pulse import Pulse
-from portfolio_stream.observe.statistics import ACTIVITY_SKIPPED, REJECTED, Statistics
 from portfolio_stream.web.health import is_alive, lag_of, membership_of
+from portfolio_stream.web.job_metrics import CheckpointCollector, JobCollector
 from portfolio_stream.web.roll_call import Roll
+from portfolio_stream.web.work_metrics import work_families
 from tables.prices import Prices
 
 VERSION = version("portfolio-stream")
 
 
 class Metrics:
-    def __init__(self, engine: Engine, pulse: Pulse, prices: Prices, roll: Roll, checkpoints: History) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        pulse: Pulse,
+        prices: Prices,
+        roll: Roll,
+        checkpoints: History,
+        disks: Disks,
+        job: JobFigures | None,
+    ) -> None:
+        """`job`: None for a worker without a job."""
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_Engine(engine, pulse))
         self._registry.register(_Group(roll))
         self._registry.register(_Prices(prices))
-        self._registry.register(_Checkpoints(checkpoints))
+        self._registry.register(CheckpointCollector(checkpoints))
+        self._registry.register(_Disks(disks))
+        if job is not None:
+            self._registry.register(JobCollector(job))
         ProcessCollector(registry=self._registry)
 
     async def scrape(self, request: web.Request) -> web.Response:
@@ -58,9 +66,10 @@ class _Engine(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._worker()
-        yield from _counts(self._engine.statistics)
+        yield from work_families(self._engine.statistics)
         yield from self._partitions()
-        yield from _durations(self._engine.statistics)
+        yield from _queues(self._engine.queues())
+        yield from _database(self._engine.store)
 
     def _worker(self) -> Iterator[Metric]:
         engine = self._engine
@@ -91,6 +100,8 @@ class _Engine(Collector):
         yield gauges("recovery_remaining_records", text, ("partition",), by_partition(remaining))
         text = "Changelog records that the recoveries replay in a second."
         yield gauge("recovery_records_per_second", text, replays.records_per_second)
+        if replays.by_partition and replays.seconds_left is not None:
+            yield gauge("recovery_seconds_left", "Until the recoveries end at this rate.", replays.seconds_left)
         text = "Outputs that stand already and are still to be compared with what the fold gives once more, at most."
         yield gauges("repeat_remaining_outputs", text, ("partition",), by_partition(engine.outputs_to_repeat()))
         standbys = engine.standbys()
@@ -103,69 +114,40 @@ class _Engine(Collector):
         yield gauges("lag_seconds", text, ("partition",), by_partition(self._pulse.lag_seconds()))
 
 
-def _counts(statistics: Statistics) -> Iterator[Metric]:
-    yield counter("events", "Source records whose transaction has committed.", statistics.events)
-    yield counter("commits", "Committed transactions.", statistics.commits)
-    yield from _steps(statistics)
-    yield counter("replayed_records", "Changelog records replayed in recoveries.", statistics.replayed)
-    yield counter("agent_failures", "Failures of folds, of encodings, of refused records.", statistics.agent_failures)
-    yield counters(
-        "drops",
-        "Times everything uncommitted was dropped and recovered.",
-        ("reason",),
-        [((reason,), times) for reason, times in sorted(statistics.drops.items())],
-    )
-    yield counters(
-        "retries",
-        "Requests of transactions that were sent again.",
-        ("step", "error"),
-        sorted(statistics.retries.items()),
-    )
-    yield counters(
-        "activity_skipped",
-        "Accepted events that are not in the table activity: late, or early.",
-        ("reason",),
-        [((reason,), statistics.counts[ACTIVITY_SKIPPED + reason]) for reason in ("late", "early")],
-    )
-    text = "Committed source records by their outcome."
-    yield counters("records", text, ("outcome", "code"), _outcomes(statistics))
+def _queues(queues: Mapping[str, int]) -> Iterator[Metric]:
+    text = "Source records between their fetch and the end of their commit."
+    yield gauges("queue_records", text, ("queue",), [((queue,), records) for queue, records in queues.items()])
 
 
-def _steps(statistics: Statistics) -> Iterator[Metric]:
-    work, figures = statistics.work, statistics.steps
-    yield counter("source_bytes", "Keys and values of committed source records.", work.source_bytes)
-    written = sorted(work.written.items())
-    records = [((topic,), of.records) for topic, of in written]
-    yield counters("written_records", "Committed records of the transactions, by topic.", ("topic",), records)
-    sizes = [((topic,), of.bytes) for topic, of in written]
-    yield counters("written_bytes", "Their bytes, before Kafka compresses them.", ("topic",), sizes)
-    busy = [((step,), seconds) for step, seconds in figures.busy_seconds.items()]
-    yield counters("step_busy_seconds", "For how long each step worked.", ("step",), busy)
-    waited = [((step,), seconds) for step, seconds in figures.backpressured_seconds.items()]
-    yield counters("step_backpressured_seconds", "For how long each step waited for the next one.", ("step",), waited)
+def _database(store: Store) -> Iterator[Metric]:
+    figures = store.figures()
+    if figures is None:
+        return
+    yield gauge("rocksdb_live_sst_bytes", "Of the files that hold the newest version.", figures.live_sst_bytes)
+    yield gauge("rocksdb_memtable_bytes", "Of rows that are in no file yet.", figures.memtable_bytes)
+    yield gauge("rocksdb_block_cache_bytes", "Of the blocks in the cache.", figures.block_cache_bytes)
+    yield gauge("rocksdb_estimated_keys", "Old versions and deletions count until they are merged.", figures.keys)
+    text = "That compactions have still to rewrite."
+    yield gauge("rocksdb_pending_compaction_bytes", text, figures.pending_compaction_bytes)
+    yield gauge("rocksdb_running_compactions", "Compactions that run.", figures.running_compactions)
+    text = "1 while RocksDB takes no write until compactions have caught up."
+    yield gauge("rocksdb_write_stopped", text, figures.is_write_stopped)
 
 
-def _outcomes(statistics: Statistics) -> Iterator[tuple[Labels, float]]:
-    for outcome, times in sorted(({"accepted": 0, "duplicate": 0} | statistics.counts).items()):
-        if outcome.startswith(REJECTED):
-            yield ("rejected", outcome.removeprefix(REJECTED)), times
-        elif not outcome.startswith(ACTIVITY_SKIPPED):
-            yield (outcome, ""), times
+class _Disks(Collector):
+    def __init__(self, disks: Disks) -> None:
+        self._disks = disks
 
+    def describe(self) -> Iterable[Metric]:
+        return ()
 
-def _durations(statistics: Statistics) -> Iterator[Metric]:
-    yield histogram(
-        "event_latency_seconds", "From a record's timestamp to its commit, by events.", statistics.latencies
-    )
-    text = "For how long records gather now before they are fetched."
-    yield gauge("commit_interval_seconds", text, statistics.interval_seconds)
-    yield histogram("commit_seconds", "From a commit's first request to its last answer.", statistics.commit_seconds)
-    yield histogram(
-        "store_write_seconds", "Writing a committed transaction locally.", statistics.phase_seconds["store"]
-    )
-    phases = statistics.phase_seconds.items()
-    yield histograms("commit_phase_seconds", "The phases of committed transactions.", "phase", phases)
-    yield histogram("event_loop_lag_seconds", "How late the event loop woke a sleeping task.", statistics.loop_lag)
+    def collect(self) -> Iterator[Metric]:
+        figures = self._disks.figures()
+        total = [((place,), disk.total_bytes) for place, disk in figures.items()]
+        yield gauges("disk_total_bytes", "Of the file system that holds a place.", ("place",), total)
+        available = [((place,), disk.available_bytes) for place, disk in figures.items()]
+        text = "That can still be written to the file system that holds a place."
+        yield gauges("disk_available_bytes", text, ("place",), available)
 
 
 class _Group(Collector):
@@ -200,37 +182,3 @@ class _Prices(Collector):
             for outcome, times in sorted(({"price": 0, "deletion": 0} | prices.counts).items())
         ]
         yield counters("price_records", "Price records read.", ("outcome", "code"), outcomes)
-
-
-class _Checkpoints(Collector):
-    """The figures of the whole job, as each worker knows them; none until the history is read."""
-
-    def __init__(self, history: History) -> None:
-        self._history = history
-
-    def describe(self) -> Iterable[Metric]:
-        return ()
-
-    def collect(self) -> Iterator[Metric]:
-        history = self._history
-        if not history.is_ready:
-            return
-        known = history.checkpoints()
-        totals = history.totals()
-        decided = [(("completed",), totals["COMPLETED"]), (("failed",), totals["FAILED"])]
-        yield counters("checkpoints", "Checkpoints of the job that are decided.", ("outcome",), decided)
-        in_progress = sum(one.status == "IN_PROGRESS" for one in known)
-        yield gauge("checkpoints_in_progress", "Checkpoints of the job that are not decided.", in_progress)
-        latest = next((one for one in known if one.status == "COMPLETED"), None)
-        if latest is None:
-            return
-        age = history.seconds_since(latest)
-        yield gauge("checkpoint_completed_age_seconds", "Since the trigger of the last completed checkpoint.", age)
-        figures = (
-            ("checkpoint_duration_seconds", "From the trigger to the last part.", latest.seconds),
-            ("checkpoint_changelog_bytes", "Changelog bytes that it made safe.", latest.changelog_bytes),
-            ("checkpoint_state_bytes", "The state, as the stores estimate it.", latest.state_bytes),
-        )
-        for name, text, value in figures:
-            if value is not None:
-                yield gauge(name, f"Of the last completed checkpoint: {text[0].lower()}{text[1:]}", value)

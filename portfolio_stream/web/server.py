@@ -7,6 +7,7 @@ Paths hold portfolio ids. So access logs are off, and the log does not show the 
 import asyncio
 import logging
 import socket
+from pathlib import Path
 
 from aiohttp import web
 
@@ -19,6 +20,7 @@ from portfolio_stream.http.peers import Peers
 from portfolio_stream.http.problem import problems
 from portfolio_stream.http.sign_in import LOGIN, LOGOUT, SignIn
 from portfolio_stream.observe.beside import log_failure
+from portfolio_stream.observe.disks import Disks
 from portfolio_stream.observe.pulse import Pulse
 from portfolio_stream.settings import SHORTEST_TOKEN, Settings
 from portfolio_stream.web.checkpoints import ONE_PATH as ONE_CHECKPOINT_PATH
@@ -88,6 +90,7 @@ class WebServer:
         self._owners = Owners(engine, settings, self.routing, self._forwarding)
         self._roll = Roll(engine, self.routing, self._peers, advertised_address(settings, sock))
         self._pulse = Pulse(engine.statistics, lambda: lag_of(engine))
+        self._disks = Disks(disk_places(settings))
         self._beside: list[asyncio.Task[None]] = []
         self._census = Census(engine, self._owners)
         self._listener: Listener | None = None
@@ -110,9 +113,11 @@ class WebServer:
         ]
         for task in self._beside:
             task.add_done_callback(log_failure)
+        self._disks.start()
 
     async def stop(self) -> None:
         """Close idle connections at once, and the others after SHUTDOWN_SECONDS. A stop takes less than a second."""
+        self._disks.stop()
         if self._listener is not None:
             await self._listener.stop()
         for task in self._beside:
@@ -139,7 +144,7 @@ class WebServer:
         app.add_routes(
             [
                 web.get(EVENTS_PATH, Events(engine).show),
-                web.get("/metrics", Metrics(engine, self._pulse, self._prices, self._roll, self._checkpoints).scrape),
+                web.get("/metrics", self._metrics().scrape),
                 web.get(CHECKPOINTS_PATH, checkpoints.overview),
                 web.get(ONE_CHECKPOINT_PATH, checkpoints.one),
                 web.get(PARTITIONS_PATH, operations.partitions),
@@ -157,6 +162,12 @@ class WebServer:
         )
         return app
 
+    def _metrics(self) -> Metrics:
+        job = None if self._job is None else self._job.figures
+        return Metrics(
+            self._engine, self._pulse, self._prices, self._roll, self._checkpoints, disks=self._disks, job=job
+        )
+
     def _live_view(self, app: web.Application, status: Status) -> list[web.RouteDef]:
         token = self._settings.web_token
         page, sign_in = StaticFiles(), SignIn(None if token is None else token.encode())
@@ -170,6 +181,13 @@ class WebServer:
             web.post(LOGIN, sign_in.login),
             web.post(LOGOUT, sign_in.logout),
         ]
+
+
+def disk_places(settings: Settings) -> dict[str, Path]:
+    """The folders whose file systems this worker fills. Savepoints in a bucket have none."""
+    savepoints = settings.savepoint_dir
+    places = {"state": settings.data_dir}
+    return places if "://" in savepoints else places | {"savepoints": Path(savepoints)}
 
 
 async def _with_headers(_request: web.Request, response: web.StreamResponse) -> None:

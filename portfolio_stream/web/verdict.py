@@ -42,8 +42,10 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
     #: how many records the auditor is behind the source
     lag: WireCount = 0
     anomalies: tuple[ToldAnomaly, ...] = ()
-    #: when the last pass of the audit ended (RFC 3339)
+    #: when the last pass of the audit ended or failed (RFC 3339)
     updated: str | None = None
+    #: when the last pass ended that reached a verdict (RFC 3339); None: none has
+    decided: str | None = None
 
 
 NOT_AUDITED = Audit(verdict="not audited", detail=f"start the auditor: {HOW}")

@@ -8,7 +8,7 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from portfolio_stream.exactly_once.database import FIRST_KEY, LAST_KEY, Cursor, Extent, Item
+from portfolio_stream.exactly_once.database import FIRST_KEY, LAST_KEY, Cursor, DatabaseFigures, Extent, Item
 from portfolio_stream.exactly_once.state_memory import StateMemory
 from tests.simulation.loop import PROCESS, Process
 
@@ -130,6 +130,10 @@ class MemoryDatabase:
     def extents(self) -> list[Extent]:
         rows = list(self._disk.scan())
         return [Extent(FIRST_KEY, LAST_KEY, len(rows), sum(len(key) + len(value) for key, value in rows))]
+
+    def figures(self) -> DatabaseFigures:
+        rows = list(self._disk.scan())
+        return DatabaseFigures(sum(len(key) + len(value) for key, value in rows), 0, 0, len(rows), 0, 0, False)
 
     def flush(self) -> None:
         """The database holds no write back, but a disk may refuse the file."""

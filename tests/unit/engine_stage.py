@@ -267,7 +267,7 @@ class Stage(StartedEngine):
         #: what the app does to write a dead letter
         self.write_dead_letter: Any = None
         source = Source(name="in", topic_id=UUID(int=5), partitions=len(offsets))
-        partitions: Any = Partitions(len(offsets), self.reader)
+        partitions: Any = Partitions(len(offsets), self.reader, self.statistics.kafka)
         views = Views(store, {NUMBERS.name: NUMBERS}, store.memory.views)
         signals = Signals(self.reader.wake)
         fakes: Any = SimpleNamespace(writer=self.sent, membership=self.member, group=None)

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 from aiokafka.errors import KafkaConnectionError
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.utils import floatToGoString
 
 from portfolio_stream import cli
 from portfolio_stream.audit import follow as following
@@ -184,6 +185,10 @@ async def told(board: Board, path: str, settings: Settings | None = None, **head
         return reply.status, await reply.text()
 
 
+async def scraped(board: Board) -> str:
+    return (await told(board, "/metrics"))[1]
+
+
 def violated() -> Board:
     board = Board(updated=1_795_410_300.25)
     anomaly = HistoryAnomaly(
@@ -196,7 +201,9 @@ def violated() -> Board:
 async def test_the_verdict_is_as_documented() -> None:
     """Exactly these members."""
     status, body = await told(Board(updated=1_795_410_300.25), "/verdict")
-    start = '{"verdict":"starting","records":0,"lag":0,"anomalies":[],"updated":"2026-11-23T05:05:00.250Z"}'
+    start = (
+        '{"verdict":"starting","records":0,"lag":0,"anomalies":[],"updated":"2026-11-23T05:05:00.250Z","decided":null}'
+    )
     assert (200, start) == (status, body)
     shown = '{"kind":"missing_output","partition":3,"offset":null,"detail":"topic=out partition=3 source_offset=7: '
     shown += 'expected one, found none"}'
@@ -222,6 +229,23 @@ async def test_every_metric_is_documented() -> None:
     assert 'portfolio_stream_audit_anomalies_total{anomaly="missing_output"} 2.0' in body
     assert "portfolio_stream_audit_holds 0.0" in body
     assert "portfolio_stream_audit_holds " not in (await told(Board(), "/metrics"))[1]
+
+
+async def test_a_failed_pass_decides_nothing() -> None:
+    """Otherwise nobody would see that the verdict is old: the time of the last verdict stands still."""
+    board = Board()
+    assert "portfolio_stream_audit_verdict_timestamp_seconds 0.0" in await scraped(board)
+    board.failed("Kafka is away")
+    assert (None, None) == (board.decided, board.statement().decided)
+    board.passed(1.0)
+    decided, shown = board.decided, board.statement().decided
+    assert decided == board.updated and shown == board.statement().updated
+    board.updated = 0.0
+    board.failed("Kafka is away")
+    board.moved("the job was switched")
+    assert board.updated > 0.0
+    assert (decided, shown) == (board.decided, board.statement().decided)
+    assert f"portfolio_stream_audit_verdict_timestamp_seconds {floatToGoString(decided)}" in await scraped(board)
 
 
 async def test_it_listens_on_loopback_and_checks_the_host() -> None:

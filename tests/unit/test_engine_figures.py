@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from portfolio_stream.exactly_once import delivery
+from portfolio_stream.exactly_once.engine import NO_QUEUES
+from portfolio_stream.exactly_once.partition_life import PartitionEvent
+from portfolio_stream.exactly_once.protocol import Doubt
 from portfolio_stream.exactly_once.slices import Slice
 from portfolio_stream.exactly_once.store import Store
 from portfolio_stream.observe.events import FoldFailed, PartitionStopped, SlowCommit, Span
@@ -85,3 +88,59 @@ async def test_failures_of_a_fold_are_told(engine: Stage) -> None:
     (stopped,) = engine.events.of(PartitionStopped)
     assert (0, 10) == (stopped.partition, stopped.offset)
     assert all("amount" not in one.event.text() for one in engine.events.latest(10))
+
+
+async def test_partitions_that_come_and_go_are_counted(engine: Stage) -> None:
+    """Whatever happens, assigned - revoked - lost is the number of owned partitions."""
+    moves = engine.statistics.kafka.moves
+    assert {"assigned": 2} == moves
+    engine.partitions.happened(PartitionEvent.REVOKED, (0,))
+    assert {"assigned": 2} == moves  # it is still this worker's
+    engine.partitions.happened(PartitionEvent.RELEASED, (0,))
+    assert {"assigned": 2, "revoked": 1} == moves
+    engine.partitions.happened(PartitionEvent.DROPPED, (1,))
+    engine.partitions.happened(PartitionEvent.LOST, (1,))
+    engine.partitions.happened(PartitionEvent.ASSIGNED, (0, 1))
+    assert {"assigned": 4, "revoked": 1, "lost": 1} == moves
+    await engine.close()
+    assert {"assigned": 4, "revoked": 3, "lost": 1} == moves
+
+
+async def test_a_record_is_in_one_queue_from_its_fetch_to_its_commit(engine: Stage) -> None:
+    """Fetched, folding, open, committing; and in none before and after."""
+    seen: list[list[int]] = []
+
+    def look() -> None:
+        seen.append(list(engine.queues().values()))
+
+    async def deliver(piece: Slice) -> None:
+        look()
+        engine.folding.acknowledged(piece)
+        look()
+
+    assert NO_QUEUES == engine.queues()
+    engine.sent.may_commit.clear()
+    engine.reader.fetched = {0: [records(10, 3), records(13, 2)]}
+    await engine.main_loop.turn(deliver)
+    look()
+    assert [[2, 3, 0, 0], [2, 0, 3, 0], [0, 2, 3, 0], [0, 0, 5, 0], [0, 0, 0, 5]] == seen
+    engine.sent.may_commit.set()
+    await engine.boundary.finish()
+    assert NO_QUEUES == engine.queues()
+
+
+async def test_what_is_dropped_is_in_no_queue(engine: Stage) -> None:
+    """A doubt drops what was fetched, what is open and what is in flight."""
+
+    async def deliver(piece: Slice) -> None:
+        engine.folding.acknowledged(piece)
+        raise Doubt(None, "amid a fetch")
+
+    await fold(engine, 0, 10, 3)
+    engine.reader.fetched = {0: [records(13, 3), records(16, 2)]}
+    with pytest.raises(Doubt) as doubt:
+        await engine.main_loop.turn(deliver)
+    assert [2, 0, 6, 0] == list(engine.queues().values())
+    await engine.doubts.drop_everything(doubt.value)
+    assert NO_QUEUES == engine.queues()
+    await engine.recovery_task.ended()

@@ -17,7 +17,7 @@ from portfolio_stream.errors import MembershipLost, PortfolioStreamError, StoreF
 from portfolio_stream.exactly_once import membership as module
 from portfolio_stream.exactly_once.beat_content import ANNOUNCE_SECONDS
 from portfolio_stream.exactly_once.member_name import MemberName, Naming
-from portfolio_stream.exactly_once.membership import Membership
+from portfolio_stream.exactly_once.membership import EXPULSION_WINDOW_SECONDS, Membership
 from portfolio_stream.exactly_once.membership_life import MembershipState
 from portfolio_stream.observe.events import MemberExpelled, MemberJoined
 from portfolio_stream.observe.ring import EventRing, Tell, write
@@ -206,6 +206,23 @@ async def test_joins_and_expulsions_are_told(coordinator: Coordinator, clock: Cl
     joins = [MemberJoined(epoch=3), MemberJoined(epoch=9)]
     expulsions = [MemberExpelled(error="unknown_member_id", epoch=3)]
     assert (joins, expulsions, 3) == (events.of(MemberJoined), events.of(MemberExpelled), events.sequence)
+
+
+async def test_what_the_group_does_to_a_member_is_counted(coordinator: Coordinator, clock: Clock) -> None:
+    """Another target is a rebalance. An expulsion counts as a fencing only if another member epoch counts."""
+    member = make(coordinator, [])
+    counts = member.counts
+    coordinator.script = [(3, (0, 1)), (3, None), (4, (0, 1)), (5, (0,)), E.unknown_member_id, (9, (0,))]
+    for _ in range(5):
+        await member.beat()
+    assert (2, 1, 0) == (counts.rebalances, counts.expulsions, counts.fencings)
+    member.own(1)
+    await member.beat()
+    assert (3, 1, 0) == (counts.rebalances, counts.expulsions, counts.fencings)
+    clock.now += EXPULSION_WINDOW_SECONDS + 1
+    coordinator.script = [E.fenced_member_epoch]
+    await member.beat()
+    assert (3, 2, 1) == (counts.rebalances, counts.expulsions, counts.fencings)
 
 
 async def test_an_expelled_worker_that_stops_says_no_goodbye(member: Membership, coordinator: Coordinator) -> None:

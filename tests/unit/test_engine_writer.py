@@ -14,6 +14,7 @@ from portfolio_stream.errors import PortfolioStreamError, ShareTooLarge, Superse
 from portfolio_stream.exactly_once import writer as module
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.protocol import (
+    FENCINGS,
     Doubt,
     IllegalTransition,
     MembershipBroken,
@@ -183,7 +184,7 @@ async def test_a_retry_has_the_same_bytes(writer: Writer, broker: Broker) -> Non
         requests = broker.sent(api)
         assert [requests[0]] * times == requests
     assert broker.forgotten >= 2  # a lost reply, a moved coordinator
-    assert 7 == sum(writer.retries.values())
+    assert 7 == sum(writer.counts.retries.values())
 
 
 async def test_a_duplicate_is_success_without_an_offset(writer: Writer, broker: Broker) -> None:
@@ -244,6 +245,7 @@ async def test_a_stale_epoch_leaves_the_transaction_usable(writer: Writer, broke
     assert TransactionState.READY is writer.state
     await offsets(writer, some, epoch=5)
     assert [4, 5] == [request.generation_id for request in broker.sent("TxnOffsetCommit")]
+    assert (1, 0) == (writer.counts.fencings, writer.counts.aborts)
 
 
 async def test_an_unknown_member_breaks_the_membership(writer: Writer, broker: Broker) -> None:
@@ -284,6 +286,7 @@ async def test_a_lost_verdict_is_settled_as_committed(writer: Writer, broker: Br
     assert [False, True] == [request.committed for request in ends[asked:]]
     assert {0} == {request.producer_epoch for request in ends}
     assert (TransactionState.READY, 1) == (writer.state, writer.producer_epoch)
+    assert 0 == writer.counts.aborts
 
 
 async def test_a_lost_verdict_is_settled_as_aborted(writer: Writer, broker: Broker) -> None:
@@ -296,6 +299,7 @@ async def test_a_lost_verdict_is_settled_as_aborted(writer: Writer, broker: Brok
     await writer.settle()
     assert not broker.sent("EndTxn")[-1].committed
     assert TransactionState.READY is writer.state
+    assert 1 == writer.counts.aborts
 
 
 async def test_settling_waits_for_the_coordinator(writer: Writer, broker: Broker) -> None:
@@ -303,6 +307,7 @@ async def test_settling_waits_for_the_coordinator(writer: Writer, broker: Broker
     broker.script["EndTxn"] = [LOST] * 20
     await writer.settle()
     assert (21, TransactionState.READY) == (len(broker.sent("EndTxn")), writer.state)
+    assert 0 == writer.counts.aborts  # no transaction was begun
 
 
 async def test_a_commit_that_was_never_sent_cannot_have_won(writer: Writer, broker: Broker) -> None:
@@ -321,6 +326,7 @@ async def test_a_fenced_abort_means_a_successor(writer: Writer, broker: Broker, 
     with pytest.raises(Superseded, match="the-id"):
         await writer.settle()
     assert TransactionState.DEAD is writer.state
+    assert (error in FENCINGS, 0) == (writer.counts.fencings, writer.counts.aborts)
     asked = len(broker.requests)
     with pytest.raises(Superseded):
         await writer.settle()
@@ -337,6 +343,7 @@ async def test_a_fenced_commit_is_only_a_doubt(writer: Writer, broker: Broker) -
         await writer.commit()
     await writer.settle()
     assert TransactionState.READY is writer.state
+    assert (1, 1) == (writer.counts.fencings, writer.counts.aborts)
 
 
 async def test_missing_rights_end_the_worker(writer: Writer, broker: Broker) -> None:

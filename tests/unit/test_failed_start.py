@@ -12,6 +12,7 @@ import pytest
 
 from portfolio_stream import worker
 from portfolio_stream.checkpoints.history import History
+from portfolio_stream.control.job_figures import JobFigures
 from portfolio_stream.control.job_life import JobState
 from portfolio_stream.control.state import ControlState
 from portfolio_stream.control.values import Job, encode
@@ -151,6 +152,7 @@ class RunningJob:
     def __init__(self, *_: Any, **__: Any) -> None:
         self.listeners: list[Any] = []
         self.state = ControlState()
+        self.figures = JobFigures()
 
     async def open(self) -> ControlState:
         job = encode(Job(state=JobState.RUNNING, revision=1, generation=1))

@@ -9,10 +9,7 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from portfolio_stream.checkpoints.history import History
-from portfolio_stream.exactly_once.replay_progress import Remaining, Replays
-from tests.unit.test_checkpoints import PARTITIONS, part, record
-from tests.unit.web_fakes import FakeCoordinator, FakeEngine, get, serving
+from tests.unit.scrapes import worker_scrape
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 ROW = re.compile(r"^\| `(?P<name>\w+)` \| (?P<kind>\w+) \|(?P<labels>[^|]*)\| (?P<meaning>[^|]+) \|$", re.MULTILINE)
@@ -27,26 +24,7 @@ class Kind(NamedTuple):
 @pytest.fixture
 async def exposed(tmp_path: Path) -> list[Metric]:
     """Every metric that there can be."""
-    engine = FakeEngine(tmp_path, "w1", FakeCoordinator())
-    engine.join(0)
-    engine.lags = {0: 5}
-    engine.statistics.start.end("store")
-    engine.replays = Replays({1: Remaining(1, 2)}, 3.0, 1.0)
-    engine.behind = {1: 7}
-    engine.repeated = {0: 9}
-    engine.statistics.last_timestamps[0] = 1.0
-    engine.topic_settings.findings["t", "retention.ms"] = "too short"
-    engine.statistics.work.wrote("t", 1, 10)
-    engine.statistics.drops["Doubt"] += 1
-    engine.statistics.retries["TxnOffsetCommit", "concurrent_transactions"] += 1
-    engine.statistics.counts.update({"accepted": 3, "rejected:invalid_field": 1})
-    engine.prices.lag = 0
-    engine.checkpoints = history = History(lambda: 1_020.0)
-    history.is_ready = True
-    history.apply([record(part(partition=number, state_bytes=1)) for number in range(PARTITIONS)])
-    async with serving(engine) as server:
-        text = (await get(server, "/metrics")).body.decode()
-    return list(text_string_to_metric_families(text))
+    return list(text_string_to_metric_families(await worker_scrape(tmp_path)))
 
 
 def exposed_name(metric: Metric) -> str:
@@ -79,6 +57,7 @@ def test_metrics_keep_the_conventions(exposed: list[Metric]) -> None:
         )
         assert metric.type in ("counter", "gauge", "histogram")
         for sample in metric.samples:
-            named = "worker version reason outcome code partition topic setting step error phase"
+            named = "worker version reason outcome code partition topic setting step error phase "
+            named += "direction queue place state"
             known = {BUCKET, *named.split()}
             assert sample.labels.keys() <= known

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from portfolio_stream.control.job_figures import JobFigures
 from portfolio_stream.control.job_life import JobState
 from portfolio_stream.control.state import ControlState
 from portfolio_stream.control.values import (
@@ -49,6 +50,7 @@ class FakeControl:
 
     def __init__(self, job: JobState = JobState.RUNNING) -> None:
         self.state = ControlState()
+        self.figures = JobFigures()
         self.failure: PortfolioStreamError | None = None
         first = Generation(
             number=1,
@@ -66,6 +68,7 @@ class FakeControl:
             SimpleNamespace(key=key.encode(), value=None if value is None else encode(value))
             for key, value in records.items()
         )
+        self.figures.look(self.state)
 
     async def newest(self) -> ControlState:
         if self.failure is not None:

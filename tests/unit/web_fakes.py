@@ -19,6 +19,7 @@ from kio.schema.errors import ErrorCode
 from agents.market_prices import read_record
 from portfolio_stream.checkpoints.history import History
 from portfolio_stream.errors import PortfolioStreamError
+from portfolio_stream.exactly_once.engine import NO_QUEUES
 from portfolio_stream.exactly_once.operations import Operation
 from portfolio_stream.exactly_once.ports import TableDefinition
 from portfolio_stream.exactly_once.recovery import Halted
@@ -142,6 +143,7 @@ class FakeEngine:
         self.halted: dict[int, Halted] = {}
         self.progress = time.monotonic()
         self.lags: dict[int, int] = {}
+        self.queued = dict(NO_QUEUES)
         self.replays = NO_REPLAYS
         self.checkpoints = History()
         self.checkpoints.is_ready = True
@@ -173,6 +175,9 @@ class FakeEngine:
 
     def outputs_to_repeat(self) -> dict[int, int]:
         return self.repeated
+
+    def queues(self) -> dict[str, int]:
+        return self.queued
 
     def lag(self) -> dict[int, int]:
         return self.lags
