@@ -28,6 +28,7 @@ from portfolio_stream.commands.shell import shell
 from portfolio_stream.commands.tables import tables
 from portfolio_stream.commands.topics import topics
 from portfolio_stream.commands.verify import verify
+from portfolio_stream.commands.watch import watch
 from portfolio_stream.savepoints.objects import end_process
 from portfolio_stream.standard_streams import install
 
@@ -52,6 +53,7 @@ COMMANDS = (
     tables,
     topics,
     verify,
+    watch,
 )
 
 

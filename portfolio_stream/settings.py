@@ -67,6 +67,7 @@ KINDS: Mapping[str, SettingKind] = {
     "web_advertised": ADDRESS,
     "web_token": TOKEN,
     "auditor": ADDRESS,
+    "watcher": ADDRESS,
     "flink_host": HOST,
     "flink_port": PORT,
     "commit_interval_ms": whole_number_setting(1, 10_000),
@@ -152,6 +153,8 @@ class Settings:
     web_token: str | None = field(default=None, repr=False)
     #: host:port of `portfolio-stream verify --follow`; the web view shows its verdict
     auditor: str = "127.0.0.1:6060"
+    #: host:port of `portfolio-stream watch`; the web view and the commands show what it sees
+    watcher: str = "127.0.0.1:6061"
     #: where the cluster's supervisor serves Flink's REST interface, and where `flink` asks it
     flink_host: str = "127.0.0.1"
     flink_port: int = 8081
@@ -186,6 +189,11 @@ class Settings:
     @property
     def checkpoints_topic(self) -> str:
         return f"{self.group}-checkpoints"
+
+    @property
+    def probe_topic(self) -> str:
+        """The topic of the watcher's round trips."""
+        return f"{self.group}-probe"
 
     @property
     def has_short_token(self) -> bool:
@@ -251,6 +259,7 @@ def _check_topics(settings: Settings) -> None:
     named[f"the changelog of {variable('group')}"] = settings.changelog_topic
     named[f"the control topic of {variable('group')}"] = settings.control_topic
     named[f"the checkpoints of {variable('group')}"] = settings.checkpoints_topic
+    named[f"the probe of {variable('group')}"] = settings.probe_topic
     for (one, topic), (other, same) in combinations(named.items(), 2):
         if topic == same:
             raise InvalidSetting(one, topic, f"another topic than {other}")

@@ -1,14 +1,11 @@
 """The auditor's own web server: /verdict, /metrics, /health/live.
 
-The server shows no amount and no portfolio, and changes nothing. On loopback it needs no token, because the workers'
-page asks it without one. On another address it needs PORTFOLIO_WEB_TOKEN, or the signature of a worker with the token.
+The server shows no amount and no portfolio, and changes nothing. http/beside.py says who may ask.
 """
 
 import logging
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
-from ipaddress import ip_address
 from typing import get_args
 
 from aiohttp import web
@@ -17,36 +14,24 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from portfolio_stream.audit.board import Board, Verdict
-from portfolio_stream.http.access import Access
-from portfolio_stream.http.addresses import authority, listen
+from portfolio_stream.http.beside import served_beside
 from portfolio_stream.http.exposition import exposed
-from portfolio_stream.http.listener import Listener
-from portfolio_stream.http.problem import json_response, problems
+from portfolio_stream.http.problem import json_response
 from portfolio_stream.http.signed_access import AUDITOR
 from portfolio_stream.observe.families import by_partition, counter, counters, gauge, gauges
 from portfolio_stream.settings import Settings
 
 log = logging.getLogger(__name__)
 
-SHUTDOWN_SECONDS = 0.3
-
 
 @asynccontextmanager
 async def serving(settings: Settings, port: int, board: Board) -> AsyncIterator[str]:
     """Serve, and yield the server's URL. Raises PortInUse, WebTokenMissing and InvalidSetting."""
-    with listen(settings.web_host, port, port_remedy="give another --web-port") as sock:
-        host = sock.getsockname()[0]
-        token = None if ip_address(host).is_loopback else settings.web_token
-        access = Access(replace(settings, web_token=token, web_advertised=None), host, AUDITOR)
-        listener = Listener(_application(access, board), sock, log, SHUTDOWN_SECONDS)
-        try:
-            await listener.start()
-            yield f"http://{authority(host, port)}"
-        finally:
-            await listener.stop()
+    async with served_beside(settings, port, AUDITOR, _routes(board), log) as url:
+        yield url
 
 
-def _application(access: Access, board: Board) -> web.Application:
+def _routes(board: Board) -> list[web.RouteDef]:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Audit(board))
     ProcessCollector(registry=registry)
@@ -57,14 +42,7 @@ def _application(access: Access, board: Board) -> web.Application:
     async def metrics(request: web.Request) -> web.Response:
         return exposed(registry, request)
 
-    async def live(_: web.Request) -> web.Response:
-        return json_response({"status": "live"})
-
-    app = web.Application(middlewares=[problems, access.middleware])
-    app.add_routes(
-        [web.get("/verdict", verdict), web.get("/metrics", metrics), web.get("/health/live", live)],
-    )
-    return app
+    return [web.get("/verdict", verdict), web.get("/metrics", metrics)]
 
 
 class _Audit(Collector):

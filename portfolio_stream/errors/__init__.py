@@ -5,7 +5,7 @@ the HTTP answers show both, and no traceback. Inside the engine, errors of the p
 `exactly_once.protocol`: they become one of these errors only when they end a worker or a command.
 
 Each module holds the errors of one place: settings, Kafka, the state, the worker, an operator's order to a partition
-(`operations`), savepoints, an app's code, a command, a `run`, a supervised cluster, the embedded broker.
+(`operations`), savepoints, an app's code, a command, a `run`, a supervised cluster, the watcher, the embedded broker.
 """
 
 from portfolio_stream.errors.app import (
@@ -157,6 +157,7 @@ from portfolio_stream.errors.state import (
     StateUnreadable,
     StoreFailed,
 )
+from portfolio_stream.errors.watcher import WatcherRuns, WatchFolderUnusable
 from portfolio_stream.errors.worker import EngineFailed, MembershipLost, Superseded
 
 __all__ = [
@@ -287,6 +288,8 @@ __all__ = [
     "TopicReplaced",
     "UnitMissing",
     "ValueNotBytes",
+    "WatchFolderUnusable",
+    "WatcherRuns",
     "WebServerNeeded",
     "WebTokenMissing",
     "WorkerCannotStart",

@@ -2,19 +2,18 @@
 
 1. A look asks the coordinator, then all workers at once. It ends within 2 * LOOK_SECONDS, whoever is silent.
 2. A look is kept for KEPT_SECONDS: a page of Flink's asks for a dozen answers at once.
-3. The workers are: members of the group, those that the supervisor keeps, and those that have answered lately. So a
-   worker stays in sight while the job is stopped, and while Kafka is away.
+3. The workers are: members of the group, those that the supervisor keeps, and those that have answered lately
+   (web/in_sight.py).
 4. Requests are signed: the token never travels (http/peers.py).
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 from aiokafka.errors import KafkaError
 
 from portfolio_stream.checkpoints.history import History
@@ -26,18 +25,13 @@ from portfolio_stream.kafka.group import GroupClient
 from portfolio_stream.kafka.members import GroupMember, Owner
 from portfolio_stream.kafka.quiet_logs import sparing
 from portfolio_stream.kafka.wire import Coordinators
-from portfolio_stream.web import figures as worker_route
-from portfolio_stream.web.figures import WorkerFigures
 from portfolio_stream.web.group import Silence, WorkerLook, owners_of
+from portfolio_stream.web.in_sight import LOOK_SECONDS, WorkersInSight, foreign_partitions
 from portfolio_stream.web.status import WorkerStatus
-from portfolio_stream.web.told import told_by
 
 outage_log = sparing(__name__)
 
-LOOK_SECONDS = 1.0  # a worker under load answers in milliseconds
 KEPT_SECONDS = 0.5
-FORGOTTEN_SECONDS = 60.0  # how long a worker stays in sight that nobody knows any more
-_decode = msgspec.json.Decoder(WorkerFigures).decode
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,13 +48,6 @@ class Sources:
     logs: Callable[[], Sequence[Path]] = tuple
 
 
-@dataclass(slots=True)
-class _Remembered:
-    owner: Owner
-    answered: float
-    answered_at: float
-
-
 class _GroupClient(NamedTuple):
     """The coordinator's client, for one connection to the job."""
 
@@ -74,11 +61,9 @@ class FigureGathering:
         self._group = group
         self._topic = topic
         self._sources = sources
-        self._peers = peers
+        self._in_sight = WorkersInSight(peers)
         self._history = history
         self._client: _GroupClient | None = None
-        #: by address
-        self._remembered: dict[str, _Remembered] = {}
         self._lock = asyncio.Lock()
         self._newest: ClusterFigures | None = None
         self._looked = float("-inf")
@@ -106,7 +91,7 @@ class FigureGathering:
             generations=state.generations,
             operations=state.operations,
             workers=workers,
-            held=owners_of(looks, _foreign(members or ())),
+            held=owners_of(looks, foreign_partitions(members or ())),
             checkpoints=self._history.checkpoints() if self._history.is_ready else None,
             settings={} if state.job is None else state.job.settings,
         )
@@ -133,54 +118,24 @@ class FigureGathering:
     # -- the workers
 
     async def _workers(self, members: Sequence[GroupMember] | None) -> list[SeenWorker]:
-        found = {member.worker.address: member for member in members or () if member.worker is not None}
         known = {one.address: one for one in self._sources.workers() if one.address is not None}
-        self._forget({*found, *known})
-        asked = self._asked(found, known)
-        answers = dict(zip(asked, await asyncio.gather(*map(self._ask, asked.values())), strict=True))
-        now, wall = time.monotonic(), time.time()
-        seen = []
-        for address, owner in asked.items():
-            answer, member = answers[address], found.get(address)
-            if isinstance(answer, WorkerFigures):
-                owner = Owner(answer.status.worker, address, owner.member_id)
-                self._remembered[address] = _Remembered(owner, now, wall)
-            last = self._remembered.get(address)
-            seen.append(
-                SeenWorker(
-                    owner=owner,
-                    known=known.get(address),
-                    is_member=member is not None or (members is None and last is not None),
-                    assigned=() if member is None else member.partitions,
-                    answer=answer,
-                    answered_at=None if last is None else last.answered_at,
-                )
+        owners = {address: Owner(one.instance_id, address, "") for address, one in known.items()}
+        seen = [
+            SeenWorker(
+                owner=one.owner,
+                known=known.get(address),
+                is_member=one.is_member,
+                assigned=one.assigned,
+                answer=one.answer,
+                answered_at=one.answered_at,
             )
+            for address, one in (await self._in_sight.look(members, owners)).items()
+        ]
         in_sight = [one for one in seen if one.figures or one.is_member or (one.known and one.known.is_alive)]
         return sorted(in_sight, key=lambda one: (one.owner.instance_id, one.owner.address))
-
-    def _asked(self, found: Mapping[str, GroupMember], known: Mapping[str, KnownWorker]) -> dict[str, Owner]:
-        """Whom to ask, by address."""
-        asked = {address: one.owner for address, one in self._remembered.items()}
-        asked |= {address: Owner(one.instance_id, address, "") for address, one in known.items()}
-        asked |= {address: member.worker for address, member in found.items() if member.worker is not None}
-        return asked
-
-    def _forget(self, here: set[str]) -> None:
-        until = time.monotonic() - FORGOTTEN_SECONDS
-        kept = {at: one for at, one in self._remembered.items() if at in here or one.answered > until}
-        self._remembered = kept
-
-    async def _ask(self, worker: Owner) -> WorkerFigures | Silence:
-        return await told_by(self._peers, worker, worker_route.PATH, _decode, seconds=LOOK_SECONDS)
 
 
 def _look_at(worker: SeenWorker) -> WorkerLook:
     answer = worker.answer if worker.figures is None else worker.figures.status
     assert isinstance(answer, Silence | WorkerStatus)  # noqa: S101  a worker that answers has a status
     return WorkerLook(worker=worker.owner, is_member=worker.is_member, assigned=worker.assigned, answer=answer)
-
-
-def _foreign(members: Sequence[GroupMember]) -> Mapping[int, str]:
-    """The partitions that members hold which are no workers."""
-    return {partition: str(member) for member in members if member.worker is None for partition in member.partitions}

@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from socket import gethostname
 
+from portfolio_stream.control.linked_job import LinkedJob
 from portfolio_stream.flink.changes import ChangeRoutes
 from portfolio_stream.flink.figures import KnownWorker
 from portfolio_stream.flink.gathering import Sources
-from portfolio_stream.flink.linked_job import LinkedJob
 from portfolio_stream.flink.server import PORT_REMEDY, FlinkServer
 from portfolio_stream.http.addresses import listen
 from portfolio_stream.jobs.background import BackgroundSwitches

@@ -12,6 +12,7 @@ FORWARDED = "X-Portfolio-Forwarded"
 PARTITIONS = "X-Portfolio-Partitions"  # with FORWARDED: the partitions to answer for, separated by commas
 
 AUDITOR = "auditor"  # the recipient `verify --follow`, which does not know by which address workers reach it
+WATCHER = "watcher"  # the recipient `watch`, for the same reason
 
 LIFE_SECONDS = 30.0  # how long a signature holds: the clocks of two hosts may differ by so much
 NONCES_KEPT = 100_000  # in a minute: 1,600 requests a second, more than a worker answers; some 20 MB

@@ -95,17 +95,27 @@ async def look(settings: Settings) -> KafkaHealth:
 
 
 async def examine(client: AIOKafkaClient) -> KafkaHealth:
-    """Like `look`, over a connected client. Raises one of LOST, a KafkaError and BrokerTooOld."""
+    """Like `look`, over a connected client. Raises one of LOST, a KafkaError and BrokerTooOld.
+
+    Without a controller, each broker is asked: one that has just lost its connection does not know it.
+    """
+    seen: KafkaHealth | None = None
     nodes = sorted(broker.nodeId for broker in client.cluster.brokers())
-    for node in nodes[:-1]:
+    for node in nodes:
         try:
-            return await _look(client, Node(node))
+            seen = await examine_by(client, Node(node))
         except LOST:
-            continue
-    return await _look(client, Node(nodes[-1]))
+            if node == nodes[-1] and seen is None:
+                raise
+        else:
+            if seen.controller is not None:
+                return seen
+    assert seen is not None  # noqa: S101  the last of the nodes has raised otherwise
+    return seen
 
 
-async def _look(client: AIOKafkaClient, node: Node) -> KafkaHealth:
+async def examine_by(client: AIOKafkaClient, node: Node) -> KafkaHealth:
+    """The health as one broker sees it. Raises one of LOST, a KafkaError and BrokerTooOld."""
     cluster = await _ask(
         client,
         node,
@@ -121,9 +131,13 @@ async def _look(client: AIOKafkaClient, node: Node) -> KafkaHealth:
     )
     needed = await _needed_in_sync(client, node, [topic.name for topic in metadata.topics])
     partitions = _partitions(metadata.topics, needed)
+    try:
+        controller = await _controller(client, node)
+    except LOST:  # the broker passes this question on to the controller, and waits for one in vain
+        controller = None
     return KafkaHealth(
         cluster_id=cluster.cluster_id,
-        controller=await _controller(client, node),
+        controller=controller,
         brokers=_brokers(cluster.brokers, partitions),
         partitions=partitions,
     )

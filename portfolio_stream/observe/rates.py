@@ -54,20 +54,24 @@ class Counted:
 
 
 class Looks(deque[tuple[float, T]]):
-    """What was seen in the last WINDOW_SECONDS, and once before: that look is where the window begins."""
+    """What was seen in the last `seconds`, and once before: that look is where the window begins."""
+
+    def __init__(self, seconds: float = WINDOW_SECONDS) -> None:
+        super().__init__()
+        self._seconds = seconds
 
     def feed(self, now: float, seen: T) -> None:
         """Take what is seen at this moment. `now` is in monotonic seconds."""
         self.append((now, seen))
-        while len(self) > 2 and now - self[1][0] >= WINDOW_SECONDS:
+        while len(self) > 2 and now - self[1][0] >= self._seconds:
             self.popleft()
 
 
 class Meter:
-    """Rates over the last WINDOW_SECONDS. The first growth is not counted: only its time is used, as the beginning."""
+    """Rates over the last `seconds`. The first growth is not counted: only its time is used, as the beginning."""
 
-    def __init__(self) -> None:
-        self._looks = Looks[Counted]()
+    def __init__(self, seconds: float = WINDOW_SECONDS) -> None:
+        self._looks = Looks[Counted](seconds)
 
     def feed(self, now: float, came: Counted) -> None:
         """Take `came`, the growth since the last look. `now` is in monotonic seconds."""

@@ -3,18 +3,13 @@
 The auditor is `portfolio-stream verify --follow`, a process of its own.
 """
 
-from http import HTTPStatus
 from typing import Literal
 
 import aiohttp
 import msgspec
-from yarl import URL
 
 from portfolio_stream.decoding import WireCount, decoded
-from portfolio_stream.http import signatures
-from portfolio_stream.http.addresses import is_loopback
-from portfolio_stream.http.answers import AnswerTooLarge, read_bounded
-from portfolio_stream.http.peers import authorization
+from portfolio_stream.http.beside import SideServer, Unanswered, ask_beside
 from portfolio_stream.http.signed_access import AUDITOR
 
 ANSWER_SECONDS = 0.5  # the auditor keeps its newest verdict ready
@@ -57,28 +52,21 @@ async def ask_auditor(session: aiohttp.ClientSession, address: str, key: bytes |
 
     An auditor on loopback asks for no token. On any other address `key` signs the request and the answer.
     """
-    try:
-        url, nonce = URL(f"http://{address}/verdict"), signatures.new_nonce()
-        headers = {"Accept-Encoding": "identity"}
-        is_signed = key is not None and not is_loopback(address)
-        if key is not None and is_signed:
-            headers["Authorization"] = authorization(
-                key, "GET", url, headers, sender=sender, recipient=AUDITOR, nonce=nonce
-            )
-        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
-        async with session.get(url, headers=headers, timeout=timeout, allow_redirects=False) as reply:
-            body = await read_bounded(reply, VERDICT_BYTES)
-        if reply.status != HTTPStatus.OK:
-            return Audit(verdict="not audited", detail=f"the auditor at {address} answered {reply.status}")
-        content_type, proof = reply.headers.get("Content-Type", ""), reply.headers.get(signatures.PROOF)
-        if key is not None and is_signed and not signatures.is_answer(key, proof, nonce, 200, content_type, body):
-            return Audit(
-                verdict="not audited", detail=f"the process that answers at {address} does not have this worker's token"
-            )
-    except (AnswerTooLarge, aiohttp.ClientResponseError, aiohttp.ClientPayloadError):  # too large, or no HTTP
-        return _no_auditor(address)
-    except (TimeoutError, aiohttp.ClientError, ValueError):  # ValueError: `address` is no address
-        return NOT_AUDITED
+    server = SideServer(
+        address=address, recipient=AUDITOR, key=key, sender=sender, seconds=ANSWER_SECONDS, most_bytes=VERDICT_BYTES
+    )
+    body = await ask_beside(session, server, "/verdict")
+    if isinstance(body, Unanswered):
+        match body.kind:
+            case "absent":
+                return NOT_AUDITED
+            case "refused":
+                return Audit(verdict="not audited", detail=f"the auditor at {address} answered {body.status}")
+            case "unproved":
+                detail = f"the process that answers at {address} does not have this worker's token"
+                return Audit(verdict="not audited", detail=detail)
+            case _:
+                return _no_auditor(address)
     told = decoded(_decode, body)
     if told is None:
         return _no_auditor(address)

@@ -67,6 +67,7 @@ EXAMPLES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "web_advertised": ("[::1]:6066", (*BAD_ADDRESSES, "a:1,b:1")),
     "web_token": ("an operator's secret", BAD_TOKENS),
     "auditor": ("auditor:6060", BAD_ADDRESSES),
+    "watcher": ("watcher:6061", BAD_ADDRESSES),
     "flink_host": ("0.0.0.0", BAD_HOSTS[:4] + BAD_HOSTS[5:]),
     "flink_port": ("8081", (*BAD_NUMBERS, "65536", "tcp://10.0.0.7:80")),
     "commit_interval_ms": ("50", (*BAD_NUMBERS, "10001")),

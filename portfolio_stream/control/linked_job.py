@@ -1,4 +1,4 @@
-"""A connection to the job that may come late: a supervisor starts before Kafka, and before the first worker.
+"""A connection to the job that may come late: supervisors and watchers start before Kafka, and before the first worker.
 
 1. `run` tries until Kafka answers and a worker has begun the job. From then on no outage ends the connection.
 2. Until then a change, and a look at the newest values, raise ControlUnavailable with the reason.
@@ -22,7 +22,7 @@ from portfolio_stream.settings import Settings
 outage_log = sparing(__name__)
 
 PAUSE_SECONDS = 1.0  # before Kafka is asked again
-NOT_YET = "Kafka has not answered since the supervisor started."
+NOT_YET = "Kafka has not answered since this process started."
 
 
 class LinkedJob(JobControl):

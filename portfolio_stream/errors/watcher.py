@@ -1,0 +1,27 @@
+"""Errors of the watcher: its folder."""
+
+from pathlib import Path
+
+from portfolio_stream.errors.base import PortfolioStreamError
+
+
+class WatcherRuns(PortfolioStreamError):
+    """Another watcher writes the slices of this data folder."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"A watcher runs already: it has locked {path}.",
+            "Stop the other watcher, or name another folder with PORTFOLIO_DATA_DIR.",
+        )
+
+
+class WatchFolderUnusable(PortfolioStreamError):
+    """The watcher's folder cannot be made or read."""
+
+    exit_code = 2
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"The watcher cannot use the folder {path}: {reason}.",
+            "Let this user write there, or name another folder with PORTFOLIO_DATA_DIR.",
+        )

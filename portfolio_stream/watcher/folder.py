@@ -1,0 +1,108 @@
+"""The watcher's files: the folder `watch` in PORTFOLIO_DATA_DIR.
+
+    lock            locked by the watcher while it lives
+    GROUP.jsonl     the slices of the group's system, one JSON object a line, the oldest first
+
+1. A slice is appended when its minute is over. The file is written anew when half of its lines are superfluous: so it
+   has twice the lines at most that 30 days need (`time_slices.thinned`).
+2. A last line that a crash has torn, and any other line that is no slice, is passed over.
+3. A full disk does not end the watcher. Slices that could not be written are written with the next one.
+"""
+
+import errno
+import fcntl
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import msgspec
+
+from portfolio_stream.decoding import decoded
+from portfolio_stream.errors import WatcherRuns, WatchFolderUnusable
+from portfolio_stream.files import write_atomically
+from portfolio_stream.settings import Settings
+from portfolio_stream.watch.time_slices import TimeSlice, thinned
+
+log = logging.getLogger(__name__)
+
+FEWEST_LINES = 1_000  # a file that is no longer is not written anew
+_decode = msgspec.json.Decoder(TimeSlice).decode
+
+
+class WatchFolder:
+    def __init__(self, settings: Settings) -> None:
+        self.path = settings.data_dir.resolve() / "watch"
+        self._file = self.path / f"{settings.group}.jsonl"
+        self._lines = 0
+        self._unwritten: list[TimeSlice] = []
+        self._is_torn = False
+        self._has_failed = False
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the folder's only watcher. Raises WatcherRuns and WatchFolderUnusable."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / "lock").open("ab")
+        except OSError as error:
+            raise WatchFolderUnusable(self.path, error.strerror or type(error).__name__) from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise WatcherRuns(self.path) from None
+            yield
+
+    def read(self, now: float) -> list[TimeSlice]:
+        """Returns the slices of the last 30 days, the oldest first. Raises WatchFolderUnusable.
+
+        `now` is in UNIX seconds.
+        """
+        try:
+            content = self._file.read_bytes()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise WatchFolderUnusable(self.path, error.strerror or type(error).__name__) from error
+        lines = content.splitlines()
+        self._lines, self._is_torn = len(lines), not content.endswith(b"\n")
+        found = [one for line in lines if (one := decoded(_decode, line)) is not None]
+        return thinned(sorted(found, key=lambda one: one.at), now)
+
+    def append(self, ended: TimeSlice, kept: Sequence[TimeSlice]) -> None:
+        """Write a slice whose minute is over. `kept` are all slices that are needed, this one included."""
+        self._unwritten.append(ended)
+        try:
+            if self._lines + len(self._unwritten) > max(FEWEST_LINES, 2 * len(kept)):
+                write_atomically(self._file, _lines(kept))
+                self._lines, self._is_torn = len(kept), False
+            else:
+                self._append(self._unwritten)
+        except OSError as error:
+            if not self._has_failed:
+                log.warning("slices not written file=%s error=%s", self._file, error.strerror)
+            self._has_failed = True
+            del self._unwritten[: -len(kept)]
+            return
+        if self._has_failed:
+            log.warning("slices written again file=%s", self._file)
+        self._unwritten, self._has_failed = [], False
+
+    def _append(self, slices: Sequence[TimeSlice]) -> None:
+        content = (b"\n" if self._is_torn else b"") + _lines(slices)
+        with self._file.open("ab", buffering=0) as file:
+            size = file.tell()
+            try:
+                written = file.write(content)
+                if written != len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                file.truncate(size)  # a slice that is there twice would count twice
+                raise
+        self._is_torn = False
+        self._lines += len(slices)
+
+
+def _lines(slices: Sequence[TimeSlice]) -> bytes:
+    return b"".join(msgspec.json.encode(one) + b"\n" for one in slices)

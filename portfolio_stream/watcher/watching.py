@@ -1,0 +1,233 @@
+"""The watcher's loop: it looks, judges the alerts, and keeps a slice of each minute.
+
+1. Kafka, the group and the probe are looked at by tasks of their own, and each of these looks is bounded: a broker that
+   stands still stops no other look. The loop takes the newest of each, asks the workers and the auditor, and judges.
+2. Nothing that a watched process does ends the watcher. A bug of ours ends it: a watcher that sees nothing must not
+   look as if all were well.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+import aiohttp
+from aiokafka import errors as kafka_errors
+
+from portfolio_stream.checkpoints.history import History
+from portfolio_stream.control.linked_job import LinkedJob
+from portfolio_stream.control.state import ControlState
+from portfolio_stream.errors import PortfolioStreamError
+from portfolio_stream.http import signatures
+from portfolio_stream.http.peers import Peers
+from portfolio_stream.kafka.follower import Follower
+from portfolio_stream.kafka.reach import LOST
+from portfolio_stream.settings import Settings
+from portfolio_stream.watch.alerts import ALERTS, Alert
+from portfolio_stream.watch.figures import SystemFigures
+from portfolio_stream.watch.judge import Judgement, judged, shown_alerts
+from portfolio_stream.watch.shown import ShownObjective, Watched
+from portfolio_stream.watch.slos import shown_objectives
+from portfolio_stream.watch.time_slices import TimeSlice, thinned, together
+from portfolio_stream.watcher.folder import WatchFolder
+from portfolio_stream.watcher.group_look import GroupLook, GroupWatch
+from portfolio_stream.watcher.kafka_look import NOTHING_YET, KafkaLook, KafkaWatch
+from portfolio_stream.watcher.link import CLIENT_ID, KafkaLink
+from portfolio_stream.watcher.minutes import Grown, JobDown, MinuteSlices
+from portfolio_stream.watcher.system import JobLook, Looked, System
+from portfolio_stream.web.in_sight import WorkersInSight
+from portfolio_stream.web.verdict import Audit, ask_auditor
+
+log = logging.getLogger(__name__)
+
+PAUSE_SECONDS = 1.0  # between two looks of the loop, and of each task
+OBJECTIVES_SECONDS = 5.0  # between two computations of the objectives: each reads all slices
+SENDER = "watcher"  # our own name, in the workers' logs
+
+
+class Watcher:
+    """What the server shows, and the command prints."""
+
+    def __init__(self, settings: Settings, folder: WatchFolder, alerts: tuple[Alert, ...] = ALERTS) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._alerts = alerts
+        now = time.time()
+        self._slices = folder.read(now)
+        self._began = now
+        self._system = System()
+        self._minutes = MinuteSlices()
+        self._down = JobDown()
+        self._history = History()
+        self._checkpoints = (0, 0)
+        self._anomalies: int | None = None
+        self._objectives: tuple[ShownObjective, ...] = ()
+        self._objectives_made = float("-inf")
+        self._kafka_watch = KafkaWatch(KafkaLink(settings))
+        self._group_watch = GroupWatch(settings)
+        self._job = JobLook()
+        self.kafka = KafkaLook(NOTHING_YET)
+        self.group = GroupLook()
+        self.figures = SystemFigures(at=now)
+        self.judgement = Judgement()
+        self.is_job_down = False
+        self.audit = Audit(verdict="not audited")
+        #: called after each look
+        self.listeners: list[Callable[[], None]] = []
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        async with _peers(self._settings) as peers, aiohttp.ClientSession(auto_decompress=False) as session:
+            workers = WorkersInSight(peers)
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._look_at_kafka())
+                    tasks.create_task(self._look_at_group())
+                    tasks.create_task(self._follow_job())
+                    while True:
+                        await self._look(workers, session)
+                        await asyncio.sleep(PAUSE_SECONDS)
+            except BaseExceptionGroup as group:
+                raise group.exceptions[0] from None
+            finally:
+                await self._kafka_watch.stop()
+                await self._group_watch.stop()
+                self._keep(self._minutes.end())
+
+    # -- the looks
+
+    async def _look_at_kafka(self) -> None:
+        while True:
+            self.kafka = await self._kafka_watch.look()
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _look_at_group(self) -> None:
+        while True:
+            self.group = await self._group_watch.look()
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _follow_job(self) -> None:
+        """Know the job's wish, and its checkpoints once it has begun."""
+        follower = Follower(self._settings, self._settings.checkpoints_topic, self._history)
+        is_begun = False
+        try:
+            while True:
+                job = LinkedJob(self._settings, CLIENT_ID)
+                job.listeners.append(self._take_job)
+
+                async def begun(job: LinkedJob = job) -> None:
+                    nonlocal is_begun
+                    self._take_job(job.state)
+                    if not is_begun:
+                        follower.start()
+                    is_begun = True
+
+                try:
+                    await job.run(begun)
+                except (PortfolioStreamError, kafka_errors.KafkaError, *LOST) as error:
+                    log.warning("job not followed error=%s", error)
+                finally:
+                    await job.stop()
+                await asyncio.sleep(PAUSE_SECONDS)
+        finally:
+            await follower.stop()
+
+    def _take_job(self, state: ControlState) -> None:
+        job, generation = state.job, state.current
+        if job is not None and generation is not None:
+            self._job = JobLook(state=job.state.value, generation=generation.number, partitions=generation.partitions)
+
+    async def _look(self, workers: WorkersInSight, session: aiohttp.ClientSession) -> None:
+        settings, group = self._settings, self.group
+        token = settings.web_token
+        key = None if token is None else signatures.derive_key(token, settings.group)
+        seen, self.audit = await asyncio.gather(
+            workers.look(group.members, {}), ask_auditor(session, settings.auditor, key, SENDER)
+        )
+        now = time.monotonic()
+        looked = Looked(
+            at=time.time(),
+            now=now,
+            kafka=self.kafka,
+            group=group,
+            workers=[one for _, one in sorted(seen.items())],
+            job=self._job,
+            audit=self.audit,
+            decided_at=decided_at(self.audit),
+            checkpoints=self._history.checkpoints() if self._history.is_ready else None,
+        )
+        self.figures, counted = self._system.feed(looked)
+        self.is_job_down = self._down.feed(now, self.figures.missing_partitions)
+        self.judgement = judged(self.judgement, self.figures, looked.at, self._alerts)
+        checkpoints, failed = self._ended_checkpoints()
+        grown = Grown(
+            counted=counted, checkpoints=checkpoints, failed_checkpoints=failed, anomalies=self._new_anomalies()
+        )
+        self._keep(self._minutes.feed(now, self.figures, grown, is_down=self.is_job_down))
+        if now - self._objectives_made >= OBJECTIVES_SECONDS:
+            self._objectives, self._objectives_made = shown_objectives(self._all_slices(), looked.at), now
+        for listener in self.listeners:
+            listener()
+
+    def _ended_checkpoints(self) -> tuple[int, int]:
+        """How many checkpoints were decided since the last look, and how many of them failed."""
+        totals = self._history.totals()
+        before, self._checkpoints = self._checkpoints, (totals.get("COMPLETED", 0), totals.get("FAILED", 0))
+        completed, failed = self._checkpoints[0] - before[0], self._checkpoints[1] - before[1]
+        return completed + failed, failed
+
+    def _new_anomalies(self) -> int:
+        """An auditor that has started again finds the same ones again: they count once."""
+        if self.audit.verdict == "not audited":
+            return 0
+        before, found = self._anomalies, len(self.audit.anomalies)
+        self._anomalies = found if before is None else max(before, found)
+        return 0 if before is None else max(0, found - before)
+
+    # -- the slices
+
+    def _keep(self, ended: TimeSlice | None) -> None:
+        if ended is not None:
+            self._slices = thinned([*self._slices, ended], time.time())
+            self._folder.append(ended, self._slices)
+
+    def _all_slices(self) -> list[TimeSlice]:
+        return self._slices if self._minutes.open is None else [*self._slices, self._minutes.open]
+
+    # -- what others see
+
+    def watched(self) -> Watched:
+        slices = self._all_slices()
+        seen = together(slices)
+        return Watched(
+            at=self.figures.at,
+            since=self._began if seen is None else seen.at,
+            seconds=0.0 if seen is None else seen.seconds,
+            figures=self.figures,
+            alerts=shown_alerts(self.judgement, self._alerts),
+            changes=self.judgement.changes,
+            objectives=self._objectives,
+            anomalies=0 if seen is None else seen.anomalies,
+        )
+
+
+def decided_at(audit: Audit) -> float | None:
+    """UNIX seconds of the last pass that reached a verdict; None: no pass has."""
+    if audit.updated is None or audit.verdict not in ("holds", "violated"):
+        return None
+    try:
+        return datetime.fromisoformat(audit.updated).timestamp()
+    except ValueError:  # another program's text
+        return None
+
+
+@asynccontextmanager
+async def _peers(settings: Settings) -> AsyncIterator[Peers]:
+    peers = Peers(settings.web_token, settings.group, SENDER)
+    await peers.start()
+    try:
+        yield peers
+    finally:
+        await peers.stop()
