@@ -17,8 +17,10 @@ from portfolio_stream.commands.doctor import doctor
 from portfolio_stream.commands.ending import exit_code_of
 from portfolio_stream.commands.flink import flink
 from portfolio_stream.commands.generations import generations
+from portfolio_stream.commands.incident import incident
 from portfolio_stream.commands.job import job
 from portfolio_stream.commands.lag import lag
+from portfolio_stream.commands.monitor import monitor
 from portfolio_stream.commands.offsets import offsets
 from portfolio_stream.commands.partitions import partitions
 from portfolio_stream.commands.produce import produce
@@ -42,8 +44,10 @@ COMMANDS = (
     doctor,
     flink,
     generations,
+    incident,
     job,
     lag,
+    monitor,
     offsets,
     partitions,
     produce,

@@ -83,6 +83,14 @@ from portfolio_stream.errors.hdfs import (
     HdfsRootMissing,
     HdfsUsage,
 )
+from portfolio_stream.errors.incidents import (
+    GameDayFailed,
+    GameDayRefused,
+    IncidentClosed,
+    IncidentFolderUnusable,
+    IncidentUnknown,
+    ReportUnreadable,
+)
 from portfolio_stream.errors.jobs import (
     ControlUnavailable,
     GenerationUnknown,
@@ -112,6 +120,14 @@ from portfolio_stream.errors.kafka import (
     TopicMisconfigured,
     TopicMissing,
     TopicReplaced,
+)
+from portfolio_stream.errors.monitor import (
+    MonitorBusy,
+    MonitorFolderUnusable,
+    MonitorNotStarted,
+    MonitorNotStopped,
+    MonitorProgramMissing,
+    MonitorRuns,
 )
 from portfolio_stream.errors.operations import (
     DeadLetterFailed,
@@ -205,6 +221,8 @@ __all__ = [
     "FoldMismatch",
     "ForeignDataDirectory",
     "ForeignTopicRead",
+    "GameDayFailed",
+    "GameDayRefused",
     "GenerationUnknown",
     "GroupMissing",
     "GroupNotEmpty",
@@ -214,6 +232,9 @@ __all__ = [
     "HdfsRootMissing",
     "HdfsUsage",
     "HistoryMoved",
+    "IncidentClosed",
+    "IncidentFolderUnusable",
+    "IncidentUnknown",
     "InvalidSetting",
     "JavaMissing",
     "JmxNotOpened",
@@ -226,6 +247,12 @@ __all__ = [
     "LogFolderUnusable",
     "LoginRefused",
     "MembershipLost",
+    "MonitorBusy",
+    "MonitorFolderUnusable",
+    "MonitorNotStarted",
+    "MonitorNotStopped",
+    "MonitorProgramMissing",
+    "MonitorRuns",
     "NotTransactional",
     "OffsetBehind",
     "OffsetsAgree",
@@ -255,6 +282,7 @@ __all__ = [
     "RecordNotMovable",
     "RepeatFailed",
     "ReplayStopped",
+    "ReportUnreadable",
     "RunStalled",
     "SavepointElsewhere",
     "SavepointForeign",

@@ -1,0 +1,1 @@
+"""Incidents: reports by the runbook's template, and the game days that practise them."""

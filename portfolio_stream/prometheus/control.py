@@ -1,0 +1,249 @@
+"""Start, stop and look at the monitor of a data folder. Any process may call these, whoever started the monitor.
+
+start   start watcher and auditor if none answers, then Alertmanager and Prometheus; they outlive the caller
+stop    end everything that `start` started, and nothing else; the data stays
+status  what runs, which processes Prometheus reaches, which alerts fire
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from portfolio_stream.broker.probe import is_free
+from portfolio_stream.cluster import hosted
+from portfolio_stream.cluster.child import KILL_SECONDS, explain
+from portfolio_stream.cluster.supervisor import worker_environment
+from portfolio_stream.errors import (
+    MonitorNotStarted,
+    MonitorNotStopped,
+    MonitorProgramMissing,
+    MonitorRuns,
+    PortInUse,
+)
+from portfolio_stream.http.addresses import is_loopback
+from portfolio_stream.processes import OwnProcess, deferred_signals, send, wait_for_end, write_pid_file
+from portfolio_stream.prometheus import answers
+from portfolio_stream.prometheus.answers import PrometheusAlert, Target
+from portfolio_stream.prometheus.configuration import (
+    KEPT,
+    MonitorPlan,
+    alertmanager_file,
+    prometheus_file,
+    rules_file,
+)
+from portfolio_stream.prometheus.folder import HELPERS, SERVERS, MonitorFolder
+from portfolio_stream.settings import Settings
+from portfolio_stream.watch.alerts import ALERTS, for_at_most
+
+Say = Callable[[str], None]
+
+READY_SECONDS = 60.0  # Prometheus reads its log of the last two hours first
+POLL_SECONDS = 0.1  # none of them tells that it serves
+TAIL_LINES = 20
+LOOPBACK = "127.0.0.1"
+
+
+class MonitorProgram(NamedTuple):
+    #: of its executable: Debian's first
+    names: tuple[str, ...]
+    #: of Debian
+    package: str
+    #: of the environment: the path of another executable
+    variable: str
+
+
+PROGRAMS: Mapping[str, MonitorProgram] = {
+    "prometheus": MonitorProgram(("prometheus",), "prometheus", "PROMETHEUS"),
+    "alertmanager": MonitorProgram(
+        ("prometheus-alertmanager", "alertmanager"), "prometheus-alertmanager", "ALERTMANAGER"
+    ),
+}
+
+
+class MonitorStatus(msgspec.Struct, frozen=True, kw_only=True):
+    #: None: `monitor start` was never run here
+    plan: MonitorPlan | None
+    #: process ids, by name
+    running: dict[str, int]
+    #: None: Prometheus does not answer
+    targets: tuple[Target, ...] | None
+    alerts: tuple[PrometheusAlert, ...] | None
+
+    @property
+    def is_well(self) -> bool:
+        """Both run, and Prometheus reaches everything."""
+        both = all(name in self.running for name in SERVERS)
+        return both and self.targets is not None and all(one.health == "up" for one in self.targets)
+
+
+def found_programs(environment: Mapping[str, str]) -> dict[str, str]:
+    """Returns the paths of both programs. Raises MonitorProgramMissing."""
+    return {name: _found(program, environment) for name, program in PROGRAMS.items()}
+
+
+def _found(program: MonitorProgram, environment: Mapping[str, str]) -> str:
+    given = environment.get(program.variable)
+    for name in (given,) if given else program.names:
+        path = shutil.which(name, path=environment.get("PATH"))
+        if path is not None:
+            return path
+    packages = " ".join(one.package for one in PROGRAMS.values())
+    raise MonitorProgramMissing((given,) if given else program.names, packages, program.variable)
+
+
+def status(settings: Settings) -> MonitorStatus:
+    folder = MonitorFolder(settings)
+    plan, running = folder.plan(), folder.running()
+    is_asked = plan is not None and "prometheus" in running
+    return MonitorStatus(
+        plan=plan,
+        running={name: process.pid for name, process in running.items()},
+        targets=answers.targets(plan.prometheus_port) if plan is not None and is_asked else None,
+        alerts=answers.alerts(plan.prometheus_port) if plan is not None and is_asked else None,
+    )
+
+
+def start(settings: Settings, plan: MonitorPlan, say: Say) -> None:
+    """Start what does not run, and return when both programs serve.
+
+    If that fails, or an ending signal comes, everything ends again that was started here. Raises
+    MonitorProgramMissing, MonitorRuns, PortInUse, MonitorNotStarted, and the errors of MonitorFolder.
+    """
+    programs = found_programs(os.environ)
+    folder = MonitorFolder(settings)
+    with folder.locked(), ExitStack() as undo:
+        running = folder.running()
+        if running.keys() & set(SERVERS) and plan != folder.plan():
+            raise MonitorRuns
+        ports = {"prometheus": plan.prometheus_port, "alertmanager": plan.alertmanager_port}
+        for name, port in ports.items():
+            if name not in running and not is_free(port):
+                raise PortInUse(LOOPBACK, port, f"give another --{name}-port")
+        folder.write_token(settings.web_token)
+        alerts = ALERTS if plan.for_at_most is None else for_at_most(plan.for_at_most)
+        folder.write("prometheus.yml", prometheus_file(plan, folder.file("rules.yml"), folder.file("token")))
+        folder.write("rules.yml", rules_file(alerts))
+        folder.write("alertmanager.yml", alertmanager_file(alerts))
+        folder.write("plan.json", msgspec.json.encode(plan))
+        started: list[str] = []
+        undo.callback(lambda: _end_all({name: folder.running()[name] for name in started if name in folder.running()}))
+        _start_helpers(settings, plan, running, started, say)
+        for name, command in _commands(folder, plan, programs).items():
+            if name not in running:
+                _spawn(folder, name, command, os.environ)
+                started.append(name)
+        for name, port in ports.items():
+            _until(lambda port=port: answers.is_ready(port), folder, name, started)  # type: ignore[misc]
+        undo.pop_all()
+
+
+def _commands(folder: MonitorFolder, plan: MonitorPlan, programs: Mapping[str, str]) -> dict[str, list[str]]:
+    return {
+        "alertmanager": [
+            programs["alertmanager"],
+            f"--config.file={folder.file('alertmanager.yml')}",
+            f"--storage.path={folder.data('alertmanager')}",
+            f"--web.listen-address={LOOPBACK}:{plan.alertmanager_port}",
+            "--cluster.listen-address=",  # of several Alertmanagers; ours is alone
+            "--log.level=warn",
+        ],
+        "prometheus": [
+            programs["prometheus"],
+            f"--config.file={folder.file('prometheus.yml')}",
+            f"--storage.tsdb.path={folder.data('prometheus')}",
+            f"--storage.tsdb.retention.time={KEPT}",
+            f"--web.listen-address={LOOPBACK}:{plan.prometheus_port}",
+            "--log.level=warn",
+        ],
+    }
+
+
+def _start_helpers(
+    settings: Settings, plan: MonitorPlan, running: Mapping[str, OwnProcess], started: list[str], say: Say
+) -> None:
+    folder = MonitorFolder(settings)
+    for name, address in {"watcher": plan.watcher, "auditor": plan.auditor}.items():
+        if name in running or answers.is_alive(address):
+            continue
+        if not is_loopback(address):
+            say(f"No {name} answers at {address}, which is not this machine: start it there.")
+            continue
+        port = address.rpartition(":")[2]
+        command = hosted.command(folder.pid_file(name), folder.log(name), _helper(name, port, plan))
+        _spawn(folder, name, command, worker_environment(os.environ, settings))
+        started.append(name)
+        _until(lambda address=address: answers.is_alive(address), folder, name, started)  # type: ignore[misc]
+        say(f"The {name} is started: http://{address}")
+
+
+def _helper(name: str, port: str, plan: MonitorPlan) -> tuple[str, ...]:
+    """A found violation does not end the auditor: without an auditor the alert on the violation would clear."""
+    drill = () if plan.for_at_most is None else (f"--for-at-most={plan.for_at_most:g}",)
+    arguments = {
+        "watcher": ("watch", f"--web-port={port}", *drill),
+        "auditor": ("verify", "--follow", "--keep-going", f"--web-port={port}"),
+    }
+    return ("portfolio_stream", *arguments[name])
+
+
+def _spawn(folder: MonitorFolder, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    with deferred_signals(), folder.log(name).open("ab") as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            start_new_session=True,
+        )
+        write_pid_file(folder.pid_file(name), process.pid)
+
+
+def _until(is_there: Callable[[], bool], folder: MonitorFolder, name: str, started: Sequence[str]) -> None:
+    """Raises MonitorNotStarted if the process ends first, or after READY_SECONDS."""
+    deadline = time.monotonic() + READY_SECONDS
+    while not is_there():
+        if name in started and name not in folder.running():
+            raise MonitorNotStarted(name, _why(folder.log(name)), folder.log(name))
+        if time.monotonic() > deadline:
+            raise MonitorNotStarted(name, f"it does not answer within {READY_SECONDS:g} s", folder.log(name))
+        time.sleep(POLL_SECONDS)
+
+
+def _why(log: Path) -> str:
+    lines = log.read_text("utf-8", "replace").splitlines()[-TAIL_LINES:]
+    told = explain(lines)
+    return told[0] if told is not None else (lines[-1] if lines else "its log is empty")
+
+
+def stop(settings: Settings) -> list[str]:
+    """Returns the names of what ran. Raises MonitorNotStopped and the errors of MonitorFolder."""
+    folder = MonitorFolder(settings)
+    if not folder.path.exists():
+        return []
+    with folder.locked():
+        running = folder.running()
+        _end_all(running)
+        for name in (*SERVERS, *HELPERS):
+            folder.pid_file(name).unlink(missing_ok=True)
+        folder.write_token(None)
+    return list(running)
+
+
+def _end_all(running: Mapping[str, OwnProcess]) -> None:
+    for process in running.values():
+        send(process, signal.SIGTERM)
+    deadline = time.monotonic() + KILL_SECONDS
+    for name, process in running.items():
+        if not wait_for_end(process, max(0.0, deadline - time.monotonic())):
+            send(process, signal.SIGKILL)
+            if not wait_for_end(process, KILL_SECONDS):
+                raise MonitorNotStopped(name, process.pid)

@@ -1,0 +1,219 @@
+"""Reports of incidents: the runbook's template, edits by hand, timelines, and what a closed report says."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from portfolio_stream.errors import IncidentFolderUnusable, IncidentUnknown, ReportUnreadable
+from portfolio_stream.incidents.closing import closed, opened
+from portfolio_stream.incidents.evidence import IncidentEvidence
+from portfolio_stream.incidents.folder import IncidentFolder, add_line
+from portfolio_stream.incidents.report import (
+    IMPACT,
+    TEMPLATE,
+    TIMELINE,
+    Report,
+    TimelineRow,
+    mark_row,
+    marked,
+    new_report,
+    parsed,
+    rendered,
+    with_rows,
+    with_text,
+)
+from portfolio_stream.incidents.timeline import MOST_ROWS, WorkerRow, event_rows
+from portfolio_stream.watch.figures import SystemFigures
+from portfolio_stream.watch.shown import AlertChange, ShownAlert, Watched
+from portfolio_stream.web.verdict import Audit, ToldAnomaly
+
+BEGAN = 1_795_996_500.0  # 2026-11-29T23:55:00Z
+HOLDS = Audit(verdict="holds", records=1_234)
+
+
+def a_report() -> Report:
+    return new_report("High lag", "P1", "Kafka", BEGAN)
+
+
+def watched(alerts: tuple[ShownAlert, ...] = (), changes: tuple[AlertChange, ...] = ()) -> Watched:
+    figures = SystemFigures(at=BEGAN)
+    return Watched(at=BEGAN, since=BEGAN, seconds=1, figures=figures, alerts=alerts, changes=changes)
+
+
+def kafka_down(state: str = "firing", at: float = BEGAN + 12) -> AlertChange:
+    return AlertChange(at=at, name="KafkaDown", priority="P0", state=state)  # type: ignore[arg-type]
+
+
+FIRING = ShownAlert(
+    name="KafkaDown",
+    priority="P0",
+    severity="critical",
+    state="firing",
+    since=BEGAN + 12,
+    summary="No Kafka broker answers",
+    section="p0-kafka-cluster-down",
+)
+
+
+def test_a_new_report_has_the_runbook_s_template() -> None:
+    assert rendered(a_report()) == (
+        "# Streaming Incident Report\n\n"
+        "**Date:** 2026-11-29T23:55:00Z\n**Severity:** P1\n**Duration:** not over\n**Affected Component:** Kafka\n"
+        "**Title:** High lag\n**State:** open\n\n"
+        "## Timeline\n\n"
+        "## Root Cause\n[Description of root cause]\n\n"
+        "## Impact\n- Messages lost: not known before the incident is closed\n- Processing delay: XX minutes\n"
+        "- Consumer lag: Peak at XX,XXX messages\n\n"
+        "## Remediation\n[Description of fix]\n\n"
+        "## Action Items\n- [ ] Increase monitoring thresholds\n- [ ] Optimize stream processing job\n"
+        "- [ ] Scale infrastructure\n- [ ] Update runbook\n"
+    )
+
+
+def test_what_an_operator_wrote_by_hand_stays() -> None:
+    """Rows without a time, sections of their own, and the lines of a section."""
+    text = rendered(a_report()).replace("[Description of fix]", "We waited.\n\n    code\n\n## Costs\nTwo hours.")
+    report = parsed(text.replace("## Timeline\n", "## Timeline\n- 23:56: by hand\n- a row without a time\n"))
+    assert report is not None
+    report = with_text(report, "Remediation", "And restarted.")
+    report = with_rows(report, [TimelineRow(BEGAN + 30, "before"), TimelineRow(BEGAN + 90, "after")])
+    assert ("We waited.", "", "    code", "And restarted.", "") == report.lines_of("Remediation")
+    assert ("Two hours.", "") == report.lines_of("Costs")
+    assert (
+        "- 23:55:30: before",
+        "- 23:56: by hand",
+        "- a row without a time",
+        "- 23:56:30: after",
+        "",
+    ) == report.lines_of(TIMELINE)
+
+
+def test_a_report_is_read_as_it_was_written() -> None:
+    report = with_rows(a_report(), [mark_row(BEGAN + 60, "mitigated", "restarted")])
+    assert rendered(report) == rendered(parsed(rendered(report)) or a_report())
+
+
+def test_a_timeline_goes_on_after_midnight() -> None:
+    """A row of another day has its day, and comes after those of the first day."""
+    report = with_rows(a_report(), [TimelineRow(BEGAN + 600, "later"), TimelineRow(BEGAN + 60, "sooner")])
+    assert ("- 23:56:00: sooner", "- 2026-11-30 00:05:00: later", "") == report.lines_of(TIMELINE)
+    assert BEGAN + 700 == marked(with_rows(report, [mark_row(BEGAN + 700, "restored")]), "restored")
+
+
+def test_a_row_that_is_there_is_not_written_again() -> None:
+    row = TimelineRow(BEGAN, "once")
+    assert with_rows(a_report(), [row]) == with_rows(with_rows(a_report(), [row]), [row])
+
+
+def test_a_note_takes_the_place_of_the_template_and_the_next_one_follows() -> None:
+    report = with_text(with_text(a_report(), "Action Items", "Buy disks"), "Action Items", "Learn")
+    assert ("- [ ] Buy disks", "- [ ] Learn", "") == report.lines_of("Action Items")
+
+
+@pytest.mark.parametrize("name", ["Date", "Severity", "Title", "State"])
+def test_a_file_without_a_needed_line_is_no_report(name: str) -> None:
+    assert parsed(rendered(a_report()).replace(f"**{name}:**", "")) is None
+
+
+def test_an_incident_begins_with_the_alert_that_fires() -> None:
+    """The component is the alert's. An alert says when it fired."""
+    evidence = IncidentEvidence(watched=watched((FIRING,), (kafka_down(),)), audit=HOLDS)
+    report = opened("All brokers", "P0", None, None, BEGAN + 100, evidence)
+    assert BEGAN + 12 == report.began
+    assert "Kafka" == report.fields["Affected Component"]
+    assert "holds when opened" == report.fields["Verdict"]
+    assert (
+        "- 23:55:12: Alert KafkaDown (P0) fires: No Kafka broker answers",
+        "- 23:55:12: Incident detected",
+        "",
+    ) == report.lines_of(TIMELINE)
+
+
+def test_a_closed_report_counts_its_times() -> None:
+    """The alert's last clearing restored the service, unless somebody noted when."""
+    alerts = (kafka_down("cleared", BEGAN + 200), kafka_down())
+    before = IncidentEvidence(watched=watched((FIRING,), alerts[1:]), audit=HOLDS)
+    report = with_rows(
+        opened("All brokers", "P0", None, BEGAN, BEGAN + 20, before), [mark_row(BEGAN + 90, "mitigated", "started")]
+    )
+    done, minutes = closed(report, BEGAN + 900, IncidentEvidence(watched=watched(changes=alerts), audit=HOLDS))
+    assert 4 == minutes
+    assert not done.is_open
+    assert "4 minutes" == done.fields["Duration"]
+    assert "detected after 12 s, mitigated after 1 min 30 s, restored after 3 min 20 s" == done.fields["Times"]
+    assert "holds when opened, holds when closed" == done.fields["Verdict"]
+    assert "- Messages lost: None (exactly-once holds: 1,234 records compared)" in done.lines_of(IMPACT)
+    assert not set(done.lines_of(IMPACT)) & set(TEMPLATE[IMPACT])
+
+
+def test_a_report_says_what_could_not_be_gathered() -> None:
+    """Without watcher, workers and auditor the report is written all the same."""
+    nothing = IncidentEvidence(watched=None, audit=Audit(verdict="not audited"), missing=("Alerts: nobody answers.",))
+    done, _ = closed(opened("x", "P2", None, None, BEGAN, nothing), BEGAN + 5, nothing)
+    text = rendered(done)
+    assert "Not gathered. Alerts: nobody answers\n" in text
+    assert "not known (the auditor says: not audited). Run `portfolio-stream verify`" in text
+    assert "Consumer lag: not known" in text
+
+
+def test_a_violation_is_in_the_report() -> None:
+    audit = Audit(verdict="violated", anomalies=(ToldAnomaly("unexpected-output", "partition 3 offset 7"),))
+    evidence = IncidentEvidence(watched=watched(), audit=audit)
+    done, _ = closed(opened("x", "P0", None, None, BEGAN, evidence), BEGAN + 5, evidence)
+    assert "exactly-once is violated: unexpected-output partition 3 offset 7" in rendered(done)
+
+
+def test_a_timeline_is_bounded_and_keeps_the_errors() -> None:
+    """Eight partitions that recover at once are one row."""
+    events = [WorkerRow(at=BEGAN + at, worker="w1", level="info", action="slow", text="") for at in range(500)]
+    events.append(WorkerRow(at=BEGAN + 499, worker="w1", level="error", action="fold failed", text="partition=3"))
+    events += [WorkerRow(at=BEGAN, worker="w2", level="warning", action="recovered", text="") for _ in range(8)]
+    rows, more = event_rows(events, BEGAN, BEGAN + 600)
+    assert (MOST_ROWS, 302) == (len(rows), more)
+    assert TimelineRow(BEGAN + 499, "w1: fold failed partition=3") in rows
+    assert TimelineRow(BEGAN, "w2: recovered (8 times)") in rows
+    assert ([], 0) == event_rows(events, BEGAN + 10_000, BEGAN + 20_000)
+
+
+def test_two_incidents_of_one_minute_have_files_of_their_own(tmp_path: Path) -> None:
+    folder = IncidentFolder(tmp_path / "incidents")
+    with folder.locked():
+        for _ in range(11):
+            folder.write(folder.new_id(BEGAN), a_report())
+    expected = ["20261129-2355", *(f"20261129-2355-{number}" for number in range(2, 12))]
+    assert expected == list(reversed(folder.ids()))
+    assert rendered(a_report()) == folder.text("20261129-2355-11")
+
+
+@pytest.mark.parametrize("name", ["20261129-2355", "../../etc/passwd", "", "x" * 5_000])
+def test_an_unknown_id_reads_no_other_file(tmp_path: Path, name: str) -> None:
+    with pytest.raises(IncidentUnknown):
+        IncidentFolder(tmp_path).text(name)
+
+
+def test_a_broken_report_names_its_file(tmp_path: Path) -> None:
+    (tmp_path / "streaming-incident-20261129-2355.md").write_text("# nothing\n")
+    with pytest.raises(ReportUnreadable, match="20261129-2355"):
+        IncidentFolder(tmp_path).read("20261129-2355")
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(IncidentFolderUnusable, match="file"), IncidentFolder(tmp_path / "file" / "x").locked():
+        pass
+
+
+@pytest.mark.parametrize("before", ["", "Mon Nov 30,P1,High Consumer Lag,45\n", "Mon Nov 30,P1,High Consumer Lag,45"])
+def test_a_line_of_the_table_has_the_runbook_s_columns(tmp_path: Path, before: str) -> None:
+    """Lines that the runbook's `echo` wrote stay, also one without its line end."""
+    table = tmp_path / "metrics" / "streaming-incidents.csv"
+    table.parent.mkdir()
+    table.write_text(before)
+    for title in ('Lag, "high"', "Disk"):
+        add_line(table, BEGAN, "P1", title, 45)
+    rows = list(csv.reader(table.read_text().splitlines()))
+    assert [
+        ["2026-11-29T23:55:00Z", "P1", 'Lag, "high"', "45"],
+        ["2026-11-29T23:55:00Z", "P1", "Disk", "45"],
+    ] == rows[bool(before) :]
