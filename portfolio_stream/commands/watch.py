@@ -7,6 +7,7 @@ import click
 
 from portfolio_stream.commands.common import (
     OutputFormat,
+    SettingType,
     WholeRange,
     bootstrap_option,
     output_option,
@@ -15,6 +16,7 @@ from portfolio_stream.commands.common import (
 )
 from portfolio_stream.commands.output import note, print_json_text
 from portfolio_stream.processes import ending_signals
+from portfolio_stream.setting_values import duration_setting
 from portfolio_stream.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,16 +29,23 @@ LINE_SECONDS = 10.0
 
 @click.command()
 @click.option("--web-port", type=WholeRange(1, 65_535), help="Port of /watch and /metrics. Default: 6061.")
+@click.option(
+    "--for-at-most",
+    type=SettingType(duration_setting(1, 86_400)),
+    metavar="DURATION",
+    help="For drills: no alert waits longer before it fires or clears, not even the one that waits an hour.",
+)
 @bootstrap_option
 @output_option
-def watch(web_port: int | None, bootstrap_servers: str | None, output: OutputFormat) -> None:
+def watch(web_port: int | None, for_at_most: float | None, bootstrap_servers: str | None, output: OutputFormat) -> None:
     """Watch Kafka, the job, its workers and its auditor, until Ctrl-C.
 
     The watcher runs on while all brokers or all workers are away: that is what it watches. It changes nothing. It keeps
     30 days of minutes in PORTFOLIO_DATA_DIR/watch, for the error budgets.
     """
     _log_warnings()
-    run(_watch(read_settings(bootstrap_servers=bootstrap_servers), web_port or WEB_PORT, output))
+    settings = read_settings(bootstrap_servers=bootstrap_servers)
+    run(_watch(settings, web_port or WEB_PORT, for_at_most, output))
 
 
 def _log_warnings() -> None:
@@ -51,16 +60,17 @@ def _log_warnings() -> None:
     logging.getLogger("portfolio_stream.kafka.follower").setLevel(logging.ERROR)  # the status line tells an outage
 
 
-async def _watch(settings: Settings, port: int, output: OutputFormat) -> None:
+async def _watch(settings: Settings, port: int, at_most: float | None, output: OutputFormat) -> None:
     import asyncio
 
+    from portfolio_stream.watch.alerts import ALERTS, for_at_most
     from portfolio_stream.watcher.folder import WatchFolder
     from portfolio_stream.watcher.server import serving
     from portfolio_stream.watcher.watching import Watcher
 
     folder = WatchFolder(settings)
     with folder.locked():
-        watcher = Watcher(settings, folder)
+        watcher = Watcher(settings, folder, ALERTS if at_most is None else for_at_most(at_most))
         watcher.listeners.append(_printer(watcher, output))
         async with serving(settings, port, watcher) as address:
             note(f"What the watcher sees is at {address}/watch, figures at {address}/metrics.")

@@ -50,7 +50,7 @@ def prometheus_file(plan: MonitorPlan, rules: Path, token: Path) -> bytes:
             "alerting": {"alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{plan.alertmanager_port}"]}]}]},
             "scrape_configs": [
                 {
-                    "job_name": "portfolio-stream-workers",
+                    "job_name": "workers",
                     "http_sd_configs": [
                         {
                             "url": f"http://{plan.watcher}/targets",
@@ -60,8 +60,8 @@ def prometheus_file(plan: MonitorPlan, rules: Path, token: Path) -> bytes:
                     ],
                     **(_bearer(token) if plan.has_token else {}),
                 },
-                _fixed("portfolio-stream-watcher", plan, token, plan.watcher),
-                _fixed("portfolio-stream-auditor", plan, token, plan.auditor),
+                _fixed("watcher", plan, token, plan.watcher),
+                _fixed("auditor", plan, token, plan.auditor),
             ],
         }
     )

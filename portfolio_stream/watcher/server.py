@@ -1,4 +1,4 @@
-"""The watcher's own web server: /watch, /metrics, /health/live.
+"""The watcher's own web server: /watch, /targets, /metrics, /health/live.
 
 The server shows no amount and no portfolio, and changes nothing. http/beside.py says who may ask.
 """
@@ -35,6 +35,10 @@ async def serving(settings: Settings, port: int, watcher: Watcher) -> AsyncItera
     async def metrics(request: web.Request) -> web.Response:
         return exposed(registry, request)
 
-    routes = [web.get(client.PATH, watch), web.get("/metrics", metrics)]
+    async def targets(_: web.Request) -> web.Response:
+        """The workers, as Prometheus' HTTP service discovery has them (`http_sd_configs`)."""
+        return json_response([{"targets": watcher.targets()}], headers={"Cache-Control": "no-store"})
+
+    routes = [web.get(client.PATH, watch), web.get("/targets", targets), web.get("/metrics", metrics)]
     async with served_beside(settings, port, WATCHER, routes, log) as url:
         yield url

@@ -9,7 +9,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 
@@ -37,7 +37,7 @@ from portfolio_stream.watcher.kafka_look import NOTHING_YET, KafkaLook, KafkaWat
 from portfolio_stream.watcher.link import CLIENT_ID, KafkaLink
 from portfolio_stream.watcher.minutes import Grown, JobDown, MinuteSlices
 from portfolio_stream.watcher.system import JobLook, Looked, System
-from portfolio_stream.web.in_sight import WorkersInSight
+from portfolio_stream.web.in_sight import FORGOTTEN_SECONDS, WorkerInSight, WorkersInSight
 from portfolio_stream.web.verdict import Audit, ask_auditor
 
 log = logging.getLogger(__name__)
@@ -71,6 +71,7 @@ class Watcher:
         self.kafka = KafkaLook(NOTHING_YET)
         self.group = GroupLook()
         self.figures = SystemFigures(at=now)
+        self.workers: Sequence[WorkerInSight] = ()
         self.judgement = Judgement()
         self.is_job_down = False
         self.audit = Audit(verdict="not audited")
@@ -147,12 +148,13 @@ class Watcher:
             workers.look(group.members, {}), ask_auditor(session, settings.auditor, key, SENDER)
         )
         now = time.monotonic()
+        self.workers = [one for _, one in sorted(seen.items())]
         looked = Looked(
             at=time.time(),
             now=now,
             kafka=self.kafka,
             group=group,
-            workers=[one for _, one in sorted(seen.items())],
+            workers=self.workers,
             job=self._job,
             audit=self.audit,
             decided_at=decided_at(self.audit),
@@ -197,6 +199,14 @@ class Watcher:
         return self._slices if self._minutes.open is None else [*self._slices, self._minutes.open]
 
     # -- what others see
+
+    def targets(self) -> list[str]:
+        """The addresses of the workers that have proved themselves within the last minute, for Prometheus.
+
+        A scrape brings the token along, so no other address may be among them.
+        """
+        since = time.time() - FORGOTTEN_SECONDS
+        return [one.owner.address for one in self.workers if one.answered_at is not None and one.answered_at > since]
 
     def watched(self) -> Watched:
         slices = self._all_slices()
