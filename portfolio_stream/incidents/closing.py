@@ -13,8 +13,8 @@ from portfolio_stream.incidents.report import (
     TEMPLATE,
     TIMES,
     VERDICT,
+    IncidentReport,
     Mark,
-    Report,
     TimelineRow,
     mark_row,
     marked,
@@ -36,7 +36,7 @@ SAID: Mapping[Mark, str] = {"detected": "detected", "mitigated": "mitigated", "r
 
 def opened(
     title: str, priority: Priority, component: str | None, since: float | None, now: float, evidence: IncidentEvidence
-) -> Report:
+) -> IncidentReport:
     """An incident begins at `since`; without it, when the first alert that fires began to fire, or else now."""
     firing = [] if evidence.watched is None else [one for one in evidence.watched.alerts if one.state == "firing"]
     fired = min((one.since for one in firing if now - one.since < LONGEST_SECONDS), default=None)
@@ -49,7 +49,7 @@ def opened(
     return with_fields(report, {VERDICT: f"{evidence.audit.verdict} when opened"})
 
 
-def closed(report: Report, now: float, evidence: IncidentEvidence) -> tuple[Report, int]:
+def closed(report: IncidentReport, now: float, evidence: IncidentEvidence) -> tuple[IncidentReport, int]:
     """Returns the whole report, and the incident's minutes."""
     began = report.began
     watched = evidence.watched

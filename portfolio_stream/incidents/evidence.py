@@ -18,7 +18,7 @@ from portfolio_stream.doctor.examination import pieces
 from portfolio_stream.doctor.gathering import gather_all, held
 from portfolio_stream.errors import WatchFolderUnusable
 from portfolio_stream.http import signatures
-from portfolio_stream.incidents.timeline import WorkerRow
+from portfolio_stream.incidents.timeline import WorkerMoment
 from portfolio_stream.observe.history import MINUTE_SECONDS
 from portfolio_stream.settings import Settings
 from portfolio_stream.watch.shown import Watched
@@ -39,7 +39,7 @@ NEEDED = ("reached", "coordinated", "group", "workers")
 class IncidentEvidence:
     watched: Watched | None
     audit: Audit
-    events: Sequence[WorkerRow] = ()
+    events: Sequence[WorkerMoment] = ()
     histories: Sequence[WorkerHistory] = ()
     #: the watcher's minutes: it knows the lag while no worker runs
     slices: Sequence[TimeSlice] = ()
@@ -121,12 +121,12 @@ async def _workers(settings: Settings) -> Sequence[WorkerAnswers] | Unseen:
     return workers
 
 
-def _rows(answer: object) -> Iterator[WorkerRow]:
+def _rows(answer: object) -> Iterator[WorkerMoment]:
     page = _as(answer, EventPage)
     for event in () if page is None else page.events:
         fields = " ".join(f"{name}={_text(value)}" for name, value in event.fields.items())
         at = datetime.fromisoformat(event.time.replace("Z", "+00:00")).timestamp()
-        yield WorkerRow(at=at, worker=page.worker, level=event.level, action=event.action, text=fields)
+        yield WorkerMoment(at=at, worker=page.worker, level=event.level, action=event.action, text=fields)
 
 
 def _text(value: object) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from portfolio_stream.errors import IncidentFolderUnusable, IncidentUnknown, ReportUnreadable
 from portfolio_stream.files import write_atomically
-from portfolio_stream.incidents.report import Report, moment, parsed, rendered
+from portfolio_stream.incidents.report import IncidentReport, moment, parsed, rendered
 
 PREFIX = "streaming-incident-"
 MOST_A_MINUTE = 99
@@ -47,12 +47,12 @@ class IncidentFolder:
             raise IncidentFolderUnusable(self.path, f"it has {MOST_A_MINUTE} incidents of this minute already")
         return free
 
-    def write(self, incident: str, report: Report) -> Path:
+    def write(self, incident: str, report: IncidentReport) -> Path:
         path = self.file(incident)
         write_atomically(path, rendered(report).encode())
         return path
 
-    def read(self, incident: str) -> Report:
+    def read(self, incident: str) -> IncidentReport:
         """Raises IncidentUnknown, ReportUnreadable and IncidentFolderUnusable."""
         report = parsed(self.text(incident))
         if report is None:

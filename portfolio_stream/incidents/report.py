@@ -77,7 +77,7 @@ class Section(msgspec.Struct, frozen=True):
     lines: tuple[str, ...]
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
+class IncidentReport(msgspec.Struct, frozen=True, kw_only=True):
     #: the lines before the first section
     head: tuple[str, ...]
     sections: tuple[Section, ...]
@@ -108,7 +108,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return next((one.lines for one in self.sections if one.heading == heading), ())
 
 
-def new_report(title: str, priority: Priority, component: str, began: float) -> Report:
+def new_report(title: str, priority: Priority, component: str, began: float) -> IncidentReport:
     fields = {
         DATE: moment(began),
         SEVERITY: priority,
@@ -117,13 +117,13 @@ def new_report(title: str, priority: Priority, component: str, began: float) -> 
         NAME: title,
         STATE: "open",
     }
-    return Report(
+    return IncidentReport(
         head=(TITLE, "", *(f"**{name}:** {value}" for name, value in fields.items()), ""),
         sections=tuple(Section(heading, (*lines, "")) for heading, lines in TEMPLATE.items()),
     )
 
 
-def parsed(text: str) -> Report | None:
+def parsed(text: str) -> IncidentReport | None:
     """Returns the report of a file's text; None if the text lacks a line that every report has."""
     head: list[str] = []
     sections: list[Section] = []
@@ -134,21 +134,21 @@ def parsed(text: str) -> Report | None:
             head.append(line)
         else:
             sections[-1] = Section(sections[-1].heading, (*sections[-1].lines, line))
-    report = Report(head=tuple(head), sections=tuple(sections))
+    report = IncidentReport(head=tuple(head), sections=tuple(sections))
     fields = report.fields
     if any(name not in fields for name in NEEDED) or read_moment(fields[DATE]) is None:
         return None
     return report
 
 
-def rendered(report: Report) -> str:
+def rendered(report: IncidentReport) -> str:
     lines = list(report.head)
     for section in report.sections:
         lines += [f"## {section.heading}", *section.lines]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def with_fields(report: Report, fields: Mapping[str, str]) -> Report:
+def with_fields(report: IncidentReport, fields: Mapping[str, str]) -> IncidentReport:
     """Replace the values of these lines. A line that is not there yet comes after the others."""
     head, left = [], dict(fields)
     for line in report.head:
@@ -160,7 +160,7 @@ def with_fields(report: Report, fields: Mapping[str, str]) -> Report:
     return msgspec.structs.replace(report, head=tuple(head))
 
 
-def with_lines(report: Report, heading: str, lines: Sequence[str]) -> Report:
+def with_lines(report: IncidentReport, heading: str, lines: Sequence[str]) -> IncidentReport:
     """Replace a section. If it is not there, it becomes the last one."""
     made = Section(heading, (*lines, ""))
     if not any(one.heading == heading for one in report.sections):
@@ -169,7 +169,7 @@ def with_lines(report: Report, heading: str, lines: Sequence[str]) -> Report:
     return msgspec.structs.replace(report, sections=sections)
 
 
-def with_text(report: Report, heading: str, text: str) -> Report:
+def with_text(report: IncidentReport, heading: str, text: str) -> IncidentReport:
     """Add a line to a section. What the template had there goes."""
     there = [line for line in report.lines_of(heading) if line not in TEMPLATE[heading]]
     while there and not there[-1]:
@@ -178,7 +178,7 @@ def with_text(report: Report, heading: str, text: str) -> Report:
     return with_lines(report, heading, [*there, line])
 
 
-def with_rows(report: Report, rows: Iterable[TimelineRow]) -> Report:
+def with_rows(report: IncidentReport, rows: Iterable[TimelineRow]) -> IncidentReport:
     """Put the rows into the timeline, by their times. A row that is there already is not put in again."""
     lines = list(report.lines_of(TIMELINE))
     while lines and not lines[-1]:
@@ -193,7 +193,7 @@ def with_rows(report: Report, rows: Iterable[TimelineRow]) -> Report:
     return with_lines(report, TIMELINE, lines)
 
 
-def marked(report: Report, mark: Mark) -> float | None:
+def marked(report: IncidentReport, mark: Mark) -> float | None:
     """Returns when a row of the timeline says so first, in UNIX seconds."""
     day = moment(report.began)[:10]
     rows = (_row(line, day) for line in report.lines_of(TIMELINE))

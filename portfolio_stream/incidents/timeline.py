@@ -16,7 +16,7 @@ BEFORE_SECONDS = 60.0  # what happened right before an incident may be its cause
 LONGEST_TEXT = 300  # characters of a row
 
 
-class WorkerRow(msgspec.Struct, frozen=True, kw_only=True):
+class WorkerMoment(msgspec.Struct, frozen=True, kw_only=True):
     """An event that a worker told."""
 
     #: UNIX seconds, by the worker's clock
@@ -33,7 +33,7 @@ def alert_rows(changes: Iterable[AlertChange], since: float, until: float) -> li
     return [TimelineRow(change.at, _change_text(change)) for change in near]
 
 
-def event_rows(events: Iterable[WorkerRow], since: float, until: float) -> tuple[list[TimelineRow], int]:
+def event_rows(events: Iterable[WorkerMoment], since: float, until: float) -> tuple[list[TimelineRow], int]:
     """Returns at most MOST_ROWS rows, and how many more there would be.
 
     Events of one worker with the same action and second are one row: eight partitions recover together.
@@ -56,7 +56,7 @@ def _change_text(change: AlertChange) -> str:
     return f"Alert {change.name} ({change.priority}) {said}{cause}{summary}"
 
 
-def _event_text(group: Sequence[WorkerRow]) -> str:
+def _event_text(group: Sequence[WorkerMoment]) -> str:
     first = group[0]
     times = f" ({len(group)} times)" if len(group) > 1 else f" {first.text}".rstrip()
     return f"{first.worker}: {first.action}{times}"[:LONGEST_TEXT]

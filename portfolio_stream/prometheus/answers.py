@@ -53,7 +53,7 @@ class _AlertStatus(msgspec.Struct, frozen=True):
     inhibitedBy: tuple[str, ...] = ()
 
 
-class _Told(msgspec.Struct, frozen=True):
+class _Announced(msgspec.Struct, frozen=True):
     labels: dict[str, str]
     status: _AlertStatus
 
@@ -86,7 +86,7 @@ def alerts(port: int) -> tuple[PrometheusAlert, ...] | None:
 
 def announced(port: int) -> dict[str, bool] | None:
     """The alerts that Alertmanager has, by name, and whether each is inhibited. None: Alertmanager does not answer."""
-    told = _asked(port, "/api/v2/alerts", msgspec.json.Decoder(tuple[_Told, ...]))
+    told = _asked(port, "/api/v2/alerts", msgspec.json.Decoder(tuple[_Announced, ...]))
     if told is None:
         return None
     return {one.labels.get("alertname", "?"): bool(one.status.inhibitedBy) for one in told}

@@ -43,8 +43,6 @@ from portfolio_stream.prometheus.folder import HELPERS, SERVERS, MonitorFolder
 from portfolio_stream.settings import Settings
 from portfolio_stream.watch.alerts import ALERTS, for_at_most
 
-Say = Callable[[str], None]
-
 READY_SECONDS = 60.0  # Prometheus reads its log of the last two hours first
 POLL_SECONDS = 0.1  # none of them tells that it serves
 TAIL_LINES = 20
@@ -111,7 +109,7 @@ def status(settings: Settings) -> MonitorStatus:
     )
 
 
-def start(settings: Settings, plan: MonitorPlan, say: Say) -> None:
+def start(settings: Settings, plan: MonitorPlan, say: Callable[[str], None]) -> None:
     """Start what does not run, and return when both programs serve.
 
     If that fails, or an ending signal comes, everything ends again that was started here. Raises
@@ -167,7 +165,11 @@ def _commands(folder: MonitorFolder, plan: MonitorPlan, programs: Mapping[str, s
 
 
 def _start_helpers(
-    settings: Settings, plan: MonitorPlan, running: Mapping[str, OwnProcess], started: list[str], say: Say
+    settings: Settings,
+    plan: MonitorPlan,
+    running: Mapping[str, OwnProcess],
+    started: list[str],
+    say: Callable[[str], None],
 ) -> None:
     folder = MonitorFolder(settings)
     for name, address in {"watcher": plan.watcher, "auditor": plan.auditor}.items():

@@ -13,7 +13,7 @@ from portfolio_stream.incidents.report import (
     IMPACT,
     TEMPLATE,
     TIMELINE,
-    Report,
+    IncidentReport,
     TimelineRow,
     mark_row,
     marked,
@@ -23,7 +23,7 @@ from portfolio_stream.incidents.report import (
     with_rows,
     with_text,
 )
-from portfolio_stream.incidents.timeline import MOST_ROWS, WorkerRow, event_rows
+from portfolio_stream.incidents.timeline import MOST_ROWS, WorkerMoment, event_rows
 from portfolio_stream.watch.figures import SystemFigures
 from portfolio_stream.watch.shown import AlertChange, ShownAlert, Watched
 from portfolio_stream.web.verdict import Audit, ToldAnomaly
@@ -32,7 +32,7 @@ BEGAN = 1_795_996_500.0  # 2026-11-29T23:55:00Z
 HOLDS = Audit(verdict="holds", records=1_234)
 
 
-def a_report() -> Report:
+def a_report() -> IncidentReport:
     return new_report("High lag", "P1", "Kafka", BEGAN)
 
 
@@ -166,9 +166,9 @@ def test_a_violation_is_in_the_report() -> None:
 
 def test_a_timeline_is_bounded_and_keeps_the_errors() -> None:
     """Eight partitions that recover at once are one row."""
-    events = [WorkerRow(at=BEGAN + at, worker="w1", level="info", action="slow", text="") for at in range(500)]
-    events.append(WorkerRow(at=BEGAN + 499, worker="w1", level="error", action="fold failed", text="partition=3"))
-    events += [WorkerRow(at=BEGAN, worker="w2", level="warning", action="recovered", text="") for _ in range(8)]
+    events = [WorkerMoment(at=BEGAN + at, worker="w1", level="info", action="slow", text="") for at in range(500)]
+    events.append(WorkerMoment(at=BEGAN + 499, worker="w1", level="error", action="fold failed", text="partition=3"))
+    events += [WorkerMoment(at=BEGAN, worker="w2", level="warning", action="recovered", text="") for _ in range(8)]
     rows, more = event_rows(events, BEGAN, BEGAN + 600)
     assert (MOST_ROWS, 302) == (len(rows), more)
     assert TimelineRow(BEGAN + 499, "w1: fold failed partition=3") in rows
