@@ -21,9 +21,11 @@ SEVERITIES: dict[Priority, AlertSeverity] = {"P0": "critical", "P1": "critical",
 RECORDED: dict[str, str] = {
     # the watcher asks Kafka, so it knows partitions without an owner; workers know their own partitions only
     "portfolio_stream:lag_records:sum": "sum(portfolio_stream_group_lag_records) or sum(portfolio_stream_lag_records)",
+    # without a worker that answers, the watcher tells whether the job is down, and Kafka how many partitions it has
     "portfolio_stream:partitions:missing": (
         "(max(portfolio_stream_job_partitions) - (sum(portfolio_stream_partitions_running) or vector(0)))"
         ' * (max(portfolio_stream_job_state{state="running"}) == bool 1)'
+        " or (count(portfolio_stream_source_end_offset) and (max(portfolio_stream_job_down) == 1))"
     ),
     "portfolio_stream:event_latency_seconds:p99_1m": (
         "histogram_quantile(0.99, sum by (le) (rate(portfolio_stream_event_latency_seconds_bucket[1m])))"
@@ -31,7 +33,7 @@ RECORDED: dict[str, str] = {
     "portfolio_stream:events:rate_1m": "sum(rate(portfolio_stream_events_total[1m]))",
     "portfolio_stream:checkpoints:failed_ratio_5m": (
         'max(increase(portfolio_stream_checkpoints_total{outcome="failed"}[5m]))'
-        " / max(sum by (instance) (increase(portfolio_stream_checkpoints_total[5m])))"
+        " / (max(sum by (instance) (increase(portfolio_stream_checkpoints_total[5m]))) > 0)"
     ),
     "portfolio_stream:disk_used:ratio": (
         "max by (place, instance) (1 - portfolio_stream_disk_available_bytes / portfolio_stream_disk_total_bytes)"
@@ -110,7 +112,7 @@ ALERTS: tuple[Alert, ...] = (
         name="KafkaDown",
         priority="P0",
         component="kafka",
-        expression='portfolio_stream_kafka_brokers{state="live"} == 0',
+        expression='max(portfolio_stream_kafka_brokers{state="live"}) == 0',
         holds=_kafka_is_down,
         seconds=limit.KAFKA_DOWN_SECONDS,
         keep_seconds=0,
@@ -122,10 +124,7 @@ ALERTS: tuple[Alert, ...] = (
         name="JobFailed",
         priority="P0",
         component="job",
-        expression=(
-            "portfolio_stream:partitions:missing > 0"
-            " or (absent(portfolio_stream_up) and on() portfolio_stream_job_down == 1)"
-        ),
+        expression="portfolio_stream:partitions:missing > 0",
         holds=_partitions_are_missing,
         seconds=limit.JOB_FAILED_SECONDS,
         keep_seconds=0,
@@ -138,10 +137,10 @@ ALERTS: tuple[Alert, ...] = (
         name="ExactlyOnceViolated",
         priority="P0",
         component="stream",
-        expression='portfolio_stream_audit_verdict{verdict="violated"} == 1',
+        expression='max(portfolio_stream_audit_verdict{verdict="violated"}) == 1',
         holds=lambda now: now.verdict == "violated",
         seconds=0,
-        keep_seconds=limit.KEEP_SECONDS,
+        keep_seconds=limit.VERDICT_ABSENT_SECONDS + limit.KEEP_SECONDS,  # if the auditor ends, VerdictTooOld takes over
         summary="Outputs are missing, doubled or wrong",
         description="The auditor found an anomaly. Its log and GET /verdict name partition and offset.",
         section="issue-message-duplication",
@@ -180,7 +179,8 @@ ALERTS: tuple[Alert, ...] = (
         priority="P1",
         component="kafka",
         expression=(
-            'portfolio_stream_kafka_brokers{state="away"} > 0 and on() portfolio_stream_kafka_brokers{state="live"} > 0'
+            'max(portfolio_stream_kafka_brokers{state="away"}) > 0'
+            ' and max(portfolio_stream_kafka_brokers{state="live"}) > 0'
         ),
         holds=_a_broker_is_away,
         seconds=limit.BROKER_DOWN_SECONDS,
@@ -258,7 +258,7 @@ ALERTS: tuple[Alert, ...] = (
         keep_seconds=0,
         summary="The watcher does not run",
         description="Nobody sees whether Kafka is there. Start `portfolio-stream watch`.",
-        section="watching",
+        section="p1-watcher-down",
     ),
 )
 BY_NAME = {alert.name: alert for alert in ALERTS}

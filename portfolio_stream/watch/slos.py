@@ -5,12 +5,15 @@
 3. A burn rate says how many times faster than allowed a budget burns. At 1 it lasts exactly WINDOW_DAYS.
 4. A budget burns too fast if its burn rate is above that of a rule in both windows of the rule. The long window says
    that it matters, and the short one that it goes on.
+5. A share in PromQL has no sample while nothing is counted: 0/0 would be NaN, and one NaN makes the mean of 30 days a
+   NaN. It has no labels, so that it goes on when the watcher or a worker gets another address.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from portfolio_stream.watch import thresholds as limit
+from portfolio_stream.watch.alerts import Component
 from portfolio_stream.watch.shown import BurnSeverity, BurnsTooFast, ShownObjective
 from portfolio_stream.watch.time_slices import HOUR, TimeSlice, since, together
 
@@ -20,6 +23,7 @@ WINDOW = "{{.window}}"  # sloth puts each window of its burn rates in its place
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Objective:
     name: str
+    component: Component
     #: percent of all that must be good
     percent: float
     #: PromQL of the share that is bad, over WINDOW
@@ -39,10 +43,11 @@ class Objective:
 OBJECTIVES: tuple[Objective, ...] = (
     Objective(
         name="latency",
+        component="stream",
         percent=limit.LATENCY_OBJECTIVE,
         bad_share=(
             f'1 - sum(rate(portfolio_stream_event_latency_seconds_bucket{{le="{limit.LATENCY_SECONDS}"}}[{WINDOW}]))'
-            f" / sum(rate(portfolio_stream_event_latency_seconds_count[{WINDOW}]))"
+            f" / (sum(rate(portfolio_stream_event_latency_seconds_count[{WINDOW}])) > 0)"
         ),
         unit="events",
         total=lambda one: one.events,
@@ -51,10 +56,11 @@ OBJECTIVES: tuple[Objective, ...] = (
     ),
     Objective(
         name="kafka-availability",
+        component="kafka",
         percent=limit.AVAILABILITY_OBJECTIVE,
         bad_share=(
-            f'sum(rate(portfolio_stream_probe_round_trips_total{{outcome!="completed"}}[{WINDOW}]))'
-            f" / sum(rate(portfolio_stream_probe_round_trips_total[{WINDOW}]))"
+            f'(sum(rate(portfolio_stream_probe_round_trips_total{{outcome!="completed"}}[{WINDOW}])) or vector(0))'
+            f" / (sum(rate(portfolio_stream_probe_round_trips_total[{WINDOW}])) > 0)"
         ),
         unit="round trips",
         total=lambda one: one.round_trips,
@@ -63,8 +69,12 @@ OBJECTIVES: tuple[Objective, ...] = (
     ),
     Objective(
         name="job-uptime",
+        component="job",
         percent=limit.UPTIME_OBJECTIVE,
-        bad_share=f"avg_over_time(portfolio_stream_job_down[{WINDOW}])",
+        bad_share=(
+            f"sum(sum_over_time(portfolio_stream_job_down[{WINDOW}]))"
+            f" / sum(count_over_time(portfolio_stream_job_down[{WINDOW}]))"
+        ),
         unit="seconds",
         total=lambda one: one.wanted_seconds,
         bad=lambda one: one.down_seconds,
@@ -72,10 +82,11 @@ OBJECTIVES: tuple[Objective, ...] = (
     ),
     Objective(
         name="checkpoints",
+        component="job",
         percent=limit.CHECKPOINT_OBJECTIVE,
         bad_share=(
             f'max(increase(portfolio_stream_checkpoints_total{{outcome="failed"}}[{WINDOW}]))'
-            f" / max(sum by (instance) (increase(portfolio_stream_checkpoints_total[{WINDOW}])))"
+            f" / (max(sum by (instance) (increase(portfolio_stream_checkpoints_total[{WINDOW}]))) > 0)"
         ),
         unit="checkpoints",
         total=lambda one: one.checkpoints,
@@ -84,8 +95,9 @@ OBJECTIVES: tuple[Objective, ...] = (
     ),
     Objective(
         name="lag",
+        component="stream",
         percent=limit.LAG_OBJECTIVE,
-        bad_share=(f"avg_over_time((portfolio_stream:lag_records:sum >= bool {limit.LAG_RECORDS})[{WINDOW}:30s])"),
+        bad_share=f"avg_over_time((portfolio_stream:lag_records:sum >= bool {limit.LAG_RECORDS})[{WINDOW}:30s])",
         unit="seconds",
         total=lambda one: one.lag_seconds,
         bad=lambda one: one.lagging_seconds,

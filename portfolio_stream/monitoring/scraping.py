@@ -1,0 +1,60 @@
+"""The configuration of Prometheus: whom it scrapes, which rules it has, and where its alerts go."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from portfolio_stream.monitoring.durations import duration
+from portfolio_stream.monitoring.rules import INTERVAL_SECONDS
+
+RULE_FILES = ("recording.yml", "alerts.yml", "slo.yml")
+#: whom Prometheus scrapes, and where they are while all runs on one host: a file of targets for each
+LOCAL_TARGETS: Mapping[str, Sequence[str]] = {
+    "workers": ("127.0.0.1:6066",),
+    "auditor": ("127.0.0.1:6060",),
+    "watcher": ("127.0.0.1:6061",),
+    "kafka": (),
+}
+LOCAL_ALERTMANAGER = "127.0.0.1:9093"
+COMPOSE_TARGETS: Mapping[str, tuple[str, int]] = {
+    "workers": ("worker", 6066),
+    "auditor": ("auditor", 6060),
+    "watcher": ("watcher", 6061),
+}
+COMPOSE_TOKEN = "/run/secrets/web-token"
+
+
+def local(targets: str = "targets", rules: str = "rules", alertmanager: str = LOCAL_ALERTMANAGER) -> dict[str, Any]:
+    """Returns the configuration for processes whose addresses stand in files. Folders are relative to its own."""
+    jobs = [
+        {"job_name": name, "file_sd_configs": [{"files": [f"{targets}/{name}.yml"], "refresh_interval": "5s"}]}
+        for name in LOCAL_TARGETS
+    ]
+    return _configuration(jobs, rules, alertmanager)
+
+
+def compose() -> dict[str, Any]:
+    """Returns the configuration for docker-compose.monitoring.yml, whose services Docker's DNS names."""
+    jobs = [
+        {
+            "job_name": name,
+            "authorization": {"credentials_file": COMPOSE_TOKEN},
+            "dns_sd_configs": [{"names": [service], "type": "A", "port": port, "refresh_interval": "5s"}],
+        }
+        for name, (service, port) in COMPOSE_TARGETS.items()
+    ]
+    return _configuration(jobs, "rules", "alertmanager:9093")
+
+
+def targets(job: str, addresses: Mapping[str, Sequence[str]] = LOCAL_TARGETS) -> list[dict[str, Any]]:
+    """Returns the content of the job's file of targets."""
+    return [{"targets": list(addresses[job])}]
+
+
+def _configuration(jobs: Sequence[Mapping[str, Any]], rules: str, alertmanager: str) -> dict[str, Any]:
+    interval = duration(INTERVAL_SECONDS)
+    return {
+        "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
+        "rule_files": [f"{rules}/{name}" for name in RULE_FILES],
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]},
+        "scrape_configs": list(jobs),
+    }
