@@ -3,6 +3,7 @@
 The recording rules stand in a group of their own, before the alerts that read them.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from portfolio_stream.monitoring.durations import duration
@@ -21,9 +22,9 @@ def recording_rules() -> dict[str, Any]:
     return {"groups": [{"name": RECORDING_GROUP, "rules": rules}]}
 
 
-def alert_rules(runbook: str = RUNBOOK) -> dict[str, Any]:
+def alert_rules(runbook: str = RUNBOOK, alerts: Sequence[Alert] = ALERTS) -> dict[str, Any]:
     """Returns the file of alerts. `runbook` is the address of the runbook, to which each alert adds its section."""
-    return {"groups": [{"name": ALERTS_GROUP, "rules": [_rule(alert, runbook) for alert in ALERTS]}]}
+    return {"groups": [{"name": ALERTS_GROUP, "rules": [_rule(alert, runbook) for alert in alerts]}]}
 
 
 def labels(alert: Alert) -> dict[str, str]:

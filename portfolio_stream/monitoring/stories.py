@@ -373,15 +373,15 @@ STORIES: tuple[Story, ...] = (
     ),
     # -- ProcessingSlow
     Story(
-        "Every event takes up to a second for five minutes: ProcessingSlow fires after 60 s, and clears 30 s after the"
-        " last slow minute",
+        "Every event takes up to a second for five minutes: ProcessingSlow fires after two minutes, and clears 30 s after"
+        " the last slow minute",
         {
             one: during(300, Growth(500), SLOW)
             for one in (WITHIN_100_MS_1, WITHIN_100_MS_2, WITHIN_500_MS_1, WITHIN_500_MS_2)
         },
         (
-            StoryLook(BEGIN + 60),
-            StoryLook(BEGIN + 65, {"ProcessingSlow": Shown("995ms")}),
+            StoryLook(BEGIN + 120),
+            StoryLook(BEGIN + 125, {"ProcessingSlow": Shown("995ms")}),
             StoryLook(BEGIN + 385, {"ProcessingSlow": Shown("995ms")}),
             StoryLook(BEGIN + 390),
         ),
@@ -389,7 +389,15 @@ STORIES: tuple[Story, ...] = (
     Story(
         "Every event takes up to 500 ms: that is the objective's matter, and no alert fires",
         {one: after(Growth(500), SLOW) for one in (WITHIN_100_MS_1, WITHIN_100_MS_2)},
-        (StoryLook(BEGIN + 65), StoryLook(BEGIN + 600)),
+        (StoryLook(BEGIN + 125), StoryLook(BEGIN + 600)),
+    ),
+    Story(
+        "A takeover keeps all events for ten seconds: they stay in the window for a minute, and no alert fires",
+        {
+            one: during(10, Growth(500), SLOW)
+            for one in (WITHIN_100_MS_1, WITHIN_100_MS_2, WITHIN_500_MS_1, WITHIN_500_MS_2)
+        },
+        (StoryLook(BEGIN + 60), StoryLook(BEGIN + 70), StoryLook(BEGIN + 125)),
     ),
     Story(
         "Nobody sends events, so nobody knows the latency: no alert fires",
@@ -399,7 +407,7 @@ STORIES: tuple[Story, ...] = (
             if level == Growth(500)
             for one in both
         },
-        (StoryLook(BEGIN + 65), StoryLook(BEGIN + 600)),
+        (StoryLook(BEGIN + 125), StoryLook(BEGIN + 600)),
     ),
     # -- DiskFilling
     Story(
