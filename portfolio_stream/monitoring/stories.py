@@ -373,8 +373,8 @@ STORIES: tuple[Story, ...] = (
     ),
     # -- ProcessingSlow
     Story(
-        "Every event takes up to a second for five minutes: ProcessingSlow fires after two minutes, and clears 30 s after"
-        " the last slow minute",
+        "Every event takes up to a second for five minutes: ProcessingSlow fires after two minutes, and clears 30 s"
+        " after the last slow minute",
         {
             one: during(300, Growth(500), SLOW)
             for one in (WITHIN_100_MS_1, WITHIN_100_MS_2, WITHIN_500_MS_1, WITHIN_500_MS_2)
