@@ -17,7 +17,7 @@ from aiohttp import web
 from portfolio_stream.control.job_control import JobControl
 from portfolio_stream.control.job_figures import JobFigures
 from portfolio_stream.control.job_life import JobState
-from portfolio_stream.control.shown import generation_json, job_json, operation_json
+from portfolio_stream.control.shown import generation_json, job_json, next_step, operation_json
 from portfolio_stream.control.values import JobOperation, OperationKind
 from portfolio_stream.errors import OperationUnknown
 from portfolio_stream.http.problem import Problem, json_response
@@ -38,6 +38,16 @@ AT_ONCE = {
     "pause": OperationKind.PAUSE,
     "resume": OperationKind.RESUME,
 }
+
+
+class ShownJob(msgspec.Struct, frozen=True, kw_only=True):
+    """What the page shows of the job."""
+
+    state: str
+    #: UNIX seconds
+    since: float
+    #: what an operator can do now; None: nothing is to be done
+    next_step: str | None
 
 
 class JobRoutes:
@@ -87,6 +97,13 @@ class JobRoutes:
         return answer
 
     # -- the job
+
+    def now(self) -> ShownJob | None:
+        """The job as this worker knows it; None while the control topic has no job."""
+        state = self._control.state
+        if state.job is None:
+            return None
+        return ShownJob(state=state.job.state.value, since=state.job.since, next_step=next_step(state))
 
     async def show(self, request: web.Request) -> web.Response:
         return self._json(job_json(self._control.group, self._control.state))

@@ -1,7 +1,7 @@
 """GET /live: server-sent events, the same for every listener (docs/live.md lists the events).
 
-1. A listener is one open page. While there is a listener, two tasks run: one looks at the whole group, one reads the
-   newest records of Kafka. Without a listener nothing runs.
+1. A listener is one open page. While there is a listener, tasks run: they look at the whole group, ask the watcher,
+   gather the last hours, and read the newest records of Kafka. Without a listener nothing runs.
 2. A slow listener delays no other listener. Each listener has a queue of its own; a full queue loses its oldest event.
 3. The number of listeners is bounded. A stop of the worker ends every stream at once.
 """
@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 
@@ -25,7 +25,9 @@ from portfolio_stream.kafka.quiet_logs import sparing
 from portfolio_stream.settings import Settings
 from portfolio_stream.web.group_watch import Watch
 from portfolio_stream.web.health import membership_of
+from portfolio_stream.web.minutes import Minutes
 from portfolio_stream.web.newest_records import open_tail
+from portfolio_stream.web.watched import PageWatcher
 
 log = logging.getLogger(__name__)
 outage_log = sparing(__name__)
@@ -36,6 +38,8 @@ RETRY_MS = 1_000  # how long a browser waits before it connects again
 HEARTBEAT_SECONDS = 5.0  # after so long without an event, a comment shows proxies and pages that the stream lives
 WRITE_SECONDS = 15.0  # a listener that reads nothing for so long counts as gone
 GROUP_SECONDS = 1.0  # from one look at the group to the next
+WATCH_SECONDS = 2.0  # the watcher itself looks about as often
+HISTORY_SECONDS = 20.0  # a look costs 20 ms and sends 0.1 MB to each page; its newest minute changes all the time
 AGAIN_SECONDS = 1.0  # between two attempts to reach a broker that is away
 CLOSE_SECONDS = 0.5  # a worker has 5 s to end, and the engine needs most of them
 
@@ -76,10 +80,14 @@ class LiveViewer:
 
 
 class Live:
-    def __init__(self, engine: Engine, settings: Settings, watch: Watch) -> None:
+    def __init__(
+        self, engine: Engine, settings: Settings, watch: Watch, watcher: PageWatcher, minutes: Minutes
+    ) -> None:
         self._engine = engine
         self._settings = settings
         self._watch = watch
+        self._watcher = watcher
+        self._minutes = minutes
         self._listeners: set[LiveViewer] = set()
         self._working: set[asyncio.Task[None]] = set()
         #: cancelled tasks that have not ended yet
@@ -137,6 +145,8 @@ class Live:
     def _work(self) -> None:
         self._working = {
             asyncio.create_task(self._group(), name="live group"),
+            asyncio.create_task(self._watched(), name="live watch"),
+            asyncio.create_task(self._history(), name="live history"),
             asyncio.create_task(self._tail(), name="live tail"),
         }
         for task in self._working:
@@ -159,11 +169,21 @@ class Live:
             listener.close()
 
     async def _group(self) -> None:
-        async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False) as session:
-            while True:
-                started = time.monotonic()
-                self.publish("group", await self._watch.look(session))
-                await asyncio.sleep(max(0.0, started + GROUP_SECONDS - time.monotonic()))
+        async with _session() as session:
+            await self._repeat("group", GROUP_SECONDS, lambda: self._watch.look(session))
+
+    async def _watched(self) -> None:
+        async with _session() as session:
+            await self._repeat("watch", WATCH_SECONDS, lambda: self._watcher.look(session))
+
+    async def _history(self) -> None:
+        await self._repeat("history", HISTORY_SECONDS, self._minutes.look)
+
+    async def _repeat(self, event: str, seconds: float, look: Callable[[], Awaitable[object]]) -> None:
+        while True:
+            started = time.monotonic()
+            self.publish(event, await look())
+            await asyncio.sleep(max(0.0, started + seconds - time.monotonic()))
 
     async def _tail(self) -> None:
         """Publish the newest records. Begin again when Kafka was away; the event `group` says that Kafka is away."""
@@ -185,3 +205,7 @@ class Live:
                 raise
             # nobody cancelled this task: a consumer that stops without its broker raises its own fetch's cancellation
             outage_log.info("live tail waits error=fetch cancelled")
+
+
+def _session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False)

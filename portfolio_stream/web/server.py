@@ -23,6 +23,7 @@ from portfolio_stream.observe.beside import log_failure
 from portfolio_stream.observe.disks import Disks
 from portfolio_stream.observe.pulse import Pulse
 from portfolio_stream.settings import SHORTEST_TOKEN, Settings
+from portfolio_stream.web import runbook
 from portfolio_stream.web.checkpoints import ONE_PATH as ONE_CHECKPOINT_PATH
 from portfolio_stream.web.checkpoints import PATH as CHECKPOINTS_PATH
 from portfolio_stream.web.checkpoints import Checkpoints
@@ -49,6 +50,7 @@ from portfolio_stream.web.status import PATH as WORKER_PATH
 from portfolio_stream.web.status import Status
 from portfolio_stream.web.table_routes import table_routes
 from portfolio_stream.web.table_sizes import Census
+from portfolio_stream.web.watched import PageWatcher
 from tables.prices import Prices
 
 log = logging.getLogger(__name__)
@@ -157,7 +159,7 @@ class WebServer:
                 *FigureRoutes(engine, self._settings, status, self._pulse).routes(),
                 *minutes.routes(),
                 *(self._job.routes() if self._job is not None else ()),
-                *self._live_view(app, status),
+                *self._live_view(app, status, minutes),
             ]
         )
         return app
@@ -168,15 +170,19 @@ class WebServer:
             self._engine, self._pulse, self._prices, self._roll, self._checkpoints, disks=self._disks, job=job
         )
 
-    def _live_view(self, app: web.Application, status: Status) -> list[web.RouteDef]:
+    def _live_view(self, app: web.Application, status: Status, minutes: Minutes) -> list[web.RouteDef]:
         token = self._settings.web_token
         page, sign_in = StaticFiles(), SignIn(None if token is None else token.encode())
-        live = Live(self._engine, self._settings, self._watch(status))
+        watcher = PageWatcher(
+            self._engine, self._settings, self._checkpoints, lambda: None if self._job is None else self._job.now()
+        )
+        live = Live(self._engine, self._settings, self._watch(status), watcher, minutes)
         app.on_shutdown.append(live.close)
         return [
             web.get("/", page.show),
             web.get("/static/{name}", page.file),
             web.get("/live", live.stream, allow_head=False),
+            web.get(runbook.PATH, runbook.show),
             web.get(WORKER_PATH, status.show),
             web.post(LOGIN, sign_in.login),
             web.post(LOGOUT, sign_in.logout),

@@ -1,11 +1,9 @@
 """The live view's stream and files: who gets what, how many, how fast, and what a stop does to it."""
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,8 +14,7 @@ import pytest
 from portfolio_stream.errors import BrokerUnreachable
 from portfolio_stream.web import live
 from portfolio_stream.web.live import LiveViewer, frame
-from portfolio_stream.web.server import WebServer
-from tests.unit.web_fakes import FakeCoordinator, FakeEngine, get, serving
+from tests.unit.web_fakes import FakeCoordinator, FakeEngine, get, opened, serving
 
 
 @pytest.fixture
@@ -25,35 +22,6 @@ def engine(tmp_path: Path) -> FakeEngine:
     made = FakeEngine(tmp_path, "w1", FakeCoordinator())
     made.join(0)
     return made
-
-
-@dataclass
-class Stream:
-    """One open GET /live, as an EventSource reads it."""
-
-    response: aiohttp.ClientResponse
-    comments: list[str] = field(default_factory=list)
-
-    async def next(self, name: str) -> Any:
-        """The value of the next event of that name."""
-        async with asyncio.timeout(5):
-            event = ""
-            while line := (await self.response.content.readline()).decode():
-                key, _, value = line.rstrip("\n").partition(": ")
-                if not key:
-                    self.comments.append(value)
-                elif key == "event":
-                    event = value
-                elif key == "data" and event == name:
-                    return json.loads(value)
-        raise EOFError
-
-
-@asynccontextmanager
-async def opened(server: WebServer) -> AsyncIterator[Stream]:
-    url = f"http://127.0.0.1:{server.port}/live"
-    async with aiohttp.ClientSession() as session, session.get(url) as response:
-        yield Stream(response)
 
 
 async def test_stream_tells_the_group(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:

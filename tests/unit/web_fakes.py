@@ -5,12 +5,13 @@ import json
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
+import aiohttp
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from kio.schema.consumer_group_describe.v0 import response as describe
@@ -208,6 +209,35 @@ async def serving(
     finally:
         await server.stop()
         engine.store.close()
+
+
+@dataclass
+class Stream:
+    """One open GET /live, as an EventSource reads it."""
+
+    response: aiohttp.ClientResponse
+    comments: list[str] = field(default_factory=list)
+
+    async def next(self, name: str) -> Any:
+        """The value of the next event of that name."""
+        async with asyncio.timeout(5):
+            event = ""
+            while line := (await self.response.content.readline()).decode():
+                key, _, value = line.rstrip("\n").partition(": ")
+                if not key:
+                    self.comments.append(value)
+                elif key == "event":
+                    event = value
+                elif key == "data" and event == name:
+                    return json.loads(value)
+        raise EOFError
+
+
+@asynccontextmanager
+async def opened(server: WebServer) -> AsyncIterator[Stream]:
+    url = f"http://127.0.0.1:{server.port}/live"
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        yield Stream(response)
 
 
 @asynccontextmanager

@@ -1,10 +1,7 @@
 """The web view in a real browser, with workers that have no broker: the view's content, its access, its safety."""
 
-import asyncio
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,56 +13,17 @@ from axe_playwright_python.async_playwright import Axe
 from portfolio_stream.exactly_once.recovery import Halted
 from portfolio_stream.observe.events import MemberJoined, PartitionStopped
 from portfolio_stream.records.outputs import dead_letter
-from portfolio_stream.web import live
 from portfolio_stream.web.newest_records import Outputs, shown_letter, shown_output
-from portfolio_stream.web.server import WebServer
-from tests.unit.web_fakes import FakeCoordinator, FakeEngine, serving
 from tests.web.conftest import Viewer
+from tests.web.fake_group import HOSTILE, FakeGroup, grouped
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")  # all tests share one browser
 
-HOSTILE = '<img src=x onerror="document.title=1"><script>document.title=2</script>&amp;"\'\u202e\u0000'
 OUTPUT = (
     b'{"event_id":"e-1","type":"trade","portfolio_id":"P1","sequence":7,"occurred_at":"2026-11-23T04:30:00.123Z",'
     b'"position":{"symbol":"ACME","currency":"USD","quantity":"12","cost_basis":"1215"},'
     b'"cash":{"currency":"USD","balance":"-1216"},"source":{"partition":3,"offset":1041}}'
 )
-
-
-@dataclass
-class FakeGroup:
-    """Two workers of one group, and the events of the first worker's tail."""
-
-    engines: tuple[FakeEngine, FakeEngine]
-    servers: tuple[WebServer, WebServer]
-    coordinator: FakeCoordinator
-    tail: "asyncio.Queue[tuple[str, object]]"
-
-    def url(self, path: str = "/") -> str:
-        return f"http://127.0.0.1:{self.servers[0].port}{path}"
-
-
-@asynccontextmanager
-async def grouped(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> AsyncIterator[FakeGroup]:
-    tail: asyncio.Queue[tuple[str, object]] = asyncio.Queue()
-
-    @asynccontextmanager
-    async def open_tail(*_: object) -> AsyncIterator[Any]:
-        async def events() -> AsyncIterator[tuple[str, object]]:
-            while True:
-                yield await tail.get()
-
-        yield SimpleNamespace(events=events)
-
-    monkeypatch.setattr(live, "open_tail", open_tail)
-    monkeypatch.setattr(live, "GROUP_SECONDS", 0.2)
-    coordinator = FakeCoordinator()
-    one, two = (FakeEngine(folder, name, coordinator) for name in ("w1", "w2"))
-    one.join(0, 1, 2, 3)
-    two.join(4, 5, 6, 7)
-    async with serving(one, **settings) as first, serving(two, **settings) as second:
-        coordinator.members = {f"w1@{first.address}": (0, 1, 2, 3), f"w2@{second.address}": (4, 5, 6, 7)}
-        yield FakeGroup((one, two), (first, second), coordinator, tail)
 
 
 @pytest_asyncio.fixture(loop_scope="module")

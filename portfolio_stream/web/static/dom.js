@@ -9,6 +9,14 @@ export function el(tag, properties = {}, ...children) {
   return made;
 }
 
+/** An SVG element with attributes and a text. */
+export function svg(tag, attributes = {}, text = "") {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...(text ? [text] : []));
+  return made;
+}
+
 /** Only what differs is touched: a screen reader is not told twice, a selection survives. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
@@ -25,9 +33,10 @@ export function setState(element, state) {
 export function updateRows(body, items, { key, columns, empty }) {
   const rows = new Map([...body.children].filter((row) => row.dataset.key).map((row) => [row.dataset.key, row]));
   if (items.length === 0) {
-    if (rows.size || !body.querySelector(".empty")) {
+    const said = body.querySelector(".empty");
+    if (rows.size || !said) {
       body.replaceChildren(el("tr", {}, el("td", { colSpan: columns.length, className: "empty" }, empty)));
-    }
+    } else setText(said, empty);
     return;
   }
   const wanted = items.map((item) => {

@@ -38,6 +38,20 @@ export function duration(seconds) {
   return `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
+/** A size as 512 B, 4.2 kB, 36 MB. */
+export function size(bytes) {
+  if (bytes == null) return UNKNOWN;
+  let rest = bytes;
+  for (const unit of ["B", "kB", "MB", "GB"]) {
+    if (rest < 1000) return `${(rest < 10 ? tenth : whole).format(rest)} ${unit}`;
+    rest /= 1000;
+  }
+  return `${(rest < 10 ? tenth : whole).format(rest)} TB`;
+}
+
+/** 04:31 of Unix seconds, in UTC. */
+export const minute = (seconds) => utc(seconds * 1000).slice(11, 16);
+
 /** 2026-11-23 04:30:00.123 of Unix milliseconds, in UTC; a time that no calendar has is shown as its number. */
 export function utc(milliseconds) {
   const date = new Date(milliseconds);

@@ -1,7 +1,7 @@
 // The group: figures, workers, partitions.
 
 import { byId, column, el, setState, setText, updateRows } from "./dom.js";
-import { count, duration, latency, plural, ranges, rate, UNKNOWN, utc } from "./format.js";
+import { count, duration, latency, plural, ranges, rate, UNKNOWN } from "./format.js";
 import { Sparkline } from "./sparkline.js";
 
 const VERDICTS = {
@@ -41,13 +41,6 @@ const PARTITIONS = [
   column((row) => count(row.committed), { className: "number minor" }),
 ];
 
-const WORKER_EVENTS = [
-  column((event) => utc(event.time), { className: "code whole" }),
-  column((event) => event.worker, { isHeader: true }),
-  column((event) => ({ text: event.level, state: event.level })),
-  column((event) => event.text, { className: "code" }),
-];
-
 export class Group {
   #sparks = Object.fromEntries(
     [
@@ -85,11 +78,6 @@ export class Group {
       key: (row) => `p${row.partition}`,
       columns: PARTITIONS,
       empty: "No partition is known yet.",
-    });
-    updateRows(byId("worker-events"), state.events, {
-      key: (event) => `${event.process}/${event.sequence}`,
-      columns: WORKER_EVENTS,
-      empty: "No worker has told an event yet.",
     });
   }
 

@@ -3,24 +3,42 @@
 import { byId, el, setState, setText } from "./dom.js";
 import { clock } from "./format.js";
 import { Group, workerUrl } from "./group.js";
+import { Hours } from "./history.js";
 import { Live } from "./live.js";
 import { setUpLookup } from "./lookup.js";
 import { Outputs, showLetters } from "./tails.js";
 import { setUpTheme } from "./theme.js";
+import { Timeline } from "./timeline.js";
+import { showWatch } from "./watch.js";
 
 const group = new Group();
+const hours = new Hours();
 const outputs = new Outputs();
+const timeline = new Timeline();
 const newest = {};
 let isPaused = false;
 let heard = null;
 
 /** What is kept of an event also while the page is paused. */
 const RECORD = {
-  group: (state) => group.record(state),
+  group: (state) => {
+    group.record(state);
+    timeline.setEvents(state.events);
+  },
+  watch: (watch) => timeline.setChanges(watch.changes),
   outputs: (batch) => outputs.record(batch),
 };
 const SHOW = {
-  group: (state) => group.show(state),
+  group: (state) => {
+    group.show(state);
+    timeline.show();
+  },
+  watch: (watch) => {
+    showWatch(watch);
+    hours.setLimits(watch.limits);
+    timeline.show();
+  },
+  history: (history) => hours.show(history),
   outputs: () => outputs.show(),
   "dead-letters": showLetters,
 };

@@ -1,5 +1,7 @@
 // A line of what was measured, at most of the last three minutes, in SVG, so that it follows the theme's colours and scales with the page.
 
+import { svg } from "./dom.js";
+
 const SPAN_MS = 180_000;
 const LEAST_SPAN_MS = 30_000;
 const WIDTH = 180;
@@ -54,10 +56,4 @@ export class Sparkline {
 function area(run) {
   const [first, last] = [run[0], run.at(-1)].map((point) => point.split(",")[0]);
   return `M${first},${HEIGHT}L${run.join("L")}L${last},${HEIGHT}Z`;
-}
-
-function svg(tag, attributes) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  return made;
 }
