@@ -166,6 +166,17 @@ async def test_what_is_done_at_once(doors: Doors, path: str, before: JobState, a
     assert f"The job is {after.value}" in again.json["detail"] and "portfolio-stream job" in again.json["action"]
 
 
+async def test_the_page_is_told_of_the_job(doors: Doors) -> None:
+    """Its state since when, and what an operator can do now; nothing while the control topic has no job."""
+    doors.control.write({JOB_KEY: Job(state=JobState.PAUSED, revision=2, generation=1, since=7.0)})
+    told = doors.routes.now()
+    assert told is not None
+    assert ("paused", 7.0) == (told.state, told.since)
+    assert "portfolio-stream job resume" in (told.next_step or "")
+    doors.control.state = ControlState()
+    assert doors.routes.now() is None
+
+
 @pytest.mark.parametrize("path", ["/savepoints", "/job/stop?savepoint=true"])
 async def test_what_the_workers_carry_out(doors: Doors, path: str) -> None:
     """The answer is 202, and Location is the operation; a second one is refused while it goes on."""
