@@ -13,6 +13,8 @@ ONE_PARTITION = 1  # each worker reads the whole topic into a global table
 #: than a tenth of that. Every worker that starts and every command reads the whole control topic
 SHORT_SEGMENTS = {"segment.bytes": str(1 << 20)}
 
+PROBE_MS = str(10 * 60 * 1000)  # ten times longer than the watcher waits for a record
+
 
 def all_topics(settings: Settings) -> tuple[Topic, ...]:
     """Returns every topic of the contract, the input first."""
@@ -33,4 +35,17 @@ def all_topics(settings: Settings) -> tuple[Topic, ...]:
         topic(settings.prices_topic, "prices", compacted, partitions=ONE_PARTITION),
         topic(settings.control_topic, "control", compacted | SHORT_SEGMENTS, partitions=CONTROL_PARTITIONS),
         topic(settings.checkpoints_topic, "checkpoints", compacted | SHORT_SEGMENTS, partitions=ONE_PARTITION),
+    )
+
+
+def probe_topic(settings: Settings, partitions: int) -> Topic:
+    """The topic of the watcher's round trips. It belongs to no contract: no worker and no state needs it."""
+    durable = {"min.insync.replicas": "2"} if settings.replication_factor >= 3 else {}
+    return Topic(
+        name=settings.probe_topic,
+        role="probe",
+        partitions=partitions,
+        replication_factor=settings.replication_factor,
+        configuration={"cleanup.policy": "delete", "retention.ms": PROBE_MS} | SHORT_SEGMENTS | durable,
+        made_by_worker=False,
     )

@@ -33,7 +33,7 @@ WEEK_MS = str(7 * 24 * 3600 * 1000)  # longer than any store is reasonably away
 
 
 #: what a worker uses a topic for: `topic_rules` has other rules for each role
-Role = Literal["source", "output", "changelog", "prices", "control", "checkpoints"]
+Role = Literal["source", "output", "changelog", "prices", "control", "checkpoints", "probe"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -47,7 +47,8 @@ class DiskRoom(NamedTuple):
 
 
 class KafkaLook(NamedTuple):
-    figures: KafkaFigures
+    #: None: the first look has not ended
+    figures: KafkaFigures | None = None
     #: of the brokers that answer
     disks: Mapping[DiskPlace, DiskRoom] = {}
     #: why no broker answers

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from portfolio_stream.observe.families import by_partition, gauge, gauges
+from portfolio_stream.observe.families import by_partition, counters, gauge, gauges, histogram
 from portfolio_stream.watch.alerts import ALERTS
 from portfolio_stream.watcher.kafka_look import KafkaLook
 from portfolio_stream.watcher.watching import Watcher
@@ -19,6 +19,12 @@ class WatcherCollector(Collector):
         return ()
 
     def collect(self) -> Iterator[Metric]:
+        trips = self._watcher.probe.trips
+        text = "Records that the watcher produced with acks=all and read back, by how that ended."
+        outcomes = [((outcome,), times) for outcome, times in trips.outcomes.items()]
+        yield counters("probe_round_trips", text, ("outcome",), outcomes)
+        text = "From the beginning of a round trip until its record was read."
+        yield histogram("probe_round_trip_seconds", text, trips.seconds)
         yield from _kafka(self._watcher.kafka)
         yield from self._group()
         yield from self._workers()
@@ -53,6 +59,8 @@ DISK_LABELS = ("broker", "dir")
 
 def _kafka(look: KafkaLook) -> Iterator[Metric]:
     seen, disks = look.figures, sorted(look.disks.items())
+    if seen is None:
+        return
     brokers = {"live": seen.live, "away": max(0, seen.brokers - seen.live)}
     text = "Registered brokers: those that Kafka gets heartbeats of, and the others. Without an answer all are away."
     yield gauges("kafka_brokers", text, ("state",), [((state,), count) for state, count in brokers.items()])

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 
 import aiohttp
@@ -33,9 +33,10 @@ from portfolio_stream.watch.slos import shown_objectives
 from portfolio_stream.watch.time_slices import TimeSlice, thinned, together
 from portfolio_stream.watcher.folder import WatchFolder
 from portfolio_stream.watcher.group_look import GroupLook, GroupWatch
-from portfolio_stream.watcher.kafka_look import NOTHING_YET, KafkaLook, KafkaWatch
+from portfolio_stream.watcher.kafka_look import KafkaLook, KafkaWatch
 from portfolio_stream.watcher.link import CLIENT_ID, KafkaLink
 from portfolio_stream.watcher.minutes import Grown, JobDown, MinuteSlices
+from portfolio_stream.watcher.probe import Probe
 from portfolio_stream.watcher.system import JobLook, Looked, System
 from portfolio_stream.web.in_sight import FORGOTTEN_SECONDS, WorkerInSight, WorkersInSight
 from portfolio_stream.web.verdict import Audit, ask_auditor
@@ -43,6 +44,7 @@ from portfolio_stream.web.verdict import Audit, ask_auditor
 log = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 1.0  # between two looks of the loop, and of each task
+FIRST_SECONDS = 3.0  # for Kafka's first answer: without it the first look would see nothing
 OBJECTIVES_SECONDS = 5.0  # between two computations of the objectives: each reads all slices
 SENDER = "watcher"  # our own name, in the workers' logs
 
@@ -67,8 +69,11 @@ class Watcher:
         self._objectives_made = float("-inf")
         self._kafka_watch = KafkaWatch(KafkaLink(settings))
         self._group_watch = GroupWatch(settings)
+        self.probe = Probe(settings, self._brokers)
+        self._round_trips = (0, 0)
+        self._has_looked = asyncio.Event()
         self._job = JobLook()
-        self.kafka = KafkaLook(NOTHING_YET)
+        self.kafka = KafkaLook()
         self.group = GroupLook()
         self.figures = SystemFigures(at=now)
         self.workers: Sequence[WorkerInSight] = ()
@@ -87,6 +92,9 @@ class Watcher:
                     tasks.create_task(self._look_at_kafka())
                     tasks.create_task(self._look_at_group())
                     tasks.create_task(self._follow_job())
+                    tasks.create_task(self.probe.run())
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._has_looked.wait(), FIRST_SECONDS)
                     while True:
                         await self._look(workers, session)
                         await asyncio.sleep(PAUSE_SECONDS)
@@ -97,11 +105,15 @@ class Watcher:
                 await self._group_watch.stop()
                 self._keep(self._minutes.end())
 
+    def _brokers(self) -> int:
+        return 0 if self.kafka.figures is None else self.kafka.figures.brokers
+
     # -- the looks
 
     async def _look_at_kafka(self) -> None:
         while True:
             self.kafka = await self._kafka_watch.look()
+            self._has_looked.set()
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _look_at_group(self) -> None:
@@ -164,14 +176,25 @@ class Watcher:
         self.is_job_down = self._down.feed(now, self.figures.missing_partitions)
         self.judgement = judged(self.judgement, self.figures, looked.at, self._alerts)
         checkpoints, failed = self._ended_checkpoints()
+        round_trips, bad = self._ended_round_trips()
         grown = Grown(
-            counted=counted, checkpoints=checkpoints, failed_checkpoints=failed, anomalies=self._new_anomalies()
+            counted=counted,
+            round_trips=round_trips,
+            failed_round_trips=bad,
+            checkpoints=checkpoints,
+            failed_checkpoints=failed,
+            anomalies=self._new_anomalies(),
         )
         self._keep(self._minutes.feed(now, self.figures, grown, is_down=self.is_job_down))
         if now - self._objectives_made >= OBJECTIVES_SECONDS:
             self._objectives, self._objectives_made = shown_objectives(self._all_slices(), looked.at), now
         for listener in self.listeners:
             listener()
+
+    def _ended_round_trips(self) -> tuple[int, int]:
+        """How many round trips have got an outcome since the last look, and how many of them failed or are lost."""
+        before, self._round_trips = self._round_trips, (self.probe.trips.total, self.probe.trips.bad)
+        return self._round_trips[0] - before[0], self._round_trips[1] - before[1]
 
     def _ended_checkpoints(self) -> tuple[int, int]:
         """How many checkpoints were decided since the last look, and how many of them failed."""
