@@ -37,6 +37,8 @@ class Statement(msgspec.Struct, frozen=True):
     lag: int
     #: the first anomalies, at most LISTED of result.py
     anomalies: tuple[ShownAnomaly, ...]
+    #: how many anomalies there are
+    found: int
     #: RFC 3339: when the last pass ended, or failed
     updated: str
     #: RFC 3339: when the last pass ended that reached a verdict; null: none has
@@ -140,6 +142,7 @@ class Board:
             anomalies=tuple(
                 ShownAnomaly(one.kind, one.partition, one.offset, describe_anomaly(one)) for one in self.findings.listed
             ),
+            found=self.findings.counts.total(),
             updated=self.time,
             decided=None if self.decided is None else _rfc3339(self.decided),
         )

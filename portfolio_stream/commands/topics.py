@@ -97,11 +97,12 @@ def list_topics(bootstrap_servers: str | None, output: OutputFormat) -> None:
 def describe(names: tuple[str, ...], bootstrap_servers: str | None, output: OutputFormat) -> None:
     """Show topics with the settings that the contract fixes, and every difference. Default: the contract's topics."""
     from portfolio_stream.errors import TopicMissing
-    from portfolio_stream.kafka.contract_topics import all_topics
+    from portfolio_stream.kafka.contract_topics import all_topics, probe_topic
     from portfolio_stream.kafka.topic_rules import faults_of
 
     settings = read_settings(bootstrap_servers=bootstrap_servers)
     contract = {topic.name: topic for topic in all_topics(settings)}
+    probe = probe_topic(settings, partitions=1)
     wanted = names or tuple(contract)
     found = run(_describe(settings, wanted))
     for name in names:
@@ -112,7 +113,7 @@ def describe(names: tuple[str, ...], bootstrap_servers: str | None, output: Outp
         if name not in found:
             described.append({"topic": name, "exists": False})
             continue
-        expected = contract.get(name)
+        expected = probe if name == probe.name else contract.get(name)
         faults = () if expected is None else tuple(faults_of(expected, found[name]))
         shown = sorted({"cleanup.policy", *({} if expected is None else expected.configuration)})
         settings_of_topic = {key: found[name].configuration.get(key) for key in shown}

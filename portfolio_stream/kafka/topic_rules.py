@@ -24,8 +24,10 @@ WRITTEN: tuple[Role, ...] = ("output", "changelog")
 KEPT: tuple[Role, ...] = ("source", "output")
 CHECKPOINTS: tuple[Role, ...] = ("checkpoints",)
 CONTROL: tuple[Role, ...] = ("control",)
+PROBE: tuple[Role, ...] = ("probe",)
 NEEDED: tuple[Role, ...] = ("source", "output", "changelog", "prices", "control")
 EVERY: tuple[Role, ...] = (*NEEDED, *CHECKPOINTS)
+FREELY_DIVIDED: tuple[Role, ...] = (*CHECKPOINTS, *PROBE)  # whose number of partitions matters to no key
 REPLICATION_FACTOR, MIN_INSYNC_REPLICAS, PARTITION_COUNT = (
     "replication factor",
     "min.insync.replicas",
@@ -74,6 +76,10 @@ RULES = (
          "history is deleted: verify cannot judge, and a source that is not read in time halts its partition"),
     TopicRule("cleanup.policy", CHECKPOINTS, "exactly", None, "warn",
          "the statistics of checkpoints are deleted, or fill the disk"),
+    TopicRule("cleanup.policy", PROBE, "exactly", None, "warn",
+         "the records of the watcher's probe fill the disk"),
+    TopicRule("retention.ms", PROBE, "at most", None, "warn",
+         "the records of the watcher's probe take more of the disk"),
     TopicRule("segment.bytes", CHECKPOINTS, "at most", None, "warn",
          "the statistics of checkpoints take more of the disk, and a worker reads them longer at its start"),
     TopicRule("segment.bytes", CONTROL, "at most", None, "warn",
@@ -126,7 +132,7 @@ class TopicFault:
 
 def faults_of(topic: Topic, found: TopicDescription) -> Iterator[TopicFault]:
     """Yields the faults of a topic, those that refuse it first. A setting that breaks two rules has only the graver."""
-    if found.partitions != topic.partitions and topic.role != "checkpoints":  # its partition 0 alone is used
+    if found.partitions != topic.partitions and topic.role not in FREELY_DIVIDED:
         yield TopicFault(
             topic=topic.name,
             setting=PARTITION_COUNT,

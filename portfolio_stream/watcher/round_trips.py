@@ -15,8 +15,8 @@ from typing import Literal, get_args
 from portfolio_stream.observe.histogram import Histogram
 from portfolio_stream.watch.thresholds import LOST_SECONDS, ROUND_TRIP_SECONDS
 
-Outcome = Literal["completed", "failed", "lost"]
-OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+TripOutcome = Literal["completed", "failed", "lost"]
+TRIP_OUTCOMES: tuple[TripOutcome, ...] = get_args(TripOutcome)
 STOOD_STILL_SECONDS = 0.5  # between two calls of `settle`, which are 0.1 s apart
 BOUNDS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -35,7 +35,7 @@ class RoundTrips:
         #: those without an outcome, the oldest first
         self._open: dict[int, _Trip] = {}
         self._settled: float | None = None
-        self.outcomes: Counter[Outcome] = Counter(dict.fromkeys(OUTCOMES, 0))
+        self.outcomes: Counter[TripOutcome] = Counter(dict.fromkeys(TRIP_OUTCOMES, 0))
         #: of the records that were read
         self.seconds = Histogram(BOUNDS)
 
@@ -84,6 +84,6 @@ class RoundTrips:
         """Whether an acknowledged record is still to be read."""
         return any(trip.acknowledged is not None for trip in self._open.values())
 
-    def _end(self, number: int, outcome: Outcome) -> None:
+    def _end(self, number: int, outcome: TripOutcome) -> None:
         del self._open[number]
         self.outcomes[outcome] += 1

@@ -109,7 +109,7 @@ class System:
         return SystemFigures(
             at=looked.at,
             kafka=looked.kafka.figures,
-            disks=disk_shares(looked.kafka),
+            disks=disk_shares(looked.kafka) | worker_disks(looked.workers),
             job_state=looked.job.state,
             job_partitions=looked.job.partitions,
             workers=tuple(
@@ -170,6 +170,15 @@ def disk_shares(kafka: KafkaLook) -> dict[str, float]:
         f"broker {at.broker} {at.dir}": 1 - room.usable / room.total
         for at, room in sorted(kafka.disks.items())
         if room.total > 0
+    }
+
+
+def worker_disks(workers: Sequence[WorkerInSight]) -> dict[str, float]:
+    return {
+        f"worker {one.answer.status.worker} {place}": share
+        for one in workers
+        if isinstance(one.answer, WorkerFigures)
+        for place, share in one.answer.disks.items()
     }
 
 

@@ -25,6 +25,7 @@ from portfolio_stream.http.peers import Peers
 from portfolio_stream.kafka.follower import Follower
 from portfolio_stream.kafka.reach import LOST
 from portfolio_stream.settings import Settings
+from portfolio_stream.watch.advice import advice
 from portfolio_stream.watch.alerts import ALERTS, Alert
 from portfolio_stream.watch.figures import SystemFigures
 from portfolio_stream.watch.judge import Judgement, judged, shown_alerts
@@ -207,7 +208,7 @@ class Watcher:
         """An auditor that has started again finds the same ones again: they count once."""
         if self.audit.verdict == "not audited":
             return 0
-        before, found = self._anomalies, len(self.audit.anomalies)
+        before, found = self._anomalies, self.audit.found
         self._anomalies = found if before is None else max(before, found)
         return 0 if before is None else max(0, found - before)
 
@@ -243,15 +244,16 @@ class Watcher:
             changes=self.judgement.changes,
             objectives=self._objectives,
             anomalies=0 if seen is None else seen.anomalies,
+            advice=advice(self.figures),
         )
 
 
 def decided_at(audit: Audit) -> float | None:
     """UNIX seconds of the last pass that reached a verdict; None: no pass has."""
-    if audit.updated is None or audit.verdict not in ("holds", "violated"):
+    if audit.decided is None:
         return None
     try:
-        return datetime.fromisoformat(audit.updated).timestamp()
+        return datetime.fromisoformat(audit.decided).timestamp()
     except ValueError:  # another program's text
         return None
 

@@ -14,6 +14,7 @@ from portfolio_stream.decoding import WireCount, WirePartition
 from portfolio_stream.exactly_once.engine import Engine
 from portfolio_stream.http.problem import Problem, json_response
 from portfolio_stream.observe import stacks
+from portfolio_stream.observe.disks import Disks
 from portfolio_stream.observe.process import MachineFigures, ProcessFigures, machine_figures, process_figures
 from portfolio_stream.observe.pulse import Pulse
 from portfolio_stream.observe.stacks import ThreadStack
@@ -55,6 +56,8 @@ class WorkerFigures(msgspec.Struct, frozen=True, kw_only=True):
     state_memory: WireCount
     #: the number of the newest event
     events: WireCount
+    #: used shares of the file systems that hold the worker's folders, by place
+    disks: dict[str, float] = {}
 
 
 class ThreadDump(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,8 +66,9 @@ class ThreadDump(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FigureRoutes:
-    def __init__(self, engine: Engine, settings: Settings, status: Status, pulse: Pulse) -> None:
+    def __init__(self, engine: Engine, settings: Settings, status: Status, pulse: Pulse, disks: Disks) -> None:
         self._engine = engine
+        self._disks = disks
         self._settings = settings
         self._status = status
         self._pulse = pulse
@@ -91,6 +95,11 @@ class FigureRoutes:
             machine=machine_figures(),
             state_memory=self._settings.state_memory << 20,
             events=self._engine.events.sequence,
+            disks={
+                place: 1 - seen.available_bytes / seen.total_bytes
+                for place, seen in self._disks.figures().items()
+                if seen.total_bytes > 0
+            },
         )
         return json_response(body)
 

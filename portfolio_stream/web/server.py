@@ -156,7 +156,7 @@ class WebServer:
                 web.get("/health/live", health.live),
                 web.get("/health/ready", health.ready),
                 *table_routes(engine, self._owners, fanout, self._census, self._prices),
-                *FigureRoutes(engine, self._settings, status, self._pulse).routes(),
+                *FigureRoutes(engine, self._settings, status, self._pulse, self._disks).routes(),
                 *minutes.routes(),
                 *(self._job.routes() if self._job is not None else ()),
                 *self._live_view(app, status, minutes),

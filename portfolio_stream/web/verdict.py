@@ -36,7 +36,10 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
     records: WireCount = 0
     #: how many records the auditor is behind the source
     lag: WireCount = 0
+    #: the first of them
     anomalies: tuple[ToldAnomaly, ...] = ()
+    #: how many anomalies the auditor has found
+    found: WireCount = 0
     #: when the last pass of the audit ended or failed (RFC 3339)
     updated: str | None = None
     #: when the last pass ended that reached a verdict (RFC 3339); None: none has

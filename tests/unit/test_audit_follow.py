@@ -201,14 +201,13 @@ def violated() -> Board:
 async def test_the_verdict_is_as_documented() -> None:
     """Exactly these members."""
     status, body = await told(Board(updated=1_795_410_300.25), "/verdict")
-    start = (
-        '{"verdict":"starting","records":0,"lag":0,"anomalies":[],"updated":"2026-11-23T05:05:00.250Z","decided":null}'
-    )
+    start = '{"verdict":"starting","records":0,"lag":0,"anomalies":[],"found":0,'
+    start += '"updated":"2026-11-23T05:05:00.250Z","decided":null}'
     assert (200, start) == (status, body)
     shown = '{"kind":"missing_output","partition":3,"offset":null,"detail":"topic=out partition=3 source_offset=7: '
     shown += 'expected one, found none"}'
     _, body = await told(violated(), "/verdict")
-    assert body == start.replace("starting", "violated").replace("[]", f"[{shown},{shown}]")
+    assert body == start.replace("starting", "violated").replace('[],"found":0', f'[{shown},{shown}],"found":2')
 
 
 async def test_every_metric_is_documented() -> None:
