@@ -14,7 +14,7 @@ import click
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
-from portfolio_stream.monitoring import objectives, routing, rule_tests, rules, scraping, sloth
+from portfolio_stream.monitoring import grafana, objectives, routing, rule_tests, rules, scraping, sloth
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "monitoring"
@@ -59,7 +59,8 @@ def files(runbook: str = rules.RUNBOOK) -> dict[str, str]:
         "alertmanager/alertmanager.yml": routing.configuration(),
         **{f"slo/{name}": spec for name, spec in objectives.specs(runbook).items()},
     }
-    return {path: text_of(content) for path, content in contents.items()}
+    dashboards = {f"grafana/dashboards/{name}": text for name, text in grafana.texts().items()}
+    return {path: text_of(content) for path, content in contents.items()} | dashboards
 
 
 @click.command()
