@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from portfolio_stream.monitoring.job_panels import JOB
 from portfolio_stream.monitoring.kafka_panels import KAFKA
-from portfolio_stream.monitoring.panels import DashboardTable, Panel, Query
+from portfolio_stream.monitoring.panels import DashboardTable, Panel, PanelQuery
 from portfolio_stream.monitoring.stream_panels import STREAM
 
 DASHBOARDS: tuple[DashboardTable, ...] = (STREAM, JOB, KAFKA)
@@ -16,7 +16,7 @@ class PlacedQuery(NamedTuple):
 
     dashboard: str
     panel: Panel
-    query: Query
+    query: PanelQuery
 
 
 def queries() -> Iterator[PlacedQuery]:

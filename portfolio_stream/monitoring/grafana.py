@@ -23,12 +23,12 @@ from grafana_foundation_sdk.models.dashboard import (
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from portfolio_stream.monitoring.dashboards import DASHBOARDS
-from portfolio_stream.monitoring.panels import DashboardTable, Kind, Panel, Query
+from portfolio_stream.monitoring.panels import DashboardTable, Panel, PanelKind, PanelQuery
 
 TAG = "portfolio-stream"
 SOURCE = DataSourceRef("prometheus", "${datasource}")
 COLUMNS = 24  # of Grafana's grid
-HEIGHTS: Mapping[Kind, int] = {"number": 4, "word": 4, "lines": 8, "table": 8}
+HEIGHTS: Mapping[PanelKind, int] = {"number": 4, "word": 4, "lines": 8, "table": 8}
 MOST_IN_A_LINE = 4  # of panels with lines: a smaller one cannot be read
 WELL, WRONG = "green", "red"
 
@@ -76,7 +76,7 @@ def _panel(panel: Panel) -> Any:
     return made
 
 
-def _target(query: Query, letter: str, kind: Kind) -> prometheus.Dataquery:
+def _target(query: PanelQuery, letter: str, kind: PanelKind) -> prometheus.Dataquery:
     target = prometheus.Dataquery().ref_id(letter).expr(query.expression).legend_format(query.legend)
     target = target.instant() if kind in ("word", "table") else target.range()  # these show the present alone
     return target.format(PromQueryFormat.TABLE) if kind == "table" else target
@@ -112,4 +112,4 @@ def _thresholds(panel: Panel) -> dashboard.ThresholdsConfig:
     return dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(steps)
 
 
-MAKERS: Mapping[Kind, Any] = {"lines": _lines, "number": _number, "word": _number, "table": _table}
+MAKERS: Mapping[PanelKind, Any] = {"lines": _lines, "number": _number, "word": _number, "table": _table}

@@ -11,15 +11,15 @@ from typing import Literal, NamedTuple
 from portfolio_stream.watch import thresholds as limit
 
 #: word: the name of the series that has a sample
-Kind = Literal["lines", "number", "word", "table"]
+PanelKind = Literal["lines", "number", "word", "table"]
 #: Grafana's names of units
-Unit = Literal["short", "s", "bytes", "ops", "Bps", "percentunit", "bool_on_off", "dateTimeFromNow"]
+PanelUnit = Literal["short", "s", "bytes", "ops", "Bps", "percentunit", "bool_on_off", "dateTimeFromNow"]
 
 RATE = "[$__rate_interval]"
 WITHIN_OBJECTIVE = f'event_latency_seconds_bucket{{le="{limit.LATENCY_SECONDS}"}}'
 
 
-class Query(NamedTuple):
+class PanelQuery(NamedTuple):
     expression: str
     #: what a line is called; {{label}} is the label's value
     legend: str
@@ -29,9 +29,9 @@ class Panel(NamedTuple):
     title: str
     #: what the panel shows, and what is well
     text: str
-    unit: Unit
-    queries: tuple[Query, ...]
-    kind: Kind = "lines"
+    unit: PanelUnit
+    queries: tuple[PanelQuery, ...]
+    kind: PanelKind = "lines"
     #: from here on the figure is red
     limit: float | None = None
     #: below the limit the figure is red, and from there on it is well

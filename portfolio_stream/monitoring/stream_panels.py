@@ -5,8 +5,8 @@ from portfolio_stream.monitoring.panels import (
     WITHIN_OBJECTIVE,
     DashboardTable,
     Panel,
+    PanelQuery,
     PanelRow,
-    Query,
     of,
     quantile,
     rate,
@@ -19,7 +19,7 @@ def _budgets() -> tuple[Panel, ...]:
         "Error budgets",
         "What is left of each objective's budget of 30 days. Below 0 the objective is missed.",
         "percentunit",
-        (Query("slo:period_error_budget_remaining:ratio", "{{sloth_slo}}"),),
+        (PanelQuery("slo:period_error_budget_remaining:ratio", "{{sloth_slo}}"),),
         limit=0,
         is_floor=True,
     )
@@ -28,7 +28,7 @@ def _budgets() -> tuple[Panel, ...]:
         "How many times faster than allowed each budget burned in the last hour. At 14.4 a page is sent.",
         "short",
         (
-            Query(
+            PanelQuery(
                 "slo:sli_error:ratio_rate1h / on (sloth_id) group_left () slo:error_budget:ratio",
                 "{{sloth_slo}}",
             ),
@@ -50,14 +50,14 @@ STREAM = DashboardTable(
                     "Exactly-once",
                     "What the auditor says: holds, violated, unverifiable or starting. A violation has no budget.",
                     "short",
-                    (Query(of("audit_verdict", "verdict") + " == 1", "{{verdict}}"),),
+                    (PanelQuery(of("audit_verdict", "verdict") + " == 1", "{{verdict}}"),),
                     "word",
                 ),
                 Panel(
                     "Age of the verdict",
                     "Since the last pass of the auditor that reached a verdict. Below ten minutes.",
                     "s",
-                    (Query("time() - " + of("audit_verdict_timestamp_seconds"), "age"),),
+                    (PanelQuery("time() - " + of("audit_verdict_timestamp_seconds"), "age"),),
                     "number",
                     limit.VERDICT_AGE_SECONDS,
                 ),
@@ -65,14 +65,14 @@ STREAM = DashboardTable(
                     "Events in a second",
                     f"Committed source records. Workers can do {limit.CAPACITY_EVENTS_PER_SECOND:,} and more.",
                     "ops",
-                    (Query("portfolio_stream:events:rate_1m", "events"),),
+                    (PanelQuery("portfolio_stream:events:rate_1m", "events"),),
                     "number",
                 ),
                 Panel(
                     "Latency (p99)",
                     "99 % of the events of the last minute took this or less, from the record in Kafka to its commit.",
                     "s",
-                    (Query("portfolio_stream:event_latency_seconds:p99_1m", "p99"),),
+                    (PanelQuery("portfolio_stream:event_latency_seconds:p99_1m", "p99"),),
                     "number",
                     limit.SLOW_SECONDS,
                 ),
@@ -80,7 +80,7 @@ STREAM = DashboardTable(
                     "Events that wait",
                     "In all partitions, also those without an owner.",
                     "short",
-                    (Query("portfolio_stream:lag_records:sum", "waiting"),),
+                    (PanelQuery("portfolio_stream:lag_records:sum", "waiting"),),
                     "number",
                     limit.HIGH_LAG_RECORDS,
                 ),
@@ -93,14 +93,18 @@ STREAM = DashboardTable(
                     "Alerts",
                     "Alerts of Prometheus that are pending or fire. None.",
                     "short",
-                    (Query('ALERTS{alertname!=""}', "{{priority}} {{alertname}}"),),
+                    (PanelQuery('ALERTS{alertname!=""}', "{{priority}} {{alertname}}"),),
                     "table",
                 ),
                 Panel(
                     "Alerts by the watcher",
                     "The watcher judges the same alerts without Prometheus.",
                     "short",
-                    (Query("sum by (alert, priority) (portfolio_stream_alerts_firing)", "{{priority}} {{alert}}"),),
+                    (
+                        PanelQuery(
+                            "sum by (alert, priority) (portfolio_stream_alerts_firing)", "{{priority}} {{alert}}"
+                        ),
+                    ),
                     limit=1,
                 ),
                 *_budgets(),
@@ -114,29 +118,29 @@ STREAM = DashboardTable(
                     "Events that producers send and events that workers commit. Both are alike.",
                     "ops",
                     (
-                        Query("sum(deriv(portfolio_stream_source_end_offset[1m]))", "sent"),
-                        Query(rate("events_total"), "committed"),
+                        PanelQuery("sum(deriv(portfolio_stream_source_end_offset[1m]))", "sent"),
+                        PanelQuery(rate("events_total"), "committed"),
                     ),
                 ),
                 Panel(
                     "Events by worker",
                     "Committed source records.",
                     "ops",
-                    (Query(rate("events_total", "instance"), "{{instance}}"),),
+                    (PanelQuery(rate("events_total", "instance"), "{{instance}}"),),
                 ),
                 Panel(
                     "Events by outcome",
                     "Accepted, duplicate, or rejected: rejected ones are in the dead letters.",
                     "ops",
-                    (Query(rate("records_total", "outcome, code"), "{{outcome}} {{code}}"),),
+                    (PanelQuery(rate("records_total", "outcome, code"), "{{outcome}} {{code}}"),),
                 ),
                 Panel(
                     "Bytes",
                     "Of committed source records, and of the records that transactions wrote, before compression.",
                     "Bps",
                     (
-                        Query(rate("source_bytes_total"), "read"),
-                        Query(rate("written_bytes_total", "topic"), "written to {{topic}}"),
+                        PanelQuery(rate("source_bytes_total"), "read"),
+                        PanelQuery(rate("written_bytes_total", "topic"), "written to {{topic}}"),
                     ),
                 ),
             ),
@@ -149,9 +153,9 @@ STREAM = DashboardTable(
                     "From an event's record in Kafka to its commit. The objective is 100 ms for 99 %.",
                     "s",
                     (
-                        Query(quantile(0.5, "event_latency_seconds"), "p50"),
-                        Query(quantile(0.95, "event_latency_seconds"), "p95"),
-                        Query(quantile(0.99, "event_latency_seconds"), "p99"),
+                        PanelQuery(quantile(0.5, "event_latency_seconds"), "p50"),
+                        PanelQuery(quantile(0.95, "event_latency_seconds"), "p95"),
+                        PanelQuery(quantile(0.99, "event_latency_seconds"), "p99"),
                     ),
                     limit=limit.LATENCY_SECONDS,
                 ),
@@ -160,7 +164,7 @@ STREAM = DashboardTable(
                     "The objective is 99 %.",
                     "percentunit",
                     (
-                        Query(
+                        PanelQuery(
                             f"{rate(WITHIN_OBJECTIVE)} / ({rate('event_latency_seconds_count')} > 0)",
                             "within 100 ms",
                         ),
@@ -172,14 +176,14 @@ STREAM = DashboardTable(
                     "Lag in records",
                     "By partition, as Kafka tells it: also for partitions without an owner.",
                     "short",
-                    (Query(of("group_lag_records", "partition"), "partition {{partition}}"),),
+                    (PanelQuery(of("group_lag_records", "partition"), "partition {{partition}}"),),
                     limit=limit.LAG_RECORDS,
                 ),
                 Panel(
                     "Lag in seconds",
                     "For how long the oldest uncommitted record of a partition has waited, at most.",
                     "s",
-                    (Query(of("lag_seconds", "partition"), "partition {{partition}}"),),
+                    (PanelQuery(of("lag_seconds", "partition"), "partition {{partition}}"),),
                 ),
             ),
         ),
@@ -191,8 +195,8 @@ STREAM = DashboardTable(
                     "From the first request of a commit to the answer that the transaction is committed.",
                     "s",
                     (
-                        Query(quantile(0.5, "commit_seconds"), "p50"),
-                        Query(quantile(0.99, "commit_seconds"), "p99"),
+                        PanelQuery(quantile(0.5, "commit_seconds"), "p50"),
+                        PanelQuery(quantile(0.99, "commit_seconds"), "p99"),
                     ),
                 ),
                 Panel(
@@ -200,7 +204,7 @@ STREAM = DashboardTable(
                     "The mean of each phase: encode, reserve, write, end, store.",
                     "s",
                     (
-                        Query(
+                        PanelQuery(
                             f"{rate('commit_phase_seconds_sum', 'phase')}"
                             f" / ({rate('commit_phase_seconds_count', 'phase')} > 0)",
                             "{{phase}}",
@@ -211,14 +215,14 @@ STREAM = DashboardTable(
                     "Steps: busy",
                     "The share of the time in which each step works. The step near 1 holds the stream up.",
                     "percentunit",
-                    (Query(f"avg by (step) (rate(portfolio_stream_step_busy_seconds_total{RATE}))", "{{step}}"),),
+                    (PanelQuery(f"avg by (step) (rate(portfolio_stream_step_busy_seconds_total{RATE}))", "{{step}}"),),
                 ),
                 Panel(
                     "Steps: backpressured",
                     "The share of the time in which each step waits for the next one.",
                     "percentunit",
                     (
-                        Query(
+                        PanelQuery(
                             f"avg by (step) (rate(portfolio_stream_step_backpressured_seconds_total{RATE}))", "{{step}}"
                         ),
                     ),
@@ -227,26 +231,26 @@ STREAM = DashboardTable(
                     "Records in the queues",
                     "Source records between their fetch and the end of their commit.",
                     "short",
-                    (Query(of("queue_records", "queue", "sum"), "{{queue}}"),),
+                    (PanelQuery(of("queue_records", "queue", "sum"), "{{queue}}"),),
                 ),
                 Panel(
                     "Event loop lag (p99)",
                     "How late the event loop woke a sleeping task. Above 0.25 s heartbeats and commits come late.",
                     "s",
-                    (Query(quantile(0.99, "event_loop_lag_seconds", "instance"), "{{instance}}"),),
+                    (PanelQuery(quantile(0.99, "event_loop_lag_seconds", "instance"), "{{instance}}"),),
                     limit=0.25,
                 ),
                 Panel(
                     "Auditor: records compared",
                     "Source records that the auditor has replayed and compared in a second.",
                     "ops",
-                    (Query(rate("audit_records_total"), "compared"),),
+                    (PanelQuery(rate("audit_records_total"), "compared"),),
                 ),
                 Panel(
                     "Auditor: duration of a pass",
                     "A pass compares all partitions.",
                     "s",
-                    (Query(of("audit_pass_seconds"), "pass"),),
+                    (PanelQuery(of("audit_pass_seconds"), "pass"),),
                 ),
             ),
         ),
