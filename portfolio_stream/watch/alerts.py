@@ -94,9 +94,9 @@ def _lag_is_minor(now: SystemFigures) -> bool | None:
     return None if now.lag is None else limit.MINOR_LAG_RECORDS < now.lag < limit.LAG_RECORDS
 
 
-def _checkpoints_fail(now: SystemFigures) -> bool | None:
-    share = now.failed_checkpoints
-    return None if share is None else share > limit.FAILED_CHECKPOINTS_SHARE
+def _checkpoints_fail(now: SystemFigures) -> bool:
+    """False without a checkpoint in the window: those that failed are over, as for Prometheus."""
+    return now.failed_checkpoints is not None and now.failed_checkpoints > limit.FAILED_CHECKPOINTS_SHARE
 
 
 def _processing_is_slow(now: SystemFigures) -> bool:
