@@ -24,8 +24,10 @@ from benchmarks import (
     results,
     savepoint,
     scale,
+    scrape,
     table,
     throughput,
+    watching,
 )
 
 #: each has `add_options(parser)` and `result(given, command)`
@@ -40,6 +42,8 @@ BENCHMARKS: dict[str, ModuleType] = {
     "backlog": backlog,
     "scale": scale,
     "savepoint": savepoint,
+    "scrape": scrape,
+    "watching": watching,
 }
 #: each has `add_options(parser)` and `main(given)`
 COMMANDS: dict[str, ModuleType] = {"all": plan, "report": report}

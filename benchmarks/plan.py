@@ -1,4 +1,4 @@
-"""Run the set of benchmarks in the order of the report, each in turns and short, in some forty minutes.
+"""Run the set of benchmarks in the order of the report, each in turns and short, in some fifty minutes.
 
     python -m benchmarks all [--quick] [--large] [--before REVISION] [--minutes 60] [--only NAME ...]
 
@@ -48,6 +48,8 @@ STEPS = (
         "peers --rate 10000 --seconds 10 --rounds 1 --interval 30 --only contract ours kafka-streams",
     ),
     Step("accounting --rate 10000 --seconds 15", "accounting --rate 10000 --seconds 5 --without-parts"),
+    Step("watching", "watching --rate 2000 --seconds 2 --rounds 1"),
+    Step("scrape {before}", "scrape --scrapes 100 --rounds 1"),
     Step("aged --rate 10000 --seconds 30 --rounds 1", "aged --rate 5000 --seconds 5 --events 60000 --rounds 1"),
     Step("restart --keys 100000 1000000", "restart --keys 10000 20000 --hits 20000"),
     Step("failover --keys 1000000", "failover --keys 20000"),

@@ -16,7 +16,10 @@ from benchmarks.results import FOLDER, Result, ratio
 
 PAGE = Path("docs/performance.md")
 IMAGES = "images"
-ORDER = ("throughput", "latency", "peers", "accounting", "aged", "restart", "failover", "backlog", "scale")
+ORDER = (
+    "throughput", "latency", "peers", "accounting", "watching", "scrape", "aged", "restart", "failover", "backlog",
+    "scale",
+)  # fmt: skip
 HEAD = """\
 # Performance
 

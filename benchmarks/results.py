@@ -48,6 +48,9 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     environment: dict[str, str] = {}
     #: for the plots of kind `curve`: the number of keys, of workers, ...
     size: float | None = None
+    #: it does the same work as the subject, of the same revision in the same environment; the result's text says what
+    #: is different
+    is_same_work: bool = False
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,11 +97,16 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         return [run for run in self.runs if run.variant == variant]
 
     def compared(self) -> list[str]:
-        """Returns the names of the variants with which the subject is compared: another program, another revision or
-        another environment. Variants that differ in their work, such as the size of the state, have no ratio."""
+        """Returns the names of the variants with which the subject is compared: another program, another revision,
+        another environment, or the same work under other conditions. Variants that differ in their work, such as the
+        size of the state, have no ratio."""
         subject, *others = self.variants
         ours = (subject.revision, subject.environment)
-        return [one.name for one in others if one.version or (one.revision and (one.revision, one.environment) != ours)]
+
+        def is_compared(one: Variant) -> bool:
+            return one.is_same_work or bool(one.version or (one.revision and (one.revision, one.environment) != ours))
+
+        return [one.name for one in others if is_compared(one)]
 
     def figure_names(self) -> list[str]:
         """Returns the names of all figures in the order of their first appearance."""

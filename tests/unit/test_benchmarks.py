@@ -1,22 +1,27 @@
 """The benchmarks' own arithmetic: ratios, marks, latencies, tables and plots."""
 
+import asyncio
+import time
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from aiohttp import web
 from confluent_kafka import murmur2
 
-from benchmarks import machine, plan, plots, report, results, table
+from benchmarks import machine, plan, plots, report, results, table, watching
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.load import OPTIONS, make_events
 from benchmarks.machine import Reading, between
+from benchmarks.observers import Observers, observed
 from benchmarks.reader import Latencies, percentile
 from benchmarks.results import Plot, Result, Run, Spread, Variant, ratio, spread
 from benchmarks.svg import linear, logarithmic, number_text
 from benchmarks.variants import environment_of
 from portfolio_stream.kafka.partitioning import partition_of
+from tests.unit.web_fakes import FakeCoordinator, FakeEngine, listening, serving
 
 PLOTS = (
     Plot(kind="bars", title="Bars", figures=("events/s",), unit="events"),
@@ -247,3 +252,58 @@ def test_the_plan_says_in_the_end_what_was_marked_wrong_and_left_out() -> None:
         "throughput: before, round 2: other work",
     ):
         assert line in shown.splitlines()
+
+
+def test_the_same_work_under_other_conditions_has_a_ratio() -> None:
+    """A watched worker and the same worker alone: one revision, one environment."""
+    alone = Variant(name="alone", revision="abc", is_same_work=True)
+    sized = Variant(name="larger", revision="abc", size=2.0)
+    found = made(variants=(Variant(name="watched", revision="abc"), alone, sized))
+    assert ["alone"] == found.compared()
+
+
+@pytest.mark.parametrize(("cost", "expected"), [(10.2, 0), (10.3, 0), (10.4, 1)])
+def test_watching_that_costs_too_much_is_a_finding(cost: float, expected: int) -> None:
+    """So the benchmark's exit code is 1."""
+    variants = (
+        Variant(name=watching.WATCHED, revision="abc"),
+        Variant(name=watching.ALONE, revision="abc", is_same_work=True),
+    )
+    runs = (
+        Run(variant=watching.WATCHED, figures={watching.COST: cost}),
+        Run(variant=watching.ALONE, figures={watching.COST: 10.0}),
+    )
+    assert expected == len(watching.judged(made(variants=variants, runs=runs)).findings())
+
+
+async def test_the_observers_get_what_they_ask_for(tmp_path: Path) -> None:
+    """Scrapes, figures and the page's stream, of a worker's own web server."""
+    engine = FakeEngine(tmp_path, "w1", FakeCoordinator())
+    engine.join(0)
+
+    def watch(port: int) -> Observers:
+        with observed(port) as observers:
+            until = time.monotonic() + 10.0
+            while not (all(observers.answers.values()) and observers.bytes) and time.monotonic() < until:
+                time.sleep(0.01)
+        return observers
+
+    async with serving(engine) as server:
+        seen = await asyncio.to_thread(watch, server.port)
+    assert all(seen.answers.values()) and seen.bytes
+
+
+async def test_an_unwatched_worker_is_not_measured(tmp_path: Path) -> None:
+    """A path that the worker does not answer would make watching look cheap."""
+    async with listening(not_found) as address:
+
+        def watch() -> None:
+            with observed(int(address.rpartition(":")[2])):
+                pass
+
+        with pytest.raises(SystemExit, match="not watched"):
+            await asyncio.to_thread(watch)
+
+
+async def not_found(_request: web.Request) -> web.Response:
+    return web.Response(status=404)
