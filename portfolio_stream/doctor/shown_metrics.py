@@ -5,12 +5,17 @@ from collections.abc import Callable, Mapping
 
 from kio.schema.errors import ErrorCode
 
+from portfolio_stream.control.job_figures import OUTCOMES
+from portfolio_stream.control.job_life import JobState
 from portfolio_stream.doctor.allowed import ACTIONS, FIELDS, VERSION
 from portfolio_stream.doctor.findings import LEFT_OUT
 from portfolio_stream.domain.rejection import REJECTION_CODES
+from portfolio_stream.exactly_once.engine import NO_QUEUES
 from portfolio_stream.exactly_once.protocol import TransactionStep
 from portfolio_stream.kafka.topic_rules import PARTITION_COUNT, RULES
+from portfolio_stream.observe.disks import PLACES
 from portfolio_stream.observe.families import PREFIX
+from portfolio_stream.observe.kafka_counts import MOVES
 from portfolio_stream.observe.start_steps import STEPS
 from portfolio_stream.observe.statistics import PHASES
 
@@ -27,9 +32,11 @@ LABELS: Mapping[str, Callable[[str], bool]] = {
     "step": frozenset((*STEPS, *(step.value for step in TransactionStep))).__contains__,
     "phase": frozenset(PHASES).__contains__,
     "code": frozenset(("", *REJECTION_CODES, "operator_dead_letter", "unreadable")).__contains__,
-    "outcome": frozenset(
-        ("accepted", "duplicate", "rejected", "price", "deletion", "invalid", "completed", "failed")
-    ).__contains__,
+    "outcome": frozenset(("accepted", "duplicate", "rejected", "price", "deletion", "invalid", *OUTCOMES)).__contains__,
+    "direction": frozenset(MOVES).__contains__,
+    "queue": NO_QUEUES.__contains__,
+    "place": frozenset(PLACES).__contains__,
+    "state": frozenset(state.value for state in JobState).__contains__,
     "reason": frozenset(("late", "early")).__contains__,
     "error": frozenset(code.name for code in ErrorCode).__contains__,
     "setting": frozenset((*(rule.setting for rule in RULES), PARTITION_COUNT)).__contains__,

@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST
+
+from portfolio_stream.http.metric_text import open_metrics_text, prometheus_text
 
 OPEN_METRICS, TEXT = "application/openmetrics-text", "text/plain"
 OPEN_METRICS_VERSIONS = frozenset({"", "1.0.0"})  # without a version, we choose
@@ -27,8 +29,8 @@ class Wish(NamedTuple):
 def exposed(registry: CollectorRegistry, request: web.Request) -> web.Response:
     """Returns all metrics of the registry."""
     if prefers_open_metrics(request.headers.getall("Accept", [])):
-        return _answer(openmetrics.generate_latest(registry), openmetrics.CONTENT_TYPE_LATEST)  # type: ignore[no-untyped-call]
-    return _answer(generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4)
+        return _answer(open_metrics_text(registry.collect()), CONTENT_TYPE_LATEST)
+    return _answer(prometheus_text(registry.collect()), CONTENT_TYPE_PLAIN_0_0_4)
 
 
 def prefers_open_metrics(accept: Iterable[str]) -> bool:

@@ -9,10 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 LOOK_SECONDS = 5.0  # a disk that fills up at 1 GB/s gains 5 GB between two looks
 KEPT_SECONDS = 30.0  # older figures say nothing of a disk that fills up
+#: the folders that a worker fills: its local stores, and the savepoints if they are in a folder
+FilledPlace = Literal["state", "savepoints"]
+PLACES: tuple[FilledPlace, ...] = get_args(FilledPlace)
 
 
 class DiskFigures(NamedTuple):
@@ -29,11 +32,11 @@ def disk_of(place: Path) -> DiskFigures:
 
 
 class Disks:
-    def __init__(self, places: Mapping[str, Path], look: Callable[[Path], DiskFigures] = disk_of) -> None:
+    def __init__(self, places: Mapping[FilledPlace, Path], look: Callable[[Path], DiskFigures] = disk_of) -> None:
         self._places = dict(places)
         self._look = look
         #: figures and monotonic seconds of the last look, by place
-        self._seen: dict[str, tuple[DiskFigures, float]] = {}
+        self._seen: dict[FilledPlace, tuple[DiskFigures, float]] = {}
         self._is_over = threading.Event()
 
     def start(self) -> None:
@@ -43,12 +46,12 @@ class Disks:
     def stop(self) -> None:
         self._is_over.set()
 
-    def figures(self) -> dict[str, DiskFigures]:
+    def figures(self) -> dict[FilledPlace, DiskFigures]:
         """By place. A place that gave no figures in the last KEPT_SECONDS is absent."""
         now = time.monotonic()
         return {place: seen for place, (seen, at) in self._seen.copy().items() if now - at < KEPT_SECONDS}
 
-    def _follow(self, place: str, folder: Path) -> None:
+    def _follow(self, place: FilledPlace, folder: Path) -> None:
         while not self._is_over.is_set():
             try:
                 self._seen[place] = self._look(folder), time.monotonic()

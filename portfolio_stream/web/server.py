@@ -20,7 +20,7 @@ from portfolio_stream.http.peers import Peers
 from portfolio_stream.http.problem import problems
 from portfolio_stream.http.sign_in import LOGIN, LOGOUT, SignIn
 from portfolio_stream.observe.beside import log_failure
-from portfolio_stream.observe.disks import Disks
+from portfolio_stream.observe.disks import Disks, FilledPlace
 from portfolio_stream.observe.pulse import Pulse
 from portfolio_stream.settings import SHORTEST_TOKEN, Settings
 from portfolio_stream.web import runbook
@@ -189,10 +189,10 @@ class WebServer:
         ]
 
 
-def disk_places(settings: Settings) -> dict[str, Path]:
+def disk_places(settings: Settings) -> dict[FilledPlace, Path]:
     """The folders whose file systems this worker fills. Savepoints in a bucket have none."""
     savepoints = settings.savepoint_dir
-    places = {"state": settings.data_dir}
+    places: dict[FilledPlace, Path] = {"state": settings.data_dir}
     return places if "://" in savepoints else places | {"savepoints": Path(savepoints)}
 
 

@@ -6,14 +6,13 @@ from portfolio_stream.audit.board import Board
 from portfolio_stream.checkpoints.history import History
 from portfolio_stream.control.values import JobOperation, OperationKind, OperationState, operation_key
 from portfolio_stream.exactly_once.replay_progress import Remaining, Replays
+from portfolio_stream.observe.disks import PLACES
 from portfolio_stream.web.job import JobRoutes
 from portfolio_stream.web.server import WebServer
 from tests.unit.test_audit_follow import told, violated
 from tests.unit.test_checkpoints import PARTITIONS, part, record
 from tests.unit.test_web_job import FakeControl
 from tests.unit.web_fakes import FakeCoordinator, FakeEngine, get, serving
-
-PLACES = ("state", "savepoints")
 
 
 async def worker_scrape(folder: Path) -> str:

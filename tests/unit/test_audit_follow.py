@@ -11,7 +11,6 @@ import aiohttp
 import pytest
 from aiokafka.errors import KafkaConnectionError
 from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.utils import floatToGoString
 
 from portfolio_stream import cli
 from portfolio_stream.audit import follow as following
@@ -244,7 +243,7 @@ async def test_a_failed_pass_decides_nothing() -> None:
     board.moved("the job was switched")
     assert board.updated > 0.0
     assert (decided, shown) == (board.decided, board.statement().decided)
-    assert f"portfolio_stream_audit_verdict_timestamp_seconds {floatToGoString(decided)}" in await scraped(board)
+    assert f"portfolio_stream_audit_verdict_timestamp_seconds {decided!r}" in await scraped(board)
 
 
 async def test_it_listens_on_loopback_and_checks_the_host() -> None:

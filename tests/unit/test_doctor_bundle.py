@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import os
+import re
 import stat
 import tarfile
 from dataclasses import replace
@@ -33,6 +34,7 @@ from portfolio_stream.savepoints.read import Summary
 from portfolio_stream.settings import Security, Settings
 from portfolio_stream.web import health
 from tests.ports import free_port
+from tests.unit.scrapes import worker_scrape
 from tests.unit.test_doctor_judges import GROUP, HEALTHY, SAVEPOINTS, answers, member, transaction
 
 SECRET = "hunter2-Passw0rd"
@@ -211,6 +213,16 @@ def test_lines_and_samples_that_are_not_ours() -> None:
     assert "\n" == log_lines("fold failed partition=3\n[x] [y] [INFO] recovered offset=3")
     line = "[2026-11-29 21:08:06,971] [1] [INFO] recovered offset=5 portfolio=7 quantity=12.5"
     assert "2026-11-29 21:08:06,971 1 INFO recovered offset=5\n" == log_lines(line)
+
+
+async def test_a_bundle_shows_the_labels_of_bounded_sets(tmp_path: Path) -> None:
+    """Otherwise two samples of one metric could not be told apart. Names of topics and of workers stay out."""
+    scrape = await worker_scrape(tmp_path)
+    shown = metrics(scrape)
+    for label in ("partition", "le", "phase", "code", "outcome", "direction", "queue", "place", "state"):
+        values = set(re.findall(rf'\b{label}="([^"]*)"', scrape))
+        assert values == set(re.findall(rf'\b{label}="([^"]*)"', shown)), label
+    assert "topic=" not in shown and "worker=" not in shown
 
 
 async def test_pieces_end_in_time_whatever_they_wait_for() -> None:
