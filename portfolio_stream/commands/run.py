@@ -35,6 +35,7 @@ from portfolio_stream.settings import Security, Settings
 
 if TYPE_CHECKING:
     from portfolio_stream.broker.cluster import Cluster
+    from portfolio_stream.cluster.side_servers import SideServerProcess
     from portfolio_stream.commands.run_flow import RunOutcome
 
 LOGS = "logs"
@@ -179,18 +180,19 @@ async def _play(plan: RunPlan, settings: Settings, display: Display, cluster: "C
     from portfolio_stream.http.addresses import reachable
 
     environment = child_environment(os.environ, settings)
+    beside = [] if plan.is_bounded else _side_servers(plan, settings, environment)
     worker = (sys.executable, "-m", "faust", "-A", "portfolio_stream", "worker", "-l", "info")
     ports, host = _web_ports(settings), reachable(settings.web_host)
     names = [f"w{number + 1}" for number in range(plan.workers)]
-    workers = [
-        WorkerProcess(name, worker, environment, plan.logs / f"{name}.log", host=host, ports=ports) for name in names
-    ]
+    known = environment | {f"PORTFOLIO_{one.name.upper()}": one.address for one in beside}
+    workers = [WorkerProcess(name, worker, known, plan.logs / f"{name}.log", host=host, ports=ports) for name in names]
     command = (sys.executable, "-m", "portfolio_stream", "produce")
     attempt = RunFlow(
         settings=settings,
         fleet=Fleet(workers, display.say),
         producer=Child("producer", (*command, *plan.produce), environment, plan.logs / "producer.log"),
         prices=Child("prices", (*command, *plan.prices), environment, plan.logs / "prices.log"),
+        beside=beside,
         is_bounded=plan.is_bounded,
         display=display,
         logs=plan.logs,
@@ -201,6 +203,8 @@ async def _play(plan: RunPlan, settings: Settings, display: Display, cluster: "C
     def announce() -> None:
         for one in workers:
             display.say(f"{one.name}: process {one.pid}, {one.address}, log {one.log}")
+        for side in beside:
+            display.say(f"{side.name}: http://{side.address}, log {side.log}")
         display.say("Try in another terminal:")
         display.say(f"  portfolio-stream tables get positions P00000001 S0001 --web-address {workers[0].address}")
         display.say(f"  curl -s {workers[0].address}/portfolios/P00000001")
@@ -240,6 +244,24 @@ def child_environment(environment: Mapping[str, str], settings: Settings) -> dic
         "PORTFOLIO_REPLICATION_FACTOR": str(settings.replication_factor),
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _side_servers(plan: RunPlan, settings: Settings, environment: Mapping[str, str]) -> "list[SideServerProcess]":
+    """The auditor and the watcher of an endless run. A bounded run judges at its end, and has neither."""
+    from portfolio_stream.cluster.side_servers import AUDITOR, LOOPBACK, WATCHER, SideServerProcess, side_ports
+
+    first = settings.web_port or FIRST_WEB_PORT
+    ports = side_ports(range(first, first + plan.workers))
+    auditor, watcher = next(ports), next(ports)
+    ours = (sys.executable, "-m", "portfolio_stream")
+    known = {**environment, "PORTFOLIO_AUDITOR": f"{LOOPBACK}:{auditor}"}
+    return [
+        SideServerProcess(name, (*ours, *command), known, plan.logs / f"{name}.log", port)
+        for name, command, port in (
+            (AUDITOR, ("verify", "--follow", "--keep-going"), auditor),
+            (WATCHER, ("watch",), watcher),
+        )
+    ]
 
 
 def _web_ports(settings: Settings) -> Iterator[int]:

@@ -1,9 +1,10 @@
 """One run, from the workers' start to the verdict.
 
-1. Create the topics, start the workers and the producer of prices. Wait until every partition is processed.
+1. Create the topics, start the workers and the producer of prices. Wait until every partition is processed. An endless
+   run also starts an auditor and a watcher, and goes on if one of them ends.
 2. Start the producer of events. A bounded run waits until the producer has ended and the group has committed every
    event. An endless run waits for Ctrl-C.
-3. Stop the producers, then the workers.
+3. Stop the producers, auditor and watcher, then the workers.
 4. Verify the committed records.
 
 Step 3 is done even if step 1 or 2 fails: no child outlives `play`.
@@ -11,7 +12,7 @@ Step 3 is done even if step 1 or 2 fails: no child outlives `play`.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ import msgspec
 
 from portfolio_stream.cluster.child import Child, Ending, name_of_end
 from portfolio_stream.cluster.fleet import Fleet, WorkerProcess
+from portfolio_stream.cluster.side_servers import AUDITOR, SideServerProcess
 from portfolio_stream.commands.run_measure import Tally, halted, running
 from portfolio_stream.commands.run_offsets import OffsetReader, RunOffsets, open_offset_reader
 from portfolio_stream.commands.run_status import Display, RunStatus, ShownWorker, milliseconds
@@ -30,6 +32,7 @@ from portfolio_stream.processes import ending_signals
 from portfolio_stream.settings import Settings
 from portfolio_stream.web.status import PATH as STATUS_PATH
 from portfolio_stream.web.status import WorkerStatus
+from portfolio_stream.web.verdict import ask_auditor
 
 if TYPE_CHECKING:
     import aiohttp
@@ -40,6 +43,7 @@ PATIENCE_SECONDS = 60.0  # without any progress; a dead worker loses its partiti
 POLL_SECONDS = 0.2  # neither Kafka nor a worker announces that an offset has moved
 SCRAPE_SECONDS = 1.0  # a worker that answers later is shown as silent
 QUICK_EVENTS = 200_000  # `verify` checks these in seconds; after Ctrl-C no user waits longer
+AT_THE_END = "at the end"  # a bounded run has no auditor, and judges itself
 _decode = msgspec.json.Decoder(WorkerStatus).decode
 
 
@@ -60,6 +64,7 @@ class RunFlow:
         fleet: Fleet,
         producer: Child,
         prices: Child,
+        beside: Sequence[SideServerProcess],
         is_bounded: bool,
         display: Display,
         logs: Path,
@@ -69,6 +74,7 @@ class RunFlow:
         self._fleet = fleet
         self._producer = producer
         self._prices = prices
+        self._beside = beside
         self._is_bounded = is_bounded
         self._display = display
         self._logs = logs
@@ -76,7 +82,8 @@ class RunFlow:
         self._tally = Tally()
         self._start = time.monotonic()
         self._phase = "starting"
-        self._verdict = "at the end"
+        self._verdict = AT_THE_END
+        self._auditor = next((one.address for one in beside if one.name == AUDITOR), None)
         self._producing = (0.0, 0.0)  # when the producer started, and when the group had committed its last event
         self._statuses: dict[str, WorkerStatus] = {}
         self._first: RunOffsets | None = None
@@ -106,13 +113,17 @@ class RunFlow:
     async def _work(self, reader: OffsetReader, announce: Callable[[], None]) -> None:
         import aiohttp
 
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=SCRAPE_SECONDS)) as http:
+        async with aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=SCRAPE_SECONDS), auto_decompress=False
+        ) as http:
             await self._fleet.start()
             await self._prices.start()
+            await asyncio.gather(*(one.start() for one in self._beside))
             announce()
             tasks = [self.watch(self._fleet.keep(worker)) for worker in self._fleet.workers]
             tasks.append(self.watch(self._show(reader, http)))
             tasks.append(self.watch(self._keep_prices()))
+            tasks += [self.watch(one.keep(self._display.say)) for one in self._beside]
             try:
                 await self._wait_until_ready(reader, http)
                 await self._produce(reader)
@@ -206,7 +217,7 @@ class RunFlow:
             await asyncio.sleep(self._display.interval)
 
     async def _look(self, reader: OffsetReader, http: "aiohttp.ClientSession") -> None:
-        self._statuses = await self._ask_all(http)
+        self._statuses, self._verdict = await asyncio.gather(self._ask_all(http), self._ask_auditor(http))
         await self._read_offsets(reader)
         self._tally.feed(time.monotonic(), self._statuses.values())
 
@@ -226,6 +237,13 @@ class RunFlow:
         workers = self._fleet.workers
         found = await asyncio.gather(*(self._ask(http, worker.address) for worker in workers))
         return {worker.name: status for worker, status in zip(workers, found, strict=True) if status is not None}
+
+    async def _ask_auditor(self, http: "aiohttp.ClientSession") -> str:
+        """Returns the auditor's verdict in a few words."""
+        if self._auditor is None:
+            return AT_THE_END
+        audit = await ask_auditor(http, self._auditor, None, "run")
+        return f"{audit.verdict}, {audit.records:,} records checked" if audit.records else audit.verdict
 
     async def _ask(self, http: "aiohttp.ClientSession", address: str) -> WorkerStatus | None:
         import aiohttp
@@ -274,7 +292,7 @@ class RunFlow:
 
     async def _stop(self) -> list[Ending]:
         say = self._display.say
-        await asyncio.gather(self._producer.stop(say), self._prices.stop(say))
+        await asyncio.gather(*(child.stop(say) for child in (self._producer, self._prices, *self._beside)))
         return await self._fleet.stop()
 
     def _failures(self, endings: list[Ending]) -> tuple[str, ...]:

@@ -125,6 +125,7 @@ def test_a_bounded_run_ends_with_the_verdict(start: type[Running]) -> None:
     assert HOLDS == one.lines[-1]
     assert "5,000 outputs, 0 dead letters" in one.text
     assert "Processed 5,000 of 5,000 events" in one.text
+    assert "auditor:" not in one.text and "watcher:" not in one.text
     assert is_clean(one)
 
 
