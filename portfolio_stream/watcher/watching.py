@@ -9,7 +9,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 
@@ -24,6 +24,7 @@ from portfolio_stream.http import signatures
 from portfolio_stream.http.peers import Peers
 from portfolio_stream.kafka.follower import Follower
 from portfolio_stream.kafka.reach import LOST
+from portfolio_stream.observe.rates import Counted
 from portfolio_stream.settings import Settings
 from portfolio_stream.watch.advice import advice
 from portfolio_stream.watch.alerts import ALERTS, Alert
@@ -104,7 +105,7 @@ class Watcher:
             finally:
                 await self._kafka_watch.stop()
                 await self._group_watch.stop()
-                self._keep(self._minutes.end())
+                self.close()
 
     def _brokers(self) -> int:
         return 0 if self.kafka.figures is None else self.kafka.figures.brokers
@@ -154,19 +155,23 @@ class Watcher:
             self._job = JobLook(state=job.state.value, generation=generation.number, partitions=generation.partitions)
 
     async def _look(self, workers: WorkersInSight, session: aiohttp.ClientSession) -> None:
-        settings, group = self._settings, self.group
+        settings = self._settings
         token = settings.web_token
         key = None if token is None else signatures.derive_key(token, settings.group)
-        seen, self.audit = await asyncio.gather(
-            workers.look(group.members, {}), ask_auditor(session, settings.auditor, key, SENDER)
+        seen, audit = await asyncio.gather(
+            workers.look(self.group.members, {}), ask_auditor(session, settings.auditor, key, SENDER)
         )
-        now = time.monotonic()
+        self.take(seen, audit, time.monotonic(), time.time())
+
+    def take(self, seen: Mapping[str, WorkerInSight], audit: Audit, now: float, at: float) -> None:
+        """Judge what a look has found. `now` is in monotonic seconds, `at` in UNIX seconds."""
+        self.audit = audit
         self.workers = [one for _, one in sorted(seen.items())]
         looked = Looked(
-            at=time.time(),
+            at=at,
             now=now,
             kafka=self.kafka,
-            group=group,
+            group=self.group,
             workers=self.workers,
             job=self._job,
             audit=self.audit,
@@ -176,9 +181,16 @@ class Watcher:
         self.figures, counted = self._system.feed(looked)
         self.is_job_down = self._down.feed(now, self.figures.missing_partitions)
         self.judgement = judged(self.judgement, self.figures, looked.at, self._alerts)
+        self._keep(self._minutes.feed(now, self.figures, self._grown(counted), is_down=self.is_job_down))
+        if now - self._objectives_made >= OBJECTIVES_SECONDS:
+            self._objectives, self._objectives_made = shown_objectives(self._all_slices(), looked.at), now
+        for listener in self.listeners:
+            listener()
+
+    def _grown(self, counted: Counted) -> Grown:
         checkpoints, failed = self._ended_checkpoints()
         round_trips, bad = self._ended_round_trips()
-        grown = Grown(
+        return Grown(
             counted=counted,
             round_trips=round_trips,
             failed_round_trips=bad,
@@ -186,11 +198,6 @@ class Watcher:
             failed_checkpoints=failed,
             anomalies=self._new_anomalies(),
         )
-        self._keep(self._minutes.feed(now, self.figures, grown, is_down=self.is_job_down))
-        if now - self._objectives_made >= OBJECTIVES_SECONDS:
-            self._objectives, self._objectives_made = shown_objectives(self._all_slices(), looked.at), now
-        for listener in self.listeners:
-            listener()
 
     def _ended_round_trips(self) -> tuple[int, int]:
         """How many round trips have got an outcome since the last look, and how many of them failed or are lost."""
@@ -213,6 +220,10 @@ class Watcher:
         return 0 if before is None else max(0, found - before)
 
     # -- the slices
+
+    def close(self) -> None:
+        """Keep the slice of the minute that is not over."""
+        self._keep(self._minutes.end())
 
     def _keep(self, ended: TimeSlice | None) -> None:
         if ended is not None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.scrapes import auditor_scrape, worker_scrape
+from tests.unit.scrapes import auditor_scrape, watcher_scrape, worker_scrape
 
 PROMTOOL = shutil.which("promtool")
 CHECK_SECONDS = 60
@@ -36,6 +36,11 @@ async def test_a_workers_metrics_are_clean(tmp_path: Path) -> None:
 async def test_an_auditors_metrics_are_clean() -> None:
     """With an anomaly, a verdict and a lag."""
     assert "" == findings(await auditor_scrape())
+
+
+async def test_a_watchers_metrics_are_clean(tmp_path: Path) -> None:
+    """With a broker away, a disk, and an alert that is pending."""
+    assert "" == findings(await watcher_scrape(tmp_path))
 
 
 def test_the_check_finds_something() -> None:

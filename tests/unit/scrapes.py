@@ -1,14 +1,27 @@
 """Scrapes that show every metric that there can be."""
 
+import time
 from pathlib import Path
+
+import aiohttp
 
 from portfolio_stream.audit.board import Board
 from portfolio_stream.checkpoints.history import History
 from portfolio_stream.control.values import JobOperation, OperationKind, OperationState, operation_key
 from portfolio_stream.exactly_once.replay_progress import Remaining, Replays
+from portfolio_stream.kafka.group import Offsets
 from portfolio_stream.observe.disks import PLACES
+from portfolio_stream.settings import Settings
+from portfolio_stream.watch.figures import KafkaFigures
+from portfolio_stream.watcher import server as watcher_server
+from portfolio_stream.watcher.folder import WatchFolder
+from portfolio_stream.watcher.group_look import GroupLook
+from portfolio_stream.watcher.kafka_look import DiskPlace, DiskRoom, KafkaLook
+from portfolio_stream.watcher.watching import Watcher
 from portfolio_stream.web.job import JobRoutes
 from portfolio_stream.web.server import WebServer
+from portfolio_stream.web.verdict import Audit
+from tests.ports import free_port
 from tests.unit.test_audit_follow import told, violated
 from tests.unit.test_checkpoints import PARTITIONS, part, record
 from tests.unit.test_web_job import FakeControl
@@ -57,3 +70,31 @@ async def auditor_scrape() -> str:
     board: Board = violated()
     board.passed(1.0)
     return (await told(board, "/metrics"))[1]
+
+
+def full_watcher(settings: Settings) -> Watcher:
+    """A watcher that has seen everything that there can be: one broker of three is away."""
+    watcher = Watcher(settings, WatchFolder(settings))
+    kafka = KafkaFigures(
+        brokers=3, live=2, has_controller=True, offline_partitions=0, under_replicated_partitions=1,
+        under_min_isr_partitions=0,
+    )  # fmt: skip
+    watcher.kafka = KafkaLook(kafka, {DiskPlace(1, "/kafka"): DiskRoom(100, 25)})
+    watcher.group = GroupLook((), {0: Offsets(0, 5, 10, 10)})
+    watcher.probe.trips.read(watcher.probe.trips.begin(0.0), 0.01)
+    at = time.time()
+    for second in (0, 1):
+        watcher.take({}, Audit(verdict="holds"), float(second), at - 1 + second)
+    return watcher
+
+
+async def watcher_scrape(folder: Path) -> str:
+    """The text of a watcher's /metrics."""
+    settings = Settings(data_dir=folder, group="g")
+    port = free_port()
+    async with (
+        watcher_server.serving(settings, port, full_watcher(settings)) as address,
+        aiohttp.ClientSession() as session,
+        session.get(f"{address}/metrics") as reply,
+    ):
+        return await reply.text()
