@@ -91,10 +91,10 @@ def _printer(watcher: "Watcher", output: OutputFormat) -> Callable[[], None]:
 
     import msgspec
 
-    printed, changes = float("-inf"), 0
+    printed = float("-inf")
 
     def print_look() -> None:
-        nonlocal printed, changes
+        nonlocal printed
         came = watcher.judgement.changes
         is_new = bool(came) and came[0].at == watcher.figures.at
         if not is_new and time.monotonic() - printed < LINE_SECONDS:

@@ -7,6 +7,7 @@
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from aiokafka import errors as kafka_errors
 from aiokafka.client import AIOKafkaClient
 from kio.schema.errors import ErrorCode
 
-from portfolio_stream.errors import PortfolioStreamError
+from portfolio_stream.errors import InvalidSetting, LoginRefused, PortfolioStreamError, TlsFailed, cause_of
 from portfolio_stream.kafka.health import KafkaHealth, examine_by
 from portfolio_stream.kafka.quiet_logs import sparing
 from portfolio_stream.kafka.reach import LOST
@@ -23,6 +24,7 @@ from portfolio_stream.kafka.wire import Lane, Node, call, schema
 from portfolio_stream.watch.figures import KafkaFigures
 from portfolio_stream.watcher.link import KafkaLink
 
+log = logging.getLogger(__name__)
 outage_log = sparing(__name__)
 
 _log_dirs = schema("describe_log_dirs", 4)
@@ -31,6 +33,7 @@ NODE_SECONDS = 4.0  # for all questions to one broker, of which each waits for l
 DISKS_SECONDS = 10.0  # between two looks at the disks
 UNKNOWN_SIZE = -1
 NOT_ANSWERED = (*LOST, kafka_errors.KafkaError, PortfolioStreamError, TimeoutError)
+WRONG_SETTINGS = (InvalidSetting, LoginRefused, TlsFailed)
 
 
 class DiskPlace(NamedTuple):
@@ -51,8 +54,6 @@ class KafkaLook(NamedTuple):
     figures: KafkaFigures | None = None
     #: of the brokers that answer
     disks: Mapping[DiskPlace, DiskRoom] = {}
-    #: why no broker answers
-    reason: str | None = None
 
 
 NOTHING_YET = KafkaFigures(
@@ -69,6 +70,7 @@ class KafkaWatch:
     def __init__(self, link: KafkaLink) -> None:
         self._link = link
         self._last = NOTHING_YET
+        self._is_silent = False
         #: the node that answered last
         self._node: int | None = None
         self._disks: Mapping[DiskPlace, DiskRoom] = {}
@@ -78,6 +80,7 @@ class KafkaWatch:
         await self._link.stop()
 
     async def look(self) -> KafkaLook:
+        """Raises one of WRONG_SETTINGS before the first answer: then no waiting helps."""
         try:
             async with asyncio.timeout(2 * NODE_SECONDS):
                 client = await self._link.client()
@@ -87,11 +90,16 @@ class KafkaWatch:
                     live = [broker.node for broker in seen[0].brokers if broker.is_live]
                     self._disks, self._disks_looked = await disks_of(client, live), time.monotonic()
         except NOT_ANSWERED as error:
-            outage_log.info("no broker answers error=%s", error)
+            if self._last is NOTHING_YET and isinstance(error, WRONG_SETTINGS):
+                raise
+            if not self._is_silent:
+                log.warning("no broker answers error=%s", cause_of(error))
+            self._is_silent = True
             self._disks, self._disks_looked = {}, float("-inf")
-            return KafkaLook(
-                silent(self._last), {}, getattr(error, "cause", None) or str(error) or type(error).__name__
-            )
+            return KafkaLook(silent(self._last))
+        if self._is_silent:
+            log.warning("brokers answer again live=%d of=%d", self._last.live, self._last.brokers)
+        self._is_silent = False
         return KafkaLook(self._last, self._disks)
 
     async def _health(self, client: AIOKafkaClient) -> list[KafkaHealth]:

@@ -8,6 +8,7 @@
 """
 
 import asyncio
+import logging
 import secrets
 import time
 from collections import Counter
@@ -108,7 +109,8 @@ class Probe:
             self._is_outage = isinstance(error, (BrokerUnreachable, *LOST)) or isinstance(error.__cause__, LOST)
             if not self._is_outage:
                 self._prepared = time.monotonic()
-            outage_log.warning("probe has no topic topic=%s error=%s", self._topic, cause_of(error))
+            level = logging.INFO if self._is_outage else logging.WARNING
+            outage_log.log(level, "probe has no topic topic=%s error=%s", self._topic, cause_of(error))
         else:
             self._is_outage = False
             self._prepared = time.monotonic()
