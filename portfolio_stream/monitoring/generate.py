@@ -57,25 +57,36 @@ def files(runbook: str = rules.RUNBOOK) -> dict[str, str]:
         "prometheus/tests/slo_test.yml": rule_tests.budget_tests(),
         **{f"prometheus/targets/{name}.yml": scraping.targets(name) for name in scraping.LOCAL_TARGETS},
         "alertmanager/alertmanager.yml": routing.configuration(),
+        "kubernetes/prometheusrule.yaml": rules.prometheus_rule(rules.alert_rules(runbook), _slo_rules()),
         **{f"slo/{name}": spec for name, spec in objectives.specs(runbook).items()},
     }
     dashboards = {f"grafana/dashboards/{name}": text for name, text in grafana.texts().items()}
     return {path: text_of(content) for path, content in contents.items()} | dashboards
 
 
+def _slo_rules() -> Any:
+    """Returns the rules that sloth has made."""
+    return YAML(typ="safe").load(SLO_RULES)
+
+
 @click.command()
 @click.option("--runbook", default=rules.RUNBOOK, show_default=True, help="The address of the runbook, for the alerts.")
 def generate(runbook: str) -> None:
     """Write the files of the folder monitoring/ from the tables."""
-    for path, text in files(runbook).items():
-        file = FOLDER / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
+    for name, spec in objectives.specs(runbook).items():
+        _write(SPECS / name, text_of(spec))
     found = sloth.program()
     if found is None:
         sys.stderr.write(f"There is no sloth, so {SLO_RULES} stays as it is. Get it by: {sloth.INSTALL}\n")
     else:
-        SLO_RULES.write_text(sloth.rules(found, SPECS), encoding="utf-8")
+        _write(SLO_RULES, sloth.rules(found, SPECS))
+    for path, text in files(runbook).items():
+        _write(FOLDER / path, text)
+
+
+def _write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 The recording rules stand in a group of their own, before the alerts that read them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from portfolio_stream.monitoring.durations import duration
@@ -25,6 +25,16 @@ def recording_rules() -> dict[str, Any]:
 def alert_rules(runbook: str = RUNBOOK, alerts: Sequence[Alert] = ALERTS) -> dict[str, Any]:
     """Returns the file of alerts. `runbook` is the address of the runbook, to which each alert adds its section."""
     return {"groups": [{"name": ALERTS_GROUP, "rules": [_rule(alert, runbook) for alert in alerts]}]}
+
+
+def prometheus_rule(*files: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the recording rules and the rules of the files as one resource of the Prometheus operator."""
+    return {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": {"name": "portfolio-stream", "labels": {"app.kubernetes.io/name": "portfolio-stream"}},
+        "spec": {"groups": [group for file in (recording_rules(), *files) for group in file["groups"]]},
+    }
 
 
 def labels(alert: Alert) -> dict[str, str]:
