@@ -53,7 +53,7 @@ proof: setup
 runbook: setup
 	$(BIN)/python -m pytest --slow -s tests/runbook $(ARGS)
 
-# Make the README's picture of the web view. It takes two minutes.
+# Make the README's picture of the web view. It takes six minutes.
 screenshot: setup browser
 	$(BIN)/python -m tests.web.screenshot
 

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, chain
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -21,6 +21,8 @@ from portfolio_stream.observe.statistics import Statistics
 MINUTE_SECONDS = 60
 KEPT_MINUTES = 720  # 12 hours: a night, in 0.4 to 0.8 MB
 INFINITE = float("inf")
+#: any process may answer in a worker's place: what takes longer than 300 years is no figure
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e10)]
 
 
 class Minute(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +31,7 @@ class Minute(msgspec.Struct, frozen=True, kw_only=True):
     #: UNIX seconds of its beginning, by the worker's clock
     at: WireCount
     #: how long the worker has watched it, at most 60
-    seconds: float
+    seconds: Seconds
     #: source records whose transaction is committed
     events: WireCount = 0
     commits: WireCount = 0
@@ -41,7 +43,7 @@ class Minute(msgspec.Struct, frozen=True, kw_only=True):
     #: the most records that the worker's partitions were behind together; None: the worker had no partition
     lag: WireCount | None = None
     #: the most seconds that one of them was behind; None: unknown
-    lag_seconds: float | None = None
+    lag_seconds: Seconds | None = None
 
 
 class GroupMinute(msgspec.Struct, frozen=True, kw_only=True):

@@ -199,6 +199,8 @@ async def test_the_group_is_this_worker_while_nobody_knows_the_members(tmp_path:
         [{"at": -1, "seconds": 1}] * 5_000,
         [{"at": BEGIN, "seconds": 60, "events": 2**60}],
         [{"at": BEGIN, "seconds": 60, "latency_counts": [1] * 1_000}] * 3,
+        [{"at": BEGIN, "seconds": 60, "lag_seconds": 1e308}],
+        [{"at": BEGIN, "seconds": -1}],
         "no list",
     ],
 )

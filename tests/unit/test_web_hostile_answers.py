@@ -13,6 +13,7 @@ from aiohttp import web
 from portfolio_stream.http.peers import Peers
 from portfolio_stream.kafka.members import Owner
 from portfolio_stream.web import verdict
+from portfolio_stream.web.watcher import watcher_answer
 from tests.unit.web_fakes import PARTITIONS, FakeCoordinator, FakeEngine, get, listening, serving
 
 DEEP = b"[" * 2_000
@@ -136,6 +137,22 @@ async def test_what_listens_where_the_auditor_should(body: bytes) -> None:
     async with listening(answering(other=body)) as address, aiohttp.ClientSession() as session:
         told = await verdict.ask_auditor(session, address, None, "w1")
     assert ("not audited", f"the process that answers at {address} is no auditor") == (told.verdict, told.detail)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *BODIES,
+        b'{"at":1,"since":1,"seconds":1,"figures":{"at":1},"x":' + DEEP,
+        b'{"at":1,"since":1,"seconds":1,"figures":{"at":1,"partitions":{"0":{"state":"running","lag":' + HUGE + b"}}}}",
+        b'{"at":NaN,"since":1,"seconds":1,"figures":{"at":1}}',
+    ],
+)
+async def test_what_listens_where_the_watcher_should(body: bytes) -> None:
+    """It is no watcher, and the page says so."""
+    async with listening(answering(other=body)) as address, aiohttp.ClientSession() as session:
+        told = await watcher_answer(session, address, None, "w1")
+    assert f"the process that answers at {address} is no watcher of this version" == told
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A real Chromium that opens real workers' pages and collects their errors."""
 
+import os
 import re
 import subprocess
 import sys
@@ -43,9 +44,9 @@ COMMAND = Path(sys.executable).with_name("portfolio-stream")
 
 
 @contextmanager
-def running(*arguments: str) -> Iterator[None]:
-    """Run one of our commands beside the test."""
-    process = subprocess.Popen([str(COMMAND), *arguments], stdout=subprocess.DEVNULL)
+def running(*arguments: str, **environment: str) -> Iterator[None]:
+    """Run one of our commands beside the test, with more variables."""
+    process = subprocess.Popen([str(COMMAND), *arguments], stdout=subprocess.DEVNULL, env=os.environ | environment)
     try:
         yield
     finally:

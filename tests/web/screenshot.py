@@ -2,7 +2,8 @@
 
 import asyncio
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from playwright.async_api import async_playwright
@@ -14,17 +15,24 @@ from tests.ports import free_port
 from tests.web import chromium
 from tests.web.conftest import ARGUMENTS, running
 
+MEMORY = Path("/dev/shm")
 IMAGE = Path(__file__).parents[2] / "docs" / "images" / "web-view.png"
 RATE = 2_000
-SECONDS = 60  # the length of the charts
+SECONDS = 240  # the charts then have some minutes
 SYMBOLS = "--symbols=6"  # few positions in a portfolio, so that the picture has room for the rest
 
 
-async def take(stage: WorkersStage, executable: str, auditor: int) -> None:
-    one, _ = await stage.started("w1", "w2", PORTFOLIO_AUDITOR=f"127.0.0.1:{auditor}")
+@contextmanager
+def folder_in_memory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
+        yield Path(folder)
+
+
+async def take(stage: WorkersStage, executable: str, addresses: Mapping[str, str]) -> None:
+    one, _ = await stage.started("w1", "w2", PORTFOLIO_SAVEPOINT_DIR=str(stage.folder), **addresses)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=executable, args=list(ARGUMENTS))
-        page = await browser.new_page(viewport={"width": 1280, "height": 1180}, color_scheme="light")
+        page = await browser.new_page(viewport={"width": 1280, "height": 1640}, color_scheme="light")
         await page.goto(f"http://127.0.0.1:{one.environment['PORTFOLIO_WEB_PORT']}/")
         await asyncio.sleep(SECONDS)
         await page.locator("#outputs a").first.click()
@@ -40,7 +48,7 @@ def main() -> None:
     executable = chromium.find()
     assert executable is not None, chromium.HOW
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder = stack.enter_context(folder_in_memory())
         cluster = stack.enter_context(Cluster(folder / "broker", free_port()))
         kafka = f"--bootstrap-servers={cluster.bootstrap_servers}"
         stage = WorkersStage(cluster, Settings(bootstrap_servers=cluster.bootstrap_servers), folder)
@@ -48,9 +56,12 @@ def main() -> None:
         asyncio.run(make_topics(stage.settings))
         stack.enter_context(running("produce", kafka, "--prices", "--rate=50", SYMBOLS))
         stack.enter_context(running("produce", kafka, f"--rate={RATE}", "--invalid=0.002", SYMBOLS))
-        auditor = free_port()
+        auditor, watcher = free_port(), free_port()
+        addresses = {"PORTFOLIO_AUDITOR": f"127.0.0.1:{auditor}", "PORTFOLIO_WATCHER": f"127.0.0.1:{watcher}"}
         stack.enter_context(running("verify", kafka, "--follow", f"--web-port={auditor}"))
-        asyncio.run(take(stage, executable, auditor))
+        data = {"PORTFOLIO_DATA_DIR": str(folder)}
+        stack.enter_context(running("watch", kafka, f"--web-port={watcher}", **addresses, **data))
+        asyncio.run(take(stage, executable, addresses))
 
 
 if __name__ == "__main__":

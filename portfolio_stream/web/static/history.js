@@ -4,7 +4,7 @@ import { Chart } from "./chart.js";
 import { byId, column, setText, updateRows } from "./dom.js";
 import { count, duration, latency, minute, plural, rate } from "./format.js";
 
-const LEAST_SECONDS = 1_800; // a group that began a minute ago is not drawn over the whole width
+const LEAST_SECONDS = 600; // a group that began a minute ago is not drawn over the whole width
 const ROWS = 180;
 const LEAST_OF_A_MINUTE = 5; // seconds: a minute that has just begun has no rate yet
 
