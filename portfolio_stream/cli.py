@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import click
 
+from portfolio_stream.commands.advise import advise
+from portfolio_stream.commands.alerts import alerts
 from portfolio_stream.commands.broker import broker
 from portfolio_stream.commands.checkpoints import checkpoints
 from portfolio_stream.commands.cluster import cluster
@@ -27,6 +29,7 @@ from portfolio_stream.commands.produce import produce
 from portfolio_stream.commands.run import run as run_command
 from portfolio_stream.commands.savepoint import savepoint
 from portfolio_stream.commands.shell import shell
+from portfolio_stream.commands.slo import slo
 from portfolio_stream.commands.tables import tables
 from portfolio_stream.commands.topics import topics
 from portfolio_stream.commands.verify import verify
@@ -35,6 +38,8 @@ from portfolio_stream.savepoints.objects import end_process
 from portfolio_stream.standard_streams import install
 
 COMMANDS = (
+    advise,
+    alerts,
     broker,
     checkpoints,
     cluster,
@@ -54,6 +59,7 @@ COMMANDS = (
     run_command,
     savepoint,
     shell,
+    slo,
     tables,
     topics,
     verify,

@@ -173,7 +173,7 @@ from portfolio_stream.errors.state import (
     StateUnreadable,
     StoreFailed,
 )
-from portfolio_stream.errors.watcher import WatcherRuns, WatchFolderUnusable
+from portfolio_stream.errors.watcher import WatcherRuns, WatcherUnanswered, WatchFolderUnusable
 from portfolio_stream.errors.worker import EngineFailed, MembershipLost, Superseded
 
 __all__ = [
@@ -318,6 +318,7 @@ __all__ = [
     "ValueNotBytes",
     "WatchFolderUnusable",
     "WatcherRuns",
+    "WatcherUnanswered",
     "WebServerNeeded",
     "WebTokenMissing",
     "WorkerCannotStart",

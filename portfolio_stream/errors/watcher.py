@@ -1,4 +1,4 @@
-"""Errors of the watcher: its folder."""
+"""Errors of the watcher: its folder, and its answer to a command."""
 
 from pathlib import Path
 
@@ -24,4 +24,17 @@ class WatchFolderUnusable(PortfolioStreamError):
         super().__init__(
             f"The watcher cannot use the folder {path}: {reason}.",
             "Let this user write there, or name another folder with PORTFOLIO_DATA_DIR.",
+        )
+
+
+class WatcherUnanswered(PortfolioStreamError):
+    """A command needs what the watcher sees, and no watcher answers. The exit code says that nothing is known."""
+
+    exit_code = 2
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"What the watcher sees is unknown: {reason}.",
+            "Start one with `portfolio-stream watch`, or name its address in PORTFOLIO_WATCHER. On an address that is "
+            "not loopback, set the watcher's PORTFOLIO_WEB_TOKEN here too.",
         )

@@ -38,9 +38,9 @@ def listed(names: Sequence[object]) -> str:
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
-def counted(count: int, one: str) -> str:
+def counted(count: int, one: str, several: str | None = None) -> str:
     """`1 worker`, `2 workers`."""
-    return f"{count:,} {one}" if count == 1 else f"{count:,} {one}s"
+    return f"{count:,} {one if count == 1 else several or one + 's'}"
 
 
 def partitions(numbers: Sequence[int]) -> str:

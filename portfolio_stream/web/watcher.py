@@ -15,6 +15,7 @@ PATH = "/watch"
 ANSWER_SECONDS = 0.5  # the watcher keeps its newest look ready
 WATCHED_BYTES = 8 << 20  # 10,000 partitions of 200 bytes, 200 changes of alerts
 HOW = "portfolio-stream watch"
+NOT_WATCHED = f"not watched: start `{HOW}`"
 _decode = msgspec.json.Decoder(Watched).decode
 
 
@@ -44,4 +45,4 @@ def _reason(answer: Unanswered, address: str) -> str:
             return f"the process that answers at {address} does not have the workers' token"
         case "stranger":
             return f"the process that answers at {address} is no watcher of this version"
-    return f"not watched: start `{HOW}`"
+    return NOT_WATCHED
