@@ -61,6 +61,7 @@ KINDS: Mapping[str, SettingKind] = {
     "log_dir": FOLDER,
     "hdfs_root": SAVEPOINTS,
     "jmx_port": PORT,
+    "jmx_exporter_port": PORT,
     "instance_id": NAME,
     "web_host": HOST,
     "web_port": PORT,
@@ -143,6 +144,8 @@ class Settings:
     hdfs_root: str | None = None
     #: the first embedded broker's port of Java's monitoring, on loopback, without a password; None: closed
     jmx_port: int | None = None
+    #: the first embedded broker's port of its JMX figures for Prometheus, on loopback; None: closed
+    jmx_exporter_port: int | None = None
     #: a worker's stable name; None: the worker makes a name once and keeps it in its data folder
     instance_id: str | None = None
     web_host: str = "127.0.0.1"

@@ -17,12 +17,13 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from portfolio_stream import processes
-from portfolio_stream.broker import controller, diagnosis, jmx, own_settings, probe, storage
+from portfolio_stream.broker import controller, diagnosis, jmx, jmx_exporter, own_settings, probe, storage
 from portfolio_stream.broker.layout import SIZES, ClusterRecord, Layout, as_operator_error, recorded
 from portfolio_stream.broker.server import BrokerListener, server_properties
 from portfolio_stream.broker.status import BrokerStatus, ClusterStatus
@@ -62,26 +63,30 @@ class Cluster:
         lock: Path = jars.LOCK,
         logs: Path | None = None,
         jmx_port: int | None = None,
+        jmx_exporter_port: int | None = None,
     ) -> None:
         """`logs` is the folder of the brokers' logs, or None for one in the data directory. Node i's JMX listens at
-        `jmx_port` + i; None means no JMX.
+        `jmx_port` + i, and its JMX exporter at `jmx_exporter_port` + i; None means no JMX, or no exporter.
 
         `lock` is the file that names Kafka's jars; tests of another Kafka version give another lock.
         """
         if brokers not in SIZES:
             raise InvalidSetting("--brokers", str(brokers), "1 or 3")
         highest = probe.HIGHEST_PORT - brokers + 1
-        for option, first in (("--port", port), ("--jmx-port", jmx_port)):
+        given = {"--port": port, "--jmx-port": jmx_port, jmx_exporter.VARIABLE: jmx_exporter_port}
+        for option, first in given.items():
             if first is not None and not 1 <= first <= highest:
                 raise InvalidSetting(option, str(first), f"a number from 1 to {highest}")
-        if jmx_port is not None and abs(jmx_port - port) < brokers:
-            raise InvalidSetting("--jmx-port", str(jmx_port), f"outside the ports {port} to {port + brokers - 1}")
+        for (_, one), (option, other) in combinations(given.items(), 2):
+            if one is not None and other is not None and abs(one - other) < brokers:
+                raise InvalidSetting(option, str(other), f"outside the ports {one} to {one + brokers - 1}")
         self.data_dir = data_dir.resolve()  # this path identifies our processes, so it must always be spelt the same
         self.port = port
         self.brokers = brokers
         self.profile: java.JvmProfile = profile
         self.listener = listener
         self.jmx_port = jmx_port
+        self.jmx_exporter_port = jmx_exporter_port
         self._lock = lock
         self._layout = Layout(self.data_dir, None if logs is None else logs.absolute())
         self._children: dict[int, subprocess.Popen[bytes]] = {}
@@ -237,7 +242,7 @@ class Cluster:
     def _start_all(self, progress: Callable[[str], None]) -> None:
         self._layout.check_room()
         self._check_ports(self.port + node for node in range(self.brokers))
-        self._check_jmx_ports(self.jmx_port, range(self.brokers))
+        self._check_jmx_ports(self.jmx_port, self.jmx_exporter_port, range(self.brokers))
         folder = jars.provide(os.environ, progress, self._lock)
         shutil.rmtree(self._layout.tmp, ignore_errors=True)
         self._layout.tmp.mkdir()
@@ -258,7 +263,7 @@ class Cluster:
         self._end(nodes, signal.SIGKILL)  # the brokers have ended; this removes pid files and reaps our children
         for node in nodes:
             self._check_ports((record.port + node, record.controller_ports[node]))
-        self._check_jmx_ports(record.jmx_port, nodes)
+        self._check_jmx_ports(record.jmx_port, record.jmx_exporter_port, nodes)
         with ExitStack() as undo:
             undo.callback(self._end, nodes, signal.SIGKILL)
             try:
@@ -282,7 +287,7 @@ class Cluster:
             if found is None
             else replace(found, port=self.port, controller_ports=controllers)
         )
-        record = replace(record, logs=logs, jmx_port=self.jmx_port)
+        record = replace(record, logs=logs, jmx_port=self.jmx_port, jmx_exporter_port=self.jmx_exporter_port)
         self._layout.write_record(record)
         return record
 
@@ -353,7 +358,12 @@ class Cluster:
         system = storage.java_properties(self._layout, node)
         if record.jmx_port is not None:
             system |= jmx.START
-        command = java.command("kafka.Kafka", str(properties), jars=folder, profile=self.profile, properties=system)
+        agent = None
+        if record.jmx_exporter_port is not None and is_broker:
+            agent = jmx_exporter.agent(os.environ, record.jmx_exporter_port + node)
+        command = java.command(
+            "kafka.Kafka", str(properties), jars=folder, profile=self.profile, properties=system, agent=agent
+        )
         with self._layout.output(node).open("wb") as output, processes.deferred_signals():
             child = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
@@ -390,10 +400,11 @@ class Cluster:
                 raise PortInUse("127.0.0.1", port, "choose another port with --port")
 
     @staticmethod
-    def _check_jmx_ports(first: int | None, nodes: Iterable[int]) -> None:
-        for port in () if first is None else (first + node for node in nodes):
+    def _check_jmx_ports(jmx_port: int | None, exporter_port: int | None, nodes: Iterable[int]) -> None:
+        firsts = (("--jmx-port", jmx_port), (jmx_exporter.VARIABLE, exporter_port))
+        for option, port in [(option, first + node) for option, first in firsts if first is not None for node in nodes]:
             if not probe.is_free(port):
-                raise PortInUse(jmx.LOOPBACK, port, "choose another port with --jmx-port")
+                raise PortInUse(jmx.LOOPBACK, port, f"choose another port with {option}")
 
     # --- end ---
 

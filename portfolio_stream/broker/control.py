@@ -37,13 +37,14 @@ def run(
     progress: Callable[[str], None] = ignore,
     logs: Path | None = None,
     jmx_port: int | None = None,
+    jmx_exporter_port: int | None = None,
     serves: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve in the foreground; call it in the main thread. Raises BrokerDied if the last broker ends by itself.
 
     `serves` is called once, when all brokers serve.
     """
-    cluster = _cluster(data_dir, port, brokers, profile, logs, jmx_port)
+    cluster = _cluster(data_dir, port, brokers, profile, logs, jmx_port, jmx_exporter_port)
     with _signals_raise():
         try:
             cluster.start(progress)
@@ -63,9 +64,10 @@ def start(
     progress: Callable[[str], None] = ignore,
     logs: Path | None = None,
     jmx_port: int | None = None,
+    jmx_exporter_port: int | None = None,
 ) -> ClusterStatus:
     """Start in the background; call it in the main thread. Raises KeyboardInterrupt if a signal comes first."""
-    cluster = _cluster(data_dir, port, brokers, profile, logs, jmx_port)
+    cluster = _cluster(data_dir, port, brokers, profile, logs, jmx_port, jmx_exporter_port)
     with _signals_interrupt():
         cluster.start(progress)
     return cluster.status()
@@ -79,17 +81,19 @@ def restart(
     progress: Callable[[str], None] = ignore,
     logs: Path | None = None,
     jmx_port: int | None = None,
+    jmx_exporter_port: int | None = None,
 ) -> ClusterStatus:
     """Stop the brokers and start all of them. Without a new value, logs and JMX are where they were, too."""
     record = _record(data_dir)
     if record is not None:
         logs = logs if logs is not None or record.logs is None else Path(record.logs)
         jmx_port = jmx_port or record.jmx_port
+        jmx_exporter_port = jmx_exporter_port or record.jmx_exporter_port
         own_settings.read(Layout(data_dir.resolve()).own_settings)  # a mistake there must not cost a running broker
     with _signals_interrupt():
         if stop(data_dir):
             progress("Stopped.")
-    return start(data_dir, port, brokers, profile, progress, logs, jmx_port)
+    return start(data_dir, port, brokers, profile, progress, logs, jmx_port, jmx_exporter_port)
 
 
 def start_one(data_dir: Path, node: int, progress: Callable[[str], None] = ignore) -> ClusterStatus:
@@ -153,13 +157,19 @@ def _reset(layout: Layout) -> bool:
 
 
 def _cluster(
-    data_dir: Path, port: int | None, brokers: int | None, profile: JvmProfile, logs: Path | None, jmx_port: int | None
+    data_dir: Path,
+    port: int | None,
+    brokers: int | None,
+    profile: JvmProfile,
+    logs: Path | None,
+    jmx_port: int | None,
+    jmx_exporter_port: int | None,
 ) -> Cluster:
     """Returns the cluster. Number and port of its brokers are those of its last start, unless they are given."""
     record = _record(data_dir)
     port = port or (9092 if record is None else record.port)
     brokers = brokers or (1 if record is None else record.brokers)
-    return Cluster(data_dir, port, brokers, profile, logs=logs, jmx_port=jmx_port)
+    return Cluster(data_dir, port, brokers, profile, logs=logs, jmx_port=jmx_port, jmx_exporter_port=jmx_exporter_port)
 
 
 def _record(data_dir: Path) -> ClusterRecord | None:

@@ -56,6 +56,8 @@ class ClusterRecord:
     logs: str | None = None
     #: node i's JMX listens at this port + i; None: no JMX
     jmx_port: Port | None = None
+    #: node i tells Prometheus its JMX figures at this port + i; None: it does not
+    jmx_exporter_port: Port | None = None
 
 
 @dataclass(frozen=True, slots=True)

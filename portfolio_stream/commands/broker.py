@@ -206,6 +206,7 @@ def _start(size: Mapping[str, Any]) -> dict[str, Any]:
         "brokers": None if size["brokers"] is None else int(size["brokers"]),
         "logs": None if settings.log_dir is None else settings.log_dir / "kafka",
         "jmx_port": settings.jmx_port,
+        "jmx_exporter_port": settings.jmx_exporter_port,
     }
 
 

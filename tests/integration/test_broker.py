@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import urlopen
 
 import psutil
 import pytest
@@ -289,10 +290,31 @@ def broker_command(verb: str, cluster: Cluster, *more: str) -> "subprocess.Compl
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
+#: of the figures that the dashboards and rules of Strimzi and of Grafana's mixin for Kafka read
+KNOWN_TO_DASHBOARDS = {
+    "kafka_controller_kafkacontroller_activecontrollercount",
+    "kafka_controller_kafkacontroller_offlinepartitionscount",
+    "kafka_server_replicamanager_underreplicatedpartitions",
+    "kafka_server_replicamanager_underminisrpartitioncount",
+    "kafka_server_replicamanager_partitioncount",
+    "kafka_server_replicamanager_leadercount",
+    "kafka_server_replicamanager_isrshrinks_total",
+    "kafka_server_brokertopicmetrics_messagesin_total",
+    "kafka_server_brokertopicmetrics_bytesin_total",
+    "kafka_server_brokertopicmetrics_bytesout_total",
+    "kafka_server_brokertopicmetrics_failedproducerequests_total",
+    "kafka_server_kafkarequesthandlerpool_requesthandleravgidle_percent",
+    "kafka_network_socketserver_networkprocessoravgidle_percent",
+    "kafka_network_requestmetrics_totaltimems",
+    "jvm_memory_used_bytes",
+}
+
+
 def test_a_restart_keeps_ports_logs_and_monitoring_and_takes_new_settings(tmp_path: Path) -> None:
     """JMX listens on loopback alone. A wrong setting is refused before the running broker is stopped."""
-    jmx_port, own = free_port(), tmp_path / "broker" / "server.properties"
-    with Cluster(tmp_path / "broker", free_port(), logs=tmp_path / "logs", jmx_port=jmx_port) as cluster:
+    jmx_port, exporter_port, own = free_port(), free_port(), tmp_path / "broker" / "server.properties"
+    ports = {"jmx_port": jmx_port, "jmx_exporter_port": exporter_port}
+    with Cluster(tmp_path / "broker", free_port(), logs=tmp_path / "logs", **ports) as cluster:
         own.write_text("log.dirs=/elsewhere\n")
         refused = broker_command("restart", cluster)
         assert (2, True) == (refused.returncode, "sets 'log.dirs'" in refused.stderr)
@@ -311,7 +333,10 @@ def test_a_restart_keeps_ports_logs_and_monitoring_and_takes_new_settings(tmp_pa
         connections = psutil.Process(broker.pid).net_connections()
         listening = [one.laddr for one in connections if one.status == psutil.CONN_LISTEN]
         assert {"127.0.0.1"} == {place.ip.removeprefix("::ffff:") for place in listening}
-        assert {cluster.port, jmx_port} < {place.port for place in listening}
+        assert {cluster.port, jmx_port, exporter_port} < {place.port for place in listening}
+        with urlopen(f"http://127.0.0.1:{exporter_port}/metrics") as reply:
+            told = {line.partition(b"{")[0].partition(b" ")[0].decode() for line in reply if not line.startswith(b"#")}
+        assert set() == KNOWN_TO_DASHBOARDS - told
         address = stub_address(f"service:jmx:rmi:///jndi/rmi://localhost:{jmx_port}/jmxrmi")
         name = "kafka.server:type=BrokerTopicMetrics,name=MessagesInPerSec"
         figures = ("--one-time", "--object-name", name, "--jmx-url", address)

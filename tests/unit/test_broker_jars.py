@@ -63,6 +63,13 @@ def test_the_committed_lock_is_of_one_kafka() -> None:
     assert len(locked) == len({jar.name for jar in locked})
 
 
+def test_the_jmx_exporter_has_a_folder_of_its_own() -> None:
+    """In Kafka's folder it would be on the class path, and each of the two would delete the other's jars."""
+    exporter, kafka = (jars.cache_dir({"XDG_CACHE_HOME": "/c"}, lock) for lock in (jars.JMX_EXPORTER_LOCK, jars.LOCK))
+    (jar,) = jars.read_lock(jars.JMX_EXPORTER_LOCK)
+    assert Path(f"/c/portfolio-stream/jmx-exporter-{jar.version}") == exporter != kafka
+
+
 def test_the_committed_lock_comes_back_as_it_was_read() -> None:
     """Sorted, one jar a line: a new lock differs only where jars do."""
     locked = jars.read_lock()

@@ -214,6 +214,13 @@ def test_impossible_jmx_ports(tmp_path: Path, jmx_port: int, brokers: int) -> No
         Cluster(tmp_path / "broker", 9_092, brokers, jmx_port=jmx_port)
 
 
+def test_two_kinds_of_ports_need_room_for_each_broker(tmp_path: Path) -> None:
+    """Three brokers have three ports of each kind."""
+    with pytest.raises(InvalidSetting, match="PORTFOLIO_JMX_EXPORTER_PORT"):
+        Cluster(tmp_path / "broker", 9_092, 3, jmx_port=9_404, jmx_exporter_port=9_406)
+    Cluster(tmp_path / "broker", 9_092, 3, jmx_port=9_404, jmx_exporter_port=9_407)
+
+
 @pytest.mark.parametrize("command", ["start", "stop", "status", "reset"])
 @pytest.mark.parametrize("parent", [False, True])
 def test_a_directory_without_permission_is_a_bad_argument(

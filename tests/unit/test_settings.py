@@ -61,6 +61,7 @@ EXAMPLES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "log_dir": ("logs", (__file__, f"{__file__}/below", "a" * 300, *BAD_TEXTS)),
     "hdfs_root": ("s3://bucket-1/some/prefix", (__file__, *BAD_TEXTS, *BAD_BUCKETS)),
     "jmx_port": ("9999", (*BAD_NUMBERS, "65536")),
+    "jmx_exporter_port": ("9404", (*BAD_NUMBERS, "65536")),
     "instance_id": ("w-1", (*BAD_NAMES, "a" * 65)),
     "web_host": ("0.0.0.0", BAD_HOSTS[:4] + BAD_HOSTS[5:]),
     "web_port": ("6066", (*BAD_NUMBERS, "65536", "tcp://10.0.0.7:80")),

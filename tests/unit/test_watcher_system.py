@@ -129,8 +129,9 @@ def test_the_rates_of_a_partition_are_those_of_kafka_s_offsets() -> None:
 def test_the_share_of_a_core_is_the_growth_of_the_process() -> None:
     """Unknown at the first look."""
     system, answer = System(), counts("a", 1, 0, 0)
+    answer = replace(answer, process=replace(answer.process, cpu_seconds=1.5))
     first, _ = system.feed(looked(0, in_sight("a", answer)))
-    spent = replace(answer, process=replace(answer.process, cpu_seconds=answer.process.cpu_seconds + 0.5))
+    spent = replace(answer, process=replace(answer.process, cpu_seconds=2.0))
     second, _ = system.feed(looked(2, in_sight("a", spent)))
     assert [None, 0.25] == [one.workers[0].cpu_share for one in (first, second)]
 

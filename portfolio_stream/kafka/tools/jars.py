@@ -1,4 +1,5 @@
-"""Kafka's jars: the lock lists them; they are fetched and checked once, then used offline.
+"""Jars of Kafka, and of what runs in its brokers: a lock lists them; they are fetched and checked once, then used
+offline.
 
 - A jar gets its name in the cache by an atomic rename, after its size and SHA-256 were checked. So two processes may
   fetch at the same time, and a killed process leaves no half-written jar under that name.
@@ -23,6 +24,8 @@ from portfolio_stream.kafka.tools.repository import base_address
 
 KAFKA_VERSION = "4.3.1"
 LOCK = Path(__file__).with_name("kafka.lock")
+#: the agent that lets a broker tell Prometheus its JMX figures
+JMX_EXPORTER_LOCK = Path(__file__).with_name("jmx-exporter.lock")
 STAMP = "verified"
 THREADS = 8  # round trips bound a fetch, not bandwidth
 ATTEMPTS = 3
@@ -69,15 +72,22 @@ def read_lock(path: Path = LOCK) -> tuple[Jar, ...]:
 
 
 def version_of(lock: Path) -> str:
-    """Returns the Kafka version of the jars in a lock."""
-    versions = (jar.version for jar in read_lock(lock) if jar.group == "org.apache.kafka")
+    """Returns the version of Kafka, or of the JMX exporter, whose jars the lock lists."""
+    group = "io.prometheus.jmx" if lock == JMX_EXPORTER_LOCK else "org.apache.kafka"
+    versions = (jar.version for jar in read_lock(lock) if jar.group == group)
     return next(versions, KAFKA_VERSION)
 
 
+def name_of(lock: Path) -> str:
+    """Whose jars the lock lists, for people."""
+    return "the JMX exporter" if lock == JMX_EXPORTER_LOCK else "Kafka"
+
+
 def cache_dir(environment: Mapping[str, str], lock: Path = LOCK) -> Path:
-    """Returns the folder in the user's cache for the jars of the lock's Kafka version."""
+    """Returns the folder in the user's cache for the jars of the lock's version."""
     base = environment.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    return Path(base) / "portfolio-stream" / f"kafka-{version_of(lock)}"
+    name = JMX_EXPORTER_LOCK.stem if lock == JMX_EXPORTER_LOCK else "kafka"
+    return Path(base) / "portfolio-stream" / f"{name}-{version_of(lock)}"
 
 
 def provide(environment: Mapping[str, str], progress: Progress, lock: Path = LOCK) -> Path:
@@ -92,7 +102,7 @@ def provide(environment: Mapping[str, str], progress: Progress, lock: Path = LOC
     try:
         folder.mkdir(parents=True, exist_ok=True)
         missing = [jar for jar in jars if not _is_present(folder, jar)]
-        fetch(missing, folder, base_address(environment), progress, version_of(lock))
+        fetch(missing, folder, base_address(environment), progress, f"{name_of(lock)} {version_of(lock)}")
         _drop_others(folder, jars)
         write_atomically(stamp, digest.encode("ascii"))
     except OSError as error:
@@ -102,8 +112,13 @@ def provide(environment: Mapping[str, str], progress: Progress, lock: Path = LOC
     return folder
 
 
-def fetch(jars: Iterable[Jar], folder: Path, base: str, progress: Progress, version: str = KAFKA_VERSION) -> None:
-    """Fetch jars into a folder, THREADS at a time. The first failure ends all downloads and is raised."""
+def fetch(
+    jars: Iterable[Jar], folder: Path, base: str, progress: Progress, what: str = f"Kafka {KAFKA_VERSION}"
+) -> None:
+    """Fetch jars into a folder, THREADS at a time. The first failure ends all downloads and is raised.
+
+    `what` says to people what the jars are.
+    """
     wanted = tuple(jars)
     total, done = sum(jar.size for jar in wanted), 0
     given_up = threading.Event()
@@ -113,10 +128,7 @@ def fetch(jars: Iterable[Jar], folder: Path, base: str, progress: Progress, vers
             for count, future in enumerate(as_completed(futures), 1):
                 future.result()
                 done += futures[future].size
-                progress(
-                    f"Fetched {count} of {len(wanted)} jars of Kafka {version}, "
-                    f"{done / 1e6:.0f} of {total / 1e6:.0f} MB"
-                )
+                progress(f"Fetched {count} of {len(wanted)} jars of {what}, {done / 1e6:.0f} of {total / 1e6:.0f} MB")
         finally:
             given_up.set()
             pool.shutdown(wait=False, cancel_futures=True)

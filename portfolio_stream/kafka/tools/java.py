@@ -44,8 +44,18 @@ def executable() -> Path:
 
 
 def command(
-    main_class: str, *arguments: str, jars: Path, profile: JvmProfile, properties: Mapping[str, str] | None = None
+    main_class: str,
+    *arguments: str,
+    jars: Path,
+    profile: JvmProfile,
+    properties: Mapping[str, str] | None = None,
+    agent: str | None = None,
 ) -> Sequence[str]:
-    """Returns the command line that runs a main class with every jar of a folder on the class path."""
+    """Returns the command line that runs a main class with every jar of a folder on the class path.
+
+    `agent` is a Java agent's jar with its options.
+    """
     defined = [f"-D{name}={value}" for name, value in (properties or {}).items()]
-    return [str(executable()), *FLAGS[profile], *COMMON, *defined, "-cp", f"{jars}/*", main_class, *arguments]
+    agents = [] if agent is None else [f"-javaagent:{agent}"]
+    flags = (*FLAGS[profile], *COMMON, *agents, *defined)
+    return [str(executable()), *flags, "-cp", f"{jars}/*", main_class, *arguments]
