@@ -18,6 +18,7 @@ from portfolio_stream.commands.dlq import dlq
 from portfolio_stream.commands.doctor import doctor
 from portfolio_stream.commands.ending import exit_code_of
 from portfolio_stream.commands.flink import flink
+from portfolio_stream.commands.gameday import gameday
 from portfolio_stream.commands.generations import generations
 from portfolio_stream.commands.incident import incident
 from portfolio_stream.commands.job import job
@@ -48,6 +49,7 @@ COMMANDS = (
     dlq,
     doctor,
     flink,
+    gameday,
     generations,
     incident,
     job,

@@ -7,7 +7,6 @@ import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import aiohttp
@@ -18,13 +17,13 @@ from portfolio_stream.doctor.examination import pieces
 from portfolio_stream.doctor.gathering import gather_all, held
 from portfolio_stream.errors import WatchFolderUnusable
 from portfolio_stream.http import signatures
+from portfolio_stream.incidents.report import read_moment
 from portfolio_stream.incidents.timeline import WorkerMoment
 from portfolio_stream.observe.history import MINUTE_SECONDS
 from portfolio_stream.settings import Settings
 from portfolio_stream.watch.shown import Watched
 from portfolio_stream.watch.time_slices import TimeSlice
 from portfolio_stream.watcher.folder import WatchFolder
-from portfolio_stream.web.events import EventPage
 from portfolio_stream.web.minutes import PATH as HISTORY
 from portfolio_stream.web.minutes import WorkerHistory
 from portfolio_stream.web.verdict import Audit, ask_auditor
@@ -33,6 +32,20 @@ from portfolio_stream.web.watcher import watcher_answer
 SENDER = "incident"  # our name in the workers' logs
 EVENTS = "/events?limit=1000"
 NEEDED = ("reached", "coordinated", "group", "workers")
+
+
+class _ReadEvent(msgspec.Struct, frozen=True):
+    """An event of GET /events, as a reader has it: a range of offsets is an array."""
+
+    time: str
+    level: str
+    action: str
+    fields: dict[str, Any]
+
+
+class _ReadEvents(msgspec.Struct, frozen=True):
+    events: tuple[_ReadEvent, ...]
+    worker: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +92,7 @@ async def gathered(settings: Settings) -> IncidentEvidence:
     return IncidentEvidence(
         watched=watched if isinstance(watched, Watched) else None,
         audit=audit,
-        events=[row for one in answers for row in _rows(one.answers.get(EVENTS))],
+        events=[row for one in answers for row in event_moments(one.answers.get(EVENTS))],
         histories=[found for one in answers if (found := _as(one.answers.get(HISTORY), WorkerHistory)) is not None],
         slices=_slices(settings),
         missing=(*missing, *(f"Events of worker {reason}" for reason in dict.fromkeys(silent))),
@@ -121,11 +134,14 @@ async def _workers(settings: Settings) -> Sequence[WorkerAnswers] | Unseen:
     return workers
 
 
-def _rows(answer: object) -> Iterator[WorkerMoment]:
-    page = _as(answer, EventPage)
+def event_moments(answer: object) -> Iterator[WorkerMoment]:
+    """What a worker answered at EVENTS, as moments. Another program may have answered: then there is none."""
+    page = _as(answer, _ReadEvents)
     for event in () if page is None else page.events:
         fields = " ".join(f"{name}={_text(value)}" for name, value in event.fields.items())
-        at = datetime.fromisoformat(event.time.replace("Z", "+00:00")).timestamp()
+        at = read_moment(event.time)
+        if at is None:
+            continue
         yield WorkerMoment(at=at, worker=page.worker, level=event.level, action=event.action, text=fields)
 
 

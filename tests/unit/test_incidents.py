@@ -7,7 +7,7 @@ import pytest
 
 from portfolio_stream.errors import IncidentFolderUnusable, IncidentUnknown, ReportUnreadable
 from portfolio_stream.incidents.closing import closed, opened
-from portfolio_stream.incidents.evidence import IncidentEvidence
+from portfolio_stream.incidents.evidence import IncidentEvidence, event_moments
 from portfolio_stream.incidents.folder import IncidentFolder, add_line
 from portfolio_stream.incidents.report import (
     IMPACT,
@@ -174,6 +174,28 @@ def test_a_timeline_is_bounded_and_keeps_the_errors() -> None:
     assert TimelineRow(BEGAN + 499, "w1: fold failed partition=3") in rows
     assert TimelineRow(BEGAN, "w2: recovered (8 times)") in rows
     assert ([], 0) == event_rows(events, BEGAN + 10_000, BEGAN + 20_000)
+
+
+def test_the_events_of_a_worker_become_rows() -> None:
+    """A range of offsets and several partitions are arrays in a worker's answer. Another answer gives none."""
+    event = {
+        "sequence": 7,
+        "time": "2026-11-29T23:55:00.250Z",
+        "level": "error",
+        "action": "fold failed",
+        "fields": {"partition": 3, "offsets": [1, 9], "try": 0, "error": None},
+    }
+    answer = {"events": [event], "next": 7, "process": "x", "worker": "w1"}
+    assert [
+        WorkerMoment(
+            at=BEGAN + 0.25,
+            worker="w1",
+            level="error",
+            action="fold failed",
+            text="partition=3 offsets=1,9 try=0 error=None",
+        )
+    ] == list(event_moments(answer))
+    assert [] == list(event_moments({"events": [{"time": "soon"}]})) == list(event_moments(None))
 
 
 def test_two_incidents_of_one_minute_have_files_of_their_own(tmp_path: Path) -> None:
