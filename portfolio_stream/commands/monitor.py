@@ -1,5 +1,6 @@
 """portfolio-stream monitor: Prometheus and Alertmanager for this system, where they are installed."""
 
+from math import ceil
 from typing import TYPE_CHECKING
 
 import click
@@ -71,8 +72,8 @@ def start(
     plan = MonitorPlan(
         prometheus_port=prometheus_port,
         alertmanager_port=alertmanager_port,
-        scrape_interval=scrape_interval,
-        for_at_most=for_at_most,
+        scrape_interval=ceil(scrape_interval),
+        for_at_most=None if for_at_most is None else ceil(for_at_most),
         watcher=settings.watcher,
         auditor=settings.auditor,
         has_token=settings.web_token is not None,

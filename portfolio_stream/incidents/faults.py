@@ -15,7 +15,7 @@ from portfolio_stream.errors import GameDayRefused
 from portfolio_stream.incidents.host import OURS, GameHost
 from portfolio_stream.kafka.client import client_options
 
-Fault = Callable[[GameHost], AbstractAsyncContextManager[None]]
+CausedFault = Callable[[GameHost], AbstractAsyncContextManager[None]]
 
 BURST_EVENTS = 15_000  # half as many again as the alert's limit
 AWAY_BROKER = 2

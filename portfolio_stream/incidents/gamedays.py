@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from portfolio_stream.audit.board import Verdict
 from portfolio_stream.incidents import faults
-from portfolio_stream.incidents.faults import Fault
+from portfolio_stream.incidents.faults import CausedFault
 from portfolio_stream.watch import thresholds as limit
 from portfolio_stream.watch.alerts import BY_NAME, Alert
 
@@ -18,7 +18,7 @@ class GameDay:
     #: what is done, and how it is undone: one sentence each
     cause: str
     undone: str
-    fault: Fault
+    fault: CausedFault
     brokers: int = 1
     workers: int = 2
     #: events a second

@@ -36,7 +36,6 @@ MACHINE_ALERTS = {
     "DiskFilling": "this machine's disk is fuller than the alert allows",
 }
 EXIT_CODES = {"holds": 0, "violated": 1}
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +73,7 @@ class GameDayResult:
 
 
 class GameDayPlay:
-    def __init__(self, day: GameDay, folder: Path, options: GameDayOptions, say: Say) -> None:
+    def __init__(self, day: GameDay, folder: Path, options: GameDayOptions, say: Callable[[str], None]) -> None:
         self.day = day
         self._options = options
         self._began = time.monotonic()

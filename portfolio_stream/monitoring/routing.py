@@ -34,8 +34,8 @@ ROUTES: Mapping[Priority, Route] = {
 FALLBACK = ROUTES["P2"]
 
 
-def configuration(receivers: str = RECEIVERS) -> dict[str, Any]:
-    """Returns the configuration. `receivers` is the URL to which each receiver adds its name."""
+def configuration(receivers: str | None = RECEIVERS) -> dict[str, Any]:
+    """Returns the configuration. `receivers` is the URL to which each receiver adds its name; None: nobody is told."""
     return {
         "global": {"resolve_timeout": "1m"},
         "templates": ["templates/*.tmpl"],
@@ -46,10 +46,14 @@ def configuration(receivers: str = RECEIVERS) -> dict[str, Any]:
         },
         "inhibit_rules": _inhibitions(),
         "receivers": [
-            {"name": route.receiver, "webhook_configs": [{"url": f"{receivers}/{route.receiver}"}]}
+            {"name": route.receiver, **({} if receivers is None else _webhook(f"{receivers}/{route.receiver}"))}
             for route in ROUTES.values()
         ],
     }
+
+
+def _webhook(url: str) -> dict[str, Any]:
+    return {"webhook_configs": [{"url": url}]}
 
 
 def _route(route: Route) -> dict[str, str]:

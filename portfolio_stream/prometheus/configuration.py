@@ -5,21 +5,19 @@
 3. A token is never part of a file here or of a command line: the configuration names the file that holds the token.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from portfolio_stream.http.addresses import is_loopback
-from portfolio_stream.watch.alerts import RECORDED, Alert
+from portfolio_stream.monitoring import routing
+from portfolio_stream.monitoring.durations import duration
+from portfolio_stream.monitoring.rules import alert_rules, recording_rules
+from portfolio_stream.watch.alerts import Alert
 
 KEPT = "30d"  # the window of the error budgets
-GROUP_WAIT = "10s"  # alerts of one outage come together within that time
-GROUP_INTERVAL = "1m"
-REPEAT_INTERVAL = "4h"
-NOBODY = "nobody"  # the receiver of a system whose operator has named none: the alerts are on Alertmanager's page
-RUNBOOK = "docs/runbook.md"
 
 
 class MonitorPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,10 +25,10 @@ class MonitorPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     prometheus_port: int
     alertmanager_port: int
-    #: seconds
-    scrape_interval: float
-    #: seconds; None: the runbook's own times
-    for_at_most: float | None
+    #: whole seconds, as are all durations of Prometheus here
+    scrape_interval: int
+    #: None: the runbook's own times
+    for_at_most: int | None
     #: host:port
     watcher: str
     auditor: str
@@ -38,12 +36,12 @@ class MonitorPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def prometheus_file(plan: MonitorPlan, rules: Path, token: Path) -> bytes:
-    interval = _duration(plan.scrape_interval)
+    interval = duration(plan.scrape_interval)
     return _file(
         {
             "global": {
                 "scrape_interval": interval,
-                "scrape_timeout": _duration(min(plan.scrape_interval, 10.0)),
+                "scrape_timeout": duration(min(plan.scrape_interval, 10)),
                 "evaluation_interval": interval,
             },
             "rule_files": [str(rules)],
@@ -67,58 +65,14 @@ def prometheus_file(plan: MonitorPlan, rules: Path, token: Path) -> bytes:
     )
 
 
-def rules_file(alerts: Iterable[Alert]) -> bytes:
+def rules_file(alerts: Sequence[Alert]) -> bytes:
     """The recording rules, and the alerts."""
-    return _file(
-        {
-            "groups": [
-                {
-                    "name": "portfolio-stream-figures",
-                    "rules": [{"record": name, "expr": expression} for name, expression in RECORDED.items()],
-                },
-                {"name": "portfolio-stream-alerts", "rules": [_alert(alert) for alert in alerts]},
-            ]
-        }
-    )
+    return _file({"groups": [*recording_rules()["groups"], *alert_rules(alerts=alerts)["groups"]]})
 
 
-def alertmanager_file(alerts: Sequence[Alert]) -> bytes:
-    """One route to nobody, and what inhibits what."""
-    return _file(
-        {
-            "route": {
-                "receiver": NOBODY,
-                "group_by": ["component"],
-                "group_wait": GROUP_WAIT,
-                "group_interval": GROUP_INTERVAL,
-                "repeat_interval": REPEAT_INTERVAL,
-            },
-            "receivers": [{"name": NOBODY}],
-            "inhibit_rules": [
-                {
-                    "source_matchers": [f'alertname="{source}"'],
-                    "target_matchers": [f'alertname="{alert.name}"'],
-                }
-                for alert in alerts
-                for source in alert.inhibited_by
-            ],
-        }
-    )
-
-
-def _alert(alert: Alert) -> dict[str, Any]:
-    return {
-        "alert": alert.name,
-        "expr": alert.expression,
-        "for": _duration(alert.seconds),
-        "keep_firing_for": _duration(alert.keep_seconds),
-        "labels": {"severity": alert.severity, "priority": alert.priority, "component": alert.component},
-        "annotations": {
-            "summary": alert.summary,
-            "description": alert.description,
-            "runbook_url": f"{RUNBOOK}#{alert.section}",
-        },
-    }
+def alertmanager_file() -> bytes:
+    """The routes of all priorities. They end on Alertmanager's page: nobody is called."""
+    return _file(routing.configuration(None))
 
 
 def _fixed(job: str, plan: MonitorPlan, token: Path, address: str) -> dict[str, Any]:
@@ -136,11 +90,6 @@ def _authorization(plan: MonitorPlan, token: Path, address: str) -> dict[str, An
 
 def _bearer(token: Path) -> dict[str, Any]:
     return {"authorization": {"type": "Bearer", "credentials_file": str(token)}}
-
-
-def _duration(seconds: float) -> str:
-    """As Prometheus reads it: whole milliseconds."""
-    return f"{round(seconds * 1000)}ms" if seconds else "0s"
 
 
 def _file(content: Mapping[str, Any]) -> bytes:

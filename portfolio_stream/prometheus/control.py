@@ -129,7 +129,7 @@ def start(settings: Settings, plan: MonitorPlan, say: Callable[[str], None]) -> 
         alerts = ALERTS if plan.for_at_most is None else for_at_most(plan.for_at_most)
         folder.write("prometheus.yml", prometheus_file(plan, folder.file("rules.yml"), folder.file("token")))
         folder.write("rules.yml", rules_file(alerts))
-        folder.write("alertmanager.yml", alertmanager_file(alerts))
+        folder.write("alertmanager.yml", alertmanager_file())
         folder.write("plan.json", msgspec.json.encode(plan))
         started: list[str] = []
         undo.callback(lambda: _end_all({name: folder.running()[name] for name in started if name in folder.running()}))
