@@ -35,9 +35,9 @@ _decode = msgspec.json.Decoder(Watched).decode
 
 class GameHost:
     def __init__(
-        self, name: str, folder: Path, *, brokers: int, for_at_most: float, environment: Mapping[str, str] = {}
+        self, name: str, folder: Path, *, brokers: int, for_at_most: float | None, environment: Mapping[str, str] = {}
     ) -> None:
-        """`environment` has more variables for every process."""
+        """`for_at_most`: None: the alerts wait as they do in production. `environment`: variables for every process."""
         self.name = name
         self.folder = folder
         self.for_at_most = for_at_most
@@ -82,13 +82,17 @@ class GameHost:
             for number in range(1, workers + 1):
                 await self.start_worker(f"w{number}")
             await self.start_auditor()
-            at_most = f"--for-at-most={self.for_at_most:g}"
-            await self.start("watcher", *OURS, "watch", f"--web-port={self.watcher_port}", at_most)
+            await self.start("watcher", *OURS, "watch", f"--web-port={self.watcher_port}", *self.shortened)
             self.load = await self.start("producer", *OURS, "produce", f"--rate={rate:g}")
             yield
         finally:
             await asyncio.gather(*(child.stop(_ignore) for child in self._children))
             await asyncio.to_thread(self.cluster.stop)
+
+    @property
+    def shortened(self) -> tuple[str, ...]:
+        """The option of `watch` and of `monitor start`."""
+        return () if self.for_at_most is None else (f"--for-at-most={self.for_at_most:g}",)
 
     @property
     def log_folder(self) -> Path:

@@ -86,9 +86,7 @@ async def judges_of(host: GameHost, *, has_monitor: bool) -> AsyncIterator[list[
     prometheus, alertmanager = free_port(), free_port()
     ports = (f"--prometheus-port={prometheus}", f"--alertmanager-port={alertmanager}")
     try:
-        await host.type(
-            "monitor", "start", *ports, f"--scrape-interval={SCRAPE}", f"--for-at-most={host.for_at_most:g}"
-        )
+        await host.type("monitor", "start", *ports, f"--scrape-interval={SCRAPE}", *host.shortened)
         yield [watcher, PrometheusAsJudge(prometheus, alertmanager)]
     finally:
         await host.type("monitor", "stop")
