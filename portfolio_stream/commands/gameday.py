@@ -138,7 +138,7 @@ def _print(result: "GameDayResult", output: OutputFormat) -> None:
         )
         return
     for judge, one in result.judged.items():
-        others = ", ".join(f"{name} because of {by}" for name, by in one.others.items()) or "none"
+        others = ", ".join(f"{name} because of {by or 'this machine'}" for name, by in one.others.items()) or "none"
         fired, cleared = f"{one.fired_seconds:.0f}", f"{one.cleared_seconds:.0f}"
         print_line(f"{judge}: {result.day.alert} fired after {fired} s, cleared {cleared} s after its undoing began.")
         print_line(f"{judge}: other alerts that fired: {others}")

@@ -75,7 +75,7 @@ GAME_DAYS: tuple[GameDay, ...] = (
         name="broker-down",
         alert="KafkaBrokerDown",
         cause="one of three brokers is killed with kill -9",
-        undone=f"`portfolio-stream broker start --node {faults.AWAY_BROKER}`",
+        undone=f"`portfolio-stream broker start --broker {faults.AWAY_BROKER}`",
         fault=faults.one_broker_killed,
         brokers=3,
     ),
