@@ -38,8 +38,8 @@ def opened(
     title: str, priority: Priority, component: str | None, since: float | None, now: float, evidence: IncidentEvidence
 ) -> IncidentReport:
     """An incident begins at `since`; without it, when the first alert that fires began to fire, or else now."""
-    firing = [] if evidence.watched is None else [one for one in evidence.watched.alerts if one.state == "firing"]
-    fired = min((one.since for one in firing if now - one.since < LONGEST_SECONDS), default=None)
+    firing = _firing(evidence, now - LONGEST_SECONDS if since is None else since)
+    fired = min((one.since for one in firing), default=None)
     began = since if since is not None else fired if fired is not None else now
     report = new_report(title, priority, component or _component(firing), began)
     changes = () if evidence.watched is None else evidence.watched.changes
@@ -61,8 +61,8 @@ def closed(report: IncidentReport, now: float, evidence: IncidentEvidence) -> tu
     report = with_rows(report, rows)
     if marked(report, "restored") is None:
         cleared = [one.at for one in changes if one.state == "cleared" and began <= one.at <= now]
-        fires = watched is not None and any(one.state == "firing" for one in watched.alerts)
-        report = with_rows(report, [mark_row(max(cleared) if cleared and not fires else now, "restored")])
+        is_over = bool(cleared) and not _firing(evidence, began)
+        report = with_rows(report, [mark_row(max(cleared) if is_over else now, "restored")])
     restored = marked(report, "restored") or now
     minutes = max(1, math.ceil((restored - began) / 60))
     times = {said: at for mark, said in SAID.items() if (at := marked(report, mark)) is not None}
@@ -78,6 +78,12 @@ def closed(report: IncidentReport, now: float, evidence: IncidentEvidence) -> tu
     )
     own = [line for line in report.lines_of(IMPACT) if line and line not in TEMPLATE[IMPACT]]
     return with_lines(report, IMPACT, [*_impact(evidence, began, now), *own]), minutes
+
+
+def _firing(evidence: IncidentEvidence, since: float) -> list[ShownAlert]:
+    """The alerts that fire, and began to since then. An alert that fired before is of another incident."""
+    alerts = () if evidence.watched is None else evidence.watched.alerts
+    return [one for one in alerts if one.state == "firing" and one.since >= since]
 
 
 def _impact(evidence: IncidentEvidence, began: float, now: float) -> list[str]:

@@ -146,7 +146,9 @@ def event_moments(answer: object) -> Iterator[WorkerMoment]:
 
 
 def _text(value: object) -> str:
-    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return f"{value:.1f}" if isinstance(value, float) else str(value)
 
 
 def _as(answer: object, kind: Any) -> Any:

@@ -36,13 +36,14 @@ def alert_rows(changes: Iterable[AlertChange], since: float, until: float) -> li
 def event_rows(events: Iterable[WorkerMoment], since: float, until: float) -> tuple[list[TimelineRow], int]:
     """Returns at most MOST_ROWS rows, and how many more there would be.
 
-    Events of one worker with the same action and second are one row: eight partitions recover together.
+    Events of one worker with the same action and minute are one row: eight partitions recover together, and a commit that
+    is slow is seldom alone.
     """
     near = sorted(
         (one for one in events if since - BEFORE_SECONDS <= one.at <= until),
-        key=lambda one: (int(one.at), one.worker, one.action, one.at),
+        key=lambda one: (*_together(one), one.at),
     )
-    groups = [list(group) for _, group in groupby(near, key=lambda one: (int(one.at), one.worker, one.action))]
+    groups = [list(group) for _, group in groupby(near, key=_together)]
     groups.sort(key=lambda group: (RANKS.get(group[0].level, len(RANKS)), group[0].at))
     rows = [TimelineRow(group[0].at, _event_text(group)) for group in groups[:MOST_ROWS]]
     return rows, max(0, len(groups) - MOST_ROWS)
@@ -56,7 +57,11 @@ def _change_text(change: AlertChange) -> str:
     return f"Alert {change.name} ({change.priority}) {said}{cause}{summary}"
 
 
+def _together(one: WorkerMoment) -> tuple[int, str, str]:
+    return int(one.at) // 60, one.worker, one.action
+
+
 def _event_text(group: Sequence[WorkerMoment]) -> str:
     first = group[0]
-    times = f" ({len(group)} times)" if len(group) > 1 else f" {first.text}".rstrip()
+    times = f" ({len(group)} times within a minute)" if len(group) > 1 else f" {first.text}".rstrip()
     return f"{first.worker}: {first.action}{times}"[:LONGEST_TEXT]
