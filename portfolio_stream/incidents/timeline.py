@@ -36,8 +36,8 @@ def alert_rows(changes: Iterable[AlertChange], since: float, until: float) -> li
 def event_rows(events: Iterable[WorkerMoment], since: float, until: float) -> tuple[list[TimelineRow], int]:
     """Returns at most MOST_ROWS rows, and how many more there would be.
 
-    Events of one worker with the same action and minute are one row: eight partitions recover together, and a commit that
-    is slow is seldom alone.
+    Events of one worker with the same action and minute are one row: eight partitions recover together, and a slow
+    commit is seldom alone.
     """
     near = sorted(
         (one for one in events if since - BEFORE_SECONDS <= one.at <= until),
