@@ -1,12 +1,15 @@
 """The commands on a real broker. Each test has topics of its own."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from portfolio_stream import cli
 from portfolio_stream.broker.cluster import Cluster
+from portfolio_stream.commands.common import read_settings, run
+from portfolio_stream.kafka.newest_keys import newest_keys
 from portfolio_stream.kafka.partitioning import partition_of
 from portfolio_stream.load.events import Mixture, generate
 
@@ -154,3 +157,14 @@ def test_broker_status_says_that_all_is_well(kafka: Cluster, capsys: pytest.Capt
         (status["healthy"], status["controller"], status["offline"]) for status in (by_folder, by_address)
     ]
     assert [True] == [broker["ready"] for broker in by_folder["brokers"]]
+
+
+def test_the_newest_keys_of_a_partition_are_counted(name: str) -> None:
+    """As many of the newest events as asked for, of one partition alone; fewer if there are no more."""
+    assert 0 == cli.run(["topics", "create"])
+    assert 0 == cli.run(["produce", "--rate", "0", "--events", "2000", "--portfolios", "20", "--seed", "7"])
+    keys = [record.key for record in generate(Mixture(seed=7, start_time=0, portfolios=20, partitions=4), 2000)]
+    mine = [key for key in keys if key is not None and partition_of(key, 4) == 3]
+    settings = read_settings()
+    assert Counter(mine[-100:]) == run(newest_keys(settings, 3, 100))
+    assert Counter(mine) == run(newest_keys(settings, 3, 1_000_000))

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,15 +12,17 @@ import pytest
 from aiohttp import web
 
 from portfolio_stream import cli
+from portfolio_stream.errors import BrokerUnreachable
 from portfolio_stream.http.beside import served_beside
 from portfolio_stream.http.signed_access import WATCHER
+from portfolio_stream.kafka import newest_keys
 from portfolio_stream.settings import Settings
 from portfolio_stream.watch.advice import advice
 from portfolio_stream.watch.shown import AlertChange, BurnsTooFast, ShownAlert, ShownObjective, Watched
 from portfolio_stream.watch.slo_report import slo_report
 from portfolio_stream.web.watcher import PATH
 from tests.ports import free_port
-from tests.unit.watched_system import AT, HEALTHY, behind
+from tests.unit.watched_system import AT, HEALTHY, behind, with_partitions
 
 LATENCY = ShownObjective(
     name="latency", text="Events are fast.", objective=99.0, figure=99.9999, unit="events", total=1_000_000.0, bad=1.0,
@@ -172,3 +175,29 @@ async def test_advice(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     told = json.loads(capsys.readouterr().out)
     assert list(advice(now)) == told["advice"]
     assert json.loads(msgspec.json.encode(now)) == told["figures"]
+
+
+async def test_hot_portfolios_are_sampled_only_where_a_partition_is_hot(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The hottest partitions are read, and a Kafka that does not answer takes no sentence away."""
+    asked = []
+
+    async def keys(_: Settings, partition: int, count: int) -> Counter[bytes | None]:
+        asked.append((partition, count))
+        if partition == 5:
+            raise BrokerUnreachable("127.0.0.1:9092")
+        return Counter({b"P1\x1b": 60, b"P2": 40})
+
+    monkeypatch.setattr(newest_keys, "newest_keys", keys)
+    now = with_partitions(HEALTHY, 5, 6, produced_per_second=9_000.0)
+    now = with_partitions(now, 6, produced_per_second=9_500.0)
+    assert 0 == await run(watched(figures=now, advice=("One.",)), ["advise"], monkeypatch)
+    told = capsys.readouterr()
+    sampled = "Of the last 100 events of partition 6, 60 % are of P1\\x1b and 40 % are of P2."
+    assert ["One.", sampled] == told.out.splitlines()
+    assert told.err.startswith("The portfolios of partition 5 are unknown: ")
+    assert [(6, 20_000), (5, 20_000)] == asked
+    assert 0 == await run(watched(figures=now, advice=("One.",)), ["advise", "--sample", "0"], monkeypatch)
+    assert 0 == await run(watched(advice=("One.",)), ["advise"], monkeypatch)
+    assert 2 == len(asked)

@@ -11,6 +11,7 @@ from portfolio_stream.watch import words
 from portfolio_stream.watch.advice import HELD_UP, JOB_STATES, STANDING, advice
 from portfolio_stream.watch.capacity import Capacity, Trend, capacity, hold_up, hot_partitions, trend, useful_seconds
 from portfolio_stream.watch.figures import KafkaFigures, PartitionAtWork, StepShares, SystemFigures, WorkerAtWork
+from portfolio_stream.watch.hot_portfolios import KeySample, hot_portfolios
 from tests.unit.watched_system import AT, HEALTHY, KAFKA, PARTITIONS, WORKERS, behind, with_partitions, with_steps
 
 ALONE = tuple(replace(WORKERS[0], worker=f"w{number}", partitions=(number,)) for number in range(PARTITIONS))
@@ -403,3 +404,27 @@ def test_numbers_have_no_more_digits_than_they_are_exact(figure: float, text: st
 def test_lists_are_short() -> None:
     assert "3" == words.listed([3])
     assert "0, 1, 2, 3, 4, 5, 6, 7 and 92 others" == words.listed(range(100))
+
+
+@pytest.mark.parametrize(
+    ("records", "text"),
+    [
+        (
+            {"P1": 6_120, "P2": 3_000, "P3": 880},
+            "Of the last 10,000 events of partition 3, 61.2 % are of P1, 30 % are of P2 and 8.8 % are of P3.",
+        ),
+        (
+            {"P1": 700, None: 200, "P3": 40, **{f"Q{number}": 1 for number in range(60)}},
+            "Of the last 1,000 events of partition 3, 70 % are of P1 and 20 % are of no portfolio.",
+        ),
+        (
+            {f"P{number}": 10 + (number == 7) for number in range(40)},
+            "No portfolio stands out among 40 portfolios in the last 401 events of partition 3: P7 has most, 2.74 %.",
+        ),
+        ({"P1": 1}, "Of the last 1 event of partition 3, 100 % are of P1."),
+        ({}, "Partition 3 has no events to sample."),
+    ],
+)
+def test_the_portfolios_of_a_hot_partition(records: dict[str | None, int], text: str) -> None:
+    """At most three, and only those that stand out; if none does, the partition is hot by many."""
+    assert text == hot_portfolios(KeySample(3, records))
