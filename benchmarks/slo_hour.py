@@ -3,7 +3,7 @@
 Three brokers and two workers run under `--rate` events a second, with an auditor and a watcher. A worker is killed with
 kill -9 every 5 minutes and started again, a broker is restarted every 20 minutes, and after half of the time all
 workers are restarted in turn as a rolling restart does it (SIGUSR2: the worker stays a member). With fewer minutes, the
-times between faults shrink alike.
+times between faults shrink alike, down to 45 s.
 
 In the end it prints the objectives as the watcher has them (`portfolio-stream slo`), the alerts that fired, and what
 `verify` says of the whole history. Exit code 1 if exactly-once does not hold.
@@ -30,7 +30,10 @@ HOUR_MINUTES = 60.0
 KILL_MINUTES, BROKER_MINUTES, ROLLING_MINUTES = 5.0, 20.0, 30.0
 READY_SECONDS = 180.0
 DRAIN_SECONDS = 300.0
+VERIFY_SECONDS = 1_800.0  # of some millions of events
 POLL_SECONDS = 1.0
+LOOKS_SECONDS = 4.0  # until the watcher has seen that a worker is away
+SHORTEST_KILL_SECONDS = 45.0  # between two kills: a worker has its partitions again by then
 BROKERS, WORKERS = 3, 2
 
 
@@ -68,7 +71,7 @@ class SloHour:
         """The faults of the time, in order. None comes at its very end: nobody could see what follows it."""
 
         def every(minutes: float, name: str, cause: Callable[[], Awaitable[None]]) -> list[SloFault]:
-            step = minutes * 60 * self._scale
+            step = max(SHORTEST_KILL_SECONDS, minutes * 60 * self._scale)
             return [SloFault(at * step, name, cause) for at in range(1, round(self._seconds / step) + 1)]
 
         found = [
@@ -94,7 +97,12 @@ class SloHour:
         for name in list(self._host.workers):
             await self._host.workers[name].stop(lambda _: None, signal.SIGUSR2)
             await self._host.start_worker(name)
-            await self._until(_is_serving, READY_SECONDS, f"{name} serves again")
+            since = time.time() + LOOKS_SECONDS
+
+            def is_back(watched: Watched, since: float = since) -> bool:
+                return watched.at > since and _is_serving(watched)
+
+            await self._until(is_back, READY_SECONDS, f"{name} serves again")
 
     async def _concluded(self) -> int:
         watched = await self._host.watched()
@@ -103,7 +111,8 @@ class SloHour:
         if watched is not None:
             print(table(watched))
         await self._until(_has_drained, DRAIN_SECONDS, "all events are processed")
-        print(await self._host.type("verify", "--served", "all"), flush=True)
+        self._say("Verifying the whole history.")
+        print(await self._host.type("verify", "--served", "all", seconds=VERIFY_SECONDS), flush=True)
         return 0
 
     async def _until(self, holds: Callable[[Watched], bool], seconds: float, what: str) -> None:

@@ -122,10 +122,10 @@ class GameHost:
         for name in self.workers:
             await self.start_worker(name, **environment)
 
-    async def type(self, *arguments: str, code: int | None = 0) -> str:
+    async def type(self, *arguments: str, code: int | None = 0, seconds: float = COMMAND_SECONDS) -> str:
         """Run a command of ours as an operator types it. Returns what it prints.
 
-        `code`: the exit code that it must have. Raises GameDayFailed.
+        `code`: the exit code that it must have. Raises GameDayFailed, also if it does not end within `seconds`.
         """
         process = await asyncio.create_subprocess_exec(
             *OURS,
@@ -137,7 +137,7 @@ class GameHost:
             start_new_session=True,
         )
         try:
-            printed, _ = await asyncio.wait_for(process.communicate(), COMMAND_SECONDS)
+            printed, _ = await asyncio.wait_for(process.communicate(), seconds)
         except TimeoutError:
             printed = b"it did not end"
         finally:
