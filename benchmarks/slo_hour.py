@@ -6,7 +6,8 @@ workers are restarted in turn as a rolling restart does it (SIGUSR2: the worker 
 times between faults shrink alike, down to 45 s.
 
 In the end it prints the objectives as the watcher has them (`portfolio-stream slo`), the alerts that fired, and what
-the auditor says, which replays every record meanwhile. `--verify` also replays the whole history once more. Exit code 1 if exactly-once does not hold.
+the auditor says, which replays every record meanwhile. `--verify` also replays the whole history once more.
+Exit code 1 if exactly-once does not hold.
 """
 
 import argparse
