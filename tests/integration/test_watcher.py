@@ -30,19 +30,32 @@ PARTITIONS = 2
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A broker that these tests kill and move. It ends as it began: running."""
+    """A broker that these tests stop for a while, kill and move: the last of them ends it."""
     with Cluster(tmp_path_factory.mktemp("watched") / "broker", free_port()) as running:
         yield running
 
 
 @pytest.fixture
-def settings(cluster: Cluster, tmp_path: Path) -> Settings:
+def moved() -> int:
+    """The port at which the broker comes back."""
+    return free_port()
+
+
+@pytest.fixture
+def settings(cluster: Cluster, moved: int, tmp_path: Path) -> Settings:
     return Settings(
-        bootstrap_servers=cluster.bootstrap_servers,
+        bootstrap_servers=f"{cluster.bootstrap_servers},127.0.0.1:{moved}",
         data_dir=tmp_path,
         partitions=PARTITIONS,
         auditor=f"127.0.0.1:{free_port()}",  # nobody audits
     )
+
+
+@pytest.fixture
+def elsewhere(cluster: Cluster, moved: int) -> Iterator[Cluster]:
+    """The same broker at another port, once it is started. It ends with the test."""
+    yield (other := Cluster(cluster.data_dir, moved))
+    other.stop()
 
 
 @asynccontextmanager
@@ -89,10 +102,31 @@ def fails(watcher: Watcher) -> Callable[[], bool]:
     return lambda: watcher.probe.trips.outcomes["failed"] > before + 1
 
 
-async def test_it_sees_a_broker_die_and_come_back(cluster: Cluster, settings: Settings, worker: Worker) -> None:
+async def test_a_broker_that_stands_still_stops_no_look(cluster: Cluster, settings: Settings) -> None:
+    """It counts as dead, and comes back when it goes on."""
+    pid = cluster.status().brokers[0].pid
+    assert pid is not None
+    async with watching(settings) as watcher:
+        await until(is_live(watcher, 1), SECONDS, "the broker is seen")
+        await until(completes(watcher), SECONDS, "round trips complete")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            await until(is_live(watcher, 0), SECONDS, "nobody answers")
+            await until(fails(watcher), SECONDS, "round trips fail")
+            looked = watcher.figures.at
+            await until(lambda: watcher.figures.at > looked, 10, "it looks on")
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        await until(is_live(watcher, 1), SECONDS, "the broker is seen again")
+        await until(completes(watcher), SECONDS, "round trips complete again")
+
+
+async def test_it_sees_a_broker_die_and_come_back_elsewhere(
+    cluster: Cluster, elsewhere: Cluster, settings: Settings, worker: Worker
+) -> None:
     """Meanwhile round trips fail, the worker stays in sight, and the job's wish is known; afterwards all is as before.
 
-    The topic of the probe is that of the contract.
+    The broker comes back at another address. The topic of the probe is that of the contract.
     """
     async with admin_client(settings) as admin:
         await create_all(admin, settings)
@@ -118,7 +152,7 @@ async def test_it_sees_a_broker_die_and_come_back(cluster: Cluster, settings: Se
         assert ["w1"] == [one.worker for one in watcher.figures.workers]
         assert {} == {name: share for name, share in watcher.figures.disks.items() if name.startswith("broker")}
 
-        await asyncio.to_thread(cluster.start_broker, 0)
+        await asyncio.to_thread(elsewhere.start)
         await until(is_live(watcher, 1), SECONDS, "the broker is seen again")
         await until(completes(watcher), SECONDS, "round trips complete again")
         await until(lambda: watcher.figures.missing_partitions == 0, SECONDS, "the job runs again", worker)
@@ -131,25 +165,6 @@ async def test_it_sees_a_broker_die_and_come_back(cluster: Cluster, settings: Se
     kept = WatchFolder(settings).read(time.time())
     assert trips.bad == sum(one.failed_round_trips for one in kept)
     assert trips.total - sum(one.round_trips for one in kept) in (0, 1, 2)  # since the last look
-
-
-async def test_a_broker_that_stands_still_stops_no_look(cluster: Cluster, settings: Settings) -> None:
-    """It counts as dead, and comes back when it goes on."""
-    pid = cluster.status().brokers[0].pid
-    assert pid is not None
-    async with watching(settings) as watcher:
-        await until(is_live(watcher, 1), SECONDS, "the broker is seen")
-        await until(completes(watcher), SECONDS, "round trips complete")
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            await until(is_live(watcher, 0), SECONDS, "nobody answers")
-            await until(fails(watcher), SECONDS, "round trips fail")
-            looked = watcher.figures.at
-            await until(lambda: watcher.figures.at > looked, 10, "it looks on")
-        finally:
-            os.kill(pid, signal.SIGCONT)
-        await until(is_live(watcher, 1), SECONDS, "the broker is seen again")
-        await until(completes(watcher), SECONDS, "round trips complete again")
 
 
 async def test_the_command_starts_without_kafka_and_ends_at_once(tmp_path: Path) -> None:
