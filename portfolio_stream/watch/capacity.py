@@ -101,15 +101,16 @@ def capacity(workers: Sequence[WorkerAtWork]) -> Capacity | None:
 def useful_seconds(worker: WorkerAtWork) -> float | None:
     """In a second: how long the worker was at work, and could not have taken more records. At most 1.
 
-    The wait for a transaction counts if commits hold the worker up: it could not have taken more records meanwhile.
+    - The wait for a transaction counts if commits hold the worker up: it could not have taken more records meanwhile.
+    - Only the CPU's time counts if other processes hold the worker up: it did nothing while they had its core.
     """
-    steps = worker.steps
+    steps, cause = worker.steps, hold_up(worker)
     if steps is None:
         return None
-    loop = steps.source_busy + steps.fold_busy
-    if hold_up(worker) == "commit":
+    loop, cpu = steps.source_busy + steps.fold_busy, worker.cpu_share or 0.0
+    if cause == "commit":
         return min(1.0, loop + steps.fold_waits)
-    return min(1.0, max(loop, worker.cpu_share or 0.0))
+    return min(1.0, cpu if cause == "machine" else max(loop, cpu))
 
 
 def hold_up(worker: WorkerAtWork) -> HoldUp | None:

@@ -15,6 +15,7 @@ from typing import Literal
 
 import msgspec
 
+from portfolio_stream.watch.alert_details import summary_of
 from portfolio_stream.watch.alerts import ALERTS, Alert
 from portfolio_stream.watch.figures import SystemFigures
 from portfolio_stream.watch.shown import AlertChange, AlertState, ShownAlert
@@ -88,8 +89,13 @@ def judged(before: Judgement, figures: SystemFigures, now: float, alerts: Sequen
     return Judgement(lives=new, changes=(*changes, *before.changes)[:MOST_CHANGES])
 
 
-def shown_alerts(judgement: Judgement, alerts: Iterable[Alert] = ALERTS) -> tuple[ShownAlert, ...]:
-    """Returns the pending and firing alerts, the most urgent first: those that fire, by priority, causes first."""
+def shown_alerts(
+    judgement: Judgement, alerts: Iterable[Alert] = ALERTS, figures: SystemFigures | None = None
+) -> tuple[ShownAlert, ...]:
+    """Returns the pending and firing alerts, the most urgent first: those that fire, by priority, causes first.
+
+    With `figures` each summary ends with those that the alert is about.
+    """
     shown = [
         ShownAlert(
             name=alert.name,
@@ -97,7 +103,7 @@ def shown_alerts(judgement: Judgement, alerts: Iterable[Alert] = ALERTS) -> tupl
             severity=alert.severity,
             state=life.state,
             since=life.since,
-            summary=alert.summary,
+            summary=alert.summary if figures is None else summary_of(alert, figures),
             section=alert.section,
             inhibited_by=_inhibitor(alert, judgement.lives),
         )

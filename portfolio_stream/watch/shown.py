@@ -19,6 +19,7 @@ class ShownAlert(msgspec.Struct, frozen=True, kw_only=True):
     state: AlertState
     #: UNIX seconds since which it has the state
     since: float
+    #: what is wrong, with the figures of this moment
     summary: str
     #: the section of docs/runbook.md
     section: str

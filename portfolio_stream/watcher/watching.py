@@ -251,7 +251,7 @@ class Watcher:
             since=self._began if seen is None else seen.at,
             seconds=0.0 if seen is None else seen.seconds,
             figures=self.figures,
-            alerts=shown_alerts(self.judgement, self._alerts),
+            alerts=shown_alerts(self.judgement, self._alerts, self.figures),
             changes=self.judgement.changes,
             objectives=self._objectives,
             anomalies=0 if seen is None else seen.anomalies,
