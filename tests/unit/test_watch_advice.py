@@ -143,8 +143,9 @@ CASES: dict[str, tuple[SystemFigures, tuple[str, ...]]] = {
             FALLS_BEHIND,
             "Other processes hold the workers up: they use the same cores. CPU seconds of each second that the workers "
             "get: w1 0.50 and w2 0.50.",
-            "2 workers can process what comes in: ceil(16,000 events/s / 10,000 events/s) = 2. The second figure is"
-            " what one worker could do: 2 workers processed 10,000 events/s, and worked 1.00 s of each second for that.",
+            "2 workers can process what comes in: ceil(16,000 events/s / 10,000 events/s) = 2. The second figure "
+            "is what one worker could do: 2 workers processed 10,000 events/s, "
+            "and worked 1.00 s of each second for that.",
             "Another worker would help only on another machine: other processes use the cores of this one.",
         ),
     ),
