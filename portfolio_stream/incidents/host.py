@@ -8,6 +8,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -28,6 +29,8 @@ from portfolio_stream.watch.shown import Watched
 PARTITIONS = 8
 COMMAND_SECONDS = 120.0  # for a command that changes the job, on a busy machine
 ANSWER_SECONDS = 2.0
+START_SECONDS = 240.0
+POLL_SECONDS = 0.5
 OURS = (sys.executable, "-m", "portfolio_stream")
 WORKER = (sys.executable, "-m", "faust", "-A", "portfolio_stream", "worker", "-l", "info")
 _decode = msgspec.json.Decoder(Watched).decode
@@ -83,11 +86,20 @@ class GameHost:
                 await self.start_worker(f"w{number}")
             await self.start_auditor()
             await self.start("watcher", *OURS, "watch", f"--web-port={self.watcher_port}", *self.shortened)
+            await self._until_processed()
             self.load = await self.start("producer", *OURS, "produce", f"--rate={rate:g}")
             yield
         finally:
             await asyncio.gather(*(child.stop(_ignore) for child in self._children))
             await asyncio.to_thread(self.cluster.stop)
+
+    async def _until_processed(self) -> None:
+        """Wait until every partition is processed: events that came earlier would be late, as after a fault."""
+        deadline = time.monotonic() + START_SECONDS
+        while (watched := await self.watched()) is None or watched.figures.missing_partitions != 0:
+            if time.monotonic() > deadline:
+                self.fail(f"the workers do not process every partition within {START_SECONDS:.0f} s")
+            await asyncio.sleep(POLL_SECONDS)
 
     @property
     def shortened(self) -> tuple[str, ...]:

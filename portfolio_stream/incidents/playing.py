@@ -8,6 +8,7 @@
 """
 
 import asyncio
+import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
@@ -23,6 +24,7 @@ from portfolio_stream.incidents.gamedays import GameDay
 from portfolio_stream.incidents.host import GameHost
 from portfolio_stream.incidents.judges import AlertJudge, AlertRecord, judges_of
 from portfolio_stream.incidents.report import REMEDIATION, ROOT_CAUSE, mark_row, with_rows, with_text
+from portfolio_stream.watch import thresholds as limit
 from portfolio_stream.watch.alerts import Alert, for_at_most
 
 LOOK_SECONDS = 0.5
@@ -140,12 +142,15 @@ class GameDayPlay:
     async def _become_calm(self) -> None:
         """Wait for calm before the fault. An alert that the machine itself causes does not count from here on."""
         await self._until(self._is_whole, CALM_SECONDS, "the system runs")
+        room = shutil.disk_usage(self._host.disk)
+        if 1 - room.free / room.total > limit.DISK_SHARE:
+            self._before = frozenset({"DiskFilling"})
         for _ in range(round(MACHINE_SECONDS / LOOK_SECONDS)):
             if await self._is_calm():
                 break
             await asyncio.sleep(LOOK_SECONDS)
         else:
-            self._before = (await self._seen()) & MACHINE_ALERTS.keys() - {self.day.alert}
+            self._before |= (await self._seen()) & MACHINE_ALERTS.keys() - {self.day.alert}
         await self._until(self._is_calm, CALM_SECONDS, "the system is calm before the fault")
         for name in sorted(self._before):
             self._say(f"{name} does not count: before the fault {MACHINE_ALERTS[name]}.")
