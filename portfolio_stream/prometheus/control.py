@@ -47,6 +47,8 @@ READY_SECONDS = 60.0  # Prometheus reads its log of the last two hours first
 POLL_SECONDS = 0.1  # none of them tells that it serves
 TAIL_LINES = 20
 LOOPBACK = "127.0.0.1"
+#: the processes that this command has started, by name
+Started = dict[str, "subprocess.Popen[bytes]"]
 
 
 class MonitorProgram(NamedTuple):
@@ -131,13 +133,12 @@ def start(settings: Settings, plan: MonitorPlan, say: Callable[[str], None]) -> 
         folder.write("rules.yml", rules_file(alerts))
         folder.write("alertmanager.yml", alertmanager_file())
         folder.write("plan.json", msgspec.json.encode(plan))
-        started: list[str] = []
-        undo.callback(lambda: _end_all({name: folder.running()[name] for name in started if name in folder.running()}))
+        started: Started = {}
+        undo.callback(lambda: _end_all({n: one for n, one in folder.running().items() if n in started}))
         _start_helpers(settings, plan, running, started, say)
         for name, command in _commands(folder, plan, programs).items():
             if name not in running:
-                _spawn(folder, name, command, os.environ)
-                started.append(name)
+                started[name] = _spawn(folder, name, command, os.environ)
         for name, port in ports.items():
             _until(lambda port=port: answers.is_ready(port), folder, name, started)  # type: ignore[misc]
         undo.pop_all()
@@ -168,7 +169,7 @@ def _start_helpers(
     settings: Settings,
     plan: MonitorPlan,
     running: Mapping[str, OwnProcess],
-    started: list[str],
+    started: Started,
     say: Callable[[str], None],
 ) -> None:
     folder = MonitorFolder(settings)
@@ -180,8 +181,7 @@ def _start_helpers(
             continue
         port = address.rpartition(":")[2]
         command = hosted.command(folder.pid_file(name), folder.log(name), _helper(name, port, plan))
-        _spawn(folder, name, command, worker_environment(os.environ, settings))
-        started.append(name)
+        started[name] = _spawn(folder, name, command, worker_environment(os.environ, settings))
         _until(lambda address=address: answers.is_alive(address), folder, name, started)  # type: ignore[misc]
         say(f"The {name} is started: http://{address}")
 
@@ -196,7 +196,9 @@ def _helper(name: str, port: str, plan: MonitorPlan) -> tuple[str, ...]:
     return ("portfolio_stream", *arguments[name])
 
 
-def _spawn(folder: MonitorFolder, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+def _spawn(
+    folder: MonitorFolder, name: str, command: Sequence[str], environment: Mapping[str, str]
+) -> "subprocess.Popen[bytes]":
     with deferred_signals(), folder.log(name).open("ab") as log:
         process = subprocess.Popen(
             command,
@@ -207,13 +209,14 @@ def _spawn(folder: MonitorFolder, name: str, command: Sequence[str], environment
             start_new_session=True,
         )
         write_pid_file(folder.pid_file(name), process.pid)
+    return process
 
 
-def _until(is_there: Callable[[], bool], folder: MonitorFolder, name: str, started: Sequence[str]) -> None:
+def _until(is_there: Callable[[], bool], folder: MonitorFolder, name: str, started: Started) -> None:
     """Raises MonitorNotStarted if the process ends first, or after READY_SECONDS."""
     deadline = time.monotonic() + READY_SECONDS
     while not is_there():
-        if name in started and name not in folder.running():
+        if name in started and started[name].poll() is not None:
             raise MonitorNotStarted(name, _why(folder.log(name)), folder.log(name))
         if time.monotonic() > deadline:
             raise MonitorNotStarted(name, f"it does not answer within {READY_SECONDS:g} s", folder.log(name))
