@@ -23,6 +23,7 @@ SMALL_DISK_MEBIBYTES = 400
 FILLED_SHARE = 0.88
 SHORT_STOP_SECONDS, BETWEEN_STOPS_SECONDS = 0.9, 1.2  # far below the sessions of brokers and workers
 DYING_SECONDS = 10.0  # between two deaths of the worker: it has its partitions again by then
+MORE_EVENTS = 1_400  # a second: some 300 wait for a commit
 LONG_INTERVAL_MILLISECONDS = 400  # a record waits 0.2 s on average: no event takes half a second
 
 
@@ -153,8 +154,11 @@ def _fill(file: Path, size: int) -> None:
 
 @asynccontextmanager
 async def a_long_commit_interval(host: GameHost) -> AsyncIterator[None]:
+    """More events come, to workers that commit seldom. Little load before it: a slow machine has a lag of its own."""
     await host.restart_workers(PORTFOLIO_COMMIT_INTERVAL_MS=str(LONG_INTERVAL_MILLISECONDS))
+    more = await host.start("more", *OURS, "produce", f"--rate={MORE_EVENTS}", "--seed=2")
     yield
+    await more.stop(lambda _: None)
     await host.restart_workers()
 
 

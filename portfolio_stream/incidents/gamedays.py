@@ -109,11 +109,10 @@ GAME_DAYS: tuple[GameDay, ...] = (
     GameDay(
         name="lag-minor",
         alert="LagMinor",
-        cause="four workers commit every 400 ms, at 1,500 events a second",
-        undone="the workers are restarted with their adaptive interval",
+        cause="1,500 events a second come to four workers that commit every 400 ms only",
+        undone="the events become fewer, and the workers are restarted with their adaptive interval",
         fault=faults.a_long_commit_interval,
         workers=4,
-        rate=1_500.0,
         begins_seconds=90.0,
     ),
 )
