@@ -79,6 +79,9 @@ def main() -> int:
         except PortfolioStreamError as error:
             print(f"{day.name:22} {error}", flush=True)
             failed.append(day.name)
+        except KeyboardInterrupt:
+            failed.append(day.name)
+            break
         else:
             shutil.rmtree(folder / day.name)
     print(table(results, given.for_at_most))
