@@ -22,7 +22,8 @@ AWAY_BROKER = 2
 SMALL_DISK_MEBIBYTES = 400
 FILLED_SHARE = 0.88
 SHORT_STOP_SECONDS, BETWEEN_STOPS_SECONDS = 0.9, 1.2  # far below the sessions of brokers and workers
-DYING_SECONDS = 10.0  # between two deaths of the worker: it has its partitions again by then
+DEAD_SECONDS = 5.0  # its partitions have no owner until its session ends: checkpoints fail
+ALIVE_SECONDS = 8.0  # it has partitions again by then
 MORE_EVENTS = 1_400  # a second: some 300 wait for a commit
 LONG_INTERVAL_MILLISECONDS = 400  # a record waits 0.2 s on average: no event takes half a second
 
@@ -94,9 +95,10 @@ async def a_worker_dies_again_and_again(host: GameHost) -> AsyncIterator[None]:
     async def die() -> None:
         while not is_over.is_set():
             await host.kill_worker(name)
+            await asyncio.sleep(DEAD_SECONDS)
             await host.start_worker(name)
             with suppress(TimeoutError):
-                await asyncio.wait_for(is_over.wait(), DYING_SECONDS)
+                await asyncio.wait_for(is_over.wait(), ALIVE_SECONDS)
 
     dying = asyncio.create_task(die())
     try:

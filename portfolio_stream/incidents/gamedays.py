@@ -82,10 +82,10 @@ GAME_DAYS: tuple[GameDay, ...] = (
     GameDay(
         name="checkpoints-failing",
         alert="CheckpointsFailing",
-        cause="a worker dies by kill -9 every ten seconds, with a checkpoint each second and 3 s until it has failed",
+        cause="a worker is killed again and again, for 5 s each; a checkpoint comes each second, and fails after 2 s",
         undone="the worker lives on",
         fault=faults.a_worker_dies_again_and_again,
-        environment={"PORTFOLIO_CHECKPOINT_INTERVAL": "1s", "PORTFOLIO_CHECKPOINT_TIMEOUT": "3s"},
+        environment={"PORTFOLIO_CHECKPOINT_INTERVAL": "1s", "PORTFOLIO_CHECKPOINT_TIMEOUT": "2s"},
         begins_seconds=120.0,
         ends_seconds=limit.CHECKPOINTS_WINDOW_SECONDS + 60.0,
     ),
