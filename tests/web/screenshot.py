@@ -14,6 +14,7 @@ from tests.integration.workers import WorkersStage, make_topics
 from tests.ports import free_port
 from tests.web import chromium
 from tests.web.conftest import ARGUMENTS, running
+from tests.web.small_png import shrink
 
 MEMORY = Path("/dev/shm")
 IMAGE = Path(__file__).parents[2] / "docs" / "images" / "web-view.png"
@@ -40,6 +41,7 @@ async def take(stage: WorkersStage, executable: str, addresses: Mapping[str, str
         await page.evaluate("scrollTo(0, 0); document.activeElement.blur()")
         IMAGE.parent.mkdir(exist_ok=True)
         await page.screenshot(path=IMAGE)
+        shrink(IMAGE)
         await browser.close()
     print(f"{IMAGE}: {IMAGE.stat().st_size} bytes")
 

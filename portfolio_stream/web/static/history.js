@@ -9,7 +9,7 @@ const ROWS = 180;
 const LEAST_OF_A_MINUTE = 5; // seconds: a minute that has just begun has no rate yet
 
 const perSecond = (one) => (one.seconds >= LEAST_OF_A_MINUTE ? one.events / one.seconds : null);
-const waited = (seconds) => (seconds == null ? "–" : seconds < 60 ? latency(seconds) : duration(seconds));
+const waited = (seconds) => (seconds == null || seconds < 120 ? latency(seconds) : duration(seconds));
 
 const MINUTES = [
   column((one) => minute(one.at), { isHeader: true }),
