@@ -1,4 +1,4 @@
-"""Write a picture with at most 256 colours: a page has few, besides the soft edges of its letters. A third of the size."""
+"""Write a picture with at most 256 colours: a page has few, besides the soft edges of its letters."""
 
 import struct
 import zlib
