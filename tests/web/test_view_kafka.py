@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from portfolio_stream.load.producer import make_producer
+from portfolio_stream.web.live import HISTORY_SECONDS
 from tests.integration.histories import Load
 from tests.integration.workers import Worker, WorkersStage, until
 from tests.ports import free_port
@@ -15,6 +16,7 @@ from tests.web.conftest import Viewer, running
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.kafka]
 
 RATE = 400.0
+LOOK_SECONDS = HISTORY_SECONDS + 10  # from one look at the last hours to the next
 HOSTILE = b'<img src=x onerror="document.title=1">'
 
 
@@ -76,6 +78,12 @@ async def see_live_numbers(viewer: Viewer) -> None:
         await viewer.see("#partitions tr", re.compile(rf"^{partition}\tw[12]\trunning\t"))
     await viewer.see("#p99", re.compile(r"\d (ms|s)$"))
     await see_verdict(viewer)
+    await viewer.see("#hours-note", re.compile(r"^\d+ minutes? of w1, w2$"), LOOK_SECONDS)
+    await viewer.see(
+        "#chart-events .reading", re.compile(r"^latest [\d.]+/s; highest [\d.]+/s at \d\d:\d\d UTC$"), LOOK_SECONDS
+    )
+    await viewer.see("#job-state", "The job is running")
+    await viewer.see("#checkpoints tr", re.compile(r"\tcompleted\t[\d.]+ m?s\t[\d,]+\t"), 30)
     await viewer.see("#letters tr", re.compile(r"\d\d:\d\d:\d\d\.\d{3}\t\w+\t.+\t.*\tportfolio-events \d / \d+"))
     before = await viewer.text("#outputs")
     await until(lambda: _differs(viewer, before), 5, "other outputs are shown")
@@ -109,6 +117,7 @@ async def kill_the_other(viewer: Viewer, two: Worker) -> None:
     for partition in range(8):
         await viewer.see("#partitions tr", re.compile(rf"^{partition}\tw1\trunning\t"), 30)
     await see_rate(viewer)
+    await viewer.see("#hours-note", re.compile(r"^\d+ minutes? of w1$"), LOOK_SECONDS)  # a dead worker's are gone
     two.start()
     await viewer.see("#workers tr", re.compile(r"w2\s.*ready.*1 restart", re.DOTALL), 20)
     await viewer.see("#partitions tr", re.compile(r"\tw2\trunning\t"), 20)
