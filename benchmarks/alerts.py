@@ -34,7 +34,7 @@ def row(result: GameDayResult, at_most: float) -> str:
     cleared = ", ".join(f"{one.cleared_seconds:.0f}" for one in judged.values())
     others = {name: by for one in judged.values() for name, by in one.others.items()}
     told = [f"{name} (because of {by})" for name, by in others.items() if by is not None]
-    told += [f"{name} (before the fault, by this machine)" for name in sorted(result.before)]
+    told += [f"{name} (by this machine)" for name in sorted(result.by_machine)]
     cells = (day.alert, day.rule.priority, day.cause, _waits(day, at_most), fired, cleared, ", ".join(told) or "none")
     return f"| {' | '.join(cells)} | {day.verdict} |"
 

@@ -47,12 +47,12 @@ def test_the_table_says_which_alert_waits_longer_in_production() -> None:
     result = GameDayResult(
         day=day,
         judged={"watcher": judged, "Prometheus": judged},
-        before=frozenset({"DiskFilling"}),
+        by_machine=frozenset({"DiskFilling"}),
         verdict="Exactly-once holds.",
         report=Path("x"),
     )
     (row,) = table([result], 30).splitlines()[2:]
     assert row == (
         f"| LagMinor | P3 | {day.cause} | 30 s (else 3600 s) | 61, 61 | 31, 31 | JobFailed (because of KafkaDown), "
-        "DiskFilling (before the fault, by this machine) | holds |"
+        "DiskFilling (by this machine) | holds |"
     )
