@@ -22,8 +22,8 @@ from portfolio_stream.settings import Settings
 
 R = TypeVar("R")
 
-ROUND_SECONDS = 0.5
-OUTPUTS_A_ROUND = 10  # nobody reads more than 20 a second
+ROUND_SECONDS = 1.0  # a round fetches up to 64 KiB of each partition: it costs more than all else that a page shows
+OUTPUTS_A_ROUND = 20  # nobody reads more in a second
 LETTERS_KEPT = 25  # for all partitions together; the first look goes as far back in each partition
 FETCH_BYTES = 64 << 10  # for each partition; Kafka still sends a larger batch whole
 SHOWN_CHARACTERS = 200  # of a key or a header, which may be long
