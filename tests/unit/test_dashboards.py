@@ -20,14 +20,6 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "monitoring" / "grafana"
 #: tables of the exporters' metrics: a row begins with the name and the type
 ROW = re.compile(r"^\| `(portfolio_stream_\w+|process_\w+)` \| (\w+) \|", re.MULTILINE)
-WATCHER = re.findall(  # until its document is there
-    r"\w+",
-    "portfolio_stream_alerts_firing portfolio_stream_source_end_offset portfolio_stream_group_lag_records"
-    " portfolio_stream_group_members portfolio_stream_job_down portfolio_stream_watcher_workers"
-    " portfolio_stream_kafka_brokers portfolio_stream_kafka_controller portfolio_stream_kafka_partitions"
-    " portfolio_stream_kafka_disk_total_bytes portfolio_stream_kafka_disk_usable_bytes"
-    " portfolio_stream_probe_round_trips_total portfolio_stream_probe_round_trip_seconds_bucket",
-)
 PARTS = ("_bucket", "_sum", "_count")
 OF_PROMETHEUS = {"ALERTS", "up"}
 #: the unit of a figure, by how its name ends; a rate of seconds is a share
@@ -39,7 +31,7 @@ PANELS = [panel for dashboard in DASHBOARDS for row in dashboard.rows for panel 
 @cache
 def documented() -> set[str]:
     """Returns the names of the exporters' metrics, as the documents have them and a test compares them."""
-    found = set(WATCHER)
+    found: set[str] = set()
     for page in (ROOT / "docs").glob("*.md"):
         for name, kind in ROW.findall(page.read_text(encoding="utf-8")):
             found |= {f"{name}{part}" for part in PARTS} if kind == "histogram" else {name}
