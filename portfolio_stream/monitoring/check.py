@@ -62,7 +62,7 @@ def samples_of(prometheus: str, expression: str) -> int:
 
 def quiet_reason(placed: PlacedQuery) -> str | None:
     """Returns why the query may have no data; None: it must have some."""
-    return QUIET.get((placed.panel.title, placed.query.legend))
+    return QUIET.get((placed.panel.title, placed.query.legend)) or placed.row.quiet or None
 
 
 @click.command()

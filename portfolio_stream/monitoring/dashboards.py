@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from portfolio_stream.monitoring.job_panels import JOB
 from portfolio_stream.monitoring.kafka_panels import KAFKA
-from portfolio_stream.monitoring.panels import DashboardTable, Panel, PanelQuery
+from portfolio_stream.monitoring.panels import DashboardTable, Panel, PanelQuery, PanelRow
 from portfolio_stream.monitoring.stream_panels import STREAM
 
 DASHBOARDS: tuple[DashboardTable, ...] = (STREAM, JOB, KAFKA)
@@ -15,6 +15,7 @@ class PlacedQuery(NamedTuple):
     """A query, and the panel in which it stands."""
 
     dashboard: str
+    row: PanelRow
     panel: Panel
     query: PanelQuery
 
@@ -25,4 +26,4 @@ def queries() -> Iterator[PlacedQuery]:
         for row in dashboard.rows:
             for panel in row.panels:
                 for query in panel.queries:
-                    yield PlacedQuery(dashboard.uid, panel, query)
+                    yield PlacedQuery(dashboard.uid, row, panel, query)

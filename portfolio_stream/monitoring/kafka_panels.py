@@ -1,7 +1,13 @@
 """The dashboard of Kafka: brokers, copies, disks, and the watcher's probe."""
 
-from portfolio_stream.monitoring.panels import DashboardTable, Panel, PanelQuery, PanelRow, of, quantile, rate
+from portfolio_stream.monitoring.panels import RATE, DashboardTable, Panel, PanelQuery, PanelRow, of, quantile, rate
 from portfolio_stream.watch import thresholds as limit
+
+
+def jmx_rate(name: str, topic: str = '{topic=""}') -> str:
+    """Returns a rate of each broker. A figure without a topic is the sum over all topics."""
+    return f"sum by (instance) (rate(kafka_{name}{topic}{RATE}))"
+
 
 KAFKA = DashboardTable(
     "portfolio-stream-kafka",
@@ -119,6 +125,80 @@ KAFKA = DashboardTable(
                     ),
                 ),
             ),
+        ),
+        PanelRow(
+            "Inside the brokers, by the JMX exporter",
+            (
+                Panel(
+                    "Records in",
+                    "That each broker takes in a second, for all topics.",
+                    "ops",
+                    (PanelQuery(jmx_rate("server_brokertopicmetrics_messagesin_total"), "{{instance}}"),),
+                ),
+                Panel(
+                    "Bytes in and out",
+                    "From producers and to consumers, without copies between brokers.",
+                    "Bps",
+                    (
+                        PanelQuery(jmx_rate("server_brokertopicmetrics_bytesin_total"), "{{instance}} in"),
+                        PanelQuery(jmx_rate("server_brokertopicmetrics_bytesout_total"), "{{instance}} out"),
+                    ),
+                ),
+                Panel(
+                    "Duration of requests (p99)",
+                    "From the request to its answer. A fetch may wait for records, so its time is no fault by itself.",
+                    "ms",
+                    (
+                        PanelQuery(
+                            'max by (instance, request) (kafka_network_requestmetrics_totaltimems{quantile="0.99"})',
+                            "{{instance}} {{request}}",
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Idle request handlers",
+                    "The share of the time in which a broker's threads have nothing to do. Above 30 %.",
+                    "percentunit",
+                    (
+                        PanelQuery(
+                            "min by (instance)"
+                            " (kafka_server_kafkarequesthandlerpool_brokerrequesthandleravgidle_percent)",
+                            "{{instance}}",
+                        ),
+                    ),
+                    limit=0.3,
+                    is_floor=True,
+                ),
+                Panel(
+                    "Copies that fall behind and catch up",
+                    "Shrinks and expansions of the sets of copies in sync. Only while a broker is away or comes back.",
+                    "ops",
+                    (
+                        PanelQuery(jmx_rate("server_replicamanager_isrshrinks_total", ""), "{{instance}} shrinks"),
+                        PanelQuery(jmx_rate("server_replicamanager_isrexpands_total", ""), "{{instance}} expansions"),
+                    ),
+                ),
+                Panel(
+                    "Partitions that each broker leads",
+                    "Alike for all brokers, or one of them does the work of the others.",
+                    "short",
+                    (PanelQuery("max by (instance) (kafka_server_replicamanager_leadercount)", "{{instance}}"),),
+                ),
+                Panel(
+                    "Size of the topics",
+                    "On all brokers, copies included.",
+                    "bytes",
+                    (PanelQuery("sum by (topic) (kafka_log_log_size)", "{{topic}}"),),
+                ),
+                Panel(
+                    "Fenced brokers",
+                    "Brokers that the active controller does not count on. None.",
+                    "short",
+                    (PanelQuery("max(kafka_controller_kafkacontroller_fencedbrokercount)", "fenced"),),
+                    limit=1,
+                ),
+            ),
+            quiet="the brokers run without PORTFOLIO_JMX_EXPORTER_PORT",
         ),
     ),
 )

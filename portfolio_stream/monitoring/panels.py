@@ -13,7 +13,7 @@ from portfolio_stream.watch import thresholds as limit
 #: word: the name of the series that has a sample
 PanelKind = Literal["lines", "number", "word", "table"]
 #: Grafana's names of units
-PanelUnit = Literal["short", "s", "bytes", "ops", "Bps", "percentunit", "bool_on_off", "dateTimeFromNow"]
+PanelUnit = Literal["short", "s", "ms", "bytes", "ops", "Bps", "percentunit", "bool_on_off", "dateTimeFromNow"]
 
 RATE = "[$__rate_interval]"
 WITHIN_OBJECTIVE = f'event_latency_seconds_bucket{{le="{limit.LATENCY_SECONDS}"}}'
@@ -41,6 +41,8 @@ class Panel(NamedTuple):
 class PanelRow(NamedTuple):
     title: str
     panels: tuple[Panel, ...]
+    #: why a healthy system may have no data for these panels; empty: it must have some
+    quiet: str = ""
 
 
 class DashboardTable(NamedTuple):
