@@ -7,8 +7,8 @@ stories have a sample for each minute only, and a short story already has its bu
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from portfolio_stream.monitoring.healthy_system import watcher, worker
 from portfolio_stream.monitoring.samples import GONE, Growth, Level, SamplePhase, samples
-from portfolio_stream.monitoring.stories import watcher, worker
 
 MINUTE = 60
 HOUR = 3_600

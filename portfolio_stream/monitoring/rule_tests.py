@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from portfolio_stream.monitoring import budget_stories, stories
+from portfolio_stream.monitoring import budget_stories, healthy_system, stories
 from portfolio_stream.monitoring.budget_stories import BudgetLook, BudgetStory
 from portfolio_stream.monitoring.durations import duration
 from portfolio_stream.monitoring.rules import (
@@ -32,7 +32,7 @@ def alert_tests(runbook: str) -> dict[str, Any]:
             {
                 "name": story.name,
                 "interval": duration(INTERVAL_SECONDS),
-                "input_series": _series(stories.HEALTHY, story.series),
+                "input_series": _series(healthy_system.HEALTHY, story.series),
                 "promql_expr_test": [_firing(look) for look in story.looks],
                 "alert_rule_test": _first_looks(story, runbook),
             }
