@@ -1,6 +1,6 @@
 """A healthy system as Prometheus sees it: two workers with a partition each, a watcher and an auditor."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from portfolio_stream.monitoring.rules import INTERVAL_SECONDS
 from portfolio_stream.monitoring.samples import GONE, Growth, Level, SamplePhase, samples
@@ -25,6 +25,11 @@ def after(usual: Level, wrong: Level) -> str:
 def during(seconds: float, usual: Level, wrong: Level, then: Level | None = None) -> str:
     """`wrong` for some seconds from BEGIN on."""
     return phases((BEGIN, usual), (seconds, wrong), (END, usual if then is None else then))
+
+
+def counted(first: int, moments: Collection[int], until: int) -> str:
+    """Returns the samples of a counter that counts something at each of these moments. Before them it is at `first`."""
+    return " ".join(f"{first + sum(moment <= at for moment in moments)}" for at in range(0, until, INTERVAL_SECONDS))
 
 
 def named(name: str, instance: str, **labels: str) -> str:

@@ -46,6 +46,7 @@ from portfolio_stream.monitoring.healthy_system import (
     WITHIN_500_MS_2,
     after,
     always,
+    counted,
     during,
     gone,
     phases,
@@ -74,6 +75,9 @@ class Story(NamedTuple):
     series: Mapping[str, str]
     looks: tuple[StoryLook, ...]
 
+
+FAILURES = {BEGIN, BEGIN + 10}  # checkpoints begin every ten seconds
+SHORT = 1_000  # seconds of a story about single counts
 
 STORIES: tuple[Story, ...] = (
     Story(
@@ -268,14 +272,12 @@ STORIES: tuple[Story, ...] = (
     Story(
         "Two checkpoints of thirty fail: CheckpointsFailing fires at once, and clears 30 s after the first of them is"
         " five minutes old",
-        {one: phases((BEGIN, 0), (10, 1), (END, 2)) for one in (FAILED_1, FAILED_2)}
-        | {
-            one: phases((BEGIN, Growth(0.1)), (20, Growth(0)), (END, Growth(0.1))) for one in (COMPLETED_1, COMPLETED_2)
-        },
+        dict.fromkeys((FAILED_1, FAILED_2), counted(10, FAILURES, SHORT))
+        | dict.fromkeys((COMPLETED_1, COMPLETED_2), counted(100, set(range(0, SHORT, 10)) - FAILURES, SHORT)),
         (
             StoryLook(BEGIN + 5),
-            StoryLook(BEGIN + 10, {"CheckpointsFailing": Shown("6.452%")}),
-            StoryLook(BEGIN + 325, {"CheckpointsFailing": Shown("6.452%")}),
+            StoryLook(BEGIN + 10, {"CheckpointsFailing": Shown("6.667%")}),
+            StoryLook(BEGIN + 320, {"CheckpointsFailing": Shown("6.667%")}),
             StoryLook(BEGIN + 330),
         ),
     ),
@@ -310,7 +312,7 @@ STORIES: tuple[Story, ...] = (
         (
             StoryLook(BEGIN + 120),
             StoryLook(BEGIN + 125, {"ProcessingSlow": Shown("995ms")}),
-            StoryLook(BEGIN + 385, {"ProcessingSlow": Shown("995ms")}),
+            StoryLook(BEGIN + 380, {"ProcessingSlow": Shown("995ms")}),
             StoryLook(BEGIN + 390),
         ),
     ),
