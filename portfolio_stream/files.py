@@ -1,6 +1,9 @@
-"""Write a file so that no reader ever sees it half written."""
+"""Files that no reader ever sees half written, and locks that end with their process."""
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -17,3 +20,17 @@ def write_atomically(path: Path, content: bytes, *, is_private: bool = False) ->
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, taken: Exception) -> Iterator[None]:
+    """Hold the lock of this file, which is made if it is not there. Raises `taken` while another process holds it.
+
+    The system gives the lock back when the process ends, however it ends.
+    """
+    with path.open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise taken from None
+        yield

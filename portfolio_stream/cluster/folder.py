@@ -11,7 +11,6 @@
 The logs are in PORTFOLIO_LOG_DIR/flink with Flink's names, or else in the folder itself.
 """
 
-import fcntl
 import getpass
 import os
 import platform
@@ -27,7 +26,7 @@ from portfolio_stream.cluster import hosted
 from portfolio_stream.cluster.logs import log_files
 from portfolio_stream.decoding import UNDECODABLE
 from portfolio_stream.errors import ClusterFolderUnusable, SupervisorRuns
-from portfolio_stream.files import write_atomically
+from portfolio_stream.files import locked, write_atomically
 from portfolio_stream.processes import OwnProcess, find
 from portfolio_stream.settings import Settings
 
@@ -100,11 +99,7 @@ class ClusterFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Be the folder's only supervisor. Raises SupervisorRuns."""
-        with (self.path / "lock").open("ab") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise SupervisorRuns(self.path) from None
+        with locked(self.path / "lock", SupervisorRuns(self.path)):
             yield
 
     # -- processes

@@ -8,7 +8,6 @@ prometheus/, alertmanager/   their data; `stop` keeps it
 NAME.pid, NAME.log    of each process: prometheus, alertmanager, and watcher and auditor if we started them
 """
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ import msgspec
 from portfolio_stream.cluster import hosted
 from portfolio_stream.decoding import decoded
 from portfolio_stream.errors import MonitorBusy, MonitorFolderUnusable
-from portfolio_stream.files import write_atomically
+from portfolio_stream.files import locked, write_atomically
 from portfolio_stream.processes import OwnProcess, find
 from portfolio_stream.prometheus.configuration import MonitorPlan
 from portfolio_stream.settings import Settings
@@ -41,11 +40,7 @@ class MonitorFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            with (self.path / "lock").open("ab") as lock:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise MonitorBusy(self.path) from None
+            with locked(self.path / "lock", MonitorBusy(self.path)):
                 yield
         except OSError as error:
             raise MonitorFolderUnusable(self.path, error.strerror or type(error).__name__) from error

@@ -10,17 +10,16 @@
 """
 
 import errno
-import fcntl
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import msgspec
 
 from portfolio_stream.decoding import decoded
 from portfolio_stream.errors import WatcherRuns, WatchFolderUnusable
-from portfolio_stream.files import write_atomically
+from portfolio_stream.files import locked, write_atomically
 from portfolio_stream.settings import Settings
 from portfolio_stream.watch.time_slices import TimeSlice, thinned
 
@@ -42,16 +41,12 @@ class WatchFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Be the folder's only watcher. Raises WatcherRuns and WatchFolderUnusable."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / "lock").open("ab")
-        except OSError as error:
-            raise WatchFolderUnusable(self.path, error.strerror or type(error).__name__) from error
-        with lock:
+        with ExitStack() as held:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise WatcherRuns(self.path) from None
+                self.path.mkdir(parents=True, exist_ok=True)
+                held.enter_context(locked(self.path / "lock", WatcherRuns(self.path)))
+            except OSError as error:
+                raise WatchFolderUnusable(self.path, error.strerror or type(error).__name__) from error
             yield
 
     def read(self, now: float) -> list[TimeSlice]:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
+from portfolio_stream.observe.history import minute_of
 from portfolio_stream.observe.rates import Counted
 from portfolio_stream.watch import thresholds as limit
 from portfolio_stream.watch.figures import SystemFigures
-from portfolio_stream.watch.time_slices import MINUTE, TimeSlice
+from portfolio_stream.watch.time_slices import TimeSlice
 
 LONGEST_GAP = 10.0  # two looks that are further apart saw nothing between them; a look ends within 4 s
 
@@ -39,7 +40,7 @@ class MinuteSlices:
         gap = 0.0 if self._looked is None else now - self._looked
         self._looked = now
         seconds = gap if 0 < gap <= LONGEST_GAP else 0.0
-        at = int(figures.at) // MINUTE * MINUTE
+        at = minute_of(figures.at)
         ended = self.end() if self.open is not None and self.open.at != at else None
         self._latencies += grown.counted
         seen = TimeSlice(
