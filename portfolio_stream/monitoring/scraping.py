@@ -21,6 +21,7 @@ COMPOSE_TARGETS: Mapping[str, tuple[str, int]] = {
     "watcher": ("watcher", 6061),
 }
 COMPOSE_TOKEN = "/run/secrets/web-token"
+LONGEST_SCRAPE_SECONDS = 10
 
 
 def local(targets: str = "targets", rules: str = "rules", alertmanager: str = LOCAL_ALERTMANAGER) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def local(targets: str = "targets", rules: str = "rules", alertmanager: str = LO
         {"job_name": name, "file_sd_configs": [{"files": [f"{targets}/{name}.yml"], "refresh_interval": "5s"}]}
         for name in LOCAL_TARGETS
     ]
-    return _configuration(jobs, rules, alertmanager)
+    return configuration(jobs, [f"{rules}/{name}" for name in RULE_FILES], alertmanager)
 
 
 def compose() -> dict[str, Any]:
@@ -42,7 +43,7 @@ def compose() -> dict[str, Any]:
         }
         for name, (service, port) in COMPOSE_TARGETS.items()
     ]
-    return _configuration(jobs, "rules", "alertmanager:9093")
+    return configuration(jobs, [f"rules/{name}" for name in RULE_FILES], "alertmanager:9093")
 
 
 def targets(job: str, addresses: Mapping[str, Sequence[str]] = LOCAL_TARGETS) -> list[dict[str, Any]]:
@@ -50,11 +51,18 @@ def targets(job: str, addresses: Mapping[str, Sequence[str]] = LOCAL_TARGETS) ->
     return [{"targets": list(addresses[job])}]
 
 
-def _configuration(jobs: Sequence[Mapping[str, Any]], rules: str, alertmanager: str) -> dict[str, Any]:
-    interval = duration(INTERVAL_SECONDS)
+def configuration(
+    jobs: Sequence[Mapping[str, Any]], rules: Sequence[str], alertmanager: str, seconds: int = INTERVAL_SECONDS
+) -> dict[str, Any]:
+    """Returns a configuration of Prometheus. `seconds` lie between two scrapes, and between two evaluations."""
+    interval = duration(seconds)
     return {
-        "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
-        "rule_files": [f"{rules}/{name}" for name in RULE_FILES],
+        "global": {
+            "scrape_interval": interval,
+            "scrape_timeout": duration(min(seconds, LONGEST_SCRAPE_SECONDS)),
+            "evaluation_interval": interval,
+        },
+        "rule_files": list(rules),
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]},
         "scrape_configs": list(jobs),
     }

@@ -15,6 +15,7 @@ from portfolio_stream.http.addresses import is_loopback
 from portfolio_stream.monitoring import routing
 from portfolio_stream.monitoring.durations import duration
 from portfolio_stream.monitoring.rules import alert_rules, recording_rules
+from portfolio_stream.monitoring.scraping import configuration
 from portfolio_stream.watch.alerts import Alert
 
 KEPT = "30d"  # the window of the error budgets
@@ -36,33 +37,20 @@ class MonitorPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def prometheus_file(plan: MonitorPlan, rules: Path, token: Path) -> bytes:
-    interval = duration(plan.scrape_interval)
-    return _file(
-        {
-            "global": {
-                "scrape_interval": interval,
-                "scrape_timeout": duration(min(plan.scrape_interval, 10)),
-                "evaluation_interval": interval,
-            },
-            "rule_files": [str(rules)],
-            "alerting": {"alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{plan.alertmanager_port}"]}]}]},
-            "scrape_configs": [
-                {
-                    "job_name": "workers",
-                    "http_sd_configs": [
-                        {
-                            "url": f"http://{plan.watcher}/targets",
-                            "refresh_interval": interval,
-                            **_authorization(plan, token, plan.watcher),
-                        }
-                    ],
-                    **(_bearer(token) if plan.has_token else {}),
-                },
-                _fixed("watcher", plan, token, plan.watcher),
-                _fixed("auditor", plan, token, plan.auditor),
-            ],
-        }
-    )
+    workers = {
+        "job_name": "workers",
+        "http_sd_configs": [
+            {
+                "url": f"http://{plan.watcher}/targets",
+                "refresh_interval": duration(plan.scrape_interval),
+                **_authorization(plan, token, plan.watcher),
+            }
+        ],
+        **(_bearer(token) if plan.has_token else {}),
+    }
+    others = [_fixed("watcher", plan, token, plan.watcher), _fixed("auditor", plan, token, plan.auditor)]
+    alertmanager = f"127.0.0.1:{plan.alertmanager_port}"
+    return _file(configuration([workers, *others], [str(rules)], alertmanager, plan.scrape_interval))
 
 
 def rules_file(alerts: Sequence[Alert]) -> bytes:
