@@ -181,7 +181,8 @@ def test_a_supervisor_needs_no_kafka(lonely: Host, capsys: Any) -> None:
     assert 1 == code and "The supervisor goes on" in told
     lonely.await_that(lambda: lonely.status is not None and lonely.status.problem is not None, "the outage is shown")
     assert 0 == lonely.overview()["jobs-running"]
-    lonely.await_that(lambda: len(control.status(lonely.settings)[1]) == 1, "the worker's process runs")
+    before = control.status(lonely.settings)[1]  # it ends by itself soon: without Kafka no worker starts
+    lonely.await_that(lambda: control.status(lonely.settings)[1] not in ({}, before), "a worker's process begins")
     lonely.kill_supervisor()
     orphans = control.status(lonely.settings)[1]
     assert 0 == lonely.type("cluster", "stop")
