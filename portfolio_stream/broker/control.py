@@ -128,6 +128,14 @@ def status(data_dir: Path) -> ClusterStatus | None:
         return None if cluster is None else cluster.status()
 
 
+def jmx_exporters(data_dir: Path) -> tuple[str, ...]:
+    """Returns host:port of each broker's JMX exporter. Raises ForeignDataDirectory if cluster.json is damaged."""
+    record = _record(data_dir)
+    if record is None or record.jmx_exporter_port is None:
+        return ()
+    return tuple(f"127.0.0.1:{record.jmx_exporter_port + node}" for node in range(record.brokers))
+
+
 def stop(data_dir: Path) -> bool:
     """Returns whether a broker was running. Raises ForeignDataDirectory if cluster.json is damaged."""
     with disk_errors(data_dir.resolve()):

@@ -65,6 +65,7 @@ def start(
 
     Starts the watcher and the auditor too, if none answers. All go on when the terminal is closed.
     """
+    from portfolio_stream.broker.control import jmx_exporters
     from portfolio_stream.prometheus import control
     from portfolio_stream.prometheus.configuration import MonitorPlan
 
@@ -77,6 +78,7 @@ def start(
         watcher=settings.watcher,
         auditor=settings.auditor,
         has_token=settings.web_token is not None,
+        kafka=jmx_exporters(settings.data_dir / "broker"),
     )
     control.start(settings, plan, note)
     _print(control.status(settings), output)

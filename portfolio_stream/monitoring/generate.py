@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "monitoring"
 SPECS = FOLDER / "slo"
 SLO_RULES = FOLDER / "prometheus" / "rules" / "slo.yml"
+PACKAGED_SLO_RULES = Path(__file__).with_name(SLO_RULES.name)  # for `monitor start`, which has no sloth
 NOTE = "# Made by `python -m portfolio_stream.monitoring.generate` from the tables of portfolio_stream/watch.\n"
 #: mappings with these keys alone stand in one line
 IN_ONE_LINE = ({"series", "values"}, {"labels", "value"}, {"expr", "eval_time", "exp_samples"}, {"record", "expr"})
@@ -80,6 +81,7 @@ def generate(runbook: str) -> None:
         sys.stderr.write(f"There is no sloth, so {SLO_RULES} stays as it is. Get it by: {sloth.INSTALL}\n")
     else:
         _write(SLO_RULES, sloth.rules(found, SPECS))
+    _write(PACKAGED_SLO_RULES, SLO_RULES.read_text(encoding="utf-8"))
     for path, text in files(runbook).items():
         _write(FOLDER / path, text)
 

@@ -6,6 +6,7 @@
 """
 
 from collections.abc import Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,16 @@ class MonitorPlan(msgspec.Struct, frozen=True, kw_only=True):
     watcher: str
     auditor: str
     has_token: bool
+    #: the JMX exporters of the brokers on this host
+    kafka: tuple[str, ...] = ()
+
+    @property
+    def has_budget_alerts(self) -> bool:
+        """A drill is minutes old, and any fault overspends the budget of some minutes."""
+        return self.for_at_most is None
 
 
-def prometheus_file(plan: MonitorPlan, rules: Path, token: Path) -> bytes:
+def prometheus_file(plan: MonitorPlan, rules: Sequence[Path], token: Path) -> bytes:
     workers = {
         "job_name": "workers",
         "http_sd_configs": [
@@ -49,13 +57,20 @@ def prometheus_file(plan: MonitorPlan, rules: Path, token: Path) -> bytes:
         **(_bearer(token) if plan.has_token else {}),
     }
     others = [_fixed("watcher", plan, token, plan.watcher), _fixed("auditor", plan, token, plan.auditor)]
+    if plan.kafka:
+        others.append({"job_name": "kafka", "static_configs": [{"targets": plan.kafka}]})
     alertmanager = f"127.0.0.1:{plan.alertmanager_port}"
-    return _file(configuration([workers, *others], [str(rules)], alertmanager, plan.scrape_interval))
+    return _file(configuration([workers, *others], [str(one) for one in rules], alertmanager, plan.scrape_interval))
 
 
 def rules_file(alerts: Sequence[Alert]) -> bytes:
     """The recording rules, and the alerts."""
     return _file({"groups": [*recording_rules()["groups"], *alert_rules(alerts=alerts)["groups"]]})
+
+
+def budget_rules_file() -> bytes:
+    """Burn rates and budgets, and their alerts, as sloth has made them."""
+    return (resources.files("portfolio_stream.monitoring") / "slo.yml").read_bytes()
 
 
 def alertmanager_file() -> bytes:

@@ -36,6 +36,7 @@ from portfolio_stream.prometheus.configuration import (
     KEPT,
     MonitorPlan,
     alertmanager_file,
+    budget_rules_file,
     prometheus_file,
     rules_file,
 )
@@ -129,8 +130,11 @@ def start(settings: Settings, plan: MonitorPlan, say: Callable[[str], None]) -> 
                 raise PortInUse(LOOPBACK, port, f"give another --{name}-port")
         folder.write_token(settings.web_token)
         alerts = ALERTS if plan.for_at_most is None else for_at_most(plan.for_at_most)
-        folder.write("prometheus.yml", prometheus_file(plan, folder.file("rules.yml"), folder.file("token")))
-        folder.write("rules.yml", rules_file(alerts))
+        rules = {"rules.yml": rules_file(alerts)} | ({"slo.yml": budget_rules_file()} if plan.has_budget_alerts else {})
+        for name, content in rules.items():
+            folder.write(name, content)
+        paths = [folder.file(name) for name in rules]
+        folder.write("prometheus.yml", prometheus_file(plan, paths, folder.file("token")))
         folder.write("alertmanager.yml", alertmanager_file())
         folder.write("plan.json", msgspec.json.encode(plan))
         started: Started = {}

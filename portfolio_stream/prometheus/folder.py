@@ -3,7 +3,7 @@
 lock                  locked while a command starts or stops the monitor
 plan.json             what the running monitor was started with (`MonitorPlan`)
 token                 PORTFOLIO_WEB_TOKEN, readable by this user alone; absent without a token
-prometheus.yml, rules.yml, alertmanager.yml
+prometheus.yml, rules.yml, slo.yml, alertmanager.yml
 prometheus/, alertmanager/   their data; `stop` keeps it
 NAME.pid, NAME.log    of each process: prometheus, alertmanager, and watcher and auditor if we started them
 """

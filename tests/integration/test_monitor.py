@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,7 +19,9 @@ from typing import Any
 
 import pytest
 
+from portfolio_stream.monitoring.objectives import alert_name
 from portfolio_stream.processes import OwnProcess, find, is_alive
+from portfolio_stream.watch.slos import OBJECTIVES
 from tests.ports import free_port
 
 pytestmark = pytest.mark.skipif(
@@ -85,9 +88,12 @@ class MonitorHost:
         command = [sys.executable, "-m", "portfolio_stream", "monitor", *arguments]
         return subprocess.run(command, env=self.environment | variables, capture_output=True, text=True, timeout=120)
 
-    def start(self, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    def start(
+        self, *options: str, for_at_most: str | None = "2s", **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         ports = [f"--prometheus-port={self.ports[0]}", f"--alertmanager-port={self.ports[1]}"]
-        return self.type("start", *ports, "--scrape-interval=1s", "--for-at-most=2s", *options, **variables)
+        drill = [] if for_at_most is None else [f"--for-at-most={for_at_most}"]
+        return self.type("start", *ports, "--scrape-interval=1s", *drill, *options, **variables)
 
     def status(self) -> Mapping[str, Any]:
         shown: Mapping[str, Any] = json.loads(self.type("status", "-o", "json").stdout)
@@ -147,6 +153,20 @@ def test_an_alert_fires_in_a_prometheus_that_survives_its_command(host: MonitorH
     assert (host.folder / "prometheus").is_dir()
     assert not (host.folder / "token").exists()
     assert 1 == host.type("status").returncode
+
+
+def test_prometheus_has_the_alerts_on_burn_rates(host: MonitorHost) -> None:
+    """Two for each objective, in a state that Prometheus could compute."""
+    assert 0 == host.start(for_at_most=None).returncode
+    url = f"http://127.0.0.1:{host.ports[0]}/api/v1/rules?type=alert"
+    deadline, rules = time.monotonic() + SEEN_SECONDS, [{"health": "unknown"}]
+    while {"ok"} != {rule["health"] for rule in rules}:
+        assert time.monotonic() < deadline, rules
+        time.sleep(POLL_SECONDS)
+        with urllib.request.urlopen(url, timeout=5) as reply:
+            rules = [rule for group in json.load(reply)["data"]["groups"] for rule in group["rules"]]
+    names = [rule["name"] for rule in rules]
+    assert [2] * len(OBJECTIVES) == [names.count(alert_name(objective)) for objective in OBJECTIVES]
 
 
 def test_a_port_that_is_taken_is_named(host: MonitorHost, system: FakeSystem) -> None:

@@ -237,3 +237,15 @@ def test_a_directory_without_permission_is_a_bad_argument(
     with pytest.raises(BrokerFolderUnusable, match=f"{layout.data_dir} .*Permission denied") as caught:
         getattr(control, command)(layout.data_dir)
     assert 2 == caught.value.exit_code
+
+
+def test_the_jmx_exporters_are_those_of_the_last_start(layout: Layout) -> None:
+    """One for each broker, at ports in a row."""
+    layout.write_record(replace(RECORD, brokers=3, controller_ports=(19092, 19093, 19094), jmx_exporter_port=9404))
+    assert ("127.0.0.1:9404", "127.0.0.1:9405", "127.0.0.1:9406") == control.jmx_exporters(layout.data_dir)
+    layout.write_record(RECORD)
+    assert () == control.jmx_exporters(layout.data_dir)
+
+
+def test_a_folder_without_brokers_has_no_jmx_exporter(tmp_path: Path) -> None:
+    assert () == control.jmx_exporters(tmp_path / "none")
