@@ -38,22 +38,33 @@ _decode = msgspec.json.Decoder(Watched).decode
 
 class GameHost:
     def __init__(
-        self, name: str, folder: Path, *, brokers: int, for_at_most: float | None, environment: Mapping[str, str] = {}
+        self,
+        name: str,
+        folder: Path,
+        *,
+        brokers: int,
+        for_at_most: float | None,
+        environment: Mapping[str, str] = {},
+        jmx_exporter_port: int | None = None,
     ) -> None:
-        """`for_at_most`: None: the alerts wait as they do in production. `environment`: variables for every process."""
+        """`for_at_most`: None: the alerts wait as they do in production. `environment`: variables for every process.
+
+        `jmx_exporter_port`: of the first broker, if the brokers are to tell their JMX figures.
+        """
         self.name = name
         self.folder = folder
         self.for_at_most = for_at_most
         #: what the system writes, but for its logs
         self.disk = folder / "disk"
-        self.cluster = Cluster(self.disk / "broker", free_port(brokers), brokers)
+        data = self.disk / "data"
+        self.cluster = Cluster(data / "broker", free_port(brokers), brokers, jmx_exporter_port=jmx_exporter_port)
         self.watcher_port, self.auditor_port = free_port(), free_port()
         self.settings = replace(
             Settings(),
             bootstrap_servers=self.cluster.bootstrap_servers,
             replication_factor=brokers,
             partitions=PARTITIONS,
-            data_dir=self.disk / "data",
+            data_dir=data,
             savepoint_dir=str(self.disk / "savepoints"),
             watcher=f"127.0.0.1:{self.watcher_port}",
             auditor=f"127.0.0.1:{self.auditor_port}",

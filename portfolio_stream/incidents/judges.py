@@ -56,20 +56,20 @@ class PrometheusAsJudge:
     name = "Prometheus"
 
     def __init__(self, prometheus_port: int, alertmanager_port: int) -> None:
-        self._prometheus, self._alertmanager = prometheus_port, alertmanager_port
+        self.port, self._alertmanager = prometheus_port, alertmanager_port
 
     async def look(self) -> SeenAlerts | None:
         return await asyncio.to_thread(self._look)
 
     def _look(self) -> SeenAlerts | None:
-        alerts, announced = answers.alerts(self._prometheus), answers.announced(self._alertmanager)
+        alerts, announced = answers.alerts(self.port), answers.announced(self._alertmanager)
         if alerts is None or announced is None:
             return None
         names = {state: [one.labels["alertname"] for one in alerts if one.state == state] for state in _STATES}
         return SeenAlerts([name for name in names["firing"] if name in announced], names["pending"])
 
     async def is_ready(self) -> bool:
-        found = await asyncio.to_thread(answers.targets, self._prometheus)
+        found = await asyncio.to_thread(answers.targets, self.port)
         up = {target.labels.get("job") for target in found or () if target.health == "up"}
         return up.issuperset(MONITORED)
 

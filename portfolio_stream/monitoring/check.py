@@ -5,8 +5,8 @@
 """
 
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import click
@@ -60,28 +60,47 @@ def samples_of(prometheus: str, expression: str) -> int:
     return len(answer.data.result)
 
 
-def quiet_reason(placed: PlacedQuery) -> str | None:
+def quiet_reason(placed: PlacedQuery, *, has_jmx: bool) -> str | None:
     """Returns why the query may have no data; None: it must have some."""
-    return QUIET.get((placed.panel.title, placed.query.legend)) or placed.row.quiet or None
+    row = "" if has_jmx else placed.row.quiet
+    return QUIET.get((placed.panel.title, placed.query.legend)) or row or None
+
+
+class Findings(NamedTuple):
+    asked: int
+    #: queries that have no data and may have none, and queries that have data although they may have none: why
+    excused: Sequence[str]
+    #: queries that have no data and must have some
+    silent: Sequence[str]
+
+    @property
+    def text(self) -> str:
+        last = f"{self.asked} queries, {len(self.silent)} without data and without a reason"
+        return "\n".join([*self.excused, *(f"{one}: no data" for one in self.silent), last])
+
+
+def findings(prometheus: str, *, has_jmx: bool) -> Findings:
+    """Ask every query. Raises NoAnswer."""
+    excused, silent, placed = [], [], list(queries())
+    for one in placed:
+        name = f"{one.dashboard}: {one.panel.title}, {one.query.legend}"
+        has_data = bool(samples_of(prometheus, runnable(one.query.expression)))
+        reason = quiet_reason(one, has_jmx=has_jmx)
+        if reason is not None:
+            excused.append(f"{name}: {'data, although' if has_data else 'no data:'} {reason}")
+        elif not has_data:
+            silent.append(name)
+    return Findings(len(placed), excused, silent)
 
 
 @click.command()
 @click.option("--prometheus", default="http://127.0.0.1:9090", show_default=True, help="The URL of Prometheus.")
-def check(prometheus: str) -> None:
+@click.option("--jmx", "has_jmx", is_flag=True, help="The brokers have JMX exporters, so their row must have data too.")
+def check(prometheus: str, has_jmx: bool) -> None:
     """Ask a running Prometheus every query of the dashboards, and say which have no data."""
-    silent = asked = 0
-    for placed in queries():
-        found, reason = samples_of(prometheus, runnable(placed.query.expression)), quiet_reason(placed)
-        asked += 1
-        if not found:
-            sys.stdout.write(f"{placed.dashboard}: {placed.panel.title}, {placed.query.legend}: no data: {reason}\n")
-            silent += reason is None
-        elif reason is not None:
-            sys.stdout.write(
-                f"{placed.dashboard}: {placed.panel.title}, {placed.query.legend}: data, although {reason}\n"
-            )
-    sys.stdout.write(f"{asked} queries, {silent} without data and without a reason\n")
-    sys.exit(1 if silent else 0)
+    found = findings(prometheus, has_jmx=has_jmx)
+    sys.stdout.write(f"{found.text}\n")
+    sys.exit(1 if found.silent else 0)
 
 
 if __name__ == "__main__":
