@@ -17,7 +17,7 @@ from portfolio_stream.errors import PortfolioStreamError
 from portfolio_stream.incidents.host import GameHost
 from portfolio_stream.incidents.judges import PrometheusAsJudge, judges_of
 from portfolio_stream.kafka.quiet_logs import quieten as quieten_kafka
-from portfolio_stream.monitoring.check import Findings, findings
+from portfolio_stream.monitoring.check import PanelFindings, findings
 from portfolio_stream.prometheus import answers
 
 BROKERS, WORKERS, RATE = 3, 2, 500.0
@@ -25,7 +25,7 @@ FILLED_SECONDS = 180.0  # until each query has data: some look back a minute, an
 LOOK_SECONDS = 5.0
 
 
-async def found(folder: Path) -> Findings:
+async def found(folder: Path) -> PanelFindings:
     """Returns what the dashboards show as soon as all that must have data has some, else after FILLED_SECONDS."""
     host = GameHost(
         "panels",

@@ -38,8 +38,8 @@ must not be above {bound:.2f}."""
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=int, default=10_000)
-    parser.add_argument("--seconds", type=float, default=8.0, help="of a window")
-    variants.add_common(parser, rounds=12)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of a window")
+    variants.add_common(parser, rounds=30)
 
 
 def result(given: argparse.Namespace, command: str) -> Result:

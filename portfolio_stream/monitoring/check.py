@@ -66,7 +66,7 @@ def quiet_reason(placed: PlacedQuery, *, has_jmx: bool) -> str | None:
     return QUIET.get((placed.panel.title, placed.query.legend)) or row or None
 
 
-class Findings(NamedTuple):
+class PanelFindings(NamedTuple):
     asked: int
     #: queries that have no data and may have none, and queries that have data although they may have none: why
     excused: Sequence[str]
@@ -79,7 +79,7 @@ class Findings(NamedTuple):
         return "\n".join([*self.excused, *(f"{one}: no data" for one in self.silent), last])
 
 
-def findings(prometheus: str, *, has_jmx: bool) -> Findings:
+def findings(prometheus: str, *, has_jmx: bool) -> PanelFindings:
     """Ask every query. Raises NoAnswer."""
     excused, silent, placed = [], [], list(queries())
     for one in placed:
@@ -90,7 +90,7 @@ def findings(prometheus: str, *, has_jmx: bool) -> Findings:
             excused.append(f"{name}: {'data, although' if has_data else 'no data:'} {reason}")
         elif not has_data:
             silent.append(name)
-    return Findings(len(placed), excused, silent)
+    return PanelFindings(len(placed), excused, silent)
 
 
 @click.command()
