@@ -4,12 +4,14 @@
    it does not answer, or knows no controller, all brokers are asked at once.
 2. Kafka itself says which brokers live: the controller gets their heartbeats. Without a controller nobody gets them,
    so then those live that answer us.
+3. What a broker told last of its disks holds until the broker tells it anew, or is unregistered: a full disk ends its
+   broker, and is no emptier for it.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from aiokafka import errors as kafka_errors
@@ -52,7 +54,7 @@ class DiskRoom(NamedTuple):
 class KafkaLook(NamedTuple):
     #: None: the first look has not ended
     figures: KafkaFigures | None = None
-    #: of the brokers that answer
+    #: of the registered brokers, as each of them told last
     disks: Mapping[DiskPlace, DiskRoom] = {}
 
 
@@ -87,16 +89,17 @@ class KafkaWatch:
                 seen = await self._health(client)
                 self._last = figures_of(seen)
                 if time.monotonic() - self._disks_looked >= DISKS_SECONDS:
-                    live = [broker.node for broker in seen[0].brokers if broker.is_live]
-                    self._disks, self._disks_looked = await disks_of(client, live), time.monotonic()
+                    told = await disks_of(client, [broker.node for broker in seen[0].brokers if broker.is_live])
+                    self._disks = disks_after(self._disks, told, {broker.node for broker in seen[0].brokers})
+                    self._disks_looked = time.monotonic()
         except NOT_ANSWERED as error:
             if self._last is NOTHING_YET and isinstance(error, WRONG_SETTINGS):
                 raise
             if not self._is_silent:
                 log.warning("no broker answers error=%s", cause_of(error))
             self._is_silent = True
-            self._disks, self._disks_looked = {}, float("-inf")
-            return KafkaLook(silent(self._last))
+            self._disks_looked = float("-inf")
+            return KafkaLook(silent(self._last), self._disks)
         if self._is_silent:
             log.warning("brokers answer again live=%d of=%d", self._last.live, self._last.brokers)
         self._is_silent = False
@@ -159,15 +162,28 @@ def silent(last: KafkaFigures) -> KafkaFigures:
     )
 
 
-async def disks_of(client: AIOKafkaClient, nodes: Iterable[int]) -> dict[DiskPlace, DiskRoom]:
-    """The log dirs of the brokers that answer."""
+def disks_after(
+    before: Mapping[DiskPlace, DiskRoom], told: Mapping[DiskPlace, DiskRoom | None], registered: Collection[int]
+) -> Mapping[DiskPlace, DiskRoom]:
+    """What is known of the disks after a look. A log dir that its broker does not name any more is gone."""
+    answered = {place.broker for place in told}
+    silent_brokers = set(registered) - answered
+    kept = {place: room for place, room in before.items() if place in told or place.broker in silent_brokers}
+    return kept | {place: room for place, room in told.items() if room is not None}
+
+
+async def disks_of(client: AIOKafkaClient, nodes: Iterable[int]) -> dict[DiskPlace, DiskRoom | None]:
+    """The log dirs of the brokers that answer; None for one that the broker cannot read, as after a failed write."""
     asked = list(nodes)
     answers = await asyncio.gather(*(_log_dirs_of(client, node) for node in asked))
     return {
-        DiskPlace(node, one.log_dir): DiskRoom(one.total_bytes, one.usable_bytes)
+        DiskPlace(node, one.log_dir): (
+            DiskRoom(one.total_bytes, one.usable_bytes)
+            if one.error_code is ErrorCode.none and one.total_bytes != UNKNOWN_SIZE
+            else None
+        )
         for node, answer in zip(asked, answers, strict=True)
         for one in answer
-        if one.error_code is ErrorCode.none and one.total_bytes != UNKNOWN_SIZE
     }
 
 

@@ -3,7 +3,8 @@
 1. Each process counts from 0. What counts is the growth between two looks at the same process, so neither a restart nor
    a new worker looks like a peak.
 2. Lag and rates of a partition come from Kafka's offsets, never from a worker: a dead worker's partitions have lag too.
-3. The wish of the job and the number of its partitions are the last known ones.
+3. The wish of the job and the number of its partitions are the last known ones. So are the disks of a worker that is
+   in sight and silent.
 """
 
 from collections.abc import Mapping, Sequence
@@ -76,6 +77,8 @@ class System:
         self._meter = Meter(RATE_SECONDS)
         #: end and next offset of the group, by partition
         self._offsets = Looks[Mapping[int, Offsets]](RATE_SECONDS)
+        #: used shares by place, of each worker in sight
+        self._worker_disks: Mapping[str, Mapping[str, float]] = {}
 
     def feed(self, looked: Looked) -> tuple[SystemFigures, Counted]:
         """Returns the figures of this moment, and what all workers counted since the last look."""
@@ -93,6 +96,7 @@ class System:
         self._processes = {at: one for at, one in self._processes.items() if looked.now - one.now < KEPT_SECONDS}
         if looked.group.offsets is not None:
             self._offsets.feed(looked.now, looked.group.offsets)
+        self._worker_disks = worker_disks(self._worker_disks, looked.workers)
         return self._figures(looked, cpu), came
 
     def _grown(self, address: str, answer: WorkerFigures, now: float) -> tuple[Counted, float | None]:
@@ -109,7 +113,7 @@ class System:
         return SystemFigures(
             at=looked.at,
             kafka=looked.kafka.figures,
-            disks=disk_shares(looked.kafka) | worker_disks(looked.workers),
+            disks=disk_shares(looked.kafka, self._worker_disks),
             job_state=looked.job.state,
             job_partitions=looked.job.partitions,
             workers=tuple(
@@ -165,21 +169,24 @@ class System:
         return produced, max(0, now.committed - before.committed) / seconds
 
 
-def disk_shares(kafka: KafkaLook) -> dict[str, float]:
-    return {
+def disk_shares(kafka: KafkaLook, of_workers: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    of_brokers = {
         f"broker {at.broker} {at.dir}": 1 - room.usable / room.total
         for at, room in sorted(kafka.disks.items())
         if room.total > 0
     }
-
-
-def worker_disks(workers: Sequence[WorkerInSight]) -> dict[str, float]:
-    return {
-        f"worker {one.answer.status.worker} {place}": share
-        for one in workers
-        if isinstance(one.answer, WorkerFigures)
-        for place, share in one.answer.disks.items()
+    return of_brokers | {
+        f"worker {worker} {place}": share for worker, disks in of_workers.items() for place, share in disks.items()
     }
+
+
+def worker_disks(
+    before: Mapping[str, Mapping[str, float]], workers: Sequence[WorkerInSight]
+) -> Mapping[str, Mapping[str, float]]:
+    """Returns used shares by place, of each worker in sight: those that a silent one told last."""
+    last = {name: before[name] for one in workers if (name := one.owner.instance_id) in before}
+    told = {one.answer.status.worker: one.answer.disks for one in workers if isinstance(one.answer, WorkerFigures)}
+    return last | told
 
 
 def at_work(answer: WorkerFigures, cpu_share: float | None) -> WorkerAtWork:

@@ -11,8 +11,11 @@ from msgspec.structs import replace
 from portfolio_stream.errors import BrokerUnreachable, LoginRefused, PortfolioStreamError
 from portfolio_stream.kafka import health
 from portfolio_stream.kafka.health import BrokerHealth, KafkaHealth, PartitionHealth, examine
+from portfolio_stream.watch.alerts import BY_NAME
+from portfolio_stream.watch.figures import SystemFigures
 from portfolio_stream.watcher import kafka_look
-from portfolio_stream.watcher.kafka_look import NOTHING_YET, DiskPlace, DiskRoom, KafkaWatch
+from portfolio_stream.watcher.kafka_look import NOTHING_YET, DiskPlace, DiskRoom, KafkaLook, KafkaWatch, disks_after
+from portfolio_stream.watcher.system import disk_shares
 
 Answers = dict[int, KafkaHealth | Exception]
 
@@ -24,6 +27,8 @@ class FakeCluster:
         self.answers: Answers = {}
         self.refusal: PortfolioStreamError | None = None
         self.asked: list[int] = []
+        #: usable bytes of 100, by broker; None: the broker cannot read its log dir
+        self.room: dict[int, int | None] = {0: 25, 1: 25, 2: 25}
         self.cluster = SimpleNamespace(brokers=lambda: [SimpleNamespace(nodeId=node) for node in (0, 1, 2)])
 
     async def client(self) -> Any:
@@ -38,8 +43,9 @@ class FakeCluster:
             raise answer
         return answer
 
-    async def disks_of(self, client: Any, nodes: Any) -> Mapping[DiskPlace, DiskRoom]:
-        return {DiskPlace(node, "/kafka"): DiskRoom(100, 25) for node in nodes}
+    async def disks_of(self, client: Any, nodes: Any) -> Mapping[DiskPlace, DiskRoom | None]:
+        told = {DiskPlace(node, "/kafka"): self.room[node] for node in nodes if node in self.room}
+        return {place: None if room is None else DiskRoom(100, room) for place, room in told.items()}
 
 
 @pytest.fixture
@@ -51,14 +57,14 @@ def kafka(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     return fake
 
 
-def seen(*fenced: int, controller: int | None = 1) -> KafkaHealth:
+def seen(*fenced: int, controller: int | None = 1, registered: tuple[int, ...] = (0, 1, 2)) -> KafkaHealth:
     """One of three partitions has no leader, and one lacks a copy."""
     return KafkaHealth(
         cluster_id="c",
         controller=controller,
         brokers=tuple(
             BrokerHealth(node=node, address="h:1", is_live=node not in fenced, leaders=0, replicas=0)
-            for node in (0, 1, 2)
+            for node in registered
         ),
         partitions=(
             partition(0, leader=0, in_sync=(0, 1, 2)),
@@ -113,10 +119,44 @@ async def test_while_nobody_answers_the_rest_is_of_the_last_look(kafka: FakeClus
     kafka.answers = {0: AWAY, 1: AWAY, 2: AWAY}
     look = await looking.look()
     assert before is not None
-    assert (replace(before, live=0, has_controller=False), {}) == (look.figures, look.disks)
+    assert replace(before, live=0, has_controller=False) == look.figures
+    assert {0, 1, 2} == {place.broker for place in look.disks}
     kafka.answers = {0: AWAY, 1: AWAY, 2: seen(0, 1, controller=2)}
     after = (await looking.look()).figures
     assert after is not None and 1 == after.live
+
+
+async def test_a_full_disk_that_ends_its_broker_stays_full(kafka: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the broker tells its room anew, or is unregistered; whether it is away, silent, or cannot read its disk."""
+    monkeypatch.setattr(kafka_look, "DISKS_SECONDS", 0.0)
+    looking = watch(kafka)
+
+    async def full(*fenced: int, registered: tuple[int, ...] = (0, 1, 2)) -> bool:
+        kafka.answers = {node: AWAY if node in fenced else seen(*fenced, registered=registered) for node in (0, 1, 2)}
+        figures, disks = await looking.look()
+        now = SystemFigures(at=0.0, kafka=figures, disks=disk_shares(KafkaLook(figures, disks), {}))
+        return bool(BY_NAME["DiskFilling"].holds(now))
+
+    assert not await full()
+    kafka.room[2] = 1
+    assert await full()
+    assert await full(2)
+    assert await full(0, 1, 2)
+    kafka.room[2] = None
+    assert await full()
+    del kafka.room[2]
+    assert await full()
+    kafka.room[2] = 50
+    assert not await full()
+    kafka.room[2] = 1
+    assert await full()
+    assert not await full(2, registered=(0, 1))
+
+
+async def test_a_log_dir_that_the_broker_does_not_name_is_gone() -> None:
+    """Its operator has moved it."""
+    old, new, room = DiskPlace(0, "/old"), DiskPlace(0, "/new"), DiskRoom(100, 1)
+    assert {new: room} == disks_after({old: room}, {new: room}, {0})
 
 
 async def test_a_wrong_setting_ends_it_at_the_start_alone(kafka: FakeCluster) -> None:

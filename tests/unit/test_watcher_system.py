@@ -144,6 +144,17 @@ def test_disks_are_named_for_people() -> None:
     assert {"broker 1 /kafka": 0.75, "worker a state": 0.5} == figures.disks
 
 
+def test_a_silent_worker_s_disk_is_as_full_as_it_was() -> None:
+    """A full disk may be why the worker is silent. A worker that is out of sight has no disk any more."""
+    full = replace(counts("a", 0, 0, 0), disks={"state": 0.99})
+    system, holds = System(), BY_NAME["DiskFilling"].holds
+    other = in_sight("b", replace(counts("b", 0, 0, 0), disks={"state": 0.5}))
+    answers = (full, SILENT, SILENT, replace(full, disks={"state": 0.3}), full)
+    told = [system.feed(looked(number, in_sight("a", one), other))[0] for number, one in enumerate(answers)]
+    assert [True, True, True, False, True] == [holds(one) for one in told]
+    assert not holds(system.feed(looked(5, other))[0])
+
+
 def test_the_share_of_failed_checkpoints_is_of_those_that_are_decided() -> None:
     """Of the last five minutes: three completed, one failed, one is in progress."""
     assert 0.25 == failed_share(checkpoints(5), NOW)
