@@ -3,6 +3,7 @@
 A violation stays: no later pass takes it back. The verdict `unverifiable` may change with the next pass.
 """
 
+import secrets
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -43,6 +44,8 @@ class Statement(msgspec.Struct, frozen=True):
     updated: str
     #: RFC 3339: when the last pass ended that reached a verdict; null: none has
     decided: str | None
+    #: changes when the auditor is started again: then `found` counts from 0
+    run: str
 
 
 @dataclass(slots=True)
@@ -67,6 +70,8 @@ class Board:
     #: how often the history moved, so that the audit started over; and why it did so last
     moves: int = 0
     moved_because: str | None = None
+    #: the id of this run of the auditor
+    run: str = field(default_factory=lambda: secrets.token_hex(8))
     #: the figures of the audits before the last move
     _earlier: Counter[str] = field(default_factory=Counter)
 
@@ -145,6 +150,7 @@ class Board:
             found=self.findings.counts.total(),
             updated=self.time,
             decided=None if self.decided is None else _rfc3339(self.decided),
+            run=self.run,
         )
 
 

@@ -1,7 +1,8 @@
 """A minute of the whole system, for objectives and error budgets. Slices add up to any window."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 
@@ -39,13 +40,16 @@ class TimeSlice(msgspec.Struct, frozen=True, kw_only=True):
     p99: float | None = None
     #: anomalies that the auditor found
     anomalies: int = 0
+    #: how many of them each run of the auditor found, by the id of the run
+    anomalies_by_run: Mapping[str, int] = {}
 
     def __add__(self, later: "TimeSlice") -> "TimeSlice":
         return _sum((self, later))
 
 
-SUMMED = tuple(name for name in TimeSlice.__struct_fields__ if name not in ("at", "lag", "p99"))
+SUMMED = tuple(name for name in TimeSlice.__struct_fields__ if name not in ("at", "lag", "p99", "anomalies_by_run"))
 MINUTE, HOUR = 60, 3_600
+_beginning = attrgetter("at")
 MINUTES_SECONDS = 3 * 86_400 + HOUR  # burn rates look back three days at most; only the budget looks further
 
 
@@ -60,21 +64,29 @@ def since(slices: Sequence[TimeSlice], at: float) -> Sequence[TimeSlice]:
 
 
 def thinned(slices: Sequence[TimeSlice], now: float) -> list[TimeSlice]:
-    """Forget what is older than every budget; make hours of the minutes that no burn rate needs any more.
+    """Returns the slices in order, without those older than every budget, and one for each minute.
 
-    So 30 days take 5,000 slices at most, instead of 43,200. Thinning what is thin already changes nothing.
+    Minutes that no burn rate needs any more become hours. So 30 days take 5,000 slices at most, instead of 43,200.
+    Thinning what is thin already changes nothing.
     """
-    kept = since(slices, now - WINDOW_DAYS * 86_400)
+    kept = since(sorted(slices, key=_beginning), now - WINDOW_DAYS * 86_400)
     minutes = since(kept, now - MINUTES_SECONDS)
     older = kept[: len(kept) - len(minutes)]
     hours = [_sum(list(hour)) for _, hour in groupby(older, key=lambda one: one.at // HOUR)]
-    return [*hours, *minutes]
+    return [*hours, *(_sum(list(minute)) for _, minute in groupby(minutes, key=_beginning))]
 
 
 def _sum(slices: Sequence[TimeSlice]) -> TimeSlice:
+    if len(slices) == 1:
+        return slices[0]
+    by_run: Counter[str] = Counter()
+    for one in slices:
+        if one.anomalies_by_run:
+            by_run.update(one.anomalies_by_run)
     return TimeSlice(
         at=min(one.at for one in slices),
         lag=max(one.lag for one in slices),
         p99=max((one.p99 for one in slices if one.p99 is not None), default=None),
+        anomalies_by_run=dict(by_run),
         **{name: sum(map(attrgetter(name), slices)) for name in SUMMED},
     )

@@ -3,8 +3,8 @@
     lock            locked by the watcher while it lives
     GROUP.jsonl     the slices of the group's system, one JSON object a line, the oldest first
 
-1. A slice is appended when its minute is over. The file is written anew when half of its lines are superfluous: so it
-   has twice the lines at most that 30 days need (`time_slices.thinned`).
+1. A slice is appended when its minute is over, or at once if it has an anomaly. The file is written anew when half of
+   its lines are superfluous: so it has twice the lines at most that 30 days need (`time_slices.thinned`).
 2. A last line that a crash has torn, and any other line that is no slice, is passed over.
 3. A full disk does not end the watcher. Slices that could not be written are written with the next one.
 """
@@ -63,13 +63,14 @@ class WatchFolder:
         lines = content.splitlines()
         self._lines, self._is_torn = len(lines), not content.endswith(b"\n")
         found = [one for line in lines if (one := decoded(_decode, line)) is not None]
-        return thinned(sorted(found, key=lambda one: one.at), now)
+        return thinned(found, now)
 
     def append(self, ended: TimeSlice, kept: Sequence[TimeSlice]) -> None:
-        """Write a slice whose minute is over. `kept` are all slices that are needed, this one included."""
+        """Write a slice that has ended. `kept` are all slices that are needed, this one included."""
         self._unwritten.append(ended)
+        most = max(FEWEST_LINES, 2 * len(kept))
         try:
-            if self._lines + len(self._unwritten) > max(FEWEST_LINES, 2 * len(kept)):
+            if self._lines + len(self._unwritten) > most:
                 write_atomically(self._file, _lines(kept))
                 self._lines, self._is_torn = len(kept), False
             else:
@@ -78,7 +79,7 @@ class WatchFolder:
             if not self._has_failed:
                 log.warning("slices not written file=%s error=%s", self._file, error.strerror)
             self._has_failed = True
-            del self._unwritten[: -len(kept)]
+            del self._unwritten[: -(most + 1)]  # with so many the next one is written from `kept`
             return
         if self._has_failed:
             log.warning("slices written again file=%s", self._file)

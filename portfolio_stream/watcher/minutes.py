@@ -26,6 +26,8 @@ class Grown:
     checkpoints: int = 0
     failed_checkpoints: int = 0
     anomalies: int = 0
+    #: the run of the auditor that found them
+    audit_run: str = ""
 
 
 class MinuteSlices:
@@ -59,6 +61,7 @@ class MinuteSlices:
             lag=figures.lag or 0,
             p99=self._latencies.latency(0.99),
             anomalies=grown.anomalies,
+            anomalies_by_run={grown.audit_run: grown.anomalies} if grown.anomalies else {},
         )
         self.open = seen if self.open is None else replace(self.open + seen, p99=seen.p99)
         return ended

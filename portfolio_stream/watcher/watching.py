@@ -9,6 +9,7 @@
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
@@ -66,7 +67,10 @@ class Watcher:
         self._down = JobDown()
         self._history = History()
         self._checkpoints = (0, 0)
-        self._anomalies: int | None = None
+        #: anomalies that are counted, by the id of the auditor's run
+        self._found: Counter[str] = Counter()
+        for one in self._slices:
+            self._found.update(one.anomalies_by_run)
         self._objectives: tuple[ShownObjective, ...] = ()
         self._objectives_made = float("-inf")
         self._kafka_watch = KafkaWatch(KafkaLink(settings))
@@ -181,7 +185,10 @@ class Watcher:
         self.figures, counted = self._system.feed(looked)
         self.is_job_down = self._down.feed(now, self.figures.missing_partitions)
         self.judgement = judged(self.judgement, self.figures, looked.at, self._alerts)
-        self._keep(self._minutes.feed(now, self.figures, self._grown(counted), is_down=self.is_job_down))
+        grown = self._grown(counted)
+        self._keep(self._minutes.feed(now, self.figures, grown, is_down=self.is_job_down))
+        if grown.anomalies:  # no end of the watcher may lose an anomaly
+            self._keep(self._minutes.end())
         if now - self._objectives_made >= OBJECTIVES_SECONDS:
             self._objectives, self._objectives_made = shown_objectives(self._all_slices(), looked.at), now
         for listener in self.listeners:
@@ -197,6 +204,7 @@ class Watcher:
             checkpoints=checkpoints,
             failed_checkpoints=failed,
             anomalies=self._new_anomalies(),
+            audit_run=self.audit.run,
         )
 
     def _ended_round_trips(self) -> tuple[int, int]:
@@ -212,12 +220,14 @@ class Watcher:
         return completed + failed, failed
 
     def _new_anomalies(self) -> int:
-        """An auditor that has started again finds the same ones again: they count once."""
+        """How many anomalies the auditor has found that are not counted yet.
+
+        Each run of an auditor counts in full. A run without an id is over when it has found less than before.
+        """
         if self.audit.verdict == "not audited":
             return 0
-        before, found = self._anomalies, self.audit.found
-        self._anomalies = found if before is None else max(before, found)
-        return 0 if before is None else max(0, found - before)
+        before, self._found[self.audit.run] = self._found[self.audit.run], self.audit.found
+        return max(0, self.audit.found - before)
 
     # -- the slices
 

@@ -3,7 +3,7 @@
 The auditor is `portfolio-stream verify --follow`, a process of its own.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import aiohttp
 import msgspec
@@ -44,6 +44,8 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
     updated: str | None = None
     #: when the last pass ended that reached a verdict (RFC 3339); None: none has
     decided: str | None = None
+    #: the id of the auditor's run, which counts `found`; an older auditor tells none
+    run: Annotated[str, msgspec.Meta(max_length=64)] = ""
 
 
 NOT_AUDITED = Audit(verdict="not audited", detail=f"start the auditor: {HOW}")

@@ -189,7 +189,7 @@ async def scraped(board: Board) -> str:
 
 
 def violated() -> Board:
-    board = Board(updated=1_795_410_300.25)
+    board = Board(updated=1_795_410_300.25, run="a run")
     anomaly = HistoryAnomaly(
         kind="missing_output", topic="out", partition=3, source_offset=7, expected="one", found="none"
     )
@@ -199,9 +199,9 @@ def violated() -> Board:
 
 async def test_the_verdict_is_as_documented() -> None:
     """Exactly these members."""
-    status, body = await told(Board(updated=1_795_410_300.25), "/verdict")
+    status, body = await told(Board(updated=1_795_410_300.25, run="a run"), "/verdict")
     start = '{"verdict":"starting","records":0,"lag":0,"anomalies":[],"found":0,'
-    start += '"updated":"2026-11-23T05:05:00.250Z","decided":null}'
+    start += '"updated":"2026-11-23T05:05:00.250Z","decided":null,"run":"a run"}'
     assert (200, start) == (status, body)
     shown = '{"kind":"missing_output","partition":3,"offset":null,"detail":"topic=out partition=3 source_offset=7: '
     shown += 'expected one, found none"}'

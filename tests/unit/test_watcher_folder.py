@@ -87,6 +87,17 @@ def test_a_full_disk_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert [minute(4), minute(3), minute(2), minute(1)] == opened(tmp_path).read(NOW)
 
 
+def test_a_full_disk_loses_no_slice_of_a_minute_with_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In memory they are one."""
+    folder = opened(tmp_path)
+    monkeypatch.setattr(Path, "open", _full)
+    folder.append(TimeSlice(at=NOW, anomalies=1), [TimeSlice(at=NOW, anomalies=1)])
+    folder.append(TimeSlice(at=NOW, anomalies=2), [TimeSlice(at=NOW, anomalies=3)])
+    monkeypatch.undo()
+    folder.append(TimeSlice(at=NOW, anomalies=4), [TimeSlice(at=NOW, anomalies=7)])
+    assert [TimeSlice(at=NOW, anomalies=7)] == opened(tmp_path).read(NOW)
+
+
 def _full(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 

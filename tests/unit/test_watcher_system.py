@@ -200,7 +200,7 @@ def test_a_minute_adds_up_its_looks() -> None:
         TimeSlice(
             at=int(at), seconds=3.0, wanted_seconds=2.0, down_seconds=2.0, lag_seconds=2.0, lagging_seconds=2.0,
             events=10, fast_events=9, round_trips=3, failed_round_trips=1, checkpoints=2, failed_checkpoints=1,
-            lag=limit.LAG_RECORDS, anomalies=7,
+            lag=limit.LAG_RECORDS, anomalies=7, anomalies_by_run={"": 7},
         )
         == replace(found[0], p99=None)
     )  # fmt: skip
