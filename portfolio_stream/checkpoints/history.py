@@ -45,6 +45,8 @@ class Checkpoint:
     #: by partition, as far as they are known
     parts: Mapping[int, CheckpointPart]
     failures: Sequence[PartFailure]
+    #: UNIX seconds at which it was complete, or at which its first part had failed; None: it is in progress
+    decided: float | None
 
     @property
     def completed_partitions(self) -> int:
@@ -97,6 +99,12 @@ class _Kept:
     def end(self) -> float:
         """UNIX seconds of the end of the time-out."""
         return self.triggered / 1000 + self.timeout_seconds
+
+    def ended(self, part: CheckpointPart | None) -> float:
+        """UNIX seconds of the part's end. A part whose end nobody told ends with the fold's patience."""
+        if part is None or part.seconds is None:
+            return self.end + GRACE_SECONDS
+        return self.triggered / 1000 + part.seconds
 
 
 class History:
@@ -192,7 +200,10 @@ def _judged(kept: _Kept, now: float) -> Checkpoint:
     failures = tuple(_failures(kept, is_over=now > kept.end + GRACE_SECONDS))
     completed = sum(part.status == "COMPLETED" for part in kept.parts.values())
     status: CheckpointStatus = "FAILED" if failures else "COMPLETED" if completed == kept.partitions else "IN_PROGRESS"
-    judged = Checkpoint(kept.id, kept.triggered, status, kept.partitions, dict(sorted(kept.parts.items())), failures)
+    ends = [kept.ended(kept.parts.get(one.partition)) for one in failures]
+    decided = None if status == "IN_PROGRESS" else min(ends) if ends else max(map(kept.ended, kept.parts.values()))
+    parts = dict(sorted(kept.parts.items()))
+    judged = Checkpoint(kept.id, kept.triggered, status, kept.partitions, parts, failures, decided)
     if status != "IN_PROGRESS":
         kept.verdict = judged
     return judged

@@ -89,7 +89,7 @@ class SystemFigures(msgspec.Struct, frozen=True, kw_only=True):
     silent_workers: tuple[str, ...] = ()
     #: seconds below which 99 % of the latencies of the last minute lie; None without a record
     p99: float | None = None
-    #: share of the checkpoints of the last CHECKPOINTS_WINDOW_SECONDS that failed; None without a checkpoint
+    #: share of the checkpoints decided in the last CHECKPOINTS_WINDOW_SECONDS that failed; None without a checkpoint
     failed_checkpoints: float | None = None
     verdict: AuditVerdict = "not audited"
     #: UNIX seconds of the last pass that reached a verdict; None if no auditor answers, or it has reached none

@@ -218,7 +218,10 @@ def shares(growth: StepGrowth) -> StepShares | None:
 
 
 def failed_share(checkpoints: Sequence[Checkpoint], at: float) -> float | None:
-    """The share of the checkpoints of the last CHECKPOINTS_WINDOW_SECONDS that failed; None without a decided one."""
-    since = (at - limit.CHECKPOINTS_WINDOW_SECONDS) * 1000
-    decided = [one.status for one in checkpoints if one.triggered >= since and one.status != "IN_PROGRESS"]
+    """The share of the checkpoints decided in the last CHECKPOINTS_WINDOW_SECONDS that failed; None without one.
+
+    A checkpoint fails when its time-out is over, however long that is: no window by its trigger would have it.
+    """
+    since = at - limit.CHECKPOINTS_WINDOW_SECONDS
+    decided = [one.status for one in checkpoints if one.decided is not None and one.decided >= since]
     return decided.count("FAILED") / len(decided) if decided else None

@@ -286,6 +286,25 @@ def test_a_dead_worker_fails_the_checkpoint_by_the_name_of_its_partition() -> No
     assert {"COMPLETED": 1, "FAILED": 1} == dict(stage.history.totals())
 
 
+@pytest.mark.parametrize(
+    ("parts", "seconds"),
+    [
+        ([part(), part(partition=1, status="IN_PROGRESS", seconds=None)], TIMEOUT + GRACE_SECONDS),
+        ([part(), part(partition=1, seconds=4.0)], 4.0),
+        ([part(status="FAILED", seconds=3.0), part(partition=1, status="FAILED", seconds=2.0)], 2.0),
+        ([part(status="FAILED", seconds=3.0)], 3.0),
+    ],
+)
+def test_a_checkpoint_is_decided_by_its_last_part_or_its_first_failed_one(
+    parts: list[CheckpointPart], seconds: float
+) -> None:
+    """Whenever it is read; and by the end of the fold's patience if nobody tells a part's end."""
+    history = History(lambda: BEGAN + 3_600)
+    history.apply([record(one) for one in parts])
+    (judged,) = history.checkpoints()
+    assert judged.triggered / 1000 + seconds == judged.decided
+
+
 def test_a_successor_in_time_completes_the_checkpoint_of_a_dead_worker() -> None:
     """The successor begins with what the topic tells, and does not complete checkpoints of which nobody has told."""
     stage = Stage("w1", "w2", "w3")

@@ -5,6 +5,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from portfolio_stream.checkpoints.history import GRACE_SECONDS, History
+from portfolio_stream.checkpoints.parts import CheckpointPart
 from portfolio_stream.kafka.group import Offsets
 from portfolio_stream.kafka.members import GroupMember, Owner
 from portfolio_stream.observe.rates import Counted
@@ -21,6 +23,7 @@ from portfolio_stream.web.group import Silence
 from portfolio_stream.web.in_sight import WorkerInSight
 from portfolio_stream.web.verdict import Audit
 from tests.unit.flink_world import NOW, checkpoints, worker_figures
+from tests.unit.test_checkpoints import record
 
 BOUNDS = (limit.LATENCY_SECONDS, limit.SLOW_SECONDS)
 SILENT = Silence("silent", "no answer")
@@ -160,6 +163,25 @@ def test_the_share_of_failed_checkpoints_is_of_those_that_are_decided() -> None:
     assert 0.25 == failed_share(checkpoints(5), NOW)
     assert None is failed_share(checkpoints(5), NOW + limit.CHECKPOINTS_WINDOW_SECONDS + 60)
     assert None is failed_share((), NOW)
+
+
+def test_a_checkpoint_fails_when_its_time_out_is_over_however_long_that_is() -> None:
+    """It counts from then on, for as long as the window is; not from its trigger."""
+    timeout, window = 600.0, limit.CHECKPOINTS_WINDOW_SECONDS
+    part = CheckpointPart(
+        checkpoint=7, triggered=int(NOW * 1000), partitions=2, timeout_seconds=timeout, partition=0, worker="a",
+        status="COMPLETED", offset=10, seconds=0.5,
+    )  # fmt: skip
+    clock = [NOW]
+    history = History(lambda: clock[0])
+    history.apply([record(part)])
+
+    def share(seconds: float) -> float | None:
+        clock[0] = NOW + seconds
+        return failed_share(history.checkpoints(), clock[0])
+
+    over = timeout + GRACE_SECONDS
+    assert [None, 1.0, 1.0, None] == [share(at) for at in (over, over + 1, over + window, over + window + 1)]
 
 
 # -- the minutes
