@@ -21,7 +21,7 @@ JOB = DashboardTable(
                 ),
                 Panel(
                     "Job is down",
-                    "On while a partition has not been processed for 10 s, although the job is to run.",
+                    "On while a partition has not been processed for 10 s. No figure while the job is not to run.",
                     "bool_on_off",
                     (PanelQuery(of("job_down"), "down"),),
                     "number",

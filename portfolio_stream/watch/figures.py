@@ -102,10 +102,15 @@ class SystemFigures(msgspec.Struct, frozen=True, kw_only=True):
         return sum(lag for lag in lags if lag is not None) if lags and None not in lags else None
 
     @property
+    def is_job_wanted(self) -> bool:
+        """Whether the job is to run: the time for which it is judged."""
+        return self.job_state == "running"
+
+    @property
     def missing_partitions(self) -> int | None:
         """How many partitions are not processed although the operator wants the job to run; None: unknown."""
         if self.job_state is None or self.job_partitions is None:
             return None
-        if self.job_state != "running":
+        if not self.is_job_wanted:
             return 0
         return self.job_partitions - sum(one.state == "running" for one in self.partitions.values())

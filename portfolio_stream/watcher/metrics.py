@@ -28,8 +28,9 @@ class WatcherCollector(Collector):
         yield from _kafka(self._watcher.kafka)
         yield from self._group()
         yield from self._workers()
-        text = "1 while a partition is not processed for longer than 10 s, and the job is to run."
-        yield gauge("job_down", text, self._watcher.is_job_down)
+        if self._watcher.figures.is_job_wanted:  # other time is no part of the objective, as in the time slices
+            text = "1 while a partition is not processed for longer than 10 s. Absent while the job is not to run."
+            yield gauge("job_down", text, self._watcher.is_job_down)
         lives = self._watcher.judgement.lives
         firing = [((one.name, one.priority), one.name in lives and lives[one.name].state == "firing") for one in ALERTS]
         yield gauges("alerts_firing", "1 for each alert that fires by the watcher's judgement.", ALERT_LABELS, firing)

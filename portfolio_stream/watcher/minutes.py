@@ -48,7 +48,7 @@ class MinuteSlices:
         seen = TimeSlice(
             at=at,
             seconds=seconds,
-            wanted_seconds=seconds if figures.job_state == "running" else 0.0,
+            wanted_seconds=seconds if figures.is_job_wanted else 0.0,
             down_seconds=seconds if is_down else 0.0,
             lag_seconds=seconds if figures.lag is not None else 0.0,
             lagging_seconds=seconds if (figures.lag or 0) >= limit.LAG_RECORDS else 0.0,

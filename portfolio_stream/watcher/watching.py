@@ -78,7 +78,7 @@ class Watcher:
         self.probe = Probe(settings, self._brokers)
         self._round_trips = (0, 0)
         self._has_looked = asyncio.Event()
-        self._job = JobLook()
+        self.job = JobLook()
         self.kafka = KafkaLook()
         self.group = GroupLook()
         self.figures = SystemFigures(at=now)
@@ -156,7 +156,7 @@ class Watcher:
     def _take_job(self, state: ControlState) -> None:
         job, generation = state.job, state.current
         if job is not None and generation is not None:
-            self._job = JobLook(state=job.state.value, generation=generation.number, partitions=generation.partitions)
+            self.job = JobLook(state=job.state.value, generation=generation.number, partitions=generation.partitions)
 
     async def _look(self, workers: WorkersInSight, session: aiohttp.ClientSession) -> None:
         settings = self._settings
@@ -177,7 +177,7 @@ class Watcher:
             kafka=self.kafka,
             group=self.group,
             workers=self.workers,
-            job=self._job,
+            job=self.job,
             audit=self.audit,
             decided_at=decided_at(self.audit),
             checkpoints=self._history.checkpoints() if self._history.is_ready else None,

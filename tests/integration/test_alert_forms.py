@@ -142,8 +142,14 @@ class World:
             **{name("source_end_offset", partition=str(number)): 0 for number in range(PARTITIONS)},
             name("kafka_disk_total_bytes", broker="0", dir="/data"): 1_000,
             name("kafka_disk_usable_bytes", broker="0", dir="/data"): round(1_000 * (1 - step.disk_used)),
-            name("job_down"): self._down.feed(at, PARTITIONS - step.running if step.job_state == "running" else 0),
+            **self._job_down(at, step),
         }
+
+    def _job_down(self, at: float, step: Step) -> dict[str, float]:
+        """Nothing while the job is not to run."""
+        is_wanted = step.job_state == "running"
+        is_down = self._down.feed(at, PARTITIONS - step.running if is_wanted else 0)
+        return {name("job_down"): is_down} if is_wanted else {}
 
     def _workers(self, step: Step) -> dict[str, float]:
         series: dict[str, float] = {}

@@ -17,6 +17,7 @@ from portfolio_stream.watcher import server as watcher_server
 from portfolio_stream.watcher.folder import WatchFolder
 from portfolio_stream.watcher.group_look import GroupLook
 from portfolio_stream.watcher.kafka_look import DiskPlace, DiskRoom, KafkaLook
+from portfolio_stream.watcher.system import JobLook
 from portfolio_stream.watcher.watching import Watcher
 from portfolio_stream.web.job import JobRoutes
 from portfolio_stream.web.server import WebServer
@@ -81,6 +82,7 @@ def full_watcher(settings: Settings) -> Watcher:
     )  # fmt: skip
     watcher.kafka = KafkaLook(kafka, {DiskPlace(1, "/kafka"): DiskRoom(100, 25)})
     watcher.group = GroupLook((), {0: Offsets(0, 5, 10, 10)})
+    watcher.job = JobLook(state="running", generation=1, partitions=1)
     watcher.probe.trips.read(watcher.probe.trips.begin(0.0), 0.01)
     at = time.time()
     for second in (0, 1):

@@ -1,6 +1,7 @@
 """What the watcher tells: /watch as its clients read it, /metrics as its table has it, and who may ask."""
 
 import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,8 +16,11 @@ from portfolio_stream.http.signatures import derive_key
 from portfolio_stream.settings import Settings
 from portfolio_stream.watch.shown import Watched
 from portfolio_stream.watcher.folder import WatchFolder
+from portfolio_stream.watcher.metrics import WatcherCollector
 from portfolio_stream.watcher.server import serving
+from portfolio_stream.watcher.system import JobLook
 from portfolio_stream.watcher.watching import Watcher
+from portfolio_stream.web.verdict import Audit
 from portfolio_stream.web.watcher import watcher_answer
 from tests.ports import free_port
 from tests.unit.scrapes import full_watcher, watcher_scrape
@@ -105,6 +109,21 @@ async def test_every_metric_is_documented(tmp_path: Path) -> None:
         if metric.name.startswith("portfolio_stream")
     }
     assert found == told
+
+
+@pytest.mark.parametrize(("state", "values"), [("running", [0.0]), ("paused", []), ("stopped", []), (None, [])])
+def test_nobody_counts_the_time_in_which_the_job_is_not_to_run(
+    tmp_path: Path, state: str | None, values: list[float]
+) -> None:
+    """As in the time slices: otherwise a long pause would fill the budget of Prometheus again."""
+    watcher = full_watcher(Settings(data_dir=tmp_path, group="g"))
+    watcher.job = JobLook(state=state, generation=1, partitions=0)
+    watcher.take({}, Audit(verdict="holds"), 2.0, time.time())
+    found = {metric.name: metric for metric in WatcherCollector(watcher).collect()}
+    told = found.get("portfolio_stream_job_down")
+    assert values == ([] if told is None else [sample.value for sample in told.samples])
+    watcher.close()
+    assert sum(one.wanted_seconds for one in watcher._slices) == (2.0 if values else 1.0)
 
 
 async def test_a_restart_keeps_what_was_counted(tmp_path: Path) -> None:
