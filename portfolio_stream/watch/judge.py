@@ -6,7 +6,8 @@
    condition did not hold.
 3. A look that does not know whether the condition holds changes nothing. A watcher that cannot see must not announce
    the end of an outage. An alert that waits goes on at the next look that knows.
-4. An alert whose inhibitor fires is judged like any other, and fires. It names its inhibitor, so that the page shows
+4. Only monotonic time decides: the wall clock may jump, and is only shown.
+5. An alert whose inhibitor fires is judged like any other, and fires. It names its inhibitor, so that the page shows
    the cause, and nobody is called twice. As in Alertmanager, an inhibitor that is itself inhibited still inhibits.
 """
 
@@ -46,12 +47,10 @@ MOST_CHANGES = 200  # some 30 KB of JSON
 
 
 class AlertLife(msgspec.Struct, frozen=True, kw_only=True):
-    """Times are UNIX seconds."""
-
     phase: AlertPhase = "inactive"
-    #: when the phase began
+    #: when the phase began, in monotonic seconds
     entered: float = 0.0
-    #: when the state began that people see
+    #: when the state began that people see, in UNIX seconds
     since: float = 0.0
 
     @property
@@ -72,12 +71,12 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def judged(before: Judgement, figures: SystemFigures, now: float, alerts: Sequence[Alert] = ALERTS) -> Judgement:
-    """Returns the judgement after a look at `now`, in UNIX seconds."""
+    """Returns the judgement after a look at `now`, in monotonic seconds."""
     old = {alert.name: before.lives.get(alert.name, NEVER) for alert in alerts}
-    new = {alert.name: _next(alert, old[alert.name], alert.holds(figures), now) for alert in alerts}
+    new = {alert.name: _next(alert, old[alert.name], alert.holds(figures), now, figures.at) for alert in alerts}
     changes = [
         AlertChange(
-            at=now,
+            at=figures.at,
             name=alert.name,
             priority=alert.priority,
             state="firing" if new[alert.name].state == "firing" else "cleared",
@@ -113,20 +112,20 @@ def shown_alerts(
     return tuple(sorted(shown, key=_urgency))
 
 
-def _next(alert: Alert, life: AlertLife, holds: bool | None, now: float) -> AlertLife:
+def _next(alert: Alert, life: AlertLife, holds: bool | None, now: float, at: float) -> AlertLife:
     if holds is None:
         return life
-    life = _entered(life, NEXT[life.phase, holds], now)
+    life = _entered(life, NEXT[life.phase, holds], now, at)
     waits = {"pending": alert.seconds, "clearing": alert.keep_seconds}.get(life.phase)
     if waits is None or now - life.entered < waits:
         return life
-    return _entered(life, AFTERWARDS[life.phase], now)
+    return _entered(life, AFTERWARDS[life.phase], now, at)
 
 
-def _entered(life: AlertLife, phase: AlertPhase, now: float) -> AlertLife:
+def _entered(life: AlertLife, phase: AlertPhase, now: float, at: float) -> AlertLife:
     if phase == life.phase:
         return life
-    return AlertLife(phase=phase, entered=now, since=life.since if STATES[phase] == life.state else now)
+    return AlertLife(phase=phase, entered=now, since=life.since if STATES[phase] == life.state else at)
 
 
 def _inhibitor(alert: Alert, lives: Mapping[str, AlertLife]) -> str | None:

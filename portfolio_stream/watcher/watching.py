@@ -62,6 +62,10 @@ class Watcher:
         now = time.time()
         self._slices = folder.read(now)
         self._began = now
+        #: when the last look was, in monotonic seconds
+        self._looked: float | None = None
+        #: the time by which slices are forgotten, in UNIX seconds: see _follow_clock
+        self._time = now
         self._system = System()
         self._minutes = MinuteSlices()
         self._down = JobDown()
@@ -169,6 +173,7 @@ class Watcher:
 
     def take(self, seen: Mapping[str, WorkerInSight], audit: Audit, now: float, at: float) -> None:
         """Judge what a look has found. `now` is in monotonic seconds, `at` in UNIX seconds."""
+        self._follow_clock(now, at)
         self.audit = audit
         self.workers = [one for _, one in sorted(seen.items())]
         looked = Looked(
@@ -184,15 +189,23 @@ class Watcher:
         )
         self.figures, counted = self._system.feed(looked)
         self.is_job_down = self._down.feed(now, self.figures.missing_partitions)
-        self.judgement = judged(self.judgement, self.figures, looked.at, self._alerts)
+        self.judgement = judged(self.judgement, self.figures, now, self._alerts)
         grown = self._grown(counted)
         self._keep(self._minutes.feed(now, self.figures, grown, is_down=self.is_job_down))
         if grown.anomalies:  # no end of the watcher may lose an anomaly
             self._keep(self._minutes.end())
         if now - self._objectives_made >= OBJECTIVES_SECONDS:
-            self._objectives, self._objectives_made = shown_objectives(self._all_slices(), looked.at), now
+            self._objectives, self._objectives_made = shown_objectives(self._all_slices(), self._time), now
         for listener in self.listeners:
             listener()
+
+    def _follow_clock(self, now: float, at: float) -> None:
+        """Go with the wall clock, but at most twice as fast as time passes.
+
+        So a clock that jumps ahead, and is set right again, makes us forget no slice of the last 30 days.
+        """
+        passed = 0.0 if self._looked is None else now - self._looked
+        self._looked, self._time = now, min(at, self._time + 2 * passed)
 
     def _grown(self, counted: Counted) -> Grown:
         checkpoints, failed = self._ended_checkpoints()
@@ -237,7 +250,7 @@ class Watcher:
 
     def _keep(self, ended: TimeSlice | None) -> None:
         if ended is not None:
-            self._slices = thinned([*self._slices, ended], time.time())
+            self._slices = thinned([*self._slices, ended], self._time)
             self._folder.append(ended, self._slices)
 
     def _all_slices(self) -> list[TimeSlice]:
@@ -250,8 +263,8 @@ class Watcher:
 
         A scrape brings the token along, so no other address may be among them.
         """
-        since = time.time() - FORGOTTEN_SECONDS
-        return [one.owner.address for one in self.workers if one.answered_at is not None and one.answered_at > since]
+        since = time.monotonic() - FORGOTTEN_SECONDS
+        return [one.owner.address for one in self.workers if one.answered is not None and one.answered > since]
 
     def watched(self) -> Watched:
         slices = self._all_slices()

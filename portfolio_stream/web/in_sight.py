@@ -33,6 +33,8 @@ class WorkerInSight:
     answer: WorkerFigures | Silence
     #: UNIX seconds of its last answer; None if it never answered
     answered_at: float | None
+    #: the same in monotonic seconds
+    answered: float | None
 
     @property
     def look(self) -> WorkerLook:
@@ -78,6 +80,7 @@ class WorkersInSight:
                 assigned=() if member is None else member.partitions,
                 answer=answer,
                 answered_at=None if last is None else last.answered_at,
+                answered=None if last is None else last.answered,
             )
         return seen
 

@@ -168,3 +168,15 @@ def test_nothing_fires_before_the_first_figures() -> None:
     """A watcher that has just started knows nothing: nothing fires, and only the missing verdict is pending."""
     judgement = judged(Judgement(), SystemFigures(at=0.0), 0.0)
     assert [("VerdictTooOld", "pending")] == [(one.name, one.state) for one in shown_alerts(judgement)]
+
+
+@pytest.mark.parametrize("jump", [-3_600.0, 3_600.0, 31 * 86_400.0])
+def test_a_clock_that_jumps_decides_nothing(jump: float) -> None:
+    """Neither when a pending alert fires, nor when a firing one clears. The times that people see are the clock's."""
+    of, judgement, seen = alert(seconds=10, keep_seconds=20), Judgement(), []
+    for number in range(12):
+        now, at = number * LOOK_SECONDS, 1e9 + number * LOOK_SECONDS + (jump if number > 0 else 0)
+        judgement = judged(judgement, SystemFigures(at=at, kafka=kafka(0 if number < 4 else 1)), now, [of])
+        seen.append(judgement.lives[of.name].phase)
+    assert ["pending"] * 2 + ["firing"] * 2 + ["clearing"] * 4 + ["inactive"] * 4 == seen
+    assert [1e9 + 40 + jump, 1e9 + 10 + jump] == [change.at for change in judgement.changes]

@@ -44,7 +44,12 @@ def counts(name: str, *latencies: int, process: str = "p1", partitions: Sequence
 
 def in_sight(name: str, answer: WorkerFigures | Silence, assigned: Sequence[int] = (0, 1)) -> WorkerInSight:
     return WorkerInSight(
-        owner=Owner(name, f"{name}:1", name), is_member=True, assigned=tuple(assigned), answer=answer, answered_at=None
+        owner=Owner(name, f"{name}:1", name),
+        is_member=True,
+        assigned=tuple(assigned),
+        answer=answer,
+        answered_at=None,
+        answered=None,
     )
 
 
