@@ -1,6 +1,16 @@
 """The dashboard of Kafka: brokers, copies, disks, and the watcher's probe."""
 
-from portfolio_stream.monitoring.panels import RATE, DashboardTable, Panel, PanelQuery, PanelRow, of, quantile, rate
+from portfolio_stream.monitoring.panels import (
+    RATE,
+    SENT_RATE,
+    DashboardTable,
+    Panel,
+    PanelQuery,
+    PanelRow,
+    of,
+    quantile,
+    rate,
+)
 from portfolio_stream.watch import thresholds as limit
 
 
@@ -113,7 +123,7 @@ KAFKA = DashboardTable(
                     "Records that producers send",
                     "Growth of the source's last stable offsets, transaction markers included.",
                     "ops",
-                    (PanelQuery("sum(deriv(portfolio_stream_source_end_offset[1m]))", "all partitions"),),
+                    (PanelQuery(SENT_RATE, "all partitions"),),
                 ),
                 Panel(
                     "Members of the group",

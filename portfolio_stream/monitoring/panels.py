@@ -2,7 +2,8 @@
 
 1. A panel has a title, a text that says what is well, a unit, and queries. `grafana.py` makes dashboards of them, and
    `check.py` asks a real Prometheus every query.
-2. A figure that each worker has of the whole job is a maximum over workers. Everything else that they count is a sum.
+2. A figure that each worker has of the whole job is a maximum over workers, and so is what the watcher sees: while it
+   is replaced, there are two. Everything else that they count is a sum.
 3. Limits are the numbers of `watch/thresholds.py`.
 """
 
@@ -16,6 +17,8 @@ PanelKind = Literal["lines", "number", "word", "table"]
 PanelUnit = Literal["short", "s", "ms", "bytes", "ops", "Bps", "percentunit", "bool_on_off", "dateTimeFromNow"]
 
 RATE = "[$__rate_interval]"
+#: records in a second that producers send
+SENT_RATE = "sum(max by (partition) (deriv(portfolio_stream_source_end_offset[1m])))"
 WITHIN_OBJECTIVE = f'event_latency_seconds_bucket{{le="{limit.LATENCY_SECONDS}"}}'
 
 

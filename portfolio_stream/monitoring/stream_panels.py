@@ -2,6 +2,7 @@
 
 from portfolio_stream.monitoring.panels import (
     RATE,
+    SENT_RATE,
     WITHIN_OBJECTIVE,
     DashboardTable,
     Panel,
@@ -100,11 +101,7 @@ STREAM = DashboardTable(
                     "Alerts by the watcher",
                     "The watcher judges the same alerts without Prometheus.",
                     "short",
-                    (
-                        PanelQuery(
-                            "sum by (alert, priority) (portfolio_stream_alerts_firing)", "{{priority}} {{alert}}"
-                        ),
-                    ),
+                    (PanelQuery(of("alerts_firing", "alert, priority"), "{{priority}} {{alert}}"),),
                     limit=1,
                 ),
                 *_budgets(),
@@ -118,7 +115,7 @@ STREAM = DashboardTable(
                     "Events that producers send and events that workers commit. Both are alike.",
                     "ops",
                     (
-                        PanelQuery("sum(deriv(portfolio_stream_source_end_offset[1m]))", "sent"),
+                        PanelQuery(SENT_RATE, "sent"),
                         PanelQuery(rate("events_total"), "committed"),
                     ),
                 ),

@@ -17,15 +17,19 @@ AlertSeverity = Literal["critical", "warning", "info"]
 Component = Literal["kafka", "job", "stream"]
 SEVERITIES: dict[Priority, AlertSeverity] = {"P0": "critical", "P1": "critical", "P2": "warning", "P3": "info"}
 
-#: recording rules, by name: figures of the whole system, of all workers together
+#: recording rules, by name: figures of the whole system, of all workers together. While a watcher is replaced there
+#: are two, and a partition that moves may have two owners: each partition counts once
 RECORDED: dict[str, str] = {
     # the watcher asks Kafka, so it knows partitions without an owner; workers know their own partitions only
-    "portfolio_stream:lag_records:sum": "sum(portfolio_stream_group_lag_records) or sum(portfolio_stream_lag_records)",
+    "portfolio_stream:lag_records:sum": (
+        "sum(max by (partition) (portfolio_stream_group_lag_records))"
+        " or sum(max by (partition) (portfolio_stream_lag_records))"
+    ),
     # without a worker that answers, the watcher tells whether the job is down, and Kafka how many partitions it has
     "portfolio_stream:partitions:missing": (
         "(max(portfolio_stream_job_partitions) - (sum(portfolio_stream_partitions_running) or vector(0)))"
         ' * (max(portfolio_stream_job_state{state="running"}) == bool 1)'
-        " or (count(portfolio_stream_source_end_offset) and (max(portfolio_stream_job_down) == 1))"
+        " or (count(max by (partition) (portfolio_stream_source_end_offset)) and (max(portfolio_stream_job_down) == 1))"
     ),
     "portfolio_stream:event_latency_seconds:p99_1m": (
         "histogram_quantile(0.99, sum by (le) (rate(portfolio_stream_event_latency_seconds_bucket[1m])))"

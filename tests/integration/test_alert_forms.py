@@ -39,6 +39,7 @@ BOUNDS = ("0.1", "0.5", "1.0", "+Inf")
 #: what counters have at the beginning. Prometheus extrapolates each counter to its zero, and these have none near
 COUNTED = 1_000_000
 HALF = PARTITIONS // 2
+WATCHER = "watcher"
 
 
 class Step(NamedTuple):
@@ -57,6 +58,8 @@ class Step(NamedTuple):
     completed: int = 1
     failed: int = 0
     disk_used: float = 0.5
+    #: a watcher is replaced: the next one already looks
+    has_two_watchers: bool = False
     #: None: no auditor answers
     verdict: str | None = "holds"
     #: whether the auditor's pass reached a verdict
@@ -101,7 +104,7 @@ class World:
         elif step.decides and step.verdict != "starting":
             self._decided = at
         return Moment(
-            self._figures(at, step), {**self._watcher(at, step), **self._workers(step), **self._auditor(step)}
+            self._figures(at, step), {**self._watchers(at, step), **self._workers(step), **self._auditor(step)}
         )
 
     def _figures(self, at: float, step: Step) -> SystemFigures:
@@ -133,23 +136,28 @@ class World:
         completed, failed = now[0] - before[0], now[1] - before[1]
         return failed / (completed + failed) if completed + failed else None
 
-    def _watcher(self, at: float, step: Step) -> dict[str, float]:
-        return {
-            name("kafka_brokers", state="live"): step.live_brokers,
-            name("kafka_brokers", state="away"): KAFKA.brokers - step.live_brokers,
-            name("group_lag_records", partition="0"): step.lag,
-            name("group_lag_records", partition="1"): 0,
-            **{name("source_end_offset", partition=str(number)): 0 for number in range(PARTITIONS)},
-            name("kafka_disk_total_bytes", broker="0", dir="/data"): 1_000,
-            name("kafka_disk_usable_bytes", broker="0", dir="/data"): round(1_000 * (1 - step.disk_used)),
-            **self._job_down(at, step),
-        }
-
-    def _job_down(self, at: float, step: Step) -> dict[str, float]:
-        """Nothing while the job is not to run."""
+    def _watchers(self, at: float, step: Step) -> dict[str, float]:
         is_wanted = step.job_state == "running"
         is_down = self._down.feed(at, PARTITIONS - step.running if is_wanted else 0)
-        return {name("job_down"): is_down} if is_wanted else {}
+        series: dict[str, float] = {}
+        for watcher in (WATCHER, "the next watcher")[: 1 + step.has_two_watchers]:
+            series |= {
+                name("kafka_brokers", instance=watcher, state="live"): step.live_brokers,
+                name("kafka_brokers", instance=watcher, state="away"): KAFKA.brokers - step.live_brokers,
+                name("group_lag_records", instance=watcher, partition="0"): step.lag,
+                name("group_lag_records", instance=watcher, partition="1"): 0,
+                **{
+                    name("source_end_offset", instance=watcher, partition=str(number)): 0
+                    for number in range(PARTITIONS)
+                },
+                name("kafka_disk_total_bytes", instance=watcher, broker="0", dir="/data"): 1_000,
+                name("kafka_disk_usable_bytes", instance=watcher, broker="0", dir="/data"): round(
+                    1_000 * (1 - step.disk_used)
+                ),
+            }
+            if is_wanted:
+                series[name("job_down", instance=watcher)] = is_down
+        return series
 
     def _workers(self, step: Step) -> dict[str, float]:
         series: dict[str, float] = {}
@@ -294,6 +302,7 @@ def runs(usual: Step, least: int, most: int, **levels: st.SearchStrategy[object]
         completed=st.sampled_from([0, 1, 3]),
         failed=st.sampled_from([0, 0, 1]),
         disk_used=st.sampled_from([0.5, 0.79, 0.81, 1.0]),
+        has_two_watchers=st.booleans(),
         verdict=st.sampled_from([None, "starting", "holds", "holds", "violated"]),
         decides=st.booleans(),
     ),
@@ -351,6 +360,10 @@ SELDOM: dict[str, tuple[int, list[Step]]] = {
     ),
     "a firing alert is interrupted": (5, [Step(verdict="violated"), *[*[Step()] * 6, Step(verdict="violated")] * 3]),
     "a pause hides partitions": (5, [*[Step(first_runs=0)] * 8, *[Step(first_runs=0, job_state="paused")] * 8]),
+    "a watcher is replaced while 6,000 events wait": (
+        10,
+        [*[Step(lag=6_000)] * 4, *[Step(lag=6_000, has_two_watchers=True)] * 20, Step(lag=6_000)],
+    ),
     "the auditor goes after a violation": (10, [Step(), *[Step(verdict="violated")] * 3, *[Step(verdict=None)] * 12]),
 }
 
@@ -370,7 +383,7 @@ def test_prometheus_is_later_when_no_worker_is_left(tmp_path: Path) -> None:
     steps = [*[Step()] * healthy, *[Step(first_runs=None, second_runs=None)] * 20]
     history = moments(steps, seconds)
     states = judged_states(history)
-    down = next(number for number, moment in enumerate(history) if moment.series[name("job_down")])
+    down = next(number for number, moment in enumerate(history) if moment.series[name("job_down", instance=WATCHER)])
     late = down - healthy
     assert limit.JOB_DOWN_SECONDS <= late * seconds <= limit.JOB_DOWN_SECONDS + seconds
     expected = [
