@@ -165,7 +165,8 @@ class UnitMissing(PortfolioStreamError):
     def __init__(self, unit: str) -> None:
         super().__init__(
             f"No systemd of this machine has the unit {unit}.",
-            "Install the units of deploy/systemd, or keep workers without systemd by `portfolio-stream cluster start`.",
+            "Install the units of deploy/systemd. Without systemd `portfolio-stream cluster start` keeps workers, and "
+            "`portfolio-stream monitor start` starts watcher and auditor.",
         )
         self.unit = unit
 

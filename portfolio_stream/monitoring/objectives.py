@@ -11,7 +11,7 @@ from portfolio_stream.watch.alerts import SEVERITIES, Priority
 from portfolio_stream.watch.slos import OBJECTIVES, Objective
 
 SERVICE = "portfolio-stream"
-SECTION = "slosslis"  # of the runbook
+SECTION = "p1p2-error-budget-burns"  # of the runbook
 #: which alert a burn becomes
 PAGE: Priority = "P1"
 TICKET: Priority = "P2"

@@ -147,7 +147,7 @@ ALERTS: tuple[Alert, ...] = (
         keep_seconds=limit.VERDICT_ABSENT_SECONDS + limit.KEEP_SECONDS,  # if the auditor ends, VerdictTooOld takes over
         summary="Outputs are missing, doubled or wrong",
         description="The auditor found an anomaly. Its log and GET /verdict name partition and offset.",
-        section="issue-message-duplication",
+        section="p0-exactly-once-violated",
     ),
     Alert(
         name="VerdictTooOld",
@@ -162,7 +162,7 @@ ALERTS: tuple[Alert, ...] = (
         keep_seconds=0,
         summary="Nobody knows whether exactly-once holds",
         description="The auditor has reached no verdict for too long, or does not run.",
-        section="issue-message-duplication",
+        section="p0-verdict-too-old",
         inhibited_by=("KafkaDown",),
     ),
     Alert(
@@ -249,7 +249,7 @@ ALERTS: tuple[Alert, ...] = (
         keep_seconds=limit.KEEP_SECONDS,
         summary="Some events always wait",
         description="Between 100 and 1,000 events have waited for an hour.",
-        section="p1-high-consumer-lag",
+        section="p3-minor-consumer-lag",
         inhibited_by=("KafkaDown", "JobFailed", "ConsumerLagHigh"),
     ),
     Alert(

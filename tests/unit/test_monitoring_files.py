@@ -1,5 +1,6 @@
 """The folder monitoring/: its files are those that the tables make, and what they name is there."""
 
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,34 @@ def test_every_alert_leads_to_a_section_of_the_runbook() -> None:
     assert {url.partition("#")[2] for url in found} <= known
     elsewhere = rules.alert_rules("https://wiki.test/runbook")["groups"][0]["rules"][0]
     assert elsewhere["annotations"]["runbook_url"] == f"https://wiki.test/runbook#{ALERTS[0].section}"
+
+
+def rows(page: str, first: str) -> list[list[str]]:
+    """The cells of the rows of a page's table, whose header begins so, without bold type and code."""
+    lines = (ROOT / "docs" / page).read_text().splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith(f"| {first} |"))
+    table = list(takewhile(lambda line: line.startswith("|"), lines[at + 2 :]))
+    return [[cell.strip().replace("**", "").replace("`", "") for cell in line.strip("|").split("|")] for line in table]
+
+
+def time_in_words(seconds: float) -> str:
+    return duration(seconds) if seconds else "at once"
+
+
+def test_the_pages_have_the_times_and_causes_of_every_alert() -> None:
+    """An operator reads in docs/watching.md when an alert fires and clears, and in docs/runbook.md what to do then."""
+    assert [
+        [
+            f"[{alert.name}](runbook.md#{alert.section})",
+            alert.priority,
+            time_in_words(alert.seconds),
+            time_in_words(alert.keep_seconds),
+            ", ".join(alert.inhibited_by),
+        ]
+        for alert in ALERTS
+    ] == rows("watching.md", "alert")
+    told = {(row[1], row[0], row[3]) for row in rows("runbook.md", "Severity") if row[1] != "...BudgetBurns"}
+    assert {(alert.name, alert.priority, time_in_words(alert.seconds)) for alert in ALERTS} == told
 
 
 def test_every_alert_has_a_story_in_which_it_fires_and_one_in_which_it_is_silent() -> None:
