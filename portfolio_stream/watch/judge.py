@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from portfolio_stream.watch.alert_details import summary_of
 from portfolio_stream.watch.alerts import ALERTS, Alert
@@ -86,6 +87,17 @@ def judged(before: Judgement, figures: SystemFigures, now: float, alerts: Sequen
         if (old[alert.name].state == "firing") != (new[alert.name].state == "firing")
     ]
     return Judgement(lives=new, changes=(*changes, *before.changes)[:MOST_CHANGES])
+
+
+def later(judgement: Judgement, seconds: float) -> Judgement:
+    """The judgement as if all of it had happened `seconds` later, by the monotonic clock."""
+    lives = {name: replace(life, entered=life.entered + seconds) for name, life in judgement.lives.items()}
+    return replace(judgement, lives=lives)
+
+
+def alert_states(judgement: Judgement) -> dict[str, AlertState]:
+    """The states of the pending and firing alerts."""
+    return {name: life.state for name, life in judgement.lives.items() if life.state != "inactive"}
 
 
 def shown_alerts(

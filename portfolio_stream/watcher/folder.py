@@ -1,7 +1,8 @@
 """The watcher's files: the folder `watch` in PORTFOLIO_DATA_DIR.
 
-    lock            locked by the watcher while it lives
-    GROUP.jsonl     the slices of the group's system, one JSON object a line, the oldest first
+    lock                locked by the watcher while it lives
+    GROUP.jsonl         the slices of the group's system, one JSON object a line, the oldest first
+    GROUP.alerts.json   the alerts and their latest changes (judgement_file.py)
 
 1. A slice is appended when its minute is over, or at once if it has an anomaly. The file is written anew when half of
    its lines are superfluous: so it has twice the lines at most that 30 days need (`time_slices.thinned`).
@@ -22,6 +23,7 @@ from portfolio_stream.errors import WatcherRuns, WatchFolderUnusable
 from portfolio_stream.files import locked, write_atomically
 from portfolio_stream.settings import Settings
 from portfolio_stream.watch.time_slices import TimeSlice, thinned
+from portfolio_stream.watcher.judgement_file import JudgementFile, KeptJudgement
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ class WatchFolder:
     def __init__(self, settings: Settings) -> None:
         self.path = settings.data_dir.resolve() / "watch"
         self._file = self.path / f"{settings.group}.jsonl"
+        self._judgement = JudgementFile(self.path / f"{settings.group}.alerts.json")
         self._lines = 0
         self._unwritten: list[TimeSlice] = []
         self._is_torn = False
@@ -64,6 +67,19 @@ class WatchFolder:
         self._lines, self._is_torn = len(lines), not content.endswith(b"\n")
         found = [one for line in lines if (one := decoded(_decode, line)) is not None]
         return thinned(found, now)
+
+    def read_judgement(self, now: float) -> KeptJudgement | None:
+        """Returns the judgement of the watcher before; None if it is too old. Raises WatchFolderUnusable.
+
+        `now` is in UNIX seconds.
+        """
+        try:
+            return self._judgement.read(now)
+        except OSError as error:
+            raise WatchFolderUnusable(self.path, error.strerror or type(error).__name__) from error
+
+    def write_judgement(self, kept: KeptJudgement) -> None:
+        self._judgement.write(kept)
 
     def append(self, ended: TimeSlice, kept: Sequence[TimeSlice]) -> None:
         """Write a slice that has ended. `kept` are all slices that are needed, this one included."""

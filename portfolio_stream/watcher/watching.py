@@ -30,12 +30,13 @@ from portfolio_stream.settings import Settings
 from portfolio_stream.watch.advice import advice
 from portfolio_stream.watch.alerts import ALERTS, Alert
 from portfolio_stream.watch.figures import SystemFigures
-from portfolio_stream.watch.judge import Judgement, judged, shown_alerts
+from portfolio_stream.watch.judge import Judgement, alert_states, judged, later, shown_alerts
 from portfolio_stream.watch.shown import ShownObjective, Watched
 from portfolio_stream.watch.slos import shown_objectives
 from portfolio_stream.watch.time_slices import TimeSlice, thinned, together
 from portfolio_stream.watcher.folder import WatchFolder
 from portfolio_stream.watcher.group_look import GroupLook, GroupWatch
+from portfolio_stream.watcher.judgement_file import KeptJudgement
 from portfolio_stream.watcher.kafka_look import KafkaLook, KafkaWatch
 from portfolio_stream.watcher.link import CLIENT_ID, KafkaLink
 from portfolio_stream.watcher.minutes import Grown, JobDown, MinuteSlices
@@ -87,7 +88,9 @@ class Watcher:
         self.group = GroupLook()
         self.figures = SystemFigures(at=now)
         self.workers: Sequence[WorkerInSight] = ()
-        self.judgement = Judgement()
+        #: the judgement of the watcher before, until our first look
+        self._resumed = folder.read_judgement(now)
+        self.judgement = Judgement() if self._resumed is None else self._resumed.judgement
         self.is_job_down = False
         self.audit = Audit(verdict="not audited")
         #: called after each look
@@ -189,7 +192,7 @@ class Watcher:
         )
         self.figures, counted = self._system.feed(looked)
         self.is_job_down = self._down.feed(now, self.figures.missing_partitions)
-        self.judgement = judged(self.judgement, self.figures, now, self._alerts)
+        self._judge(now)
         grown = self._grown(counted)
         self._keep(self._minutes.feed(now, self.figures, grown, is_down=self.is_job_down))
         if grown.anomalies:  # no end of the watcher may lose an anomaly
@@ -198,6 +201,14 @@ class Watcher:
             self._objectives, self._objectives_made = shown_objectives(self._all_slices(), self._time), now
         for listener in self.listeners:
             listener()
+
+    def _judge(self, now: float) -> None:
+        before = self.judgement
+        if self._resumed is not None:
+            before, self._resumed = later(before, now - self._resumed.now), None
+        self.judgement = judged(before, self.figures, now, self._alerts)
+        if alert_states(before) != alert_states(self.judgement):
+            self._keep_judgement()
 
     def _follow_clock(self, now: float, at: float) -> None:
         """Go with the wall clock, but at most twice as fast as time passes.
@@ -252,6 +263,12 @@ class Watcher:
         if ended is not None:
             self._slices = thinned([*self._slices, ended], self._time)
             self._folder.append(ended, self._slices)
+            self._keep_judgement()
+
+    def _keep_judgement(self) -> None:
+        assert self._looked is not None  # noqa: S101  a look has judged
+        kept = KeptJudgement(judgement=self.judgement, at=self.figures.at, now=self._looked)
+        self._folder.write_judgement(kept)
 
     def _all_slices(self) -> list[TimeSlice]:
         return self._slices if self._minutes.open is None else [*self._slices, self._minutes.open]
