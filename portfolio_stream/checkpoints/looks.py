@@ -22,15 +22,19 @@ CONDITIONS: Mapping[PartitionState, Condition] = {
 
 
 def looks_at(engine: StartedEngine, statistics: Statistics, sizes: Mapping[int, StateSize]) -> dict[int, PartitionLook]:
-    """By partition. `sizes` are those of the partitions whose size is known."""
-    looks = {}
+    """By partition. `sizes` are those of the partitions whose size is known.
+
+    While the membership is not fresh, nothing can be read or committed. So a checkpoint that begins then has no offset
+    yet, as if the partitions recovered: what the worker read last would be reached at once.
+    """
+    looks, is_fresh = {}, engine.membership.is_fresh
     for partition in sorted(engine.partitions.owned):
         known, done = engine.partitions[partition], statistics.committed[partition]
         size = sizes.get(partition)
         looks[partition] = PartitionLook(
-            condition=CONDITIONS[known.state],
+            condition=CONDITIONS[known.state] if is_fresh else Condition.RECOVERS,
             committed=known.committed,
-            read=_read(known),
+            read=_read(known) if is_fresh else None,
             end=engine.end(partition),
             records=done.records,
             changelog_bytes=done.changelog_bytes,

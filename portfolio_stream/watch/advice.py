@@ -77,22 +77,24 @@ def _job(now: SystemFigures) -> Iterator[str]:
 
 
 def _trend(now: SystemFigures) -> Iterator[str]:
-    seen = trend(now.partitions.values())
+    running = [one for one in now.partitions.values() if one.state == "running"]
+    seen = trend(running)
     if seen is None or not is_to_run(now):
         return
+    where = "" if len(running) == len(now.partitions) else f", in {counted(len(running), 'running partition')}"
     rates = f"{number(seen.produced)} events/s come in, {number(seen.processed)} events/s are processed"
     lag, growth = counted(seen.lag, "event"), f"{number(abs(seen.growth))} events/s"
     if seen.course == "keeps up":
-        yield f"The workers keep up: {rates}, and {number(seen.lag)} wait."
+        yield f"The workers keep up{where}: {rates}, and {number(seen.lag)} wait."
     elif seen.course == "stands still":
-        yield f"Nothing is processed: the lag is {lag}, and {number(seen.produced)} events/s come in."
+        yield f"Nothing is processed{where}: the lag is {lag}, and {number(seen.produced)} events/s come in."
     elif seen.course == "falls behind":
-        yield f"The workers fall behind: {rates}. The lag of {lag} grows by {growth}."
+        yield f"The workers fall behind{where}: {rates}. The lag of {lag} grows by {growth}."
     elif seen.course == "catches up":
         left = duration(seen.seconds_left or 0)
-        yield f"The workers catch up: {rates}. The lag of {lag} shrinks by {growth} and is gone in {left}."
+        yield f"The workers catch up{where}: {rates}. The lag of {lag} shrinks by {growth} and is gone in {left}."
     else:
-        yield f"The workers stay behind: {rates}. The lag of {lag} neither grows nor shrinks."
+        yield f"The workers stay behind{where}: {rates}. The lag of {lag} neither grows nor shrinks."
 
 
 def _standing(now: SystemFigures) -> Iterator[str]:

@@ -21,7 +21,7 @@ from portfolio_stream.http.exposition import exposed
 from portfolio_stream.observe.disks import Disks
 from portfolio_stream.observe.families import by_partition, counter, counters, gauge, gauges
 from portfolio_stream.observe.pulse import Pulse
-from portfolio_stream.web.health import is_alive, lag_of, membership_of
+from portfolio_stream.web.health import is_alive, lag_of, membership_of, running
 from portfolio_stream.web.job_metrics import CheckpointCollector, JobCollector
 from portfolio_stream.web.roll_call import Roll
 from portfolio_stream.web.work_metrics import work_families
@@ -92,7 +92,7 @@ class _Engine(Collector):
     def _partitions(self) -> Iterator[Metric]:
         engine = self._engine
         yield gauge("partitions_owned", "Partitions that this worker owns.", len(engine.owned))
-        yield gauge("partitions_running", "Owned partitions whose tables are served.", len(engine.served))
+        yield gauge("partitions_running", "Owned partitions whose tables are served.", len(running(engine)))
         yield gauge("partitions_halted", "Owned partitions that an operator must look at.", len(engine.halted))
         replays = engine.replays
         text = "Changelog records that a recovery has still to replay."

@@ -35,6 +35,7 @@ class Started:
     def __init__(self) -> None:
         nothing = SimpleNamespace(resume=lambda *_: None, pause=lambda *_: None)
         self.partitions = Partitions(2, nothing)
+        self.membership = SimpleNamespace(is_fresh=True)
         self.ends = {0: 90}
 
     def end(self, partition: int) -> int | None:
@@ -63,6 +64,14 @@ def test_a_look_has_what_was_handed_out_and_what_is_committed() -> None:
     assert (50, 55) == looks_at(started, statistics, {})[0][1:3]  # type: ignore[arg-type]
     started.partitions.committed({0: 60})
     assert (60, 60) == looks_at(started, statistics, {})[0][1:3]  # type: ignore[arg-type]
+
+
+def test_without_a_fresh_membership_a_checkpoint_has_no_offset_yet() -> None:
+    """What the worker read last would be reached at once: no standstill would ever fail a checkpoint."""
+    started = Started()
+    started.run(0, 40)
+    started.membership.is_fresh = False
+    assert (Condition.RECOVERS, 40, None) == looks_at(started, Statistics(), {})[0][:3]  # type: ignore[arg-type]
 
 
 def test_the_record_that_halts_a_partition_counts_as_read() -> None:

@@ -235,13 +235,19 @@ def test_a_job_that_is_not_to_run_is_not_behind(state: str) -> None:
 
 @pytest.mark.parametrize("state", STANDING)
 def test_partitions_that_stand_still_are_named(state: str) -> None:
-    """With their lag. Workers that process all their other partitions are not blamed for it."""
+    """With their lag. Workers that process all their other partitions are not blamed for it, and keep up with these."""
     now = with_partitions(HEALTHY, 3, 5, state=state, lag=30_000, processed_per_second=0.0)
     first, standing, *rest = advice(now)
-    assert first.startswith("The workers fall behind")
+    assert first.startswith("The workers keep up, in 6 running partitions: ")
     how, what = STANDING[state]
     assert f"Partitions 3 and 5 are {how}, with a lag of 60,000 events. {what}." == standing
     assert not [sentence for sentence in rest if "hold" in sentence]
+
+
+def test_where_no_partition_is_running_nobody_keeps_up() -> None:
+    """The rates are those of the last minute: a worker that died a moment ago has some."""
+    silent = with_partitions(HEALTHY, *HEALTHY.partitions, state="silent", lag=300)
+    assert not [sentence for sentence in advice(silent) if "keep up" in sentence or "catch up" in sentence]
 
 
 def test_no_worker_is_added_beyond_the_partitions() -> None:

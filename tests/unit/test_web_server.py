@@ -194,9 +194,25 @@ async def test_readiness_names_its_reasons(engine: FakeEngine) -> None:
         engine.halted[1] = Halted(partition=1, offset=17, reason="the fold failed")
         unready = await get(server, "/health/ready")
     assert (503, "unready") == (unready.status, unready.json["status"])
-    assert {"0": "running", "1": "halted", "2": "recovering"} == unready.json["partitions"]
+    assert {"0": "recovering", "1": "halted", "2": "recovering"} == unready.json["partitions"]
     reasons = "; ".join(unready.json["reasons"])
     assert all(part in reasons for part in ("not a member", "partitions 2", "partition 1", "17", "the fold failed"))
+
+
+async def test_a_worker_that_the_coordinator_does_not_confirm_runs_no_partition(engine: FakeEngine) -> None:
+    """It commits nothing, and another worker may own the partitions: who counts running ones must count none of these.
+
+    The worker has its tables all the same, so it names no recovery.
+    """
+    engine.join(0, 1)
+    engine.membership.is_fresh = False
+    async with serving(engine) as server:
+        unready = await get(server, "/health/ready")
+        metrics = (await get(server, "/metrics")).body.decode()
+    assert {"0": "recovering", "1": "recovering"} == unready.json["partitions"]
+    assert 1 == len(unready.json["reasons"])
+    assert "not a member" in unready.json["reasons"][0]
+    assert "portfolio_stream_partitions_running 0.0" in metrics
 
 
 async def test_a_repeat_is_shown(engine: FakeEngine) -> None:
