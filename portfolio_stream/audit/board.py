@@ -67,6 +67,8 @@ class Board:
     trouble: str | None = None
     #: the savepoint that the audit began with; None: it began with the first records
     base: BaseResult | None = None
+    #: whether Kafka has answered, and the audit knows what it begins with
+    has_begun: bool = False
     #: how often the history moved, so that the audit started over; and why it did so last
     moves: int = 0
     moved_because: str | None = None
@@ -106,7 +108,7 @@ class Board:
 
     def begun(self, base: BaseResult | None) -> None:
         """Note what the audit begins with."""
-        self.base = base
+        self.base, self.has_begun = base, True
 
     def moved(self, reason: str) -> None:
         """Note that the audit starts over. What it found stays, but belongs to the earlier history."""

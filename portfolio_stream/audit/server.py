@@ -1,4 +1,4 @@
-"""The auditor's own web server: /verdict, /metrics, /health/live.
+"""The auditor's own web server: /verdict, /metrics, /health/live, /health/ready (the audit has begun).
 
 The server shows no amount and no portfolio, and changes nothing. http/beside.py says who may ask.
 """
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 @asynccontextmanager
 async def serving(settings: Settings, port: int, board: Board) -> AsyncIterator[str]:
     """Serve, and yield the server's URL. Raises PortInUse, WebTokenMissing and InvalidSetting."""
-    async with served_beside(settings, port, AUDITOR, _routes(board), log) as url:
+    async with served_beside(settings, port, AUDITOR, _routes(board), log, lambda: board.has_begun) as url:
         yield url
 
 

@@ -117,17 +117,21 @@ class Child:
 
     def why(self) -> tuple[str, str]:
         """Returns the cause and the operator action of the child's end, from its log since its last start."""
-        with self.log.open("rb") as log:
-            end = log.seek(0, os.SEEK_END)
-            since = self._since if self._since <= end else 0  # a log that was rotated begins anew
-            log.seek(max(since, end - TAIL_BYTES))
-            text = log.read().decode("utf-8", "replace")
-        return explain(text.splitlines()) or ("its log has no error", f"Read {self.log}.")
+        return explain(lines_since(self.log, self._since)) or ("its log has no error", f"Read {self.log}.")
 
 
 def _kill_session(leader: int) -> None:
     with suppress(ProcessLookupError):
         os.killpg(leader, signal.SIGKILL)
+
+
+def lines_since(log: Path, since: int) -> list[str]:
+    """Returns what was written after the first `since` bytes; of a long text, the end."""
+    with log.open("rb") as opened:
+        end = opened.seek(0, os.SEEK_END)
+        since = since if since <= end else 0  # a log that was rotated begins anew
+        opened.seek(max(since, end - TAIL_BYTES))
+        return opened.read().decode("utf-8", "replace").splitlines()
 
 
 def explain(lines: Sequence[str]) -> tuple[str, str] | None:

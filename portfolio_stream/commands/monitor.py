@@ -80,8 +80,10 @@ def start(
         has_token=settings.web_token is not None,
         kafka=jmx_exporters(settings.data_dir / "broker"),
     )
-    control.start(settings, plan, note)
+    incomplete = control.start(settings, plan, note)
     _print(control.status(settings), output)
+    if incomplete is not None:
+        raise incomplete
 
 
 @monitor.command()
@@ -115,13 +117,18 @@ def _print(shown: "MonitorStatus", output: OutputFormat) -> None:
 
         print_json_text(msgspec.json.encode(shown).decode())
         return
+    for name, log in shown.ended.items():
+        print_line(f"{name}: has ended. Its log is {log}")
     if shown.plan is None or not shown.running:
-        print_line("No monitor runs.")
+        print_line("No monitor runs. Start it with `portfolio-stream monitor start`.")
         return
+    if shown.ended:
+        print_line("`portfolio-stream monitor start`, with the same options, starts what has ended.")
     ports = {"prometheus": shown.plan.prometheus_port, "alertmanager": shown.plan.alertmanager_port}
     for name, port in ports.items():
         pid = shown.running.get(name)
-        print_line(f"{name}: " + ("does not run" if pid is None else f"http://127.0.0.1:{port} (process {pid})"))
+        if pid is not None:
+            print_line(f"{name}: http://127.0.0.1:{port} (process {pid})")
     helpers = {name: pid for name, pid in shown.running.items() if name not in ports}
     for name, pid in helpers.items():
         print_line(f"{name}: started with the monitor (process {pid})")
@@ -134,5 +141,7 @@ def _print(shown: "MonitorStatus", output: OutputFormat) -> None:
     firing = [one for one in shown.alerts or () if one.state == "firing"]
     for one in firing:
         print_line(f"{one.labels.get('priority', '-')} {one.labels.get('alertname', '-')} fires.")
-    if shown.alerts is not None and not firing:
+    if shown.alerts is not None and not shown.has_judged:
+        print_line("Prometheus has not judged every alert yet: ask again in some seconds.")
+    elif shown.alerts is not None and not firing:
         print_line("No alert fires.")

@@ -124,6 +124,7 @@ from portfolio_stream.errors.kafka import (
 from portfolio_stream.errors.monitor import (
     MonitorBusy,
     MonitorFolderUnusable,
+    MonitorIncomplete,
     MonitorNotStarted,
     MonitorNotStopped,
     MonitorProgramMissing,
@@ -249,6 +250,7 @@ __all__ = [
     "MembershipLost",
     "MonitorBusy",
     "MonitorFolderUnusable",
+    "MonitorIncomplete",
     "MonitorNotStarted",
     "MonitorNotStopped",
     "MonitorProgramMissing",

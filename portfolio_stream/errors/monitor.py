@@ -1,6 +1,6 @@
 """Errors of Prometheus and Alertmanager: their programs, their folder, their start."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from portfolio_stream.errors.base import PortfolioStreamError
@@ -55,6 +55,20 @@ class MonitorNotStarted(PortfolioStreamError):
     def __init__(self, name: str, reason: str, log: Path) -> None:
         super().__init__(
             f"{name} has not started: {reason.rstrip('.')}.", f"Read {log}, correct the cause, start again."
+        )
+        self.reason = reason
+
+
+class MonitorIncomplete(PortfolioStreamError):
+    """Prometheus and Alertmanager run, and the watcher or the auditor could not be started beside them."""
+
+    def __init__(self, missing: Mapping[str, tuple[str, Path]]) -> None:
+        """`missing`: the reason and the log of each process, by its name."""
+        reasons = (f"The {name} has not started: {reason.rstrip('.')}." for name, (reason, _) in missing.items())
+        logs = " and ".join(str(log) for _, log in missing.values())
+        super().__init__(
+            f"{' '.join(reasons)} Prometheus and Alertmanager run without it.",
+            f"Correct the cause (see {logs}), and run `portfolio-stream monitor start` again with the same options.",
         )
 
 

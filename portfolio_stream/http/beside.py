@@ -7,7 +7,7 @@
 """
 
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -31,18 +31,30 @@ SHUTDOWN_SECONDS = 0.3
 
 @asynccontextmanager
 async def served_beside(
-    settings: Settings, port: int, recipient: str, routes: Iterable[web.RouteDef], log: logging.Logger
+    settings: Settings,
+    port: int,
+    recipient: str,
+    routes: Iterable[web.RouteDef],
+    log: logging.Logger,
+    is_ready: Callable[[], bool] = lambda: True,
 ) -> AsyncIterator[str]:
-    """Serve the routes and /health/live, and yield the server's URL.
+    """Serve the routes, /health/live and /health/ready, and yield the server's URL.
 
-    Signed requests must name `recipient`. Raises PortInUse, WebTokenMissing and InvalidSetting.
+    Signed requests must name `recipient`. `is_ready`: whether the process does its work, which may begin later than it
+    serves. Raises PortInUse, WebTokenMissing and InvalidSetting.
     """
+
+    async def ready(_: web.Request) -> web.Response:
+        if is_ready():
+            return json_response({"status": "ready"})
+        return json_response({"status": "starting"}, status=HTTPStatus.SERVICE_UNAVAILABLE)
+
     with listen(settings.web_host, port, port_remedy="give another --web-port") as sock:
         host, port = sock.getsockname()[:2]
         token = None if ip_address(host).is_loopback else settings.web_token
         access = Access(replace(settings, web_token=token, web_advertised=None), host, recipient)
         app = web.Application(middlewares=[problems, access.middleware])
-        app.add_routes([*routes, web.get("/health/live", _live)])
+        app.add_routes([*routes, web.get("/health/live", _live), web.get("/health/ready", ready)])
         listener = Listener(app, sock, log, SHUTDOWN_SECONDS)
         try:
             await listener.start()

@@ -40,6 +40,23 @@ class _Alerts(msgspec.Struct, frozen=True):
     alerts: tuple[PrometheusAlert, ...]
 
 
+class _Rule(msgspec.Struct, frozen=True):
+    #: ok, err, or unknown: not evaluated yet
+    health: str
+
+
+class _Group(msgspec.Struct, frozen=True):
+    rules: tuple[_Rule, ...]
+
+
+class _Groups(msgspec.Struct, frozen=True):
+    groups: tuple[_Group, ...]
+
+
+class _RulesAnswer(msgspec.Struct, frozen=True):
+    data: _Groups
+
+
 class _TargetsAnswer(msgspec.Struct, frozen=True):
     data: _Targets
 
@@ -65,8 +82,17 @@ def is_ready(port: int) -> bool:
 
 def is_alive(address: str) -> bool:
     """Whether an auditor or a watcher answers at host:port. The question has no secret."""
+    return _says_yes(address, "/health/live")
+
+
+def is_at_work(address: str) -> bool:
+    """Whether an auditor or a watcher at host:port does its work. It serves before it has reached Kafka."""
+    return _says_yes(address, "/health/ready")
+
+
+def _says_yes(address: str, path: str) -> bool:
     try:
-        status, _ = exchange(f"http://{address}/health/live", seconds=1.0)
+        status, _ = exchange(f"http://{address}{path}", seconds=1.0)
     except NoAnswer:
         return False
     return status == HTTP_OK
@@ -82,6 +108,12 @@ def alerts(port: int) -> tuple[PrometheusAlert, ...] | None:
     """The pending and firing alerts. Returns None if Prometheus does not answer."""
     answer = _asked(port, "/api/v1/alerts", msgspec.json.Decoder(_AlertsAnswer))
     return None if answer is None else answer.data.alerts
+
+
+def has_judged(port: int) -> bool:
+    """Whether Prometheus has evaluated every alert since its start."""
+    answer = _asked(port, "/api/v1/rules?type=alert", msgspec.json.Decoder(_RulesAnswer))
+    return answer is not None and all(one.health != "unknown" for group in answer.data.groups for one in group.rules)
 
 
 def announced(port: int) -> dict[str, bool] | None:

@@ -1,6 +1,7 @@
 """Start, stop and look at the monitor of a data folder. Any process may call these, whoever started the monitor.
 
-start   start watcher and auditor if none answers, then Alertmanager and Prometheus; they outlive the caller
+start   start watcher and auditor if none answers, then Alertmanager and Prometheus; they outlive the caller. Without
+        watcher or auditor the others run all the same: their alerts say what is missing
 stop    end everything that `start` started, and nothing else; the data stays
 status  what runs, which processes Prometheus reaches, which alerts fire
 """
@@ -19,9 +20,10 @@ import msgspec
 
 from portfolio_stream.broker.probe import is_free
 from portfolio_stream.cluster import hosted
-from portfolio_stream.cluster.child import KILL_SECONDS, explain
+from portfolio_stream.cluster.child import KILL_SECONDS, explain, lines_since
 from portfolio_stream.cluster.supervisor import worker_environment
 from portfolio_stream.errors import (
+    MonitorIncomplete,
     MonitorNotStarted,
     MonitorNotStopped,
     MonitorProgramMissing,
@@ -46,10 +48,24 @@ from portfolio_stream.watch.alerts import ALERTS, for_at_most
 
 READY_SECONDS = 60.0  # Prometheus reads its log of the last two hours first
 POLL_SECONDS = 0.1  # none of them tells that it serves
-TAIL_LINES = 20
 LOOPBACK = "127.0.0.1"
+
+
+class StartedProcess(NamedTuple):
+    process: "subprocess.Popen[bytes]"
+    log: Path
+    #: how long the log was before
+    since: int
+
+    def why(self) -> str:
+        """Why the process has ended, as its log says."""
+        lines = lines_since(self.log, self.since)
+        told = explain(lines)
+        return told[0] if told is not None else (lines[-1] if lines else "its log is empty")
+
+
 #: the processes that this command has started, by name
-Started = dict[str, "subprocess.Popen[bytes]"]
+Started = dict[str, StartedProcess]
 
 
 class MonitorProgram(NamedTuple):
@@ -74,15 +90,19 @@ class MonitorStatus(msgspec.Struct, frozen=True, kw_only=True):
     plan: MonitorPlan | None
     #: process ids, by name
     running: dict[str, int]
+    #: the logs of the processes that were started and have ended by themselves, by name
+    ended: dict[str, str]
     #: None: Prometheus does not answer
     targets: tuple[Target, ...] | None
     alerts: tuple[PrometheusAlert, ...] | None
+    #: whether Prometheus has judged every alert since its start
+    has_judged: bool
 
     @property
     def is_well(self) -> bool:
-        """Both run, and Prometheus reaches everything."""
+        """Both run, Prometheus reaches everything, and it has judged the alerts."""
         both = all(name in self.running for name in SERVERS)
-        return both and self.targets is not None and all(one.health == "up" for one in self.targets)
+        return both and bool(self.targets) and all(one.health == "up" for one in self.targets or ()) and self.has_judged
 
 
 def found_programs(environment: Mapping[str, str]) -> dict[str, str]:
@@ -103,20 +123,23 @@ def _found(program: MonitorProgram, environment: Mapping[str, str]) -> str:
 def status(settings: Settings) -> MonitorStatus:
     folder = MonitorFolder(settings)
     plan, running = folder.plan(), folder.running()
-    is_asked = plan is not None and "prometheus" in running
+    port = plan.prometheus_port if plan is not None and "prometheus" in running else None
     return MonitorStatus(
         plan=plan,
         running={name: process.pid for name, process in running.items()},
-        targets=answers.targets(plan.prometheus_port) if plan is not None and is_asked else None,
-        alerts=answers.alerts(plan.prometheus_port) if plan is not None and is_asked else None,
+        ended={name: str(folder.log(name)) for name in folder.started() if name not in running},
+        targets=None if port is None else answers.targets(port),
+        alerts=None if port is None else answers.alerts(port),
+        has_judged=port is not None and answers.has_judged(port),
     )
 
 
-def start(settings: Settings, plan: MonitorPlan, say: Callable[[str], None]) -> None:
+def start(settings: Settings, plan: MonitorPlan, say: Callable[[str], None]) -> MonitorIncomplete | None:
     """Start what does not run, and return when both programs serve.
 
     If that fails, or an ending signal comes, everything ends again that was started here. Raises
-    MonitorProgramMissing, MonitorRuns, PortInUse, MonitorNotStarted, and the errors of MonitorFolder.
+    MonitorProgramMissing, MonitorRuns, PortInUse, MonitorNotStarted, and the errors of MonitorFolder. Returns an error
+    if both programs run, and the watcher or the auditor could not be started.
     """
     programs = found_programs(os.environ)
     folder = MonitorFolder(settings)
@@ -139,13 +162,15 @@ def start(settings: Settings, plan: MonitorPlan, say: Callable[[str], None]) -> 
         folder.write("plan.json", msgspec.json.encode(plan))
         started: Started = {}
         undo.callback(lambda: _end_all({n: one for n, one in folder.running().items() if n in started}))
-        _start_helpers(settings, plan, running, started, say)
+        missing = _start_helpers(settings, plan, running, started, say)
         for name, command in _commands(folder, plan, programs).items():
             if name not in running:
                 started[name] = _spawn(folder, name, command, os.environ)
         for name, port in ports.items():
             _until(lambda port=port: answers.is_ready(port), folder, name, started)  # type: ignore[misc]
+        missing |= {name: started[name].why() for name in HELPERS if name in started and _has_ended(started[name])}
         undo.pop_all()
+    return MonitorIncomplete({name: (why, folder.log(name)) for name, why in missing.items()}) if missing else None
 
 
 def _commands(folder: MonitorFolder, plan: MonitorPlan, programs: Mapping[str, str]) -> dict[str, list[str]]:
@@ -175,10 +200,15 @@ def _start_helpers(
     running: Mapping[str, OwnProcess],
     started: Started,
     say: Callable[[str], None],
-) -> None:
+) -> dict[str, str]:
+    """Returns why a helper could not be started, by its name."""
     folder = MonitorFolder(settings)
+    missing = {}
     for name, address in {"watcher": plan.watcher, "auditor": plan.auditor}.items():
-        if name in running or answers.is_alive(address):
+        if name in running:
+            continue
+        folder.pid_file(name).unlink(missing_ok=True)  # of one that has ended by itself
+        if answers.is_alive(address):
             continue
         if not is_loopback(address):
             say(f"No {name} answers at {address}, which is not this machine: start it there.")
@@ -186,8 +216,16 @@ def _start_helpers(
         port = address.rpartition(":")[2]
         command = hosted.command(folder.pid_file(name), folder.log(name), _helper(name, port, plan))
         started[name] = _spawn(folder, name, command, worker_environment(os.environ, settings))
-        _until(lambda address=address: answers.is_alive(address), folder, name, started)  # type: ignore[misc]
-        say(f"The {name} is started: http://{address}")
+        try:
+            _until(lambda address=address: answers.is_at_work(address), folder, name, started)  # type: ignore[misc]
+        except MonitorNotStarted as error:
+            if _has_ended(started[name]):
+                missing[name] = error.reason
+            else:  # such as an auditor that reads a large savepoint first
+                say(f"The {name} is still starting after {READY_SECONDS:g} s. Its log is {folder.log(name)}.")
+        else:
+            say(f"The {name} is started: http://{address}")
+    return missing
 
 
 def _helper(name: str, port: str, plan: MonitorPlan) -> tuple[str, ...]:
@@ -202,8 +240,9 @@ def _helper(name: str, port: str, plan: MonitorPlan) -> tuple[str, ...]:
 
 def _spawn(
     folder: MonitorFolder, name: str, command: Sequence[str], environment: Mapping[str, str]
-) -> "subprocess.Popen[bytes]":
+) -> StartedProcess:
     with deferred_signals(), folder.log(name).open("ab") as log:
+        since = log.tell()
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -213,24 +252,24 @@ def _spawn(
             start_new_session=True,
         )
         write_pid_file(folder.pid_file(name), process.pid)
-    return process
+    return StartedProcess(process, folder.log(name), since)
+
+
+def _has_ended(started: StartedProcess) -> bool:
+    return started.process.poll() is not None
 
 
 def _until(is_there: Callable[[], bool], folder: MonitorFolder, name: str, started: Started) -> None:
     """Raises MonitorNotStarted if the process ends first, or after READY_SECONDS."""
     deadline = time.monotonic() + READY_SECONDS
-    while not is_there():
-        if name in started and started[name].poll() is not None:
-            raise MonitorNotStarted(name, _why(folder.log(name)), folder.log(name))
+    while True:
+        if name in started and _has_ended(started[name]):  # another process may answer in its place
+            raise MonitorNotStarted(name, started[name].why(), folder.log(name))
+        if is_there():
+            return
         if time.monotonic() > deadline:
             raise MonitorNotStarted(name, f"it does not answer within {READY_SECONDS:g} s", folder.log(name))
         time.sleep(POLL_SECONDS)
-
-
-def _why(log: Path) -> str:
-    lines = log.read_text("utf-8", "replace").splitlines()[-TAIL_LINES:]
-    told = explain(lines)
-    return told[0] if told is not None else (lines[-1] if lines else "its log is empty")
 
 
 def stop(settings: Settings) -> list[str]:

@@ -63,6 +63,10 @@ class MonitorFolder:
         found = {name: find(self.pid_file(name), mark) for name, mark in marks.items()}
         return {name: process for name, process in found.items() if process is not None}
 
+    def started(self) -> list[str]:
+        """The names of the processes that the monitor started and did not stop: some may have ended by themselves."""
+        return [name for name in (*SERVERS, *HELPERS) if self.pid_file(name).exists()]
+
     def plan(self) -> MonitorPlan | None:
         """What the monitor was last started with; None if it never was."""
         try:

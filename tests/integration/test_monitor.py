@@ -178,6 +178,33 @@ def test_a_port_that_is_taken_is_named(host: MonitorHost, system: FakeSystem) ->
     assert [] == host.processes()
 
 
+def test_an_auditor_that_cannot_start_is_no_success(host: MonitorHost) -> None:
+    """Without Kafka the auditor serves for a moment, and ends. `start` says so each time, and Prometheus runs on.
+
+    `status` names its log and how to start it again, and does not say that no alert fires before one was judged.
+    """
+    without_kafka = {
+        "PORTFOLIO_AUDITOR": f"127.0.0.1:{free_port()}",
+        "PORTFOLIO_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}",
+    }
+    for _ in range(2):
+        done = host.start(for_at_most=None, **without_kafka)
+        assert 1 == done.returncode, done.stdout
+        assert "The auditor is started" not in done.stderr
+        cause, action = done.stderr.splitlines()[-2:]
+        assert "The auditor has not started: No Kafka broker answers" in cause
+        assert f"{host.folder / 'auditor.log'}" in action
+        assert {"prometheus", "alertmanager"} == host.status()["running"].keys()
+        assert ("No alert fires." in done.stdout) <= ("has not judged" not in done.stdout)
+    shown = host.type("status")
+    assert 1 == shown.returncode
+    assert f"auditor: has ended. Its log is {host.folder / 'auditor.log'}" in shown.stdout
+    assert "monitor start" in shown.stdout
+    host.type("stop")
+    nothing = host.type("status").stdout
+    assert "No monitor runs. Start it with `portfolio-stream monitor start`.\n" == nothing
+
+
 def test_a_program_that_is_missing_is_named_with_its_package(host: MonitorHost) -> None:
     done = host.start(ALERTMANAGER="/nowhere/alertmanager")
     assert 1 == done.returncode
