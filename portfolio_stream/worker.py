@@ -105,7 +105,8 @@ async def _make_parts(
     held.callback(store.close)
     sock = listen(settings.web_host, settings.web_port, host_setting)
     held.callback(sock.close)
-    Access(settings, sock.getsockname()[0])  # raises WebTokenMissing now, before a broker is called
+    # raises WebTokenMissing now, before a broker is called
+    Access(settings, sock.getsockname()[0], host_setting=host_setting)
     steps.end("store")
     async with admin_client(settings) as admin:
         topic_settings, partitions = await prepare_for_worker(admin, settings)

@@ -62,7 +62,8 @@ def _exit_code_of_click(error: BaseException, name: str) -> int | None:
     if not isinstance(error, click.UsageError):
         return None
     path = name if error.ctx is None else error.ctx.command_path
-    note(f"Error: {error.format_message()} (see `{path} --help`)")
+    text = error.format_message().replace("\n\t", " ")  # click writes the choices of a missing option in lines
+    note(f"Error: {text} (see `{path} --help`)")
     return error.exit_code
 
 

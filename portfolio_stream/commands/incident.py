@@ -132,19 +132,24 @@ def open_incident(
 @click.option(
     "--mark",
     type=click.Choice(["detected", "investigated", "identified", "mitigated", "restored"]),
-    help="What happened now: the report counts the time until then.",
+    help="What happened now, or at --at. The report says how long it took until then. The text of `identified` also "
+    "goes to root-cause, and that of `mitigated` to remediation.",
 )
 @click.option(
     "--section",
     type=click.Choice(["root-cause", "impact", "remediation", "action-items"]),
-    help="Write the text into this section. Default: into the timeline.",
+    help="Write the text into this section alone. Default: into the timeline.",
 )
 @click.option("--at", type=SinceType(), metavar="TIME", help="When it happened: such as 10m (ago). Default: now.")
 @folder_option
-def note(incident_id: str, text: str, mark: Any, section: str | None, at: float | None, folder: Path) -> None:
+@output_option
+def note(
+    incident_id: str, text: str, mark: Any, section: str | None, at: float | None, folder: Path, output: OutputFormat
+) -> None:
     """Add a line to a report, also to a closed one."""
+    from portfolio_stream.incidents.closing import noted
     from portfolio_stream.incidents.folder import IncidentFolder
-    from portfolio_stream.incidents.report import FILLED, TimelineRow, mark_row, with_rows, with_text
+    from portfolio_stream.incidents.report import DURATION, FILLED, TimelineRow, with_rows, with_text
 
     if section is not None and (mark is not None or at is not None):
         raise click.UsageError("--mark and --at are for the timeline, and --section names another section.")
@@ -153,12 +158,22 @@ def note(incident_id: str, text: str, mark: Any, section: str | None, at: float 
     reports.text(incident_id)  # an id that is wrong makes no folder
     with reports.locked():
         report = reports.read(incident_id)
+        before = report.fields.get(DURATION)
         if section is not None:
             report = with_text(report, FILLED[section], text)
+        elif mark is not None:
+            report = noted(report, when, mark, text)
         else:
-            row = TimelineRow(when, text) if mark is None else mark_row(when, mark, text)
-            report = with_rows(report, [row])
-        print_line(f"Noted in {reports.write(incident_id, report)}")
+            report = with_rows(report, [TimelineRow(when, text)])
+        path = reports.write(incident_id, report)
+    if report.fields.get(DURATION) != before:
+        remark(
+            f"Its duration was {before} and is {report.fields[DURATION]}: correct its line in the table of incidents."
+        )
+    if output == "json":
+        print_json({"id": incident_id, "file": str(path)})
+    else:
+        print_line(f"Noted in {path}")
 
 
 @incident.command()
@@ -180,9 +195,11 @@ def close(incident_id: str, metrics: Path, folder: Path, bootstrap_servers: str 
     """
     from portfolio_stream.commands.doctor import quieten
     from portfolio_stream.errors import IncidentClosed
-    from portfolio_stream.incidents.closing import closed
+    from portfolio_stream.incidents.closing import closed, not_restored
     from portfolio_stream.incidents.evidence import gathered
     from portfolio_stream.incidents.folder import IncidentFolder, add_line
+    from portfolio_stream.incidents.report import marked, unfilled
+    from portfolio_stream.watch.words import listed
 
     reports = IncidentFolder(folder)
     if not reports.read(incident_id).is_open:
@@ -198,6 +215,11 @@ def close(incident_id: str, metrics: Path, folder: Path, bootstrap_servers: str 
         done, minutes = closed(report, time.time(), evidence)
         add_line(metrics, done.began, done.priority, done.title, minutes)
         path = reports.write(incident_id, done)
+    if marked(done, "restored") is None:
+        reason = not_restored(evidence, done.began)
+        remark(f"The report does not say that the service is restored: {reason}. Note it with --mark restored.")
+    if empty := unfilled(done):
+        remark(f"Nobody noted {listed(empty)}: `portfolio-stream incident note {incident_id} TEXT --section NAME`.")
     if output == "json":
         print_json({"id": incident_id, "file": str(path), "minutes": minutes, "metrics": str(metrics)})
     else:
@@ -233,8 +255,17 @@ def list_incidents(folder: Path, output: OutputFormat) -> None:
 @incident.command()
 @click.argument("incident_id", metavar="ID")
 @folder_option
-def show(incident_id: str, folder: Path) -> None:
-    """Print a report."""
+@output_option
+def show(incident_id: str, folder: Path, output: OutputFormat) -> None:
+    """Print a report. As JSON: its text, and the lines of its head by name."""
     from portfolio_stream.incidents.folder import IncidentFolder
+    from portfolio_stream.incidents.report import parsed
 
-    print_lines(IncidentFolder(folder).text(incident_id).splitlines())
+    reports = IncidentFolder(folder)
+    text = reports.text(incident_id)
+    if output == "json":
+        report = parsed(text)
+        fields = {} if report is None else {name.lower(): value for name, value in report.fields.items()}
+        print_json({"id": incident_id, "file": str(reports.file(incident_id)), "fields": fields, "text": text})
+    else:
+        print_lines(text.splitlines())

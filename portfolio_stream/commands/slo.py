@@ -73,8 +73,8 @@ def _lines(report: "SloReport") -> Iterator[str]:
     for one in report.objectives:
         if one.too_fast is not None:
             yield (
-                f"The budget of {one.name} burned {one.too_fast.burn_rate:.1f} times too fast in the last "
-                f"{duration(one.too_fast.seconds)}: {WHEN[one.too_fast.severity]}."
+                f"The budget of {one.name} burned at {one.too_fast.burn_rate:.1f} times the allowed rate in the last "
+                f"{duration(min(one.too_fast.seconds, report.at - report.since))}: {WHEN[one.too_fast.severity]}."
             )
     yield _exactly_once(report.exactly_once)
     yield _capacity(report.capacity)
@@ -86,7 +86,8 @@ def _exactly_once(told: "ExactlyOnce") -> str:
     from portfolio_stream.watch.words import counted, duration
 
     age = "not decided" if told.age_seconds is None else f"decided {duration(told.age_seconds)} ago"
-    return f"Exactly-once: {told.verdict}, {age}, {counted(told.anomalies, 'anomaly', 'anomalies')}. No budget."
+    found = "anomalies unknown" if told.anomalies is None else counted(told.anomalies, "anomaly", "anomalies")
+    return f"Exactly-once: {told.verdict}, {age}, {found}. No budget."
 
 
 def _capacity(told: "CapacityFigures") -> str:

@@ -68,6 +68,7 @@ async def _watch(settings: Settings, port: int, at_most: float | None, output: O
     from portfolio_stream.watcher.server import serving
     from portfolio_stream.watcher.watching import Watcher
 
+    await _check_port(settings, port)
     folder = WatchFolder(settings)
     with folder.locked():
         watcher = Watcher(settings, folder, ALERTS if at_most is None else for_at_most(at_most))
@@ -83,6 +84,24 @@ async def _watch(settings: Settings, port: int, at_most: float | None, output: O
                 if not watching.cancelling():  # no signal did this
                     raise
                 note("Ended.")
+
+
+async def _check_port(settings: Settings, port: int) -> None:
+    """Find out before a folder is made whether the watcher can serve. Raises WatcherAnswers and `serving`'s errors."""
+    from portfolio_stream.commands.watcher_client import watcher_at
+    from portfolio_stream.errors import PortInUse, WatcherAnswers
+    from portfolio_stream.http.addresses import authority, reachable
+    from portfolio_stream.http.beside import bound_beside
+    from portfolio_stream.http.signed_access import WATCHER
+
+    try:
+        with bound_beside(settings, port, WATCHER):
+            pass
+    except PortInUse:
+        address = authority(reachable(settings.web_host), port)
+        if isinstance(await watcher_at(settings, address), str):
+            raise
+        raise WatcherAnswers(address) from None
 
 
 def _printer(watcher: "Watcher", output: OutputFormat) -> Callable[[], None]:

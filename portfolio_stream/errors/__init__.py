@@ -129,6 +129,7 @@ from portfolio_stream.errors.monitor import (
     MonitorNotStopped,
     MonitorProgramMissing,
     MonitorRuns,
+    PrometheusUnanswered,
 )
 from portfolio_stream.errors.operations import (
     DeadLetterFailed,
@@ -174,7 +175,7 @@ from portfolio_stream.errors.state import (
     StateUnreadable,
     StoreFailed,
 )
-from portfolio_stream.errors.watcher import WatcherRuns, WatcherUnanswered, WatchFolderUnusable
+from portfolio_stream.errors.watcher import WatcherAnswers, WatcherRuns, WatcherUnanswered, WatchFolderUnusable
 from portfolio_stream.errors.worker import EngineFailed, MembershipLost, Superseded
 
 __all__ = [
@@ -277,6 +278,7 @@ __all__ = [
     "ProduceStopped",
     "ProducerFailed",
     "ProgramMissing",
+    "PrometheusUnanswered",
     "ProtocolMismatch",
     "QuorumMissing",
     "QuorumWithoutLeader",
@@ -319,6 +321,7 @@ __all__ = [
     "UnitMissing",
     "ValueNotBytes",
     "WatchFolderUnusable",
+    "WatcherAnswers",
     "WatcherRuns",
     "WatcherUnanswered",
     "WebServerNeeded",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from portfolio_stream.errors.base import PortfolioStreamError
+from portfolio_stream.errors.base import PortfolioStreamError, shortened
 
 
 class MonitorProgramMissing(PortfolioStreamError):
@@ -69,6 +69,18 @@ class MonitorIncomplete(PortfolioStreamError):
         super().__init__(
             f"{' '.join(reasons)} Prometheus and Alertmanager run without it.",
             f"Correct the cause (see {logs}), and run `portfolio-stream monitor start` again with the same options.",
+        )
+
+
+class PrometheusUnanswered(PortfolioStreamError):
+    """No Prometheus answers a query at the address. The exit code says that nothing is known."""
+
+    exit_code = 2
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(
+            f"No Prometheus answers at {shortened(url)}: {reason}.",
+            "Start one with `portfolio-stream monitor start`, or name the URL of yours with --prometheus.",
         )
 
 

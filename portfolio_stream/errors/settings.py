@@ -87,10 +87,11 @@ class WebTokenMissing(PortfolioStreamError):
 
     exit_code = 2
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, setting: str) -> None:
+        """`setting` is the option or variable that says where to listen."""
         super().__init__(
             f"The web server may listen on {host}, which is not loopback, only with a token.",
-            "Set PORTFOLIO_WEB_TOKEN to a long random secret, the same on all workers. Or let the web server listen on "
-            "127.0.0.1 (--web-bind, PORTFOLIO_WEB_HOST).",
+            "Set PORTFOLIO_WEB_TOKEN to a long random secret, the same for all workers, the auditor and the watcher. "
+            f"Or let the web server listen on 127.0.0.1 ({setting}).",
         )
         self.host = host

@@ -15,6 +15,17 @@ class WatcherRuns(PortfolioStreamError):
         )
 
 
+class WatcherAnswers(PortfolioStreamError):
+    """A watcher serves at the port that a new one wants."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"A watcher answers already at {address}.",
+            "Use that one, or stop it. For another system, give another --web-port and PORTFOLIO_DATA_DIR, and set "
+            "PORTFOLIO_WATCHER to the new address.",
+        )
+
+
 class WatchFolderUnusable(PortfolioStreamError):
     """The watcher's folder cannot be made or read."""
 

@@ -27,7 +27,7 @@ from portfolio_stream.http.problem import problems
 from portfolio_stream.http.sign_in import LOGIN, LOGOUT, SignIn
 from portfolio_stream.kafka.follower import Follower
 from portfolio_stream.observe.beside import log_failure
-from portfolio_stream.settings import Settings
+from portfolio_stream.settings import Settings, variable
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,9 @@ class FlinkServer:
         self._sock = sock
         self._sources = sources
         self._changes = changes
-        self._access = Access(settings, sock.getsockname()[0], changes_on_loopback=True)
+        self._access = Access(
+            settings, sock.getsockname()[0], changes_on_loopback=True, host_setting=variable("flink_host")
+        )
         self._peers = Peers(settings.web_token, settings.group, SENDER)
         self._history = History()
         self._follower = Follower(settings, settings.checkpoints_topic, self._history)

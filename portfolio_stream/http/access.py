@@ -47,10 +47,12 @@ class Access:
         recipient: str | None = None,
         *,
         changes_on_loopback: bool = False,
+        host_setting: str = "PORTFOLIO_WEB_HOST",
     ) -> None:
         """A signed request must name `recipient`. If `recipient` is None, every signed request is refused.
 
-        `changes_on_loopback`: without a token, on loopback, a request may change something.
+        `changes_on_loopback`: without a token, on loopback, a request may change something. `host_setting` is the
+        option or variable that the host comes from.
         """
         self._token = None if settings.web_token is None else settings.web_token.encode()
         self._sessions = None if self._token is None else sign_in.Sessions(self._token)
@@ -60,7 +62,7 @@ class Access:
         is_loopback = ip_address(bound_host).is_loopback
         self._changes_without_token = changes_on_loopback and is_loopback and self._token is None
         if not is_loopback and self._token is None:
-            raise WebTokenMissing(bound_host)
+            raise WebTokenMissing(bound_host, host_setting)
         own = host_of(settings.web_advertised or bound_host)
         #: the legal hosts of the Host header; None if any host is legal
         self._hosts = LOOPBACK_NAMES | {own, bound_host} if is_loopback else None

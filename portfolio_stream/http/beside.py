@@ -7,11 +7,12 @@
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from ipaddress import ip_address
+from socket import socket
 
 import aiohttp
 from aiohttp import web
@@ -49,10 +50,8 @@ async def served_beside(
             return json_response({"status": "ready"})
         return json_response({"status": "starting"}, status=HTTPStatus.SERVICE_UNAVAILABLE)
 
-    with listen(settings.web_host, port, port_remedy="give another --web-port") as sock:
+    with bound_beside(settings, port, recipient) as (sock, access):
         host, port = sock.getsockname()[:2]
-        token = None if ip_address(host).is_loopback else settings.web_token
-        access = Access(replace(settings, web_token=token, web_advertised=None), host, recipient)
         app = web.Application(middlewares=[problems, access.middleware])
         app.add_routes([*routes, web.get("/health/live", _live), web.get("/health/ready", ready)])
         listener = Listener(app, sock, log, SHUTDOWN_SECONDS)
@@ -61,6 +60,16 @@ async def served_beside(
             yield f"http://{authority(host, port)}"
         finally:
             await listener.stop()
+
+
+@contextmanager
+def bound_beside(settings: Settings, port: int, recipient: str) -> Iterator[tuple[socket, Access]]:
+    """Listen, and say who may ask. Raises PortInUse, WebTokenMissing and InvalidSetting."""
+    remedy = f"give another --web-port and set PORTFOLIO_{recipient.upper()} to it"
+    with listen(settings.web_host, port, port_remedy=remedy) as sock:
+        host = sock.getsockname()[0]
+        token = None if ip_address(host).is_loopback else settings.web_token
+        yield sock, Access(replace(settings, web_token=token, web_advertised=None), host, recipient)
 
 
 async def _live(_: web.Request) -> web.Response:

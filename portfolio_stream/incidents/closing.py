@@ -1,14 +1,16 @@
 """What an incident's report says when the incident is opened, and when it is closed. Pure."""
 
 import math
-from collections.abc import Mapping
 
 from portfolio_stream.incidents.evidence import IncidentEvidence
 from portfolio_stream.incidents.report import (
     ANY_COMPONENT,
+    CLOSED,
     COMPONENTS,
     DURATION,
     IMPACT,
+    MARKED_SECTIONS,
+    MARKS,
     STATE,
     TEMPLATE,
     TIMES,
@@ -19,19 +21,23 @@ from portfolio_stream.incidents.report import (
     mark_row,
     marked,
     new_report,
+    told,
     with_fields,
     with_lines,
+    with_mark,
     with_rows,
+    with_text,
+    without_template,
 )
 from portfolio_stream.incidents.timeline import alert_rows, event_rows
 from portfolio_stream.watch.alerts import BY_NAME, Priority
 from portfolio_stream.watch.shown import ShownAlert
+from portfolio_stream.watch.words import listed
 from portfolio_stream.web.verdict import Audit
 
 SHOWN_ANOMALIES = 5
 LONGEST_SECONDS = 7 * 86_400.0  # an alert that has fired for longer is no news: an incident does not begin with it
-#: a time of the report, and how the report says it
-SAID: Mapping[Mark, str] = {"detected": "detected", "mitigated": "mitigated", "restored": "restored"}
+FEW_SECONDS = 5.0  # a figure that is missing for less is missing because of a look that was late
 
 
 def opened(
@@ -60,24 +66,45 @@ def closed(report: IncidentReport, now: float, evidence: IncidentEvidence) -> tu
         rows.append(TimelineRow(now, f"{more} more events are left out: see the workers' logs"))
     report = with_rows(report, rows)
     if marked(report, "restored") is None:
+        reason = not_restored(evidence, began)
         cleared = [one.at for one in changes if one.state == "cleared" and began <= one.at <= now]
-        is_over = bool(cleared) and not _firing(evidence, began)
-        report = with_rows(report, [mark_row(max(cleared) if is_over else now, "restored")])
-    restored = marked(report, "restored") or now
-    minutes = max(1, math.ceil((restored - began) / 60))
-    times = {said: at for mark, said in SAID.items() if (at := marked(report, mark)) is not None}
+        ended = mark_row(max(cleared, default=now), "restored")
+        report = with_rows(report, [ended if reason is None else TimelineRow(now, f"{CLOSED}: {reason}")])
     verdict = f"{report.fields.get(VERDICT, 'unknown when opened')}, {evidence.audit.verdict} when closed"
-    report = with_fields(
-        report,
-        {
-            DURATION: f"{minutes} minute{'' if minutes == 1 else 's'}",
-            STATE: "closed",
-            VERDICT: verdict,
-            TIMES: ", ".join(f"{said} after {_span(at - began)}" for said, at in times.items()),
-        },
-    )
+    report = without_template(with_fields(report, {STATE: "closed", VERDICT: verdict}))
     own = [line for line in report.lines_of(IMPACT) if line and line not in TEMPLATE[IMPACT]]
-    return with_lines(report, IMPACT, [*_impact(evidence, began, now), *own]), minutes
+    return timed(with_lines(report, IMPACT, [*_impact(evidence, began, now), *own]))
+
+
+def noted(report: IncidentReport, at: float, mark: Mark, text: str) -> IncidentReport:
+    """Add what happened. What the report says of its times follows, if the report is closed."""
+    report = with_mark(report, at, mark, text)
+    if mark in MARKED_SECTIONS:
+        report = with_text(report, MARKED_SECTIONS[mark], text)
+    return report if report.is_open else timed(report)[0]
+
+
+def timed(report: IncidentReport) -> tuple[IncidentReport, int]:
+    """Returns the closed report with its times and its duration, by its timeline; and the duration's minutes."""
+    times: dict[str, float] = {mark: at for mark in MARKS if (at := marked(report, mark)) is not None}
+    closing = told(report, CLOSED)
+    if "restored" not in times and closing is not None:
+        times["closed, not restored,"] = closing
+    until = times.get("restored") or closing or max(times.values(), default=report.began)
+    minutes = max(1, math.ceil((until - report.began) / 60))
+    fields = {
+        DURATION: f"{minutes} minute{'' if minutes == 1 else 's'}",
+        TIMES: ", ".join(f"{said} after {_span(at - report.began)}" for said, at in times.items()),
+    }
+    return with_fields(report, fields), minutes
+
+
+def not_restored(evidence: IncidentEvidence, began: float) -> str | None:
+    """Why nobody knows that the service is restored; None: no alert of the incident fires any more."""
+    if evidence.watched is None:
+        return "no watcher says whether an alert fires"
+    firing = [one.name for one in _firing(evidence, began)]
+    return f"{listed(firing)} {'fires' if len(firing) == 1 else 'fire'} still" if firing else None
 
 
 def _firing(evidence: IncidentEvidence, since: float) -> list[ShownAlert]:
@@ -88,10 +115,13 @@ def _firing(evidence: IncidentEvidence, since: float) -> list[ShownAlert]:
 
 def _impact(evidence: IncidentEvidence, began: float, now: float) -> list[str]:
     lag, seconds = evidence.peaks(began, now)
+    unknown = evidence.unknown_seconds(began, now)
+    part = f", and not known for {_span(unknown)}" if unknown > FEW_SECONDS else ""
+    delay = None if seconds is None else f"up to {_span(seconds)}" if seconds >= 1 else "less than a second"
     return [
         f"- Messages lost: {_lost(evidence.audit)}",
-        f"- Processing delay: {'not known' if seconds is None else f'up to {_span(seconds)}'}",
-        f"- Consumer lag: {'not known' if lag is None else f'Peak at {lag:,} messages'}",
+        f"- Processing delay: {'not known' if delay is None else f'{delay}{part}'}",
+        f"- Consumer lag: {'not known' if lag is None else f'Peak at {lag:,} messages{part}'}",
     ]
 
 

@@ -74,10 +74,17 @@ class IncidentEvidence:
                     lags[minute.at] = lags.get(minute.at, 0) + minute.lag
                 if minute.lag_seconds is not None:
                     seconds.append(minute.lag_seconds)
-        known = [*lags.values(), *(one.lag for one in self.slices if since - MINUTE_SECONDS <= one.at <= until)]
+        known = [*lags.values(), *(one.lag for one in self._seen(since, until) if one.lag_seconds)]
         if self.watched is not None and self.watched.figures.lag is not None:
             known.append(self.watched.figures.lag)
         return max(known, default=None), max(seconds, default=None)
+
+    def unknown_seconds(self, since: float, until: float) -> float:
+        """Returns for how long the watcher looked in this time and did not know the lag."""
+        return sum(one.seconds - one.lag_seconds for one in self._seen(since, until))
+
+    def _seen(self, since: float, until: float) -> Iterator[TimeSlice]:
+        return (one for one in self.slices if since - MINUTE_SECONDS <= one.at <= until)
 
 
 async def gathered(settings: Settings) -> IncidentEvidence:

@@ -50,6 +50,8 @@ FILLED: Mapping[str, str] = {
     "remediation": REMEDIATION,
     "action-items": ACTION_ITEMS,
 }
+#: stands in a section of a closed report that nobody filled
+NOTHING = "Nothing was noted."
 Mark = Literal["detected", "investigated", "identified", "mitigated", "restored"]
 #: the rows of the runbook's timeline
 MARKS: Mapping[Mark, str] = {
@@ -59,6 +61,10 @@ MARKS: Mapping[Mark, str] = {
     "mitigated": "Mitigation applied",
     "restored": "Service restored",
 }
+#: the sections that the text of a mark belongs to
+MARKED_SECTIONS: Mapping[Mark, str] = {"identified": ROOT_CAUSE, "mitigated": REMEDIATION}
+#: begins the row that `close` writes if the service is not known to be restored
+CLOSED = "Incident closed"
 
 _FIELD = re.compile(r"\*\*(?P<name>[^*]+):\*\* ?(?P<value>.*)")
 _ROW = re.compile(
@@ -170,12 +176,30 @@ def with_lines(report: IncidentReport, heading: str, lines: Sequence[str]) -> In
 
 
 def with_text(report: IncidentReport, heading: str, text: str) -> IncidentReport:
-    """Add a line to a section. What the template had there goes."""
-    there = [line for line in report.lines_of(heading) if line not in TEMPLATE[heading]]
+    """Add a line to a section, unless it is there already. What the template had there goes."""
+    there = _own_lines(report, heading)
+    line = {ACTION_ITEMS: "- [ ] ", IMPACT: "- "}.get(heading, "") + printable(text)
+    return with_lines(report, heading, there if line in there else [*there, line])
+
+
+def without_template(report: IncidentReport) -> IncidentReport:
+    """Remove what the template had in the sections for notes. A section that nobody filled says so."""
+    for heading in (ROOT_CAUSE, REMEDIATION, ACTION_ITEMS):
+        report = with_lines(report, heading, _own_lines(report, heading) or [NOTHING])
+    return report
+
+
+def unfilled(report: IncidentReport) -> list[str]:
+    """Returns the values of `--section` for which a closed report has nothing."""
+    return [name for name, heading in FILLED.items() if NOTHING in report.lines_of(heading)]
+
+
+def _own_lines(report: IncidentReport, heading: str) -> list[str]:
+    """What an operator wrote into the section."""
+    there = [line for line in report.lines_of(heading) if line not in (*TEMPLATE[heading], NOTHING)]
     while there and not there[-1]:
         there.pop()
-    line = {ACTION_ITEMS: "- [ ] ", IMPACT: "- "}.get(heading, "") + printable(text)
-    return with_lines(report, heading, [*there, line])
+    return there
 
 
 def with_rows(report: IncidentReport, rows: Iterable[TimelineRow]) -> IncidentReport:
@@ -195,9 +219,22 @@ def with_rows(report: IncidentReport, rows: Iterable[TimelineRow]) -> IncidentRe
 
 def marked(report: IncidentReport, mark: Mark) -> float | None:
     """Returns when a row of the timeline says so first, in UNIX seconds."""
+    return told(report, MARKS[mark])
+
+
+def told(report: IncidentReport, beginning: str) -> float | None:
+    """Returns the time of the first row of the timeline with this beginning, in UNIX seconds."""
     day = moment(report.began)[:10]
     rows = (_row(line, day) for line in report.lines_of(TIMELINE))
-    return min((row.at for row in rows if row is not None and row.text.startswith(MARKS[mark])), default=None)
+    return min((row.at for row in rows if row is not None and row.text.startswith(beginning)), default=None)
+
+
+def with_mark(report: IncidentReport, at: float, mark: Mark, text: str) -> IncidentReport:
+    """Put an operator's mark into the timeline, in place of a row that a command made or that has no text."""
+    day = moment(report.began)[:10]
+    found = ((line, _row(line, day)) for line in report.lines_of(TIMELINE))
+    lines = [line for line, row in found if row is None or row.text != MARKS[mark]]
+    return with_rows(with_lines(report, TIMELINE, lines), [mark_row(at, mark, text)])
 
 
 def mark_row(at: float, mark: Mark, text: str = "") -> TimelineRow:

@@ -1,6 +1,6 @@
 """Ask a running Prometheus every query of the dashboards: `python -m portfolio_stream.monitoring.check`.
 
-1. The exit code is 0 if every query has data, or stands in QUIET with a reason.
+1. The exit code is 0 if every query has data, or stands in QUIET with a reason; 1 if not; 2 without a Prometheus.
 2. A query that stands in QUIET and has data is told too: perhaps the reason is out of date.
 """
 
@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from portfolio_stream.decoding import decoded
+from portfolio_stream.errors import PrometheusUnanswered
 from portfolio_stream.http.exchange import NoAnswer, exchange
 from portfolio_stream.monitoring.dashboards import PlacedQuery, queries
 from portfolio_stream.monitoring.panels import RATE
@@ -49,14 +50,17 @@ def runnable(expression: str) -> str:
 
 
 def samples_of(prometheus: str, expression: str) -> int:
-    """Returns how many samples a Prometheus has for a query now. Raises NoAnswer."""
+    """Returns how many samples a Prometheus has for a query now. Raises PrometheusUnanswered."""
     url = f"{prometheus.rstrip('/')}/api/v1/query?{urlencode({'query': expression})}"
-    status, content = exchange(url, seconds=ANSWER_SECONDS)
+    try:
+        status, content = exchange(url, seconds=ANSWER_SECONDS)
+    except NoAnswer as error:
+        raise PrometheusUnanswered(prometheus, str(error)) from error
     if status != OK:
-        raise NoAnswer(f"{status}: {content[:200].decode(errors='replace')}")
+        raise PrometheusUnanswered(prometheus, f"{status}, {content[:200].decode(errors='replace')}")
     answer = decoded(msgspec.json.Decoder(_Answer).decode, content)
     if answer is None:
-        raise NoAnswer("the answer is none of Prometheus'")
+        raise PrometheusUnanswered(prometheus, "the answer is none of Prometheus'")
     return len(answer.data.result)
 
 
@@ -80,7 +84,7 @@ class PanelFindings(NamedTuple):
 
 
 def findings(prometheus: str, *, has_jmx: bool) -> PanelFindings:
-    """Ask every query. Raises NoAnswer."""
+    """Ask every query. Raises PrometheusUnanswered."""
     excused, silent, placed = [], [], list(queries())
     for one in placed:
         name = f"{one.dashboard}: {one.panel.title}, {one.query.legend}"
@@ -98,13 +102,14 @@ def findings(prometheus: str, *, has_jmx: bool) -> PanelFindings:
 @click.option("--jmx", "has_jmx", is_flag=True, help="The brokers have JMX exporters, so their row must have data too.")
 def check(prometheus: str, has_jmx: bool) -> None:
     """Ask a running Prometheus every query of the dashboards, and say which have no data."""
-    found = findings(prometheus, has_jmx=has_jmx)
+    try:
+        found = findings(prometheus, has_jmx=has_jmx)
+    except PrometheusUnanswered as error:
+        sys.stderr.write(f"Error: {error.cause}\nOperator action: {error.action}\n")
+        sys.exit(error.exit_code)
     sys.stdout.write(f"{found.text}\n")
     sys.exit(1 if found.silent else 0)
 
 
 if __name__ == "__main__":
-    try:
-        check()
-    except NoAnswer as error:
-        sys.exit(f"Prometheus does not answer: {error}")
+    check()

@@ -40,21 +40,21 @@ class _Alerts(msgspec.Struct, frozen=True):
     alerts: tuple[PrometheusAlert, ...]
 
 
-class _Rule(msgspec.Struct, frozen=True):
+class _JudgedRule(msgspec.Struct, frozen=True):
     #: ok, err, or unknown: not evaluated yet
     health: str
 
 
-class _Group(msgspec.Struct, frozen=True):
-    rules: tuple[_Rule, ...]
+class _RuleGroup(msgspec.Struct, frozen=True):
+    rules: tuple[_JudgedRule, ...]
 
 
-class _Groups(msgspec.Struct, frozen=True):
-    groups: tuple[_Group, ...]
+class _RuleGroups(msgspec.Struct, frozen=True):
+    groups: tuple[_RuleGroup, ...]
 
 
 class _RulesAnswer(msgspec.Struct, frozen=True):
-    data: _Groups
+    data: _RuleGroups
 
 
 class _TargetsAnswer(msgspec.Struct, frozen=True):

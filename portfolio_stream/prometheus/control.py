@@ -238,9 +238,7 @@ def _helper(name: str, port: str, plan: MonitorPlan) -> tuple[str, ...]:
     return ("portfolio_stream", *arguments[name])
 
 
-def _spawn(
-    folder: MonitorFolder, name: str, command: Sequence[str], environment: Mapping[str, str]
-) -> StartedProcess:
+def _spawn(folder: MonitorFolder, name: str, command: Sequence[str], environment: Mapping[str, str]) -> StartedProcess:
     with deferred_signals(), folder.log(name).open("ab") as log:
         since = log.tell()
         process = subprocess.Popen(

@@ -15,10 +15,16 @@ def missing(now: SystemFigures) -> Iterator[str]:
         yield "No Kafka broker answers, so lag and rates are unknown. Start the brokers."
     else:
         yield from _of_partitions(now)
+    is_kafka_down = now.kafka is not None and now.kafka.live == 0
     if now.job_state is None:
-        yield "Nobody knows whether the job is to run: no worker says so. `portfolio-stream job describe` asks Kafka."
+        rest = "Kafka has it." if is_kafka_down else "`portfolio-stream job describe` asks Kafka."
+        yield f"Nobody knows whether the job is to run: no worker says so. {rest}"
     if not now.workers:
-        yield "No worker answers, so nobody knows what they do. `faust -A portfolio_stream worker` starts one."
+        first = "Once the brokers run, " if is_kafka_down else ""
+        yield (
+            f"No worker answers, so nobody knows what they do. {first}`portfolio-stream cluster start` starts workers, "
+            "and `faust -A portfolio_stream worker` starts one."
+        )
     if now.silent_workers:
         names = listed(sorted(now.silent_workers))
         yield f"The figures of {names} are missing: Kafka's group has them, but they do not answer. Look at their logs."

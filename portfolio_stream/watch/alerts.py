@@ -266,6 +266,8 @@ ALERTS: tuple[Alert, ...] = (
     ),
 )
 BY_NAME = {alert.name: alert for alert in ALERTS}
+#: the alerts that the watcher can judge: only Prometheus sees that the watcher does not run
+JUDGED = tuple(alert for alert in ALERTS if alert.name != "WatcherDown")
 
 #: no drill makes these times shorter: one pause of the stream stays in the alert's window for as long as the window is
 SHORTEST_SECONDS: Mapping[str, float] = {"ProcessingSlow": limit.SLOW_WINDOW_SECONDS * 1.5}

@@ -19,8 +19,8 @@ class ExactlyOnce(msgspec.Struct, frozen=True, kw_only=True):
     verdict: AuditVerdict
     #: seconds since the auditor last decided; None if it has not
     age_seconds: float | None
-    #: anomalies that the auditor found in the time that the watcher knows
-    anomalies: int
+    #: anomalies that the auditor found in the time that the watcher knows; None: it found none, and nobody looks now
+    anomalies: int | None
 
 
 class CapacityFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +75,7 @@ def _exactly_once(watched: Watched) -> ExactlyOnce:
         state="broken" if is_broken else "kept" if is_known else "unknown",
         verdict=figures.verdict,
         age_seconds=age,
-        anomalies=watched.anomalies,
+        anomalies=watched.anomalies or (None if age is None else 0),
     )
 
 

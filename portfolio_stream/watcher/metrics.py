@@ -6,7 +6,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from portfolio_stream.observe.families import by_partition, counters, gauge, gauges, histogram
-from portfolio_stream.watch.alerts import ALERTS
+from portfolio_stream.watch.alerts import JUDGED
 from portfolio_stream.watcher.kafka_look import KafkaLook
 from portfolio_stream.watcher.watching import Watcher
 
@@ -32,7 +32,7 @@ class WatcherCollector(Collector):
             text = "1 while a partition is not processed for longer than 10 s. Absent while the job is not to run."
             yield gauge("job_down", text, self._watcher.is_job_down)
         lives = self._watcher.judgement.lives
-        firing = [((one.name, one.priority), one.name in lives and lives[one.name].state == "firing") for one in ALERTS]
+        firing = [((one.name, one.priority), one.name in lives and lives[one.name].state == "firing") for one in JUDGED]
         yield gauges("alerts_firing", "1 for each alert that fires by the watcher's judgement.", ALERT_LABELS, firing)
 
     def _group(self) -> Iterator[Metric]:

@@ -5,6 +5,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from aiohttp import web
 from portfolio_stream import cli
 from portfolio_stream.errors import BrokerUnreachable
 from portfolio_stream.http.beside import served_beside
-from portfolio_stream.http.signed_access import WATCHER
+from portfolio_stream.http.signed_access import AUDITOR, WATCHER
 from portfolio_stream.kafka import newest_keys
 from portfolio_stream.settings import Settings
 from portfolio_stream.watch.advice import advice
@@ -89,11 +90,51 @@ async def test_objectives_exactly_once_and_capacity(
         "latency 99 % 99.999 % 99.9 % 0.0 1 1,000,000 events",
         "job-uptime 99.9 % 99.500 % -400.0 % 15.2 36 7,200 seconds",
         "checkpoints 99 % - - - 0 0 events",
-        "The budget of job-uptime burned 15.2 times too fast in the last 1 h: act now.",
+        "The budget of job-uptime burned at 15.2 times the allowed rate in the last 1 h: act now.",
         "Exactly-once: holds, decided 1 s ago, 0 anomalies. No budget.",
         "Capacity: 20,000 events/s with these workers (target: 10,000 events/s). Processed now: 10,000 events/s.",
         "Known: the last 2 h; the watcher looked for 1 h 56 min of it. A budget is of 30 days at most.",
     ] == [" ".join(line.split()) for line in lines]
+
+
+async def test_slo_says_no_more_than_is_known(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A watcher of a minute knows no hour, and without an auditor nobody knows the anomalies."""
+    seen = watched(
+        since=AT - 60,
+        objectives=(UPTIME,),
+        figures=msgspec.structs.replace(HEALTHY, verdict="not audited", decided_at=None),
+    )
+    assert 1 == await run(seen, ["slo"], monkeypatch)
+    told = capsys.readouterr().out
+    assert "burned at 15.2 times the allowed rate in the last 1 min: act now." in told
+    assert "Exactly-once: not audited, not decided, anomalies unknown. No budget." in told
+
+
+async def test_a_port_at_which_a_watcher_answers_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A refused start leaves no folder behind, whatever was the reason."""
+    monkeypatch.setenv("PORTFOLIO_DATA_DIR", str(folder := tmp_path / "data"))
+    port = free_port()
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(body=msgspec.json.encode(watched()), content_type="application/json")
+
+    command = ["watch", "--web-port", str(port)]
+    async with served_beside(Settings(), port, WATCHER, [web.get(PATH, answer)], logging.getLogger(__name__)):
+        assert 1 == await asyncio.to_thread(cli.run, command)
+    assert f"Error: A watcher answers already at 127.0.0.1:{port}." == capsys.readouterr().err.splitlines()[0]
+    async with served_beside(Settings(), port, AUDITOR, [], logging.getLogger(__name__)):
+        assert 1 == await asyncio.to_thread(cli.run, command)
+    cause, action = capsys.readouterr().err.splitlines()
+    assert f"Error: Port {port} is already in use on 127.0.0.1." == cause
+    assert action.endswith("or give another --web-port and set PORTFOLIO_WATCHER to it.")
+    monkeypatch.setenv("PORTFOLIO_WEB_HOST", "0.0.0.0")
+    assert 2 == await asyncio.to_thread(cli.run, command)
+    assert capsys.readouterr().err.endswith("listen on 127.0.0.1 (PORTFOLIO_WEB_HOST).\n")
+    assert not folder.exists()
 
 
 def figures(**changes: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from portfolio_stream.errors import IncidentFolderUnusable, IncidentUnknown, ReportUnreadable
-from portfolio_stream.incidents.closing import closed, opened
+from portfolio_stream.incidents.closing import closed, noted, opened
 from portfolio_stream.incidents.evidence import IncidentEvidence, event_moments
 from portfolio_stream.incidents.folder import IncidentFolder, add_line
 from portfolio_stream.incidents.report import (
@@ -20,12 +20,16 @@ from portfolio_stream.incidents.report import (
     new_report,
     parsed,
     rendered,
+    unfilled,
     with_rows,
     with_text,
 )
 from portfolio_stream.incidents.timeline import MOST_ROWS, WorkerMoment, event_rows
+from portfolio_stream.observe.history import Minute
 from portfolio_stream.watch.figures import SystemFigures
 from portfolio_stream.watch.shown import AlertChange, ShownAlert, Watched
+from portfolio_stream.watch.time_slices import TimeSlice
+from portfolio_stream.web.minutes import WorkerHistory
 from portfolio_stream.web.verdict import Audit, ToldAnomaly
 
 BEGAN = 1_795_996_500.0  # 2026-11-29T23:55:00Z
@@ -173,6 +177,72 @@ def test_a_report_says_what_could_not_be_gathered() -> None:
     assert "Not gathered. Alerts: nobody answers\n" in text
     assert "not known (the auditor says: not audited). Run `portfolio-stream verify`" in text
     assert "Consumer lag: not known" in text
+
+
+@pytest.mark.parametrize(
+    ("seen", "row"),
+    [
+        (watched((FIRING,), (kafka_down(),)), "- 23:56:40: Incident closed: KafkaDown fires still"),
+        (None, "- 23:56:40: Incident closed: no watcher says whether an alert fires"),
+    ],
+)
+def test_a_report_never_says_restored_while_an_alert_fires(seen: Watched | None, row: str) -> None:
+    """Nor while nobody knows. A mark that comes later completes the times."""
+    evidence = IncidentEvidence(watched=seen, audit=HOLDS)
+    done, minutes = closed(opened("x", "P0", None, BEGAN, BEGAN + 20, evidence), BEGAN + 100, evidence)
+    assert 2 == minutes
+    assert "Service restored" not in rendered(done)
+    assert row in done.lines_of(TIMELINE)
+    assert done.fields["Times"].endswith("closed, not restored, after 1 min 40 s")
+    later = noted(done, BEGAN + 290, "restored", "brokers started")
+    assert later.fields["Times"].endswith("restored after 4 min 50 s")
+    assert "5 minutes" == later.fields["Duration"]
+
+
+def test_a_mark_takes_the_place_of_a_row_that_a_command_made() -> None:
+    """There is one detection, and the times of a closed report follow. Every mark has its time."""
+    evidence = IncidentEvidence(watched=watched((), (kafka_down("cleared", BEGAN + 200),)), audit=HOLDS)
+    done, _ = closed(opened("x", "P0", None, BEGAN, BEGAN + 100, evidence), BEGAN + 900, evidence)
+    done = noted(noted(done, BEGAN + 5, "detected", "pager"), BEGAN + 60, "identified", "broker disk full")
+    assert 1 == rendered(done).count("Incident detected")
+    assert "detected after 5 s, identified after 1 min 0 s, restored after 3 min 20 s" == done.fields["Times"]
+    assert ("broker disk full", "") == done.lines_of("Root Cause")
+    assert ("restarted", "") == noted(a_report(), BEGAN, "mitigated", "restarted").lines_of("Remediation")
+
+
+def test_a_closed_report_has_no_line_of_the_template() -> None:
+    """A section that nobody filled says so, until somebody does. What an operator changed stays."""
+    evidence = IncidentEvidence(watched=watched(), audit=HOLDS)
+    report = parsed(rendered(a_report()).replace("- [ ] Update runbook", "- [x] Update runbook"))
+    assert report is not None
+    done, _ = closed(report, BEGAN + 60, evidence)
+    assert not {line for lines in TEMPLATE.values() for line in lines} & set(rendered(done).splitlines())
+    assert ("- [x] Update runbook", "") == done.lines_of("Action Items")
+    assert ["root-cause", "remediation"] == unfilled(done)
+    assert ("a cause", "") == with_text(done, "Root Cause", "a cause").lines_of("Root Cause")
+
+
+@pytest.mark.parametrize(
+    ("known_seconds", "lag"),
+    [
+        (0.0, "- Consumer lag: not known"),
+        (20.0, "- Consumer lag: Peak at 0 messages, and not known for 40 s"),
+        (59.0, "- Consumer lag: Peak at 0 messages"),
+    ],
+)
+def test_a_lag_that_nobody_knew_is_not_zero(known_seconds: float, lag: str) -> None:
+    slices = (TimeSlice(at=int(BEGAN), seconds=60.0, lag_seconds=known_seconds),)
+    evidence = IncidentEvidence(watched=watched(), audit=HOLDS, slices=slices)
+    done, _ = closed(a_report(), BEGAN + 60, evidence)
+    assert lag in done.lines_of(IMPACT)
+
+
+def test_a_delay_of_milliseconds_is_not_zero() -> None:
+    minute = Minute(at=int(BEGAN), seconds=60.0, lag=3, lag_seconds=0.02)
+    history = WorkerHistory(worker="w1", process="p", latency_bounds=(0.1,), minutes=(minute,))
+    evidence = IncidentEvidence(watched=watched(), audit=HOLDS, histories=(history,))
+    done, _ = closed(a_report(), BEGAN + 60, evidence)
+    assert "- Processing delay: less than a second" in done.lines_of(IMPACT)
 
 
 def test_a_violation_is_in_the_report() -> None:

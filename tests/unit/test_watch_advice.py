@@ -189,12 +189,22 @@ CASES: dict[str, tuple[SystemFigures, tuple[str, ...]]] = {
         (
             "Nobody has looked at Kafka yet: ask again in some seconds.",
             "Nobody knows whether the job is to run: no worker says so. `portfolio-stream job describe` asks Kafka.",
-            "No worker answers, so nobody knows what they do. `faust -A portfolio_stream worker` starts one.",
+            "No worker answers, so nobody knows what they do. `portfolio-stream cluster start` starts workers, and "
+            "`faust -A portfolio_stream worker` starts one.",
         ),
     ),
     "no broker answers": (
         replace(HEALTHY, kafka=replace(KAFKA, live=0), partitions={}),
         ("No Kafka broker answers, so lag and rates are unknown. Start the brokers.",),
+    ),
+    "neither a broker nor a worker answers": (
+        SystemFigures(at=AT, kafka=replace(KAFKA, live=0)),
+        (
+            "No Kafka broker answers, so lag and rates are unknown. Start the brokers.",
+            "Nobody knows whether the job is to run: no worker says so. Kafka has it.",
+            "No worker answers, so nobody knows what they do. Once the brokers run, `portfolio-stream cluster start` "
+            "starts workers, and `faust -A portfolio_stream worker` starts one.",
+        ),
     ),
     "figures of partitions are missing": (
         with_partitions(with_partitions(HEALTHY, 2, lag=None), 4, 5, processed_per_second=None),

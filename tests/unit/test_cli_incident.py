@@ -1,0 +1,44 @@
+"""portfolio-stream incident: what the commands print, without a system that tells anything."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from portfolio_stream import cli
+from tests.ports import free_port
+
+
+@pytest.fixture
+def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Neither Kafka nor watcher nor auditor answers. Returns the working directory."""
+    for name in ("WATCHER", "AUDITOR", "BOOTSTRAP_SERVERS"):
+        monkeypatch.setenv(f"PORTFOLIO_{name}", f"127.0.0.1:{free_port()}")
+    monkeypatch.setenv("PORTFOLIO_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_program_reads_what_each_command_says(nobody: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As JSON. `close` warns on standard error that nobody knows of a restored service, and of empty sections."""
+    assert 0 == cli.run(["incident", "open", "no Kafka", "--priority", "P0", "--since", "630s", "-o", "json"])
+    opened = json.loads(capsys.readouterr().out)
+    mark = ["--mark", "identified", "--at", "540s"]
+    assert 0 == cli.run(["incident", "note", opened["id"], "disk", *mark, "-o", "json"])
+    assert opened == json.loads(capsys.readouterr().out)
+    assert 0 == cli.run(["incident", "close", opened["id"], "-o", "json"])
+    told = capsys.readouterr()
+    assert 11 == json.loads(told.out)["minutes"]
+    assert "The report does not say that the service is restored: no watcher says" in told.err
+    assert "Nobody noted remediation and action-items: " in told.err
+    assert 0 == cli.run(["incident", "note", opened["id"], "started", "--mark", "restored", "--at", "430s"])
+    assert "Its duration was 11 minutes and is 4 minutes: correct its line" in capsys.readouterr().err
+    assert 0 == cli.run(["incident", "show", opened["id"], "-o", "json"])
+    shown = json.loads(capsys.readouterr().out)
+    assert ("4 minutes", "closed") == (shown["fields"]["duration"], shown["fields"]["state"])
+    assert (nobody / shown["file"]).read_text() == shown["text"]
+
+
+def test_the_choices_of_a_missing_option_stand_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert 2 == cli.run(["incident", "open", "x"])
+    assert "Missing option '--priority'. Choose from: P0, P1, P2, P3 (see" in capsys.readouterr().err
