@@ -53,6 +53,7 @@ from portfolio_stream.monitoring.healthy_system import (
     restarted,
 )
 from portfolio_stream.monitoring.samples import GONE, Growth
+from portfolio_stream.watch.thresholds import STUCK_JOB_SECONDS
 
 
 class Shown(NamedTuple):
@@ -178,6 +179,15 @@ STORIES: tuple[Story, ...] = (
         "An operator pauses the job: no alert fires",
         {WANTED_1: after(1, 0), WANTED_2: after(1, 0), RUNNING_1: after(1, 0), RUNNING_2: after(1, 0)},
         (StoryLook(BEGIN + 30), StoryLook(BEGIN + 120)),
+    ),
+    Story(
+        "The job migrates and gets stuck: JobFailed fires 40 s after the watcher has taken it for stuck",
+        {WANTED_1: after(1, 0), WANTED_2: after(1, 0), RUNNING_1: after(1, 0), RUNNING_2: after(1, 0)}
+        | {JOB_DOWN: phases((BEGIN, 0), (STUCK_JOB_SECONDS, GONE), (10, 0), (END, 1))},
+        (
+            StoryLook(BEGIN + STUCK_JOB_SECONDS + 35),
+            StoryLook(BEGIN + STUCK_JOB_SECONDS + 40, {"JobFailed": Shown("2")}),
+        ),
     ),
     # -- ExactlyOnceViolated, VerdictTooOld
     Story(

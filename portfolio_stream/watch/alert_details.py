@@ -23,7 +23,10 @@ def _missing_partitions(now: SystemFigures) -> str:
     for partition, one in sorted(now.partitions.items()):
         if one.state != "running":
             by_state.setdefault(one.state, []).append(partition)
-    return ", ".join(f"{partitions(numbers)} {state}" for state, numbers in sorted(by_state.items()))
+    found = [f"{partitions(numbers)} {state}" for state, numbers in sorted(by_state.items())]
+    if now.is_job_stuck:
+        found.insert(0, f"the job has been {now.job_state} for {duration(now.job_seconds or 0.0)}")
+    return ", ".join(found)
 
 
 def _brokers(now: SystemFigures) -> str:

@@ -28,7 +28,9 @@ RECORDED: dict[str, str] = {
     # without a worker that answers, the watcher tells whether the job is down, and Kafka how many partitions it has
     "portfolio_stream:partitions:missing": (
         "(max(portfolio_stream_job_partitions) - (sum(portfolio_stream_partitions_running) or vector(0)))"
-        ' * (max(portfolio_stream_job_state{state="running"}) == bool 1)'
+        # a job that is stuck while it stops or migrates is down for the watcher, and not to run for the workers
+        ' * ((max(portfolio_stream_job_state{state="running"})'
+        " + (max(portfolio_stream_job_down) or vector(0))) > bool 0)"
         " or (count(max by (partition) (portfolio_stream_source_end_offset)) and (max(portfolio_stream_job_down) == 1))"
     ),
     "portfolio_stream:event_latency_seconds:p99_1m": (
@@ -132,8 +134,9 @@ ALERTS: tuple[Alert, ...] = (
         holds=_partitions_are_missing,
         seconds=limit.JOB_FAILED_SECONDS,
         keep_seconds=0,
-        summary="Partitions are not processed, and the job is to run",
-        description="{{ $value }} partitions are halted, recover for too long, or have no owner.",
+        summary="Partitions are not processed",
+        description="{{ $value }} partitions are halted, recover for too long, or have no owner, and the job is to run "
+        "or is stuck while it stops or migrates.",
         section="p0-flink-job-failed",
         inhibited_by=("KafkaDown",),
     ),

@@ -5,6 +5,10 @@ from typing import Literal
 
 import msgspec
 
+from portfolio_stream.watch.thresholds import STUCK_JOB_SECONDS
+
+#: states of the job that end by themselves
+PASSING = ("stopping", "migrating")
 AuditVerdict = Literal["holds", "violated", "unverifiable", "starting", "not audited"]
 
 
@@ -80,6 +84,8 @@ class SystemFigures(msgspec.Struct, frozen=True, kw_only=True):
     disks: Mapping[str, float] = {}
     #: what the operator wants: running, paused, stopping, stopped, cancelled or migrating; None: unknown
     job_state: str | None = None
+    #: for how long the operator has wanted that; None: unknown
+    job_seconds: float | None = None
     #: partitions of the job; None: unknown
     job_partitions: int | None = None
     workers: tuple[WorkerAtWork, ...] = ()
@@ -103,8 +109,12 @@ class SystemFigures(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_job_wanted(self) -> bool:
-        """Whether the job is to run: the time for which it is judged."""
-        return self.job_state == "running"
+        """Whether the job is to run: the time for which it is judged. A job that is stuck in PASSING is to go on."""
+        return self.job_state == "running" or self.is_job_stuck
+
+    @property
+    def is_job_stuck(self) -> bool:
+        return self.job_state in PASSING and self.job_seconds is not None and self.job_seconds > STUCK_JOB_SECONDS
 
     @property
     def missing_partitions(self) -> int | None:

@@ -38,6 +38,7 @@ WATCHER_ABSENT_SECONDS = 60.0
 # -- what both have in common
 
 JOB_DOWN_SECONDS = 10.0  # a partition moves to another worker within 6 s: the job runs meanwhile
+STUCK_JOB_SECONDS = 900.0  # in `stopping` or `migrating`: the workers give a stop's savepoint up after 600 s
 KEEP_SECONDS = 30.0  # an alert that is not true for a shorter time does not clear
 ROUND_TRIP_SECONDS = 1.0  # a probe's record that is read later has failed
 LOST_SECONDS = 60.0  # an acknowledged record that is not read for so long is lost

@@ -38,6 +38,8 @@ class JobLook:
     state: str | None = None
     generation: int | None = None
     partitions: int | None = None
+    #: UNIX seconds, by the clock of the process that wrote it; None: unknown
+    since: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +81,9 @@ class System:
         self._offsets = Looks[Mapping[int, Offsets]](RATE_SECONDS)
         #: used shares by place, of each worker in sight
         self._worker_disks: Mapping[str, Mapping[str, float]] = {}
+        self._job = JobLook()
+        #: monotonic seconds since when the wish has stood
+        self._job_began = 0.0
 
     def feed(self, looked: Looked) -> tuple[SystemFigures, Counted]:
         """Returns the figures of this moment, and what all workers counted since the last look."""
@@ -97,7 +102,17 @@ class System:
         if looked.group.offsets is not None:
             self._offsets.feed(looked.now, looked.group.offsets)
         self._worker_disks = worker_disks(self._worker_disks, looked.workers)
+        self._follow_job(looked)
         return self._figures(looked, cpu), came
+
+    def _follow_job(self, looked: Looked) -> None:
+        """A wish that we saw come stands since then; the first one is as old as its writer's clock says."""
+        job = looked.job
+        if (job.state, job.since) == (self._job.state, self._job.since):
+            return
+        is_first = self._job.state is None and job.since is not None
+        self._job_began = looked.now - (max(0.0, looked.at - (job.since or 0.0)) if is_first else 0.0)
+        self._job = job
 
     def _grown(self, address: str, answer: WorkerFigures, now: float) -> tuple[Counted, float | None]:
         """The growth of a worker's counts, and the share of a core that it took; None at the first look."""
@@ -115,6 +130,7 @@ class System:
             kafka=looked.kafka.figures,
             disks=disk_shares(looked.kafka, self._worker_disks),
             job_state=looked.job.state,
+            job_seconds=None if looked.job.state is None else looked.now - self._job_began,
             job_partitions=looked.job.partitions,
             workers=tuple(
                 at_work(one.answer, cpu.get(one.owner.address))

@@ -163,7 +163,9 @@ class Watcher:
     def _take_job(self, state: ControlState) -> None:
         job, generation = state.job, state.current
         if job is not None and generation is not None:
-            self.job = JobLook(state=job.state.value, generation=generation.number, partitions=generation.partitions)
+            self.job = JobLook(
+                state=job.state.value, generation=generation.number, partitions=generation.partitions, since=job.since
+            )
 
     async def _look(self, workers: WorkersInSight, session: aiohttp.ClientSession) -> None:
         settings = self._settings

@@ -51,6 +51,7 @@ class Step(NamedTuple):
     #: of the second worker; None: no worker is left, and nothing is counted
     second_runs: int | None = HALF
     job_state: str = "running"
+    job_seconds: float = 0.0
     lag: int = 0
     #: events that took less than 0.1 s, and between 0.5 and 1 s
     fast: int = 1_000
@@ -103,9 +104,8 @@ class World:
             self._decided = None  # another auditor begins anew
         elif step.decides and step.verdict != "starting":
             self._decided = at
-        return Moment(
-            self._figures(at, step), {**self._watchers(at, step), **self._workers(step), **self._auditor(step)}
-        )
+        figures = self._figures(at, step)
+        return Moment(figures, {**self._watchers(figures, step), **self._workers(step), **self._auditor(step)})
 
     def _figures(self, at: float, step: Step) -> SystemFigures:
         running = step.running
@@ -115,6 +115,7 @@ class World:
             kafka=replace(KAFKA, live=step.live_brokers),
             disks={"broker 0 /data": step.disk_used},
             job_state=step.job_state,
+            job_seconds=step.job_seconds,
             partitions={
                 number: replace(
                     PARTITION, state="running" if number < running else "recovering", lag=step.lag if not number else 0
@@ -136,9 +137,8 @@ class World:
         completed, failed = now[0] - before[0], now[1] - before[1]
         return failed / (completed + failed) if completed + failed else None
 
-    def _watchers(self, at: float, step: Step) -> dict[str, float]:
-        is_wanted = step.job_state == "running"
-        is_down = self._down.feed(at, PARTITIONS - step.running if is_wanted else 0)
+    def _watchers(self, figures: SystemFigures, step: Step) -> dict[str, float]:
+        is_down = self._down.feed(figures.at, figures.missing_partitions)
         series: dict[str, float] = {}
         for watcher in (WATCHER, "the next watcher")[: 1 + step.has_two_watchers]:
             series |= {
@@ -155,7 +155,7 @@ class World:
                     1_000 * (1 - step.disk_used)
                 ),
             }
-            if is_wanted:
+            if figures.is_job_wanted:
                 series[name("job_down", instance=watcher)] = is_down
         return series
 
@@ -166,7 +166,7 @@ class World:
                 continue
             series[name("up", instance=worker)] = 1
             series[name("job_partitions", instance=worker)] = PARTITIONS
-            for state in ("running", "paused"):
+            for state in ("running", "paused", "migrating"):
                 series[name("job_state", instance=worker, state=state)] = state == step.job_state
             series[name("partitions_running", instance=worker)] = running
         if step.second_runs is None:
@@ -295,7 +295,7 @@ def runs(usual: Step, least: int, most: int, **levels: st.SearchStrategy[object]
         live_brokers=st.integers(0, 3),
         first_runs=st.one_of(st.none(), st.integers(0, HALF)),
         second_runs=st.sampled_from([HALF, HALF, 0, 1]),
-        job_state=st.sampled_from(["running", "running", "paused"]),
+        job_state=st.sampled_from(["running", "running", "paused", "migrating"]),
         lag=st.sampled_from([0, 100, 101, 999, 1_000, 10_000, 10_001, 10**9]),
         fast=st.sampled_from([0, 1_000]),
         slow=st.sampled_from([0, 3, 50, 300]),
@@ -376,14 +376,26 @@ def test_both_forms_agree_on_what_chance_finds_seldom(tmp_path: Path, history: s
     assert_equal_forms(tmp_path, steps, seconds)
 
 
+STUCK = Step(first_runs=0, second_runs=0, job_state="migrating", job_seconds=limit.STUCK_JOB_SECONDS + 1)
+
+
 @with_promtool
-def test_prometheus_is_later_when_no_worker_is_left(tmp_path: Path) -> None:
-    """Then only the watcher's job_down tells Prometheus, and that is 0 for the first JOB_DOWN_SECONDS."""
+@pytest.mark.parametrize(
+    ("before", "bad"),
+    [
+        (Step(), Step(first_runs=None, second_runs=None)),
+        (STUCK._replace(job_seconds=limit.STUCK_JOB_SECONDS), STUCK),
+        (STUCK._replace(job_seconds=limit.STUCK_JOB_SECONDS), STUCK._replace(first_runs=None, second_runs=None)),
+    ],
+)
+def test_prometheus_is_later_when_only_the_watcher_knows(tmp_path: Path, before: Step, bad: Step) -> None:
+    """No worker is left, or the job is stuck: the watcher's job_down is 0 for the first JOB_DOWN_SECONDS."""
     seconds, healthy = 5, 4
-    steps = [*[Step()] * healthy, *[Step(first_runs=None, second_runs=None)] * 20]
+    steps = [*[before] * healthy, *[bad] * 20]
     history = moments(steps, seconds)
     states = judged_states(history)
-    down = next(number for number, moment in enumerate(history) if moment.series[name("job_down", instance=WATCHER)])
+    assert "firing" in [step.get("JobFailed") for step in states]
+    down = next(number for number, one in enumerate(history) if one.series.get(name("job_down", instance=WATCHER)))
     late = down - healthy
     assert limit.JOB_DOWN_SECONDS <= late * seconds <= limit.JOB_DOWN_SECONDS + seconds
     expected = [

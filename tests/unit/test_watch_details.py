@@ -17,7 +17,12 @@ from tests.unit.watched_system import AT, HEALTHY, KAFKA, with_partitions
         (
             "JobFailed",
             with_partitions(with_partitions(HEALTHY, 3, state="halted"), 0, 1, state="unowned"),
-            "Partitions are not processed, and the job is to run: partition 3 halted, partitions 0 and 1 unowned",
+            "Partitions are not processed: partition 3 halted, partitions 0 and 1 unowned",
+        ),
+        (
+            "JobFailed",
+            replace(with_partitions(HEALTHY, 3, state="unowned"), job_state="migrating", job_seconds=960.0),
+            "Partitions are not processed: the job has been migrating for 16 min, partition 3 unowned",
         ),
         (
             "KafkaBrokerDown",

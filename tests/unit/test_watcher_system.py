@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 
 from portfolio_stream.checkpoints.history import GRACE_SECONDS, History
@@ -187,6 +188,39 @@ def test_a_checkpoint_fails_when_its_time_out_is_over_however_long_that_is() -> 
 
     over = timeout + GRACE_SECONDS
     assert [None, 1.0, 1.0, None] == [share(at) for at in (over, over + 1, over + window, over + window + 1)]
+
+
+def missing(system: System, now: float, job: JobLook) -> int | None:
+    return system.feed(looked(now, job=job))[0].missing_partitions
+
+
+@pytest.mark.parametrize("state", ["stopping", "migrating"])
+def test_a_job_that_is_stuck_is_to_run(state: str) -> None:
+    """Its partitions may be without an owner for some time, which begins anew with each wish."""
+    system, stuck = System(), limit.STUCK_JOB_SECONDS
+    first, second = (JobLook(state=state, generation=1, partitions=2, since=NOW + began) for began in (0, 2_000))
+    told = [missing(system, now, first) for now in (0, stuck, stuck + 1)]
+    told += [missing(system, 2_001 + now, second) for now in (0, stuck, stuck + 1)]
+    assert [0, 0, 2, 0, 0, 2] == told
+    figures, _ = system.feed(looked(4_000, job=second))
+    assert figures.is_job_wanted
+
+
+def test_a_pause_is_never_stuck() -> None:
+    """Nor is a job that stands still because its operator wants that."""
+    system = System()
+    assert [0, 0] == [missing(system, now, JobLook(state="paused", generation=1, partitions=2)) for now in (0, 1e6)]
+
+
+def test_how_long_a_wish_has_stood_is_measured() -> None:
+    """By the time that passes; the writer's clock counts for the wish alone that was there before the watcher."""
+    old = JobLook(state="migrating", generation=1, partitions=2, since=NOW - limit.STUCK_JOB_SECONDS)
+    assert 2 == missing(System(), 1, old)
+    system = System()
+    assert 2 == missing(system, 0, JobLook(state="running", generation=1, partitions=2, since=NOW - 5_000))
+    assert 0 == missing(system, 1, old)
+    figures, _ = system.feed(looked(2, job=old, at=NOW + 1e6))
+    assert 1.0 == figures.job_seconds
 
 
 # -- the minutes
