@@ -58,8 +58,8 @@ GAME_DAYS: tuple[GameDay, ...] = (
         name="exactly-once-violated",
         alert="ExactlyOnceViolated",
         cause="a plain producer writes an output a second time",
-        undone="a new auditor begins with a savepoint made after that record (`verify --follow --from latest`), and "
-        "judges nothing before the savepoint any more",
+        undone="a new auditor begins with a savepoint made after that record (`verify --follow --keep-going --from "
+        "latest`), and judges nothing before the savepoint any more",
         fault=faults.an_output_doubled,
         verdict="violated",
     ),

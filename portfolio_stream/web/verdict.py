@@ -15,7 +15,7 @@ from portfolio_stream.http.signed_access import AUDITOR
 ANSWER_SECONDS = 0.5  # the auditor keeps its newest verdict ready
 SHOWN_ANOMALIES = 20
 VERDICT_BYTES = 1 << 20  # a verdict lists 100 anomalies at most
-HOW = "portfolio-stream verify --follow"
+HOW = "portfolio-stream verify --follow --keep-going"
 
 
 class ToldAnomaly(msgspec.Struct, frozen=True):
