@@ -19,14 +19,23 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(name)
 
 
+def hide_hypothesis() -> bool:
+    """Let no import find Hypothesis, unless it is imported already. Returns whether it is hidden.
+
+    Where kio finds Hypothesis, as in a development's environment, it makes strategies for its types. That takes long,
+    and leaves a folder `.hypothesis` where the operator stands.
+    """
+    return sys.modules.setdefault("hypothesis", None) is None  # type: ignore[arg-type]  # its import fails then
+
+
 @contextmanager
 def _quick_imports() -> Iterator[None]:
     """Leave out what makes a worker's imports a third longer.
 
     1. The garbage collector would look through all modules again and again, and find nothing.
-    2. kio makes Hypothesis' strategies for its types where it finds Hypothesis, as in a development's environment.
+    2. Hypothesis.
     """
-    is_hidden = sys.modules.setdefault("hypothesis", None) is None  # type: ignore[arg-type]  # its import fails then
+    is_hidden = hide_hypothesis()
     gc.disable()
     try:
         yield

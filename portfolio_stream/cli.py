@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import click
 
+from portfolio_stream import hide_hypothesis
 from portfolio_stream.commands.advise import advise
 from portfolio_stream.commands.alerts import alerts
 from portfolio_stream.commands.broker import broker
@@ -86,5 +87,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def main() -> None:
+    hide_hypothesis()
     install(drops_output=False)
     end_process(run())

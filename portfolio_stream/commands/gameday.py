@@ -10,6 +10,7 @@ import click
 from portfolio_stream.commands.common import OutputFormat, SettingType, output_option, run
 from portfolio_stream.commands.incident import folder_option
 from portfolio_stream.commands.output import note, print_columns, print_json, print_line
+from portfolio_stream.errors import GameDayRefused
 from portfolio_stream.processes import ending_signals
 from portfolio_stream.setting_values import FOLDER, duration_setting
 
@@ -91,7 +92,12 @@ def _play(day: "GameDay", options: "GameDayOptions", data_dir: Path | None, outp
             raise click.BadParameter(f"{data_dir} is not empty.", param_hint="--data-dir")
     folder = Path(tempfile.mkdtemp(prefix=f"gameday-{day.name}-")) if data_dir is None else data_dir.resolve()
     quieten()
-    result = run(_until_signalled(day, folder, options))
+    try:
+        result = run(_until_signalled(day, folder, options))
+    except GameDayRefused:
+        if data_dir is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     if data_dir is None:
         shutil.rmtree(folder, ignore_errors=True)
     if result is None:

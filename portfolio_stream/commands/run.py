@@ -10,6 +10,7 @@ The run deletes its temporary folder, unless something failed: then the folder i
 """
 
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -42,6 +43,14 @@ LOGS = "logs"
 FIRST_WEB_PORT = 6066
 INTERRUPTED = 130
 PRICES_A_SECOND = 10  # enough for valuations to change, too few to be a load
+#: the variables of a run by which commands find it
+RUN_VARIABLES = (
+    "PORTFOLIO_BOOTSTRAP_SERVERS",
+    "PORTFOLIO_REPLICATION_FACTOR",
+    "PORTFOLIO_DATA_DIR",
+    "PORTFOLIO_AUDITOR",
+    "PORTFOLIO_WATCHER",
+)
 BROKER_SECONDS = 2.0  # between two checks of the brokers' processes
 
 
@@ -206,9 +215,12 @@ async def _play(plan: RunPlan, settings: Settings, display: Display, cluster: "C
         for side in beside:
             display.say(f"{side.name}: http://{side.address}, log {side.log}")
         display.say("Try in another terminal:")
+        display.say(f"  {export_line(known)}   (then every command asks this run)")
         display.say(f"  portfolio-stream tables get positions P00000001 S0001 --web-address {workers[0].address}")
         display.say(f"  curl -s {workers[0].address}/portfolios/P00000001")
-        display.say(f"  portfolio-stream verify --bootstrap-servers {settings.bootstrap_servers}")
+        display.say("  portfolio-stream verify")
+        if beside:
+            display.say("  portfolio-stream slo   (and: alerts, advise, incident)")
         display.say(f"  kill -9 {workers[-1].pid}   (the worker is started again; no event is lost or counted twice)")
         if cluster is not None and cluster.brokers > 1:
             display.say(f"  portfolio-stream broker status --data-dir {cluster.data_dir}   (and kill -9 one of them)")
@@ -244,6 +256,12 @@ def child_environment(environment: Mapping[str, str], settings: Settings) -> dic
         "PORTFOLIO_REPLICATION_FACTOR": str(settings.replication_factor),
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def export_line(environment: Mapping[str, str]) -> str:
+    """Returns what an operator types in another terminal, so that every command asks the system of this environment."""
+    given = (f"{name}={shlex.quote(environment[name])}" for name in RUN_VARIABLES if name in environment)
+    return f"export {' '.join(given)}"
 
 
 def _side_servers(plan: RunPlan, settings: Settings, environment: Mapping[str, str]) -> "list[SideServerProcess]":

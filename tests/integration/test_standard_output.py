@@ -211,3 +211,16 @@ async def test_a_worker_runs_whatever_its_output_is(
         assert b"Traceback" not in out.read_bytes() + err.read_bytes()
     for descriptor in {*streams, closed}:
         os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("portfolio_stream", "gameday", "list"),
+        ("portfolio_stream.commands.entry", "x", "portfolio_stream.broker.cluster:main"),
+    ],
+)
+def test_a_command_leaves_nothing_where_the_operator_stands(command: tuple[str, ...], tmp_path: Path) -> None:
+    """Hypothesis, where it is installed, would make a folder as soon as kio imports it. Launchers are no different."""
+    subprocess.run([sys.executable, "-m", *command], cwd=tmp_path, check=False, capture_output=True, timeout=60)
+    assert [] == list(tmp_path.iterdir())

@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks.alerts import table
+from portfolio_stream import cli
+from portfolio_stream.errors import GameDayRefused
 from portfolio_stream.incidents.gamedays import GAME_DAYS
 from portfolio_stream.incidents.judges import AlertRecord, SeenAlerts
-from portfolio_stream.incidents.playing import GameDayResult, JudgedAlert
+from portfolio_stream.incidents.playing import GameDayPlay, GameDayResult, JudgedAlert
 from portfolio_stream.watch.alerts import ALERTS
 
 #: that a watcher or an auditor is away is no row of the runbook's nine: nothing of the stream is wrong then
@@ -20,6 +24,21 @@ def test_each_alert_has_a_game_day() -> None:
 def test_the_page_has_every_game_day() -> None:
     page = (Path(__file__).parents[2] / "docs" / "watching.md").read_text()
     assert [] == [day.name for day in GAME_DAYS if f"| `{day.name}` | {day.alert} |" not in page]
+
+
+def test_a_refused_game_day_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing was played, so there is nothing to read."""
+
+    async def refuse(_: GameDayPlay) -> GameDayResult:
+        raise GameDayRefused("disk-filling", "only root can mount", "Run it as root.")
+
+    monkeypatch.setattr(GameDayPlay, "play", refuse)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert 2 == cli.run(["gameday", "disk-filling"])
+    assert "only root can mount" in capsys.readouterr().err
+    assert [] == list(tmp_path.iterdir())
 
 
 def test_an_alert_that_another_one_explains_is_named() -> None:

@@ -14,7 +14,7 @@ from portfolio_stream import cli
 from portfolio_stream.cluster.child import Ending, explain, name_of_end
 from portfolio_stream.cluster.fleet import ATTEMPTS, Fleet
 from portfolio_stream.commands.produce import stamped
-from portfolio_stream.commands.run import child_environment
+from portfolio_stream.commands.run import child_environment, export_line
 from portfolio_stream.commands.run_measure import Tally, halted, running
 from portfolio_stream.commands.run_offsets import RunOffsets
 from portfolio_stream.commands.run_status import RunStatus, ShownWorker, line, milliseconds, ranges, table
@@ -187,6 +187,20 @@ def test_records_carry_the_time_of_their_sending() -> None:
     (sent,) = stamped([record])
     assert sent.timestamp > 1_700_000_000_000
     assert record == sent._replace(timestamp=5)
+
+
+def test_another_terminal_gets_all_by_which_commands_find_the_run() -> None:
+    """Its ports and its folder are chosen by the run, so no command knows them by itself. It shows no other one."""
+    told = export_line(
+        {
+            "PORTFOLIO_WATCHER": "127.0.0.1:6061",
+            "PORTFOLIO_BOOTSTRAP_SERVERS": "127.0.0.1:4711",
+            "PORTFOLIO_DATA_DIR": "/tmp/a folder",
+            "PORTFOLIO_WEB_TOKEN": "secret",
+        }
+    )
+    expected = "PORTFOLIO_BOOTSTRAP_SERVERS=127.0.0.1:4711 PORTFOLIO_DATA_DIR='/tmp/a folder' "
+    assert f"export {expected}PORTFOLIO_WATCHER=127.0.0.1:6061" == told
 
 
 def test_children_share_the_broker_and_no_identity() -> None:
