@@ -169,6 +169,9 @@ ADDRESS = SettingKind("host:port, such as 10.0.0.7:6066 or [::1]:6066", _address
 ADDRESSES = SettingKind(
     "host:port, or several joined by commas without spaces, such as kafka-1:9092,[::1]:9092", _addresses
 )
+LINK = matching(  # Prometheus would take two braces for a template
+    r"https?://[!$-z~]{1,500}", "a URL without a fragment, such as https://wiki/runbook"
+)
 WEB_ADDRESS = SettingKind("a worker's address, such as http://127.0.0.1:6066", _web_address)
 HOST = SettingKind("a host name or an IP address, without brackets and without a port", _host)
 PORT = whole_number_setting(1, LAST_PORT)

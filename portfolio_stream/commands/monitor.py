@@ -14,7 +14,7 @@ from portfolio_stream.commands.common import (
     read_settings,
 )
 from portfolio_stream.commands.output import note, print_columns, print_json, print_json_text, print_line
-from portfolio_stream.setting_values import duration_setting
+from portfolio_stream.setting_values import LINK, duration_setting
 
 if TYPE_CHECKING:
     from portfolio_stream.prometheus.control import MonitorStatus
@@ -51,6 +51,12 @@ def monitor() -> None:
     metavar="DURATION",
     help="For drills: no alert waits longer before it fires or clears, not even the one that waits an hour.",
 )
+@click.option(
+    "--runbook",
+    type=SettingType(LINK),
+    metavar="URL",
+    help="Where your runbook is: each alert links to its section there. Default: the path docs/runbook.md, no URL.",
+)
 @bootstrap_option
 @output_option
 def start(
@@ -58,6 +64,7 @@ def start(
     alertmanager_port: int,
     scrape_interval: float,
     for_at_most: float | None,
+    runbook: str | None,
     bootstrap_servers: str | None,
     output: OutputFormat,
 ) -> None:
@@ -66,6 +73,7 @@ def start(
     Starts the watcher and the auditor too, if none answers. All go on when the terminal is closed.
     """
     from portfolio_stream.broker.control import jmx_exporters
+    from portfolio_stream.monitoring.rules import RUNBOOK
     from portfolio_stream.prometheus import control
     from portfolio_stream.prometheus.configuration import MonitorPlan
 
@@ -79,6 +87,7 @@ def start(
         auditor=settings.auditor,
         has_token=settings.web_token is not None,
         kafka=jmx_exporters(settings.data_dir / "broker"),
+        runbook=RUNBOOK if runbook is None else runbook,
     )
     incomplete = control.start(settings, plan, note)
     _print(control.status(settings), output)

@@ -5,6 +5,7 @@
 3. A token is never part of a file here or of a command line: the configuration names the file that holds the token.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -15,10 +16,11 @@ import msgspec
 from portfolio_stream.http.addresses import is_loopback
 from portfolio_stream.monitoring import routing
 from portfolio_stream.monitoring.durations import duration
-from portfolio_stream.monitoring.rules import alert_rules, recording_rules
+from portfolio_stream.monitoring.rules import RUNBOOK, alert_rules, recording_rules
 from portfolio_stream.monitoring.scraping import configuration
 from portfolio_stream.watch.alerts import Alert
 
+_RUNBOOK_URL = re.compile(rf"^( *runbook_url: ){re.escape(RUNBOOK)}(#\S+)$", re.MULTILINE)
 KEPT = "30d"  # the window of the error budgets
 
 
@@ -37,6 +39,8 @@ class MonitorPlan(msgspec.Struct, frozen=True, kw_only=True):
     has_token: bool
     #: the JMX exporters of the brokers on this host
     kafka: tuple[str, ...] = ()
+    #: the address of the runbook, to which each alert adds its section
+    runbook: str = RUNBOOK
 
     @property
     def has_budget_alerts(self) -> bool:
@@ -63,14 +67,15 @@ def prometheus_file(plan: MonitorPlan, rules: Sequence[Path], token: Path) -> by
     return _file(configuration([workers, *others], [str(one) for one in rules], alertmanager, plan.scrape_interval))
 
 
-def rules_file(alerts: Sequence[Alert]) -> bytes:
+def rules_file(alerts: Sequence[Alert], runbook: str = RUNBOOK) -> bytes:
     """The recording rules, and the alerts."""
-    return _file({"groups": [*recording_rules()["groups"], *alert_rules(alerts=alerts)["groups"]]})
+    return _file({"groups": [*recording_rules()["groups"], *alert_rules(runbook, alerts)["groups"]]})
 
 
-def budget_rules_file() -> bytes:
-    """Burn rates and budgets, and their alerts, as sloth has made them."""
-    return (resources.files("portfolio_stream.monitoring") / "slo.yml").read_bytes()
+def budget_rules_file(runbook: str = RUNBOOK) -> bytes:
+    """Burn rates and budgets, and their alerts, as sloth has made them: with the address of this runbook."""
+    made = (resources.files("portfolio_stream.monitoring") / "slo.yml").read_text(encoding="utf-8")
+    return _RUNBOOK_URL.sub(lambda found: found[1] + runbook + found[2], made).encode()
 
 
 def alertmanager_file() -> bytes:

@@ -153,7 +153,9 @@ def start(settings: Settings, plan: MonitorPlan, say: Callable[[str], None]) -> 
                 raise PortInUse(LOOPBACK, port, f"give another --{name}-port")
         folder.write_token(settings.web_token)
         alerts = ALERTS if plan.for_at_most is None else for_at_most(plan.for_at_most)
-        rules = {"rules.yml": rules_file(alerts)} | ({"slo.yml": budget_rules_file()} if plan.has_budget_alerts else {})
+        rules = {"rules.yml": rules_file(alerts, plan.runbook)}
+        if plan.has_budget_alerts:
+            rules["slo.yml"] = budget_rules_file(plan.runbook)
         for name, content in rules.items():
             folder.write(name, content)
         paths = [folder.file(name) for name in rules]
