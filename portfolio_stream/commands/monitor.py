@@ -49,7 +49,7 @@ def monitor() -> None:
     "--for-at-most",
     type=DURATION,
     metavar="DURATION",
-    help="For drills: no alert waits longer before it fires or clears, not even the one that waits an hour.",
+    help="For game days: no alert waits longer before it fires or clears, not even the one that waits an hour.",
 )
 @click.option(
     "--runbook",

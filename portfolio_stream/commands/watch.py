@@ -33,7 +33,7 @@ LINE_SECONDS = 10.0
     "--for-at-most",
     type=SettingType(duration_setting(1, 86_400)),
     metavar="DURATION",
-    help="For drills: no alert waits longer before it fires or clears, not even the one that waits an hour.",
+    help="For game days: no alert waits longer before it fires or clears, not even the one that waits an hour.",
 )
 @bootstrap_option
 @output_option

@@ -44,7 +44,7 @@ class MonitorPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def has_budget_alerts(self) -> bool:
-        """A drill is minutes old, and any fault overspends the budget of some minutes."""
+        """A game day is minutes old, and any fault overspends the budget of some minutes."""
         return self.for_at_most is None
 
 

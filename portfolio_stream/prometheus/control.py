@@ -232,9 +232,9 @@ def _start_helpers(
 
 def _helper(name: str, port: str, plan: MonitorPlan) -> tuple[str, ...]:
     """A found violation does not end the auditor: without an auditor the alert on the violation would clear."""
-    drill = () if plan.for_at_most is None else (f"--for-at-most={plan.for_at_most:g}",)
+    shortened = () if plan.for_at_most is None else (f"--for-at-most={plan.for_at_most:g}",)
     arguments = {
-        "watcher": ("watch", f"--web-port={port}", *drill),
+        "watcher": ("watch", f"--web-port={port}", *shortened),
         "auditor": ("verify", "--follow", "--keep-going", f"--web-port={port}"),
     }
     return ("portfolio_stream", *arguments[name])

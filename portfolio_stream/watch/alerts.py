@@ -272,12 +272,12 @@ BY_NAME = {alert.name: alert for alert in ALERTS}
 #: the alerts that the watcher can judge: only Prometheus sees that the watcher does not run
 JUDGED = tuple(alert for alert in ALERTS if alert.name != "WatcherDown")
 
-#: no drill makes these times shorter: one pause of the stream stays in the alert's window for as long as the window is
+#: no game day makes these times shorter: a pause of the stream stays in the alert's window as long as the window is
 SHORTEST_SECONDS: Mapping[str, float] = {"ProcessingSlow": limit.SLOW_WINDOW_SECONDS * 1.5}
 
 
 def for_at_most(seconds: float) -> tuple[Alert, ...]:
-    """Returns the alerts with shorter times, for drills: nobody waits an hour to see that an alert fires."""
+    """Returns the alerts with shorter times, for game days: nobody waits an hour to see that an alert fires."""
     return tuple(
         replace(
             alert,

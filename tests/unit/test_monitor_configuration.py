@@ -60,6 +60,6 @@ def test_a_runbook_is_a_url(text: str, capsys: pytest.CaptureFixture[str]) -> No
     assert "a URL without a fragment, such as https://wiki/runbook" in capsys.readouterr().err
 
 
-def test_a_drill_has_no_budget_alerts() -> None:
+def test_a_game_day_has_no_budget_alerts() -> None:
     assert PLAN.has_budget_alerts
     assert not replace(PLAN, for_at_most=30).has_budget_alerts
