@@ -194,28 +194,27 @@ def close(incident_id: str, metrics: Path, folder: Path, bootstrap_servers: str 
     Asks the watcher, the auditor and every worker, for half a minute at most. What nobody could tell is in the report.
     """
     from portfolio_stream.commands.doctor import quieten
-    from portfolio_stream.errors import IncidentClosed
-    from portfolio_stream.incidents.closing import closed, not_restored
+    from portfolio_stream.incidents.closing import closed, not_restored, timed
     from portfolio_stream.incidents.evidence import gathered
-    from portfolio_stream.incidents.folder import IncidentFolder, add_line
+    from portfolio_stream.incidents.folder import IncidentFolder
     from portfolio_stream.incidents.report import marked, unfilled
     from portfolio_stream.watch.words import listed
 
     reports = IncidentFolder(folder)
-    if not reports.read(incident_id).is_open:
-        raise IncidentClosed(incident_id)
-    quieten()
-    evidence = run(gathered(read_settings(bootstrap_servers=bootstrap_servers)))
-    for sentence in evidence.missing:
-        remark(f"{sentence.rstrip('.')}.")
+    evidence = None
+    if reports.unclosed(incident_id).is_open:
+        quieten()
+        evidence = run(gathered(read_settings(bootstrap_servers=bootstrap_servers)))
+        for sentence in evidence.missing:
+            remark(f"{sentence.rstrip('.')}.")
     with reports.locked():
-        report = reports.read(incident_id)
-        if not report.is_open:  # another command was faster
-            raise IncidentClosed(incident_id)
-        done, minutes = closed(report, time.time(), evidence)
-        add_line(metrics, done.began, done.priority, done.title, minutes)
-        path = reports.write(incident_id, done)
-    if marked(done, "restored") is None:
+        report = reports.unclosed(incident_id)  # another command may have been faster
+        if evidence is not None and report.is_open:
+            done, minutes = closed(report, time.time(), evidence)
+        else:  # an earlier `close` was ended before the table had the line
+            done, minutes = timed(report)
+        path = reports.close(incident_id, done, metrics, minutes, is_repeated=report.is_closing)
+    if evidence is not None and marked(done, "restored") is None:
         reason = not_restored(evidence, done.began)
         remark(f"The report does not say that the service is restored: {reason}. Note it with --mark restored.")
     if empty := unfilled(done):

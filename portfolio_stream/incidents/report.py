@@ -65,6 +65,8 @@ MARKS: Mapping[Mark, str] = {
 MARKED_SECTIONS: Mapping[Mark, str] = {"identified": ROOT_CAUSE, "mitigated": REMEDIATION}
 #: begins the row that `close` writes if the service is not known to be restored
 CLOSED = "Incident closed"
+#: the state of a complete report whose line may not be in the table of incidents yet
+CLOSING = "closing"
 
 _FIELD = re.compile(r"\*\*(?P<name>[^*]+):\*\* ?(?P<value>.*)")
 _ROW = re.compile(
@@ -104,6 +106,10 @@ class IncidentReport(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_open(self) -> bool:
         return self.fields[STATE] == "open"
+
+    @property
+    def is_closing(self) -> bool:
+        return self.fields[STATE] == CLOSING
 
     @property
     def began(self) -> float:

@@ -1,11 +1,17 @@
 """portfolio-stream incident: what the commands print, without a system that tells anything."""
 
+import errno
+import itertools
 import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from portfolio_stream import cli
+from portfolio_stream.incidents import folder
 from tests.ports import free_port
 
 
@@ -42,3 +48,37 @@ def test_a_program_reads_what_each_command_says(nobody: Path, capsys: pytest.Cap
 def test_the_choices_of_a_missing_option_stand_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert 2 == cli.run(["incident", "open", "x"])
     assert "Missing option '--priority'. Choose from: P0, P1, P2, P3 (see" in capsys.readouterr().err
+
+
+def lines_of_table(folder: Path) -> list[str]:
+    table = folder / "metrics" / "streaming-incidents.csv"
+    return table.read_text().splitlines() if table.exists() else []
+
+
+def test_a_close_that_is_ended_at_any_write_neither_loses_nor_doubles_the_line(
+    nobody: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another incident of the same second, priority and title keeps a line of its own."""
+    began = ["--since", f"{datetime.now(UTC) - timedelta(hours=1):%Y-%m-%dT%H:00:00Z}"]
+    for ended_at in (1, 2, 3, 4):
+        capsys.readouterr()
+        assert 0 == cli.run(["incident", "open", "same", "--priority", "P2", *began, "-o", "json"])
+        name = json.loads(capsys.readouterr().out)["id"]
+        writes = itertools.count(1)
+
+        def limited(write: Callable[..., object], at: int = ended_at, writes: Iterator[int] = writes) -> Any:
+            def written(*arguments: Any) -> object:
+                if next(writes) == at:
+                    raise OSError(errno.EFBIG, "File too large")
+                return write(*arguments)
+
+            return written
+
+        with monkeypatch.context() as patch:
+            patch.setattr(folder, "write_atomically", limited(folder.write_atomically))
+            patch.setattr(folder, "_append", limited(folder._append))
+            assert (2 if ended_at < 4 else 0) == cli.run(["incident", "close", name])
+        for _ in range(2):
+            cli.run(["incident", "close", name])
+        assert ended_at == len(lines_of_table(nobody))
+        assert "**State:** closed" in (nobody / "incidents" / f"streaming-incident-{name}.md").read_text()

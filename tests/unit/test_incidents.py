@@ -1,6 +1,7 @@
 """Reports of incidents: the runbook's template, edits by hand, timelines, and what a closed report says."""
 
 import csv
+import resource
 from pathlib import Path
 
 import pytest
@@ -329,3 +330,24 @@ def test_a_line_of_the_table_has_the_runbook_s_columns(tmp_path: Path, before: s
         ["2026-11-29T23:55:00Z", "P1", 'Lag, "high"', "45"],
         ["2026-11-29T23:55:00Z", "P1", "Disk", "45"],
     ] == rows[bool(before) :]
+
+
+@pytest.mark.parametrize("title", ["=1+1", "+1", "-1", "@x", '=HYPERLINK("http://x","y")'])
+def test_a_spreadsheet_reads_no_formula_in_the_table(tmp_path: Path, title: str) -> None:
+    add_line(tmp_path / "table.csv", BEGAN, "P1", title, 45)
+    (row,) = csv.reader((tmp_path / "table.csv").read_text().splitlines())
+    assert ["2026-11-29T23:55:00Z", "P1", f"'{title}", "45"] == row
+
+
+def test_a_line_that_does_not_fit_leaves_the_table_as_it_was(tmp_path: Path) -> None:
+    """Neither does a part of the line stay."""
+    table = tmp_path / "table.csv"
+    add_line(table, BEGAN, "P1", "first", 45)
+    before, limits = table.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 5, limits[1]))
+    try:
+        with pytest.raises(IncidentFolderUnusable, match="too large"):
+            add_line(table, BEGAN, "P1", "second", 45)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert before == table.read_bytes()
