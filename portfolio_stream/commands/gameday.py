@@ -1,5 +1,6 @@
 """portfolio-stream gameday: practise an incident on a cluster of its own."""
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -10,7 +11,7 @@ import click
 from portfolio_stream.commands.common import OutputFormat, SettingType, output_option, run
 from portfolio_stream.commands.incident import folder_option
 from portfolio_stream.commands.output import note, print_columns, print_json, print_line
-from portfolio_stream.errors import GameDayRefused
+from portfolio_stream.errors import DataDirectoryUnusable, GameDayRefused
 from portfolio_stream.processes import ending_signals
 from portfolio_stream.setting_values import FOLDER, duration_setting
 
@@ -86,11 +87,7 @@ def _list(output: OutputFormat) -> None:
 def _play(day: "GameDay", options: "GameDayOptions", data_dir: Path | None, output: OutputFormat) -> int:
     from portfolio_stream.commands.doctor import quieten
 
-    if data_dir is not None:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        if any(data_dir.iterdir()):
-            raise click.BadParameter(f"{data_dir} is not empty.", param_hint="--data-dir")
-    folder = Path(tempfile.mkdtemp(prefix=f"gameday-{day.name}-")) if data_dir is None else data_dir.resolve()
+    folder = _folder(day.name, data_dir)
     quieten()
     try:
         result = run(_until_signalled(day, folder, options))
@@ -104,6 +101,22 @@ def _play(day: "GameDay", options: "GameDayOptions", data_dir: Path | None, outp
         return INTERRUPTED
     _print(result, output)
     return 0
+
+
+def _folder(name: str, data_dir: Path | None) -> Path:
+    """Create the folder of the game day if it does not exist, and return it. Raises DataDirectoryUnusable."""
+    try:
+        if data_dir is None:
+            return Path(tempfile.mkdtemp(prefix=f"gameday-{name}-"))
+        data_dir.mkdir(parents=True, exist_ok=True)
+        is_empty = not any(data_dir.iterdir())
+    except OSError as error:
+        place = Path(os.environ.get("TMPDIR", "/tmp")) if data_dir is None else data_dir
+        option = "TMPDIR" if data_dir is None else "--data-dir"
+        raise DataDirectoryUnusable(place, error.strerror or type(error).__name__, option) from error
+    if not is_empty:
+        raise click.BadParameter(f"{data_dir} is not empty.", param_hint="--data-dir")
+    return data_dir.resolve()
 
 
 async def _until_signalled(day: "GameDay", folder: Path, options: "GameDayOptions") -> "GameDayResult | None":

@@ -1,5 +1,6 @@
 """portfolio-stream incident: a report for each incident, by the template of docs/runbook.md."""
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ COLUMNS = ("ID", "PRIORITY", "STATE", "DATE", "DURATION", "TITLE")
 LONGEST_TITLE = 200  # characters
 LONGEST_NOTE = 2_000
 PRIORITIES = ("P0", "P1", "P2", "P3")
+MOST_DAYS = 30  # what happened before is no incident to note now: the watcher forgets its minutes, too
 AHEAD_SECONDS = 60.0  # two machines' clocks may differ by less
 
 
@@ -52,14 +54,15 @@ class SinceType(click.ParamType):
         from portfolio_stream.setting_values import duration_setting
 
         now = time.time()
+        at: float | None
         try:
-            ago: float = duration_setting(0, 30 * 86_400).read(value)
-            return now - ago
+            at = now - duration_setting(0, math.inf).read(value)
         except ValueError:
-            pass
-        at = read_moment(value)
+            at = read_moment(value)
         if at is None:
             self.fail(f"{shortened(value)} is no time such as 10m or 2026-11-30T05:00:00Z.", param, ctx)
+        if at < now - MOST_DAYS * 86_400:
+            self.fail(f"{shortened(value)} is more than {MOST_DAYS} days ago.", param, ctx)
         if at > now + AHEAD_SECONDS:
             self.fail(f"{shortened(value)} is in the future.", param, ctx)
         return at
@@ -230,7 +233,7 @@ def close(incident_id: str, metrics: Path, folder: Path, bootstrap_servers: str 
 @output_option
 def list_incidents(folder: Path, output: OutputFormat) -> None:
     """List the incidents, the newest first."""
-    from portfolio_stream.errors import ReportUnreadable
+    from portfolio_stream.errors import IncidentFolderUnusable, IncidentUnknown, ReportUnreadable
     from portfolio_stream.incidents.folder import IncidentFolder
     from portfolio_stream.incidents.report import DATE, DURATION, NAME, SEVERITY, STATE
 
@@ -239,7 +242,7 @@ def list_incidents(folder: Path, output: OutputFormat) -> None:
     for found in reports.ids():
         try:
             fields = reports.read(found).fields
-        except ReportUnreadable as error:
+        except (ReportUnreadable, IncidentFolderUnusable, IncidentUnknown) as error:
             remark(str(error))
             continue
         rows.append((found, *(fields.get(name, "-") for name in (SEVERITY, STATE, DATE, DURATION, NAME))))

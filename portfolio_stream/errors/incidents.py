@@ -13,8 +13,8 @@ class IncidentFolderUnusable(PortfolioStreamError):
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(
-            f"The folder {path} cannot be used: {reason}.",
-            "Let this user write there, or name another folder with --folder or --metrics.",
+            f"{path} cannot be used: {reason}.",
+            "Let this user read and write there, or name another folder with --folder or --metrics.",
         )
 
 

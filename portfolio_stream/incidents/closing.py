@@ -2,6 +2,7 @@
 
 import math
 
+from portfolio_stream.foreign import printable
 from portfolio_stream.incidents.evidence import IncidentEvidence
 from portfolio_stream.incidents.report import (
     ANY_COMPONENT,
@@ -45,7 +46,7 @@ def opened(
 ) -> IncidentReport:
     """An incident begins at `since`; without it, when the first alert that fires began to fire, or else now."""
     firing = _firing(evidence, now - LONGEST_SECONDS if since is None else since)
-    fired = min((one.since for one in firing), default=None)
+    fired = min((min(one.since, now) for one in firing), default=None)
     began = since if since is not None else fired if fired is not None else now
     report = new_report(title, priority, component or _component(firing), began)
     changes = () if evidence.watched is None else evidence.watched.changes
@@ -130,7 +131,7 @@ def _lost(audit: Audit) -> str:
         case "holds":
             return f"None (exactly-once holds: {audit.records:,} records compared)"
         case "violated":
-            found = [f"{one.kind} {one.detail}" for one in audit.anomalies[:SHOWN_ANOMALIES]]
+            found = [printable(f"{one.kind} {one.detail}") for one in audit.anomalies[:SHOWN_ANOMALIES]]
             more = len(audit.anomalies) - len(found)
             return f"exactly-once is violated: {'; '.join(found)}{f', and {more} more' if more > 0 else ''}"
     return f"not known (the auditor says: {audit.verdict}). Run `portfolio-stream verify`"

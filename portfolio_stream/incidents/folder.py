@@ -94,7 +94,7 @@ class IncidentFolder:
         path = self.file(incident)
         if ID.fullmatch(incident) is None:
             raise IncidentUnknown(incident, self.path)
-        with usable(self.path):
+        with usable(path):
             try:
                 return path.read_text(encoding="utf-8", errors="replace")
             except FileNotFoundError:

@@ -68,6 +68,8 @@ CLOSED = "Incident closed"
 #: the state of a complete report whose line may not be in the table of incidents yet
 CLOSING = "closing"
 
+#: begins a line that Markdown would read as a heading, a fence of code, a table or the underline of a heading
+_STRUCTURE = re.compile(r"#|```|~~~|\||[-=]+$")
 _FIELD = re.compile(r"\*\*(?P<name>[^*]+):\*\* ?(?P<value>.*)")
 _ROW = re.compile(
     r"- (?:(?P<day>\d{4}-\d\d-\d\d) )?(?P<time>(?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d)?): (?P<text>.*)", re.ASCII
@@ -130,7 +132,7 @@ def new_report(title: str, priority: Priority, component: str, began: float) -> 
         STATE: "open",
     }
     return IncidentReport(
-        head=(TITLE, "", *(f"**{name}:** {value}" for name, value in fields.items()), ""),
+        head=(TITLE, "", *(_field_line(name, value) for name, value in fields.items()), ""),
         sections=tuple(Section(heading, (*lines, "")) for heading, lines in TEMPLATE.items()),
     )
 
@@ -166,25 +168,24 @@ def with_fields(report: IncidentReport, fields: Mapping[str, str]) -> IncidentRe
     for line in report.head:
         match = _FIELD.fullmatch(line)
         name = None if match is None else match["name"]
-        head.append(line if name not in left else f"**{name}:** {left.pop(name)}")
+        head.append(line if name not in left else _field_line(name, left.pop(name)))
     last = max((at for at, line in enumerate(head) if _FIELD.fullmatch(line)), default=-1)
-    head[last + 1 : last + 1] = [f"**{name}:** {value}" for name, value in left.items()]
+    head[last + 1 : last + 1] = [_field_line(name, value) for name, value in left.items()]
     return msgspec.structs.replace(report, head=tuple(head))
 
 
 def with_lines(report: IncidentReport, heading: str, lines: Sequence[str]) -> IncidentReport:
-    """Replace a section. If it is not there, it becomes the last one."""
+    """Replace the first section with this heading. If there is none, it becomes the last one."""
     made = Section(heading, (*lines, ""))
-    if not any(one.heading == heading for one in report.sections):
-        return msgspec.structs.replace(report, sections=(*report.sections, made))
-    sections = tuple(made if one.heading == heading else one for one in report.sections)
-    return msgspec.structs.replace(report, sections=sections)
+    at = next((at for at, one in enumerate(report.sections) if one.heading == heading), len(report.sections))
+    return msgspec.structs.replace(report, sections=(*report.sections[:at], made, *report.sections[at + 1 :]))
 
 
 def with_text(report: IncidentReport, heading: str, text: str) -> IncidentReport:
     """Add a line to a section, unless it is there already. What the template had there goes."""
     there = _own_lines(report, heading)
-    line = {ACTION_ITEMS: "- [ ] ", IMPACT: "- "}.get(heading, "") + printable(text)
+    mark = {ACTION_ITEMS: "- [ ] ", IMPACT: "- "}.get(heading)
+    line = _paragraph(text) if mark is None else mark + printable(text)
     return with_lines(report, heading, there if line in there else [*there, line])
 
 
@@ -253,12 +254,22 @@ def moment(at: float) -> str:
 
 
 def read_moment(text: str) -> float | None:
-    """Returns UNIX seconds; None unless the text is RFC 3339 with an offset."""
+    """Returns UNIX seconds; None unless the text is RFC 3339 with an offset, and in UTC of the years 1 to 9999."""
     try:
         found = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
+        return found.astimezone(UTC).timestamp() if found.tzinfo is not None else None
+    except (ValueError, OverflowError):
         return None
-    return found.timestamp() if found.tzinfo is not None else None
+
+
+def _field_line(name: str, value: str) -> str:
+    return f"**{name}:** {printable(value)}"
+
+
+def _paragraph(text: str) -> str:
+    """The text as a line of its own, which begins nothing: no section, and no block of code that swallows the rest."""
+    line = printable(text)
+    return f"\\{line}" if _STRUCTURE.match(line) else line
 
 
 def _row_line(row: TimelineRow, day: str) -> str:

@@ -82,3 +82,36 @@ def test_a_close_that_is_ended_at_any_write_neither_loses_nor_doubles_the_line(
             cli.run(["incident", "close", name])
         assert ended_at == len(lines_of_table(nobody))
         assert "**State:** closed" in (nobody / "incidents" / f"streaming-incident-{name}.md").read_text()
+
+
+@pytest.mark.parametrize("since", ["31d", "999999999d", "0001-01-01T00:00:00Z", "2020-01-01T00:00:00+14:00"])
+def test_an_incident_began_within_thirty_days(nobody: Path, capsys: pytest.CaptureFixture[str], since: str) -> None:
+    """However the time is written."""
+    assert 2 == cli.run(["incident", "open", "x", "--priority", "P1", "--since", since])
+    assert f"'{since}' is more than 30 days ago" in capsys.readouterr().err
+    assert not (nobody / "incidents").exists()
+
+
+def test_a_moment_that_utc_cannot_say_is_no_time(nobody: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert 2 == cli.run(["incident", "open", "x", "--priority", "P1", "--since", "0001-01-01T00:00:00+14:00"])
+    assert "is no time such as" in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_read_hides_no_other(nobody: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder with a report's name, a link to nowhere, and a file that is no report are remarked upon."""
+    assert 0 == cli.run(["incident", "open", "good", "--priority", "P1"])
+    reports = nobody / "incidents"
+    (reports / "streaming-incident-20261101-0001.md").mkdir()
+    (reports / "streaming-incident-20261101-0002.md").symlink_to("nowhere")
+    (reports / "streaming-incident-20261101-0003.md").write_text("nothing")
+    capsys.readouterr()
+    assert 0 == cli.run(["incident", "list"])
+    told = capsys.readouterr()
+    assert "good" in told.out
+    for number, reason in ((1, "cannot be used: Is a directory"), (2, "There is no incident"), (3, "is no report")):
+        assert any(f"20261101-000{number}" in line and reason in line for line in told.err.splitlines())
+
+
+def test_a_game_day_names_the_folder_that_cannot_be_made(capsys: pytest.CaptureFixture[str]) -> None:
+    assert 2 == cli.run(["gameday", "broker-down", "--data-dir", "/proc/nix"])
+    assert "The data directory /proc/nix cannot be used: No such file or directory." in capsys.readouterr().err

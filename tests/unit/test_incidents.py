@@ -2,6 +2,7 @@
 
 import csv
 import resource
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from portfolio_stream.incidents.report import (
     marked,
     new_report,
     parsed,
+    read_moment,
     rendered,
     unfilled,
     with_rows,
@@ -351,3 +353,57 @@ def test_a_line_that_does_not_fit_leaves_the_table_as_it_was(tmp_path: Path) -> 
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert before == table.read_bytes()
+
+
+@pytest.mark.parametrize("text", ["## Timeline", "# x", "```", "~~~", "| a | b |", "---", "==="])
+def test_a_note_begins_no_section_and_no_block(text: str) -> None:
+    """Markdown shows the text itself."""
+    report = parsed(rendered(with_text(a_report(), "Root Cause", text)))
+    assert report is not None
+    assert list(TEMPLATE) == [section.heading for section in report.sections]
+    assert (f"\\{text}", "") == report.lines_of("Root Cause")
+
+
+@pytest.mark.parametrize("text", ["- a step", "**bold**", "a # b"])
+def test_a_note_stays_as_it_was_typed(text: str) -> None:
+    assert (text, "") == with_text(a_report(), "Root Cause", text).lines_of("Root Cause")
+
+
+def test_a_second_section_with_the_same_heading_stays_as_it_is() -> None:
+    """An operator may have written it by hand."""
+    report = parsed(rendered(a_report()) + "\n## Timeline\nmine\n")
+    assert report is not None
+    text = rendered(with_rows(report, [TimelineRow(BEGAN, "a row")]))
+    assert 1 == text.count("a row")
+    assert text.endswith("## Timeline\nmine\n")
+
+
+def test_a_stranger_s_text_stays_in_its_line() -> None:
+    """The auditor's details and the fields of the head have no line ends."""
+    audit = Audit(verdict="violated", anomalies=(ToldAnomaly("x", "a\n## Timeline"),))
+    evidence = IncidentEvidence(watched=watched(), audit=audit)
+    report = new_report("a\n## Timeline", "P1", "b\n**State:** closed", BEGAN)
+    text = rendered(closed(report, BEGAN + 5, evidence)[0])
+    assert 1 == sum(line == "## Timeline" for line in text.splitlines())
+    assert "a\\n## Timeline" == (parsed(text) or report).title
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_moment_outside_the_years_of_utc_is_none(text: str) -> None:
+    assert read_moment(text) is None
+
+
+def test_incidents_that_are_opened_at_once_have_reports_of_their_own(tmp_path: Path) -> None:
+    """Each writer holds the folder's lock by a descriptor of its own, as processes do."""
+
+    def write(number: int) -> str:
+        folder = IncidentFolder(tmp_path / "incidents")
+        with folder.locked():
+            found = folder.new_id(BEGAN)
+            folder.write(found, new_report(f"title {number}", "P1", "Kafka", BEGAN))
+        return found
+
+    with ThreadPoolExecutor(10) as threads:
+        found = list(threads.map(write, range(10)))
+    folder = IncidentFolder(tmp_path / "incidents")
+    assert [f"title {number}" for number in range(10)] == [folder.read(one).title for one in found]
