@@ -86,7 +86,10 @@ def _list(output: OutputFormat) -> None:
 
 def _play(day: "GameDay", options: "GameDayOptions", data_dir: Path | None, output: OutputFormat) -> int:
     from portfolio_stream.commands.doctor import quieten
+    from portfolio_stream.incidents.folder import IncidentFolder
 
+    with IncidentFolder(options.reports).locked():
+        pass  # a folder that cannot be used is told now, and not after the minutes of the game day
     folder = _folder(day.name, data_dir)
     quieten()
     try:

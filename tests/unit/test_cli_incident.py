@@ -115,3 +115,8 @@ def test_a_report_that_cannot_be_read_hides_no_other(nobody: Path, capsys: pytes
 def test_a_game_day_names_the_folder_that_cannot_be_made(capsys: pytest.CaptureFixture[str]) -> None:
     assert 2 == cli.run(["gameday", "broker-down", "--data-dir", "/proc/nix"])
     assert "The data directory /proc/nix cannot be used: No such file or directory." in capsys.readouterr().err
+
+
+def test_a_game_day_begins_only_if_its_report_can_be_written(capsys: pytest.CaptureFixture[str]) -> None:
+    assert 2 == cli.run(["gameday", "broker-down", "--folder", "/proc/nix"])
+    assert "/proc/nix cannot be used: No such file or directory." in capsys.readouterr().err
