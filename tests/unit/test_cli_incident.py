@@ -112,7 +112,7 @@ def test_a_report_that_cannot_be_read_hides_no_other(nobody: Path, capsys: pytes
         assert any(f"20261101-000{number}" in line and reason in line for line in told.err.splitlines())
 
 
-def test_a_game_day_names_the_folder_that_cannot_be_made(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_game_day_names_the_folder_that_cannot_be_made(nobody: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert 2 == cli.run(["gameday", "broker-down", "--data-dir", "/proc/nix"])
     assert "The data directory /proc/nix cannot be used: No such file or directory." in capsys.readouterr().err
 
