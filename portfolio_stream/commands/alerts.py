@@ -26,17 +26,24 @@ LAST_SECOND = 253_402_300_800  # of the year 9999
 def alerts(context: click.Context, limit: int, output: OutputFormat) -> None:
     """Show the alerts that are pending or fire, and the latest changes.
 
-    BECAUSE-OF names an alert that fires too and is the cause. Exit code 0: no alert fires. 1: an alert fires. 2: no
-    watcher answers (start one with `portfolio-stream watch`).
+    BECAUSE-OF names an alert that fires too and is the cause. An alert stays as it is while its figures are unknown; a
+    remark names it. Exit code 0: no alert fires. 1: an alert fires. 2: no watcher answers (start one with
+    `portfolio-stream watch`).
     """
     import msgspec
 
+    from portfolio_stream.watch.alerts import JUDGED
+
     watched = run(ask_watcher(read_settings()))
+    unknown = [alert.name for alert in JUDGED if alert.holds(watched.figures) is None]
     if output == "json":
-        shown = {"at": watched.at, "alerts": watched.alerts, "changes": watched.changes[:limit]}
+        shown = {"at": watched.at, "alerts": watched.alerts, "changes": watched.changes[:limit], "unknown": unknown}
         print_json_text(msgspec.json.encode(shown).decode())
     else:
         _print(watched.alerts, watched.changes[:limit], watched.at)
+        if unknown:
+            names = ", ".join(unknown)
+            note(f"Not judged now, because the figures are unknown: {names}. `portfolio-stream advise` says which.")
     context.exit(FIRES if any(alert.state == "firing" for alert in watched.alerts) else 0)
 
 

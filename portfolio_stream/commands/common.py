@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 
 import click
 
+from portfolio_stream.commands.output import note
 from portfolio_stream.errors import shortened
 from portfolio_stream.setting_values import ADDRESSES, MOST_DIGITS, SettingKind
 from portfolio_stream.settings import Settings
@@ -92,6 +93,12 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)
     return asyncio.run(coroutine)
+
+
+def note_unknown_port(variable: str, known: str, port: int) -> None:
+    """Say what to set if pages and commands look for this process at another port. `known` is the variable's value."""
+    if known.rpartition(":")[2] != str(port):
+        note(f"Pages and commands look for it at {known}: set {variable} there to this host and port {port}.")
 
 
 def as_text(name: str, content: bytes | None) -> dict[str, str | None]:

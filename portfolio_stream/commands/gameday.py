@@ -11,7 +11,7 @@ import click
 from portfolio_stream.commands.common import OutputFormat, SettingType, output_option, run
 from portfolio_stream.commands.incident import folder_option
 from portfolio_stream.commands.output import note, print_columns, print_json, print_line
-from portfolio_stream.errors import DataDirectoryUnusable, GameDayRefused
+from portfolio_stream.errors import DataDirectoryUnusable, GameDayRefused, MonitorProgramMissing
 from portfolio_stream.processes import ending_signals
 from portfolio_stream.setting_values import FOLDER, duration_setting
 
@@ -66,8 +66,24 @@ def gameday(
         return
     if name not in BY_DAY:
         raise click.BadParameter(f"There is no game day {name}: name one of {', '.join(BY_DAY)}.")
+    if prometheus:
+        _check_programs(name)
     options = GameDayOptions(for_at_most=for_at_most, has_monitor=prometheus, reports=folder.absolute())
     context.exit(_play(BY_DAY[name], options, data_dir, output))
+
+
+def _check_programs(name: str) -> None:
+    """Raises GameDayRefused before anything is started for judges that are not installed."""
+    import os
+
+    from portfolio_stream.prometheus.control import found_programs
+
+    try:
+        found_programs(os.environ)
+    except MonitorProgramMissing as error:
+        raise GameDayRefused(
+            name, error.cause.rstrip("."), f"{error.action} Or play it without --prometheus."
+        ) from error
 
 
 def _list(output: OutputFormat) -> None:

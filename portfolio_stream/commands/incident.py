@@ -251,7 +251,7 @@ def list_incidents(folder: Path, output: OutputFormat) -> None:
     elif rows:
         print_columns(COLUMNS, rows)
     else:
-        print_line(f"There is no incident in {folder}.")
+        print_line(f"There is no incident in {folder}. `portfolio-stream incident open` begins one.")
 
 
 @incident.command()

@@ -121,6 +121,8 @@ def status(context: click.Context, output: OutputFormat) -> None:
 
 
 def _print(shown: "MonitorStatus", output: OutputFormat) -> None:
+    from portfolio_stream.prometheus.folder import HELPERS
+
     if output == "json":
         import msgspec
 
@@ -131,8 +133,6 @@ def _print(shown: "MonitorStatus", output: OutputFormat) -> None:
     if shown.plan is None or not shown.running:
         print_line("No monitor runs. Start it with `portfolio-stream monitor start`.")
         return
-    if shown.ended:
-        print_line("`portfolio-stream monitor start`, with the same options, starts what has ended.")
     ports = {"prometheus": shown.plan.prometheus_port, "alertmanager": shown.plan.alertmanager_port}
     for name, port in ports.items():
         pid = shown.running.get(name)
@@ -147,6 +147,11 @@ def _print(shown: "MonitorStatus", output: OutputFormat) -> None:
         print_line("Prometheus has not looked yet.")
     else:
         print_columns(TARGETS, [(one.name, one.health, one.lastError or "-") for one in shown.targets])
+    silent = {one.labels.get("job", "") for one in shown.targets or () if one.health == "down"} & set(HELPERS)
+    for name in sorted(silent - shown.running.keys() - shown.ended.keys()):
+        print_line(f"{name}: does not answer")
+    if shown.ended or silent - shown.running.keys():
+        print_line("`portfolio-stream monitor start`, with the same options, starts what is missing.")
     firing = [one for one in shown.alerts or () if one.state == "firing"]
     for one in firing:
         print_line(f"{one.labels.get('priority', '-')} {one.labels.get('alertname', '-')} fires.")

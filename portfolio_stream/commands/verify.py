@@ -13,6 +13,7 @@ from portfolio_stream.commands.common import (
     SettingType,
     WholeRange,
     bootstrap_option,
+    note_unknown_port,
     output_option,
     read_settings,
     run,
@@ -172,6 +173,7 @@ async def _follow(settings: Settings, plan: _Follow, asked: _Asked) -> int:
         _workers(settings, asked.web_address) as find_workers,
     ):
         note(f"The verdict is at {address}/verdict, figures at {address}/metrics.")
+        note_unknown_port("PORTFOLIO_AUDITOR", settings.auditor, plan.web_port)
         audit = FollowPlan(
             interval=plan.interval,
             keep_going=plan.keep_going,

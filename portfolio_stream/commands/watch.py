@@ -10,6 +10,7 @@ from portfolio_stream.commands.common import (
     SettingType,
     WholeRange,
     bootstrap_option,
+    note_unknown_port,
     output_option,
     read_settings,
     run,
@@ -75,6 +76,7 @@ async def _watch(settings: Settings, port: int, at_most: float | None, output: O
         watcher.listeners.append(_printer(watcher, output))
         async with serving(settings, port, watcher) as address:
             note(f"What the watcher sees is at {address}/watch, figures at {address}/metrics.")
+            note_unknown_port("PORTFOLIO_WATCHER", settings.watcher, port)
             watching = asyncio.create_task(watcher.run())
             for number in ending_signals():
                 asyncio.get_running_loop().add_signal_handler(number, watching.cancel)

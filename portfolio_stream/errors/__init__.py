@@ -90,6 +90,7 @@ from portfolio_stream.errors.incidents import (
     IncidentFolderUnusable,
     IncidentUnknown,
     ReportUnreadable,
+    TooManyIncidents,
 )
 from portfolio_stream.errors.jobs import (
     ControlUnavailable,
@@ -314,6 +315,7 @@ __all__ = [
     "TableNameInvalid",
     "TableUnknown",
     "TlsFailed",
+    "TooManyIncidents",
     "TopicMisconfigured",
     "TopicMissing",
     "TopicNotAnOutput",

@@ -11,10 +11,20 @@ class IncidentFolderUnusable(PortfolioStreamError):
 
     exit_code = 2
 
-    def __init__(self, path: Path, reason: str) -> None:
+    def __init__(self, path: Path, reason: str, option: str) -> None:
+        """`option` names another place."""
         super().__init__(
             f"{path} cannot be used: {reason}.",
-            "Let this user read and write there, or name another folder with --folder or --metrics.",
+            f"Let this user read and write there, or name another place with {option}.",
+        )
+
+
+class TooManyIncidents(PortfolioStreamError):
+    """A minute has an id for each of its incidents, and not more of them."""
+
+    def __init__(self, path: Path, most: int) -> None:
+        super().__init__(
+            f"{path} has {most} incidents of this minute already.", "Open the incident in the next minute."
         )
 
 

@@ -134,7 +134,7 @@ def _lost(audit: Audit) -> str:
             found = [printable(f"{one.kind} {one.detail}") for one in audit.anomalies[:SHOWN_ANOMALIES]]
             more = len(audit.anomalies) - len(found)
             return f"exactly-once is violated: {'; '.join(found)}{f', and {more} more' if more > 0 else ''}"
-    return f"not known (the auditor says: {audit.verdict}). Run `portfolio-stream verify`"
+    return f"not known (the auditor says: {audit.verdict}). Run `portfolio-stream verify` once Kafka answers"
 
 
 def _missing(evidence: IncidentEvidence, now: float) -> list[TimelineRow]:

@@ -15,7 +15,13 @@ from contextlib import contextmanager
 from io import FileIO, StringIO
 from pathlib import Path
 
-from portfolio_stream.errors import IncidentClosed, IncidentFolderUnusable, IncidentUnknown, ReportUnreadable
+from portfolio_stream.errors import (
+    IncidentClosed,
+    IncidentFolderUnusable,
+    IncidentUnknown,
+    ReportUnreadable,
+    TooManyIncidents,
+)
 from portfolio_stream.files import write_atomically
 from portfolio_stream.incidents.report import CLOSING, STATE, IncidentReport, moment, parsed, rendered, with_fields
 
@@ -42,13 +48,13 @@ class IncidentFolder:
         return self.path / f"{PREFIX}{incident}.md"
 
     def new_id(self, at: float) -> str:
-        """The first id of the minute that no report has."""
+        """The first id of the minute that no report has. Raises TooManyIncidents."""
         stamp = moment(at)
         first = f"{stamp[:10].replace('-', '')}-{stamp[11:16].replace(':', '')}"
         ids = (first, *(f"{first}-{number}" for number in range(2, MOST_A_MINUTE + 1)))
         free = next((one for one in ids if not self.file(one).exists()), None)
         if free is None:
-            raise IncidentFolderUnusable(self.path, f"it has {MOST_A_MINUTE} incidents of this minute already")
+            raise TooManyIncidents(self.path, MOST_A_MINUTE)
         return free
 
     def write(self, incident: str, report: IncidentReport) -> Path:
@@ -112,12 +118,12 @@ def _by_time(incident: str) -> tuple[str, int]:
 
 
 @contextmanager
-def usable(path: Path) -> Iterator[None]:
-    """Turn what the system refuses into IncidentFolderUnusable."""
+def usable(path: Path, option: str = "--folder") -> Iterator[None]:
+    """Turn what the system refuses into IncidentFolderUnusable. `option` names another place."""
     try:
         yield
     except OSError as error:
-        raise IncidentFolderUnusable(path, error.strerror or type(error).__name__) from error
+        raise IncidentFolderUnusable(path, error.strerror or type(error).__name__, option) from error
 
 
 def add_line(table: Path, began: float, priority: str, title: str, minutes: int, others: int | None = None) -> None:
@@ -127,7 +133,7 @@ def add_line(table: Path, began: float, priority: str, title: str, minutes: int,
     IncidentFolderUnusable, and the table is as before then.
     """
     name = _csv_line(moment(began), _cell(priority), _cell(title))
-    with usable(table.parent):
+    with usable(table.parent, "--metrics"):
         table.parent.mkdir(parents=True, exist_ok=True)
         with table.open("a+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)

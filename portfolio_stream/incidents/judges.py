@@ -71,7 +71,7 @@ class PrometheusAsJudge:
     async def is_ready(self) -> bool:
         found = await asyncio.to_thread(answers.targets, self.port)
         up = {target.labels.get("job") for target in found or () if target.health == "up"}
-        return up.issuperset(MONITORED)
+        return up.issuperset(MONITORED) and await asyncio.to_thread(answers.has_judged, self.port)
 
 
 _STATES = ("firing", "pending")

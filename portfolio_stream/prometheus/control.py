@@ -143,14 +143,14 @@ def start(settings: Settings, plan: MonitorPlan, say: Callable[[str], None]) -> 
     """
     programs = found_programs(os.environ)
     folder = MonitorFolder(settings)
+    ports = {"prometheus": plan.prometheus_port, "alertmanager": plan.alertmanager_port}
+    for name, port in ports.items():  # before a folder is made for nothing
+        if name not in folder.running() and not is_free(port):
+            raise PortInUse(LOOPBACK, port, f"give another --{name}-port")
     with folder.locked(), ExitStack() as undo:
         running = folder.running()
         if running.keys() & set(SERVERS) and plan != folder.plan():
             raise MonitorRuns
-        ports = {"prometheus": plan.prometheus_port, "alertmanager": plan.alertmanager_port}
-        for name, port in ports.items():
-            if name not in running and not is_free(port):
-                raise PortInUse(LOOPBACK, port, f"give another --{name}-port")
         folder.write_token(settings.web_token)
         alerts = ALERTS if plan.for_at_most is None else for_at_most(plan.for_at_most)
         rules = {"rules.yml": rules_file(alerts, plan.runbook)}

@@ -36,6 +36,16 @@ def test_no_alert_fires_only_if_all_were_judged(capsys: pytest.CaptureFixture[st
     assert not msgspec.structs.replace(judged, targets=()).is_well  # Prometheus has not looked yet
 
 
+def test_a_helper_that_is_away_has_a_way_back(capsys: pytest.CaptureFixture[str]) -> None:
+    """One that ended has a log. Of one that another program had started, nobody knows more than that it is away."""
+    away = tuple(Target(labels={"job": name}, health="down") for name in ("watcher", "auditor"))
+    _print(msgspec.structs.replace(FRESH, targets=away, ended={"auditor": "/x/auditor.log"}), "text")
+    told = capsys.readouterr().out
+    assert "auditor: has ended. Its log is /x/auditor.log" in told
+    assert "watcher: does not answer" in told
+    assert 1 == told.count("`portfolio-stream monitor start`, with the same options, starts what is missing.")
+
+
 def test_without_a_monitor_the_operator_starts_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -183,9 +183,12 @@ async def test_alerts_and_changes(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         "2023-11-14T22:05:00Z LagMinor P3 cleared ConsumerLagHigh",
     ] == lines
     assert 0 == await run(watched(alerts=(INHIBITED,)), ["alerts", "-o", "json"], monkeypatch)
-    assert {"at": AT, "alerts": [json.loads(msgspec.json.encode(INHIBITED))], "changes": []} == json.loads(
-        capsys.readouterr().out
-    )
+    assert {
+        "at": AT,
+        "alerts": [json.loads(msgspec.json.encode(INHIBITED))],
+        "changes": [],
+        "unknown": [],
+    } == json.loads(capsys.readouterr().out)
 
 
 async def test_no_alert(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -195,6 +198,19 @@ async def test_no_alert(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     assert ("", "No alert is pending or fires.\n") == (told.out, told.err)
     assert 0 == await run(watched(changes=CHANGES), ["alerts", "--limit", "1"], monkeypatch)
     assert 2 == len(capsys.readouterr().out.splitlines())
+
+
+async def test_an_alert_that_nobody_can_judge_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """That none fires says nothing then. While no broker answers, nobody knows the lag."""
+    seen = watched(figures=msgspec.structs.replace(HEALTHY, partitions={}, kafka=None))
+    assert 0 == await run(seen, ["alerts"], monkeypatch)
+    told = capsys.readouterr().err
+    assert "Not judged now, because the figures are unknown: KafkaDown, " in told
+    assert "ConsumerLagHigh" in told
+    assert 0 == await run(seen, ["alerts", "-o", "json"], monkeypatch)
+    assert "LagMinor" in json.loads(capsys.readouterr().out)["unknown"]
 
 
 async def test_a_time_that_is_none_breaks_no_table(

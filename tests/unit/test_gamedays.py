@@ -41,6 +41,17 @@ def test_a_refused_game_day_leaves_no_folder(
     assert [] == list(tmp_path.iterdir())
 
 
+def test_a_game_day_without_its_judges_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before a broker is started. The exit code says that it cannot take place here."""
+    monkeypatch.setenv("PROMETHEUS", "/nowhere/prometheus")
+    assert 2 == cli.run(["gameday", "kafka-down", "--prometheus"])
+    cause, action = capsys.readouterr().err.splitlines()
+    assert "The game day kafka-down cannot take place: This host has no /nowhere/prometheus." in cause
+    assert action.endswith("Or play it without --prometheus.")
+
+
 def test_an_alert_that_another_one_explains_is_named() -> None:
     """Its cause must fire when the alert begins to. An alert that fires by itself has no such name."""
     record = AlertRecord()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from portfolio_stream.errors import IncidentFolderUnusable, IncidentUnknown, ReportUnreadable
+from portfolio_stream.errors import IncidentFolderUnusable, IncidentUnknown, ReportUnreadable, TooManyIncidents
 from portfolio_stream.incidents.closing import closed, noted, opened
 from portfolio_stream.incidents.evidence import IncidentEvidence, event_moments
 from portfolio_stream.incidents.folder import IncidentFolder, add_line
@@ -299,6 +299,21 @@ def test_two_incidents_of_one_minute_have_files_of_their_own(tmp_path: Path) -> 
     expected = ["20261129-2355", *(f"20261129-2355-{number}" for number in range(2, 12))]
     assert expected == list(reversed(folder.ids()))
     assert rendered(a_report()) == folder.text("20261129-2355-11")
+
+
+def test_a_minute_without_a_free_id_says_to_wait(tmp_path: Path) -> None:
+    """Another folder or more rights would not help."""
+    folder = IncidentFolder(tmp_path)
+    for _ in range(99):
+        folder.file(folder.new_id(BEGAN)).touch()
+    with pytest.raises(TooManyIncidents, match="next minute"):
+        folder.new_id(BEGAN)
+
+
+def test_a_table_that_cannot_be_written_names_its_own_option(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(IncidentFolderUnusable, match="place with --metrics"):
+        add_line(tmp_path / "file" / "x.csv", BEGAN, "P1", "x", 1)
 
 
 @pytest.mark.parametrize("name", ["20261129-2355", "../../etc/passwd", "", "x" * 5_000])
