@@ -87,16 +87,14 @@ def noted(report: IncidentReport, at: float, mark: Mark, text: str) -> IncidentR
 
 def timed(report: IncidentReport) -> tuple[IncidentReport, int]:
     """Returns the closed report with its times and its duration, by its timeline; and the duration's minutes."""
-    times: dict[str, float] = {mark: at for mark in MARKS if (at := marked(report, mark)) is not None}
+    times = {mark: at for mark in MARKS if (at := marked(report, mark)) is not None}
+    said = [f"{mark} after {_span(at - report.began)}" for mark, at in times.items()]
     closing = told(report, CLOSED)
     if "restored" not in times and closing is not None:
-        times["closed, not restored,"] = closing
+        said.append(f"closed after {_span(closing - report.began)} (not restored)")
     until = times.get("restored") or closing or max(times.values(), default=report.began)
     minutes = max(1, math.ceil((until - report.began) / 60))
-    fields = {
-        DURATION: f"{minutes} minute{'' if minutes == 1 else 's'}",
-        TIMES: ", ".join(f"{said} after {_span(at - report.began)}" for said, at in times.items()),
-    }
+    fields = {DURATION: f"{minutes} minute{'' if minutes == 1 else 's'}", TIMES: ", ".join(said)}
     return with_fields(report, fields), minutes
 
 

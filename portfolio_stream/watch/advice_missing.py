@@ -17,7 +17,7 @@ def missing(now: SystemFigures) -> Iterator[str]:
         yield from _of_partitions(now)
     is_kafka_down = now.kafka is not None and now.kafka.live == 0
     if now.job_state is None:
-        rest = "Kafka has it." if is_kafka_down else "`portfolio-stream job describe` asks Kafka."
+        rest = "Ask again when a broker answers." if is_kafka_down else "`portfolio-stream job describe` asks Kafka."
         yield f"Nobody knows whether the job is to run: no worker says so. {rest}"
     if not now.workers:
         first = "Once the brokers run, " if is_kafka_down else ""

@@ -196,7 +196,7 @@ def test_a_report_never_says_restored_while_an_alert_fires(seen: Watched | None,
     assert 2 == minutes
     assert "Service restored" not in rendered(done)
     assert row in done.lines_of(TIMELINE)
-    assert done.fields["Times"].endswith("closed, not restored, after 1 min 40 s")
+    assert done.fields["Times"].endswith("closed after 1 min 40 s (not restored)")
     later = noted(done, BEGAN + 290, "restored", "brokers started")
     assert later.fields["Times"].endswith("restored after 4 min 50 s")
     assert "5 minutes" == later.fields["Duration"]

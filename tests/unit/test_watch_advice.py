@@ -201,7 +201,7 @@ CASES: dict[str, tuple[SystemFigures, tuple[str, ...]]] = {
         SystemFigures(at=AT, kafka=replace(KAFKA, live=0)),
         (
             "No Kafka broker answers, so lag and rates are unknown. Start the brokers.",
-            "Nobody knows whether the job is to run: no worker says so. Kafka has it.",
+            "Nobody knows whether the job is to run: no worker says so. Ask again when a broker answers.",
             "No worker answers, so nobody knows what they do. Once the brokers run, `portfolio-stream cluster start` "
             "starts workers, and `faust -A portfolio_stream worker` starts one.",
         ),
