@@ -35,10 +35,11 @@ def test_a_refused_game_day_leaves_no_folder(
         raise GameDayRefused("disk-filling", "only root can mount", "Run it as root.")
 
     monkeypatch.setattr(GameDayPlay, "play", refuse)
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    assert 2 == cli.run(["gameday", "disk-filling"])
+    (temporary := tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    assert 2 == cli.run(["gameday", "disk-filling", "--folder", str(tmp_path / "incidents")])
     assert "only root can mount" in capsys.readouterr().err
-    assert [] == list(tmp_path.iterdir())
+    assert [] == list(temporary.iterdir())
 
 
 def test_a_game_day_without_its_judges_is_refused(
