@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from portfolio_stream.errors import WebTokenMissing
 from portfolio_stream.http.signatures import derive_key
 from portfolio_stream.settings import Settings
+from portfolio_stream.watch.alerts import ALERTS
 from portfolio_stream.watch.shown import Watched
 from portfolio_stream.watcher.folder import WatchFolder
 from portfolio_stream.watcher.metrics import WatcherCollector
@@ -109,6 +110,16 @@ async def test_every_metric_is_documented(tmp_path: Path) -> None:
         if metric.name.startswith("portfolio_stream")
     }
     assert found == told
+
+
+async def test_a_watcher_tells_no_state_of_an_alert_that_only_prometheus_can_judge(tmp_path: Path) -> None:
+    """A 0 would say that all is well, of a watcher that is away."""
+    (metric,) = (
+        one
+        for one in text_string_to_metric_families(await watcher_scrape(tmp_path))
+        if one.name == "portfolio_stream_alerts_firing"
+    )
+    assert {alert.name for alert in ALERTS} - {"WatcherDown"} == {sample.labels["alert"] for sample in metric.samples}
 
 
 @pytest.mark.parametrize(("state", "values"), [("running", [0.0]), ("paused", []), ("stopped", []), (None, [])])
