@@ -53,7 +53,7 @@ class SloFault(NamedTuple):
 
 class SloHour:
     def __init__(self, folder: Path, minutes: float, rate: float, *, is_verified_anew: bool) -> None:
-        self._host = GameHost("slo-hour", folder, brokers=BROKERS, for_at_most=None)
+        self._host = GameHost("slo-hour", folder, brokers=BROKERS, for_at_most=None, profile="benchmark")
         self._seconds = minutes * 60
         self._scale = minutes / HOUR_MINUTES
         self._rate = rate

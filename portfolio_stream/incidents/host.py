@@ -23,6 +23,7 @@ from portfolio_stream.decoding import decoded
 from portfolio_stream.errors import GameDayFailed
 from portfolio_stream.http.exchange import NoAnswer, exchange
 from portfolio_stream.kafka.admin import admin_client, create_all
+from portfolio_stream.kafka.tools.java import JvmProfile
 from portfolio_stream.settings import Security, Settings
 from portfolio_stream.watch.shown import Watched
 
@@ -46,6 +47,7 @@ class GameHost:
         for_at_most: float | None,
         environment: Mapping[str, str] = {},
         jmx_exporter_port: int | None = None,
+        profile: JvmProfile = "small",
     ) -> None:
         """`for_at_most`: None: the alerts wait as they do in production. `environment`: variables for every process.
 
@@ -57,7 +59,9 @@ class GameHost:
         #: what the system writes, but for its logs
         self.disk = folder / "disk"
         data = self.disk / "data"
-        self.cluster = Cluster(data / "broker", free_port(brokers), brokers, jmx_exporter_port=jmx_exporter_port)
+        self.cluster = Cluster(
+            data / "broker", free_port(brokers), brokers, profile, jmx_exporter_port=jmx_exporter_port
+        )
         self.watcher_port, self.auditor_port = free_port(), free_port()
         self.settings = replace(
             Settings(),
