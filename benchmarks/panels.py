@@ -9,6 +9,7 @@ import asyncio
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from portfolio_stream.broker.probe import free_port
@@ -40,10 +41,10 @@ async def found(folder: Path) -> PanelFindings:
         await host.type("savepoint", "create")
         await host.kill_worker("w1")
         await host.start_worker("w1")
-        deadline = asyncio.get_running_loop().time() + FILLED_SECONDS
+        deadline = time.monotonic() + FILLED_SECONDS
         while True:
             shown = await asyncio.to_thread(findings, f"http://127.0.0.1:{prometheus}", has_jmx=True)
-            if not shown.silent or asyncio.get_running_loop().time() > deadline:
+            if not shown.silent or time.monotonic() > deadline:
                 targets = answers.targets(prometheus) or ()
                 print("Prometheus reads: " + ", ".join(sorted(f"{one.name} {one.health}" for one in targets)))
                 return shown

@@ -74,8 +74,6 @@ def gameday(
 
 def _check_programs(name: str) -> None:
     """Raises GameDayRefused before anything is started for judges that are not installed."""
-    import os
-
     from portfolio_stream.prometheus.control import found_programs
 
     try:

@@ -9,7 +9,7 @@ The web server already answers while the engine starts: `membership_of` returns 
 """
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Set
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol
@@ -21,7 +21,6 @@ from portfolio_stream.exactly_once.membership import Membership
 from portfolio_stream.exactly_once.replay_progress import Replays
 from portfolio_stream.http.problem import RETRY_AFTER_SECONDS, json_response
 
-_NONE: frozenset[int] = frozenset()
 STANDSTILL_SECONDS = 30.0  # the rebalance time-out: by then the group has given the partitions to other workers
 UNREAD = "the prices topic is not read to its end, or is no longer read: /portfolios and /tables/prices answer 503"
 STARTING = "the engine starts: it has not joined the group yet"
@@ -66,7 +65,8 @@ def readiness(engine: Engine) -> Readiness:
     reasons = [] if member.is_fresh else [WARMING if engine.is_warming else NO_MEMBER]
     if not is_alive(engine):
         reasons.append("the main loop stands still")
-    if recovering := [partition for partition in partitions if is_recovering(engine, partition)]:
+    recovering = [at for at, state in partitions.items() if state == "recovering" and at not in engine.served]
+    if recovering:
         reasons.append(_recovering(recovering, engine.replays))
     for partition, state in partitions.items():
         if state == "halted":
@@ -93,18 +93,13 @@ def _recovering(partitions: Collection[int], replays: Replays) -> str:
     return f"{reason}: {replays.records_per_second:,.0f} records/s, {left}"
 
 
-def running(engine: Engine) -> frozenset[int]:
+def running(engine: Engine) -> Set[int]:
     """The partitions whose tables this worker serves.
 
     They are none while the membership is not fresh: nothing can be committed then, and another worker may own them.
     """
     member = membership_of(engine)
-    return frozenset(engine.served & member.owned) if member is not None and member.is_fresh else _NONE
-
-
-def is_recovering(engine: Engine, partition: int) -> bool:
-    """Whether the worker does not have the partition's tables yet."""
-    return partition not in frozenset(engine.served).union(engine.halted, engine.paused)
+    return engine.served & member.owned if member is not None and member.is_fresh else frozenset()
 
 
 def state_of(engine: Engine, partition: int) -> str:
