@@ -4,13 +4,15 @@ import base64
 import math
 import os
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import click
 
 from portfolio_stream.commands.output import note
-from portfolio_stream.errors import shortened
+from portfolio_stream.errors import DataDirectoryUnusable, shortened
 from portfolio_stream.setting_values import ADDRESSES, MOST_DIGITS, SettingKind
 from portfolio_stream.settings import Settings
 
@@ -93,6 +95,17 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)
     return asyncio.run(coroutine)
+
+
+@contextmanager
+def usable_data_dir(data_dir: Path | None) -> Iterator[None]:
+    """Turn what the system refuses into DataDirectoryUnusable. None: the folder is a temporary one."""
+    try:
+        yield
+    except OSError as error:
+        place = Path(os.environ.get("TMPDIR", "/tmp")) if data_dir is None else data_dir
+        option = "TMPDIR" if data_dir is None else "--data-dir"
+        raise DataDirectoryUnusable(place, error.strerror or type(error).__name__, option) from error
 
 
 def note_unknown_port(variable: str, known: str, port: int) -> None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from portfolio_stream.commands.common import OutputFormat, SettingType, output_option, run
+from portfolio_stream.commands.common import OutputFormat, SettingType, output_option, run, usable_data_dir
 from portfolio_stream.commands.incident import folder_option
 from portfolio_stream.commands.output import note, print_columns, print_json, print_line
-from portfolio_stream.errors import DataDirectoryUnusable, GameDayRefused, MonitorProgramMissing
+from portfolio_stream.errors import GameDayRefused, MonitorProgramMissing
 from portfolio_stream.processes import ending_signals
 from portfolio_stream.setting_values import FOLDER, duration_setting
 
@@ -122,15 +122,11 @@ def _play(day: "GameDay", options: "GameDayOptions", data_dir: Path | None, outp
 
 def _folder(name: str, data_dir: Path | None) -> Path:
     """Create the folder of the game day if it does not exist, and return it. Raises DataDirectoryUnusable."""
-    try:
+    with usable_data_dir(data_dir):
         if data_dir is None:
             return Path(tempfile.mkdtemp(prefix=f"gameday-{name}-"))
         data_dir.mkdir(parents=True, exist_ok=True)
         is_empty = not any(data_dir.iterdir())
-    except OSError as error:
-        place = Path(os.environ.get("TMPDIR", "/tmp")) if data_dir is None else data_dir
-        option = "TMPDIR" if data_dir is None else "--data-dir"
-        raise DataDirectoryUnusable(place, error.strerror or type(error).__name__, option) from error
     if not is_empty:
         raise click.BadParameter(f"{data_dir} is not empty.", param_hint="--data-dir")
     return data_dir.resolve()

@@ -25,11 +25,18 @@ from typing import TYPE_CHECKING
 import click
 
 from portfolio_stream.commands import common
-from portfolio_stream.commands.common import OutputFormat, SettingType, WholeRange, bootstrap_option, output_option
+from portfolio_stream.commands.common import (
+    OutputFormat,
+    SettingType,
+    WholeRange,
+    bootstrap_option,
+    output_option,
+    usable_data_dir,
+)
 from portfolio_stream.commands.output import note
 from portfolio_stream.commands.produce import check_shares, event_options
 from portfolio_stream.commands.run_status import Display, PlainDisplay, TerminalDisplay
-from portfolio_stream.errors import BrokerUnreachable, DataDirectoryUnusable
+from portfolio_stream.errors import BrokerUnreachable
 from portfolio_stream.processes import ending_signals
 from portfolio_stream.setting_values import FOLDER
 from portfolio_stream.settings import Security, Settings
@@ -136,15 +143,11 @@ def run(
 
 def _folder(data_dir: Path | None) -> Path:
     """Create the run's folder if it does not exist, and return it. Raises DataDirectoryUnusable."""
-    try:
+    with usable_data_dir(data_dir):
         if data_dir is None:
             return Path(tempfile.mkdtemp(prefix="portfolio-stream-"))
         (data_dir / LOGS).mkdir(parents=True, exist_ok=True)
         return data_dir.resolve()
-    except OSError as error:
-        place = Path(os.environ.get("TMPDIR", "/tmp")) if data_dir is None else data_dir
-        option = "TMPDIR" if data_dir is None else "--data-dir"
-        raise DataDirectoryUnusable(place, error.strerror or type(error).__name__, option) from error
 
 
 def _check(from_file: Path) -> None:
